@@ -1,0 +1,25 @@
+//! The client's side of the protocol: what it sends and what must come back.
+//!
+//! Nothing here is shared with the server, so that one mistake cannot hide in
+//! both ends. Apart from [`handshake`], which drives one blocking exchange,
+//! this module contains no networking code:
+//!
+//! - [`Deck`] turns a [`MessageId`] into the bytes of its masked frame, and
+//!   into the bytes of the one reply that is right. Both are a function of the
+//!   id alone, so nothing that is in flight has to be kept.
+//! - [`Checker`] compares a stream of replies, split anywhere, with what the
+//!   deck says must come next.
+
+mod checker;
+mod deck;
+mod frame;
+pub mod handshake;
+mod stamp;
+mod violation;
+
+pub use checker::{Checker, Control};
+pub use deck::{Deck, HEAD_LEN_MAX, Reply};
+pub use frame::{Header, MessageKind, close_frame, pong_frame};
+pub use handshake::HandshakeError;
+pub use stamp::MessageId;
+pub use violation::Violation;

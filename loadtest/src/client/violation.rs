@@ -1,0 +1,64 @@
+//! What is wrong with a reply.
+
+use thiserror::Error;
+
+use super::stamp::MessageId;
+
+/// How a server's bytes differ from the echo that was due.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// A message came back in fragments, which a reply here never needs.
+    #[error("the reply is fragmented (no FIN)")]
+    NotFinal,
+    /// A reserved bit is set though no extension was agreed on.
+    #[error("a reserved bit is set in the reply (first byte 0x{0:02x})")]
+    Reserved(u8),
+    /// Another opcode than the message's.
+    #[error("the reply has opcode 0x{got:x} instead of 0x{expected:x}")]
+    WrongType {
+        /// What came.
+        got: u8,
+        /// What was sent.
+        expected: u8,
+    },
+    /// Servers must not mask (RFC 6455, section 5.1).
+    #[error("the reply is masked")]
+    Masked,
+    /// Another length than the message's; `None` when only part of it is there.
+    #[error("the reply has {} bytes instead of {expected}", or_other(*.got))]
+    WrongLength {
+        /// What came.
+        got: Option<u64>,
+        /// What was sent.
+        expected: usize,
+    },
+    /// The right length in a longer form (RFC 6455, section 5.2).
+    #[error("the reply's length is not in the minimal form")]
+    LongLength,
+    /// The payload is that of another message.
+    #[error("got message {} of connection {} instead", .0.sequence + 1, .0.connection + 1)]
+    WrongMessage(MessageId),
+    /// A byte of the payload differs.
+    #[error("payload byte {at} is 0x{got:02x} instead of 0x{expected:02x}")]
+    WrongByte {
+        /// Its index in the payload, from 0.
+        at: usize,
+        /// What came.
+        got: u8,
+        /// What was sent.
+        expected: u8,
+    },
+    /// A reply while none was due.
+    #[error("a reply that nobody asked for")]
+    Unasked,
+    /// Bytes behind a Close frame.
+    #[error("more bytes after the Close frame")]
+    AfterClose,
+    /// A control frame against RFC 6455, section 5.5.
+    #[error("a broken control frame (0x{0:02x} 0x{1:02x})")]
+    BrokenControl(u8, u8),
+}
+
+fn or_other(len: Option<u64>) -> String {
+    len.map_or_else(|| "another number of".to_owned(), |len| len.to_string())
+}

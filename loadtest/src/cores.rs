@@ -1,0 +1,66 @@
+//! Which cores threads run on.
+
+use rustix::io;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The cores the calling thread may run on, remembered so that they can be
+/// given back after it was pinned.
+#[derive(Debug, Clone)]
+pub struct Cores {
+    allowed: CpuSet,
+}
+
+impl Cores {
+    /// Reads the calling thread's affinity mask.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn of_this_thread() -> io::Result<Self> {
+        let allowed = sched_getaffinity(None)?;
+        Ok(Self { allowed })
+    }
+
+    /// Pins the calling thread, and what it will spawn, to one core.
+    ///
+    /// # Errors
+    /// The kernel's, for example when the core went offline.
+    pub fn pin(core: usize) -> io::Result<()> {
+        let mut only = CpuSet::new();
+        only.set(core);
+        sched_setaffinity(None, &only)
+    }
+
+    /// Lets the calling thread run on all its cores again.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn restore(&self) -> io::Result<()> {
+        sched_setaffinity(None, &self.allowed)
+    }
+
+    /// The first two cores, for the server and the generator; the same one
+    /// twice where there is only one.
+    pub fn server_and_generator(&self) -> (usize, usize) {
+        let mut usable = (0..CpuSet::MAX_CPU).filter(|&core| self.allowed.is_set(core));
+        let server = usable.next().unwrap_or(0);
+        (server, usable.next().unwrap_or(server))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_takes_the_second_core_where_there_is_one() {
+        let mut allowed = CpuSet::new();
+        allowed.set(3);
+        let one = Cores {
+            allowed: allowed.clone(),
+        };
+        assert_eq!(one.server_and_generator(), (3, 3));
+        allowed.set(5);
+        allowed.set(9);
+        assert_eq!(Cores { allowed }.server_and_generator(), (3, 5));
+    }
+}

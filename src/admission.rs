@@ -1,0 +1,136 @@
+//! Who is inside: the connections of one worker, and of all.
+
+use std::cell::Cell;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use tokio::sync::Notify;
+
+/// The connections of all workers. Touched when one opens or closes, never in
+/// between.
+#[derive(Debug)]
+pub(crate) struct House {
+    open: AtomicUsize,
+    capacity: NonZeroUsize,
+}
+
+impl House {
+    pub(crate) fn new(capacity: NonZeroUsize) -> Arc<Self> {
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            capacity,
+        })
+    }
+}
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    house: Arc<House>,
+    open: Cell<usize>,
+    left: Notify,
+}
+
+/// Connections over the capacity that are told so at a time. More are closed
+/// without a word.
+pub(crate) const MAX_TURNED_AWAY: usize = 256;
+
+/// What is to be done with a connection.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// Serve it.
+    Welcome(Permit),
+    /// Tell it that the server is full.
+    Full(Permit),
+    /// Close it.
+    Overrun,
+}
+
+/// A connection's place; it leaves when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit(Rc<Admission>);
+
+impl Admission {
+    pub(crate) fn new(house: Arc<House>) -> Rc<Self> {
+        Rc::new(Self {
+            house,
+            open: Cell::new(0),
+            left: Notify::new(),
+        })
+    }
+
+    /// Gives an accepted connection its place.
+    pub(crate) fn enter(self: &Rc<Self>) -> Entry {
+        self.open.set(self.open.get() + 1);
+        let before = self.house.open.fetch_add(1, Relaxed);
+        let permit = Permit(Rc::clone(self));
+        match before.checked_sub(self.house.capacity.get()) {
+            None => Entry::Welcome(permit),
+            Some(over) if over < MAX_TURNED_AWAY => Entry::Full(permit),
+            Some(_) => Entry::Overrun,
+        }
+    }
+
+    /// How many of this worker's connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Waits until a connection of this worker ends.
+    pub(crate) async fn one_left(&self) {
+        self.left.notified().await;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.house.open.fetch_sub(1, Relaxed);
+        self.0.left.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn house(capacity: usize) -> Arc<House> {
+        House::new(NonZeroUsize::new(capacity).expect("not zero"))
+    }
+
+    #[test]
+    fn the_house_is_full_over_all_workers() {
+        let house = house(2);
+        let (first, second) = (Admission::new(Arc::clone(&house)), Admission::new(house));
+        let one = first.enter();
+        let two = second.enter();
+        assert!(matches!(
+            (&one, &two),
+            (Entry::Welcome(_), Entry::Welcome(_))
+        ));
+        let full = first.enter();
+        assert!(matches!(full, Entry::Full(_)));
+        assert_eq!((first.open(), second.open()), (2, 1));
+        drop((full, two));
+        let three = second.enter();
+        assert!(matches!(three, Entry::Welcome(_)));
+        drop((one, three));
+        assert_eq!((first.open(), second.open()), (0, 0));
+    }
+
+    #[test]
+    fn those_who_are_turned_away_are_bounded_too() {
+        let admission = Admission::new(house(1));
+        let _inside = admission.enter();
+        let full: Vec<_> = (0..MAX_TURNED_AWAY).map(|_| admission.enter()).collect();
+        assert!(full.iter().all(|entry| matches!(entry, Entry::Full(_))));
+        assert!(matches!(admission.enter(), Entry::Overrun));
+        assert_eq!(
+            admission.open(),
+            1 + MAX_TURNED_AWAY,
+            "who is not let in is not counted"
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! What a server is told: a validated [`Config`], and the command line it can
+//! be made from.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::engine::{EngineChoice, EngineKind};
+use crate::error::Error;
+use crate::proto::sequence::MIN_WINDOW;
+
+/// The largest window: an engine's buffers are at least twice as large.
+pub const MAX_WINDOW: usize = 1024 * 1024;
+
+/// The smallest limit on a request's header bytes; hyper's buffer is never
+/// smaller.
+pub const MIN_HEADER_BYTES: usize = 8192;
+
+/// The longest message that is read whole when no limit is configured.
+pub const DEFAULT_WHOLE_MESSAGE: u64 = 16 * 1024 * 1024;
+
+/// Everything a server can be told. `Config::default()` is what the binary does
+/// without arguments.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// What moves the bytes.
+    pub engine: EngineChoice,
+    /// Workers; `None` is one for each core that the starting thread may run on.
+    pub threads: Option<NonZeroUsize>,
+    /// Whether each worker is bound to a core of its own.
+    pub pin: bool,
+    /// Connections that may wait to be accepted, per worker and address.
+    pub backlog: NonZeroU32,
+    /// The one path on which upgrades are accepted; `None` accepts any.
+    pub path: Option<String>,
+    /// The `Origin`s that may connect; empty allows all.
+    pub origins: Vec<String>,
+    /// The subprotocols on offer.
+    pub subprotocols: Vec<String>,
+    /// Bytes in a message over all its fragments; `None` sets no limit.
+    ///
+    /// The echo needs none, since it never collects a message. A handler's
+    /// messages are collected, and at most [`DEFAULT_WHOLE_MESSAGE`] bytes
+    /// long where this is `None`.
+    pub max_message: Option<u64>,
+    /// Frames in a message.
+    pub max_fragments: NonZeroU32,
+    /// Bytes of an incomplete frame that a connection keeps; a longer frame is
+    /// streamed. From [`MIN_WINDOW`] to [`MAX_WINDOW`].
+    pub window: usize,
+    /// Connections open at a time, over all workers.
+    pub max_connections: NonZeroUsize,
+    /// Silence after which a peer is pinged; `None` never does.
+    pub idle_timeout: Option<Duration>,
+    /// Silence after that ping until the connection is closed.
+    pub pong_timeout: Duration,
+    /// The time a peer may take to read one buffer of replies.
+    pub write_timeout: Duration,
+    /// The time from accepting a connection to the end of its handshake.
+    pub handshake_timeout: Duration,
+    /// The time a peer may take to end a connection that was closed.
+    pub close_timeout: Duration,
+    /// Bytes in a request's head, at least [`MIN_HEADER_BYTES`].
+    pub max_header_bytes: usize,
+    /// The time that connections have to end when the server stops.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 9001))],
+            engine: EngineChoice::Auto,
+            threads: None,
+            pin: true,
+            backlog: NonZeroU32::new(4096).expect("not zero"),
+            path: None,
+            origins: Vec::new(),
+            subprotocols: Vec::new(),
+            max_message: None,
+            max_fragments: NonZeroU32::new(1 << 20).expect("not zero"),
+            window: 16 * 1024,
+            max_connections: NonZeroUsize::new(1_000_000).expect("not zero"),
+            idle_timeout: Some(Duration::from_secs(120)),
+            pong_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            max_header_bytes: 16 * 1024,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first thing that is wrong.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.listen.is_empty() {
+            return Err(Error::Config("there is no address to listen on".into()));
+        }
+        if !(MIN_WINDOW..=MAX_WINDOW).contains(&self.window) {
+            return Err(Error::Config(format!(
+                "the window is {} bytes; it must be {MIN_WINDOW} to {MAX_WINDOW}",
+                self.window
+            )));
+        }
+        if self.max_header_bytes < MIN_HEADER_BYTES {
+            return Err(Error::Config(format!(
+                "the limit on header bytes is {}; it must be at least {MIN_HEADER_BYTES}",
+                self.max_header_bytes
+            )));
+        }
+        for (name, duration) in [
+            ("idle timeout", self.idle_timeout),
+            ("pong timeout", Some(self.pong_timeout)),
+            ("write timeout", Some(self.write_timeout)),
+            ("handshake timeout", Some(self.handshake_timeout)),
+            ("close timeout", Some(self.close_timeout)),
+        ] {
+            if duration.is_some_and(|duration| duration < MIN_TIMEOUT) {
+                return Err(Error::Config(format!(
+                    "the {name} is shorter than {MIN_TIMEOUT:?}"
+                )));
+            }
+        }
+        if let Some(path) = &self.path {
+            check_path(path)?;
+        }
+        for protocol in &self.subprotocols {
+            if protocol.is_empty() || !protocol.bytes().all(is_token_byte) {
+                return Err(Error::Config(format!(
+                    "'{protocol}' is no subprotocol: it must be a token such as chat.v2"
+                )));
+            }
+        }
+        for origin in &self.origins {
+            if !origin.contains("://") || !origin.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(Error::Config(format!(
+                    "'{origin}' is no origin: it must look like https://example.org"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Timers have a granularity of milliseconds, and a timeout of nothing would
+/// end every connection.
+const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+
+fn check_path(path: &str) -> Result<(), Error> {
+    let is_path_byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&byte);
+    if path.starts_with('/') && path.bytes().all(is_path_byte) {
+        Ok(())
+    } else {
+        Err(Error::Config(format!(
+            "'{path}' is no path: it must start with / and hold no query"
+        )))
+    }
+}
+
+/// `token` of RFC 9110 section 5.6.2.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+impl FromStr for EngineChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == "auto" {
+            return Ok(Self::Auto);
+        }
+        EngineKind::ALL
+            .iter()
+            .find(|kind| kind.name() == name)
+            .map(|&kind| Self::Only(kind))
+            .ok_or_else(|| {
+                let names: Vec<_> = EngineKind::ALL.iter().map(|kind| kind.name()).collect();
+                format!("expected auto, {}", names.join(" or "))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn the_default_is_valid() {
+        Config::default().validate().expect("valid");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        assert!(refusal(|config| config.listen.clear()).contains("address"));
+        assert!(refusal(|config| config.window = 255).contains("window"));
+        assert!(refusal(|config| config.window = MAX_WINDOW + 1).contains("window"));
+        assert!(refusal(|config| config.max_header_bytes = 8191).contains("header bytes"));
+        assert!(
+            refusal(|config| config.idle_timeout = Some(Duration::ZERO)).contains("idle timeout")
+        );
+        assert!(refusal(|config| config.write_timeout = Duration::ZERO).contains("write timeout"));
+        for path in ["", "ws", "/a?b", "/a b", "/ä", "/<script>", "/\""] {
+            assert!(
+                refusal(|config| config.path = Some(path.into())).contains("path"),
+                "{path}"
+            );
+        }
+        for protocol in ["", "a b", "a,b", "ä"] {
+            let refused = refusal(|config| config.subprotocols = vec![protocol.into()]);
+            assert!(refused.contains("subprotocol"), "{protocol}");
+        }
+        assert!(refusal(|config| config.origins = vec!["example.org".into()]).contains("origin"));
+    }
+
+    #[test]
+    fn an_engine_is_chosen_by_name() {
+        assert_eq!("auto".parse(), Ok(EngineChoice::Auto));
+        for &kind in EngineKind::ALL {
+            assert_eq!(kind.name().parse(), Ok(EngineChoice::Only(kind)));
+        }
+        let refused = "kqueue".parse::<EngineChoice>().expect_err("unknown");
+        assert!(refused.contains("epoll"), "{refused}");
+    }
+}

@@ -1,0 +1,218 @@
+//! The `epoll` engine: one object owns all of a worker's connections.
+//!
+//! Its epoll instance is registered once with the worker's runtime; when that
+//! says that something is ready, the engine takes a batch of events and serves
+//! each connection with one read into a buffer that all share, one pass of the
+//! echo core, and one write. Events are edge-triggered: a connection is
+//! registered once and never modified, and the engine itself remembers which
+//! ones may hold more than was read.
+
+mod connection;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use slab::Slab;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use super::{Drain, Engine, Settings, Upgraded};
+use connection::{Connection, Fate};
+
+/// Events taken at once. Between two batches the runtime gets its turn, so
+/// this bounds how long a handshake or a timer waits.
+const EVENTS_PER_TURN: usize = 256;
+
+const AT_ONCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+/// The engine as the worker sees it.
+pub(crate) struct EpollEngine {
+    epoll: AsyncFd<OwnedFd>,
+    /// Wakes [`Engine::run`] for connections that are due without an event.
+    work: Notify,
+    core: RefCell<Core>,
+}
+
+/// All connections of a worker, and what serves them.
+struct Core {
+    connections: Slab<Connection>,
+    shared: Shared,
+    /// Connections that are to be served, in this order.
+    due: Vec<usize>,
+    /// Where `due` goes while it is worked off, to come back empty.
+    serving: Vec<usize>,
+    events: Vec<Event>,
+}
+
+/// What the connections have in common.
+struct Shared {
+    /// Belongs to the connection that is being served.
+    read_buf: Box<[u8]>,
+    draining: Option<Drain>,
+    settings: Rc<Settings>,
+}
+
+impl EpollEngine {
+    /// An engine on the current thread's runtime.
+    pub(crate) fn new(settings: Rc<Settings>) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        // SAFETY: an `OwnedFd` is a valid descriptor that stays open, and the
+        // same, for as long as it exists, and `get_ref` is all that is used.
+        let epoll = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE)? };
+        Ok(Self {
+            epoll,
+            work: Notify::new(),
+            core: RefCell::new(Core {
+                connections: Slab::new(),
+                due: Vec::new(),
+                serving: Vec::new(),
+                events: Vec::with_capacity(EVENTS_PER_TURN),
+                shared: Shared {
+                    read_buf: vec![0; settings.read_buffer_len()].into_boxed_slice(),
+                    draining: None,
+                    settings,
+                },
+            }),
+        })
+    }
+
+    async fn serve_forever(&self) -> io::Error {
+        loop {
+            let readiness = tokio::select! {
+                readiness = self.epoll.readable() => Some(readiness),
+                () = self.work.notified() => None,
+            };
+            let more = match self.core.borrow_mut().turn(self.epoll.get_ref()) {
+                Ok(more) => more,
+                Err(error) => return error,
+            };
+            if more {
+                self.work.notify_one();
+                tokio::task::yield_now().await;
+                continue;
+            }
+            match readiness {
+                // Whatever comes from here on marks the descriptor ready again:
+                // the runtime looks for events only when no task runs.
+                Some(Ok(mut readiness)) => readiness.clear_ready(),
+                Some(Err(error)) => return error,
+                None => {}
+            }
+        }
+    }
+}
+
+impl Engine for EpollEngine {
+    fn adopt(self: Rc<Self>, upgraded: Upgraded) {
+        let mut core = self.core.borrow_mut();
+        if let Err(error) = core.adopt(self.epoll.get_ref(), upgraded) {
+            tracing::warn!(%error, "cannot watch a connection");
+        }
+        if !core.due.is_empty() {
+            self.work.notify_one();
+        }
+    }
+
+    fn run(self: Rc<Self>) -> Pin<Box<dyn Future<Output = io::Error>>> {
+        Box::pin(async move { self.serve_forever().await })
+    }
+
+    fn tick(&self) {
+        self.core.borrow_mut().tick();
+    }
+
+    fn drain(&self, drain: Drain) {
+        self.core.borrow_mut().drain(drain);
+        self.work.notify_one();
+    }
+}
+
+impl Core {
+    fn adopt(&mut self, epoll: &OwnedFd, upgraded: Upgraded) -> io::Result<()> {
+        let now = self.shared.settings.clock.now();
+        let leftover = upgraded.leftover;
+        let mut connection = Connection::new(upgraded.socket.into(), upgraded.permit, now);
+        if connection.begin(&leftover, &mut self.shared, now) == Fate::Ended {
+            return Ok(());
+        }
+        let entry = self.connections.vacant_entry();
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let data = EventData::new_u64(entry.key() as u64);
+        epoll::add(epoll, connection.socket(), data, interest)?;
+        if connection.wants_service() {
+            connection.listed = true;
+            self.due.push(entry.key());
+        }
+        entry.insert(connection);
+        Ok(())
+    }
+
+    /// Takes one batch of events and serves each connection that is due with
+    /// one read. Says whether there may be more to do at once.
+    fn turn(&mut self, epoll: &OwnedFd) -> io::Result<bool> {
+        self.events.clear();
+        epoll::wait(epoll, spare_capacity(&mut self.events), Some(&AT_ONCE))?;
+        for &event in &self.events {
+            let key = usize::try_from(event.data.u64()).expect("a key of the slab");
+            // Its connection may have ended since the kernel queued it.
+            if let Some(connection) = self.connections.get_mut(key)
+                && connection.note(event.flags)
+            {
+                self.due.push(key);
+            }
+        }
+        self.serve_due();
+        Ok(self.events.len() == EVENTS_PER_TURN || !self.due.is_empty())
+    }
+
+    fn serve_due(&mut self) {
+        let now = self.shared.settings.clock.now();
+        mem::swap(&mut self.due, &mut self.serving);
+        for key in self.serving.drain(..) {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            connection.listed = false;
+            if connection.serve(&mut self.shared, now) == Fate::Ended {
+                self.connections.remove(key);
+            } else if connection.wants_service() {
+                connection.listed = true;
+                self.due.push(key);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.shared.settings.clock.now();
+        self.retain(|connection, shared| connection.tick(shared, now));
+    }
+
+    fn drain(&mut self, drain: Drain) {
+        self.shared.draining = Some(drain);
+        for (key, connection) in &mut self.connections {
+            // A last look at what has arrived, even where no event says so.
+            if connection.note(EventFlags::IN) {
+                self.due.push(key);
+            }
+        }
+    }
+
+    /// Visits every connection and drops those that end.
+    fn retain(&mut self, mut visit: impl FnMut(&mut Connection, &mut Shared) -> Fate) {
+        let shared = &mut self.shared;
+        self.connections
+            .retain(|_key, connection| visit(connection, shared) == Fate::Open);
+    }
+}

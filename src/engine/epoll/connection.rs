@@ -1,0 +1,302 @@
+//! One connection of the `epoll` engine: its socket, its state, and the bytes
+//! that it cannot do without.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
+use super::Shared;
+use crate::admission::Permit;
+use crate::engine::session::{Due, PING, Session};
+use crate::engine::{Drain, Millis};
+use crate::proto::{Next, Step, TAIL_ROOM};
+
+pub(super) struct Connection {
+    socket: OwnedFd,
+    session: Session,
+    /// What the last step did not consume: part of a frame.
+    kept: Vec<u8>,
+    /// What the socket did not take. While there is any, nothing is read, so
+    /// it is never more than the reply to one buffer.
+    unsent: Vec<u8>,
+    /// When `unsent` was last empty.
+    sent_at: Millis,
+    ready: Ready,
+    /// The stream is to be half-closed once `unsent` is empty.
+    last_word: bool,
+    /// The engine has this connection on its list.
+    pub(super) listed: bool,
+    _permit: Permit,
+}
+
+/// What is known of the socket since the last event. Edge-triggered events do
+/// not repeat themselves.
+#[derive(Default)]
+struct Ready {
+    /// There may be bytes to read.
+    readable: bool,
+    /// The end of the stream, or an error, stands behind them.
+    hung_up: bool,
+    /// There may be room to write, where there was none.
+    writable: bool,
+}
+
+/// Whether a connection lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Open,
+    Ended,
+}
+
+impl Connection {
+    pub(super) fn new(socket: OwnedFd, permit: Permit, now: Millis) -> Self {
+        Self {
+            socket,
+            session: Session::new(now),
+            kept: Vec::new(),
+            unsent: Vec::new(),
+            sent_at: now,
+            ready: Ready::default(),
+            last_word: false,
+            listed: false,
+            _permit: permit,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Echoes the frames that came with the handshake.
+    pub(super) fn begin(&mut self, leftover: &[u8], shared: &mut Shared, now: Millis) -> Fate {
+        let mut rest = leftover;
+        while !rest.is_empty() {
+            let kept = self.unpack_kept(shared);
+            let len = rest.len().min(shared.read_buf.len() - TAIL_ROOM - kept);
+            let (piece, later) = rest.split_at(len);
+            shared.read_buf[kept..kept + len].copy_from_slice(piece);
+            rest = later;
+            if self.receive(shared, kept, len, now) == Fate::Ended {
+                return Fate::Ended;
+            }
+        }
+        // A drain may have begun during the handshake.
+        self.ready.readable = shared.draining.is_some();
+        Fate::Open
+    }
+
+    /// Notes what epoll says; answers whether the connection has to go onto
+    /// the list of those that are due.
+    pub(super) fn note(&mut self, flags: EventFlags) -> bool {
+        let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        self.ready.readable |= flags.intersects(EventFlags::IN | end);
+        self.ready.hung_up |= flags.intersects(end);
+        self.ready.writable |= flags.contains(EventFlags::OUT);
+        let list = !self.listed && self.wants_service();
+        self.listed |= list;
+        list
+    }
+
+    /// Whether serving this connection may get it any further.
+    pub(super) fn wants_service(&self) -> bool {
+        if self.unsent.is_empty() {
+            self.ready.readable
+        } else {
+            self.ready.writable
+        }
+    }
+
+    /// Writes what is unsent, or else reads once and answers.
+    pub(super) fn serve(&mut self, shared: &mut Shared, now: Millis) -> Fate {
+        if !self.unsent.is_empty() && self.flush(shared, now) == Fate::Ended {
+            return Fate::Ended;
+        }
+        if self.unsent.is_empty() && self.ready.readable && self.read(shared, now) == Fate::Ended {
+            return Fate::Ended;
+        }
+        match shared.draining {
+            Some(drain) if self.may_close(drain) => self.close(shared, now),
+            _ => Fate::Open,
+        }
+    }
+
+    /// Does what the clock asks for.
+    pub(super) fn tick(&mut self, shared: &mut Shared, now: Millis) -> Fate {
+        let settings = &shared.settings;
+        if !self.unsent.is_empty() {
+            if self.sent_at.is_over(settings.write_timeout, now) {
+                settings.counters.write_timeouts.add(1);
+                return Fate::Ended;
+            }
+            // A peer that is not read from is not silent.
+            return Fate::Open;
+        }
+        match self.session.due(settings, now) {
+            Due::Nothing => Fate::Open,
+            Due::Cut => Fate::Ended,
+            Due::Ping => {
+                self.session.probed(settings, now);
+                self.send(&PING, shared, now)
+            }
+            Due::Close => {
+                settings.counters.idle_timeouts.add(1);
+                self.close(shared, now)
+            }
+        }
+    }
+
+    fn read(&mut self, shared: &mut Shared, now: Millis) -> Fate {
+        let kept = self.unpack_kept(shared);
+        let end = shared.read_buf.len() - TAIL_ROOM;
+        let space = &mut shared.read_buf[kept..end];
+        let room = space.len();
+        match rustix::net::recv(&self.socket, space, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Fate::Ended,
+            Ok((len, _)) => {
+                // Fewer bytes than there was room for: the socket is empty, and
+                // the next byte makes an event of its own. Only the end of the
+                // stream may have made its event already.
+                self.ready.readable = len == room || self.ready.hung_up;
+                shared.settings.counters.reads.add(1);
+                self.receive(shared, kept, len, now)
+            }
+            Err(Errno::AGAIN) => {
+                self.ready.readable = false;
+                Fate::Open
+            }
+            Err(Errno::INTR) => Fate::Open,
+            Err(_) => Fate::Ended,
+        }
+    }
+
+    /// Puts what was kept at the front of the read buffer; says how much.
+    fn unpack_kept(&mut self, shared: &mut Shared) -> usize {
+        let kept = self.kept.len();
+        shared.read_buf[..kept].copy_from_slice(&self.kept);
+        kept
+    }
+
+    /// Answers `len` bytes that stand in the read buffer behind what was kept.
+    fn receive(&mut self, shared: &mut Shared, kept: usize, len: usize, now: Millis) -> Fate {
+        let settings = &shared.settings;
+        settings.counters.bytes_in.add(len as u64);
+        let filled = kept + len;
+        let step = self
+            .session
+            .receive(settings, &mut shared.read_buf, filled, now);
+        self.keep(&shared.read_buf[step.consumed..filled]);
+        self.answer(&step, shared, now)
+    }
+
+    fn answer(&mut self, step: &Step, shared: &Shared, now: Millis) -> Fate {
+        let reply = &shared.read_buf[step.reply.clone()];
+        if !reply.is_empty() && self.send(reply, shared, now) == Fate::Ended {
+            return Fate::Ended;
+        }
+        match step.next {
+            Next::Read => Fate::Open,
+            Next::Close(_) | Next::Fail(_) => self.say_last_word(),
+            Next::Abort(_) => Fate::Ended,
+        }
+    }
+
+    /// An idle connection holds no memory for this: an empty vector has none.
+    fn keep(&mut self, rest: &[u8]) {
+        if rest.is_empty() {
+            self.kept = Vec::new();
+        } else {
+            self.kept.clear();
+            self.kept.extend_from_slice(rest);
+        }
+    }
+
+    /// Writes `bytes` behind whatever is unsent.
+    fn send(&mut self, bytes: &[u8], shared: &Shared, now: Millis) -> Fate {
+        if !self.unsent.is_empty() {
+            self.unsent.extend_from_slice(bytes);
+            return Fate::Open;
+        }
+        match self.write(bytes, shared) {
+            Ok(sent) if sent == bytes.len() => Fate::Open,
+            Ok(sent) => {
+                self.unsent.extend_from_slice(&bytes[sent..]);
+                self.sent_at = now;
+                self.ready.writable = false;
+                Fate::Open
+            }
+            Err(_) => Fate::Ended,
+        }
+    }
+
+    fn flush(&mut self, shared: &Shared, now: Millis) -> Fate {
+        match self.write(&self.unsent, shared) {
+            Ok(sent) if sent == self.unsent.len() => {
+                self.unsent = Vec::new();
+                self.sent_at = now;
+                if self.last_word {
+                    self.half_close()
+                } else {
+                    Fate::Open
+                }
+            }
+            Ok(sent) => {
+                self.unsent.drain(..sent);
+                self.ready.writable = false;
+                Fate::Open
+            }
+            Err(_) => Fate::Ended,
+        }
+    }
+
+    /// One write; 0 bytes if the socket has no room.
+    fn write(&self, bytes: &[u8], shared: &Shared) -> rustix::io::Result<usize> {
+        let counters = &shared.settings.counters;
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match rustix::net::send(&self.socket, bytes, flags) {
+            Ok(sent) => {
+                counters.writes.add(1);
+                counters.bytes_out.add(sent as u64);
+                Ok(sent)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn may_close(&self, drain: Drain) -> bool {
+        if self.session.is_closing() {
+            return false;
+        }
+        match drain {
+            Drain::WhenQuiet => !self.ready.readable && self.session.is_quiet(self.kept.len()),
+            Drain::Now => true,
+        }
+    }
+
+    /// Ends the connection by the server's own wish.
+    fn close(&mut self, shared: &Shared, now: Millis) -> Fate {
+        match self.session.close(now) {
+            Some(frame) if self.send(&frame, shared, now) == Fate::Open => self.say_last_word(),
+            _ => Fate::Ended,
+        }
+    }
+
+    /// What was sent, or is about to be, was the last.
+    fn say_last_word(&mut self) -> Fate {
+        self.last_word = true;
+        if self.unsent.is_empty() {
+            self.half_close()
+        } else {
+            Fate::Open
+        }
+    }
+
+    fn half_close(&self) -> Fate {
+        match rustix::net::shutdown(&self.socket, Shutdown::Write) {
+            Ok(()) => Fate::Open,
+            Err(_) => Fate::Ended,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The seam between a worker and what moves the bytes of its connections.
+//!
+//! A worker does the handshakes on its runtime and hands each upgraded socket
+//! to its [`Engine`], which owns it from then on. An engine is one object per
+//! worker: it may own its sockets together (`epoll`, or a ring of its own) or
+//! run a task for each (`tokio-uring`). What it is given is [`Upgraded`]
+//! connections and [`Settings`]; what it owes is
+//!
+//! * one write for all the replies to one read;
+//! * no reading from a connection whose replies are not written yet;
+//! * the closing handshake, the timeouts and the drain as [`session`] keeps
+//!   them, and the counters;
+//! * that an idle connection holds no buffer, or a small one;
+//! * that no connection keeps the others waiting.
+//!
+//! [`Engine::run`] is one future on the worker's thread. It is free to wait for
+//! a file descriptor of its own, or to spin for a while before it does.
+
+pub(crate) mod epoll;
+pub(crate) mod session;
+pub(crate) mod tokio_uring;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::TcpStream;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::admission::Permit;
+use crate::config::Config;
+use crate::metrics::Counters;
+use crate::proto::{Limits, TAIL_ROOM};
+
+/// The engines there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EngineKind {
+    /// One epoll instance per core; runs everywhere.
+    Epoll,
+    /// A task per connection on io_uring; needs Linux 6.0.
+    TokioUring,
+}
+
+/// Which engine a server is to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// The best that works here.
+    #[default]
+    Auto,
+    /// This one, or none.
+    Only(EngineKind),
+}
+
+impl EngineKind {
+    /// All engines, in no particular order.
+    pub const ALL: &'static [Self] = &[Self::Epoll, Self::TokioUring];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Epoll => "epoll",
+            Self::TokioUring => "tokio-uring",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A connection whose handshake is done.
+pub(crate) struct Upgraded {
+    /// The socket, non-blocking.
+    pub(crate) socket: TcpStream,
+    /// What the client sent behind its request: its first frames.
+    pub(crate) leftover: Bytes,
+    /// Held for as long as the connection is open.
+    pub(crate) permit: Permit,
+}
+
+/// What all connections of a worker have in common.
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) pong_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) clock: Clock,
+}
+
+/// The least that a connection is read with when it has much to say.
+const MIN_READ_BUFFER: usize = 64 * 1024;
+
+impl Settings {
+    pub(crate) fn new(config: &Config, counters: Arc<Counters>) -> Self {
+        Self {
+            limits: Limits {
+                message_bytes: config.max_message.unwrap_or(u64::MAX),
+                fragments: config.max_fragments.get(),
+                window: config.window,
+            },
+            idle_timeout: config.idle_timeout,
+            pong_timeout: config.pong_timeout,
+            write_timeout: config.write_timeout,
+            close_timeout: config.close_timeout,
+            counters,
+            clock: Clock::start(),
+        }
+    }
+
+    /// Bytes of the largest read buffer: a window that is kept leaves at least
+    /// as much for what arrives next.
+    pub(crate) fn read_buffer_len(&self) -> usize {
+        MIN_READ_BUFFER.max(2 * self.limits.window) + TAIL_ROOM
+    }
+
+    /// How often [`Engine::tick`] is to be called so that no timeout is missed
+    /// by more than a quarter of it, or a second.
+    pub(crate) fn tick_interval(&self) -> Duration {
+        let shortest = self
+            .pong_timeout
+            .min(self.write_timeout)
+            .min(self.close_timeout)
+            .min(self.idle_timeout.unwrap_or(Duration::MAX));
+        (shortest / 4).clamp(Duration::from_millis(2), Duration::from_secs(1))
+    }
+}
+
+/// Milliseconds since the worker's start; what timeouts are counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Millis(u64);
+
+impl Millis {
+    /// Whether `timeout` has passed since `self`.
+    pub(crate) fn is_over(self, timeout: Duration, now: Self) -> bool {
+        u128::from(now.0.saturating_sub(self.0)) >= timeout.as_millis()
+    }
+}
+
+/// The worker's clock.
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        let elapsed = self.0.elapsed();
+        Millis(elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis()))
+    }
+}
+
+/// How far a drain has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Drain {
+    /// Close each connection once everything it has sent is answered.
+    WhenQuiet,
+    /// Close each connection at the end of the frame it is in.
+    Now,
+}
+
+/// What a worker needs of an engine; see the module for what else it owes.
+pub(crate) trait Engine {
+    /// Owns the connection from now on.
+    fn adopt(self: Rc<Self>, connection: Upgraded);
+
+    /// Moves the bytes of all connections. Ends only with an error that leaves
+    /// the engine unable to go on.
+    fn run(self: Rc<Self>) -> Pin<Box<dyn Future<Output = io::Error>>>;
+
+    /// Looks after the timeouts. To be called every
+    /// [`Settings::tick_interval`], on the worker's thread.
+    fn tick(&self);
+
+    /// Starts to close all connections, and each that comes later.
+    fn drain(&self, drain: Drain);
+}

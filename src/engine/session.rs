@@ -1,0 +1,162 @@
+//! One connection's life as every engine lives it: the echo, the closing
+//! handshake and the timeouts, without any I/O.
+//!
+//! ```text
+//!            silence            silence
+//!   Open ───────────▶ Probed ───────────▶ Closing ──▶ cut
+//!    │  ▲───────────────┘ bytes             ▲  close_timeout, or the
+//!    └──────────────────────────────────────┘  client's end of stream
+//!      a Close either way, a violation, drain
+//! ```
+
+use std::time::Duration;
+
+use super::{Millis, Settings};
+use crate::proto::{CloseCode, Echo, Next, Step};
+
+/// A Ping without payload, as a server sends it.
+pub(crate) const PING: [u8; 2] = [0x89, 0x00];
+
+/// The state of one connection, less its socket and buffers.
+#[derive(Debug)]
+pub(crate) struct Session {
+    echo: Echo,
+    phase: Phase,
+    /// When the phase began; in [`Phase::Open`], when bytes last came.
+    since: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Frames are echoed.
+    Open,
+    /// As `Open`, but the client has been silent and was sent a Ping.
+    Probed,
+    /// A Close frame is out, or nothing more can be said. What still comes is
+    /// discarded until the client's end of the stream, so that the Close
+    /// reaches it: closing a socket with unread bytes would reset it.
+    Closing,
+}
+
+/// What the clock asks of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    /// Send [`PING`].
+    Ping,
+    /// Send a Close frame with [`CloseCode::GOING_AWAY`] and half-close.
+    Close,
+    /// End the connection without another word.
+    Cut,
+}
+
+impl Session {
+    /// A connection that was upgraded at `now`.
+    pub(crate) fn new(now: Millis) -> Self {
+        Self {
+            echo: Echo::new(),
+            phase: Phase::Open,
+            since: now,
+        }
+    }
+
+    /// Takes what has arrived; see [`Echo::advance`]. A step that ends the
+    /// connection's talk also starts its [`Phase::Closing`].
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        settings: &Settings,
+        buf: &mut [u8],
+        filled: usize,
+        now: Millis,
+    ) -> Step {
+        if self.phase == Phase::Closing {
+            return Step {
+                consumed: filled,
+                reply: 0..0,
+                next: Next::Read,
+                messages: 0,
+            };
+        }
+        self.phase = Phase::Open;
+        self.since = now;
+        let step = self.echo.advance(&settings.limits, buf, filled);
+        if step.messages > 0 {
+            settings.counters.messages.add(u64::from(step.messages));
+        }
+        match step.next {
+            Next::Read => {}
+            Next::Close(_) => {
+                settings.counters.closes.add(1);
+                self.enter(Phase::Closing, now);
+            }
+            Next::Fail(violation) | Next::Abort(violation) => {
+                tracing::debug!(%violation, "a client broke the protocol");
+                settings.counters.violations.add(1);
+                self.enter(Phase::Closing, now);
+            }
+        }
+        step
+    }
+
+    /// Whether the connection has said its last word.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase == Phase::Closing
+    }
+
+    /// Whether everything that was received has been answered; `kept` is the
+    /// number of bytes that the last step did not consume.
+    pub(crate) fn is_quiet(&self, kept: usize) -> bool {
+        kept == 0 && self.echo.between_messages()
+    }
+
+    /// Whether nothing has been heard or said for this long.
+    pub(crate) fn is_silent(&self, duration: Duration, now: Millis) -> bool {
+        self.since.is_over(duration, now)
+    }
+
+    /// Whether a frame of the server's own may be sent now.
+    pub(crate) fn at_frame_boundary(&self) -> bool {
+        self.echo.at_frame_boundary()
+    }
+
+    /// Closes the connection by the server's own wish. Returns the frame to be
+    /// sent, or `None` inside a streamed frame, where none can be.
+    pub(crate) fn close(&mut self, now: Millis) -> Option<[u8; 4]> {
+        self.enter(Phase::Closing, now);
+        self.at_frame_boundary()
+            .then(|| CloseCode::GOING_AWAY.frame())
+    }
+
+    /// What the clock asks for now, without doing it.
+    pub(crate) fn due(&self, settings: &Settings, now: Millis) -> Due {
+        let over = |timeout| self.since.is_over(timeout, now);
+        match self.phase {
+            Phase::Open => match settings.idle_timeout {
+                Some(timeout) if over(timeout) => {
+                    if self.at_frame_boundary() {
+                        Due::Ping
+                    } else {
+                        // Nothing can be asked inside a streamed frame.
+                        Due::Cut
+                    }
+                }
+                _ => Due::Nothing,
+            },
+            Phase::Probed if over(settings.pong_timeout) => Due::Close,
+            Phase::Closing if over(settings.close_timeout) => Due::Cut,
+            _ => Due::Nothing,
+        }
+    }
+
+    /// Notes that the Ping that was [`Due`] is sent.
+    pub(crate) fn probed(&mut self, settings: &Settings, now: Millis) {
+        settings.counters.pings.add(1);
+        self.enter(Phase::Probed, now);
+    }
+
+    fn enter(&mut self, phase: Phase, now: Millis) {
+        self.phase = phase;
+        self.since = now;
+    }
+}

@@ -1,0 +1,177 @@
+//! The `tokio-uring` engine: a task per connection, over owned buffers.
+//!
+//! A read that waits pins its buffer, so an idle connection waits with a small
+//! one; a connection that fills its buffer gets a larger one, until it falls
+//! silent. A read cannot be taken back by dropping its future. What has to be
+//! done for a connection while it waits (a Ping, a Close, a smaller buffer) is
+//! done by its own task: the engine cancels the read, which then ends with
+//! `ECANCELED`, or with the bytes that came first.
+
+mod cancel;
+mod probe;
+mod task;
+
+use std::cell::{Cell, RefCell};
+use std::future::{self, Future};
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio_uring::net::TcpStream as UringStream;
+
+pub(crate) use probe::probe;
+
+use super::session::{Due, Session};
+use super::{Drain, Engine, Millis, Settings, Upgraded};
+use crate::admission::Permit;
+use cancel::cancel_read;
+use task::Task;
+
+/// Submission queue entries: operations that are started between two enters.
+const RING_ENTRIES: u32 = 1024;
+
+/// Bytes of the buffer that an idle connection waits with.
+const IDLE_BUFFER: usize = 2048;
+
+/// Silence after which a connection gives a larger buffer back.
+const LARGE_BUFFER_SILENCE: Duration = Duration::from_secs(1);
+
+/// A runtime whose ring is used from this thread only and never interrupts it.
+///
+/// # Errors
+/// What the kernel says; unlike `tokio_uring::start`, this does not panic where
+/// `io_uring` is blocked.
+pub(crate) fn runtime() -> io::Result<tokio_uring::Runtime> {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_coop_taskrun().setup_single_issuer();
+    let mut builder = tokio_uring::builder();
+    builder.entries(RING_ENTRIES).uring_builder(&ring);
+    tokio_uring::Runtime::new(&builder)
+}
+
+/// The engine as the worker sees it.
+pub(crate) struct TokioUringEngine {
+    settings: Rc<Settings>,
+    links: RefCell<Slab<Rc<Link>>>,
+    draining: Cell<Option<Drain>>,
+}
+
+/// What a connection's task and the engine both need to reach.
+struct Link {
+    stream: UringStream,
+    session: RefCell<Session>,
+    doing: Cell<Doing>,
+    buffer_len: Cell<usize>,
+}
+
+/// What a task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    /// Nothing: it is running.
+    Work,
+    Read,
+    Write {
+        since: Millis,
+    },
+}
+
+impl TokioUringEngine {
+    pub(crate) fn new(settings: Rc<Settings>) -> Self {
+        Self {
+            settings,
+            links: RefCell::new(Slab::new()),
+            draining: Cell::new(None),
+        }
+    }
+
+    async fn serve(self: Rc<Self>, socket: TcpStream, leftover: Bytes, permit: Permit) {
+        // On a non-blocking socket io_uring would answer EAGAIN instead of
+        // waiting.
+        if let Err(error) = socket.set_nonblocking(false) {
+            tracing::warn!(%error, "cannot take over a connection");
+            return;
+        }
+        let link = Rc::new(Link {
+            stream: UringStream::from_std(socket),
+            session: RefCell::new(Session::new(self.settings.clock.now())),
+            doing: Cell::new(Doing::Work),
+            buffer_len: Cell::new(0),
+        });
+        let key = self.links.borrow_mut().insert(Rc::clone(&link));
+        Task::new(&self, &link).run(&leftover).await;
+        self.links.borrow_mut().remove(key);
+        link.shut_down();
+        drop(permit);
+    }
+}
+
+impl Engine for TokioUringEngine {
+    fn adopt(self: Rc<Self>, upgraded: Upgraded) {
+        let Upgraded {
+            socket,
+            leftover,
+            permit,
+        } = upgraded;
+        tokio_uring::spawn(self.serve(socket, leftover, permit));
+    }
+
+    fn run(self: Rc<Self>) -> Pin<Box<dyn Future<Output = io::Error>>> {
+        // Each connection runs by itself.
+        Box::pin(future::pending())
+    }
+
+    fn tick(&self) {
+        let now = self.settings.clock.now();
+        for (_key, link) in &*self.links.borrow() {
+            link.tick(&self.settings, now);
+        }
+    }
+
+    fn drain(&self, drain: Drain) {
+        self.draining.set(Some(drain));
+        for (_key, link) in &*self.links.borrow() {
+            link.wake();
+        }
+    }
+}
+
+impl Link {
+    fn tick(&self, settings: &Settings, now: Millis) {
+        match self.doing.get() {
+            Doing::Work => {}
+            Doing::Write { since } => {
+                if since.is_over(settings.write_timeout, now) {
+                    settings.counters.write_timeouts.add(1);
+                    self.shut_down();
+                }
+            }
+            Doing::Read => {
+                let session = self.session.borrow();
+                let holds_too_much = self.buffer_len.get() > IDLE_BUFFER
+                    && session.is_silent(LARGE_BUFFER_SILENCE, now);
+                match session.due(settings, now) {
+                    Due::Nothing if !holds_too_much => {}
+                    Due::Cut => self.shut_down(),
+                    Due::Nothing | Due::Ping | Due::Close => self.wake(),
+                }
+            }
+        }
+    }
+
+    /// Makes the task look around, if it waits for bytes.
+    fn wake(&self) {
+        if self.doing.get() == Doing::Read {
+            cancel_read(&self.stream);
+        }
+    }
+
+    /// Ends whatever the task waits for, and the connection with it.
+    fn shut_down(&self) {
+        // An error here means that the peer was faster.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}

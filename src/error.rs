@@ -1,0 +1,48 @@
+//! Why a server cannot start or go on.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::engine::EngineKind;
+
+/// What stops a server. What stops a single connection is no error of the
+/// server: it is counted and, at debug level, logged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration contradicts itself or asks for the impossible.
+    #[error("{0}")]
+    Config(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address as it was given.
+        address: SocketAddr,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The engine that was asked for does not work here.
+    #[error("engine {engine} does not work here: {reason}")]
+    Engine {
+        /// The engine.
+        engine: EngineKind,
+        /// What stands in its way.
+        reason: String,
+    },
+    /// A thread could not be started or prepared.
+    #[error("cannot start {what}: {source}")]
+    Start {
+        /// What was to be started.
+        what: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A worker ended by itself, which is a bug.
+    #[error("worker {worker} ended unexpectedly: {reason}")]
+    Worker {
+        /// The worker, counted from 0.
+        worker: usize,
+        /// Its error or panic.
+        reason: String,
+    },
+}

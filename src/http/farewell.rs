@@ -1,0 +1,56 @@
+//! The end of a connection that was not upgraded.
+//!
+//! To close a socket with unread bytes in it makes the kernel send a RST, and
+//! a RST can overtake the answer and destroy it. So the write side goes first,
+//! and what the peer still sends is thrown away until it closes too; both
+//! within bounds, since a peer may go on for as long as it likes.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::refusal::Refusal;
+
+/// What a peer may send after its answer before it is cut off.
+const DISCARD_BYTES_MAX: usize = 64 * 1024;
+
+/// The time a peer has to take its answer and close.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Sees an answer off that is already written.
+pub(super) async fn linger(mut stream: TcpStream) {
+    // An error or a timeout here is the end as well, and a later one.
+    let _ = timeout(LINGER, part(&mut stream)).await;
+}
+
+/// Sees a refusal off that hyper can no longer write.
+pub(super) async fn last_words(mut stream: TcpStream, refusal: &Refusal) {
+    let _ = timeout(LINGER, async {
+        stream.write_all(refusal.wire().as_bytes()).await?;
+        part(&mut stream).await
+    })
+    .await;
+}
+
+async fn part(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut discarded = 0;
+    while discarded < DISCARD_BYTES_MAX {
+        stream.readable().await?;
+        match discard(stream) {
+            Ok(0) => break,
+            Ok(read) => discarded += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Not a part of the future above, which would carry the buffer along.
+fn discard(stream: &TcpStream) -> io::Result<usize> {
+    stream.try_read(&mut [0; 4096])
+}

@@ -1,0 +1,242 @@
+//! The strict gate: what a request must be to become a WebSocket.
+//!
+//! Pure functions over the request's head. The rules, in the order in which
+//! they are looked at (RFC 6455, section 4.2.1, where nothing else is named):
+//!
+//! | rule | else |
+//! |---|---|
+//! | the method is GET | 405 |
+//! | HTTP/1.1 | 400 |
+//! | one Host, and it has the form of one (RFC 9112, section 3.2) | 400 |
+//! | the path is the configured one, if one is | 404 |
+//! | no header that the gate reads holds bytes outside printable ASCII | 400 |
+//! | an Upgrade header | 400 |
+//! | that lists `websocket` | 426 |
+//! | Connection lists `upgrade` | 400 |
+//! | one Sec-WebSocket-Version, and it is 13 | 426 |
+//! | one Sec-WebSocket-Key, the base64 of 16 bytes | 400 |
+//! | no body: no Transfer-Encoding, no Content-Length but 0 | 400 |
+//! | Origin, if there is one, is on the list, if there is one | 403 |
+//! | Sec-WebSocket-Protocol is a list of different tokens | 400 |
+//!
+//! What it lets pass on purpose:
+//! - A request without Origin. Only browsers send one, and only a browser
+//!   carries its user's credentials to a place that a page has chosen.
+//! - Sec-WebSocket-Extensions, whatever it says: an offer that is not answered
+//!   is declined.
+//! - An Upgrade to another protocol without any Sec-WebSocket header is no
+//!   attempt at all but a plain request, as RFC 9110, section 7.8, allows:
+//!   Java's HTTP client and `curl --http2` offer `h2c` with every request.
+//! - A key whose last base64 character has bits beyond the 16th byte. It
+//!   decodes to 16 bytes, which is all the RFC asks.
+//! - Empty elements in lists (RFC 9110, section 5.6.1.2).
+
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::{Method, Request, StatusCode, Version};
+
+use super::HttpOptions;
+use super::refusal::Refusal;
+
+/// More offers than any client makes; they are compared each with each.
+const SUBPROTOCOLS_MAX: usize = 32;
+
+const METHOD: Refusal = Refusal::method("GET", "a WebSocket handshake is a GET request\n");
+const VERSION: Refusal = Refusal::bad("a WebSocket handshake needs HTTP/1.1\n");
+const NO_SUCH_HOST: Refusal = Refusal::bad("a request has one Host header, which names a host\n");
+const PATH: Refusal = Refusal::new(
+    StatusCode::NOT_FOUND,
+    "there is no WebSocket under this path\n",
+);
+const NOT_ASCII: Refusal =
+    Refusal::bad("a header of the handshake holds bytes outside printable ASCII\n");
+const NO_UPGRADE: Refusal = Refusal::bad(
+    "the Upgrade header is missing; a proxy on the way has to pass it and Connection on\n",
+);
+const OTHER_UPGRADE: Refusal =
+    Refusal::upgrade_required("websocket is the only protocol to upgrade to here\n");
+const CONNECTION_LACKS_UPGRADE: Refusal = Refusal::bad("the Connection header lacks `upgrade`\n");
+const WEBSOCKET_VERSION: Refusal =
+    Refusal::upgrade_required("one Sec-WebSocket-Version is needed, and it has to be 13\n");
+const KEY: Refusal =
+    Refusal::bad("one Sec-WebSocket-Key is needed, and it has to be 16 bytes in base64\n");
+const BODY: Refusal = Refusal::bad("a WebSocket handshake has no body\n");
+const FOREIGN: Refusal = Refusal::new(
+    StatusCode::FORBIDDEN,
+    "pages of this Origin may not connect here\n",
+);
+const SUBPROTOCOLS: Refusal =
+    Refusal::bad("Sec-WebSocket-Protocol has to list a few tokens, each one once\n");
+
+/// Whether the request wants to become a WebSocket, be it badly.
+pub(super) fn is_attempt<B>(request: &Request<B>) -> bool {
+    const MARKS: [HeaderName; 5] = [
+        SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_VERSION,
+        SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_EXTENSIONS,
+        SEC_WEBSOCKET_ACCEPT,
+    ];
+    let headers = request.headers();
+    lists(headers, UPGRADE, b"websocket")
+        || MARKS.iter().any(|mark| headers.contains_key(mark))
+        || !headers.contains_key(UPGRADE) && lists(headers, CONNECTION, b"upgrade")
+}
+
+/// Lets a handshake pass that keeps every rule, with the subprotocol to answer.
+pub(super) fn admit<B>(
+    request: &Request<B>,
+    options: &HttpOptions,
+) -> Result<Option<String>, Refusal> {
+    if request.method() != Method::GET {
+        return Err(METHOD);
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(VERSION);
+    }
+    let headers = request.headers();
+    host(headers)?;
+    if let Some(path) = &options.path
+        && request.uri().path() != path
+    {
+        return Err(PATH);
+    }
+    handshake(headers)?;
+    origin(headers, &options.origins)?;
+    subprotocol(headers, &options.subprotocols)
+}
+
+/// One Host, of the characters that RFC 3986 has for a host and its port. Its
+/// comma is left out: what holds one are two Hosts that a proxy has joined.
+pub(super) fn host(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_host_byte =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
+    match only(headers, HOST) {
+        Some(host) if !host.is_empty() && host.iter().all(is_host_byte) => Ok(()),
+        _ => Err(NO_SUCH_HOST),
+    }
+}
+
+fn handshake(headers: &HeaderMap) -> Result<(), Refusal> {
+    const READ: [HeaderName; 6] = [
+        UPGRADE,
+        CONNECTION,
+        SEC_WEBSOCKET_VERSION,
+        SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL,
+        ORIGIN,
+    ];
+    let readable = |name: &HeaderName| headers.get_all(name).iter().all(|v| v.to_str().is_ok());
+    if !READ.iter().all(readable) {
+        return Err(NOT_ASCII);
+    }
+    if !headers.contains_key(UPGRADE) {
+        return Err(NO_UPGRADE);
+    }
+    if !lists(headers, UPGRADE, b"websocket") {
+        return Err(OTHER_UPGRADE);
+    }
+    if !lists(headers, CONNECTION, b"upgrade") {
+        return Err(CONNECTION_LACKS_UPGRADE);
+    }
+    if only(headers, SEC_WEBSOCKET_VERSION) != Some(b"13") {
+        return Err(WEBSOCKET_VERSION);
+    }
+    if !only(headers, SEC_WEBSOCKET_KEY).is_some_and(is_key) {
+        return Err(KEY);
+    }
+    if has_body(headers) {
+        return Err(BODY);
+    }
+    Ok(())
+}
+
+/// 16 bytes are 21 base64 characters, 2 bits of a 22nd, and two of padding.
+fn is_key(value: &[u8]) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+    value.len() == 24 && value[..22].iter().all(is_base64) && value.ends_with(b"==")
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    let is_zero = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(|digit| *digit == b'0')
+    };
+    headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_zero)
+}
+
+/// Origins are compared as they are serialized (RFC 6454, section 6.2), but
+/// for the case, which a configuration may spell as it likes.
+fn origin(headers: &HeaderMap, listed: &[String]) -> Result<(), Refusal> {
+    if listed.is_empty() || !headers.contains_key(ORIGIN) {
+        return Ok(());
+    }
+    let is_listed = |origin: &[u8]| {
+        listed
+            .iter()
+            .any(|listed| listed.as_bytes().eq_ignore_ascii_case(origin))
+    };
+    if only(headers, ORIGIN).is_some_and(is_listed) {
+        Ok(())
+    } else {
+        Err(FOREIGN)
+    }
+}
+
+/// The first of the client's subprotocols, in its order of preference, that is
+/// listed. Their names are compared with case (RFC 6455, section 4.1).
+fn subprotocol(headers: &HeaderMap, listed: &[String]) -> Result<Option<String>, Refusal> {
+    let mut offered: Vec<&[u8]> = Vec::new();
+    for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
+        for token in elements(value) {
+            if !is_token(token) || offered.contains(&token) || offered.len() == SUBPROTOCOLS_MAX {
+                return Err(SUBPROTOCOLS);
+            }
+            offered.push(token);
+        }
+    }
+    if offered.is_empty() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        return Err(SUBPROTOCOLS);
+    }
+    let listed_as = |token: &&[u8]| listed.iter().find(|name| name.as_bytes() == *token);
+    Ok(offered.iter().find_map(listed_as).cloned())
+}
+
+/// A token of RFC 9110, section 5.6.2.
+fn is_token(element: &[u8]) -> bool {
+    element
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+}
+
+/// The value of a header that occurs exactly once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Some(value.as_bytes()),
+        _ => None,
+    }
+}
+
+/// Whether the lists of all headers of this name, taken as one, have an element.
+fn lists(headers: &HeaderMap, name: HeaderName, wanted: &[u8]) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(elements)
+        .any(|element| element.eq_ignore_ascii_case(wanted))
+}
+
+/// The elements of a comma-separated list, without the empty ones.
+fn elements(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

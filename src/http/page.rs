@@ -1,0 +1,140 @@
+//! The plain routes: the demo page under `/`, and nothing else.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode, Version};
+
+use super::refusal::Refusal;
+use super::{Reply, gate};
+
+const TEMPLATE: &str = include_str!("../page/index.html");
+
+/// Stands in the template for the path of the WebSocket, as the whole value of
+/// a quoted HTML attribute.
+const PLACEHOLDER: &str = "{{WS_PATH}}";
+
+/// The page is one file that talks to its own server and loads nothing.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+    script-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; \
+    frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+const HEADERS: [(HeaderName, &str); 6] = [
+    (CONTENT_TYPE, "text/html; charset=utf-8"),
+    (CACHE_CONTROL, "no-cache"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (CONNECTION, "close"),
+];
+
+const METHOD: Refusal = Refusal::method("GET, HEAD", "only GET and HEAD are answered here\n");
+
+const NOT_FOUND: Refusal = Refusal::new(
+    StatusCode::NOT_FOUND,
+    "there is no page under this path; WebSocket clients send an upgrade request\n",
+);
+
+/// Answers a request that asks for no upgrade. `ws_path` is where the page
+/// finds the WebSocket; without one, any path would do.
+///
+/// The answer to HEAD has a body too: hyper sends its length and leaves it out.
+pub(super) fn answer<B>(request: &Request<B>, ws_path: Option<&str>) -> Reply {
+    if request.version() == Version::HTTP_11
+        && let Err(refusal) = gate::host(request.headers())
+    {
+        return refusal.reply();
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return METHOD.reply();
+    }
+    if request.uri().path() != "/" {
+        return NOT_FOUND.reply();
+    }
+    let mut reply = Response::new(Full::new(page(ws_path.unwrap_or("/"))));
+    for (name, value) in HEADERS {
+        reply
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    reply
+}
+
+thread_local! {
+    /// The last page rendered on this thread, and its path. A worker has one
+    /// path, so it renders one page.
+    static RENDERED: RefCell<Option<(String, Bytes)>> = const { RefCell::new(None) };
+}
+
+fn page(ws_path: &str) -> Bytes {
+    RENDERED.with_borrow_mut(|rendered| match rendered {
+        Some((path, page)) if path == ws_path => page.clone(),
+        _ => {
+            let page = Bytes::from(render(ws_path));
+            *rendered = Some((ws_path.to_owned(), page.clone()));
+            page
+        }
+    })
+}
+
+fn render(ws_path: &str) -> String {
+    TEMPLATE.replace(PLACEHOLDER, &attribute_value(ws_path))
+}
+
+/// Escapes text for a quoted HTML attribute. A path may well contain `&` or
+/// `'`; the rest can not get past the configuration, and is escaped all the same.
+fn attribute_value(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_placeholder_is_always_the_whole_value_of_an_attribute() {
+        let quoted = format!("=\"{PLACEHOLDER}\"");
+        assert!(TEMPLATE.contains(PLACEHOLDER));
+        assert_eq!(
+            TEMPLATE.matches(PLACEHOLDER).count(),
+            TEMPLATE.matches(&quoted).count(),
+        );
+    }
+
+    #[test]
+    fn a_path_can_not_leave_its_attribute() {
+        let page = render("/a&b'\"><script>");
+        assert!(page.contains("=\"/a&amp;b&#39;&quot;&gt;&lt;script&gt;\""));
+        assert!(!page.contains(PLACEHOLDER));
+    }
+
+    #[test]
+    fn a_thread_renders_a_page_once() {
+        let (first, second) = (page("/once"), page("/once"));
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_ne!(page("/other"), first);
+    }
+
+    #[test]
+    fn the_page_is_self_contained() {
+        for outside in ["src=\"http", "href=\"http", "@import", "url(http"] {
+            assert!(!TEMPLATE.contains(outside), "{outside}");
+        }
+    }
+}

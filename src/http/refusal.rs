@@ -1,0 +1,130 @@
+//! A refusal: the status, and one line that says what was wrong.
+//!
+//! The lines are constants, so nothing a peer sent is ever sent back.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Response, StatusCode};
+
+use super::Reply;
+
+pub(super) const FULL: Refusal = Refusal::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "the server holds as many connections as it may; try again later\n",
+);
+
+pub(super) const TOO_SLOW: Refusal = Refusal::new(
+    StatusCode::REQUEST_TIMEOUT,
+    "the request did not arrive in time\n",
+);
+
+pub(super) const HTTP_2: Refusal = Refusal::bad("this server speaks HTTP/1.1, not HTTP/2\n");
+
+pub(super) const BAD_HANDSHAKE: Refusal = Refusal::bad("this is no WebSocket handshake\n");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    line: &'static str,
+    remedy: Remedy,
+}
+
+/// The headers that tell a peer how to do better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    None,
+    Methods(&'static str),
+    Handshake,
+}
+
+impl Refusal {
+    pub(super) const fn new(status: StatusCode, line: &'static str) -> Self {
+        Self {
+            status,
+            line,
+            remedy: Remedy::None,
+        }
+    }
+
+    pub(super) const fn bad(line: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, line)
+    }
+
+    pub(super) const fn method(allowed: &'static str, line: &'static str) -> Self {
+        Self {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            line,
+            remedy: Remedy::Methods(allowed),
+        }
+    }
+
+    /// A 426, which names the protocol and the version that would be accepted
+    /// (RFC 6455, section 4.2.2; RFC 9110, section 15.5.22).
+    pub(super) const fn upgrade_required(line: &'static str) -> Self {
+        Self {
+            status: StatusCode::UPGRADE_REQUIRED,
+            line,
+            remedy: Remedy::Handshake,
+        }
+    }
+
+    /// The refusal as hyper writes it.
+    pub(super) fn reply(&self) -> Reply {
+        let mut reply = Response::new(Full::new(Bytes::from_static(self.line.as_bytes())));
+        *reply.status_mut() = self.status;
+        let headers = reply.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        match self.remedy {
+            Remedy::None => {}
+            Remedy::Methods(allowed) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Remedy::Handshake => {
+                // Who sends Upgrade lists it in Connection (RFC 9110, 7.8).
+                headers.insert(CONNECTION, HeaderValue::from_static("close, upgrade"));
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+        }
+        reply
+    }
+
+    /// The refusal as we write it ourselves, where hyper can not.
+    pub(super) fn wire(&self) -> String {
+        format!(
+            "HTTP/1.1 {}\r\n\
+             connection: close\r\n\
+             content-type: text/plain; charset=utf-8\r\n\
+             content-length: {}\r\n\
+             \r\n\
+             {}",
+            self.status,
+            self.line.len(),
+            self.line,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_form_is_a_whole_response() {
+        assert_eq!(
+            TOO_SLOW.wire(),
+            "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
+             content-type: text/plain; charset=utf-8\r\ncontent-length: 35\r\n\r\n\
+             the request did not arrive in time\n",
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! ringback is a WebSocket echo server: thread per core, on epoll and
+//! io_uring, correct to the last rule of RFC 6455.
+//!
+//! This is the library under the binary of the same name. It starts the echo
+//! server inside of another program ([`Server`]), and it serves connections
+//! with a handler of one's own on the same threads ([`serve`]).
+//!
+//! # How the bytes flow
+//!
+//! ```text
+//!  accept ─▶ hyper http1 ─▶ strict gate ─▶ fastwebsockets::upgrade ─▶ raw socket + leftover bytes
+//!  (worker,  (http)         (http::gate)                                    │
+//!   one per core,                                     ┌─────────────────────┤
+//!   SO_REUSEPORT)                                     ▼                     ▼
+//!                              engine (epoll | tokio-uring):           message:
+//!                              read ─▶ proto::Echo ─▶ one write        whole messages
+//!                                      (no I/O, in place)              for a handler
+//! ```
+//!
+//! # Who knows whom
+//!
+//! * [`proto`]: the protocol without I/O; knows nothing of the rest
+//! * `engine`: the seam, and on it `epoll` and `tokio_uring`, which know
+//!   `proto`, `admission` and `metrics`, but not each other
+//! * `http`: routes, the gate, the upgrade; knows none of the others
+//! * `message`: whole messages over `proto`, for handlers
+//! * `runtime`: from an engine's name to the engine
+//! * `worker`: one core, accept to engine; `server`: all of them, start to end
+//! * `config`, `error`, `listener`, `admission`, `metrics`, `shutdown`,
+//!   `cores`, `descriptors`: one noun each
+//!
+//! # Example
+//!
+//! ```
+//! use ringback::{Config, Server};
+//!
+//! let config = Config {
+//!     listen: vec!["127.0.0.1:0".parse().expect("an address")],
+//!     ..Config::default()
+//! };
+//! let server = Server::start(config).expect("started");
+//! println!("listening on {}", server.addresses()[0]);
+//! server.stop().expect("stopped");
+//! ```
+
+mod admission;
+pub mod config;
+mod cores;
+mod descriptors;
+mod engine;
+mod error;
+mod http;
+mod listener;
+pub mod message;
+mod metrics;
+pub mod proto;
+mod runtime;
+mod server;
+mod shutdown;
+mod worker;
+
+pub use config::Config;
+pub use descriptors::raise_descriptor_limit;
+pub use engine::{EngineChoice, EngineKind};
+pub use error::Error;
+pub use message::{Message, MessageError, MessageSocket};
+pub use metrics::Snapshot;
+pub use proto::CloseCode;
+pub use server::{Server, serve};

@@ -1,0 +1,342 @@
+//! Whole messages, for handlers that want them: read one, write one.
+//!
+//! The echo of the engines never collects a message. A handler does not care
+//! for frames, so here fragments are joined, control frames are handled out of
+//! sight, and what a peer may make us hold is bounded by the message limit.
+//! The sockets live on the runtime of the worker that accepted them.
+
+mod inbox;
+
+use std::future::Future;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::RecvFlags;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::DEFAULT_WHOLE_MESSAGE;
+use crate::engine::Settings;
+use crate::engine::session::PING;
+use crate::http::Handover;
+use crate::proto::frame::ServerHeader;
+use crate::proto::{CloseCode, Limits, OpCode, Violation};
+use crate::shutdown::Shutdown as ServerShutdown;
+use inbox::{Event, Inbox};
+
+/// Bytes that are read at once.
+const READ_LEN: usize = 16 * 1024;
+
+/// One message, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// UTF-8.
+    Text(String),
+    /// Anything.
+    Binary(Vec<u8>),
+}
+
+/// Why there are no more messages.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The peer closed the connection, with this code if with any.
+    #[error("the peer closed the connection{}", code.map_or(String::new(), |code| format!(" with code {}", code.get())))]
+    Closed {
+        /// The code of its Close frame.
+        code: Option<CloseCode>,
+    },
+    /// The peer's stream ended without a Close frame.
+    #[error("the peer left without closing the connection")]
+    Left,
+    /// The server is stopping and has closed the connection.
+    #[error("the server is stopping")]
+    Stopping,
+    /// The peer broke a rule and was told so.
+    #[error("the peer broke the protocol: {0}")]
+    Violation(#[from] Violation),
+    /// The peer was silent, even when it was pinged.
+    #[error("the peer was silent for too long")]
+    Silent,
+    /// The peer did not read what was written.
+    #[error("the peer did not read for too long")]
+    SlowReader,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A connection as a handler sees it.
+///
+/// Dropping it ends the connection. A client that is to know why needs
+/// [`close`](Self::close) first; once a method has returned an error, the
+/// connection is closed already.
+pub struct MessageSocket {
+    stream: TcpStream,
+    peer: SocketAddr,
+    subprotocol: Option<String>,
+    inbox: Inbox,
+    /// What is to be written before anything else.
+    outbox: Vec<u8>,
+    limits: Limits,
+    settings: Rc<Settings>,
+    shutdown: ServerShutdown,
+}
+
+/// What serves connections instead of an engine.
+pub(crate) type Handler =
+    Arc<dyn Fn(MessageSocket) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync>;
+
+/// A handler of any type as one that workers can share.
+pub(crate) fn erase<H, F>(handler: H) -> Handler
+where
+    H: Fn(MessageSocket) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    Arc::new(move |socket| Box::pin(handler(socket)))
+}
+
+impl MessageSocket {
+    pub(crate) fn new(
+        handover: Handover,
+        peer: SocketAddr,
+        settings: Rc<Settings>,
+        shutdown: ServerShutdown,
+    ) -> io::Result<Self> {
+        let mut limits = settings.limits;
+        if limits.message_bytes == u64::MAX {
+            limits.message_bytes = DEFAULT_WHOLE_MESSAGE;
+        }
+        Ok(Self {
+            stream: TcpStream::from_std(handover.socket)?,
+            peer,
+            subprotocol: handover.subprotocol,
+            inbox: Inbox::new(&handover.leftover),
+            outbox: Vec::new(),
+            limits,
+            settings,
+            shutdown,
+        })
+    }
+
+    /// Reads the next message.
+    ///
+    /// This may be cancelled: what has arrived is not lost.
+    ///
+    /// # Errors
+    /// Why there is none; the connection is closed then, with the close code
+    /// that fits.
+    pub async fn read_message(&mut self) -> Result<Message, MessageError> {
+        loop {
+            match self.inbox.next(&self.limits) {
+                Ok(Some(Event::Message(message))) => {
+                    self.settings.counters.messages.add(1);
+                    return Ok(message);
+                }
+                Ok(Some(Event::Reply(frame))) => self.outbox.extend_from_slice(&frame),
+                Ok(Some(Event::Close(code, frame))) => {
+                    self.settings.counters.closes.add(1);
+                    self.outbox.extend_from_slice(&frame);
+                    self.finish().await;
+                    return Err(MessageError::Closed { code });
+                }
+                Ok(None) => {
+                    self.flush().await?;
+                    self.wait_for_bytes().await?;
+                }
+                Err(violation) => {
+                    self.settings.counters.violations.add(1);
+                    self.end_with(violation.close_code()).await;
+                    return Err(violation.into());
+                }
+            }
+        }
+    }
+
+    /// Writes a message, in one frame. Returns when the kernel has taken it.
+    ///
+    /// If this is cancelled, the rest goes out with the next write or read.
+    ///
+    /// # Errors
+    /// That the connection broke, or the peer did not read in time.
+    pub async fn write_message(&mut self, message: &Message) -> Result<(), MessageError> {
+        let (opcode, payload) = match message {
+            Message::Text(text) => (OpCode::Text, text.as_bytes()),
+            Message::Binary(bytes) => (OpCode::Binary, &bytes[..]),
+        };
+        let header = ServerHeader::new(true, opcode, payload.len() as u64);
+        self.outbox.extend_from_slice(header.as_bytes());
+        self.outbox.extend_from_slice(payload);
+        self.flush().await
+    }
+
+    /// Closes the connection with this code and waits, but not for long, until
+    /// the peer has taken note.
+    pub async fn close(mut self, code: CloseCode) {
+        self.end_with(code).await;
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The subprotocol that was agreed on, if any.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// Waits for bytes, unless the server stops or the peer is silent for too
+    /// long.
+    async fn wait_for_bytes(&mut self) -> Result<(), MessageError> {
+        let mut shutdown = self.shutdown.clone();
+        let mut pinged = false;
+        loop {
+            // A server that stops still answers what has arrived by then.
+            let may_stop = self.inbox.is_quiet();
+            if may_stop && shutdown.has_begun() {
+                if self.last_look()? {
+                    return Ok(());
+                }
+                self.end_with(CloseCode::GOING_AWAY).await;
+                return Err(MessageError::Stopping);
+            }
+            let patience = if pinged {
+                Some(self.settings.pong_timeout)
+            } else {
+                self.settings.idle_timeout
+            };
+            tokio::select! {
+                ready = self.stream.readable() => {
+                    ready?;
+                    if self.read_now()? {
+                        return Ok(());
+                    }
+                }
+                () = shutdown.begun(), if may_stop => {}
+                () = pass(patience) => {
+                    if pinged {
+                        self.settings.counters.idle_timeouts.add(1);
+                        self.end_with(CloseCode::GOING_AWAY).await;
+                        return Err(MessageError::Silent);
+                    }
+                    pinged = true;
+                    self.settings.counters.pings.add(1);
+                    self.outbox.extend_from_slice(&PING);
+                    self.flush().await?;
+                }
+            }
+        }
+    }
+
+    /// Reads what the runtime knows of; whether there was anything.
+    fn read_now(&mut self) -> Result<bool, MessageError> {
+        let result = self
+            .inbox
+            .fill(READ_LEN, |space| self.stream.try_read(space));
+        self.has_read(result)
+    }
+
+    /// Reads what is there, even if the runtime has not heard of it yet.
+    fn last_look(&mut self) -> Result<bool, MessageError> {
+        let result = self.inbox.fill(READ_LEN, |space| {
+            let (len, _) = rustix::net::recv(&self.stream, space, RecvFlags::DONTWAIT)?;
+            Ok(len)
+        });
+        self.has_read(result)
+    }
+
+    fn has_read(&self, result: io::Result<usize>) -> Result<bool, MessageError> {
+        match result {
+            Ok(0) => Err(MessageError::Left),
+            Ok(len) => {
+                self.settings.counters.reads.add(1);
+                self.settings.counters.bytes_in.add(len as u64);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the outbox, within the write timeout.
+    async fn flush(&mut self) -> Result<(), MessageError> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        match timeout(self.settings.write_timeout, self.write_outbox()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_elapsed) => {
+                self.settings.counters.write_timeouts.add(1);
+                Err(MessageError::SlowReader)
+            }
+        }
+    }
+
+    async fn write_outbox(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            self.stream.writable().await?;
+            match self.stream.try_write(&self.outbox) {
+                Ok(len) => {
+                    self.settings.counters.writes.add(1);
+                    self.settings.counters.bytes_out.add(len as u64);
+                    self.outbox.drain(..len);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // A connection that has written much does not hold on to it.
+        self.outbox.shrink_to(READ_LEN);
+        Ok(())
+    }
+
+    async fn end_with(&mut self, code: CloseCode) {
+        self.outbox.extend_from_slice(&code.frame());
+        self.finish().await;
+    }
+
+    /// Sends what is left and the end of our stream, then discards what the
+    /// peer sends until the end of its own: a socket that is closed with unread
+    /// bytes is reset, and the Close frame might be lost with it.
+    async fn finish(&mut self) {
+        if self.flush().await.is_err() {
+            return;
+        }
+        if SockRef::from(&self.stream)
+            .shutdown(Shutdown::Write)
+            .is_err()
+        {
+            return;
+        }
+        // Neither its end nor the deadline changes anything here.
+        let _ = timeout(self.settings.close_timeout, self.discard()).await;
+    }
+
+    async fn discard(&mut self) -> io::Result<()> {
+        let mut space = [0; 4096];
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read(&mut space) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Lets this time pass, or all time.
+async fn pass(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,485 @@
+//! The echo state machine: one client's frames in, the replies out, in place.
+//!
+//! A client's frame is `header, 4-byte mask, payload`, the reply to it is
+//! `header, payload`: the same bytes without the mask. So every reply fits into
+//! the bytes of its request:
+//!
+//! ```text
+//! buf     │ header mask payload │ header mask payload │ header mask pay…
+//! reply        └ header payload │ header payload ┘    └ kept, or streamed
+//! ```
+//!
+//! The first payload of a buffer is unmasked where it stands and gets its
+//! header put right before it; each later one moves left by four bytes more
+//! than the one before, so that all replies are one slice and take one write.
+//!
+//! A frame that is not complete is kept while it fits in the window: it stays
+//! in the buffer, its header as it came, its payload unmasked (and, if it is
+//! text, validated) as far as it is there. A longer frame is streamed: its
+//! header goes out at once, its payload as it arrives.
+
+use std::ops::Range;
+
+use super::close::{self, CLOSE_FRAME_LEN, CloseCode};
+use super::frame::{self, Header, MASK_LEN, OpCode, ServerHeader, Start};
+use super::mask::{self, Key};
+use super::sequence::{Limits, Sequence};
+use super::utf8;
+use super::violation::Violation;
+
+/// Bytes of room that [`Echo::advance`] needs behind what has arrived: a Close
+/// frame may follow replies that already fill the space of their requests.
+pub const TAIL_ROOM: usize = CLOSE_FRAME_LEN;
+
+/// Payload is unmasked, moved and validated in blocks of this size, so that
+/// the validation finds it in the first-level cache. A multiple of four, so
+/// that each block starts with the first byte of the key.
+const BLOCK: usize = 4096;
+
+/// The header of a client's frame of up to 125 bytes.
+const SHORT_HEADER: usize = 2 + MASK_LEN;
+
+/// One client's connection as the protocol sees it, from the first byte behind
+/// the handshake to the Close.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo {
+    sequence: Sequence,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Before a frame or in its header.
+    Header,
+    /// In a data frame that fits in the window; it has been counted, and
+    /// `done` bytes of its payload are unmasked and validated.
+    Kept { done: usize },
+    /// In a data frame whose header has been answered already.
+    Streamed {
+        remaining: u64,
+        mask: Key,
+        fin: bool,
+    },
+    /// A Close frame has been answered or a violation was met.
+    Closed,
+}
+
+/// What [`Echo::advance`] made of a buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The bytes that are done with. What follows them in the buffer must stand
+    /// at the front of the next one, before what arrives next.
+    pub consumed: usize,
+    /// The bytes of the buffer that are to be written now.
+    pub reply: Range<usize>,
+    /// What comes after that write.
+    pub next: Next,
+    /// The messages that ended in this buffer.
+    pub messages: u32,
+}
+
+/// What an engine does once the reply of a [`Step`] is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Read more.
+    Read,
+    /// Close the connection: the client sent a Close frame, with this code if
+    /// with any, and the reply ends in the answer.
+    Close(Option<CloseCode>),
+    /// Close the connection: the client broke a rule, and the reply ends in the
+    /// Close frame that says so.
+    Fail(Violation),
+    /// Cut the connection: the client broke a rule in the middle of a frame
+    /// whose beginning has been echoed, where no Close frame can stand.
+    Abort(Violation),
+}
+
+impl Default for Echo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Echo {
+    /// A connection that was just upgraded.
+    pub const fn new() -> Self {
+        Self {
+            sequence: Sequence::new(),
+            state: State::Header,
+        }
+    }
+
+    /// Whether the replies so far end between two frames, where a frame of the
+    /// server's own, a Ping or a Close, may be put.
+    pub const fn at_frame_boundary(&self) -> bool {
+        matches!(self.state, State::Header | State::Kept { .. })
+    }
+
+    /// Whether no message is in progress, given that no byte of a further frame
+    /// is kept.
+    pub const fn between_messages(&self) -> bool {
+        matches!(self.state, State::Header) && self.sequence.message().is_none()
+    }
+
+    /// Takes `buf[..filled]`: what the last [`Step`] did not consume, followed
+    /// by what has arrived since. Everything that can be answered is, in the
+    /// same buffer.
+    ///
+    /// After anything but [`Next::Read`] the connection is over: further calls
+    /// consume everything and answer nothing.
+    ///
+    /// # Panics
+    /// If `buf` has less than [`TAIL_ROOM`] bytes behind `filled`.
+    pub fn advance(&mut self, limits: &Limits, buf: &mut [u8], filled: usize) -> Step {
+        assert!(
+            buf.len() - filled >= TAIL_ROOM,
+            "no room for a Close frame behind {filled} bytes"
+        );
+        let mut pass = Pass::new(buf, filled);
+        let next = match self.run(limits, &mut pass) {
+            Ok(next) => next,
+            Err(violation) => self.fail(&mut pass, violation),
+        };
+        if !matches!(next, Next::Read) {
+            self.state = State::Closed;
+            pass.read = filled;
+        }
+        Step {
+            consumed: pass.read,
+            reply: pass.start..pass.end,
+            next,
+            messages: pass.messages,
+        }
+    }
+
+    /// Frame after frame, until one is not all there or is the last.
+    fn run(&mut self, limits: &Limits, pass: &mut Pass<'_>) -> Result<Next, Violation> {
+        loop {
+            pass.mark = pass.end;
+            let progress = match self.state {
+                State::Header => {
+                    self.short_frames(limits, pass)?;
+                    self.start_frame(limits, pass)?
+                }
+                State::Kept { done } => match Header::parse(pass.rest())? {
+                    Some(header) => self.data_frame(limits, pass, &header, done)?,
+                    None => Progress::NeedsMore,
+                },
+                State::Streamed {
+                    remaining,
+                    mask,
+                    fin,
+                } => self.stream(pass, remaining, mask, fin)?,
+                State::Closed => Progress::Ended(Next::Close(None)),
+            };
+            match progress {
+                Progress::Frame => {}
+                Progress::NeedsMore => return Ok(Next::Read),
+                Progress::Ended(next) => return Ok(next),
+            }
+        }
+    }
+
+    /// Whole messages of one short frame each, as long as there are any: what
+    /// most connections send most of the time. Everything else, and everything
+    /// that is wrong with a frame, is left to [`start_frame`](Self::start_frame).
+    #[inline]
+    fn short_frames(&mut self, limits: &Limits, pass: &mut Pass<'_>) -> Result<(), Violation> {
+        const TEXT: u8 = frame::FIN | OpCode::Text as u8;
+        const BINARY: u8 = frame::FIN | OpCode::Binary as u8;
+        if self.sequence.message().is_some() {
+            return Ok(());
+        }
+        while let Some(&[first, second, k0, k1, k2, k3]) = pass.rest().first_chunk() {
+            let len = second ^ frame::MASKED;
+            let from = pass.read + SHORT_HEADER;
+            let end = from + usize::from(len);
+            if (first != TEXT && first != BINARY)
+                || u64::from(len) > frame::MAX_CONTROL_PAYLOAD.min(limits.message_bytes)
+                || end > pass.filled
+            {
+                break;
+            }
+            pass.join();
+            pass.mark = pass.end;
+            let to = pass.end + SHORT_HEADER - MASK_LEN;
+            pass.buf[pass.end..to].copy_from_slice(&[first, len]);
+            let key = [k0, k1, k2, k3];
+            if from == to {
+                mask::unmask(&mut pass.buf[to..end], key);
+            } else {
+                mask::unmask_left(pass.buf, from, to, usize::from(len), key);
+            }
+            pass.read = end;
+            pass.end = to + usize::from(len);
+            if first == TEXT {
+                utf8::check_short(&pass.buf[to..pass.end])?;
+            }
+            pass.messages += 1;
+        }
+        pass.mark = pass.end;
+        Ok(())
+    }
+
+    /// A frame none of whose bytes has been seen before, except for a part of
+    /// its header.
+    #[inline]
+    fn start_frame(&mut self, limits: &Limits, pass: &mut Pass<'_>) -> Result<Progress, Violation> {
+        let rest = pass.rest();
+        let Some(&first) = rest.first() else {
+            return Ok(Progress::NeedsMore);
+        };
+        self.sequence.check_start(Start::parse(first)?)?;
+        let Some(header) = Header::parse(rest)? else {
+            return Ok(Progress::NeedsMore);
+        };
+        if header.opcode.is_control() {
+            return control_frame(pass, &header);
+        }
+        self.sequence.begin_frame(&header, limits)?;
+        self.data_frame(limits, pass, &header, 0)
+    }
+
+    /// A data frame, of whose payload `done` bytes have been handled.
+    #[inline]
+    fn data_frame(
+        &mut self,
+        limits: &Limits,
+        pass: &mut Pass<'_>,
+        header: &Header,
+        done: usize,
+    ) -> Result<Progress, Violation> {
+        let here = pass.rest().len() - header.len;
+        if let Some(payload_len) = usize::try_from(header.payload_len)
+            .ok()
+            .filter(|&len| len <= here)
+        {
+            let moved = pass.put_header(header, header.opcode, payload_len);
+            self.payload(pass, moved.skip(done), header.mask, done)?;
+            return self.end_frame(pass, header.fin);
+        }
+        if header.payload_len.saturating_add(header.len as u64) <= limits.window as u64 {
+            let at = pass.read + header.len;
+            let in_place = Move::in_place(at..at + here);
+            self.payload(pass, in_place.skip(done), header.mask, done)?;
+            self.state = State::Kept { done: here };
+            return Ok(Progress::NeedsMore);
+        }
+        let moved = pass.put_header(header, header.opcode, here);
+        self.payload(pass, moved.skip(done), header.mask, done)?;
+        self.state = State::Streamed {
+            remaining: header.payload_len - here as u64,
+            mask: mask::rotate(header.mask, here),
+            fin: header.fin,
+        };
+        Ok(Progress::NeedsMore)
+    }
+
+    /// More payload of a frame whose header is out.
+    fn stream(
+        &mut self,
+        pass: &mut Pass<'_>,
+        remaining: u64,
+        mask: Key,
+        fin: bool,
+    ) -> Result<Progress, Violation> {
+        let arrived = pass.filled - pass.read;
+        let here = usize::try_from(remaining).map_or(arrived, |left| left.min(arrived));
+        let moved = pass.put_payload(here);
+        self.payload(pass, moved, mask, 0)?;
+        let remaining = remaining - here as u64;
+        if remaining > 0 {
+            self.state = State::Streamed {
+                remaining,
+                mask: mask::rotate(mask, here),
+                fin,
+            };
+            return Ok(Progress::NeedsMore);
+        }
+        // The whole frame is out, so a Close frame may follow it.
+        pass.mark = pass.end;
+        self.end_frame(pass, fin)
+    }
+
+    fn end_frame(&mut self, pass: &mut Pass<'_>, fin: bool) -> Result<Progress, Violation> {
+        self.state = State::Header;
+        self.sequence.end_frame(fin)?;
+        pass.messages += u32::from(fin);
+        Ok(Progress::Frame)
+    }
+
+    /// Unmasks, moves and validates payload whose first byte is byte `offset`
+    /// of its frame's.
+    #[inline]
+    fn payload(
+        &mut self,
+        pass: &mut Pass<'_>,
+        moved: Move,
+        key: Key,
+        offset: usize,
+    ) -> Result<(), Violation> {
+        let key = mask::rotate(key, offset);
+        let mut at = 0;
+        while at < moved.len {
+            let len = BLOCK.min(moved.len - at);
+            let (from, to) = (moved.from + at, moved.to + at);
+            if from == to {
+                mask::unmask(&mut pass.buf[to..to + len], key);
+            } else {
+                mask::unmask_left(pass.buf, from, to, len, key);
+            }
+            self.sequence.feed(&pass.buf[to..to + len])?;
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// Answers a violation with a Close frame behind the replies to the frames
+    /// before, if one may stand there.
+    #[cold]
+    fn fail(&mut self, pass: &mut Pass<'_>, violation: Violation) -> Next {
+        // What was put for the wrong frame itself has not been written yet.
+        pass.end = pass.mark;
+        if !self.at_frame_boundary() {
+            return Next::Abort(violation);
+        }
+        pass.put_close(violation.close_code());
+        Next::Fail(violation)
+    }
+}
+
+/// Answers a control frame: pings and closes with themselves, pongs not at all.
+fn control_frame(pass: &mut Pass<'_>, header: &Header) -> Result<Progress, Violation> {
+    // At most 125, which `Header::parse` has checked.
+    let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+    if pass.rest().len() - header.len < payload_len {
+        return Ok(Progress::NeedsMore);
+    }
+    let opcode = match header.opcode {
+        OpCode::Ping => OpCode::Pong,
+        OpCode::Close => OpCode::Close,
+        _ => {
+            pass.read += header.len + payload_len;
+            return Ok(Progress::Frame);
+        }
+    };
+    let moved = pass.put_header(header, opcode, payload_len);
+    mask::unmask_left(pass.buf, moved.from, moved.to, moved.len, header.mask);
+    if opcode == OpCode::Pong {
+        return Ok(Progress::Frame);
+    }
+    let code = close::check_payload(&pass.buf[moved.to..moved.to + moved.len])?;
+    Ok(Progress::Ended(Next::Close(code)))
+}
+
+enum Progress {
+    /// A frame ended; the next may follow.
+    Frame,
+    /// What has arrived is handled as far as it goes.
+    NeedsMore,
+    /// No frame follows.
+    Ended(Next),
+}
+
+/// Payload on its way from its place in the request to its place in the reply,
+/// which is the same place or further left.
+#[derive(Clone, Copy)]
+struct Move {
+    from: usize,
+    to: usize,
+    len: usize,
+}
+
+impl Move {
+    const fn in_place(range: Range<usize>) -> Self {
+        Self {
+            from: range.start,
+            to: range.start,
+            len: range.end - range.start,
+        }
+    }
+
+    /// Without the first `done` bytes, which are where they belong.
+    const fn skip(self, done: usize) -> Self {
+        Self {
+            from: self.from + done,
+            to: self.to + done,
+            len: self.len - done,
+        }
+    }
+}
+
+/// One pass over a buffer: the request is read at `read`, the reply grows at
+/// `end`, which never overtakes it.
+struct Pass<'a> {
+    buf: &'a mut [u8],
+    filled: usize,
+    read: usize,
+    start: usize,
+    end: usize,
+    /// Where the reply ended before the frame at hand.
+    mark: usize,
+    messages: u32,
+}
+
+impl<'a> Pass<'a> {
+    const fn new(buf: &'a mut [u8], filled: usize) -> Self {
+        Self {
+            buf,
+            filled,
+            read: 0,
+            start: 0,
+            end: 0,
+            mark: 0,
+            messages: 0,
+        }
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.buf[self.read..self.filled]
+    }
+
+    /// Puts the reply's header, and room for the `here` bytes of payload that
+    /// have arrived, behind the replies so far, and steps over the request.
+    #[inline]
+    fn put_header(&mut self, header: &Header, opcode: OpCode, here: usize) -> Move {
+        self.join();
+        let reply = ServerHeader::new(header.fin, opcode, header.payload_len);
+        let reply = reply.as_bytes();
+        self.buf[self.end..self.end + reply.len()].copy_from_slice(reply);
+        self.end += reply.len();
+        self.read += header.len;
+        self.put_payload(here)
+    }
+
+    /// Lets the next reply join those before it; if there are none, it starts
+    /// where its payload can stay in its place.
+    #[inline]
+    fn join(&mut self) {
+        if self.start == self.end {
+            self.start = self.read + MASK_LEN;
+            self.end = self.start;
+            self.mark = self.start;
+        }
+    }
+
+    fn put_payload(&mut self, len: usize) -> Move {
+        let moved = Move {
+            from: self.read,
+            to: self.end,
+            len,
+        };
+        self.read += len;
+        self.end += len;
+        moved
+    }
+
+    fn put_close(&mut self, code: CloseCode) {
+        let frame = code.frame();
+        self.buf[self.end..self.end + frame.len()].copy_from_slice(&frame);
+        self.end += frame.len();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! Every way a peer can break the rules, and the close code it earns.
+
+use thiserror::Error;
+
+use super::close::CloseCode;
+
+/// What a client did that RFC 6455 or a configured limit forbids.
+///
+/// "More bytes are needed" is not among them: that is a state, not a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum Violation {
+    /// RSV1, RSV2 or RSV3 is set and no extension was negotiated (section 5.2).
+    #[error("a reserved bit is set")]
+    ReservedBits,
+    /// Opcode 3 to 7 or 11 to 15 (section 5.2).
+    #[error("the opcode is reserved")]
+    ReservedOpcode,
+    /// A client's frame without a mask (section 5.1).
+    #[error("the frame is not masked")]
+    Unmasked,
+    /// A length in more bytes than it needs (section 5.2).
+    #[error("the length is not in its shortest form")]
+    NonMinimalLength,
+    /// A 64-bit length with its top bit set (section 5.2).
+    #[error("the length has its top bit set")]
+    LengthOverflow,
+    /// A control frame in fragments (section 5.5).
+    #[error("a control frame is fragmented")]
+    FragmentedControl,
+    /// A control frame of more than 125 bytes (section 5.5).
+    #[error("a control frame is longer than 125 bytes")]
+    LongControl,
+    /// A continuation frame outside of a message (section 5.4).
+    #[error("a continuation frame continues nothing")]
+    UnexpectedContinuation,
+    /// A new message before the last one ended (section 5.4).
+    #[error("a message starts inside another")]
+    InterleavedMessage,
+    /// A close payload of one byte (section 5.5.1).
+    #[error("the close payload has one byte")]
+    TruncatedCloseCode,
+    /// A close code that may not be sent (section 7.4).
+    #[error("the close code may not be sent")]
+    InvalidCloseCode,
+    /// A close reason that is not UTF-8 (section 5.5.1).
+    #[error("the close reason is not UTF-8")]
+    InvalidCloseReason,
+    /// A text message that is not UTF-8 (section 8.1).
+    #[error("the text is not UTF-8")]
+    InvalidText,
+    /// A message of more bytes than [`Limits::message_bytes`](super::Limits).
+    #[error("the message is longer than the limit")]
+    MessageTooLong,
+    /// A message in more frames than [`Limits::fragments`](super::Limits).
+    #[error("the message has more fragments than the limit")]
+    TooManyFragments,
+}
+
+impl Violation {
+    /// All of them, for those who count by kind.
+    pub const ALL: [Self; 15] = [
+        Self::ReservedBits,
+        Self::ReservedOpcode,
+        Self::Unmasked,
+        Self::NonMinimalLength,
+        Self::LengthOverflow,
+        Self::FragmentedControl,
+        Self::LongControl,
+        Self::UnexpectedContinuation,
+        Self::InterleavedMessage,
+        Self::TruncatedCloseCode,
+        Self::InvalidCloseCode,
+        Self::InvalidCloseReason,
+        Self::InvalidText,
+        Self::MessageTooLong,
+        Self::TooManyFragments,
+    ];
+
+    /// The code of the Close frame that answers it (RFC 6455 section 7.4.1).
+    pub const fn close_code(self) -> CloseCode {
+        match self {
+            Self::InvalidCloseReason | Self::InvalidText => CloseCode::INVALID_PAYLOAD,
+            Self::MessageTooLong | Self::TooManyFragments => CloseCode::TOO_BIG,
+            _ => CloseCode::PROTOCOL_ERROR,
+        }
+    }
+}

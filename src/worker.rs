@@ -1,0 +1,307 @@
+//! One core: accept, handshake, then the engine or a handler.
+
+use std::cell::Cell;
+use std::future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::admission::{Admission, Entry, House, Permit};
+use crate::config::Config;
+use crate::cores;
+use crate::engine::{Drain, Engine, EngineKind, Settings, Upgraded};
+use crate::error::Error;
+use crate::http::{self, HttpOptions, Outcome};
+use crate::listener;
+use crate::message::{Handler, MessageSocket};
+use crate::metrics::Counters;
+use crate::runtime::{self, Runtime};
+use crate::shutdown::Shutdown;
+
+/// How long accepting rests when there are no file descriptors left, unless a
+/// connection ends sooner.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a server that stops waits for handshakes: time for requests that
+/// are on their way, but not for browsers that connect in advance.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(500);
+
+/// What one worker is given.
+pub(crate) struct Assignment {
+    pub(crate) config: Arc<Config>,
+    pub(crate) engine: EngineKind,
+    /// The core to be bound to.
+    pub(crate) core: Option<usize>,
+    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) house: Arc<House>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) shutdown: Shutdown,
+    /// Serves the upgraded connections instead of the engine.
+    pub(crate) handler: Option<Handler>,
+}
+
+/// Runs a worker on the current thread until the server has drained. Calls
+/// `ready` once it accepts connections.
+pub(crate) fn run(assignment: Assignment, ready: impl FnOnce()) -> Result<(), Error> {
+    let start = |what| move |source| Error::Start { what, source };
+    if let Some(core) = assignment.core {
+        cores::pin(core).map_err(start("a worker on its core"))?;
+    }
+    let runtime = Runtime::new(assignment.engine).map_err(start("a worker's runtime"))?;
+    runtime.block_on(async {
+        let mut shutdown = assignment.shutdown.clone();
+        let drain_timeout = assignment.config.drain_timeout;
+        let (worker, listeners) = Worker::new(assignment).map_err(start("a worker"))?;
+        let worker = Rc::new(worker);
+        let mut running = spawn_local(Rc::clone(&worker.engine).run());
+        let ticking = spawn_local(tick(Rc::clone(&worker)));
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| spawn_local(accept(Rc::clone(&worker), listener)))
+            .collect();
+        ready();
+        let result = tokio::select! {
+            () = shutdown.begun() => {
+                worker.drain(accepting, drain_timeout).await;
+                Ok(())
+            }
+            ended = &mut running => Err(Error::Start {
+                what: "the engine again after it ended",
+                source: ended.unwrap_or_else(io::Error::other),
+            }),
+        };
+        running.abort();
+        ticking.abort();
+        result
+    })
+}
+
+struct Worker {
+    engine: Rc<dyn Engine>,
+    settings: Rc<Settings>,
+    http: Rc<HttpOptions>,
+    admission: Rc<Admission>,
+    handler: Option<Handler>,
+    shutdown: Shutdown,
+    /// Accepting rests, and the log has said so.
+    paused: Cell<bool>,
+}
+
+impl Worker {
+    fn new(assignment: Assignment) -> io::Result<(Self, Vec<tokio::net::TcpListener>)> {
+        let config = &*assignment.config;
+        let settings = Rc::new(Settings::new(config, assignment.counters));
+        let listeners = assignment
+            .listeners
+            .into_iter()
+            .map(tokio::net::TcpListener::from_std)
+            .collect::<io::Result<_>>()?;
+        let worker = Self {
+            engine: runtime::engine(assignment.engine, Rc::clone(&settings))?,
+            settings,
+            http: Rc::new(HttpOptions {
+                path: config.path.clone(),
+                origins: config.origins.clone(),
+                subprotocols: config.subprotocols.clone(),
+                max_header_bytes: config.max_header_bytes,
+                handshake_timeout: config.handshake_timeout,
+            }),
+            admission: Admission::new(assignment.house),
+            handler: assignment.handler,
+            shutdown: assignment.shutdown,
+            paused: Cell::new(false),
+        };
+        Ok((worker, listeners))
+    }
+
+    /// Lets a connection in and sees it through its handshake.
+    async fn receive(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let counters = &self.settings.counters;
+        counters.accepted.add(1);
+        if let Err(error) = listener::prepare_accepted(&stream) {
+            tracing::debug!(%peer, %error, "a connection ended before it began");
+            return;
+        }
+        let entry = self.admission.enter();
+        if !matches!(entry, Entry::Welcome(_)) {
+            counters.refused_full.add(1);
+        }
+        let handshake = async {
+            match entry {
+                Entry::Welcome(permit) => Some((http::serve(stream, &self.http).await, permit)),
+                Entry::Full(permit) => Some((http::turn_away(stream, &self.http).await, permit)),
+                Entry::Overrun => None,
+            }
+        };
+        let shaken = tokio::select! {
+            biased;
+            shaken = handshake => shaken,
+            () = self.handshakes_end() => {
+                tracing::debug!(%peer, "a handshake was cut off because the server stops");
+                None
+            }
+        };
+        let Some((outcome, permit)) = shaken else {
+            return;
+        };
+        match outcome {
+            Outcome::Upgraded(handover) => {
+                counters.upgraded.add(1);
+                self.hand_over(handover, peer, permit).await;
+            }
+            Outcome::Refused(status) => {
+                tracing::debug!(%peer, %status, "a request was refused");
+                counters.refused_request.add(1);
+            }
+            Outcome::TimedOut => {
+                tracing::debug!(%peer, "a handshake took too long");
+                counters.handshake_timeouts.add(1);
+            }
+            Outcome::Served(status) => {
+                tracing::trace!(%peer, %status, "a plain request was answered");
+            }
+
+            Outcome::Failed => {
+                tracing::trace!(%peer, "a connection ended without a request");
+            }
+        }
+    }
+
+    /// Waits until the server has been stopping for so long that whoever has
+    /// sent no request by then is not waited for.
+    async fn handshakes_end(&self) {
+        self.shutdown.clone().begun().await;
+        sleep(HANDSHAKE_GRACE).await;
+    }
+
+    async fn hand_over(&self, handover: http::Handover, peer: SocketAddr, permit: Permit) {
+        tracing::trace!(%peer, subprotocol = handover.subprotocol, "upgraded");
+        let Some(handler) = &self.handler else {
+            Rc::clone(&self.engine).adopt(Upgraded {
+                socket: handover.socket,
+                leftover: handover.leftover,
+                permit,
+            });
+            return;
+        };
+        let socket = MessageSocket::new(
+            handover,
+            peer,
+            Rc::clone(&self.settings),
+            self.shutdown.clone(),
+        );
+        match socket {
+            Ok(socket) => handler(socket).await,
+            Err(error) => tracing::debug!(%peer, %error, "a connection ended before it began"),
+        }
+        drop(permit);
+    }
+
+    /// Stops accepting and closes every connection, politely while there is
+    /// time.
+    async fn drain(&self, accepting: Vec<JoinHandle<()>>, timeout: Duration) {
+        let start = Instant::now();
+        // They end by themselves, after a last look at who has come already.
+        for accepting in accepting {
+            let _ = accepting.await;
+        }
+        self.engine.drain(Drain::WhenQuiet);
+        if self.all_left_by(start + timeout / 2).await {
+            return;
+        }
+        self.engine.drain(Drain::Now);
+        if !self.all_left_by(start + timeout).await {
+            let open = self.admission.open();
+            tracing::warn!(
+                open,
+                "connections are cut off at the end of the drain timeout"
+            );
+        }
+    }
+
+    /// Waits until no connection is left; whether that came before `deadline`.
+    async fn all_left_by(&self, deadline: Instant) -> bool {
+        while self.admission.open() > 0 {
+            tokio::select! {
+                () = self.admission.one_left() => {}
+                () = sleep_until(deadline) => return false,
+            }
+        }
+        true
+    }
+
+    /// Rests until there may be file descriptors again.
+    async fn pause(&self, error: &io::Error) {
+        if !self.paused.replace(true) {
+            tracing::warn!(%error, open = self.admission.open(), "accepting rests");
+        }
+        self.settings.counters.accept_pauses.add(1);
+        tokio::select! {
+            () = self.admission.one_left() => {}
+            () = sleep(ACCEPT_PAUSE) => {}
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener) {
+    let mut shutdown = worker.shutdown.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.begun() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                worker.paused.set(false);
+                spawn_local(Rc::clone(&worker).receive(stream, peer));
+            }
+            Err(error) if is_exhaustion(&error) => {
+                tokio::select! {
+                    () = worker.pause(&error) => {}
+                    () = shutdown.begun() => break,
+                }
+            }
+            // The connection ended while it waited; the next may be fine.
+            Err(error) => tracing::debug!(%error, "accept"),
+        }
+    }
+    // Closing the listener would reset those who wait to be accepted.
+    while let Some(Ok((stream, peer))) = accept_now(&listener).await {
+        spawn_local(Rc::clone(&worker).receive(stream, peer));
+    }
+}
+
+/// Accepts a connection if one waits.
+async fn accept_now(
+    listener: &tokio::net::TcpListener,
+) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    tokio::select! {
+        biased;
+        accepted = listener.accept() => Some(accepted),
+        () = future::ready(()) => None,
+    }
+}
+
+async fn tick(worker: Rc<Worker>) {
+    let interval = worker.settings.tick_interval();
+    loop {
+        sleep(interval).await;
+        worker.engine.tick();
+    }
+}
+
+/// Whether accepting has to wait for resources, instead of for connections.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
+}

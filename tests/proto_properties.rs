@@ -1,0 +1,212 @@
+//! The echo core against an independent decoder: whatever messages go in, cut
+//! anywhere, through any window, tungstenite reads the same ones out of the
+//! replies; and whatever bytes go in, the core keeps its bounds.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "payloads are made of counters that wrap"
+)]
+
+use std::io::{self, Read, Write};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use ringback::proto::{Echo, Limits, Next, TAIL_ROOM};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::protocol::frame::{Frame, FrameHeader};
+use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::{Message, WebSocket};
+
+/// A data message and how its payload is spread over frames.
+#[derive(Clone, Debug)]
+struct Sent {
+    message: Message,
+    /// Lengths of the fragments but the last; each is followed by a ping.
+    fragments: Vec<usize>,
+}
+
+fn any_message() -> impl Strategy<Value = Sent> {
+    let payload_len = prop_oneof![
+        8 => 0..300usize,
+        1 => 300..5000usize,
+        1 => Just(125usize), 1 => Just(126usize), 1 => Just(65_535usize), 1 => Just(65_536usize),
+    ];
+    let text = "[a-zäß€😀\u{0}\u{7f}]{0,200}".prop_map(Message::text);
+    let binary = (payload_len, any::<u8>()).prop_map(|(len, seed)| {
+        Message::binary(
+            (0..len)
+                .map(|index| (index as u8).wrapping_mul(31) ^ seed)
+                .collect::<Vec<_>>(),
+        )
+    });
+    let fragments = prop_oneof![3 => Just(Vec::new()), 1 => vec(0..200usize, 1..5)];
+    (prop_oneof![text, binary], fragments)
+        .prop_map(|(message, fragments)| Sent { message, fragments })
+}
+
+fn masked_frame(opcode: OpCode, fin: bool, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let header = FrameHeader {
+        is_final: fin,
+        opcode,
+        mask: Some(mask),
+        ..FrameHeader::default()
+    };
+    let mut bytes = Vec::new();
+    Frame::from_payload(header, payload.to_vec().into())
+        .format(&mut bytes)
+        .expect("a frame into a vector");
+    bytes
+}
+
+/// What a client puts onto the wire for these messages, pings included.
+fn wire(sent: &[Sent], mask: [u8; 4]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for Sent { message, fragments } in sent {
+        let mut opcode = OpCode::Data(if message.is_text() {
+            Data::Text
+        } else {
+            Data::Binary
+        });
+        let payload = message.clone().into_data();
+        let mut rest = &payload[..];
+        for &len in fragments {
+            let (fragment, later) = rest.split_at(len.min(rest.len()));
+            rest = later;
+            wire.extend(masked_frame(opcode, false, fragment, mask));
+            wire.extend(masked_frame(
+                OpCode::Control(Control::Ping),
+                true,
+                b"between",
+                mask,
+            ));
+            opcode = OpCode::Data(Data::Continue);
+        }
+        wire.extend(masked_frame(opcode, true, rest, mask));
+    }
+    wire
+}
+
+/// Feeds `wire` in pieces of these lengths (round and round) to a core.
+fn echo(limits: &Limits, wire: &[u8], pieces: &[usize]) -> (Vec<u8>, Next) {
+    let mut echo = Echo::new();
+    let mut replies = Vec::new();
+    let mut buf = Vec::new();
+    let mut rest = wire;
+    for &len in pieces.iter().cycle() {
+        let (piece, later) = rest.split_at(len.min(rest.len()));
+        rest = later;
+        buf.extend(piece);
+        let filled = buf.len();
+        buf.extend([0; TAIL_ROOM]);
+        let step = echo.advance(limits, &mut buf, filled);
+        assert!(step.reply.end <= buf.len() && step.reply.len() <= filled + TAIL_ROOM);
+        replies.extend(&buf[step.reply]);
+        if step.next != Next::Read {
+            return (replies, step.next);
+        }
+        buf.truncate(filled);
+        buf.drain(..step.consumed);
+        assert!(
+            buf.len() < limits.window.max(131),
+            "more is kept than the window"
+        );
+        if rest.is_empty() {
+            break;
+        }
+    }
+    (replies, Next::Read)
+}
+
+/// A stream that holds the server's replies and takes whatever is written.
+struct Replies(io::Cursor<Vec<u8>>);
+
+impl Read for Replies {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.0.read(space)
+    }
+}
+
+impl Write for Replies {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// All messages that tungstenite, as the client, finds in the replies.
+fn decode(replies: Vec<u8>) -> Vec<Message> {
+    let end = replies.len() as u64;
+    let config = WebSocketConfig::default()
+        .max_frame_size(None)
+        .max_message_size(None);
+    let stream = Replies(io::Cursor::new(replies));
+    let mut client = WebSocket::from_raw_socket(stream, Role::Client, Some(config));
+    let mut messages = Vec::new();
+    loop {
+        match client.read() {
+            Ok(message) => messages.push(message),
+            Err(error) => {
+                assert_eq!(client.get_ref().0.position(), end, "stopped early: {error}");
+                return messages;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_independent_decoder_reads_back_what_was_sent(
+        sent in vec(any_message(), 0..12),
+        mask in any::<[u8; 4]>(),
+        window in prop_oneof![Just(256usize), 256..20_000usize],
+        pieces in vec(1..9000usize, 1..20),
+    ) {
+        let limits = Limits { window, ..Limits::default() };
+        let (replies, next) = echo(&limits, &wire(&sent, mask), &pieces);
+        prop_assert_eq!(next, Next::Read);
+        let received = decode(replies);
+        let pongs = received.iter().filter(|message| message.is_pong()).count();
+        prop_assert_eq!(pongs, sent.iter().map(|sent| sent.fragments.len()).sum::<usize>());
+        let expected: Vec<_> = sent.into_iter().map(|sent| sent.message).collect();
+        let received: Vec<_> = received.into_iter().filter(|message| !message.is_pong()).collect();
+        prop_assert!(received == expected, "{} of {} messages", received.len(), expected.len());
+    }
+
+    #[test]
+    fn any_cut_gives_the_same_answer_to_any_bytes(
+        noise in vec(any::<u8>(), 0..2000),
+        start in prop_oneof![Just(0x81u8), Just(0x82u8), Just(0x01u8), Just(0x89u8), any::<u8>()],
+        pieces in vec(1..50usize, 1..20),
+    ) {
+        let mut wire = vec![start];
+        wire.extend(noise);
+        let limits = Limits::default();
+        prop_assert_eq!(echo(&limits, &wire, &[wire.len()]), echo(&limits, &wire, &pieces));
+    }
+
+    #[test]
+    fn hostile_frames_never_break_the_bounds(
+        frames in vec((any::<u8>(), any::<u8>(), vec(any::<u8>(), 0..40)), 0..40),
+        pieces in vec(1..300usize, 1..10),
+        message_bytes in 0..5000u64,
+        fragments in 1..10u32,
+    ) {
+        let wire: Vec<u8> = frames
+            .into_iter()
+            .flat_map(|(first, second, rest)| {
+                // Mostly what a client could mean, sometimes anything.
+                let first = if first & 0x40 == 0 { first & 0x8b } else { first };
+                let second = if second & 0x40 == 0 { 0x80 | second & 0x1f } else { second };
+                [vec![first, second], rest].concat()
+            })
+            .collect();
+        let limits = Limits { message_bytes, fragments, window: 256 };
+        // The bounds are asserted on the way.
+        echo(&limits, &wire, &pieces);
+    }
+}
