@@ -172,8 +172,8 @@ fn builder(options: &HttpOptions) -> http1::Builder {
         .header_read_timeout(options.handshake_timeout)
         .max_header_size(options.max_header_bytes)
         .max_buf_size(options.max_header_bytes.max(READ_BUFFER_BYTES_MIN))
-        // Without half-close hyper reads once more between request and answer,
-        // to see an EOF, and lets a client that has sent its FIN go unanswered.
+        // Without half-close hyper looks for an EOF between request and answer,
+        // and a client that has sent its FIN may go unanswered.
         .half_close(true)
         // Off, it would put `close` into the 101's Connection header. Every
         // other answer carries a `close` of its own.

@@ -24,12 +24,19 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
     script-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; \
     frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-const HEADERS: [(HeaderName, &str); 6] = [
+/// A page that is cross-origin isolated gets the browser's finer clock: steps
+/// of 5 instead of 100 microseconds in Chromium.
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const EMBEDDER_POLICY: HeaderName = HeaderName::from_static("cross-origin-embedder-policy");
+
+const HEADERS: [(HeaderName, &str); 8] = [
     (CONTENT_TYPE, "text/html; charset=utf-8"),
     (CACHE_CONTROL, "no-cache"),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (REFERRER_POLICY, "no-referrer"),
     (CONTENT_SECURITY_POLICY, POLICY),
+    (OPENER_POLICY, "same-origin"),
+    (EMBEDDER_POLICY, "require-corp"),
     (CONNECTION, "close"),
 ];
 
