@@ -15,12 +15,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::admission::{Admission, Entry, House, Permit};
 use crate::config::Config;
 use crate::cores;
-use crate::engine::{Drain, Engine, EngineKind, Settings, Upgraded};
+use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
 use crate::error::Error;
 use crate::http::{self, HttpOptions, Outcome};
 use crate::listener;
 use crate::message::{Handler, MessageSocket};
 use crate::metrics::Counters;
+use crate::proto::Limits;
 use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
 
@@ -96,7 +97,7 @@ struct Worker {
 impl Worker {
     fn new(assignment: Assignment) -> io::Result<(Self, Vec<tokio::net::TcpListener>)> {
         let config = &*assignment.config;
-        let settings = Rc::new(Settings::new(config, assignment.counters));
+        let settings = Rc::new(settings(config, assignment.counters));
         let listeners = assignment
             .listeners
             .into_iter()
@@ -246,6 +247,23 @@ impl Worker {
             () = self.admission.one_left() => {}
             () = sleep(ACCEPT_PAUSE) => {}
         }
+    }
+}
+
+/// What an engine, or a handler, has to know of the configuration.
+fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
+    Settings {
+        limits: Limits {
+            message_bytes: config.max_message.unwrap_or(u64::MAX),
+            fragments: config.max_fragments.get(),
+            window: config.window,
+        },
+        idle_timeout: config.idle_timeout,
+        pong_timeout: config.pong_timeout,
+        write_timeout: config.write_timeout,
+        close_timeout: config.close_timeout,
+        counters,
+        clock: Clock::start(),
     }
 }
 

@@ -32,7 +32,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::admission::Permit;
-use crate::config::Config;
 use crate::metrics::Counters;
 use crate::proto::{Limits, TAIL_ROOM};
 
@@ -100,22 +99,6 @@ pub(crate) struct Settings {
 const MIN_READ_BUFFER: usize = 64 * 1024;
 
 impl Settings {
-    pub(crate) fn new(config: &Config, counters: Arc<Counters>) -> Self {
-        Self {
-            limits: Limits {
-                message_bytes: config.max_message.unwrap_or(u64::MAX),
-                fragments: config.max_fragments.get(),
-                window: config.window,
-            },
-            idle_timeout: config.idle_timeout,
-            pong_timeout: config.pong_timeout,
-            write_timeout: config.write_timeout,
-            close_timeout: config.close_timeout,
-            counters,
-            clock: Clock::start(),
-        }
-    }
-
     /// Bytes of the largest read buffer: a window that is kept leaves at least
     /// as much for what arrives next.
     pub(crate) fn read_buffer_len(&self) -> usize {
@@ -149,7 +132,7 @@ impl Millis {
 pub(crate) struct Clock(Instant);
 
 impl Clock {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 

@@ -44,6 +44,17 @@ impl CloseCode {
     }
 }
 
+impl Violation {
+    /// The code of the Close frame that answers it (RFC 6455 section 7.4.1).
+    pub const fn close_code(self) -> CloseCode {
+        match self {
+            Self::InvalidCloseReason | Self::InvalidText => CloseCode::INVALID_PAYLOAD,
+            Self::MessageTooLong | Self::TooManyFragments => CloseCode::TOO_BIG,
+            _ => CloseCode::PROTOCOL_ERROR,
+        }
+    }
+}
+
 /// The length of a Close frame with a code and no reason.
 pub const CLOSE_FRAME_LEN: usize = 4;
 

@@ -1,8 +1,7 @@
-//! Every way a peer can break the rules, and the close code it earns.
+//! Every way a peer can break the rules. Which close code each earns stands
+//! in [`close`](super::close).
 
 use thiserror::Error;
-
-use super::close::CloseCode;
 
 /// What a client did that RFC 6455 or a configured limit forbids.
 ///
@@ -75,13 +74,4 @@ impl Violation {
         Self::MessageTooLong,
         Self::TooManyFragments,
     ];
-
-    /// The code of the Close frame that answers it (RFC 6455 section 7.4.1).
-    pub const fn close_code(self) -> CloseCode {
-        match self {
-            Self::InvalidCloseReason | Self::InvalidText => CloseCode::INVALID_PAYLOAD,
-            Self::MessageTooLong | Self::TooManyFragments => CloseCode::TOO_BIG,
-            _ => CloseCode::PROTOCOL_ERROR,
-        }
-    }
 }
