@@ -1,26 +1,36 @@
 //! Handlers of whole messages, on the runtime of every engine.
 
+mod common;
+
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ringback::{
-    CloseCode, Config, EngineChoice, EngineKind, Message, MessageError, MessageSocket, Server,
-};
+use ringback::{CloseCode, Config, Message, MessageError, MessageSocket, Server};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{Frame, coding};
 use tungstenite::{Error as ClientError, Message as ClientMessage, WebSocket};
 
-/// More than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+use common::PATIENCE;
+use common::engines::{Engine, on_every_engine};
+
+on_every_engine! {
+    messages_come_whole_and_go_back_with_their_type,
+    fragments_are_joined_and_pings_answered_between_them,
+    a_message_over_the_limit_is_refused_and_the_handler_told,
+    a_handler_may_close_with_a_code_of_its_own,
+    a_stopping_server_answers_what_has_come_and_closes,
+    a_silent_client_is_pinged_and_then_closed,
+    a_client_that_leaves_is_told_apart_from_one_that_closes,
+}
 
 type Client = WebSocket<TcpStream>;
 
-fn config(kind: EngineKind) -> Config {
+fn config(engine: Engine) -> Config {
     Config {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
-        engine: EngineChoice::Only(kind),
+        engine: engine.parse().expect("an engine's name"),
         ..Config::default()
     }
 }
@@ -56,15 +66,6 @@ fn echoing(config: Config) -> (Server, mpsc::Receiver<MessageError>) {
     (server, ends)
 }
 
-fn for_each_engine(test: impl Fn(EngineKind)) {
-    for &kind in EngineKind::ALL {
-        kind.probe()
-            .expect("every engine works where this is tested");
-        println!("engine {kind}");
-        test(kind);
-    }
-}
-
 fn expect_close(client: &mut Client, code: u16) {
     match client.read().expect("a Close") {
         ClientMessage::Close(Some(CloseFrame { code: sent, .. })) => {
@@ -74,183 +75,162 @@ fn expect_close(client: &mut Client, code: u16) {
     }
 }
 
-#[test]
-fn messages_come_whole_and_go_back_with_their_type() {
-    for_each_engine(|kind| {
-        let (server, ends) = echoing(config(kind));
-        let mut client = connect(&server);
-        for message in [
-            ClientMessage::text("Grüße"),
-            ClientMessage::text(""),
-            ClientMessage::binary(vec![0, 255, 7]),
-            ClientMessage::binary(vec![9; 5_000_000]),
-        ] {
-            client.send(message.clone()).expect("sent");
-            assert_eq!(client.read().expect("echoed"), message);
-        }
-        client.close(None).expect("closing");
-        assert!(matches!(client.read(), Ok(ClientMessage::Close(None))));
-        assert!(matches!(client.read(), Err(ClientError::ConnectionClosed)));
-        drop(client);
-        assert!(matches!(
-            ends.recv_timeout(PATIENCE),
-            Ok(MessageError::Closed { code: None })
-        ));
-        server.stop().expect("stopped");
-    });
+fn messages_come_whole_and_go_back_with_their_type(engine: Engine) {
+    let (server, ends) = echoing(config(engine));
+    let mut client = connect(&server);
+    for message in [
+        ClientMessage::text("Grüße"),
+        ClientMessage::text(""),
+        ClientMessage::binary(vec![0, 255, 7]),
+        ClientMessage::binary(vec![9; 5_000_000]),
+    ] {
+        client.send(message.clone()).expect("sent");
+        assert_eq!(client.read().expect("echoed"), message);
+    }
+    client.close(None).expect("closing");
+    assert!(matches!(client.read(), Ok(ClientMessage::Close(None))));
+    assert!(matches!(client.read(), Err(ClientError::ConnectionClosed)));
+    drop(client);
+    assert!(matches!(
+        ends.recv_timeout(PATIENCE),
+        Ok(MessageError::Closed { code: None })
+    ));
+    server.stop().expect("stopped");
 }
 
-#[test]
-fn fragments_are_joined_and_pings_answered_between_them() {
-    for_each_engine(|kind| {
-        let (server, _ends) = echoing(config(kind));
-        let mut client = connect(&server);
-        let fragment = |payload: &'static [u8], opcode, fin| {
-            ClientMessage::Frame(Frame::message(payload, OpCode::Data(opcode), fin))
-        };
+fn fragments_are_joined_and_pings_answered_between_them(engine: Engine) {
+    let (server, _ends) = echoing(config(engine));
+    let mut client = connect(&server);
+    let fragment = |payload: &'static [u8], opcode, fin| {
+        ClientMessage::Frame(Frame::message(payload, OpCode::Data(opcode), fin))
+    };
+    client
+        .send(fragment(b"one, \xe2\x82", Data::Text, false))
+        .expect("sent");
+    client
+        .send(ClientMessage::Ping("still there?".into()))
+        .expect("sent");
+    client
+        .send(fragment(b"\xac, three", Data::Continue, true))
+        .expect("sent");
+    assert_eq!(
+        client.read().expect("a pong"),
+        ClientMessage::Pong("still there?".into())
+    );
+    assert_eq!(
+        client.read().expect("echoed"),
+        ClientMessage::text("one, €, three")
+    );
+    drop(client);
+    server.stop().expect("stopped");
+}
+
+fn a_message_over_the_limit_is_refused_and_the_handler_told(engine: Engine) {
+    let (server, ends) = echoing(Config {
+        max_message: Some(1000),
+        ..config(engine)
+    });
+    let mut client = connect(&server);
+    client
+        .send(ClientMessage::binary(vec![1; 1000]))
+        .expect("sent");
+    assert_eq!(client.read().expect("echoed").len(), 1000);
+    client
+        .send(ClientMessage::binary(vec![1; 1001]))
+        .expect("sent");
+    expect_close(&mut client, 1009);
+    drop(client);
+    let end = ends.recv_timeout(PATIENCE).expect("ended");
+    assert!(matches!(end, MessageError::Violation(_)), "{end}");
+    server.stop().expect("stopped");
+}
+
+fn a_handler_may_close_with_a_code_of_its_own(engine: Engine) {
+    let server = Server::start_with(config(engine), async |mut socket| {
+        let message = socket.read_message().await;
+        assert!(matches!(message, Ok(Message::Text(text)) if text == "bye"));
+        let code = CloseCode::received(4321).expect("a code for applications");
+        socket.close(code).await;
+    })
+    .expect("started");
+    let mut client = connect(&server);
+    client.send(ClientMessage::text("bye")).expect("sent");
+    expect_close(&mut client, 4321);
+    drop(client);
+    server.stop().expect("stopped");
+}
+
+fn a_stopping_server_answers_what_has_come_and_closes(engine: Engine) {
+    let (server, ends) = echoing(config(engine));
+    let mut client = connect(&server);
+    for number in 0..100 {
         client
-            .send(fragment(b"one, \xe2\x82", Data::Text, false))
+            .send(ClientMessage::text(number.to_string()))
             .expect("sent");
-        client
-            .send(ClientMessage::Ping("still there?".into()))
-            .expect("sent");
-        client
-            .send(fragment(b"\xac, three", Data::Continue, true))
-            .expect("sent");
-        assert_eq!(
-            client.read().expect("a pong"),
-            ClientMessage::Pong("still there?".into())
-        );
+    }
+    let stopping = std::thread::spawn(move || server.stop());
+    for number in 0..100 {
         assert_eq!(
             client.read().expect("echoed"),
-            ClientMessage::text("one, €, three")
+            ClientMessage::text(number.to_string())
         );
-        drop(client);
-        server.stop().expect("stopped");
-    });
+    }
+    expect_close(&mut client, 1001);
+    assert!(matches!(client.read(), Err(ClientError::ConnectionClosed)));
+    drop(client);
+    assert!(matches!(
+        ends.recv_timeout(PATIENCE),
+        Ok(MessageError::Stopping)
+    ));
+    stopping.join().expect("no panic").expect("stopped");
 }
 
-#[test]
-fn a_message_over_the_limit_is_refused_and_the_handler_told() {
-    for_each_engine(|kind| {
-        let (server, ends) = echoing(Config {
-            max_message: Some(1000),
-            ..config(kind)
-        });
-        let mut client = connect(&server);
-        client
-            .send(ClientMessage::binary(vec![1; 1000]))
-            .expect("sent");
-        assert_eq!(client.read().expect("echoed").len(), 1000);
-        client
-            .send(ClientMessage::binary(vec![1; 1001]))
-            .expect("sent");
-        expect_close(&mut client, 1009);
-        drop(client);
-        let end = ends.recv_timeout(PATIENCE).expect("ended");
-        assert!(matches!(end, MessageError::Violation(_)), "{end}");
-        server.stop().expect("stopped");
+fn a_silent_client_is_pinged_and_then_closed(engine: Engine) {
+    let (server, ends) = echoing(Config {
+        idle_timeout: Some(Duration::from_millis(50)),
+        pong_timeout: Duration::from_millis(50),
+        ..config(engine)
     });
+    let mut client = connect(&server);
+    // tungstenite answers a ping with the next read; a client that is not
+    // read from is silent.
+    let mut raw = client.get_mut().try_clone().expect("a second handle");
+    let mut frame = [0; 6];
+    std::io::Read::read_exact(&mut raw, &mut frame).expect("a ping and a close");
+    assert_eq!(frame, [0x89, 0x00, 0x88, 0x02, 0x03, 0xe9]);
+    raw.shutdown(Shutdown::Both).expect("hung up");
+    assert!(matches!(
+        ends.recv_timeout(PATIENCE),
+        Ok(MessageError::Silent)
+    ));
+    drop(client);
+    server.stop().expect("stopped");
 }
 
-#[test]
-fn a_handler_may_close_with_a_code_of_its_own() {
-    for_each_engine(|kind| {
-        let server = Server::start_with(config(kind), async |mut socket| {
-            let message = socket.read_message().await;
-            assert!(matches!(message, Ok(Message::Text(text)) if text == "bye"));
-            let code = CloseCode::received(4321).expect("a code for applications");
-            socket.close(code).await;
-        })
-        .expect("started");
-        let mut client = connect(&server);
-        client.send(ClientMessage::text("bye")).expect("sent");
-        expect_close(&mut client, 4321);
-        drop(client);
-        server.stop().expect("stopped");
-    });
-}
-
-#[test]
-fn a_stopping_server_answers_what_has_come_and_closes() {
-    for_each_engine(|kind| {
-        let (server, ends) = echoing(config(kind));
-        let mut client = connect(&server);
-        for number in 0..100 {
-            client
-                .send(ClientMessage::text(number.to_string()))
-                .expect("sent");
-        }
-        let stopping = std::thread::spawn(move || server.stop());
-        for number in 0..100 {
-            assert_eq!(
-                client.read().expect("echoed"),
-                ClientMessage::text(number.to_string())
-            );
-        }
-        expect_close(&mut client, 1001);
-        assert!(matches!(client.read(), Err(ClientError::ConnectionClosed)));
-        drop(client);
-        assert!(matches!(
-            ends.recv_timeout(PATIENCE),
-            Ok(MessageError::Stopping)
-        ));
-        stopping.join().expect("no panic").expect("stopped");
-    });
-}
-
-#[test]
-fn a_silent_client_is_pinged_and_then_closed() {
-    for_each_engine(|kind| {
-        let (server, ends) = echoing(Config {
-            idle_timeout: Some(Duration::from_millis(50)),
-            pong_timeout: Duration::from_millis(50),
-            ..config(kind)
-        });
-        let mut client = connect(&server);
-        // tungstenite answers a ping with the next read; a client that is not
-        // read from is silent.
-        let mut raw = client.get_mut().try_clone().expect("a second handle");
-        let mut frame = [0; 6];
-        std::io::Read::read_exact(&mut raw, &mut frame).expect("a ping and a close");
-        assert_eq!(frame, [0x89, 0x00, 0x88, 0x02, 0x03, 0xe9]);
-        raw.shutdown(Shutdown::Both).expect("hung up");
-        assert!(matches!(
-            ends.recv_timeout(PATIENCE),
-            Ok(MessageError::Silent)
-        ));
-        drop(client);
-        server.stop().expect("stopped");
-    });
-}
-
-#[test]
-fn a_client_that_leaves_is_told_apart_from_one_that_closes() {
-    for_each_engine(|kind| {
-        let (server, ends) = echoing(config(kind));
-        drop(connect(&server));
-        assert!(matches!(
-            ends.recv_timeout(PATIENCE),
-            Ok(MessageError::Left)
-        ));
-        let mut client = connect(&server);
-        let frame = CloseFrame {
-            code: coding::CloseCode::Away,
-            reason: "".into(),
-        };
-        client.close(Some(frame)).expect("closing");
-        expect_close(&mut client, 1001);
-        drop(client);
-        let end = ends.recv_timeout(PATIENCE).expect("ended");
-        assert!(
-            matches!(
-                end,
-                MessageError::Closed {
-                    code: Some(CloseCode::GOING_AWAY)
-                }
-            ),
-            "{end}"
-        );
-        server.stop().expect("stopped");
-    });
+fn a_client_that_leaves_is_told_apart_from_one_that_closes(engine: Engine) {
+    let (server, ends) = echoing(config(engine));
+    drop(connect(&server));
+    assert!(matches!(
+        ends.recv_timeout(PATIENCE),
+        Ok(MessageError::Left)
+    ));
+    let mut client = connect(&server);
+    let frame = CloseFrame {
+        code: coding::CloseCode::Away,
+        reason: "".into(),
+    };
+    client.close(Some(frame)).expect("closing");
+    expect_close(&mut client, 1001);
+    drop(client);
+    let end = ends.recv_timeout(PATIENCE).expect("ended");
+    assert!(
+        matches!(
+            end,
+            MessageError::Closed {
+                code: Some(CloseCode::GOING_AWAY)
+            }
+        ),
+        "{end}"
+    );
+    server.stop().expect("stopped");
 }

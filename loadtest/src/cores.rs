@@ -55,9 +55,7 @@ mod tests {
     fn the_generator_takes_the_second_core_where_there_is_one() {
         let mut allowed = CpuSet::new();
         allowed.set(3);
-        let one = Cores {
-            allowed: allowed.clone(),
-        };
+        let one = Cores { allowed };
         assert_eq!(one.server_and_generator(), (3, 3));
         allowed.set(5);
         allowed.set(9);

@@ -87,6 +87,8 @@ struct Desk {
     recorder: Recorder,
     random: Rng,
     epoch: Instant,
+    /// The time, as long as it is as good as a new look at the clock.
+    fresh_ns: Option<u64>,
 }
 
 impl Desk {
@@ -95,6 +97,12 @@ impl Desk {
     #[expect(clippy::cast_possible_truncation, reason = "64 bits are 584 years")]
     fn now_ns(&self) -> u64 {
         self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// The time for a write that is about to happen.
+    #[inline]
+    fn write_ns(&mut self) -> u64 {
+        self.fresh_ns.take().unwrap_or_else(|| self.now_ns())
     }
 }
 
@@ -191,6 +199,7 @@ impl<'a> Driver<'a> {
                 recorder: Recorder::new(),
                 random,
                 epoch: Instant::now(),
+                fresh_ns: None,
             },
         })
     }

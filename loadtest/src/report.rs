@@ -9,7 +9,8 @@ use crate::units::{format_count, format_ns};
 /// What stands for a number that is not known.
 const UNKNOWN: &str = "–";
 
-const PERCENTILES: [f64; 4] = [50.0, 90.0, 99.0, 99.9];
+/// Behind the titles `p50` to `p99.9`.
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
 const TITLES: [&str; 9] = [
     "server",
@@ -120,7 +121,7 @@ fn cells(outcome: &Outcome, server_cpu_ns: Option<u64>, payload_len: usize) -> V
         format_count(rounded(rate)),
         format!("{:.1}", rate * payload_len as f64 / 1e6),
     ];
-    cells.extend(PERCENTILES.map(|p| latency(latency_ns.value_at_percentile(p))));
+    cells.extend(QUANTILES.map(|q| latency(latency_ns.value_at_quantile(q))));
     cells.push(latency(latency_ns.max()));
     let cpu_ns = server_cpu_ns.and_then(|cpu_ns| outcome.per_message(cpu_ns));
     cells.push(cpu_ns.map_or_else(|| UNKNOWN.to_owned(), |ns| format!("{ns} ns")));

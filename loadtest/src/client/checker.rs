@@ -79,7 +79,11 @@ impl Checker {
         mut bytes: &[u8],
         controls: &mut Vec<Control>,
     ) -> Result<(), Violation> {
-        while let Some(&first) = bytes.first() {
+        loop {
+            bytes = self.take_whole_replies(deck, asked, bytes);
+            let Some(&first) = bytes.first() else {
+                return Ok(());
+            };
             if self.at == 0 {
                 if first & CONTROL != 0 || !self.partial_control.is_empty() || self.closed {
                     bytes = self.feed_control(bytes, controls)?;
@@ -101,7 +105,26 @@ impl Checker {
             }
             bytes = rest;
         }
-        Ok(())
+    }
+
+    /// Takes whole right replies off the front, which is what most bytes are.
+    /// Whatever stops it is left for the caller to look at.
+    #[inline]
+    fn take_whole_replies<'a>(&mut self, deck: &Deck, asked: u64, bytes: &'a [u8]) -> &'a [u8] {
+        if self.at != 0 || self.closed || !self.partial_control.is_empty() {
+            return bytes;
+        }
+        let mut due = self.due();
+        let mut rest = bytes;
+        while let Some((reply, behind)) = rest.split_at_checked(deck.reply_len())
+            && due.sequence < asked
+            && deck.is_reply(due, reply)
+        {
+            due.sequence += 1;
+            rest = behind;
+        }
+        self.received = due.sequence;
+        rest
     }
 
     fn due(&self) -> MessageId {

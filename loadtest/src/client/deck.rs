@@ -10,7 +10,7 @@ pub const HEAD_LEN_MAX: usize = 14 + STAMP_LEN_MAX;
 
 /// The frames and the replies of a deck are kept below this, in bytes each, as
 /// far as [`CARDS_MIN`] permits: with the buffers they have to fit in L2.
-const ARENA_LEN: usize = 128 << 10;
+const ARENA_LEN: usize = 64 << 10;
 
 /// Neighbouring messages must differ in their whole length, not in the stamp
 /// alone. Powers of two, so that a card is found without a division.
@@ -138,6 +138,22 @@ impl Deck {
         }
     }
 
+    /// Whether `bytes` are those of the message's whole reply: what
+    /// [`Reply::matches`] says from 0 on, made for the steady state.
+    ///
+    /// # Panics
+    /// When they are not [`reply_len`](Self::reply_len) bytes.
+    #[inline]
+    pub fn is_reply(&self, id: MessageId, bytes: &[u8]) -> bool {
+        let card = &self.replies[self.card(id) * self.reply_len..][..self.reply_len];
+        let header_len = self.reply_header.as_bytes().len();
+        let stamp_end = header_len + self.stamper.len();
+        let stamp = self.stamper.stamp(id);
+        starts_with(card, &bytes[..header_len])
+            && starts_with(&stamp, &bytes[header_len..stamp_end])
+            && bytes[stamp_end..] == card[stamp_end..]
+    }
+
     /// Which message a reply's payload says it belongs to, if it says so.
     pub(crate) fn identify(&self, reply: &[u8]) -> Option<MessageId> {
         let stamp = reply.get(self.reply_header.as_bytes().len()..)?;
@@ -224,6 +240,28 @@ fn put(out: &mut [u8], stamp: &[u8; STAMP_LEN_MAX], len: usize) {
         16 => out[..16].copy_from_slice(stamp),
         _ => out[..len].copy_from_slice(&stamp[..len]),
     }
+}
+
+/// Whether `whole` starts with `start`. For the lengths that headers and stamps
+/// have in earnest this compares integers, as three calls of the library's
+/// function would cost more than all the rest about a short reply.
+#[inline]
+fn starts_with(whole: &[u8], start: &[u8]) -> bool {
+    match (start, whole) {
+        (&[a, b], &[c, d, ..]) => u16::from_ne_bytes([a, b]) == u16::from_ne_bytes([c, d]),
+        _ => match (start.as_chunks::<8>(), whole.as_chunks::<8>()) {
+            (([start], []), ([whole, ..], _)) => number(*start) == number(*whole),
+            (([s, t], []), ([v, w, ..], _)) => {
+                (number(*s) ^ number(*v)) | (number(*t) ^ number(*w)) == 0
+            }
+            _ => whole.starts_with(start),
+        },
+    }
+}
+
+#[inline]
+fn number(bytes: [u8; 8]) -> u64 {
+    u64::from_ne_bytes(bytes)
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@ const CLOSE_CODE: u16 = 1000;
 /// more pings than this, and reads none of the pongs, gets no more of them.
 const PENDING_LEN_MAX: usize = 4 << 10;
 
+/// Checking this many bytes, and building as many, takes well under a
+/// microsecond, so that the clock read after the read call will do for the
+/// write call, too. The error makes latencies longer, never shorter.
+const QUICK_LEN: usize = 2 << 10;
+
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -95,6 +100,7 @@ impl Connection {
             let early = std::mem::take(&mut self.early);
             self.take(&early, self.progress_ns, desk)?;
         }
+        desk.fresh_ns = None;
         if readable {
             self.read(desk)?;
         }
@@ -123,6 +129,10 @@ impl Connection {
         let result = (&self.stream).read(&mut buffer);
         let now_ns = desk.now_ns();
         let taken = match result {
+            Ok(count @ 1..=QUICK_LEN) => {
+                desk.fresh_ns = Some(now_ns);
+                self.take(&buffer[..count], now_ns, desk)
+            }
             Ok(0) => Err(self.lost(Loss::Eof)),
             Ok(count) => self.take(&buffer[..count], now_ns, desk),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -228,7 +238,7 @@ impl Connection {
             },
             offset: self.offset,
         };
-        let now_ns = desk.now_ns();
+        let now_ns = desk.write_ns();
         let sent = desk.outbox.send(&self.stream, &desk.deck, cursor, count)?;
         if sent.written > 0 {
             let asked_before = self.asked();

@@ -7,7 +7,7 @@ use crate::client::{Deck, HEAD_LEN_MAX, MessageId};
 
 /// Frames up to this many bytes are copied together; copying longer ones costs
 /// more than the two entries each takes in a gathering write.
-const COPIED_LEN_MAX: usize = 1 << 10;
+const COPIED_LEN_MAX: usize = 4 << 10;
 
 /// What is copied together for one write, in bytes.
 const BUFFER_LEN: usize = 128 << 10;
