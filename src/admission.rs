@@ -12,14 +12,16 @@ use tokio::sync::Notify;
 /// between.
 #[derive(Debug)]
 pub(crate) struct House {
-    open: AtomicUsize,
+    welcome: AtomicUsize,
+    turned_away: AtomicUsize,
     capacity: NonZeroUsize,
 }
 
 impl House {
     pub(crate) fn new(capacity: NonZeroUsize) -> Arc<Self> {
         Arc::new(Self {
-            open: AtomicUsize::new(0),
+            welcome: AtomicUsize::new(0),
+            turned_away: AtomicUsize::new(0),
             capacity,
         })
     }
@@ -50,7 +52,10 @@ pub(crate) enum Entry {
 
 /// A connection's place; it leaves when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Permit(Rc<Admission>);
+pub(crate) struct Permit {
+    admission: Rc<Admission>,
+    is_welcome: bool,
+}
 
 impl Admission {
     pub(crate) fn new(house: Arc<House>) -> Rc<Self> {
@@ -63,13 +68,20 @@ impl Admission {
 
     /// Gives an accepted connection its place.
     pub(crate) fn enter(self: &Rc<Self>) -> Entry {
+        if take_place(&self.house.welcome, self.house.capacity.get()) {
+            Entry::Welcome(self.permit(true))
+        } else if take_place(&self.house.turned_away, MAX_TURNED_AWAY) {
+            Entry::Full(self.permit(false))
+        } else {
+            Entry::Overrun
+        }
+    }
+
+    fn permit(self: &Rc<Self>, is_welcome: bool) -> Permit {
         self.open.set(self.open.get() + 1);
-        let before = self.house.open.fetch_add(1, Relaxed);
-        let permit = Permit(Rc::clone(self));
-        match before.checked_sub(self.house.capacity.get()) {
-            None => Entry::Welcome(permit),
-            Some(over) if over < MAX_TURNED_AWAY => Entry::Full(permit),
-            Some(_) => Entry::Overrun,
+        Permit {
+            admission: Rc::clone(self),
+            is_welcome,
         }
     }
 
@@ -86,10 +98,25 @@ impl Admission {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.house.open.fetch_sub(1, Relaxed);
-        self.0.left.notify_waiters();
+        let Admission { house, open, left } = &*self.admission;
+        open.set(open.get() - 1);
+        let places = if self.is_welcome {
+            &house.welcome
+        } else {
+            &house.turned_away
+        };
+        places.fetch_sub(1, Relaxed);
+        left.notify_waiters();
     }
+}
+
+/// Takes one of `capacity` places, if one is free.
+fn take_place(taken: &AtomicUsize, capacity: usize) -> bool {
+    let is_free = taken.fetch_add(1, Relaxed) < capacity;
+    if !is_free {
+        taken.fetch_sub(1, Relaxed);
+    }
+    is_free
 }
 
 #[cfg(test)]
@@ -113,10 +140,13 @@ mod tests {
         let full = first.enter();
         assert!(matches!(full, Entry::Full(_)));
         assert_eq!((first.open(), second.open()), (2, 1));
-        drop((full, two));
+        drop(two);
         let three = second.enter();
-        assert!(matches!(three, Entry::Welcome(_)));
-        drop((one, three));
+        assert!(
+            matches!(three, Entry::Welcome(_)),
+            "who is being turned away takes nobody's place"
+        );
+        drop((one, three, full));
         assert_eq!((first.open(), second.open()), (0, 0));
     }
 

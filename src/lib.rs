@@ -67,3 +67,4 @@ pub use message::{Message, MessageError, MessageSocket};
 pub use metrics::Snapshot;
 pub use proto::CloseCode;
 pub use server::{Server, serve};
+pub use shutdown::Signals;

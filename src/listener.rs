@@ -22,13 +22,17 @@ pub(crate) fn bind_all(
     backlog: NonZeroU32,
 ) -> Result<(SocketAddr, Vec<TcpListener>), Error> {
     let in_context = |source| Error::Listen { address, source };
-    let port_is_free = bind(address, false).map_err(in_context)?;
-    let address = local_address(&port_is_free).map_err(in_context)?;
-    drop(port_is_free);
-    let bound: Vec<Socket> = (0..workers)
-        .map(|_| bind(address, true))
-        .collect::<io::Result<_>>()
-        .map_err(in_context)?;
+    if address.port() != 0 {
+        // Without SO_REUSEPORT, so that nobody else may have it either. A port
+        // that the kernel chooses is free.
+        bind(address, false).map_err(in_context)?;
+    }
+    let first = bind(address, true).map_err(in_context)?;
+    let address = local_address(&first).map_err(in_context)?;
+    let mut bound = vec![first];
+    for _ in 1..workers {
+        bound.push(bind(address, true).map_err(in_context)?);
+    }
     let backlog = i32::try_from(backlog.get()).unwrap_or(i32::MAX);
     for socket in &bound {
         socket.listen(backlog).map_err(in_context)?;

@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use mimalloc::MiMalloc;
-use ringback::{Error, Server, raise_descriptor_limit};
+use ringback::{Error, Server, Signals, raise_descriptor_limit};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use args::Args;
 
@@ -41,6 +42,7 @@ fn run(args: Args) -> Result<(), Error> {
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
+    let signals = Signals::catch()?;
     let server = if print_messages {
         Server::start_with(config, printing::echo_and_print)?
     } else {
@@ -49,7 +51,7 @@ fn run(args: Args) -> Result<(), Error> {
     if let Err(error) = announce(&server) {
         tracing::warn!(%error, "cannot say on stdout where the server listens");
     }
-    server.run_until_signal()
+    server.run_until_signal(signals)
 }
 
 /// One line for each address; scripts wait for them.
@@ -68,8 +70,7 @@ fn announce(server: &Server) -> io::Result<()> {
 
 fn start_logging(directives: Option<&str>) -> Result<(), String> {
     let filter = match directives {
-        Some(directives) => EnvFilter::builder()
-            .parse(directives)
+        Some(directives) => parse_log(directives)
             .map_err(|error| format!("invalid value '{directives}' for '--log': {error}"))?,
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info")),
     };
@@ -79,6 +80,19 @@ fn start_logging(directives: Option<&str>) -> Result<(), String> {
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
     Ok(())
+}
+
+/// The filter takes any word for the name of a module, and `--log loud` would
+/// silence everything.
+fn parse_log(directives: &str) -> Result<EnvFilter, String> {
+    for directive in directives.split(',') {
+        if !directive.contains('=') && directive.parse::<LevelFilter>().is_err() {
+            return Err(format!("'{directive}' is neither a level nor MODULE=LEVEL"));
+        }
+    }
+    EnvFilter::builder()
+        .parse(directives)
+        .map_err(|error| error.to_string())
 }
 
 /// Help goes to stdout in full; a mistake gets one line on stderr.

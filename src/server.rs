@@ -56,7 +56,8 @@ where
     H: Fn(MessageSocket) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + 'static,
 {
-    Server::start_with(config, handler)?.run_until_signal()
+    let signals = Signals::catch()?;
+    Server::start_with(config, handler)?.run_until_signal(signals)
 }
 
 impl Server {
@@ -129,25 +130,14 @@ impl Server {
     /// signal ends the process at once.
     ///
     /// # Errors
-    /// [`Error::Worker`] if a worker failed, [`Error::Start`] if signals cannot
-    /// be caught.
-    pub fn run_until_signal(mut self) -> Result<(), Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .map_err(|source| Error::Start {
-                what: "the runtime that waits for signals",
-                source,
-            })?;
-        runtime.block_on(self.wait_for_signal())?;
+    /// [`Error::Worker`] if a worker failed.
+    pub fn run_until_signal(mut self, signals: Signals) -> Result<(), Error> {
+        signals.block_on(|signals| self.wait_for_end(signals));
         self.join()
     }
 
-    async fn wait_for_signal(&mut self) -> Result<(), Error> {
-        let mut signals = Signals::catch().map_err(|source| Error::Start {
-            what: "catching signals",
-            source,
-        })?;
+    /// Waits for a signal, tells the workers, and waits until they have ended.
+    async fn wait_for_end(&mut self, mut signals: shutdown::Stream) {
         tokio::select! {
             _ = signals.next() => tracing::info!("draining; a second signal exits at once"),
             _ = self.ended.recv() => tracing::error!("a worker ended; draining the others"),
@@ -157,7 +147,7 @@ impl Server {
             tokio::select! {
                 signal = signals.next() => shutdown::exit_at_once(signal),
                 ended = self.ended.recv() => if ended.is_none() {
-                    return Ok(());
+                    return;
                 }
             }
         }
@@ -165,13 +155,13 @@ impl Server {
 
     fn launch(config: Config, handler: Option<&Handler>) -> Result<Self, Error> {
         config.validate()?;
-        let engine = config.engine.resolve()?;
         let cores = cores::usable().map_err(|source| Error::Start {
             what: "counting the cores",
             source,
         })?;
         let threads = config.threads.map_or(cores.len().max(1), NonZeroUsize::get);
         let (addresses, listeners) = listen(&config, threads)?;
+        let engine = config.engine.resolve()?;
         let (trigger, shutdown) = shutdown::channel();
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let house = House::new(config.max_connections);

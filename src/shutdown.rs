@@ -1,10 +1,15 @@
 //! From a signal to the end: drain, deadline, exit.
 
+use std::fmt;
+use std::future::Future;
 use std::io;
 use std::process;
 
+use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+
+use crate::error::Error;
 
 /// Tells everybody who waits for it that the server is about to stop.
 #[derive(Debug)]
@@ -38,22 +43,61 @@ impl Shutdown {
     }
 }
 
-/// SIGTERM and SIGINT, caught from now on.
-pub(crate) struct Signals {
+/// SIGTERM and SIGINT, caught from the moment this is made.
+///
+/// It is to be made before the server that it stops, so that no signal meets a
+/// server that has started and does not know what to do with it, and so that
+/// its descriptors are there before clients can use them up.
+pub struct Signals {
+    runtime: Runtime,
+    stream: Stream,
+}
+
+/// Whichever comes first.
+pub(crate) struct Stream {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// Must be called on a tokio runtime.
-    pub(crate) fn catch() -> io::Result<Self> {
+    /// Catches the signals, which end the process no longer.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with what the kernel says.
+    pub fn catch() -> Result<Self, Error> {
+        let start = |source| Error::Start {
+            what: "catching signals",
+            source,
+        };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(start)?;
+        let stream = runtime.block_on(async { Stream::new() }).map_err(start)?;
+        Ok(Self { runtime, stream })
+    }
+
+    /// Runs what waits for the signals, and perhaps for something else.
+    pub(crate) fn block_on<F: Future>(self, wait: impl FnOnce(Stream) -> F) -> F::Output {
+        self.runtime.block_on(wait(self.stream))
+    }
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals").finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> SignalKind {
         tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate(),

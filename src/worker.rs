@@ -1,7 +1,6 @@
 //! One core: accept, handshake, then the engine or a handler.
 
 use std::cell::Cell;
-use std::future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -121,17 +120,22 @@ impl Worker {
         Ok((worker, listeners))
     }
 
-    /// Lets a connection in and sees it through its handshake.
-    async fn receive(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    /// Gives a connection its place and a task for its handshake.
+    fn let_in(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
-        if let Err(error) = listener::prepare_accepted(&stream) {
-            tracing::debug!(%peer, %error, "a connection ended before it began");
-            return;
-        }
         let entry = self.admission.enter();
         if !matches!(entry, Entry::Welcome(_)) {
             counters.refused_full.add(1);
+        }
+        spawn_local(Rc::clone(self).shake_hands(stream, peer, entry));
+    }
+
+    async fn shake_hands(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, entry: Entry) {
+        let counters = &self.settings.counters;
+        if let Err(error) = listener::prepare_accepted(&stream) {
+            tracing::debug!(%peer, %error, "a connection ended before it began");
+            return;
         }
         let handshake = async {
             match entry {
@@ -278,7 +282,7 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener) {
         match accepted {
             Ok((stream, peer)) => {
                 worker.paused.set(false);
-                spawn_local(Rc::clone(&worker).receive(stream, peer));
+                worker.let_in(stream, peer);
             }
             Err(error) if is_exhaustion(&error) => {
                 tokio::select! {
@@ -290,20 +294,25 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener) {
             Err(error) => tracing::debug!(%error, "accept"),
         }
     }
-    // Closing the listener would reset those who wait to be accepted.
-    while let Some(Ok((stream, peer))) = accept_now(&listener).await {
-        spawn_local(Rc::clone(&worker).receive(stream, peer));
+    if let Err(error) = accept_rest(&worker, listener) {
+        tracing::debug!(%error, "accept");
     }
 }
 
-/// Accepts a connection if one waits.
-async fn accept_now(
-    listener: &tokio::net::TcpListener,
-) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    tokio::select! {
-        biased;
-        accepted = listener.accept() => Some(accepted),
-        () = future::ready(()) => None,
+/// Lets those in who wait to be accepted: closing the listener would reset
+/// them. The runtime need not have heard of them, so the kernel is asked.
+fn accept_rest(worker: &Rc<Worker>, listener: tokio::net::TcpListener) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                worker.let_in(TcpStream::from_std(stream)?, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

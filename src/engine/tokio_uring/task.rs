@@ -59,7 +59,6 @@ impl<'a> Task<'a> {
     /// Waits for bytes and answers them.
     async fn read(&mut self) -> Flow {
         let end = self.buf.len() - TAIL_ROOM;
-        let room = end - self.kept;
         let space = std::mem::take(&mut self.buf).slice(self.kept..end);
         self.link.doing.set(Doing::Read);
         let (result, space) = self.link.stream.read(space).await;
@@ -67,11 +66,7 @@ impl<'a> Task<'a> {
         self.buf = space.into_inner();
         match result {
             Ok(0) => END,
-            Ok(len) => {
-                let flow = self.receive(len).await;
-                self.fit_buffer(len == room);
-                flow
-            }
+            Ok(len) => self.receive(len).await,
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                 Some(Errno::CANCELED) => self.look_around().await,
                 Some(Errno::INTR | Errno::AGAIN) => GO_ON,
@@ -89,6 +84,7 @@ impl<'a> Task<'a> {
         settings.counters.reads.add(1);
         settings.counters.bytes_in.add(len as u64);
         let filled = self.kept + len;
+        let end = self.buf.len() - TAIL_ROOM;
         let now = settings.clock.now();
         let step = self
             .link
@@ -100,6 +96,7 @@ impl<'a> Task<'a> {
         }
         self.buf.copy_within(step.consumed..filled, 0);
         self.kept = filled - step.consumed;
+        self.fit_buffer(filled == end);
         match step.next {
             Next::Read => GO_ON,
             Next::Close(_) | Next::Fail(_) => self.half_close(),

@@ -1,0 +1,264 @@
+//! How a server ends: nothing that was sent to it is lost, nobody can keep it.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tungstenite::Message;
+
+use crate::common::client::{Client, Raw};
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::server::Server;
+use crate::common::wait_until;
+use crate::common::wire::{
+    BINARY, CLOSE, FRAGMENT, LAST_FRAGMENT, PING, PONG, REQUEST, TEXT, TEXT_FRAGMENT, frame,
+    header, noise,
+};
+
+on_every_engine![
+    a_server_without_clients_ends_at_once,
+    a_signal_right_after_the_greeting_drains_as_well,
+    everybody_gets_a_close_and_the_server_does_not_wait_longer,
+    messages_that_were_sent_before_the_signal_come_back,
+    who_waits_to_be_accepted_is_still_served,
+    a_message_in_progress_can_be_finished,
+    a_frame_in_progress_can_be_finished,
+    clients_in_the_middle_of_a_talk_get_right_answers_and_a_close,
+    new_connections_are_refused,
+    who_does_not_leave_is_cut_at_the_end_of_the_drain,
+    a_second_signal_ends_the_server_at_once,
+];
+
+const GOING_AWAY: u16 = 1001;
+
+/// Longer than anybody has patience: a server that waits for it fails.
+const NEVER: &str = "--drain-timeout=10m";
+
+fn a_server_without_clients_ends_at_once(engine: Engine) {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::start(engine, &[NEVER]);
+        server.signal(signal);
+        server.wait_for_success();
+    }
+}
+
+/// Scripts start a server, wait for its line, and may change their mind.
+fn a_signal_right_after_the_greeting_drains_as_well(engine: Engine) {
+    for _ in 0..20 {
+        let mut server = Server::start(engine, &[NEVER, "--log=off"]);
+        server.terminate();
+        server.wait_for_success();
+    }
+}
+
+fn everybody_gets_a_close_and_the_server_does_not_wait_longer(engine: Engine) {
+    let mut server = Server::start(engine, &[NEVER]);
+    let mut clients: Vec<_> = (0..50).map(|_| Client::connect(server.address())).collect();
+    for client in clients.iter_mut().step_by(2) {
+        client.echo("hello");
+    }
+    server.terminate();
+    for mut client in clients {
+        client.expect_close(GOING_AWAY);
+    }
+    server.wait_for_success();
+}
+
+fn messages_that_were_sent_before_the_signal_come_back(engine: Engine) {
+    let mut server = Server::start(engine, &[NEVER]);
+    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(server.address())).collect();
+    let messages = |client: usize| {
+        (0..300).map(move |index| Message::from(format!("client {client}, message {index}")))
+    };
+    server.freeze();
+    for (index, client) in clients.iter_mut().enumerate() {
+        for message in messages(index) {
+            client.queue(message);
+        }
+        client.flush();
+    }
+    server.terminate();
+    server.thaw();
+    for (index, client) in clients.iter_mut().enumerate() {
+        for message in messages(index) {
+            client.expect(&message);
+        }
+        client.expect_close(GOING_AWAY);
+    }
+    drop(clients);
+    server.wait_for_success();
+}
+
+fn who_waits_to_be_accepted_is_still_served(engine: Engine) {
+    let mut server = Server::start(engine, &[NEVER]);
+    server.freeze();
+    let mut clients: Vec<_> = (0..100).map(|_| Raw::dial(server.address())).collect();
+    for raw in &mut clients {
+        raw.send(&[REQUEST.as_bytes(), &frame(TEXT, b"in time")].concat());
+    }
+    server.terminate();
+    server.thaw();
+    for mut raw in clients {
+        raw.expect_upgrade();
+        raw.expect_frame(TEXT, b"in time");
+        raw.expect_close(GOING_AWAY);
+    }
+    server.wait_for_success();
+}
+
+fn a_message_in_progress_can_be_finished(engine: Engine) {
+    let mut server = Server::start(engine, &[]);
+    let mut raw = Raw::open(server.address());
+    raw.send(&frame(TEXT_FRAGMENT, b"to be "));
+    raw.expect_frame(TEXT_FRAGMENT, b"to be ");
+    server.terminate();
+    server.wait_for_log("draining");
+    for (first, answer, payload) in [
+        (FRAGMENT, FRAGMENT, &b"contin"[..]),
+        (PING, PONG, b"?"),
+        (LAST_FRAGMENT, LAST_FRAGMENT, b"ued"),
+    ] {
+        raw.send(&frame(first, payload));
+        raw.expect_frame(answer, payload);
+    }
+    raw.expect_close(GOING_AWAY);
+    drop(raw);
+    server.wait_for_success();
+}
+
+fn a_frame_in_progress_can_be_finished(engine: Engine) {
+    let mut server = Server::start(engine, &[]);
+    let held = frame(TEXT, b"a frame that is held");
+    let payload = noise(1, 50_000);
+    let streamed = frame(BINARY, &payload);
+    let mut clients = Vec::new();
+    for (first, message, payload) in [
+        (TEXT, &held, &b"a frame that is held"[..]),
+        (BINARY, &streamed, &payload),
+    ] {
+        let mut raw = Raw::open(server.address());
+        // The pong says that the server has read what follows the ping, too.
+        let (early, late) = message.split_at(message.len() / 2);
+        raw.send(&[&frame(PING, b""), early].concat());
+        raw.expect_frame(PONG, b"");
+        clients.push((raw, late, first, payload));
+    }
+    server.terminate();
+    server.wait_for_log("draining");
+    for (mut raw, late, first, payload) in clients {
+        raw.send(late);
+        raw.expect_frame(first, payload);
+        raw.expect_close(GOING_AWAY);
+    }
+    server.wait_for_success();
+}
+
+fn clients_in_the_middle_of_a_talk_get_right_answers_and_a_close(engine: Engine) {
+    let mut server = Server::start(engine, &[NEVER]);
+    let address = server.address();
+    thread::scope(|scope| {
+        let (talking, all_talking) = std::sync::mpsc::channel();
+        for number in 0..4 {
+            let talking = talking.clone();
+            scope.spawn(move || {
+                let mut client = Client::connect(address);
+                client.echo("hello");
+                talking.send(()).expect("somebody waits");
+                for index in 0.. {
+                    let message = Message::from(format!("{number}: {index}"));
+                    // After the server's Close nobody answers any more.
+                    if !client.try_send(message.clone()) {
+                        break;
+                    }
+                    match client.receive() {
+                        Message::Close(Some(frame)) => {
+                            assert_eq!(u16::from(frame.code), GOING_AWAY);
+                            break;
+                        }
+                        answer => assert_eq!(answer, message),
+                    }
+                }
+            });
+        }
+        for _ in 0..4 {
+            all_talking
+                .recv_timeout(crate::common::PATIENCE)
+                .expect("connected");
+        }
+        server.terminate();
+    });
+    server.wait_for_success();
+}
+
+fn new_connections_are_refused(engine: Engine) {
+    let mut server = Server::start(engine, &[NEVER]);
+    let mut raw = Raw::open(server.address());
+    raw.send(&frame(TEXT_FRAGMENT, b"hold the door"));
+    raw.expect_frame(TEXT_FRAGMENT, b"hold the door");
+    server.terminate();
+    wait_until("the door is shut", || {
+        matches!(
+            TcpStream::connect(server.address()),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused
+        )
+    });
+    raw.send(&frame(LAST_FRAGMENT, b""));
+    raw.expect_frame(LAST_FRAGMENT, b"");
+    raw.expect_close(GOING_AWAY);
+    drop(raw);
+    server.wait_for_success();
+}
+
+fn who_does_not_leave_is_cut_at_the_end_of_the_drain(engine: Engine) {
+    const DRAIN: Duration = Duration::from_millis(600);
+    let flags = [
+        "--drain-timeout=600ms",
+        "--close-timeout=10m",
+        "--write-timeout=10m",
+    ];
+    let mut server = Server::start(engine, &flags);
+    // One that gets a Close and does not hang up,
+    let mut lingering = Raw::open(server.address());
+    // one that never ends its message,
+    let mut slow = Raw::open(server.address());
+    slow.send(&frame(TEXT_FRAGMENT, b"well "));
+    slow.expect_frame(TEXT_FRAGMENT, b"well ");
+    // one in a frame that streams, where no Close can stand,
+    let mut streaming = Raw::open(server.address());
+    streaming.send(&header(BINARY, 1 << 40));
+    streaming.receive(10);
+    // one that does not read,
+    let mut deaf = Raw::open_narrow(server.address());
+    deaf.send_until_stuck(&frame(BINARY, &noise(1, 60_000)));
+    // and one that has not said anything yet.
+    let silent = Raw::dial(server.address());
+
+    let start = Instant::now();
+    server.terminate();
+    lingering.expect_frame(CLOSE, &GOING_AWAY.to_be_bytes());
+    slow.expect_frame(CLOSE, &GOING_AWAY.to_be_bytes());
+    server.wait_for_success();
+    assert!(start.elapsed() >= DRAIN, "after {:?}", start.elapsed());
+    assert!(lingering.rest_until_cut().is_empty());
+    assert!(slow.rest_until_cut().is_empty());
+    assert!(streaming.rest_until_cut().is_empty());
+    deaf.rest_until_cut();
+    drop(silent);
+}
+
+fn a_second_signal_ends_the_server_at_once(engine: Engine) {
+    for (signal, status) in [(Signal::TERM, 128 + 15), (Signal::INT, 128 + 2)] {
+        let mut server = Server::start(engine, &[NEVER]);
+        let mut raw = Raw::open(server.address());
+        raw.send(&frame(TEXT_FRAGMENT, b"never finished"));
+        raw.expect_frame(TEXT_FRAGMENT, b"never finished");
+        server.terminate();
+        server.wait_for_log("a second signal exits at once");
+        server.signal(signal);
+        let ended = server.wait();
+        assert_eq!((ended.code(), ended.signal()), (Some(status), None));
+    }
+}

@@ -1,0 +1,302 @@
+//! What the flags of the limits do.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::client::{Client, Raw};
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::server::Server;
+use crate::common::wait_until;
+use crate::common::wire::{
+    BINARY, BINARY_FRAGMENT, CLOSE, FRAGMENT, LAST_FRAGMENT, PING, PONG, REQUEST, TEXT, close,
+    frame, header, noise, unmasked,
+};
+
+on_every_engine![
+    a_message_over_the_limit_gets_1009,
+    the_message_limit_counts_over_all_fragments,
+    without_a_limit_any_length_streams_through,
+    too_many_fragments_get_1009,
+    frames_beyond_the_window_come_back_as_they_arrive,
+    a_full_house_answers_503_until_somebody_leaves,
+    the_connection_limit_counts_over_all_workers,
+    a_silent_client_that_answers_pings_stays,
+    a_client_that_does_not_answer_a_ping_is_closed,
+    silence_inside_of_a_streamed_frame_cuts,
+    a_client_that_never_reads_is_cut,
+    a_handshake_that_takes_too_long_gets_408,
+    a_request_that_is_too_large_gets_431,
+    a_client_that_never_hangs_up_is_cut,
+];
+
+const TOO_BIG: u16 = 1009;
+
+fn a_message_over_the_limit_gets_1009(engine: Engine) {
+    let server = Server::start(engine, &["--max-message=1k"]);
+    let mut raw = Raw::open(server.address());
+    for len in [1023, 1024] {
+        raw.send(&frame(BINARY, &noise(1, len)));
+        raw.expect_frame(BINARY, &noise(1, len));
+    }
+    raw.send(&frame(BINARY, &noise(1, 1025)));
+    raw.expect_close(TOO_BIG);
+    // The header is enough.
+    for len in [1025, 65_536, 1 << 40, (1 << 63) - 1] {
+        let mut raw = Raw::open(server.address());
+        raw.send(&header(TEXT, len));
+        raw.expect_close(TOO_BIG);
+    }
+}
+
+fn the_message_limit_counts_over_all_fragments(engine: Engine) {
+    let server = Server::start(engine, &["--max-message=1k"]);
+    let mut raw = Raw::open(server.address());
+    for round in 0..2 {
+        // Control frames do not count.
+        for (first, len) in [
+            (BINARY_FRAGMENT, 600),
+            (PING, 125),
+            (FRAGMENT, 424),
+            (LAST_FRAGMENT, 0),
+        ] {
+            raw.send(&frame(first, &noise(round, len)));
+            let answer = if first == PING { PONG } else { first };
+            raw.expect_frame(answer, &noise(round, len));
+        }
+    }
+    raw.send(&frame(BINARY_FRAGMENT, &noise(3, 1000)));
+    raw.expect_frame(BINARY_FRAGMENT, &noise(3, 1000));
+    raw.send(&header(LAST_FRAGMENT, 25));
+    raw.expect_close(TOO_BIG);
+}
+
+fn without_a_limit_any_length_streams_through(engine: Engine) {
+    let server = Server::start(engine, &[]);
+    let before = server.process().descriptors().len();
+    let mut raw = Raw::open(server.address());
+    raw.send(&header(BINARY, (1 << 63) - 1));
+    let mut answer = vec![BINARY, 127];
+    answer.extend_from_slice(&((1_u64 << 63) - 1).to_be_bytes());
+    raw.expect(&answer);
+    for seed in 0..10 {
+        let piece = frame(BINARY, &noise(seed, 65_536));
+        // Masked with the same key, 14 bytes of header not included.
+        raw.send(&piece[14..]);
+        raw.expect(&noise(seed, 65_536));
+    }
+    drop(raw);
+    server.wait_for_descriptors(before);
+}
+
+fn too_many_fragments_get_1009(engine: Engine) {
+    let server = Server::start(engine, &["--max-fragments=3"]);
+    let mut raw = Raw::open(server.address());
+    for _ in 0..2 {
+        for first in [BINARY_FRAGMENT, FRAGMENT, LAST_FRAGMENT] {
+            raw.send(&frame(first, b"x"));
+            raw.expect_frame(first, b"x");
+        }
+    }
+    for first in [BINARY_FRAGMENT, FRAGMENT, FRAGMENT] {
+        raw.send(&frame(first, b""));
+        raw.expect_frame(first, b"");
+    }
+    raw.send(&frame(LAST_FRAGMENT, b""));
+    raw.expect_close(TOO_BIG);
+}
+
+fn frames_beyond_the_window_come_back_as_they_arrive(engine: Engine) {
+    let server = Server::start(engine, &["--window=256"]);
+    let mut raw = Raw::open(server.address());
+    // A frame that fits in the window is held until it is complete ...
+    let held = frame(BINARY, &noise(1, 240));
+    raw.send(&held[..200]);
+    // ... and one that does not comes back as far as it is there.
+    let payload = noise(2, 100_000);
+    let streamed = frame(BINARY, &payload);
+    let reply = unmasked(BINARY, &payload);
+    raw.send(&held[200..]);
+    raw.expect_frame(BINARY, &noise(1, 240));
+    raw.send(&streamed[..14]);
+    raw.expect(&reply[..10]);
+    let mut at = 14;
+    for len in [1, 2, 3, 4, 5, 500, 20_000, 70_000] {
+        raw.send(&streamed[at..at + len]);
+        raw.expect(&reply[at - 4..at - 4 + len]);
+        at += len;
+    }
+    raw.send(&streamed[at..]);
+    raw.expect(&reply[at - 4..]);
+    raw.send(&frame(TEXT, b"next"));
+    raw.expect_frame(TEXT, b"next");
+}
+
+fn a_full_house_answers_503_until_somebody_leaves(engine: Engine) {
+    let server = Server::start(engine, &["--max-connections=3", "--threads=1"]);
+    let mut inside: Vec<_> = (0..3).map(|_| Client::connect(server.address())).collect();
+    for _ in 0..5 {
+        let mut outside = Raw::dial(server.address());
+        outside.send(REQUEST.as_bytes());
+        outside.expect_refusal(503);
+    }
+    for client in &mut inside {
+        client.echo("not disturbed");
+    }
+    inside.pop().expect("somebody").close();
+    let mut newcomer = wait_for_admission(&server);
+    newcomer.send(&frame(TEXT, b"at last"));
+    newcomer.expect_frame(TEXT, b"at last");
+}
+
+fn the_connection_limit_counts_over_all_workers(engine: Engine) {
+    let server = Server::start(engine, &["--max-connections=8", "--threads=2"]);
+    let _inside: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+    for _ in 0..16 {
+        let mut outside = Raw::dial(server.address());
+        outside.send(REQUEST.as_bytes());
+        outside.expect_refusal(503);
+    }
+}
+
+/// Knocks until it is let in: the server may notice a little later than its
+/// client that a connection is over.
+fn wait_for_admission(server: &Server) -> Raw {
+    let mut admitted = None;
+    wait_until("somebody is let in", || {
+        let mut raw = Raw::dial(server.address());
+        raw.send(REQUEST.as_bytes());
+        if raw.head().starts_with("HTTP/1.1 101 ") {
+            admitted = Some(raw);
+        }
+        admitted.is_some()
+    });
+    admitted.expect("admitted")
+}
+
+fn a_silent_client_that_answers_pings_stays(engine: Engine) {
+    let server = Server::start(engine, &["--idle-timeout=50ms", "--pong-timeout=5s"]);
+    let mut raw = Raw::open(server.address());
+    for _ in 0..6 {
+        raw.expect_frame(PING, b"");
+        raw.send(&frame(PONG, b""));
+    }
+    raw.send(&frame(TEXT, b"not asleep"));
+    // A Ping may have been on its way.
+    loop {
+        let next = raw.frame();
+        if next.first == TEXT {
+            assert_eq!(next.payload, b"not asleep");
+            break;
+        }
+        assert_eq!((next.first, &next.payload[..]), (PING, &b""[..]));
+    }
+}
+
+fn a_client_that_does_not_answer_a_ping_is_closed(engine: Engine) {
+    let server = Server::start(engine, &["--idle-timeout=200ms", "--pong-timeout=300ms"]);
+    let start = Instant::now();
+    let mut raw = Raw::open(server.address());
+    raw.expect_frame(PING, b"");
+    // The server counts whole milliseconds.
+    assert!(
+        start.elapsed() > Duration::from_millis(198),
+        "after {:?}",
+        start.elapsed()
+    );
+    raw.expect_close(1001);
+    assert!(
+        start.elapsed() > Duration::from_millis(496),
+        "after {:?}",
+        start.elapsed()
+    );
+    // Half a message is no reason to wait longer.
+    let mut raw = Raw::open(server.address());
+    raw.send(&frame(TEXT, b"half")[..8]);
+    raw.expect_frame(PING, b"");
+    raw.expect_close(1001);
+}
+
+fn silence_inside_of_a_streamed_frame_cuts(engine: Engine) {
+    let server = Server::start(engine, &["--idle-timeout=200ms"]);
+    let mut raw = Raw::open(server.address());
+    raw.send(&header(BINARY, 1 << 20));
+    let mut answer = vec![BINARY, 127];
+    answer.extend_from_slice(&(1_u64 << 20).to_be_bytes());
+    // A Ping would become part of the payload.
+    assert_eq!(raw.rest_until_cut(), answer);
+}
+
+fn a_client_that_never_reads_is_cut(engine: Engine) {
+    let server = Server::start(engine, &["--write-timeout=300ms"]);
+    let mut neighbour = Client::connect(server.address());
+    neighbour.echo("before");
+    let before = server.process().descriptors().len();
+    let mut raw = Raw::open_narrow(server.address());
+    raw.send_until_cut(&frame(BINARY, &noise(1, 60_000)));
+    server.wait_for_descriptors(before);
+    neighbour.echo("after");
+}
+
+fn a_handshake_that_takes_too_long_gets_408(engine: Engine) {
+    let server = Server::start(engine, &["--handshake-timeout=300ms"]);
+    let (start, _end) = REQUEST.split_at(REQUEST.len() - 2);
+    for early in ["", "G", "GET / HTTP/1.1\r\nHost: localh", start] {
+        let mut raw = Raw::dial(server.address());
+        raw.send(early.as_bytes());
+        raw.expect_refusal(408);
+    }
+    // A byte now and then does not help.
+    let mut raw = Raw::dial(server.address());
+    thread::scope(|scope| {
+        let mut dripping = Raw::over(raw.stream().try_clone().expect("a descriptor"));
+        scope.spawn(move || {
+            dripping.send(b"GET / HTTP/1.1\r\nX: ");
+            dripping.send_slowly_until_cut(b"x", Duration::from_millis(10));
+        });
+        let head = raw.head();
+        assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+        raw.rest_until_cut();
+    });
+    // Once upgraded, nobody is in a hurry: a later client runs out of time first.
+    let mut client = Client::connect(server.address());
+    Raw::dial(server.address()).expect_refusal(408);
+    client.echo("no hurry");
+}
+
+fn a_request_that_is_too_large_gets_431(engine: Engine) {
+    let server = Server::start(engine, &["--max-header-bytes=8k"]);
+    let request = |padding: usize| {
+        let head = REQUEST.trim_end();
+        format!("{head}\r\nX-Padding: {}\r\n\r\n", "x".repeat(padding))
+    };
+    let mut raw = Raw::dial(server.address());
+    raw.send(request(7000).as_bytes());
+    raw.expect_upgrade();
+    let mut raw = Raw::dial(server.address());
+    raw.send(request(9000).as_bytes());
+    let head = raw.head();
+    assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+    raw.rest();
+}
+
+fn a_client_that_never_hangs_up_is_cut(engine: Engine) {
+    let server = Server::start(engine, &["--close-timeout=300ms"]);
+    let mut neighbour = Client::connect(server.address());
+    neighbour.echo("before");
+    let before = server.process().descriptors().len();
+
+    let mut quiet = Raw::open(server.address());
+    quiet.send(&close(1000, ""));
+    quiet.expect_close(1000);
+    let mut wrong = Raw::open(server.address());
+    wrong.send(&unmasked(TEXT, b"naked"));
+    wrong.expect_frame(CLOSE, &1002_u16.to_be_bytes());
+    server.wait_for_descriptors(before);
+
+    // Nor does it help to go on talking.
+    let mut talking = Raw::open(server.address());
+    talking.send(&close(1000, ""));
+    talking.expect_close(1000);
+    talking.send_slowly_until_cut(&frame(TEXT, b"and another thing"), Duration::from_millis(5));
+    neighbour.echo("after");
+}

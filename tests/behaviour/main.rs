@@ -1,0 +1,15 @@
+//! What the server does, as clients see it, on every engine.
+//!
+//! Each module holds functions that take an engine, and makes each of them a
+//! test for every engine: `closing::epoll::a_half_closed_client_gets_every_reply`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod closing;
+mod cores;
+mod drain;
+mod echo;
+mod hostile;
+mod limits;
+mod resources;

@@ -1,0 +1,250 @@
+//! What connections cost: memory, descriptors, system calls, and time of their
+//! neighbours.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use ringback::Config;
+
+use crate::common::client::{Client, Raw};
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::server::Server;
+use crate::common::wire::{BINARY, REQUEST, TEXT, frame, noise, unmasked};
+use crate::common::{wait_for_rest, wait_until};
+
+on_every_engine![
+    a_batch_of_frames_costs_one_read_and_one_write,
+    a_slow_reader_costs_little_and_gets_every_byte,
+    many_slow_readers_cost_little_and_disturb_nobody,
+    a_thousand_connections_are_served_and_leave_nothing_behind,
+    connections_that_come_and_go_leave_nothing_behind,
+    without_descriptors_accepting_rests_until_somebody_leaves,
+];
+
+const MIB: u64 = 1024 * 1024;
+
+fn a_batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
+    const BATCH: usize = 256;
+    let config = Config {
+        listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        engine: engine.parse().expect("an engine"),
+        pin: false,
+        ..Config::default()
+    };
+    let server = ringback::Server::start(config).expect("started");
+    let mut raw = Raw::open(server.addresses()[0]);
+    // All of it fits into the smallest buffer that an engine reads with.
+    raw.send(&frame(TEXT, b"x").repeat(BATCH));
+    raw.expect(&unmasked(TEXT, b"x").repeat(BATCH));
+    // The write is counted when it is done, which its reader may see first.
+    wait_until("the write is counted", || server.metrics().writes > 0);
+    let metrics = server.metrics();
+    assert_eq!(metrics.messages, BATCH as u64);
+    assert_eq!((metrics.reads, metrics.writes), (1, 1));
+    drop(raw);
+    server.stop().expect("stopped");
+}
+
+fn a_slow_reader_costs_little_and_gets_every_byte(engine: Engine) {
+    const TOTAL: u64 = 128 * MIB;
+    const ALLOWANCE: u64 = 8 * MIB;
+    let server = Server::start(engine, &[]);
+    Client::connect(server.address()).echo("warm");
+    let before = server.process().memory();
+
+    // Lengths without a common measure: whatever is lost or doubled shows.
+    let payloads = [1_000_003, 7, 65_537, 524_287, 130_001].map(|len| noise(len as u64, len));
+    let round: u64 = payloads.iter().map(|payload| payload.len() as u64).sum();
+    let rounds = TOTAL / round + 1;
+    let requests: Vec<_> = payloads
+        .iter()
+        .map(|payload| frame(BINARY, payload))
+        .collect();
+    let replies: Vec<_> = payloads
+        .iter()
+        .map(|payload| unmasked(BINARY, payload))
+        .collect();
+
+    let mut reader = Raw::open_narrow(server.address());
+    let mut writer = Raw::over(reader.stream().try_clone().expect("a descriptor"));
+    let written = &AtomicU64::new(0);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..rounds {
+                for piece in requests
+                    .iter()
+                    .flat_map(|request| request.chunks(64 * 1024))
+                {
+                    writer.send(piece);
+                    written.fetch_add(piece.len() as u64, Relaxed);
+                }
+            }
+        });
+        let stuck_at = wait_for_rest("nobody reads, so nobody can write", || {
+            written.load(Relaxed)
+        });
+        assert!(stuck_at < TOTAL, "the server took all of it");
+        let growth = server.process().memory().saturating_sub(before);
+        assert!(growth < ALLOWANCE, "{growth} bytes for one slow reader");
+        for _ in 0..rounds {
+            for reply in &replies {
+                reader.expect(reply);
+            }
+        }
+    });
+    let growth = server.process().memory().saturating_sub(before);
+    assert!(
+        growth < ALLOWANCE,
+        "{growth} bytes after {TOTAL} have passed"
+    );
+}
+
+fn many_slow_readers_cost_little_and_disturb_nobody(engine: Engine) {
+    const READERS: usize = 200;
+    // A read buffer and as much again.
+    const ALLOWANCE: u64 = READERS as u64 * 128 * 1024;
+    let server = Server::start(engine, &[]);
+    let mut neighbour = Client::connect(server.address());
+    neighbour.echo("before");
+    let before = server.process().memory();
+
+    let request = frame(BINARY, &noise(1, 60_000));
+    let mut readers: Vec<_> = (0..READERS)
+        .map(|_| Raw::open_narrow(server.address()))
+        .collect();
+    let mut written = 0;
+    let written = wait_for_rest("nobody reads, so nobody can write", || {
+        for raw in &mut readers {
+            written += raw.send_what_fits(&request);
+        }
+        neighbour.echo("not disturbed");
+        written
+    });
+    let growth = server.process().memory().saturating_sub(before);
+    assert!(
+        growth < ALLOWANCE,
+        "{growth} bytes for {READERS} slow readers that have sent {written}"
+    );
+    for raw in readers {
+        raw.reset();
+    }
+    neighbour.echo("after");
+}
+
+fn a_thousand_connections_are_served_and_leave_nothing_behind(engine: Engine) {
+    const CLIENTS: usize = 1000;
+    let server = Server::start(engine, &[]);
+    let mut neighbour = Client::connect(server.address());
+    neighbour.echo("before");
+    let before = server.process().descriptors().len();
+
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| Client::connect(server.address()))
+        .collect();
+    assert!(server.process().descriptors().len() >= before + CLIENTS);
+    for round in 0..3 {
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.send(format!("client {index}, round {round}"));
+        }
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.expect(&format!("client {index}, round {round}").into());
+        }
+    }
+    for (index, client) in clients.into_iter().enumerate() {
+        // One in two leaves without a word.
+        if index % 2 == 0 {
+            client.close();
+        }
+    }
+    server.wait_for_descriptors(before);
+    neighbour.echo("after");
+}
+
+fn connections_that_come_and_go_leave_nothing_behind(engine: Engine) {
+    let server = Server::start(engine, &[]);
+    let mut neighbour = Client::connect(server.address());
+    neighbour.echo("before");
+    let before = server.process().descriptors().len();
+    for index in 0..2000 {
+        let mut raw = Raw::dial(server.address());
+        match index % 8 {
+            0 | 1 => {}
+            2 | 3 => raw.send(&REQUEST.as_bytes()[..index % REQUEST.len()]),
+            4 | 5 => raw.send(REQUEST.as_bytes()),
+            _ => {
+                raw.send(REQUEST.as_bytes());
+                raw.expect_upgrade();
+            }
+        }
+        if index % 2 == 0 {
+            raw.reset();
+        }
+    }
+    neighbour.echo("after");
+    server.wait_for_descriptors(before);
+}
+
+fn without_descriptors_accepting_rests_until_somebody_leaves(engine: Engine) {
+    const LIMIT: usize = 64;
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -n {LIMIT} && exec \"$0\" \"$@\"")])
+        .arg(env!("CARGO_BIN_EXE_ringback"))
+        .args([
+            "--listen=127.0.0.1:0",
+            "--threads=1",
+            "--no-pin",
+            "--engine",
+            engine,
+        ]);
+    let server = Server::spawn(&mut command, 1);
+
+    // The kernel lets all of them connect, the server only some.
+    let mut inside: Vec<_> = (0..LIMIT + 16)
+        .map(|_| Raw::dial(server.address()))
+        .collect();
+    for raw in &mut inside {
+        raw.send(REQUEST.as_bytes());
+    }
+    server.wait_for_log("accepting rests");
+    let capacity = wait_for_rest("as many as can have been let in", || {
+        inside.iter().filter(|raw| raw.has_news()).count() as u64
+    });
+    let capacity = usize::try_from(capacity).expect("few");
+    assert!(
+        (LIMIT / 2..LIMIT).contains(&capacity),
+        "{capacity} connections"
+    );
+    let mut outside = inside.split_off(capacity);
+    for raw in &mut inside {
+        raw.expect_upgrade();
+        raw.send(&frame(TEXT, b"inside"));
+        raw.expect_frame(TEXT, b"inside");
+    }
+    assert!(outside.iter().all(|raw| !raw.has_news()));
+
+    // There is no event to wait for: what shows is what does not happen in a
+    // while, and a process that spins uses all of it.
+    let while_full = Duration::from_secs(1);
+    let before = server.process().cpu_time();
+    thread::sleep(while_full);
+    let used = server.process().cpu_time().saturating_sub(before);
+    assert!(
+        used < while_full / 10,
+        "{used:?} of CPU time in {while_full:?}"
+    );
+
+    inside.drain(..10);
+    for raw in &mut outside[..10] {
+        raw.expect_upgrade();
+        raw.send(&frame(TEXT, b"at last"));
+        raw.expect_frame(TEXT, b"at last");
+    }
+    assert!(outside[10..].iter().all(|raw| !raw.has_news()));
+    for raw in &mut inside {
+        raw.send(&frame(TEXT, b"still inside"));
+        raw.expect_frame(TEXT, b"still inside");
+    }
+}

@@ -1,0 +1,420 @@
+//! The contract of the command line, which others script against.
+
+mod common;
+
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Output, Stdio};
+
+use tungstenite::Message;
+
+use common::client::{Client, Raw};
+use common::process::Process;
+use common::server::{Server, binary};
+use common::wait_for;
+use common::wire::{LAST_FRAGMENT, TEXT, TEXT_FRAGMENT, frame, unmasked};
+
+/// Runs the binary to its end, which comes soon where it has nothing to serve.
+#[track_caller]
+fn run(args: &[&str]) -> Output {
+    let mut child = binary()
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let status = wait_for(&format!("the end of ringback {args:?}"), || {
+        child.try_wait().expect("our own child")
+    });
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    child
+        .stdout
+        .take()
+        .expect("piped")
+        .read_to_end(&mut stdout)
+        .expect("read");
+    child
+        .stderr
+        .take()
+        .expect("piped")
+        .read_to_end(&mut stderr)
+        .expect("read");
+    Output {
+        status,
+        stdout,
+        stderr,
+    }
+}
+
+/// Ends with this status, nothing on stdout and one line on stderr, which is
+/// returned.
+#[track_caller]
+fn refused(args: &[&str], status: i32) -> String {
+    let output = run(args);
+    let line = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {line}");
+    assert!(output.stdout.is_empty(), "{args:?}: {:?}", output.stdout);
+    assert_eq!(line.lines().count(), 1, "{args:?}: {line}");
+    line
+}
+
+#[track_caller]
+fn start(args: &[&str], addresses: usize) -> Server {
+    Server::spawn(binary().args(args), addresses)
+}
+
+/// An address on which nobody listens, for the moment.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound")
+}
+
+#[test]
+fn one_line_says_where_it_listens_on_what_with_how_many_threads() {
+    let address = free_address();
+    let listen = format!("--listen={address}");
+    let server = start(&[&listen, "--engine=epoll", "--threads=2"], 1);
+    assert_eq!(
+        server.greeting(),
+        [format!("listening ws://{address} engine=epoll threads=2")]
+    );
+    Client::connect(address).close();
+}
+
+#[test]
+fn port_0_prints_the_real_port() {
+    let server = start(
+        &["--listen=127.0.0.1:0", "--engine=epoll", "--threads=1"],
+        1,
+    );
+    let port = server.address().port();
+    assert_ne!(port, 0);
+    assert_eq!(
+        server.greeting(),
+        [format!(
+            "listening ws://127.0.0.1:{port} engine=epoll threads=1"
+        )]
+    );
+    Client::connect(server.address()).echo("here");
+}
+
+#[test]
+fn every_address_is_listened_on_and_printed_in_order() {
+    let first = free_address();
+    let listen = format!("--listen={first}");
+    let args = [
+        &listen,
+        "--listen=127.0.0.1:0",
+        "--listen",
+        "[::1]:0",
+        "--engine=epoll",
+    ];
+    let server = start(&args, 3);
+    let addresses = server.addresses();
+    assert_eq!(addresses[0], first);
+    assert!(
+        addresses[1].is_ipv4() && addresses[2].is_ipv6(),
+        "{addresses:?}"
+    );
+    for &address in addresses {
+        Client::connect(address).echo("here, too");
+    }
+}
+
+#[test]
+fn auto_names_the_engine_that_it_took_and_says_why() {
+    let mut server = start(&["--listen=127.0.0.1:0"], 1);
+    let took = server.greeting()[0].clone();
+    assert!(
+        took.contains(" engine=epoll ") || took.contains(" engine=tokio-uring "),
+        "{took}"
+    );
+    let log = server.log();
+    let why = log.lines().filter(|line| line.contains("auto: ")).count();
+    assert_eq!(why, 1, "{log}");
+    server.terminate();
+    server.wait_for_success();
+}
+
+#[test]
+fn stdout_holds_nothing_but_the_greeting() {
+    let mut server = start(&["--listen=127.0.0.1:0", "--log=trace"], 1);
+    let mut client = Client::connect(server.address());
+    client.echo("hello");
+    client.close();
+    let mut wrong = Raw::open(server.address());
+    wrong.send(&unmasked(TEXT, b"naked"));
+    wrong.expect_close(1002);
+    drop(wrong);
+    server.terminate();
+    server.wait_for_success();
+    assert_eq!(server.printed(), None);
+}
+
+#[test]
+fn wrong_arguments_get_one_line_and_status_2() {
+    for (args, about) in [
+        (&["--listen=nowhere"][..], "--listen"),
+        (&["--listen"], "--listen"),
+        (&["--listen=127.0.0.1"], "--listen"),
+        (&["--listen=127.0.0.1:65536"], "--listen"),
+        (&["--engine=kqueue"], "--engine"),
+        (&["--engine", "epoll", "--engine", "epoll"], "--engine"),
+        (&["--threads=0"], "--threads"),
+        (&["--threads=-1"], "--threads"),
+        (&["--backlog=0"], "--backlog"),
+        (&["--path=chat"], "path"),
+        (&["--origin=example.org"], "origin"),
+        (&["--subprotocol=a b"], "subprotocol"),
+        (&["--max-message=1.5m"], "--max-message"),
+        (&["--max-fragments=0"], "--max-fragments"),
+        (&["--window=255"], "window"),
+        (&["--window=1g"], "window"),
+        (&["--max-connections=0"], "--max-connections"),
+        (&["--idle-timeout=soon"], "--idle-timeout"),
+        (&["--idle-timeout=5"], "--idle-timeout"),
+        (&["--pong-timeout=0s"], "pong timeout"),
+        (&["--write-timeout=-1s"], "--write-timeout"),
+        (&["--handshake-timeout=1ms"], "handshake timeout"),
+        (&["--max-header-bytes=1k"], "header bytes"),
+        (&["--drain-timeout=x"], "--drain-timeout"),
+        (&["--log=ringback=loud"], "--log"),
+        (&["--no-such-flag"], "--no-such-flag"),
+        (&["127.0.0.1:9001"], "127.0.0.1:9001"),
+    ] {
+        let line = refused(args, 2);
+        assert!(line.starts_with("ringback: "), "{args:?}: {line}");
+        assert!(line.contains(about), "{args:?}: {line}");
+    }
+}
+
+#[test]
+fn a_port_in_use_gets_one_line_and_status_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let line = refused(&["--engine=epoll", "--listen", &address], 1);
+    assert!(line.contains(&address) && line.contains("in use"), "{line}");
+    // One of several is enough, and the first is not served alone.
+    let args = [
+        "--engine=epoll",
+        "--listen=127.0.0.1:0",
+        "--listen",
+        &address,
+    ];
+    assert!(refused(&args, 1).contains(&address));
+}
+
+/// Both would set `SO_REUSEPORT`, and each get half of the clients.
+#[test]
+fn a_port_of_another_ringback_is_in_use() {
+    let server = start(&["--listen=127.0.0.1:0", "--engine=epoll"], 1);
+    let address = server.address().to_string();
+    let line = refused(&["--engine=epoll", "--listen", &address], 1);
+    assert!(line.contains(&address) && line.contains("in use"), "{line}");
+    let twice = free_address().to_string();
+    refused(
+        &["--engine=epoll", "--listen", &twice, "--listen", &twice],
+        1,
+    );
+    Client::connect(server.address()).echo("still served");
+}
+
+/// As after a restart: connections of the server before are in `TIME_WAIT`.
+#[test]
+fn a_port_that_was_just_left_is_free() {
+    let address = free_address();
+    let listen = format!("--listen={address}");
+    for _ in 0..3 {
+        let mut server = start(&[&listen, "--engine=epoll"], 1);
+        let mut client = Client::connect(address);
+        server.terminate();
+        client.expect_close(1001);
+        drop(client);
+        server.wait_for_success();
+    }
+}
+
+#[test]
+fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
+    // TEST-NET-1, RFC 5737.
+    let line = refused(&["--engine=epoll", "--listen=192.0.2.1:0"], 1);
+    assert!(line.contains("192.0.2.1"), "{line}");
+}
+
+#[test]
+fn help_goes_to_stdout_and_mentions_every_flag() {
+    const FLAGS: [&str; 22] = [
+        "--listen",
+        "--engine",
+        "--threads",
+        "--no-pin",
+        "--backlog",
+        "--path",
+        "--origin",
+        "--subprotocol",
+        "--print-messages",
+        "--max-message",
+        "--max-fragments",
+        "--window",
+        "--max-connections",
+        "--idle-timeout",
+        "--pong-timeout",
+        "--write-timeout",
+        "--handshake-timeout",
+        "--close-timeout",
+        "--max-header-bytes",
+        "--drain-timeout",
+        "--log",
+        "--version",
+    ];
+    for flag in ["--help", "-h"] {
+        let output = run(&[flag]);
+        assert!(output.status.success());
+        assert!(output.stderr.is_empty());
+        let help = String::from_utf8(output.stdout).expect("UTF-8");
+        for flag in FLAGS {
+            assert!(help.contains(flag), "{flag} is missing in\n{help}");
+        }
+        for default in [
+            "127.0.0.1:9001",
+            "[default: 16k]",
+            "[default: 120s]",
+            "[default: auto]",
+        ] {
+            assert!(help.contains(default), "{default} is missing in\n{help}");
+        }
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 100),
+            "{help}"
+        );
+    }
+}
+
+#[test]
+fn version_is_that_of_the_package() {
+    let output = run(&["--version"]);
+    assert!(output.status.success());
+    let expected = format!("ringback {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+#[test]
+fn messages_are_printed_with_their_sender_and_echoed() {
+    let server = start(&["--listen=127.0.0.1:0", "--print-messages"], 1);
+    let mut client = Client::connect(server.address());
+    let sender = client.address();
+    for (message, printed) in [
+        (Message::text("hello"), "hello"),
+        (Message::text(""), ""),
+        (
+            Message::text("Grüße, 🦀 \"quoted\""),
+            "Grüße, 🦀 \"quoted\"",
+        ),
+        (Message::binary(vec![0; 70_000]), "70000 bytes"),
+        (Message::binary(Vec::new()), "0 bytes"),
+        // Nobody prints lines in another's name.
+        (
+            Message::text("one\n127.0.0.1:1 sent: two"),
+            "one\\n127.0.0.1:1 sent: two",
+        ),
+    ] {
+        client.echo(message);
+        assert_eq!(server.printed(), Some(format!("{sender} sent: {printed}")));
+    }
+    client.close();
+    // Fragments are one message here.
+    let mut raw = Raw::open(server.address());
+    let sender = raw.stream().local_addr().expect("connected");
+    raw.send(&[frame(TEXT_FRAGMENT, b"to"), frame(LAST_FRAGMENT, b"gether")].concat());
+    raw.expect_frame(TEXT, b"together");
+    assert_eq!(server.printed(), Some(format!("{sender} sent: together")));
+}
+
+#[test]
+fn a_server_that_prints_drains_as_well() {
+    let mut server = start(
+        &[
+            "--listen=127.0.0.1:0",
+            "--print-messages",
+            "--drain-timeout=10m",
+        ],
+        1,
+    );
+    let mut client = Client::connect(server.address());
+    client.echo("hello");
+    server.terminate();
+    client.expect_close(1001);
+    drop(client);
+    server.wait_for_success();
+    assert!(
+        server
+            .printed()
+            .is_some_and(|line| line.ends_with(" sent: hello"))
+    );
+    assert_eq!(server.printed(), None);
+}
+
+#[test]
+fn the_log_says_as_much_as_it_is_told_to() {
+    let session = |flags: &[&str], variable: Option<&str>| {
+        let mut command = binary();
+        command
+            .args(["--listen=127.0.0.1:0", "--engine=epoll"])
+            .args(flags);
+        if let Some(value) = variable {
+            command.env("RUST_LOG", value);
+        }
+        let mut server = Server::spawn(&mut command, 1);
+        let mut wrong = Raw::open(server.address());
+        wrong.send(&unmasked(TEXT, b"naked"));
+        wrong.expect_close(1002);
+        drop(wrong);
+        server.terminate();
+        server.wait_for_success();
+        // Its last words are here when nobody can write any more.
+        assert_eq!(server.printed(), None);
+        server.whole_log()
+    };
+    let violation = "the frame is not masked";
+    let drain = "draining";
+    assert_eq!(session(&["--log=off"], None), "");
+    let usual = session(&[], None);
+    assert!(
+        usual.contains(drain) && !usual.contains(violation),
+        "{usual}"
+    );
+    let warn = session(&["--log=warn"], None);
+    assert!(!warn.contains(drain), "{warn}");
+    let debug = session(&["--log=ringback=debug"], None);
+    assert!(
+        debug.contains(drain) && debug.contains(violation),
+        "{debug}"
+    );
+    let variable = session(&[], Some("ringback=debug"));
+    assert!(variable.contains(violation), "{variable}");
+    let both = session(&["--log=off"], Some("ringback=debug"));
+    assert_eq!(both, "", "the flag is stronger");
+}
+
+#[test]
+fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
+    let mut command = std::process::Command::new("sh");
+    command
+        .args([
+            "-c",
+            "ulimit -S -n 256 && exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_ringback"),
+        ])
+        .args(["--listen=127.0.0.1:0", "--engine=epoll"]);
+    let server = Server::spawn(&mut command, 1);
+    let Process { id } = server.process();
+    let limits = fs::read_to_string(format!("/proc/{id}/limits")).expect("the process lives");
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("listed");
+    let numbers: Vec<_> = files.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{files}");
+}

@@ -1,0 +1,141 @@
+//! What `/proc` tells about a process.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A process that is looked at from outside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process {
+    pub(crate) id: u32,
+}
+
+/// One thread of a process.
+#[derive(Clone, Debug)]
+pub(crate) struct Thread {
+    pub(crate) name: String,
+    /// As in `ps`: `R` runs, `S` sleeps, `T` is stopped.
+    pub(crate) state: char,
+    /// The cores it may run on, as the kernel writes them: `0`, `0-3,7`.
+    pub(crate) cores: String,
+    pub(crate) cpu_time: Duration,
+}
+
+impl Process {
+    /// The test itself.
+    pub(crate) fn current() -> Self {
+        Self {
+            id: std::process::id(),
+        }
+    }
+
+    /// Bytes of anonymous memory in RAM: what was allocated and touched.
+    pub(crate) fn memory(self) -> u64 {
+        let kib: u64 = field(&self.read("status"), "RssAnon:")
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("kilobytes");
+        kib * 1024
+    }
+
+    /// What its open file descriptors are.
+    pub(crate) fn descriptors(self) -> Vec<String> {
+        fs::read_dir(self.path("fd"))
+            .expect("the process lives")
+            .filter_map(|entry| {
+                // It may be closed while it is looked at.
+                let target = fs::read_link(entry.ok()?.path()).ok()?;
+                Some(target.display().to_string())
+            })
+            .collect()
+    }
+
+    /// CPU time that all threads have used.
+    pub(crate) fn cpu_time(self) -> Duration {
+        self.threads().iter().map(|thread| thread.cpu_time).sum()
+    }
+
+    /// The cores that the main thread may run on.
+    pub(crate) fn cores(self) -> String {
+        field(&self.read("status"), "Cpus_allowed_list:")
+    }
+
+    /// Whether it has ended, and its parent has not asked how.
+    pub(crate) fn has_ended(self) -> bool {
+        field(&self.read("status"), "State:").starts_with('Z')
+    }
+
+    /// Whether no thread runs, or will until the process is continued.
+    pub(crate) fn is_stopped(self) -> bool {
+        self.threads().iter().all(|thread| thread.state == 'T')
+    }
+
+    pub(crate) fn threads(self) -> Vec<Thread> {
+        fs::read_dir(self.path("task"))
+            .expect("the process lives")
+            .filter_map(|entry| {
+                // A thread may end while it is looked at.
+                let path = entry.ok()?.path();
+                let read = |name| fs::read_to_string(path.join(name)).ok();
+                let schedstat = read("schedstat")?;
+                let nanos = schedstat.split(' ').next()?.parse().ok()?;
+                let status = read("status")?;
+                Some(Thread {
+                    name: read("comm")?.trim_end().to_owned(),
+                    state: field(&status, "State:").chars().next()?,
+                    cores: field(&status, "Cpus_allowed_list:"),
+                    cpu_time: Duration::from_nanos(nanos),
+                })
+            })
+            .collect()
+    }
+
+    /// The threads that serve connections, in the order of their names.
+    pub(crate) fn workers(self) -> Vec<Thread> {
+        let is_worker = |thread: &Thread| {
+            let number = thread.name.strip_prefix("ringback-");
+            number.is_some_and(|number| number.parse::<usize>().is_ok())
+        };
+        let mut workers: Vec<_> = self.threads().into_iter().filter(is_worker).collect();
+        workers.sort_by(|a, b| a.name.cmp(&b.name));
+        workers
+    }
+
+    fn read(self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("the process lives")
+    }
+
+    fn path(self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.id)
+    }
+}
+
+/// The sockets that listen on an IPv4 address.
+pub(crate) fn listening_sockets(address: SocketAddr) -> usize {
+    const LISTEN: &str = "0A";
+    let SocketAddr::V4(address) = address else {
+        panic!("{address} is no IPv4 address");
+    };
+    let wanted = format!(
+        "{:08X}:{:04X}",
+        u32::from_le_bytes(address.ip().octets()),
+        address.port()
+    );
+    fs::read_to_string("/proc/net/tcp")
+        .expect("readable")
+        .lines()
+        .filter(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            fields.get(1) == Some(&&*wanted) && fields.get(3) == Some(&LISTEN)
+        })
+        .count()
+}
+
+fn field(status: &str, name: &str) -> String {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap_or_else(|| panic!("no {name} in {status}"))
+        .trim()
+        .to_owned()
+}

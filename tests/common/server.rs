@@ -1,0 +1,250 @@
+//! The real server, in a process of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::engines::{Engine, RESTRICTION};
+use super::process::Process;
+use super::{PATIENCE, POLL_INTERVAL, wait_for};
+
+/// A running server. It is killed when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Arc<Mutex<String>>,
+    addresses: Vec<SocketAddr>,
+    greeting: Vec<String>,
+}
+
+impl Server {
+    /// Starts the binary on a free port of its own; `flags` come last.
+    ///
+    /// Its workers are not pinned, since several servers share the cores here.
+    #[track_caller]
+    pub(crate) fn start(engine: Engine, flags: &[&str]) -> Self {
+        let mut command = binary();
+        command
+            .args(["--listen=127.0.0.1:0", "--no-pin", "--engine", engine])
+            .args(flags);
+        let server = Self::spawn(&mut command, 1);
+        assert!(
+            server.greeting[0].contains(&format!(" engine={engine} ")),
+            "asked for {engine}: {:?}",
+            server.greeting
+        );
+        server
+    }
+
+    /// Starts `command` and waits until it accepts connections on so many
+    /// addresses.
+    #[track_caller]
+    pub(crate) fn spawn(command: &mut Command, addresses: usize) -> Self {
+        // A client for each of its connections lives in this process.
+        ringback::raise_descriptor_limit().expect("the limit can be raised");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut server = Self {
+            stdout: lines_of(child.stdout.take().expect("piped")),
+            stderr: text_of(child.stderr.take().expect("piped")),
+            child,
+            addresses: Vec::new(),
+            greeting: Vec::new(),
+        };
+        for _ in 0..addresses {
+            let line = server
+                .stdout
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|error| {
+                    panic!(
+                        "the server does not listen ({error}). It says:\n{}\
+                     If an engine cannot work on this machine, name those that can: \
+                     {RESTRICTION}=epoll cargo test",
+                        server.log()
+                    )
+                });
+            server.addresses.push(address_of(&line));
+            server.greeting.push(line);
+        }
+        server
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// Everywhere it listens.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What it printed when it began to listen.
+    pub(crate) fn greeting(&self) -> &[String] {
+        &self.greeting
+    }
+
+    /// The next line that it prints after its greeting; `None` at the end.
+    #[track_caller]
+    pub(crate) fn printed(&self) -> Option<String> {
+        match self.stdout.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("nothing is printed"),
+        }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.stderr.lock().expect("not poisoned").clone()
+    }
+
+    /// All that it has logged, once it has ended.
+    #[track_caller]
+    pub(crate) fn whole_log(&self) -> String {
+        wait_for("the end of the log", || {
+            // The thread that collects it lets go of it then.
+            (Arc::strong_count(&self.stderr) == 1).then(|| self.log())
+        })
+    }
+
+    /// Waits until it has logged something that contains `text`.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        wait_for(&format!("the server logs {text:?}"), || {
+            let has_ended = self.process().has_ended();
+            let found = self.log().contains(text);
+            assert!(
+                found || !has_ended,
+                "the server ended without logging {text:?}"
+            );
+            found.then_some(())
+        });
+    }
+
+    /// How it looks from outside.
+    pub(crate) fn process(&self) -> Process {
+        Process {
+            id: self.child.id(),
+        }
+    }
+
+    /// Asks it to drain.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        let id = Pid::from_raw(id).expect("a process id");
+        kill_process(id, signal).expect("our own child");
+    }
+
+    /// Waits until it has so many descriptors open, and no more.
+    #[track_caller]
+    pub(crate) fn wait_for_descriptors(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.process().descriptors().len() != count {
+            let open = self.process().descriptors();
+            assert!(
+                Instant::now() < deadline,
+                "{} descriptors are open instead of {count}: {open:#?}",
+                open.len()
+            );
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Stops its clock: whatever happens until [`thaw`](Self::thaw) comes at
+    /// once for it.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+        wait_for("every thread has stopped", || {
+            self.process().is_stopped().then_some(())
+        });
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait_for("the server ends", || {
+            self.child.try_wait().expect("our own child")
+        })
+    }
+
+    /// Waits for an end without any complaint.
+    #[track_caller]
+    pub(crate) fn wait_for_success(&mut self) {
+        let status = self.wait();
+        assert!(status.success(), "{status}:\n{}", self.log());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended, which is what they are for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let log = self.log();
+        if thread::panicking() {
+            eprintln!("the server's log:\n{log}");
+        } else {
+            assert!(
+                !log.contains("panicked"),
+                "a part of the server panicked:\n{log}"
+            );
+        }
+    }
+}
+
+/// The binary under test, with nothing in its environment that changes it.
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+fn address_of(line: &str) -> SocketAddr {
+    line.strip_prefix("listening ws://")
+        .and_then(|rest| rest.split(' ').next())
+        .and_then(|address| address.parse().ok())
+        .unwrap_or_else(|| panic!("no listening line: {line:?}"))
+}
+
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // The test may be over.
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+fn text_of(mut stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let shared = Arc::clone(&text);
+    thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(len @ 1..) = stream.read(&mut piece) {
+            let piece = String::from_utf8_lossy(&piece[..len]);
+            shared.lock().expect("not poisoned").push_str(&piece);
+        }
+    });
+    text
+}
