@@ -123,12 +123,9 @@ impl Config {
             ("handshake timeout", Some(self.handshake_timeout)),
             ("close timeout", Some(self.close_timeout)),
         ] {
-            if duration.is_some_and(|duration| duration < MIN_TIMEOUT) {
-                return Err(Error::Config(format!(
-                    "the {name} is shorter than {MIN_TIMEOUT:?}"
-                )));
-            }
+            check_timeout(name, duration.unwrap_or(MIN_TIMEOUT), MIN_TIMEOUT)?;
         }
+        check_timeout("drain timeout", self.drain_timeout, Duration::ZERO)?;
         if let Some(path) = &self.path {
             check_path(path)?;
         }
@@ -153,6 +150,21 @@ impl Config {
 /// Timers have a granularity of milliseconds, and a timeout of nothing would
 /// end every connection.
 const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// Far beyond any use, and far below where clocks overflow.
+const MAX_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+fn check_timeout(name: &str, timeout: Duration, at_least: Duration) -> Result<(), Error> {
+    if timeout < at_least {
+        Err(Error::Config(format!(
+            "the {name} is shorter than {at_least:?}"
+        )))
+    } else if timeout > MAX_TIMEOUT {
+        Err(Error::Config(format!("the {name} is longer than a year")))
+    } else {
+        Ok(())
+    }
+}
 
 fn check_path(path: &str) -> Result<(), Error> {
     let is_path_byte =
@@ -214,6 +226,9 @@ mod tests {
             refusal(|config| config.idle_timeout = Some(Duration::ZERO)).contains("idle timeout")
         );
         assert!(refusal(|config| config.write_timeout = Duration::ZERO).contains("write timeout"));
+        let too_long = Duration::MAX;
+        assert!(refusal(|config| config.drain_timeout = too_long).contains("drain timeout"));
+        assert!(refusal(|config| config.close_timeout = too_long).contains("close timeout"));
         for path in ["", "ws", "/a?b", "/a b", "/ä", "/<script>", "/\""] {
             assert!(
                 refusal(|config| config.path = Some(path.into())).contains("path"),

@@ -9,6 +9,7 @@ mod inbox;
 
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::config::DEFAULT_WHOLE_MESSAGE;
@@ -83,6 +85,9 @@ pub struct MessageSocket {
     inbox: Inbox,
     /// What is to be written before anything else.
     outbox: Vec<u8>,
+    /// The last read was full, so there is more. A peer that never pauses must
+    /// not keep the others waiting: the runtime looks after them first.
+    owes_a_turn: bool,
     limits: Limits,
     settings: Rc<Settings>,
     shutdown: ServerShutdown,
@@ -118,6 +123,7 @@ impl MessageSocket {
             subprotocol: handover.subprotocol,
             inbox: Inbox::new(&handover.leftover),
             outbox: Vec::new(),
+            owes_a_turn: false,
             limits,
             settings,
             shutdown,
@@ -196,6 +202,9 @@ impl MessageSocket {
     async fn wait_for_bytes(&mut self) -> Result<(), MessageError> {
         let mut shutdown = self.shutdown.clone();
         let mut pinged = false;
+        if mem::take(&mut self.owes_a_turn) {
+            yield_now().await;
+        }
         loop {
             // A server that stops still answers what has arrived by then.
             let may_stop = self.inbox.is_quiet();
@@ -251,7 +260,8 @@ impl MessageSocket {
         self.has_read(result)
     }
 
-    fn has_read(&self, result: io::Result<usize>) -> Result<bool, MessageError> {
+    fn has_read(&mut self, result: io::Result<usize>) -> Result<bool, MessageError> {
+        self.owes_a_turn = matches!(result, Ok(READ_LEN));
         match result {
             Ok(0) => Err(MessageError::Left),
             Ok(len) => {
@@ -320,12 +330,13 @@ impl MessageSocket {
     }
 
     async fn discard(&mut self) -> io::Result<()> {
-        let mut space = [0; 4096];
         loop {
             self.stream.readable().await?;
-            match self.stream.try_read(&mut space) {
+            // Not kept across the await, where it would make every connection
+            // larger.
+            match self.stream.try_read(&mut [0; 4096]) {
                 Ok(0) => return Ok(()),
-                Ok(_) => {}
+                Ok(_) => yield_now().await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }

@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ on_every_engine! {
     messages_come_whole_and_go_back_with_their_type,
     fragments_are_joined_and_pings_answered_between_them,
     a_message_over_the_limit_is_refused_and_the_handler_told,
+    a_client_that_never_pauses_does_not_starve_the_others,
     a_handler_may_close_with_a_code_of_its_own,
     a_stopping_server_answers_what_has_come_and_closes,
     a_silent_client_is_pinged_and_then_closed,
@@ -142,6 +145,33 @@ fn a_message_over_the_limit_is_refused_and_the_handler_told(engine: Engine) {
     drop(client);
     let end = ends.recv_timeout(PATIENCE).expect("ended");
     assert!(matches!(end, MessageError::Violation(_)), "{end}");
+    server.stop().expect("stopped");
+}
+
+/// A handler whose connection always has more to read never waits by itself.
+fn a_client_that_never_pauses_does_not_starve_the_others(engine: Engine) {
+    let (server, _ends) = echoing(Config {
+        threads: NonZeroUsize::new(1),
+        ..config(engine)
+    });
+    let mut patient = connect(&server);
+    let restless = connect(&server);
+    let mut stream = restless.get_ref().try_clone().expect("a second handle");
+    std::thread::scope(|scope| {
+        // Pongs, since nothing comes back that would have to be read.
+        let pongs = [0x8a, 0x80, 0, 0, 0, 0].repeat(10_000);
+        scope.spawn(move || while stream.write_all(&pongs).is_ok() {});
+        for number in 0..20 {
+            let message = ClientMessage::text(number.to_string());
+            patient.send(message.clone()).expect("sent");
+            assert_eq!(patient.read().expect("echoed"), message);
+        }
+        restless
+            .get_ref()
+            .shutdown(Shutdown::Both)
+            .expect("hung up");
+    });
+    drop((patient, restless));
     server.stop().expect("stopped");
 }
 

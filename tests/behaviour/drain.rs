@@ -27,6 +27,7 @@ on_every_engine![
     a_message_in_progress_can_be_finished,
     a_frame_in_progress_can_be_finished,
     clients_in_the_middle_of_a_talk_get_right_answers_and_a_close,
+    who_never_pauses_does_not_keep_the_others,
     new_connections_are_refused,
     who_does_not_leave_is_cut_at_the_end_of_the_drain,
     a_second_signal_ends_the_server_at_once,
@@ -191,6 +192,25 @@ fn clients_in_the_middle_of_a_talk_get_right_answers_and_a_close(engine: Engine)
         server.terminate();
     });
     server.wait_for_success();
+}
+
+/// The tokio-uring engine once took its last look at a socket in a loop that
+/// never let the runtime submit what the other tasks had asked for.
+fn who_never_pauses_does_not_keep_the_others(engine: Engine) {
+    let mut server = Server::start(engine, &["--threads=1", "--drain-timeout=2s"]);
+    let mut restless = Raw::open(server.address());
+    let mut patient = Raw::open(server.address());
+    // Nothing comes back that would have to be read.
+    let pongs = frame(PONG, b"").repeat(10_000);
+    restless.send(&pongs);
+    thread::scope(|scope| {
+        scope.spawn(move || restless.send_until_cut(&pongs));
+        patient.send(&frame(TEXT, b"me too"));
+        patient.expect_frame(TEXT, b"me too");
+        server.terminate();
+        patient.expect_close(GOING_AWAY);
+        server.wait_for_success();
+    });
 }
 
 fn new_connections_are_refused(engine: Engine) {

@@ -1,14 +1,18 @@
 //! What one connection's task does.
 
 use std::cell::RefMut;
+use std::future::{self, Future};
+use std::mem;
 use std::net::Shutdown;
 use std::ops::{ControlFlow, Range};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
-use tokio_uring::buf::BoundedBuf;
+use tokio_uring::BufResult;
+use tokio_uring::buf::{BoundedBuf, Slice};
 
+use super::cancel::cancel_read;
 use super::{Doing, IDLE_BUFFER, Link, TokioUringEngine};
 use crate::engine::Drain;
 use crate::engine::session::{Due, PING, Session};
@@ -48,8 +52,8 @@ impl<'a> Task<'a> {
         self.buf[..leftover.len()].copy_from_slice(leftover);
         let mut flow = self.receive(leftover.len()).await;
         while flow == GO_ON {
-            flow = if self.engine.draining.get().is_some() && !self.session().is_closing() {
-                self.drain().await
+            flow = if self.must_close() {
+                self.close().await
             } else {
                 self.read().await
             };
@@ -59,20 +63,38 @@ impl<'a> Task<'a> {
     /// Waits for bytes and answers them.
     async fn read(&mut self) -> Flow {
         let end = self.buf.len() - TAIL_ROOM;
-        let space = std::mem::take(&mut self.buf).slice(self.kept..end);
+        let space = mem::take(&mut self.buf).slice(self.kept..end);
         self.link.doing.set(Doing::Read);
-        let (result, space) = self.link.stream.read(space).await;
+        let (result, space) = self.read_into(space).await;
         self.link.doing.set(Doing::Work);
         self.buf = space.into_inner();
         match result {
             Ok(0) => END,
             Ok(len) => self.receive(len).await,
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                // Nothing had arrived, or the read would have brought it.
+                Some(Errno::CANCELED) if self.may_close() => self.close().await,
                 Some(Errno::CANCELED) => self.look_around().await,
                 Some(Errno::INTR | Errno::AGAIN) => GO_ON,
                 _ => END,
             },
         }
+    }
+
+    /// Reads; where the connection may close, only what is there already.
+    ///
+    /// That look goes through the ring like all else: a plain `recv` in a loop,
+    /// fed by a peer that never pauses, would keep the runtime from parking,
+    /// and only when it parks does it submit what the other tasks ask for.
+    async fn read_into(&self, space: Slice<Vec<u8>>) -> BufResult<usize, Slice<Vec<u8>>> {
+        let mut read = pin!(self.link.stream.read(space));
+        if self.may_close() {
+            if let Poll::Ready(done) = poll_once(read.as_mut()).await {
+                return done;
+            }
+            cancel_read(&self.link.stream);
+        }
+        read.await
     }
 
     /// Answers `len` bytes that stand behind what was kept.
@@ -106,7 +128,7 @@ impl<'a> Task<'a> {
 
     async fn write(&mut self, reply: Range<usize>) -> Flow {
         let len = reply.len();
-        let bytes = std::mem::take(&mut self.buf).slice(reply);
+        let bytes = mem::take(&mut self.buf).slice(reply);
         let settings = &*self.engine.settings;
         let since = settings.clock.now();
         self.link.doing.set(Doing::Write { since });
@@ -143,32 +165,18 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Answers what has arrived; closes the connection if that is all.
-    async fn drain(&mut self) -> Flow {
-        let end = self.buf.len() - TAIL_ROOM;
-        match rustix::net::recv(
-            self.fd(),
-            &mut self.buf[self.kept..end],
-            RecvFlags::DONTWAIT,
-        ) {
-            Ok((0, _)) => END,
-            Ok((len, _)) => {
-                let flow = self.receive(len).await;
-                if flow == END || self.engine.draining.get() == Some(Drain::WhenQuiet) {
-                    return flow;
-                }
-                self.close().await
-            }
-            Err(Errno::AGAIN | Errno::INTR) => {
-                let is_quiet = self.session().is_quiet(self.kept);
-                if is_quiet || self.engine.draining.get() == Some(Drain::Now) {
-                    self.close().await
-                } else {
-                    self.read().await
-                }
-            }
-            Err(_) => END,
+    /// Whether a drain wants this connection closed as soon as nothing more has
+    /// arrived.
+    fn may_close(&self) -> bool {
+        self.engine.draining.get().is_some() && {
+            let session = self.session();
+            !session.is_closing() && session.is_quiet(self.kept)
         }
+    }
+
+    /// Whether a drain has no more patience with this connection.
+    fn must_close(&self) -> bool {
+        self.engine.draining.get() == Some(Drain::Now) && !self.session().is_closing()
     }
 
     /// Ends the connection by the server's own wish.
@@ -186,7 +194,7 @@ impl<'a> Task<'a> {
 
     /// Writes a short frame of the server's own; what is kept stays.
     async fn send(&mut self, frame: &[u8]) -> Flow {
-        let kept = std::mem::take(&mut self.buf);
+        let kept = mem::take(&mut self.buf);
         self.buf = frame.to_vec();
         let flow = self.write(0..frame.len()).await;
         self.buf = kept;
@@ -222,13 +230,12 @@ impl<'a> Task<'a> {
         self.link.buffer_len.set(len);
     }
 
-    fn fd(&self) -> BorrowedFd<'a> {
-        // SAFETY: the stream owns the descriptor, closes it only when dropped,
-        // and is borrowed for as long as the result is.
-        unsafe { BorrowedFd::borrow_raw(self.link.stream.as_raw_fd()) }
-    }
-
     fn session(&self) -> RefMut<'a, Session> {
         self.link.session.borrow_mut()
     }
+}
+
+/// Polls once, which starts an operation.
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
