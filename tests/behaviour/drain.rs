@@ -201,7 +201,7 @@ fn who_never_pauses_does_not_keep_the_others(engine: Engine) {
     let mut restless = Raw::open(server.address());
     let mut patient = Raw::open(server.address());
     // Nothing comes back that would have to be read.
-    let pongs = frame(PONG, b"").repeat(10_000);
+    let pongs = frame(PONG, b"").repeat(500_000);
     restless.send(&pongs);
     thread::scope(|scope| {
         scope.spawn(move || restless.send_until_cut(&pongs));
