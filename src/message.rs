@@ -14,13 +14,12 @@ use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::DEFAULT_WHOLE_MESSAGE;
 use crate::engine::Settings;
@@ -73,6 +72,26 @@ pub enum MessageError {
     Io(#[from] io::Error),
 }
 
+/// Why the connection is over, though the peer may not have hung up yet.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Closed { code: Option<CloseCode> },
+    Stopping,
+    Violation(Violation),
+    Silent,
+}
+
+impl From<Ending> for MessageError {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Closed { code } => Self::Closed { code },
+            Ending::Stopping => Self::Stopping,
+            Ending::Violation(violation) => Self::Violation(violation),
+            Ending::Silent => Self::Silent,
+        }
+    }
+}
+
 /// A connection as a handler sees it.
 ///
 /// Dropping it ends the connection. A client that is to know why needs
@@ -83,8 +102,14 @@ pub struct MessageSocket {
     peer: SocketAddr,
     subprotocol: Option<String>,
     inbox: Inbox,
-    /// What is to be written before anything else.
+    /// What is to be written before anything else; `written` bytes of it are.
     outbox: Vec<u8>,
+    written: usize,
+    /// A Close frame is out, or in the outbox: nothing may follow it.
+    ending: Option<Ending>,
+    /// When bytes last came, or when the Ping was sent that asks for some.
+    heard_at: Instant,
+    is_pinged: bool,
     /// The last read was full, so there is more. A peer that never pauses must
     /// not keep the others waiting: the runtime looks after them first.
     owes_a_turn: bool,
@@ -123,6 +148,10 @@ impl MessageSocket {
             subprotocol: handover.subprotocol,
             inbox: Inbox::new(&handover.leftover),
             outbox: Vec::new(),
+            written: 0,
+            ending: None,
+            heard_at: Instant::now(),
+            is_pinged: false,
             owes_a_turn: false,
             limits,
             settings,
@@ -139,6 +168,10 @@ impl MessageSocket {
     /// that fits.
     pub async fn read_message(&mut self) -> Result<Message, MessageError> {
         loop {
+            if let Some(ending) = self.ending {
+                self.finish().await;
+                return Err(ending.into());
+            }
             match self.inbox.next(&self.limits) {
                 Ok(Some(Event::Message(message))) => {
                     self.settings.counters.messages.add(1);
@@ -148,8 +181,7 @@ impl MessageSocket {
                 Ok(Some(Event::Close(code, frame))) => {
                     self.settings.counters.closes.add(1);
                     self.outbox.extend_from_slice(&frame);
-                    self.finish().await;
-                    return Err(MessageError::Closed { code });
+                    self.ending = Some(Ending::Closed { code });
                 }
                 Ok(None) => {
                     self.flush().await?;
@@ -157,8 +189,7 @@ impl MessageSocket {
                 }
                 Err(violation) => {
                     self.settings.counters.violations.add(1);
-                    self.end_with(violation.close_code()).await;
-                    return Err(violation.into());
+                    self.end(violation.close_code(), Ending::Violation(violation));
                 }
             }
         }
@@ -171,6 +202,9 @@ impl MessageSocket {
     /// # Errors
     /// That the connection broke, or the peer did not read in time.
     pub async fn write_message(&mut self, message: &Message) -> Result<(), MessageError> {
+        if let Some(ending) = self.ending {
+            return Err(ending.into());
+        }
         let (opcode, payload) = match message {
             Message::Text(text) => (OpCode::Text, text.as_bytes()),
             Message::Binary(bytes) => (OpCode::Binary, &bytes[..]),
@@ -184,7 +218,10 @@ impl MessageSocket {
     /// Closes the connection with this code and waits, but not for long, until
     /// the peer has taken note.
     pub async fn close(mut self, code: CloseCode) {
-        self.end_with(code).await;
+        if self.ending.is_none() {
+            self.outbox.extend_from_slice(&code.frame());
+        }
+        self.finish().await;
     }
 
     /// The peer's address.
@@ -197,11 +234,10 @@ impl MessageSocket {
         self.subprotocol.as_deref()
     }
 
-    /// Waits for bytes, unless the server stops or the peer is silent for too
-    /// long.
+    /// Waits for bytes, or until the connection has to end because the server
+    /// stops or the peer is silent for too long.
     async fn wait_for_bytes(&mut self) -> Result<(), MessageError> {
         let mut shutdown = self.shutdown.clone();
-        let mut pinged = false;
         if mem::take(&mut self.owes_a_turn) {
             yield_now().await;
         }
@@ -212,15 +248,17 @@ impl MessageSocket {
                 if self.last_look()? {
                     return Ok(());
                 }
-                self.end_with(CloseCode::GOING_AWAY).await;
-                return Err(MessageError::Stopping);
+                self.end(CloseCode::GOING_AWAY, Ending::Stopping);
+                return Ok(());
             }
-            let patience = if pinged {
+            let patience = if self.is_pinged {
                 Some(self.settings.pong_timeout)
             } else {
                 self.settings.idle_timeout
             };
+            let silent_at = patience.map(|patience| self.heard_at + patience);
             tokio::select! {
+                biased;
                 ready = self.stream.readable() => {
                     ready?;
                     if self.read_now()? {
@@ -228,13 +266,14 @@ impl MessageSocket {
                     }
                 }
                 () = shutdown.begun(), if may_stop => {}
-                () = pass(patience) => {
-                    if pinged {
+                () = wait_until(silent_at) => {
+                    if self.is_pinged {
                         self.settings.counters.idle_timeouts.add(1);
-                        self.end_with(CloseCode::GOING_AWAY).await;
-                        return Err(MessageError::Silent);
+                        self.end(CloseCode::GOING_AWAY, Ending::Silent);
+                        return Ok(());
                     }
-                    pinged = true;
+                    self.heard_at = Instant::now();
+                    self.is_pinged = true;
                     self.settings.counters.pings.add(1);
                     self.outbox.extend_from_slice(&PING);
                     self.flush().await?;
@@ -265,6 +304,8 @@ impl MessageSocket {
         match result {
             Ok(0) => Err(MessageError::Left),
             Ok(len) => {
+                self.heard_at = Instant::now();
+                self.is_pinged = false;
                 self.settings.counters.reads.add(1);
                 self.settings.counters.bytes_in.add(len as u64);
                 Ok(true)
@@ -290,26 +331,28 @@ impl MessageSocket {
     }
 
     async fn write_outbox(&mut self) -> io::Result<()> {
-        while !self.outbox.is_empty() {
+        while self.written < self.outbox.len() {
             self.stream.writable().await?;
-            match self.stream.try_write(&self.outbox) {
+            match self.stream.try_write(&self.outbox[self.written..]) {
                 Ok(len) => {
                     self.settings.counters.writes.add(1);
                     self.settings.counters.bytes_out.add(len as u64);
-                    self.outbox.drain(..len);
+                    self.written += len;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
+        self.outbox.clear();
+        self.written = 0;
         // A connection that has written much does not hold on to it.
         self.outbox.shrink_to(READ_LEN);
         Ok(())
     }
 
-    async fn end_with(&mut self, code: CloseCode) {
+    fn end(&mut self, code: CloseCode, ending: Ending) {
         self.outbox.extend_from_slice(&code.frame());
-        self.finish().await;
+        self.ending = Some(ending);
     }
 
     /// Sends what is left and the end of our stream, then discards what the
@@ -344,10 +387,10 @@ impl MessageSocket {
     }
 }
 
-/// Lets this time pass, or all time.
-async fn pass(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
+/// Waits until this moment, or for ever.
+async fn wait_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }

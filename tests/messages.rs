@@ -2,13 +2,14 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use ringback::{CloseCode, Config, Message, MessageError, MessageSocket, Server};
+use tokio::time::timeout;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{Frame, coding};
@@ -23,6 +24,8 @@ on_every_engine! {
     a_message_over_the_limit_is_refused_and_the_handler_told,
     a_client_that_never_pauses_does_not_starve_the_others,
     a_handler_may_close_with_a_code_of_its_own,
+    a_read_that_is_cancelled_loses_nothing_and_revives_nothing,
+    a_handler_that_looks_up_often_still_notices_silence,
     a_stopping_server_answers_what_has_come_and_closes,
     a_silent_client_is_pinged_and_then_closed,
     a_client_that_leaves_is_told_apart_from_one_that_closes,
@@ -226,7 +229,7 @@ fn a_silent_client_is_pinged_and_then_closed(engine: Engine) {
     // read from is silent.
     let mut raw = client.get_mut().try_clone().expect("a second handle");
     let mut frame = [0; 6];
-    std::io::Read::read_exact(&mut raw, &mut frame).expect("a ping and a close");
+    Read::read_exact(&mut raw, &mut frame).expect("a ping and a close");
     assert_eq!(frame, [0x89, 0x00, 0x88, 0x02, 0x03, 0xe9]);
     raw.shutdown(Shutdown::Both).expect("hung up");
     assert!(matches!(
@@ -234,6 +237,88 @@ fn a_silent_client_is_pinged_and_then_closed(engine: Engine) {
         Ok(MessageError::Silent)
     ));
     drop(client);
+    server.stop().expect("stopped");
+}
+
+/// A handler may give up reading whenever it likes, and read again.
+fn a_read_that_is_cancelled_loses_nothing_and_revives_nothing(engine: Engine) {
+    let (sender, results) = mpsc::channel();
+    let server = Server::start_with(config(engine), move |mut socket: MessageSocket| {
+        let sender = sender.clone();
+        async move {
+            loop {
+                match timeout(Duration::from_millis(5), socket.read_message()).await {
+                    Err(_elapsed) => {}
+                    Ok(Ok(message)) => sender.send(Ok(message)).expect("the test waits"),
+                    Ok(Err(error)) => {
+                        sender.send(Err(error)).expect("the test waits");
+                        break;
+                    }
+                }
+            }
+        }
+    })
+    .expect("started");
+    let mut client = connect(&server);
+    let stream = client.get_mut();
+    // A message, a Close, and a message that may not follow it; the client does
+    // not hang up, so that the end takes longer than the handler's patience.
+    let frames = b"\x81\x83\0\0\0\0yes\x88\x82\0\0\0\0\x03\xe8\x81\x82\0\0\0\0no";
+    for byte in frames {
+        stream.write_all(&[*byte]).expect("sent");
+    }
+    let first = results.recv_timeout(PATIENCE).expect("a message");
+    assert!(matches!(first, Ok(Message::Text(text)) if text == "yes"));
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the end");
+    assert_eq!(answer, b"\x88\x02\x03\xe8");
+    drop(client);
+    let second = results.recv_timeout(PATIENCE).expect("an end");
+    assert!(
+        matches!(
+            second,
+            Err(MessageError::Closed {
+                code: Some(CloseCode::NORMAL)
+            })
+        ),
+        "{second:?}"
+    );
+    server.stop().expect("stopped");
+}
+
+/// The clock of a silent client does not start anew with each read.
+fn a_handler_that_looks_up_often_still_notices_silence(engine: Engine) {
+    let (sender, ends) = mpsc::channel();
+    let config = Config {
+        idle_timeout: Some(Duration::from_millis(60)),
+        pong_timeout: Duration::from_millis(60),
+        ..config(engine)
+    };
+    let server = Server::start_with(config, move |mut socket: MessageSocket| {
+        let sender = sender.clone();
+        async move {
+            let error = loop {
+                let read = timeout(Duration::from_millis(5), socket.read_message());
+                if let Ok(Err(error)) = read.await {
+                    break error;
+                }
+            };
+            sender.send(error).expect("the test waits");
+        }
+    })
+    .expect("started");
+    let mut client = connect(&server);
+    let mut frames = [0; 6];
+    client
+        .get_mut()
+        .read_exact(&mut frames)
+        .expect("a ping and a close");
+    assert_eq!(frames, [0x89, 0x00, 0x88, 0x02, 0x03, 0xe9]);
+    drop(client);
+    assert!(matches!(
+        ends.recv_timeout(PATIENCE),
+        Ok(MessageError::Silent)
+    ));
     server.stop().expect("stopped");
 }
 

@@ -65,7 +65,8 @@ struct Link {
     stream: UringStream,
     session: RefCell<Session>,
     doing: Cell<Doing>,
-    buffer_len: Cell<usize>,
+    /// The read that waits has a larger buffer than an idle connection needs.
+    holds_too_much: Cell<bool>,
 }
 
 /// What a task waits for.
@@ -99,10 +100,10 @@ impl TokioUringEngine {
             stream: UringStream::from_std(socket),
             session: RefCell::new(Session::new(self.settings.clock.now())),
             doing: Cell::new(Doing::Work),
-            buffer_len: Cell::new(0),
+            holds_too_much: Cell::new(false),
         });
         let key = self.links.borrow_mut().insert(Rc::clone(&link));
-        Task::new(&self, &link).run(&leftover).await;
+        Task::new(&self, &link).run(leftover).await;
         self.links.borrow_mut().remove(key);
         link.shut_down();
         drop(permit);
@@ -151,10 +152,10 @@ impl Link {
             }
             Doing::Read => {
                 let session = self.session.borrow();
-                let holds_too_much = self.buffer_len.get() > IDLE_BUFFER
-                    && session.is_silent(LARGE_BUFFER_SILENCE, now);
+                let may_keep_buffer =
+                    !self.holds_too_much.get() || !session.is_silent(LARGE_BUFFER_SILENCE, now);
                 match session.due(settings, now) {
-                    Due::Nothing if !holds_too_much => {}
+                    Due::Nothing if may_keep_buffer => {}
                     Due::Cut => self.shut_down(),
                     Due::Nothing | Due::Ping | Due::Close => self.wake(),
                 }

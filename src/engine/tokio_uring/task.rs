@@ -8,6 +8,7 @@ use std::ops::{ControlFlow, Range};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 use tokio_uring::BufResult;
 use tokio_uring::buf::{BoundedBuf, Slice};
@@ -47,10 +48,13 @@ impl<'a> Task<'a> {
 
     /// Serves the connection to its end, frames that came with the handshake
     /// first.
-    pub(super) async fn run(mut self, leftover: &[u8]) {
-        self.resize(IDLE_BUFFER.max(leftover.len() + TAIL_ROOM));
-        self.buf[..leftover.len()].copy_from_slice(leftover);
-        let mut flow = self.receive(leftover.len()).await;
+    pub(super) async fn run(mut self, leftover: Bytes) {
+        let len = leftover.len();
+        self.resize(IDLE_BUFFER.max(len + TAIL_ROOM));
+        self.buf[..len].copy_from_slice(&leftover);
+        // It shares the buffer that the request was read into.
+        drop(leftover);
+        let mut flow = self.receive(len).await;
         while flow == GO_ON {
             flow = if self.must_close() {
                 self.close().await
@@ -63,6 +67,9 @@ impl<'a> Task<'a> {
     /// Waits for bytes and answers them.
     async fn read(&mut self) -> Flow {
         let end = self.buf.len() - TAIL_ROOM;
+        self.link
+            .holds_too_much
+            .set(self.buf.len() > self.enough_while_idle());
         let space = mem::take(&mut self.buf).slice(self.kept..end);
         self.link.doing.set(Doing::Read);
         let (result, space) = self.read_into(space).await;
@@ -150,7 +157,7 @@ impl<'a> Task<'a> {
         let due = self.session().due(settings, now);
         match due {
             Due::Nothing => {
-                self.resize(IDLE_BUFFER.max(self.needed()));
+                self.resize(self.enough_while_idle());
                 GO_ON
             }
             Due::Cut => END,
@@ -218,6 +225,10 @@ impl<'a> Task<'a> {
         }
     }
 
+    fn enough_while_idle(&self) -> usize {
+        IDLE_BUFFER.max(self.needed())
+    }
+
     /// Room for what is kept and as much again.
     fn needed(&self) -> usize {
         2 * self.kept + TAIL_ROOM + 1
@@ -227,7 +238,6 @@ impl<'a> Task<'a> {
         self.buf.reserve_exact(len.saturating_sub(self.buf.len()));
         self.buf.resize(len, 0);
         self.buf.shrink_to_fit();
-        self.link.buffer_len.set(len);
     }
 
     fn session(&self) -> RefMut<'a, Session> {
