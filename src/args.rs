@@ -38,8 +38,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
 
-    /// What moves the bytes: auto, epoll or tokio-uring. auto takes the best
-    /// that works here; one that is named must work
+    /// What moves the bytes: auto, epoll or tokio-uring. auto takes io_uring
+    /// where an echo through it works, and else epoll; one that is named must
+    /// work
     #[arg(long, value_name = "NAME", default_value = "auto")]
     engine: EngineChoice,
 
