@@ -11,7 +11,7 @@ use crate::engine::tokio_uring::{self, TokioUringEngine};
 use crate::engine::{Engine, EngineChoice, EngineKind, Settings};
 use crate::error::Error;
 
-/// What `auto` tries, the best first.
+/// What `auto` tries, in this order; the last one works everywhere.
 const PREFERENCE: [EngineKind; 2] = [EngineKind::TokioUring, EngineKind::Epoll];
 
 impl EngineKind {
