@@ -30,6 +30,28 @@ impl Cores {
         sched_setaffinity(None, &only)
     }
 
+    /// Pins the calling thread, and what it will spawn, to some cores.
+    ///
+    /// # Errors
+    /// The kernel's; `EINVAL` also when it grants only some of the cores.
+    pub fn pin_to(cores: &[usize]) -> io::Result<()> {
+        if cores.iter().any(|&core| core >= CpuSet::MAX_CPU) {
+            return Err(io::Errno::INVAL);
+        }
+        let mut only = CpuSet::new();
+        for &core in cores {
+            only.set(core);
+        }
+        let before = Self::of_this_thread()?;
+        sched_setaffinity(None, &only)?;
+        // The kernel drops cores that are offline or outside of the cpuset.
+        if sched_getaffinity(None)? != only {
+            before.restore()?;
+            return Err(io::Errno::INVAL);
+        }
+        Ok(())
+    }
+
     /// Lets the calling thread run on all its cores again.
     ///
     /// # Errors

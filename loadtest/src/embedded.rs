@@ -1,94 +1,109 @@
 //! The demo: an embedded ringback server for each engine.
 
-use ringback::{Config, EngineChoice, EngineKind, Server};
+use ringback::{Config, EngineChoice, EngineKind};
 
+use crate::args::Cli;
 use crate::cores::Cores;
-use crate::cpu;
-use crate::driver::{Phase, drive};
 use crate::failure::Failure;
-use crate::plan::Plan;
+use crate::interrupt::Interrupt;
 use crate::report::{Measured, Row};
-use crate::target::Target;
+use crate::session::{drive, make_room, say};
+use crate::table::Comparison;
+use crate::target::{Scheme, Target};
+use crate::verdict::{Facts, judge};
+use crate::watch::ThreadGroup;
 
-/// Drives every engine that works here, one after the other. The server runs
-/// on the first core this thread may use, the generator, which is this thread,
-/// on the second. Finished rows are appended to `rows` one by one, so that
-/// they are there even if a later engine fails.
+/// Drives every engine that works here, one after the other, and prints a table.
+/// The server runs on the first core this thread may use, the generator on the
+/// second, unless it is pinned elsewhere.
 ///
 /// # Errors
-/// The first thing that went wrong, with any engine.
-pub fn compare_engines(
-    plan: &Plan,
-    rows: &mut Vec<Row>,
-    progress: &mut dyn FnMut(&str),
-) -> Result<(), Failure> {
+/// The first thing that went wrong with any engine; the table of those before
+/// it is printed all the same.
+pub fn compare_engines(cli: &Cli, interrupt: &Interrupt) -> Result<u8, Failure> {
     let cores = Cores::of_this_thread().map_err(affinity)?;
     let (server_core, generator_core) = cores.server_and_generator();
-    progress(&if server_core == generator_core {
+    let mut plan = cli.demo_plan(Target::at(Scheme::Ws, ([127, 0, 0, 1], 1).into()))?;
+    if plan.pin.is_empty() {
+        plan.pin = vec![generator_core];
+    }
+    // Both ends of every connection are in this process.
+    make_room(&plan, plan.sockets())?;
+    say(&format!("seed {}", plan.seed));
+    say(&if server_core == generator_core {
         format!("server and generator share core {server_core}: expect both to be slower")
     } else {
         format!("server on core {server_core}, generator on core {generator_core}")
     });
+
+    let mut comparison = Comparison::new(cli.format);
     let mut any = false;
     for &engine in EngineKind::ALL {
-        let result = if let Err(reason) = engine.probe() {
-            Measured::Unavailable(format!("unavailable: {reason}"))
-        } else {
-            any = true;
-            progress(&format!("{engine}: {plan}"));
-            let measured = drive_engine(engine, plan, server_core, generator_core);
-            cores.restore().map_err(affinity)?;
-            measured?
-        };
-        rows.push(Row {
-            server: engine.to_string(),
-            result,
-        });
+        if let Err(reason) = engine.probe() {
+            comparison.push(Row {
+                server: engine.to_string(),
+                measured: Measured::Unavailable(format!("unavailable: {reason}")),
+            });
+            continue;
+        }
+        any = true;
+        say(&format!("{engine}: {plan}"));
+        let driven = drive_engine(engine, &mut plan, &cores, server_core, interrupt);
+        match driven {
+            Ok(row) => comparison.push(row),
+            Err(failure) => {
+                comparison.print(&plan);
+                return Err(failure);
+            }
+        }
+        if comparison.is_cut_short() {
+            break;
+        }
     }
-    if any { Ok(()) } else { Err(Failure::NoEngine) }
+    comparison.print(&plan);
+    if any {
+        Ok(comparison.exit_code())
+    } else {
+        Err(Failure::NoEngine)
+    }
 }
 
 fn drive_engine(
     engine: EngineKind,
-    plan: &Plan,
+    plan: &mut crate::plan::Plan,
+    cores: &Cores,
     server_core: usize,
-    generator_core: usize,
-) -> Result<Measured, Failure> {
+    interrupt: &Interrupt,
+) -> Result<Row, Failure> {
     let embedded = |reason: String| Failure::Embedded {
         engine: engine.to_string(),
         reason,
     };
     // The server starts one worker per core its starter may run on.
     Cores::pin(server_core).map_err(affinity)?;
-    let server = Server::start(Config {
+    let started = ringback::Server::start(Config {
         listen: vec![([127, 0, 0, 1], 0).into()],
         engine: EngineChoice::Only(engine),
         ..Config::default()
-    })
-    .map_err(|error| embedded(error.to_string()))?;
-    Cores::pin(generator_core).map_err(affinity)?;
+    });
+    cores.restore().map_err(affinity)?;
+    let server = started.map_err(|error| embedded(error.to_string()))?;
 
     let address = server.addresses().first().copied();
     let address = address.ok_or_else(|| embedded("it listens nowhere".to_owned()))?;
-    let workers = server.worker_thread_ids();
-    let mut started_ns = None;
-    let mut server_cpu_ns = None;
-    let outcome = drive(plan, &Target::at(address), &mut |phase| match phase {
-        Phase::WarmUp => {}
-        Phase::Measure => started_ns = cpu::threads_ns(workers),
-        Phase::Drain => {
-            let stopped_ns = cpu::threads_ns(workers);
-            server_cpu_ns = stopped_ns.zip(started_ns).map(|(stop, start)| stop - start);
-        }
-    })?;
+    plan.targets = vec![Target::at(Scheme::Ws, address)];
+    let mut workers = ThreadGroup::of(server.worker_thread_ids()).ok();
+    let watched = workers.as_mut().map(|workers| workers as _);
+    let outcome = drive(plan, watched, &mut || None, interrupt)?;
     server.stop().map_err(|error| embedded(error.to_string()))?;
-    Ok(Measured::Echoed {
-        outcome,
-        server_cpu_ns,
+    let judgement = judge(&Facts::of(plan, &outcome));
+    Ok(Row {
+        server: engine.to_string(),
+        measured: Measured::Run(Box::new(outcome), judgement),
     })
 }
 
-fn affinity(errno: rustix::io::Errno) -> Failure {
+pub(crate) fn affinity(errno: rustix::io::Errno) -> Failure {
     Failure::Local {
         what: "choosing a core",
         source: errno.into(),

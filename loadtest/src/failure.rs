@@ -1,12 +1,14 @@
 //! Why a run ended early: one clear line, and whose fault it is.
 
 use std::io;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::client::{HandshakeError, Violation};
 use crate::units::format_duration;
+use crate::watch::WatchError;
 
 /// What ends a run. Connections and messages are counted from 0 in the fields
 /// and from 1 in the text.
@@ -21,7 +23,7 @@ pub enum Failure {
         source: io::Error,
     },
     /// No TCP connection came about.
-    #[error("cannot connect to {target} (connection {}): {source}", connection + 1)]
+    #[error("cannot connect to {target} (connection {}): {}", connection + 1, connect_text(.source))]
     Connect {
         /// The target's URL.
         target: String,
@@ -60,6 +62,23 @@ pub enum Failure {
         /// How it ended.
         reason: Loss,
     },
+    /// A connection that only sits there ended.
+    #[error("lost idle connection {}: {reason}", connection + 1)]
+    LostIdle {
+        /// Which connection.
+        connection: u32,
+        /// How it ended.
+        reason: Loss,
+    },
+    /// There is nobody to vouch for a `wss://` server.
+    #[error("no certificates to trust: {0}")]
+    Trust(String),
+    /// The server's process, which was to be watched or started.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The server that was started ended in mid-run.
+    #[error("the server ended in mid-run ({0})")]
+    ServerEnded(ExitStatus),
     /// The server stopped answering.
     #[error(
         "no progress on connection {} for {}: no reply to message {}",
@@ -89,6 +108,23 @@ pub enum Failure {
         /// What it did instead.
         reason: Loss,
     },
+    /// Arguments that do not fit together.
+    #[error("{0} (see loadtest --help)")]
+    Usage(String),
+    /// A core that the threads cannot be pinned to.
+    #[error("cannot pin a thread to core {core}: {source}")]
+    Pin {
+        /// The core.
+        core: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A result file that cannot be read or written.
+    #[error("{0}")]
+    File(String),
+    /// The user ended the run before there was anything to report.
+    #[error("interrupted before anything was measured")]
+    Interrupted,
     /// No engine of the embedded demo works on this machine.
     #[error("no engine of the embedded server works here")]
     NoEngine,
@@ -118,6 +154,13 @@ pub enum Failure {
     },
 }
 
+/// The sentence of a plan that does not hold.
+impl From<String> for Failure {
+    fn from(sentence: String) -> Self {
+        Self::Usage(sentence)
+    }
+}
+
 /// How a connection ended that should have lived on.
 #[derive(Debug, Error)]
 pub enum Loss {
@@ -133,6 +176,17 @@ pub enum Loss {
     /// Nothing came for as long as the plan allows.
     #[error("no answer within {}", format_duration(*.0))]
     Silence(Duration),
+}
+
+/// What the kernel says, with the way out where it does not say.
+fn connect_text(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::AddrNotAvailable {
+        return format!(
+            "{error}: this source address has no port left; \
+             more addresses come with --source 127.0.0.1-127.0.0.20"
+        );
+    }
+    error.to_string()
 }
 
 fn close_text(code: Option<u16>) -> String {

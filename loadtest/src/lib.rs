@@ -1,43 +1,118 @@
-//! A WebSocket load generator that checks every echo it counts.
+//! A WebSocket load generator that checks every byte it counts.
 //!
 //! ```text
-//!  args ─▶ plan ──────────────┐
-//!                             ▼
-//!  embedded (own server)   driver ──▶ recorder ──▶ report ─▶ stdout
-//!  or a ws:// target  ──▶  (epoll)
-//!                           │   ▲
-//!            client::Deck   ▼   │  client::Checker
-//!            masked frames  sockets  replies, compared in place
+//!  args ─────▶ plan ◀──── result (rerun)         embedded   the demo's server
+//!                │                               floor      a raw TCP echo
+//!                ▼                               selftest   a server that errs
+//!              session ◀── watch: the server's     │        on purpose
+//!                │         process, its cost       ▼
+//!                ▼                              session
+//!               run ────── the coordinator: one thread, wakes ten times a second
+//!     start, cut  │  ▲ seconds,
+//!     short, give │  │ ends                        live ─▶ terminal
+//!     up          ▼  │
+//!            ┌─ driver, one per thread ───────────────────────────┐
+//!            │  schedule ─▶ connection ─▶ client::Mix: masked     │
+//!            │  (when)      │   ▲         frames ─▶ outbox ─▶ ────┼─▶ server
+//!            │              ▼   │                                 │
+//!            │        recorder  client::Checker: replies compared │
+//!            │        (counts,  in place ◀────── transport ◀ ─────┼── server
+//!            │        histograms)                                 │
+//!            └──────────────┬─────────────────────────────────────┘
+//!                           ▼ a part each second
+//!            run::intervals ─▶ outcome ─▶ verdict ─▶ report ─▶ stdout
+//!                                          slo       result ─▶ file
 //! ```
 //!
-//! [`plan`] says what is to be sent, [`client`] knows what its bytes look like
-//! and contains no networking code beyond the handshake, [`driver`] owns the
-//! sockets, [`recorder`] the numbers and [`report`] their rendering.
-//! [`embedded`] is the only module that knows the server's library, and all it
-//! uses of it is what starts and stops one.
+//! [`plan`] says what is to be done and is the whole of it: [`args`] make one from
+//! a command line, a [`result`] file holds one. [`session`] is what every command
+//! does around a run. [`run`](mod@run) starts the threads, has all of them begin
+//! at the same time, looks at the server and the machine meanwhile, and adds up
+//! what they report. A [`driver`] owns one thread's sockets; [`schedule`] tells it
+//! when an open loop's messages are due, [`client`] what their bytes are and
+//! whether a reply's are right, [`recorder`] takes the numbers, one
+//! [`Part`](recorder::Part) a second. Threads share nothing that is written while
+//! messages flow. All together is an [`outcome`]; [`verdict`] judges it, [`slo`]
+//! holds it against objectives, [`report`] and [`result`] write it.
+//!
+//! [`builtin`] has two servers on the generator's side: the raw TCP echo of
+//! [`floor`], and one that is late, stalls and errs exactly as told, by which
+//! [`selftest`] proves what is reported. `loadtest/peers/` has servers that others
+//! have made. `docs/loadtest.md` is the user's manual.
 //!
 //! # What a latency is
 //!
-//! The load is a closed loop: a connection sends its next message when a reply
-//! came in. A latency runs from the clock read just before the write call that
-//! took the message's first byte to the clock read just after the read call
-//! that brought the reply's last byte. The clock is read once per call, so
-//! messages that travel in one batch share both ends. Where a read brought so
-//! little that checking it takes no time to speak of, its clock also serves the
-//! write that follows; that makes latencies longer by well under a microsecond,
-//! never shorter. A closed loop slows down with its server and so under-reports
-//! stalls; the reports say "closed loop".
+//! Every message has three times, read from one monotonic clock: when it was to be
+//! sent (intended), when it was sent, when its reply was there. An open loop's
+//! intended times are a function of the plan alone, so a reply that is late moves
+//! none of them. A closed loop's is when its connection was free to send it: when
+//! the reply came that made room in a full window.
+//!
+//! - **Response time** runs from the intended send to the reply: what a client
+//!   waits.
+//! - **Service time** runs from the actual send to the reply: what kernel, network
+//!   and server took.
+//! - **Generator lag** runs from the intended to the actual send.
+//!
+//! The send is the clock read before the write call that took the message's first
+//! byte; the reply is the clock read after the read call that brought its last
+//! byte. The clock is read once per call, so messages that travel in one batch
+//! share it. Where a read brought so little that checking it takes no time to
+//! speak of (2 KiB), its clock also serves the write that follows. That makes
+//! latencies longer by well under a microsecond, never shorter.
+//!
+//! The measurement is a half-open [`Window`](recorder::Window) of that clock. The
+//! histograms hold the messages whose intended send lies in it, whenever their
+//! replies come; throughput counts the replies that come in it, to whatever
+//! message. Messages given up are in the histograms with their age, a lower bound,
+//! and those never sent are in all of them but that of the service time.
+//!
+//! # Who imports whom
+//!
+//! - [`client`], [`schedule`], [`recorder`] and [`verdict`] do no I/O: bytes, times
+//!   and counts in, bytes, times and counts out.
+//! - Only [`driver`] touches the sockets of a run. It knows nothing of arguments,
+//!   of who watches, or of how a result is written.
+//! - [`watch`] and [`machine`] read `/proc` and `/sys` and know nothing of load.
+//! - [`verdict`], [`report`] and [`result`] see a plan and an outcome, never a
+//!   thread or a socket.
+//! - [`session`], [`embedded`], [`floor`] and [`selftest`] are the only ones that
+//!   know a whole command, from the arguments to the exit code.
+//! - Of the server's library, [`embedded`] uses what starts and stops a server, and
+//!   [`machine`] asks which engines work here. The codec in [`client`] is the
+//!   generator's own, so that one bug cannot hide in both ends.
 
 pub mod args;
+pub mod builtin;
 pub mod client;
 pub mod cores;
 pub mod cpu;
 pub mod driver;
 pub mod embedded;
 pub mod failure;
+#[cfg(test)]
+mod fixture;
+pub mod floor;
+pub mod interrupt;
 pub mod limits;
+pub mod live;
+pub mod machine;
+pub mod outcome;
+pub mod percentile;
 pub mod plan;
 pub mod recorder;
 pub mod report;
+pub mod result;
+pub mod run;
+pub mod schedule;
+pub mod selftest;
+pub mod session;
+pub mod slo;
+pub mod source;
+pub mod table;
 pub mod target;
+pub mod terminal;
+pub mod tls;
 pub mod units;
+pub mod verdict;
+pub mod watch;

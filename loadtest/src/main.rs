@@ -1,104 +1,155 @@
 //! `loadtest`: see `--help`.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-use loadtest::args::Args;
-use loadtest::driver::drive;
+use clap::{CommandFactory, Parser};
+use loadtest::args::{Cli, Command, Doctor, DoctorFormat, Rerun, Run};
 use loadtest::embedded::compare_engines;
 use loadtest::failure::Failure;
-use loadtest::limits::allow_sockets;
+use loadtest::floor;
+use loadtest::interrupt::Interrupt;
+use loadtest::machine::{Environment, Report, examine};
 use loadtest::plan::Plan;
-use loadtest::report::{Measured, Report, Row};
-use loadtest::target::Target;
+use loadtest::result::{ResultFile, schema};
+use loadtest::selftest;
+use loadtest::session::{
+    EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Finished, Watch, arguments, make_room, print, say,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const EXIT_FAILED: u8 = 1;
-const EXIT_USAGE: u8 = 2;
-
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    let plan = args.plan();
-    say(&format!("seed {}", plan.seed));
-    let mut rows = Vec::new();
-    let result = match &args.target {
-        Some(target) => drive_running(&plan, target, &mut rows),
-        None => drive_embedded(&plan, &mut rows),
-    };
-    for row in &rows {
-        say_generator_cost(row);
-    }
-    if !rows.is_empty() {
-        let report = Report {
-            plan: &plan,
-            rows: &rows,
-        };
-        // A reader that has seen enough is no failure of the run.
-        let _ = write!(io::stdout(), "{report}");
-    }
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match execute(&cli) {
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             say(&failure.to_string());
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(match failure {
+                Failure::Usage(_) | Failure::File(_) => EXIT_USAGE,
+                Failure::Interrupted => loadtest::interrupt::EXIT_INTERRUPTED,
+                _ => EXIT_FAILED,
+            })
         }
     }
 }
 
-fn drive_embedded(plan: &Plan, rows: &mut Vec<Row>) -> Result<(), Failure> {
-    // Both ends of every connection are in this process.
-    allow_sockets(2 * u64::from(plan.connections))?;
-    compare_engines(plan, rows, &mut say)
+fn execute(cli: &Cli) -> Result<u8, Failure> {
+    match &cli.command {
+        None => compare_engines(cli, &Interrupt::catch()?),
+        Some(Command::Run(args)) => run(args),
+        Some(Command::Floor(args)) => floor::measure(args, &Interrupt::catch()?),
+        Some(Command::Selftest(args)) => selftest::run(args.quick, &Interrupt::catch()?),
+        Some(Command::Rerun(args)) => rerun(args),
+        Some(Command::Doctor(args)) => Ok(doctor(args)),
+        Some(Command::Schema) => {
+            print(&schema());
+            Ok(EXIT_FINE)
+        }
+        Some(Command::Completions { shell }) => {
+            // The generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "loadtest", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(EXIT_FINE)
+        }
+    }
 }
 
-fn drive_running(plan: &Plan, target: &Target, rows: &mut Vec<Row>) -> Result<(), Failure> {
-    allow_sockets(u64::from(plan.connections))?;
-    say(&format!("{target}: {plan}"));
-    let outcome = drive(plan, target, &mut |_| {})?;
-    rows.push(Row {
-        server: target.to_string(),
-        result: Measured::Echoed {
-            outcome,
-            server_cpu_ns: None,
-        },
-    });
-    Ok(())
+fn run(args: &Run) -> Result<u8, Failure> {
+    let plan = args.plan()?;
+    drive(&plan, &args.server, &args.output)
+}
+
+fn rerun(args: &Rerun) -> Result<u8, Failure> {
+    let file = ResultFile::read(&args.from)?;
+    let mut plan = file.plan;
+    if !args.targets.is_empty() {
+        plan.targets.clone_from(&args.targets);
+        plan.validate()?;
+    }
+    drive(&plan, &args.server, &args.output)
+}
+
+fn drive(
+    plan: &Plan,
+    server: &loadtest::args::Server,
+    output: &loadtest::args::Output,
+) -> Result<u8, Failure> {
+    if server.command.is_none() && !server.pin.0.is_empty() {
+        let why = "--server-pin is for a server that --server-cmd starts";
+        return Err(why.to_owned().into());
+    }
+    if let Some(path) = &output.file {
+        ResultFile::check_writable(path)?;
+    }
+    let interrupt = Interrupt::catch()?;
+    make_room(plan, 0)?;
+    let environment = Environment::capture(plan.is_loopback());
+    say(&format!("seed {}", plan.seed));
+    let mut watch = Watch::new(server, plan, &interrupt)?;
+    let driven = watch.drive(plan, &interrupt);
+    let identity = watch.identity();
+    watch.stop();
+    let labels: Vec<_> = plan.targets.iter().map(ToString::to_string).collect();
+    Finished {
+        label: &labels.join(" "),
+        plan,
+        outcome: &driven?,
+        identity: &identity,
+        environment: &environment,
+    }
+    .report(output)
+}
+
+fn doctor(args: &Doctor) -> u8 {
+    let findings = examine();
+    match args.format {
+        DoctorFormat::Text => print(&format!("{}\n", Report(&findings))),
+        DoctorFormat::Json => print(&loadtest::machine::to_json(&findings)),
+    }
+    EXIT_FINE
 }
 
 /// Shows help, or a usage error in one line.
 fn explain(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         let _ = error.print();
-        return ExitCode::SUCCESS;
+        return ExitCode::from(EXIT_FINE);
     }
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    let reason = first.strip_prefix("error: ").unwrap_or(first);
-    say(&format!("{reason} (see loadtest --help)"));
+    let reason = reason_of(&error.to_string());
+    let arguments = arguments();
+    let command = arguments
+        .first()
+        .filter(|first| Cli::command().find_subcommand(first).is_some());
+    // What drives a running server used to be, and elsewhere is, a bare URL.
+    let is_url = |argument: &String| argument.contains("://");
+    let hint = match command {
+        Some(name) => format!("see loadtest {name} --help"),
+        None if arguments.iter().any(is_url) => {
+            format!("write: loadtest run {}", arguments.join(" "))
+        }
+        None => "see loadtest --help".to_owned(),
+    };
+    say(&format!("{reason} ({hint})"));
     ExitCode::from(EXIT_USAGE)
 }
 
-/// A closed loop measures the slower end: who compares servers has to see that
-/// it is not the generator.
-fn say_generator_cost(row: &Row) {
-    if let Measured::Echoed { outcome, .. } = &row.result
-        && let Some(cpu_ns) = outcome.per_message(outcome.generator_cpu_ns)
-    {
-        say(&format!(
-            "{}: the generator used {cpu_ns} ns CPU per message and was busy {:.0} % of the time",
-            row.server,
-            100.0 * outcome.generator_cpu_ns as f64 / outcome.elapsed.as_nanos() as f64,
-        ));
-    }
-}
-
-/// One line on stderr; nobody may be listening.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "loadtest: {line}");
+/// What is wrong, in one line: all that is said before the usage, such as which
+/// argument is missing, or which name was perhaps meant.
+fn reason_of(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let said = text.split("\n\nUsage: ").next().unwrap_or_default();
+    let said = said
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or_default();
+    let words: Vec<_> = said
+        .split("\n\n")
+        .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    words.join("; ")
 }

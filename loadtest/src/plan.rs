@@ -1,9 +1,22 @@
-//! What a run is to do: validated, and free of where it will be done.
+//! What a run is to do: validated, and free of the machine that does it.
+//!
+//! A plan is data. It is written into result files whole, so that a run can be
+//! repeated from its file.
+
+mod validate;
+
+pub use validate::{PHASE_MAX, TIMEOUT_MAX};
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::client::MessageKind;
+use crate::source::SourceRange;
+use crate::target::Target;
 use crate::units;
 
 /// The largest payload a plan may ask for, in bytes. The prebuilt frames of a
@@ -17,38 +30,245 @@ pub const CONNECTIONS_MAX: u32 = 1 << 24;
 /// The most messages in flight per connection.
 pub const WINDOW_MAX: u32 = 1 << 20;
 
-/// A closed-loop load.
-#[derive(Debug, Clone)]
+/// The highest rate an open loop may ask for, in messages per second.
+pub const RATE_MAX: f64 = 1e9;
+
+/// The most different payload lengths in a run.
+pub const SIZES_MAX: usize = 64;
+
+/// The largest sum of all payload lengths of a run, in bytes: their decks are
+/// in memory together.
+pub const PAYLOAD_LEN_SUM_MAX: usize = 128 << 20;
+
+/// The largest sum of the weights of payload lengths.
+pub const WEIGHT_SUM_MAX: u32 = 4096;
+
+/// The most fragments of a message.
+pub const FRAGMENTS_MAX: u32 = 1024;
+
+/// The most threads.
+pub const THREADS_MAX: u32 = 1024;
+
+/// Everything a run depends on, but for the machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Connections open at the same time, 1 to [`CONNECTIONS_MAX`].
+    /// The servers, at least one. Connections are dealt out to them in turn.
+    pub targets: Vec<Target>,
+    /// What is spoken with them.
+    pub protocol: Protocol,
+    /// When messages are sent.
+    pub load: Load,
+    /// How much is measured.
+    pub extent: Extent,
+    /// Load before the measurement, which is not counted, in nanoseconds.
+    #[serde(rename = "warmup_ns", with = "units::nanoseconds")]
+    #[schemars(with = "u64")]
+    pub warmup: Duration,
+    /// A message without a reply for this long, in nanoseconds, has timed out.
+    #[serde(rename = "timeout_ns", with = "units::nanoseconds")]
+    #[schemars(with = "u64")]
+    pub timeout: Duration,
+    /// Connections that carry messages, all open at the same time, 1 to
+    /// [`CONNECTIONS_MAX`].
     pub connections: u32,
-    /// Messages in flight per connection, 1 to [`WINDOW_MAX`].
-    pub window: u32,
-    /// Payload bytes per message, at most [`PAYLOAD_LEN_MAX`].
-    pub payload_len: usize,
+    /// Connections opened per second at the start; without it, as fast as the
+    /// server takes them.
+    pub connect_rate: Option<f64>,
+    /// Connections per second that are replaced by new ones.
+    pub churn_rate: Option<f64>,
+    /// Connections beside the others that carry no messages.
+    pub idle_connections: u32,
+    /// Connections beside the others that send without pause and read slowly.
+    pub slow_readers: u32,
+    /// Threads that generate load.
+    pub threads: u32,
+    /// The cores they are pinned to, one after the other; empty leaves them to
+    /// the scheduler.
+    pub pin: Vec<usize>,
+    /// How to wait for the next send.
+    pub pace: Pace,
+    /// Payload lengths in bytes and how often each occurs.
+    pub sizes: Vec<SizeShare>,
     /// Text or binary.
     pub kind: MessageKind,
-    /// Load before the measurement, which is not counted.
-    pub warmup: Duration,
-    /// How long to measure.
-    pub duration: Duration,
-    /// How long a connection may make no progress before the run fails.
-    pub timeout: Duration,
-    /// Where payloads and masks come from: the same seed, the same bytes.
+    /// Fragments each message is sent in, 1 to [`FRAGMENTS_MAX`].
+    pub fragments: u32,
+    /// Whether writes end in the middle of frames.
+    pub split: bool,
+    /// Header fields of the handshake beside those it needs, name and value.
+    pub headers: Vec<(String, String)>,
+    /// Subprotocols to offer; the server has to choose one of them.
+    pub subprotocols: Vec<String>,
+    /// Whether a `wss://` server's certificate is taken unseen.
+    pub insecure: bool,
+    /// The certificates to trust instead of the system's, a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// The addresses to connect from.
+    pub sources: Option<SourceRange>,
+    /// Where payloads, masks and arrivals come from: the same seed, the same
+    /// bytes.
     pub seed: u64,
 }
 
+/// What is spoken with the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// RFC 6455.
+    WebSocket,
+    /// Nothing: the same bytes over TCP must come back as they went.
+    RawTcp,
+}
+
+/// When messages are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "loop", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Load {
+    /// When a reply came in: so many messages are in flight per connection.
+    Closed {
+        /// Messages in flight per connection, 1 to [`WINDOW_MAX`].
+        window: u32,
+    },
+    /// At times that do not depend on the server.
+    Open {
+        /// Messages per second over all connections, at most [`RATE_MAX`].
+        rate: f64,
+        /// How they are spread over time.
+        arrival: Arrival,
+    },
+}
+
+/// How the messages of an open loop are spread over time.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrival {
+    /// Evenly; connections take turns.
+    Fixed,
+    /// At random, as from many independent clients.
+    Poisson,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Extent {
+    /// For so long.
+    #[serde(rename = "duration_ns", with = "units::nanoseconds")]
+    #[schemars(with = "u64")]
+    Duration(Duration),
+    /// Until so many messages, warm-up apart, were sent and answered.
+    Messages(u64),
+}
+
+/// How an open loop waits for its next send.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pace {
+    /// Polls while the next send is near, sleeps while it is far.
+    Spin,
+    /// Always sleeps, and wakes when the kernel's timer does: late.
+    Sleep,
+}
+
+/// A payload length and its share of the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SizeShare {
+    /// Bytes, at most [`PAYLOAD_LEN_MAX`].
+    pub len: usize,
+    /// Of the sum of all weights, this many messages have this length.
+    pub weight: u32,
+}
+
+impl Plan {
+    /// The target rate in messages per second, in an open loop.
+    pub fn rate(&self) -> Option<f64> {
+        match self.load {
+            Load::Open { rate, .. } => Some(rate),
+            Load::Closed { .. } => None,
+        }
+    }
+
+    /// Whether messages are sent whatever the server does.
+    pub fn is_open_loop(&self) -> bool {
+        self.rate().is_some()
+    }
+
+    /// All sockets that are open at the same time, but for those that churn.
+    pub fn sockets(&self) -> u64 {
+        u64::from(self.connections)
+            + u64::from(self.idle_connections)
+            + u64::from(self.slow_readers)
+    }
+
+    /// Whether all servers are reached over the loopback interface, as far as
+    /// their names tell.
+    pub fn is_loopback(&self) -> bool {
+        self.targets.iter().all(Target::is_loopback)
+    }
+}
+
+/// The label every report carries: open or closed loop, and the workload.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "closed loop, {} connections × {} in flight, {} {}, {} after {} warm-up",
-            self.connections,
-            self.window,
-            units::format_size(self.payload_len),
-            self.kind,
-            units::format_duration(self.duration),
-            units::format_duration(self.warmup),
-        )
+        let connections = units::format_count(u64::from(self.connections));
+        match self.load {
+            Load::Closed { window } => write!(
+                f,
+                "closed loop, {connections} connections × {window} in flight, "
+            )?,
+            Load::Open { rate, arrival } => {
+                let arrival = match arrival {
+                    Arrival::Fixed => "fixed",
+                    Arrival::Poisson => "Poisson",
+                };
+                write!(
+                    f,
+                    "open loop, {}/s {arrival} over {connections} connections, ",
+                    units::format_rate(rate)
+                )?;
+            }
+        }
+        for (index, share) in self.sizes.iter().enumerate() {
+            let comma = if index > 0 { " + " } else { "" };
+            write!(f, "{comma}{}", units::format_size(share.len))?;
+            if self.sizes.len() > 1 {
+                write!(f, ":{}", share.weight)?;
+            }
+        }
+        match self.protocol {
+            Protocol::WebSocket => write!(f, " {}", self.kind)?,
+            Protocol::RawTcp => write!(f, " raw TCP")?,
+        }
+        if self.fragments > 1 {
+            write!(f, " in {} fragments", self.fragments)?;
+        }
+        if self.split {
+            write!(f, ", split writes")?;
+        }
+        match self.extent {
+            Extent::Duration(time) => write!(f, ", {}", units::format_duration(time))?,
+            Extent::Messages(count) => {
+                write!(f, ", {} messages", units::format_count(count))?;
+            }
+        }
+        write!(f, " after {} warm-up", units::format_duration(self.warmup))?;
+        if self.idle_connections > 0 {
+            let count = units::format_count(u64::from(self.idle_connections));
+            write!(f, ", {count} idle connections")?;
+        }
+        if let Some(rate) = self.churn_rate {
+            write!(f, ", {} reconnects/s", units::format_rate(rate))?;
+        }
+        if self.slow_readers > 0 {
+            let count = units::format_count(u64::from(self.slow_readers));
+            write!(f, ", {count} slow readers")?;
+        }
+        Ok(())
     }
 }

@@ -1,98 +1,190 @@
-//! The numbers of one run.
+//! One thread's numbers, while it takes them.
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use crate::outcome::{Counts, Histogram, LATENCY_NS_MAX, Latencies, histogram};
 
-/// The longest latency that is told from longer ones: they count as this.
-pub const LATENCY_NS_MAX: u64 = 60_000_000_000;
+/// When what counts was due, from the run's epoch: a half-open range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first nanosecond of the measurement.
+    pub start_ns: u64,
+    /// The first one behind it; `u64::MAX` while the end is not known.
+    pub end_ns: u64,
+}
 
-/// Counts echoed messages and their latencies while it is on.
+impl Window {
+    /// Whether a time lies in it.
+    #[inline]
+    pub fn contains(&self, at_ns: u64) -> bool {
+        (self.start_ns..self.end_ns).contains(&at_ns)
+    }
+}
+
+/// When some messages that were sent together were due, and when they were sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// When they should have been sent.
+    pub intended_ns: u64,
+    /// When they were: the clock before the write call that took the first
+    /// byte of the first one.
+    pub sent_ns: u64,
+}
+
+/// What a second brought.
+#[derive(Debug)]
+pub struct Part {
+    /// Which second of the measurement.
+    pub index: u32,
+    /// Messages due in it.
+    pub due: u64,
+    /// Replies that came in it.
+    pub echoed: u64,
+    /// Messages that had timed out when they were recorded in it.
+    pub timed_out: u64,
+    /// What was recorded in it.
+    pub latencies: Box<Latencies>,
+}
+
+/// Counts messages and their latencies. Recording never allocates.
 #[derive(Debug)]
 pub struct Recorder {
-    on: bool,
-    messages: u64,
-    latency_ns: Histogram<u64>,
+    /// What is measured: the epoch's clock.
+    pub window: Window,
+    timeout_ns: u64,
+    /// The whole run.
+    pub counts: Counts,
+    /// The handshakes of the whole run.
+    pub handshake_ns: Histogram,
+    part: Part,
 }
 
 impl Recorder {
-    /// An empty recorder, off. All its memory is taken here: recording never
-    /// allocates.
-    #[expect(clippy::missing_panics_doc, reason = "the bounds are constants")]
-    pub fn new() -> Self {
+    /// An empty recorder that measures nothing yet.
+    pub fn new(timeout: Duration) -> Self {
         Self {
-            on: false,
-            messages: 0,
-            latency_ns: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
-                .expect("bounds in the valid range"),
+            window: Window {
+                start_ns: u64::MAX,
+                end_ns: u64::MAX,
+            },
+            timeout_ns: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+            counts: Counts::default(),
+            handshake_ns: histogram(),
+            part: Part::new(0, Box::default()),
         }
     }
 
-    /// Counts from here on.
-    pub fn start(&mut self) {
-        self.on = true;
-    }
-
-    /// Counts no more.
-    pub fn stop(&mut self) {
-        self.on = false;
-    }
-
-    /// Takes note of `messages` messages that came back after `latency_ns`.
+    /// Takes note of a message that is due.
     #[inline]
-    pub fn record(&mut self, latency_ns: u64, messages: u64) {
-        if self.on {
-            self.messages += messages;
-            self.latency_ns
-                .saturating_record_n(latency_ns.max(1), messages);
+    pub fn due(&mut self, intended_ns: u64, messages: u64) {
+        if self.window.contains(intended_ns) {
+            self.counts.due += messages;
+            self.part.due += messages;
         }
     }
 
-    /// What was counted, over `elapsed` between [`start`](Self::start) and
-    /// [`stop`](Self::stop), the clock of which is the driver's.
-    pub fn finish(self, elapsed: Duration, generator_cpu_ns: u64) -> Outcome {
-        Outcome {
-            messages: self.messages,
-            elapsed,
-            latency_ns: self.latency_ns,
-            generator_cpu_ns,
-        }
-    }
-}
-
-impl Default for Recorder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// What a run that kept every promise came to.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Messages echoed, and checked, while measuring.
-    pub messages: u64,
-    /// How long was measured.
-    pub elapsed: Duration,
-    /// Their latencies in nanoseconds.
-    pub latency_ns: Histogram<u64>,
-    /// CPU time the generator's thread used while measuring.
-    pub generator_cpu_ns: u64,
-}
-
-impl Outcome {
-    /// Messages per second.
-    pub fn rate(&self) -> f64 {
-        let elapsed_s = self.elapsed.as_secs_f64();
-        if elapsed_s > 0.0 {
-            self.messages as f64 / elapsed_s
-        } else {
-            0.0
+    /// Takes note of messages that were sent, and whether they had to wait for
+    /// the socket.
+    #[inline]
+    pub fn sent(&mut self, intended_ns: u64, messages: u64, blocked: bool) {
+        if self.window.contains(intended_ns) {
+            self.counts.sent += messages;
+            if blocked {
+                self.counts.blocked += messages;
+            }
         }
     }
 
-    /// `cpu_ns` shared out over the messages, or `None` where there were none.
-    pub fn per_message(&self, cpu_ns: u64) -> Option<u64> {
-        cpu_ns.checked_div(self.messages)
+    /// Takes note of replies that came at `now_ns`.
+    #[inline]
+    pub fn answered(&mut self, times: Times, now_ns: u64, messages: u64, payload_len: u64) {
+        if self.window.contains(now_ns) {
+            self.counts.echoed += messages;
+            self.counts.echoed_bytes += payload_len;
+            self.part.echoed += messages;
+        }
+        if self.window.contains(times.intended_ns) {
+            self.counts.answered += messages;
+            self.record(times, now_ns, messages);
+        }
+    }
+
+    /// Takes note of messages whose replies are not waited for any more: their
+    /// latencies are longer than what is recorded (censored).
+    pub fn unanswered(&mut self, times: Times, now_ns: u64, messages: u64) {
+        if self.window.contains(times.intended_ns) {
+            self.counts.unanswered += messages;
+            self.record(times, now_ns, messages);
+        }
+    }
+
+    /// Takes note of messages that were due and are not going to be sent. They
+    /// have no service time.
+    pub fn unsent(&mut self, intended_ns: u64, now_ns: u64, messages: u64) {
+        if self.window.contains(intended_ns) {
+            self.counts.unanswered += messages;
+            let age_ns = now_ns.saturating_sub(intended_ns).clamp(1, LATENCY_NS_MAX);
+            let latencies = &mut self.part.latencies;
+            latencies.response_ns.saturating_record_n(age_ns, messages);
+            latencies.lag_ns.saturating_record_n(age_ns, messages);
+            self.check_timeout(age_ns, messages);
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, times: Times, now_ns: u64, messages: u64) {
+        let between =
+            |from_ns: u64, to_ns: u64| to_ns.saturating_sub(from_ns).clamp(1, LATENCY_NS_MAX);
+        let response_ns = between(times.intended_ns, now_ns);
+        let latencies = &mut self.part.latencies;
+        latencies
+            .response_ns
+            .saturating_record_n(response_ns, messages);
+        let service_ns = between(times.sent_ns, now_ns);
+        latencies
+            .service_ns
+            .saturating_record_n(service_ns, messages);
+        let lag_ns = between(times.intended_ns, times.sent_ns);
+        latencies.lag_ns.saturating_record_n(lag_ns, messages);
+        self.check_timeout(response_ns, messages);
+    }
+
+    #[inline]
+    fn check_timeout(&mut self, response_ns: u64, messages: u64) {
+        if response_ns >= self.timeout_ns {
+            self.counts.timed_out += messages;
+            self.part.timed_out += messages;
+        }
+    }
+
+    /// Takes note of a completed handshake.
+    pub fn handshake(&mut self, took_ns: u64) {
+        self.counts.handshakes += 1;
+        self.handshake_ns
+            .saturating_record(took_ns.clamp(1, LATENCY_NS_MAX));
+    }
+
+    /// Which second is being recorded.
+    pub fn part_index(&self) -> u32 {
+        self.part.index
+    }
+
+    /// Ends a second and begins the one with this index, with empty histograms
+    /// to record it in.
+    pub fn next_part(&mut self, index: u32, empty: Box<Latencies>) -> Part {
+        std::mem::replace(&mut self.part, Part::new(index, empty))
+    }
+}
+
+impl Part {
+    fn new(index: u32, latencies: Box<Latencies>) -> Self {
+        Self {
+            index,
+            due: 0,
+            echoed: 0,
+            timed_out: 0,
+            latencies,
+        }
     }
 }
 
@@ -100,22 +192,64 @@ impl Outcome {
 mod tests {
     use super::*;
 
+    fn recorder() -> Recorder {
+        let mut recorder = Recorder::new(Duration::from_micros(1));
+        recorder.window = Window {
+            start_ns: 100,
+            end_ns: 200,
+        };
+        recorder
+    }
+
+    fn times(intended_ns: u64, sent_ns: u64) -> Times {
+        Times {
+            intended_ns,
+            sent_ns,
+        }
+    }
+
     #[test]
-    fn only_what_comes_back_while_it_is_on_counts() {
-        let mut recorder = Recorder::new();
-        recorder.record(5, 7);
-        recorder.start();
-        recorder.record(1_000, 3);
-        recorder.record(0, 1);
-        recorder.record(u64::MAX, 1);
-        recorder.stop();
-        recorder.record(5, 7);
-        let outcome = recorder.finish(Duration::from_secs(2), 10);
-        assert_eq!(outcome.messages, 5);
-        assert_eq!(outcome.latency_ns.len(), 5);
-        assert!((outcome.rate() - 2.5).abs() < 1e-9);
-        assert_eq!(outcome.per_message(10), Some(2));
-        let max = outcome.latency_ns.max() as f64;
-        assert!((max / LATENCY_NS_MAX as f64 - 1.0).abs() < 1e-3);
+    fn what_is_due_while_measuring_counts_whenever_its_reply_comes() {
+        let mut recorder = recorder();
+        recorder.answered(times(99, 99), 150, 1, 10);
+        recorder.answered(times(100, 110), 199, 2, 20);
+        recorder.answered(times(199, 199), 500, 4, 40);
+        recorder.answered(times(200, 200), 500, 8, 80);
+        let counts = recorder.counts;
+        assert_eq!(counts.echoed, 3, "while measuring");
+        assert_eq!(counts.echoed_bytes, 30);
+        assert_eq!(counts.answered, 6, "due while measuring");
+        let part = recorder.next_part(1, Box::default());
+        assert_eq!(part.latencies.response_ns.len(), 6);
+        assert_eq!(part.latencies.response_ns.max(), 301);
+        assert_eq!(part.latencies.service_ns.min(), 89);
+        assert_eq!(part.latencies.lag_ns.max(), 10);
+        assert_eq!((part.echoed, part.index), (3, 0));
+    }
+
+    #[test]
+    fn late_and_missing_replies_are_timeouts_with_their_age() {
+        let mut recorder = recorder();
+        recorder.answered(times(150, 150), 1_149, 1, 1);
+        recorder.answered(times(150, 150), 1_150, 1, 1);
+        recorder.unanswered(times(150, 160), 2_000, 3);
+        recorder.unanswered(times(50, 50), 2_000, 3);
+        recorder.unsent(150, 2_000, 1);
+        assert_eq!(recorder.counts.timed_out, 5);
+        assert_eq!(recorder.counts.unanswered, 4);
+        assert_eq!(recorder.counts.answered, 2);
+        let part = recorder.next_part(1, Box::default());
+        assert_eq!(part.latencies.response_ns.len(), 6);
+        assert_eq!(part.latencies.service_ns.len(), 5);
+        assert_eq!(part.latencies.response_ns.max(), 1_850);
+    }
+
+    #[test]
+    fn nothing_counts_before_there_is_a_window() {
+        let mut recorder = Recorder::new(Duration::from_secs(1));
+        recorder.due(5, 1);
+        recorder.sent(5, 1, true);
+        recorder.answered(times(5, 5), 6, 1, 1);
+        assert_eq!(recorder.counts, Counts::default());
     }
 }

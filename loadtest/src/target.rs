@@ -1,13 +1,49 @@
-//! Where a WebSocket server is.
+//! Where a server is.
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-/// A `ws://` URL, taken apart (RFC 6455, section 3).
-#[derive(Debug, Clone, PartialEq, Eq)]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a URL's scheme says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// WebSocket over TCP.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+    /// A raw TCP echo, which no standard has a scheme for.
+    Tcp,
+}
+
+impl Scheme {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// The port that need not be written; raw TCP has none.
+    fn default_port(self) -> Option<u16> {
+        match self {
+            Self::Ws => Some(80),
+            Self::Wss => Some(443),
+            Self::Tcp => None,
+        }
+    }
+}
+
+/// A server's URL, taken apart (RFC 6455, section 3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Target {
+    scheme: Scheme,
     host: String,
     port: u16,
     path: String,
@@ -15,11 +51,45 @@ pub struct Target {
 
 impl Target {
     /// The root of the server that listens at `address`.
-    pub fn at(address: SocketAddr) -> Self {
+    pub fn at(scheme: Scheme, address: SocketAddr) -> Self {
         Self {
+            scheme,
             host: address.ip().to_string(),
             port: address.port(),
             path: "/".to_owned(),
+        }
+    }
+
+    /// The same server, another path.
+    ///
+    /// # Errors
+    /// A sentence for the user when it is no path.
+    pub fn with_path(&self, path: &str) -> Result<Self, String> {
+        if !path.starts_with('/') {
+            return Err("a path begins with /".to_owned());
+        }
+        check_characters(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            ..self.clone()
+        })
+    }
+
+    /// How to speak with it.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Its name or address, an IPv6 address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether its name says that it is this machine.
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
         }
     }
 
@@ -29,12 +99,12 @@ impl Target {
     }
 
     /// What the `Host` header says: an IPv6 address in brackets, the port only
-    /// where it is not 80.
+    /// where it is not the scheme's.
     pub fn host_header(&self) -> String {
         let (open, close) = self.brackets();
         let host = &self.host;
         match self.port {
-            80 => format!("{open}{host}{close}"),
+            port if Some(port) == self.scheme.default_port() => format!("{open}{host}{close}"),
             port => format!("{open}{host}{close}:{port}"),
         }
     }
@@ -65,8 +135,11 @@ impl fmt::Display for Target {
         let (open, close) = self.brackets();
         write!(
             f,
-            "ws://{open}{}{close}:{}{}",
-            self.host, self.port, self.path
+            "{}://{open}{}{close}:{}{}",
+            self.scheme.text(),
+            self.host,
+            self.port,
+            self.path
         )
     }
 }
@@ -78,26 +151,25 @@ impl FromStr for Target {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err("write the target as ws://HOST:PORT/PATH".to_owned());
         };
-        match scheme.to_ascii_lowercase().as_str() {
-            "ws" => {}
-            "wss" => return Err("wss:// is not supported yet".to_owned()),
-            _ => return Err(format!("{scheme}:// is not ws://")),
-        }
-        if rest.contains('#') {
-            return Err("a WebSocket URL has no #fragment".to_owned());
-        }
-        // The request line is built from this text as it is.
-        if rest.chars().any(|c| !c.is_ascii_graphic()) {
-            return Err("write spaces and other than ASCII percent-encoded".to_owned());
-        }
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "ws" => Scheme::Ws,
+            "wss" => Scheme::Wss,
+            "tcp" => Scheme::Tcp,
+            _ => return Err(format!("{scheme}:// is not ws:// or wss://")),
+        };
+        check_characters(rest)?;
         let path_at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(path_at);
         if authority.contains('@') {
             return Err("a WebSocket URL has no user name".to_owned());
         }
         let (host, port) = split_authority(authority)?;
+        let port = port
+            .or(scheme.default_port())
+            .ok_or_else(|| "the port is missing".to_owned())?;
         let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Self {
+            scheme,
             host: host.to_owned(),
             port,
             path: format!("{slash}{path}"),
@@ -105,7 +177,32 @@ impl FromStr for Target {
     }
 }
 
-fn split_authority(authority: &str) -> Result<(&str, u16), String> {
+impl TryFrom<String> for Target {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> Self {
+        target.to_string()
+    }
+}
+
+/// The request line is built from this text as it is.
+fn check_characters(text: &str) -> Result<(), String> {
+    if text.contains('#') {
+        return Err("a WebSocket URL has no #fragment".to_owned());
+    }
+    if text.chars().any(|c| !c.is_ascii_graphic()) {
+        return Err("write spaces and other than ASCII percent-encoded".to_owned());
+    }
+    Ok(())
+}
+
+fn split_authority(authority: &str) -> Result<(&str, Option<u16>), String> {
     let (host, port) = if let Some(bracketed) = authority.strip_prefix('[') {
         bracketed
             .split_once(']')
@@ -118,9 +215,9 @@ fn split_authority(authority: &str) -> Result<(&str, u16), String> {
         return Err("the host is missing".to_owned());
     }
     match port.strip_prefix(':') {
-        None if port.is_empty() => Ok((host, 80)),
+        None if port.is_empty() => Ok((host, None)),
         Some(digits) => match digits.parse() {
-            Ok(port) if port != 0 => Ok((host, port)),
+            Ok(port) if port != 0 => Ok((host, Some(port))),
             _ => Err(format!("{digits:?} is no port")),
         },
         None => Err(format!("{port:?} is no port")),
@@ -139,6 +236,9 @@ mod tests {
             ("ws://h:80/a/b?c=d", "h", "ws://h:80/a/b?c=d"),
             ("ws://h:1?c=d", "h:1", "ws://h:1/?c=d"),
             ("ws://[::1]:9001/x", "[::1]:9001", "ws://[::1]:9001/x"),
+            ("wss://h", "h", "wss://h:443/"),
+            ("wss://h:80", "h:80", "wss://h:80/"),
+            ("tcp://h:7", "h:7", "tcp://h:7/"),
         ] {
             let target: Target = url.parse().unwrap();
             assert_eq!(target.host_header(), header);
@@ -152,7 +252,7 @@ mod tests {
             "",
             "h:1",
             "http://h",
-            "wss://h",
+            "tcp://h",
             "ws://",
             "ws://:1",
             "ws://h:0",

@@ -23,6 +23,43 @@ pub fn parse_size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "this many bytes cannot be counted".to_owned())
 }
 
+/// Reads a count of other things than bytes: `100`, `50k`, `1.5m` (powers of
+/// 1000, any case).
+///
+/// # Errors
+/// A sentence for the user when the text is no such count or overflows.
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    let count = parse_rate(text)?;
+    if count.fract() != 0.0 || count > 1e15 {
+        return Err(format!("{text:?} is no whole number"));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is whole, positive and below 2^53"
+    )]
+    Ok(count as u64)
+}
+
+/// Reads a number per second: `0.5`, `100`, `50k`, `1.5m` (powers of 1000, any
+/// case).
+///
+/// # Errors
+/// A sentence for the user when the text is no such number.
+pub fn parse_rate(text: &str) -> Result<f64, String> {
+    const ADVICE: &str = "write a number as 100, 50k or 1m";
+    let (digits, unit) = split_number(text);
+    let scale = match unit.to_ascii_lowercase().as_str() {
+        "" => 1.0,
+        "k" => 1e3,
+        "m" => 1e6,
+        "g" => 1e9,
+        _ => return Err(ADVICE.to_owned()),
+    };
+    let number: f64 = digits.parse().map_err(|_| ADVICE.to_owned())?;
+    Ok(number * scale)
+}
+
 /// Reads a duration: `500ms`, `3s`, `1.5s`, `2m`, `100us`.
 ///
 /// # Errors
@@ -32,6 +69,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     const ADVICE: &str = "write a duration as 500ms, 3s or 2m";
     let (digits, unit) = split_number(text);
     let scale_s = match unit {
+        "ns" => 1e-9,
         "us" | "µs" => 1e-6,
         "ms" => 1e-3,
         "s" => 1.0,
@@ -50,6 +88,20 @@ pub fn format_size(bytes: usize) -> String {
         _ if bytes >= 1 << 10 && bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
         _ => format!("{bytes} B"),
     }
+}
+
+/// Writes a number per second: whole where it is large, with the digits that
+/// say something where it is small.
+pub fn format_rate(rate: f64) -> String {
+    if rate < 10.0 && rate.fract() != 0.0 {
+        return format!("{rate:.2}");
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rates are positive and far below 2^64"
+    )]
+    format_count(rate.round() as u64)
 }
 
 /// Writes nanoseconds with three significant digits and a fitting unit, which
@@ -98,6 +150,21 @@ fn split_number(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
+/// Durations as whole nanoseconds.
+pub(crate) mod nanoseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_nanos)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +180,31 @@ mod tests {
             assert!(parse_size(wrong).is_err(), "{wrong:?}");
         }
         assert!(parse_size("18446744073709551615m").is_err());
+    }
+
+    #[test]
+    fn counts_take_decimal_suffixes() {
+        assert_eq!(parse_count("0"), Ok(0));
+        assert_eq!(parse_count("50k"), Ok(50_000));
+        assert_eq!(parse_count("1.5M"), Ok(1_500_000));
+        assert_eq!(parse_rate("0.5"), Ok(0.5));
+        assert_eq!(parse_rate("2g"), Ok(2e9));
+        for wrong in [
+            "",
+            "k",
+            "-1",
+            "1.5",
+            "3x",
+            "1kb",
+            "1e3",
+            "99999999999999999g",
+        ] {
+            assert!(parse_count(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(parse_rate("-1").is_err());
+        assert_eq!(format_rate(0.5), "0.50");
+        assert_eq!(format_rate(50_000.0), "50,000");
+        assert_eq!(format_rate(1234.5), "1,235");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -11,17 +11,40 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Run, echo, loadtest, next_message, serve, serve_tcp};
+use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tungstenite::{Message, WebSocket};
 
 /// How many messages a server behaves for, so that it is caught in mid-run.
 const GOOD: usize = 20;
 
+/// Makes a run of one connection an open loop, fast enough for the next message
+/// to come before a deadline and slow enough for the server to keep up.
+const OPEN_LOOP: &str = "--rate=250";
+
 /// Drives a server with a run long enough to meet its first misdeed.
 fn drive(server: SocketAddr, arguments: &[&str]) -> Run {
     let url = format!("ws://{server}/");
-    let common = ["--warmup=0s", "-d10s", "--timeout=400ms", &url];
-    loadtest(&[arguments, &common].concat())
+    let common = ["run", "--warmup=0s", "-d60s", &url];
+    loadtest(&[&common, arguments].concat())
+}
+
+/// The same, and gives up early on a server that does nothing.
+fn drive_impatiently(server: SocketAddr, arguments: &[&str]) -> Run {
+    drive(server, &[&["--timeout=1s"], arguments].concat())
+}
+
+/// Serves connections that are in order for [`GOOD`] messages, and then not.
+fn behaving_at_first(
+    misbehave: impl Fn(&mut WebSocket<TcpStream>) + Send + Sync + 'static,
+) -> SocketAddr {
+    serve(move |mut socket| {
+        if echo(&mut socket, GOOD) {
+            misbehave(&mut socket);
+            // The client sees what was sent before the connection ends.
+            while socket.read().is_ok() {}
+        }
+    })
 }
 
 /// Asserts that one connection met a server that misbehaves after [`GOOD`]
@@ -31,17 +54,34 @@ fn is_caught(
     complaint: &str,
     misbehave: impl Fn(&mut WebSocket<TcpStream>) + Send + Sync + 'static,
 ) {
-    let server = serve(move |mut socket| {
-        if echo(&mut socket, GOOD) {
-            misbehave(&mut socket);
-            // The client sees what was sent before the connection ends.
-            while socket.read().is_ok() {}
-        }
-    });
-    let run = drive(server, &[&["-c1"], arguments].concat());
-    assert_eq!(run.code, Some(1), "{run:?}");
-    assert!(run.complaint().contains(complaint), "{complaint}: {run:?}");
-    assert_eq!(run.stdout, "", "a failed run has no numbers");
+    let server = behaving_at_first(misbehave);
+    drive(server, &[&["-c1"], arguments].concat()).assert_failed(complaint);
+}
+
+/// The same, in a closed loop with a window that the misdeed needs, and in an
+/// open loop.
+fn is_caught_in_both_loops(
+    window: &str,
+    arguments: &[&str],
+    complaint: &str,
+    misbehave: impl Fn(&mut WebSocket<TcpStream>) + Clone + Send + Sync + 'static,
+) {
+    is_caught(
+        &[&[window], arguments].concat(),
+        complaint,
+        misbehave.clone(),
+    );
+    is_caught(&[&[OPEN_LOOP], arguments].concat(), complaint, misbehave);
+}
+
+/// Asserts that a server that does nothing any more after [`GOOD`] messages is
+/// given up in both loops.
+fn is_given_up(misbehave: impl Fn(&mut WebSocket<TcpStream>) + Clone + Send + Sync + 'static) {
+    for load in ["-w1", OPEN_LOOP] {
+        let server = behaving_at_first(misbehave.clone());
+        let run = drive_impatiently(server, &["-c1", load]);
+        run.assert_failed("no progress on connection 1 for 1s: no reply to message 21");
+    }
 }
 
 fn payload(socket: &mut WebSocket<TcpStream>) -> Vec<u8> {
@@ -59,7 +99,8 @@ fn send_raw(socket: &mut WebSocket<TcpStream>, first: u8, second: u8, payload: &
 
 #[test]
 fn a_wrong_byte() {
-    is_caught(
+    is_caught_in_both_loops(
+        "-w1",
         &[],
         "integrity error on connection 1, message 21: payload byte 31 is 0x",
         |socket| {
@@ -85,8 +126,9 @@ fn a_wrong_byte_in_the_middle_of_a_long_message() {
 
 #[test]
 fn two_messages_swapped() {
-    is_caught(
-        &["-w4"],
+    is_caught_in_both_loops(
+        "-w4",
+        &[],
         "connection 1, message 21: got message 22 of connection 1 instead",
         |socket| {
             let first = next_message(socket).unwrap();
@@ -99,8 +141,9 @@ fn two_messages_swapped() {
 
 #[test]
 fn a_message_dropped_among_others() {
-    is_caught(
-        &["-w4", "--text"],
+    is_caught_in_both_loops(
+        "-w4",
+        &["--text"],
         "connection 1, message 21: got message 22 of connection 1 instead",
         |socket| {
             next_message(socket).unwrap();
@@ -112,8 +155,8 @@ fn a_message_dropped_among_others() {
 #[test]
 fn the_only_message_dropped() {
     is_caught(
-        &[],
-        "no progress on connection 1 for 400ms: no reply to message 21",
+        &["--timeout=1s"],
+        "no progress on connection 1 for 1s: no reply to message 21",
         |socket| {
             next_message(socket).unwrap();
         },
@@ -122,26 +165,45 @@ fn the_only_message_dropped() {
 
 #[test]
 fn a_dropped_message_is_not_hidden_by_pings() {
-    is_caught(
-        &[],
-        "no progress on connection 1 for 400ms: no reply to message 21",
-        |socket| {
-            next_message(socket).unwrap();
-            while socket.send(Message::Ping("here".into())).is_ok() {
-                thread::sleep(Duration::from_millis(20));
-            }
-        },
-    );
+    is_given_up(|socket| {
+        next_message(socket).unwrap();
+        while socket.send(Message::Ping("here".into())).is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+}
+
+#[test]
+fn a_server_that_stalls_in_mid_run() {
+    is_given_up(|_socket| {
+        loop {
+            thread::park();
+        }
+    });
+}
+
+fn echo_twice(socket: &mut WebSocket<TcpStream>) {
+    let bytes = payload(socket);
+    let reply = [&[0x82, 32][..], &bytes].concat();
+    let twice = [&reply[..], &reply].concat();
+    socket.get_mut().write_all(&twice).unwrap();
 }
 
 #[test]
 fn a_message_echoed_twice() {
-    is_caught(&[], "message 22: a reply that nobody asked for", |socket| {
-        let bytes = payload(socket);
-        let reply = [&[0x82, 32][..], &bytes].concat();
-        let twice = [&reply[..], &reply].concat();
-        socket.get_mut().write_all(&twice).unwrap();
-    });
+    is_caught(&[], "message 22: a reply that nobody asked for", echo_twice);
+}
+
+#[test]
+fn a_message_echoed_twice_in_an_open_loop() {
+    let server = behaving_at_first(echo_twice);
+    let run = drive(server, &["-c1", OPEN_LOOP]);
+    run.assert_failed("integrity error on connection 1, message 22: ");
+    // The next message may or may not have been sent by then.
+    let complaint = run.complaint();
+    let either = complaint.ends_with(": a reply that nobody asked for")
+        || complaint.ends_with(": got message 21 of connection 1 instead");
+    assert!(either, "{run:?}");
 }
 
 #[test]
@@ -176,7 +238,7 @@ fn messages_of_two_connections_swapped() {
         }
     });
     let run = drive(server, &["-c2"]);
-    assert_eq!(run.code, Some(1), "{run:?}");
+    run.assert_failed("integrity error on connection ");
     let complaint = run.complaint();
     let either = complaint.contains("connection 1, message 21: got message 21 of connection 2")
         || complaint.contains("connection 2, message 21: got message 21 of connection 1");
@@ -204,12 +266,29 @@ fn a_masked_reply() {
 }
 
 #[test]
-fn a_fragmented_reply() {
-    is_caught(&[], "message 21: the reply is fragmented", |socket| {
-        let bytes = payload(socket);
-        send_raw(socket, 0x02, 16, &bytes[..16]);
-        send_raw(socket, 0x80, 16, &bytes[16..]);
-    });
+fn fragments_that_are_too_short_together() {
+    is_caught(
+        &[],
+        "message 21: the reply has 31 bytes instead of 32",
+        |socket| {
+            let bytes = payload(socket);
+            send_raw(socket, 0x02, 16, &bytes[..16]);
+            send_raw(socket, 0x80, 15, &bytes[16..31]);
+        },
+    );
+}
+
+#[test]
+fn a_new_message_among_fragments() {
+    is_caught(
+        &[],
+        "message 21: the reply has opcode 0x2 instead of 0x0",
+        |socket| {
+            let bytes = payload(socket);
+            send_raw(socket, 0x02, 16, &bytes[..16]);
+            send_raw(socket, 0x82, 16, &bytes[16..]);
+        },
+    );
 }
 
 #[test]
@@ -242,56 +321,114 @@ fn a_close_in_mid_run() {
 
 #[test]
 fn a_server_that_dies_in_mid_run() {
-    let server = serve(|mut socket| {
-        echo(&mut socket, GOOD);
+    for load in ["-w1", "-w8", OPEN_LOOP] {
+        let server = serve(|mut socket| {
+            echo(&mut socket, GOOD);
+        });
+        // FIN or RST, as the client's next message is faster or slower.
+        drive(server, &["-c1", load]).assert_failed("lost connection 1 while message 21 was due: ");
+    }
+}
+
+#[test]
+fn an_idle_connection_that_is_cut_off() {
+    let streams = Mutex::new(Vec::new());
+    let server = serve_tcp(move |stream| {
+        streams.lock().unwrap().push(stream.try_clone().unwrap());
+        let own = stream.peer_addr().unwrap();
+        let mut socket = tungstenite::accept(stream).unwrap();
+        if echo(&mut socket, GOOD) {
+            for stream in streams.lock().unwrap().iter() {
+                if stream.peer_addr().is_ok_and(|peer| peer != own) {
+                    stream.shutdown(Shutdown::Both).unwrap();
+                }
+            }
+            echo(&mut socket, usize::MAX);
+        }
     });
-    let run = drive(server, &["-c1"]);
-    assert_eq!(run.code, Some(1), "{run:?}");
-    // FIN or RST, as the client's next message is faster or slower.
-    let complaint = run.complaint();
-    assert!(
-        complaint.contains("lost connection 1 while message 21 was due: "),
-        "{run:?}"
+    let run = drive(server, &["-c1", "--idle=1"]);
+    run.assert_failed(
+        "lost idle connection 2: the server closed the TCP connection without a Close frame",
     );
 }
 
 #[test]
 fn a_server_that_never_answers() {
-    let server = serve(|mut socket| while socket.read().is_ok() {});
-    let run = drive(server, &["-c3", "-w8"]);
-    assert_eq!(run.code, Some(1), "{run:?}");
-    let complaint = "no progress on connection 1 for 400ms: no reply to message 1";
-    assert!(run.complaint().ends_with(complaint), "{run:?}");
+    for load in ["-w8", OPEN_LOOP] {
+        let server = serve(|mut socket| while socket.read().is_ok() {});
+        let run = drive_impatiently(server, &["-c3", load]);
+        run.assert_failed("no progress on connection 1 for 1s: no reply to message 1");
+        assert!(run.complaint().ends_with("message 1"), "{run:?}");
+    }
 }
 
 #[test]
 fn a_server_that_stops_reading() {
-    let server = serve(|_socket| {
-        loop {
-            thread::park();
-        }
-    });
-    let run = drive(server, &["-c2", "-w64", "-s1m"]);
-    assert_eq!(run.code, Some(1), "{run:?}");
-    assert!(run.complaint().contains("no progress on"), "{run:?}");
+    for load in ["-w64", OPEN_LOOP] {
+        let server = serve(|_socket| {
+            loop {
+                thread::park();
+            }
+        });
+        drive_impatiently(server, &["-c2", load, "-s1m"]).assert_failed("no progress on");
+    }
+}
+
+#[test]
+fn one_stuck_connection_among_others_fails_the_run_at_its_end() {
+    for load in ["-w1", OPEN_LOOP] {
+        let connections = AtomicUsize::new(0);
+        let server = serve(move |mut socket| {
+            if connections.fetch_add(1, Ordering::Relaxed) > 0 {
+                echo(&mut socket, usize::MAX);
+            } else if echo(&mut socket, GOOD) {
+                while socket.read().is_ok() {}
+            }
+        });
+        let url = format!("ws://{server}/");
+        let run = loadtest(&[
+            "run",
+            &url,
+            "-c3",
+            load,
+            "--warmup=0s",
+            "-d2s",
+            "--timeout=1s",
+            "--format=json",
+        ]);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        let complaint = run.complaint();
+        assert!(complaint.contains("no progress on connection "), "{run:?}");
+        assert!(
+            complaint.ends_with(" for 1s: no reply to message 21"),
+            "{run:?}"
+        );
+        let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+        assert_eq!(report["judgement"]["verdict"], "invalid", "{run:?}");
+        // It was no reason to end before the time.
+        assert_eq!(report["elapsed_ns"], 2_000_000_000u64, "{run:?}");
+    }
 }
 
 /// Runs two connections to their end against a server that ends them its way.
 fn is_caught_closing(complaint: &str, end: fn(&mut WebSocket<TcpStream>)) {
-    let server = serve(move |mut socket| {
-        loop {
-            match socket.read() {
-                Ok(message @ Message::Binary(_)) => socket.send(message).unwrap(),
-                Ok(Message::Close(_)) => return end(&mut socket),
-                Ok(_) => {}
-                Err(_) => return,
+    for connections in [&["-c2"][..], &["-c1", "--idle=1"]] {
+        let server = serve(move |mut socket| {
+            loop {
+                match socket.read() {
+                    Ok(message @ Message::Binary(_)) => socket.send(message).unwrap(),
+                    Ok(Message::Close(_)) => return end(&mut socket),
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
             }
-        }
-    });
-    let url = format!("ws://{server}/");
-    let run = loadtest(&["-c2", "--warmup=0s", "-d50ms", "--timeout=400ms", &url]);
-    assert_eq!(run.code, Some(1), "{run:?}");
-    assert!(run.complaint().contains(complaint), "{run:?}");
+        });
+        let url = format!("ws://{server}/");
+        let common = ["run", &url, "--warmup=0s", "-n50", "--timeout=1s"];
+        let run = loadtest(&[&common, connections].concat());
+        run.assert_failed(complaint);
+        assert!(run.stdout.contains("50 answered"), "{run:?}");
+    }
 }
 
 #[test]
@@ -304,7 +441,7 @@ fn a_close_that_is_not_answered() {
 
 #[test]
 fn a_close_that_is_left_waiting() {
-    is_caught_closing("no answer within 400ms", |socket| {
+    is_caught_closing("no answer within 1s", |socket| {
         while socket
             .get_mut()
             .read(&mut [0; 64])
@@ -330,9 +467,38 @@ fn bytes_that_arrive_one_by_one_are_no_misdeed() {
             }
         }
     });
+    let run = drive_to_end(server, &["-c2", "-w3", "-s20"]);
+    assert!(!run.stdout.contains("in fragments"), "{run:?}");
+}
+
+/// Asserts that a run of some messages is in order.
+fn drive_to_end(server: SocketAddr, arguments: &[&str]) -> Run {
     let url = format!("ws://{server}/");
-    let run = loadtest(&["-c2", "-w3", "-s20", "--warmup=0s", "-d100ms", &url]);
-    assert_eq!(run.code, Some(0), "{run:?}");
+    let common = ["run", &url, "--warmup=0s", "-n200"];
+    let run = loadtest(&[&common, arguments].concat());
+    run.assert_fine();
+    assert!(
+        run.stdout.contains("200 due, 200 answered, 0 unanswered"),
+        "{run:?}"
+    );
+    run
+}
+
+#[test]
+fn fragmented_replies_are_no_misdeed() {
+    for load in ["-w3", OPEN_LOOP] {
+        let server = serve(|mut socket| {
+            while let Some(message) = next_message(&mut socket) {
+                let bytes = message.into_data();
+                send_raw(&mut socket, 0x02, 16, &bytes[..16]);
+                send_raw(&mut socket, 0x89, 0, &[]);
+                send_raw(&mut socket, 0x00, 0, &[]);
+                send_raw(&mut socket, 0x80, 16, &bytes[16..]);
+            }
+        });
+        let run = drive_to_end(server, &["-c2", load]);
+        assert!(run.stdout.contains("200 answered in fragments"), "{run:?}");
+    }
 }
 
 #[test]
@@ -355,9 +521,7 @@ fn pings_are_answered_in_mid_run() {
             }
         }
     });
-    let url = format!("ws://{server}/");
-    let run = loadtest(&["-c2", "-w3", "--text", "--warmup=0s", "-d100ms", &url]);
-    assert_eq!(run.code, Some(0), "{run:?}");
+    drive_to_end(server, &["-c2", "-w3", "--text"]);
     assert!(pongs.load(Ordering::Relaxed) > 0);
 }
 
@@ -368,13 +532,8 @@ fn a_web_server_is_no_websocket_server() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     });
     let run = drive(server, &["-c1"]);
-    assert_eq!(run.code, Some(1), "{run:?}");
-    let complaint = run.complaint();
-    assert!(
-        complaint.contains("no WebSocket at ws://127.0.0.1:"),
-        "{run:?}"
-    );
-    assert!(complaint.ends_with("status 200 instead of 101"), "{run:?}");
+    run.assert_failed_early("no WebSocket at ws://127.0.0.1:");
+    run.assert_failed_early(": status 200 instead of 101");
 }
 
 #[test]
@@ -395,9 +554,7 @@ fn a_server_that_did_not_read_the_key_is_no_websocket_server() {
             );
             let _ = stream.read(&mut [0; 1]);
         });
-        let run = drive(server, &["-c1"]);
-        assert_eq!(run.code, Some(1), "{run:?}");
-        assert!(run.complaint().ends_with(complaint), "{run:?}");
+        drive(server, &["-c1"]).assert_failed_early(complaint);
     }
 }
 
@@ -408,8 +565,34 @@ fn a_server_that_says_nothing_is_given_up() {
             while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
         },
     );
-    let run = drive(server, &["-c1"]);
-    assert_eq!(run.code, Some(1), "{run:?}");
-    let complaint = run.complaint();
-    assert!(complaint.contains("no answer to the handshake"), "{run:?}");
+    drive_impatiently(server, &["-c1"]).assert_failed_early("no answer to the handshake");
+}
+
+#[test]
+fn a_server_that_closes_instead_of_an_answer() {
+    let server = serve_tcp(|mut stream| {
+        let _ = stream.read(&mut [0; 2048]);
+    });
+    let complaint = "the connection was closed during the handshake";
+    drive(server, &["-c1"]).assert_failed_early(complaint);
+}
+
+#[test]
+fn a_reply_in_one_segment_with_the_handshake() {
+    let server = serve_tcp(|mut stream| {
+        let mut request = vec![0; 2048];
+        let len = stream.read(&mut request).unwrap();
+        let request = String::from_utf8_lossy(&request[..len]);
+        let (_, key) = request.split_once("Sec-WebSocket-Key: ").unwrap();
+        let accept = derive_accept_key(key.lines().next().unwrap().as_bytes());
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        let early = [response.as_bytes(), &[0x82, 1, 0]].concat();
+        stream.write_all(&early).unwrap();
+        let _ = stream.read(&mut [0; 1]);
+    });
+    let complaint = "connection 1, message 1: a reply that nobody asked for";
+    drive(server, &["-c1"]).assert_failed_early(complaint);
 }

@@ -2,9 +2,10 @@
 
 use super::deck::Deck;
 use super::frame::{
-    CONTROL, CONTROL_LEN_MAX, FIN, MASKED, OPCODE, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG,
-    RESERVED, declared_len,
+    CONTROL, CONTROL_LEN_MAX, FIN, Header, MASKED, OPCODE, OPCODE_CLOSE, OPCODE_CONTINUATION,
+    OPCODE_PING, OPCODE_PONG, RESERVED, declared_len,
 };
+use super::mix::Mix;
 use super::stamp::MessageId;
 use super::violation::Violation;
 
@@ -27,16 +28,42 @@ pub enum Control {
 ///
 /// Right replies are a known sequence of bytes, so they are never parsed, only
 /// compared, and a chunk may end anywhere. Headers are looked at when a control
-/// frame shows up or to say what is wrong with a reply.
+/// frame shows up, when a reply comes in fragments, or to say what is wrong.
 #[derive(Debug)]
 pub struct Checker {
     connection: u32,
+    closed: bool,
     received: u64,
     /// Bytes of reply `received` that were there and right.
     at: usize,
+    /// What only some connections need, and rarely.
+    aside: Option<Box<Aside>>,
+}
+
+/// What a chunk's end may leave in pieces.
+#[derive(Debug, Default)]
+struct Aside {
     /// A control frame of which only part is there.
-    partial_control: Vec<u8>,
-    closed: bool,
+    control: Vec<u8>,
+    /// The reply that comes in fragments.
+    fragments: Option<Fragments>,
+    /// Replies that came in fragments, so far.
+    fragmented: u64,
+}
+
+/// Where in a fragmented reply the connection is.
+#[derive(Debug, Default)]
+struct Fragments {
+    /// The next frame's header, as far as it is there; empty within a payload.
+    header: Vec<u8>,
+    /// Payload bytes still due of this frame.
+    frame_left: usize,
+    /// Whether this frame is the last.
+    last: bool,
+    /// Whether a frame's header was complete before.
+    continued: bool,
+    /// Payload bytes of the reply that were right.
+    payload_at: usize,
 }
 
 impl Checker {
@@ -44,10 +71,10 @@ impl Checker {
     pub fn new(connection: u32) -> Self {
         Self {
             connection,
+            closed: false,
             received: 0,
             at: 0,
-            partial_control: Vec::new(),
-            closed: false,
+            aside: None,
         }
     }
 
@@ -58,11 +85,21 @@ impl Checker {
         self.received
     }
 
-    /// Replies that have come in whole, and bytes of the one that is due. It
-    /// moves with right bytes only, control frames do not count.
+    /// Replies that have come in fragments.
+    pub fn fragmented(&self) -> u64 {
+        self.aside.as_ref().map_or(0, |aside| aside.fragmented)
+    }
+
+    /// Replies that have come in whole, and payload bytes or more of the one
+    /// that is due. It moves with right bytes only, control frames do not count.
     #[inline]
     pub fn position(&self) -> (u64, usize) {
-        (self.received, self.at)
+        let fragments = self
+            .aside
+            .as_ref()
+            .and_then(|aside| aside.fragments.as_ref());
+        let at = fragments.map_or(self.at, |fragments| fragments.payload_at);
+        (self.received, at)
     }
 
     /// Compares the next bytes. `asked` messages have been sent so far, whole
@@ -74,19 +111,22 @@ impl Checker {
     #[inline]
     pub fn feed(
         &mut self,
-        deck: &Deck,
+        mix: &Mix,
         asked: u64,
         mut bytes: &[u8],
         controls: &mut Vec<Control>,
     ) -> Result<(), Violation> {
         loop {
-            bytes = self.take_whole_replies(deck, asked, bytes);
+            bytes = self.take_whole_replies(mix, asked, bytes);
             let Some(&first) = bytes.first() else {
                 return Ok(());
             };
+            let deck = mix.deck(self.due());
             if self.at == 0 {
-                if first & CONTROL != 0 || !self.partial_control.is_empty() || self.closed {
-                    bytes = self.feed_control(bytes, controls)?;
+                if !deck.is_raw()
+                    && let Some(rest) = self.feed_aside(deck, asked, first, bytes, controls)?
+                {
+                    bytes = rest;
                     continue;
                 }
                 if self.received >= asked {
@@ -110,21 +150,42 @@ impl Checker {
     /// Takes whole right replies off the front, which is what most bytes are.
     /// Whatever stops it is left for the caller to look at.
     #[inline]
-    fn take_whole_replies<'a>(&mut self, deck: &Deck, asked: u64, bytes: &'a [u8]) -> &'a [u8] {
-        if self.at != 0 || self.closed || !self.partial_control.is_empty() {
+    fn take_whole_replies<'a>(&mut self, mix: &Mix, asked: u64, bytes: &'a [u8]) -> &'a [u8] {
+        if self.at != 0 || self.closed || self.is_aside() {
             return bytes;
         }
         let mut due = self.due();
         let mut rest = bytes;
-        while let Some((reply, behind)) = rest.split_at_checked(deck.reply_len())
-            && due.sequence < asked
-            && deck.is_reply(due, reply)
-        {
-            due.sequence += 1;
-            rest = behind;
+        if let Some(deck) = mix.only_deck() {
+            while let Some((reply, behind)) = rest.split_at_checked(deck.reply_len())
+                && due.sequence < asked
+                && deck.is_reply(due, reply)
+            {
+                due.sequence += 1;
+                rest = behind;
+            }
+        } else {
+            loop {
+                let deck = mix.deck(due);
+                let Some((reply, behind)) = rest.split_at_checked(deck.reply_len()) else {
+                    break;
+                };
+                if due.sequence >= asked || !deck.is_reply(due, reply) {
+                    break;
+                }
+                due.sequence += 1;
+                rest = behind;
+            }
         }
         self.received = due.sequence;
         rest
+    }
+
+    /// Whether something is there in part that is no plain reply.
+    #[inline]
+    fn is_aside(&self) -> bool {
+        let is_busy = |aside: &Aside| !aside.control.is_empty() || aside.fragments.is_some();
+        self.aside.as_deref().is_some_and(is_busy)
     }
 
     fn due(&self) -> MessageId {
@@ -132,6 +193,38 @@ impl Checker {
             connection: self.connection,
             sequence: self.received,
         }
+    }
+
+    /// Takes what is no plain reply off the front: a part of a control frame or
+    /// of a fragmented reply. `None` when a plain reply is what comes next.
+    fn feed_aside<'a>(
+        &mut self,
+        deck: &Deck,
+        asked: u64,
+        first: u8,
+        bytes: &'a [u8],
+        controls: &mut Vec<Control>,
+    ) -> Result<Option<&'a [u8]>, Violation> {
+        let aside = self.aside.as_deref();
+        let fragments = aside.and_then(|aside| aside.fragments.as_ref());
+        let in_control = aside.is_some_and(|aside| !aside.control.is_empty());
+        let in_fragments = fragments.is_some();
+        // Control frames may stand between fragments (RFC 6455, section 5.4).
+        let at_frame_start = fragments.is_none_or(Fragments::is_at_frame_start);
+        if in_control || self.closed || (at_frame_start && first & CONTROL != 0) {
+            return self.feed_control(bytes, controls).map(Some);
+        }
+        let begins = !in_fragments
+            && self.received < asked
+            && first & (FIN | RESERVED) == 0
+            && first & OPCODE == deck.kind().opcode();
+        if begins {
+            self.aside.get_or_insert_default().fragments = Some(Fragments::default());
+        }
+        if begins || in_fragments {
+            return self.feed_fragments(deck, bytes).map(Some);
+        }
+        Ok(None)
     }
 
     /// Takes one control frame, or what there is of it, off the front.
@@ -144,7 +237,7 @@ impl Checker {
         if self.closed {
             return Err(Violation::AfterClose);
         }
-        let frame = &mut self.partial_control;
+        let frame = &mut self.aside.get_or_insert_default().control;
         let mut bytes = bytes.iter();
         for &byte in bytes.by_ref() {
             frame.push(byte);
@@ -169,11 +262,69 @@ impl Checker {
         Ok(bytes.as_slice())
     }
 
+    /// Takes a header, or a payload's part, of a fragmented reply off the front.
+    #[cold]
+    fn feed_fragments<'a>(
+        &mut self,
+        deck: &Deck,
+        mut bytes: &'a [u8],
+    ) -> Result<&'a [u8], Violation> {
+        let id = self.due();
+        let aside = self.aside.get_or_insert_default();
+        let fragments = aside.fragments.get_or_insert_default();
+        if fragments.frame_left == 0 {
+            bytes = fragments.feed_header(deck, bytes)?;
+        }
+        let part;
+        (part, bytes) = bytes.split_at(bytes.len().min(fragments.frame_left));
+        let at = fragments.payload_at;
+        let header_len = deck.reply_header().len();
+        let reply = deck.reply(id);
+        if !reply.matches(header_len + at, part) {
+            let expected = |index| reply.byte(header_len + at + index);
+            let differing = part
+                .iter()
+                .enumerate()
+                .find(|(index, byte)| **byte != expected(*index));
+            let (index, &got) = differing.unwrap_or((0, &0));
+            return Err(Violation::WrongByte {
+                at: at + index,
+                got,
+                expected: expected(index),
+            });
+        }
+        fragments.payload_at += part.len();
+        fragments.frame_left -= part.len();
+        if fragments.frame_left == 0 && fragments.last && fragments.header.is_empty() {
+            if fragments.payload_at != deck.payload_len() {
+                return Err(Violation::WrongLength {
+                    got: Some(fragments.payload_at as u64),
+                    expected: deck.payload_len(),
+                });
+            }
+            aside.fragments = None;
+            aside.fragmented += 1;
+            self.received += 1;
+        }
+        Ok(bytes)
+    }
+
     /// Says what is wrong with the reply that is due, of which `bytes` are all
     /// that came behind the part that was right.
     #[cold]
     fn diagnose(&self, deck: &Deck, bytes: &[u8]) -> Violation {
         let reply = deck.reply(self.due());
+        if deck.is_raw() {
+            let differing = (0..)
+                .zip(bytes)
+                .find(|(at, byte)| reply.byte(self.at + at) != **byte);
+            let (at, &got) = differing.unwrap_or((0, &0));
+            return Violation::WrongByte {
+                at: self.at + at,
+                got,
+                expected: reply.byte(self.at + at),
+            };
+        }
         // What was right need not be kept: it is what was due.
         let right = (0..self.at).map(|at| reply.byte(at));
         let bytes = &bytes[..bytes.len().min(deck.reply_len() - self.at)];
@@ -199,6 +350,60 @@ impl Checker {
     }
 }
 
+impl Fragments {
+    fn is_at_frame_start(&self) -> bool {
+        self.frame_left == 0 && self.header.is_empty()
+    }
+
+    /// Takes a frame's header, or what there is of it, off the front.
+    fn feed_header<'a>(&mut self, deck: &Deck, bytes: &'a [u8]) -> Result<&'a [u8], Violation> {
+        let mut bytes = bytes.iter();
+        for &byte in bytes.by_ref() {
+            self.header.push(byte);
+            let first = self.header[0];
+            if first & RESERVED != 0 {
+                return Err(Violation::Reserved(first));
+            }
+            let opcode = if self.continued {
+                OPCODE_CONTINUATION
+            } else {
+                deck.kind().opcode()
+            };
+            if first & OPCODE != opcode {
+                return Err(Violation::WrongType {
+                    got: first & OPCODE,
+                    expected: opcode,
+                });
+            }
+            if self
+                .header
+                .get(1)
+                .is_some_and(|second| second & MASKED != 0)
+            {
+                return Err(Violation::Masked);
+            }
+            let Some((len, header_len)) = declared_len(&self.header) else {
+                continue;
+            };
+            let left = deck.payload_len() - self.payload_at;
+            let len = usize::try_from(len).ok().filter(|len| *len <= left);
+            let len = len.ok_or(Violation::WrongLength {
+                got: None,
+                expected: deck.payload_len(),
+            })?;
+            if Header::new(opcode, len, None).as_bytes().len() != header_len {
+                return Err(Violation::LongLength);
+            }
+            self.last = first & FIN != 0;
+            self.frame_left = len;
+            self.continued = true;
+            self.header.clear();
+            return Ok(bytes.as_slice());
+        }
+        Ok(bytes.as_slice())
+    }
+}
+
 /// What is wrong with a reply's header, of which `got` may hold only a part, or
 /// `None` when it is right as far as it goes.
 fn diagnose_header(got: &[u8], expected: &[u8], payload_len: usize) -> Option<Violation> {
@@ -211,9 +416,6 @@ fn diagnose_header(got: &[u8], expected: &[u8], payload_len: usize) -> Option<Vi
             got: first & OPCODE,
             expected: expected[0] & OPCODE,
         });
-    }
-    if first & FIN == 0 {
-        return Some(Violation::NotFinal);
     }
     if got.get(1)? & MASKED != 0 {
         return Some(Violation::Masked);

@@ -2,11 +2,12 @@
 
 use fastrand::Rng;
 
-use super::frame::{Header, MessageKind, apply_mask};
+use super::frame::{HEADER_LEN_MAX, Header, MessageKind, OPCODE_CONTINUATION, apply_mask};
 use super::stamp::{MessageId, STAMP_LEN_MAX, Stamper};
 
-/// The longest header together with the longest stamp.
-pub const HEAD_LEN_MAX: usize = 14 + STAMP_LEN_MAX;
+/// The longest part of a frame that is not the deck's own: in the worst case
+/// every byte of the stamp is in a fragment of its own.
+pub const HEAD_LEN_MAX: usize = STAMP_LEN_MAX * (HEADER_LEN_MAX + 1);
 
 /// The frames and the replies of a deck are kept below this, in bytes each, as
 /// far as [`CARDS_MIN`] permits: with the buffers they have to fit in L2.
@@ -17,18 +18,49 @@ const ARENA_LEN: usize = 64 << 10;
 const CARDS_MIN: usize = 4;
 const CARDS_MAX: usize = 256;
 
-/// Messages of one kind and length: some prebuilt cards, each with a random
-/// mask and a random payload, of which [`MessageId`] selects one and whose
-/// first payload bytes it replaces with its stamp.
+/// What all messages of a deck have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Text or binary.
+    pub kind: MessageKind,
+    /// Payload bytes.
+    pub payload_len: usize,
+    /// Frames each message is sent in, at least one.
+    pub fragments: usize,
+    /// Whether the very bytes that were sent have to come back, as from a raw
+    /// TCP echo. Masks are zero then, so that all frames have the same header.
+    pub raw: bool,
+}
+
+impl Shape {
+    /// An unfragmented message.
+    pub fn whole(kind: MessageKind, payload_len: usize) -> Self {
+        Self {
+            kind,
+            payload_len,
+            fragments: 1,
+            raw: false,
+        }
+    }
+}
+
+/// Messages of one kind and length: some prebuilt cards, each with random masks
+/// and a random payload, of which [`MessageId`] selects one and whose first
+/// payload bytes it replaces with its stamp.
 #[derive(Debug)]
 pub struct Deck {
     stamper: Stamper,
-    kind: MessageKind,
+    shape: Shape,
     /// The number of cards less one.
     card_mask: usize,
-    frame_header_len: usize,
     frame_len: usize,
-    /// Masked frames, one after the other, and each one's mask repeated.
+    /// Where in a frame the stamp begins and ends. It is in one piece unless
+    /// the message is fragmented within it.
+    stamp_start: usize,
+    stamp_end: usize,
+    /// Where the stamp's bytes are, where it is not in one piece.
+    stamp_places: Option<Vec<usize>>,
+    /// Masked frames, one after the other, and what masks each one's stamp.
     frames: Vec<u8>,
     masks: Vec<u128>,
     reply_header: Header,
@@ -40,16 +72,20 @@ pub struct Deck {
 /// The bytes that must come back for one message.
 #[derive(Debug, Clone, Copy)]
 pub struct Reply<'a> {
-    head: [u8; HEAD_LEN_MAX],
+    head: [u8; HEADER_LEN_MAX + STAMP_LEN_MAX],
     head_len: usize,
     body: &'a [u8],
 }
 
 impl Deck {
     /// Builds the cards; the same seed gives the same bytes.
-    pub fn new(kind: MessageKind, payload_len: usize, seed: u64) -> Self {
+    pub fn new(shape: Shape, seed: u64) -> Self {
+        let Shape {
+            kind, payload_len, ..
+        } = shape;
         let mut random = Rng::with_seed(seed);
-        let reply_header = Header::new(kind.opcode(), payload_len, None);
+        let reply_mask = shape.raw.then_some([0; 4]);
+        let reply_header = Header::new(kind.opcode(), payload_len, reply_mask);
         let reply_len = reply_header.as_bytes().len() + payload_len;
         let fitting = (ARENA_LEN / reply_len).clamp(CARDS_MIN, CARDS_MAX);
         // Rounded down to a power of two.
@@ -57,28 +93,38 @@ impl Deck {
 
         let mut deck = Self {
             stamper: Stamper::new(kind, payload_len, random.u64(..)),
-            kind,
+            shape,
             card_mask: cards - 1,
-            frame_header_len: reply_header.as_bytes().len() + 4,
-            frame_len: reply_len + 4,
-            frames: Vec::with_capacity(cards * (reply_len + 4)),
+            frame_len: 0,
+            stamp_start: 0,
+            stamp_end: 0,
+            stamp_places: None,
+            frames: Vec::new(),
             masks: Vec::with_capacity(cards),
             reply_header,
             reply_len,
             replies: Vec::with_capacity(cards * reply_len),
         };
+        deck.lay_out();
+        deck.frames.reserve_exact(cards * deck.frame_len);
         let mut payload = vec![0; payload_len];
         for _ in 0..cards {
             fill(&mut payload, kind, &mut random);
-            deck.push_card(&payload, random.u32(..).to_ne_bytes());
+            deck.push_card(&payload, &mut random);
         }
         deck
     }
 
-    /// The length of a masked frame, in bytes: the same for all.
+    /// The length of a message's frames together, in bytes: the same for all.
     #[inline]
     pub fn frame_len(&self) -> usize {
         self.frame_len
+    }
+
+    /// Payload bytes of a message: the same for all.
+    #[inline]
+    pub fn payload_len(&self) -> usize {
+        self.shape.payload_len
     }
 
     /// The length of a reply, in bytes: the same for all.
@@ -89,10 +135,15 @@ impl Deck {
 
     /// Text or binary.
     pub fn kind(&self) -> MessageKind {
-        self.kind
+        self.shape.kind
     }
 
-    /// Writes the message's frame into `out`.
+    /// Whether replies are the very bytes that were sent.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.shape.raw
+    }
+
+    /// Writes the message's frames into `out`.
     ///
     /// # Panics
     /// When `out` is not [`frame_len`](Self::frame_len) bytes long.
@@ -100,26 +151,19 @@ impl Deck {
     pub fn write_frame(&self, id: MessageId, out: &mut [u8]) {
         let card = self.card(id);
         out.copy_from_slice(&self.frames[card * self.frame_len..][..self.frame_len]);
-        let stamp = self.masked_stamp(id, card);
-        put(
-            &mut out[self.frame_header_len..],
-            &stamp,
-            self.stamper.len(),
-        );
+        self.put_stamp(id, card, out);
     }
 
-    /// The message's frame in two parts, for a gathering write: the first is
+    /// The message's frames in two parts, for a gathering write: the first is
     /// copied to `head` and its length returned, the second is the deck's own.
     #[inline]
     pub fn split_frame(&self, id: MessageId, head: &mut [u8; HEAD_LEN_MAX]) -> (usize, &[u8]) {
         let card = self.card(id);
         let frame = &self.frames[card * self.frame_len..][..self.frame_len];
-        let head_len = self.frame_header_len + self.stamper.len();
-        let (header, _) = frame.split_at(self.frame_header_len);
-        head[..header.len()].copy_from_slice(header);
-        let stamp = self.masked_stamp(id, card);
-        put(&mut head[header.len()..], &stamp, self.stamper.len());
-        (head_len, &frame[head_len..])
+        let (start, body) = frame.split_at(self.stamp_end);
+        head[..start.len()].copy_from_slice(start);
+        self.put_stamp(id, card, head);
+        (start.len(), body)
     }
 
     /// The bytes that must come back for the message.
@@ -128,7 +172,7 @@ impl Deck {
         let start = self.card(id) * self.reply_len;
         let header = self.reply_header.as_bytes();
         let head_len = header.len() + self.stamper.len();
-        let mut head = [0; HEAD_LEN_MAX];
+        let mut head = [0; HEADER_LEN_MAX + STAMP_LEN_MAX];
         head[..header.len()].copy_from_slice(header);
         head[header.len()..][..STAMP_LEN_MAX].copy_from_slice(&self.stamper.stamp(id));
         Reply {
@@ -165,17 +209,89 @@ impl Deck {
         self.reply_header.as_bytes()
     }
 
-    fn push_card(&mut self, payload: &[u8], mask: [u8; 4]) {
+    /// The payload's parts, one for each frame: as even as can be, longer ones
+    /// first.
+    fn parts(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let Shape {
+            payload_len,
+            fragments,
+            ..
+        } = self.shape;
+        let (base, longer) = (payload_len / fragments, payload_len % fragments);
+        (0..fragments).map(move |index| {
+            let start = index * base + index.min(longer);
+            start..start + base + usize::from(index < longer)
+        })
+    }
+
+    /// Finds out how long a message's frames are and where its stamp is.
+    fn lay_out(&mut self) {
+        let mut places = Vec::with_capacity(self.stamper.len());
+        let mut at = 0;
+        for part in self.parts() {
+            let header = Header::new(0, part.len(), Some([0; 4]));
+            at += header.as_bytes().len();
+            let stamped = part.start.min(self.stamper.len())..part.end.min(self.stamper.len());
+            places.extend((0..stamped.len()).map(|byte| at + byte));
+            at += part.len();
+        }
+        self.frame_len = at;
+        // An empty stamp is anywhere: none of the frame is its head then, which
+        // may have any number of fragments.
+        self.stamp_start = places.first().copied().unwrap_or(0);
+        self.stamp_end = places.last().map_or(self.stamp_start, |last| last + 1);
+        let in_one_piece = self.stamp_end - self.stamp_start == places.len();
+        self.stamp_places = (!in_one_piece).then_some(places);
+    }
+
+    fn push_card(&mut self, payload: &[u8], random: &mut Rng) {
         self.replies.extend_from_slice(self.reply_header.as_bytes());
         self.replies.extend_from_slice(payload);
-        let header = Header::new(self.kind.opcode(), payload.len(), Some(mask));
-        self.frames.extend_from_slice(header.as_bytes());
-        let payload_at = self.frames.len();
-        self.frames.extend_from_slice(payload);
-        apply_mask(&mut self.frames[payload_at..], mask);
-        let key = u32::from_le_bytes(mask);
-        self.masks
-            .push(u128::from(key) * 0x0000_0001_0000_0001_0000_0001_0000_0001);
+        let mut stamp_mask = [0; STAMP_LEN_MAX];
+        let last = self.shape.fragments - 1;
+        for (index, part) in self.parts().enumerate() {
+            let mask = if self.shape.raw {
+                [0; 4]
+            } else {
+                random.u32(..).to_ne_bytes()
+            };
+            let opcode = if index == 0 {
+                self.shape.kind.opcode()
+            } else {
+                OPCODE_CONTINUATION
+            };
+            let header = Header::fragment(opcode, index == last, part.len(), Some(mask));
+            self.frames.extend_from_slice(header.as_bytes());
+            let payload_at = self.frames.len();
+            self.frames.extend_from_slice(&payload[part.clone()]);
+            apply_mask(&mut self.frames[payload_at..], mask);
+            for (at, key) in part.zip(mask.into_iter().cycle()).take(STAMP_LEN_MAX) {
+                if let Some(byte) = stamp_mask.get_mut(at) {
+                    *byte = key;
+                }
+            }
+        }
+        self.masks.push(u128::from_le_bytes(stamp_mask));
+    }
+
+    /// Replaces the stamp in a frame, or in a beginning of it that has it whole.
+    #[inline]
+    fn put_stamp(&self, id: MessageId, card: usize, frame: &mut [u8]) {
+        let stamp = u128::from_le_bytes(self.stamper.stamp(id));
+        let stamp = (stamp ^ self.masks[card]).to_le_bytes();
+        if self.stamp_places.is_some() {
+            return self.scatter(stamp, frame);
+        }
+        put(&mut frame[self.stamp_start..], &stamp, self.stamper.len());
+    }
+
+    /// Puts a stamp's bytes where they are, apart from each other.
+    #[cold]
+    fn scatter(&self, stamp: [u8; STAMP_LEN_MAX], frame: &mut [u8]) {
+        let places = self.stamp_places.iter().flatten();
+        for (&place, byte) in places.zip(stamp) {
+            frame[place] = byte;
+        }
     }
 
     #[inline]
@@ -183,12 +299,6 @@ impl Deck {
     fn card(&self, id: MessageId) -> usize {
         // Connections start at different cards.
         (id.sequence as usize).wrapping_add(id.connection as usize * 5) & self.card_mask
-    }
-
-    #[inline]
-    fn masked_stamp(&self, id: MessageId, card: usize) -> [u8; STAMP_LEN_MAX] {
-        let stamp = u128::from_le_bytes(self.stamper.stamp(id));
-        (stamp ^ self.masks[card]).to_le_bytes()
     }
 }
 
@@ -267,6 +377,7 @@ fn number(bytes: [u8; 8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::frame::declared_len;
 
     const SIZES: [usize; 12] = [0, 1, 7, 8, 15, 16, 17, 32, 125, 126, 65_536, 1_048_576];
 
@@ -274,7 +385,7 @@ mod tests {
     fn a_frame_is_its_reply_masked() {
         for kind in [MessageKind::Text, MessageKind::Binary] {
             for len in SIZES {
-                let deck = Deck::new(kind, len, 1);
+                let deck = Deck::new(Shape::whole(kind, len), 1);
                 let id = MessageId {
                     connection: 7,
                     sequence: 1_234,
@@ -297,8 +408,17 @@ mod tests {
     #[test]
     fn both_ways_to_send_a_frame_agree() {
         for kind in [MessageKind::Text, MessageKind::Binary] {
-            for len in SIZES {
-                let deck = Deck::new(kind, len, 2);
+            for (len, fragments) in SIZES
+                .into_iter()
+                .zip([1, 2, 3, 7, 20, 1].into_iter().cycle())
+                // Nothing, in so many fragments that the headers alone are long.
+                .chain([0, 1, 8, 16].map(|len| (len, 1024)))
+            {
+                let shape = Shape {
+                    fragments,
+                    ..Shape::whole(kind, len)
+                };
+                let deck = Deck::new(shape, 2);
                 let id = MessageId {
                     connection: 1,
                     sequence: 99,
@@ -312,9 +432,78 @@ mod tests {
         }
     }
 
+    /// Takes masked frames apart again, by the book.
+    fn unmasked(mut frames: &[u8]) -> (Vec<(u8, usize)>, Vec<u8>) {
+        let (mut headers, mut payload) = (Vec::new(), Vec::new());
+        while !frames.is_empty() {
+            let (len, header_len) = declared_len(frames).unwrap();
+            let len = usize::try_from(len).unwrap();
+            let mask = frames[header_len..][..4].try_into().unwrap();
+            let mut part = frames[header_len + 4..][..len].to_vec();
+            apply_mask(&mut part, mask);
+            headers.push((frames[0], len));
+            payload.extend(part);
+            frames = &frames[header_len + 4 + len..];
+        }
+        (headers, payload)
+    }
+
+    #[test]
+    fn fragments_are_even_and_carry_the_whole_stamped_payload() {
+        let id = MessageId {
+            connection: 7,
+            sequence: 1_234,
+        };
+        for (len, fragments) in [(0, 3), (2, 5), (10, 3), (20, 16), (20, 64), (70_000, 2)] {
+            for kind in [MessageKind::Text, MessageKind::Binary] {
+                let shape = Shape {
+                    fragments,
+                    ..Shape::whole(kind, len)
+                };
+                let deck = Deck::new(shape, 4);
+                let mut frames = vec![0; deck.frame_len()];
+                deck.write_frame(id, &mut frames);
+                let (headers, payload) = unmasked(&frames);
+                assert_eq!(headers.len(), fragments);
+                for (index, (first, part_len)) in headers.into_iter().enumerate() {
+                    let opcode = if index == 0 { kind.opcode() } else { 0 };
+                    let fin = if index + 1 == fragments { 0x80 } else { 0 };
+                    assert_eq!(first, fin | opcode);
+                    assert!(part_len.abs_diff(len / fragments) <= 1);
+                }
+                let reply = [deck.reply_header(), &payload].concat();
+                assert!(
+                    deck.reply(id).matches(0, &reply),
+                    "{kind} {len} {fragments}"
+                );
+                assert!(deck.is_reply(id, &reply));
+            }
+        }
+    }
+
+    #[test]
+    fn a_raw_echo_is_what_was_sent() {
+        for len in SIZES {
+            let shape = Shape {
+                raw: true,
+                ..Shape::whole(MessageKind::Binary, len)
+            };
+            let deck = Deck::new(shape, 4);
+            let id = MessageId {
+                connection: 1,
+                sequence: 2,
+            };
+            let mut frame = vec![0; deck.frame_len()];
+            deck.write_frame(id, &mut frame);
+            assert_eq!(deck.reply_len(), deck.frame_len());
+            assert!(deck.reply(id).matches(0, &frame));
+            assert!(deck.is_reply(id, &frame));
+        }
+    }
+
     #[test]
     fn neighbours_differ_and_masks_vary() {
-        let deck = Deck::new(MessageKind::Binary, 1 << 20, 3);
+        let deck = Deck::new(Shape::whole(MessageKind::Binary, 1 << 20), 3);
         let frame = |connection, sequence| {
             let mut frame = vec![0; deck.frame_len()];
             let id = MessageId {

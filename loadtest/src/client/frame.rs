@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// The first byte's "last fragment" bit.
 pub(crate) const FIN: u8 = 0x80;
 /// The first byte's reserved bits.
@@ -20,6 +24,7 @@ const LEN_16: u8 = 126;
 /// The seven length bits that announce eight more length bytes.
 const LEN_64: u8 = 127;
 
+pub(crate) const OPCODE_CONTINUATION: u8 = 0x0;
 pub(crate) const OPCODE_TEXT: u8 = 0x1;
 pub(crate) const OPCODE_BINARY: u8 = 0x2;
 pub(crate) const OPCODE_CLOSE: u8 = 0x8;
@@ -27,10 +32,11 @@ pub(crate) const OPCODE_PING: u8 = 0x9;
 pub(crate) const OPCODE_PONG: u8 = 0xa;
 
 /// First two bytes, extended length, mask.
-const HEADER_LEN_MAX: usize = 2 + 8 + 4;
+pub(crate) const HEADER_LEN_MAX: usize = 2 + 8 + 4;
 
 /// What a message is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum MessageKind {
     /// UTF-8 (the load generator sends ASCII).
     Text,
@@ -66,12 +72,22 @@ pub struct Header {
 impl Header {
     /// The header of an unfragmented frame, its length in the minimal form.
     pub fn new(opcode: u8, payload_len: usize, mask: Option<[u8; 4]>) -> Self {
+        Self::fragment(opcode, true, payload_len, mask)
+    }
+
+    /// The header of a frame, the last one of its message or not.
+    pub(crate) fn fragment(
+        opcode: u8,
+        last: bool,
+        payload_len: usize,
+        mask: Option<[u8; 4]>,
+    ) -> Self {
         let mut header = Self {
             bytes: [0; HEADER_LEN_MAX],
             len: 0,
         };
         let masked = if mask.is_some() { MASKED } else { 0 };
-        header.push(&[FIN | opcode]);
+        header.push(&[if last { FIN } else { 0 } | opcode]);
         if let Ok(short @ 0..=125) = u8::try_from(payload_len) {
             header.push(&[masked | short]);
         } else if let Ok(medium) = u16::try_from(payload_len) {

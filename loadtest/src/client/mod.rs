@@ -12,14 +12,16 @@
 
 mod checker;
 mod deck;
-mod frame;
+pub(crate) mod frame;
 pub mod handshake;
+mod mix;
 mod stamp;
 mod violation;
 
 pub use checker::{Checker, Control};
-pub use deck::{Deck, HEAD_LEN_MAX, Reply};
+pub use deck::{Deck, HEAD_LEN_MAX, Reply, Shape};
 pub use frame::{Header, MessageKind, close_frame, pong_frame};
-pub use handshake::HandshakeError;
+pub use handshake::{Handshake, HandshakeError};
+pub use mix::{Cursor, Mix};
 pub use stamp::MessageId;
 pub use violation::Violation;

@@ -7,9 +7,6 @@ use super::stamp::MessageId;
 /// How a server's bytes differ from the echo that was due.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Violation {
-    /// A message came back in fragments, which a reply here never needs.
-    #[error("the reply is fragmented (no FIN)")]
-    NotFinal,
     /// A reserved bit is set though no extension was agreed on.
     #[error("a reserved bit is set in the reply (first byte 0x{0:02x})")]
     Reserved(u8),

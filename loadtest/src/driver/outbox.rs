@@ -1,9 +1,9 @@
 //! Hands the kernel as many messages as it takes, with one system call.
 
-use std::io::{self, IoSlice, Write};
-use std::net::TcpStream;
+use std::io::{self, IoSlice};
 
-use crate::client::{Deck, HEAD_LEN_MAX, MessageId};
+use super::transport::Transport;
+use crate::client::{Cursor, Deck, HEAD_LEN_MAX, Mix};
 
 /// Frames up to this many bytes are copied together; copying longer ones costs
 /// more than the two entries each takes in a gathering write.
@@ -16,66 +16,78 @@ const BUFFER_LEN: usize = 128 << 10;
 /// limit (`IOV_MAX`, 1024 entries), and at least 64 KiB.
 const GATHERED_MAX: usize = 64;
 
-/// Where a connection stands in its outgoing bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cursor {
-    /// The first message that is not wholly written.
-    pub(super) next: MessageId,
-    /// How many bytes of it are.
-    pub(super) offset: usize,
-}
-
-/// How much of what was offered the kernel took.
+/// How much of what was offered the stream took.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     pub(super) offered: usize,
     pub(super) written: usize,
 }
 
-/// The write buffer that all connections share. A connection keeps no bytes
+/// The write buffers that all connections share. A connection keeps no bytes
 /// that wait to be sent: they are built again from its [`Cursor`].
 #[derive(Debug)]
 pub(super) struct Outbox {
     buffer: Vec<u8>,
+    heads: Vec<[u8; HEAD_LEN_MAX]>,
 }
 
 impl Outbox {
-    pub(super) fn new(frame_len: usize) -> Self {
-        let copied_len = if frame_len <= COPIED_LEN_MAX {
-            BUFFER_LEN
-        } else {
-            0
-        };
+    pub(super) fn new() -> Self {
         Self {
-            buffer: vec![0; copied_len],
+            buffer: vec![0; BUFFER_LEN],
+            heads: vec![[0; HEAD_LEN_MAX]; GATHERED_MAX],
         }
     }
 
-    /// Writes up to `count` messages from the cursor on. A socket that takes
-    /// nothing has taken 0 bytes, which is no error.
+    /// Writes up to `count` messages, at least one, from the cursor on. A stream
+    /// that takes nothing has taken 0 bytes, which is no error.
     #[inline]
     pub(super) fn send(
         &mut self,
-        stream: &TcpStream,
-        deck: &Deck,
+        stream: &mut Transport,
+        mix: &Mix,
         cursor: Cursor,
         count: u64,
     ) -> io::Result<Sent> {
-        if self.buffer.is_empty() {
-            send_gathered(stream, deck, cursor, count)
-        } else {
-            self.send_copied(stream, deck, cursor, count)
+        let first_len = mix.deck(cursor.next).frame_len();
+        if first_len > COPIED_LEN_MAX {
+            return self.send_gathered(stream, mix, cursor, count);
         }
+        let filled = match mix.only_deck() {
+            Some(deck) => self.fill_alike(deck, cursor, count),
+            None => self.fill_mixed(mix, cursor, count),
+        };
+        let bytes = &self.buffer[cursor.offset..filled];
+        Ok(Sent {
+            offered: bytes.len(),
+            written: taken(stream.write(bytes))?,
+        })
+    }
+
+    /// Writes a part of the cursor's message, up to its byte `end`, so that the
+    /// write ends in the middle of a frame.
+    pub(super) fn send_piece(
+        &mut self,
+        stream: &mut Transport,
+        mix: &Mix,
+        cursor: Cursor,
+        end: usize,
+    ) -> io::Result<Sent> {
+        let deck = mix.deck(cursor.next);
+        let frame_len = deck.frame_len();
+        if self.buffer.len() < frame_len {
+            self.buffer.resize(frame_len, 0);
+        }
+        deck.write_frame(cursor.next, &mut self.buffer[..frame_len]);
+        let bytes = &self.buffer[cursor.offset..end];
+        Ok(Sent {
+            offered: bytes.len(),
+            written: taken(stream.write(bytes))?,
+        })
     }
 
     #[inline]
-    fn send_copied(
-        &mut self,
-        stream: &TcpStream,
-        deck: &Deck,
-        cursor: Cursor,
-        count: u64,
-    ) -> io::Result<Sent> {
+    fn fill_alike(&mut self, deck: &Deck, cursor: Cursor, count: u64) -> usize {
         let frame_len = deck.frame_len();
         let count = fitting(count, self.buffer.len() / frame_len);
         let frames = &mut self.buffer[..count * frame_len];
@@ -84,33 +96,53 @@ impl Outbox {
             deck.write_frame(id, frame);
             id.sequence += 1;
         }
-        let bytes = &frames[cursor.offset..];
-        let written = taken((&*stream).write(bytes))?;
+        count * frame_len
+    }
+
+    fn fill_mixed(&mut self, mix: &Mix, cursor: Cursor, count: u64) -> usize {
+        let mut id = cursor.next;
+        let mut filled = 0;
+        for _ in 0..count {
+            let deck = mix.deck(id);
+            let frame_len = deck.frame_len();
+            if frame_len > COPIED_LEN_MAX || filled + frame_len > self.buffer.len() {
+                break;
+            }
+            deck.write_frame(id, &mut self.buffer[filled..][..frame_len]);
+            filled += frame_len;
+            id.sequence += 1;
+        }
+        filled
+    }
+
+    fn send_gathered(
+        &mut self,
+        stream: &mut Transport,
+        mix: &Mix,
+        cursor: Cursor,
+        count: u64,
+    ) -> io::Result<Sent> {
+        let count = fitting(count, GATHERED_MAX);
+        let mut slices = [IoSlice::new(&[]); 2 * GATHERED_MAX];
+        let mut id = cursor.next;
+        let mut total = 0;
+        for (head, pair) in self.heads[..count]
+            .iter_mut()
+            .zip(slices.chunks_exact_mut(2))
+        {
+            let (head_len, body) = mix.deck(id).split_frame(id, head);
+            pair[0] = IoSlice::new(&head[..head_len]);
+            pair[1] = IoSlice::new(body);
+            total += head_len + body.len();
+            id.sequence += 1;
+        }
+        let mut slices = &mut slices[..2 * count];
+        IoSlice::advance_slices(&mut slices, cursor.offset);
         Ok(Sent {
-            offered: bytes.len(),
-            written,
+            offered: total - cursor.offset,
+            written: taken(stream.write_vectored(slices))?,
         })
     }
-}
-
-fn send_gathered(stream: &TcpStream, deck: &Deck, cursor: Cursor, count: u64) -> io::Result<Sent> {
-    let count = fitting(count, GATHERED_MAX);
-    let mut heads = [[0; HEAD_LEN_MAX]; GATHERED_MAX];
-    let mut slices = [IoSlice::new(&[]); 2 * GATHERED_MAX];
-    let mut id = cursor.next;
-    for (head, pair) in heads[..count].iter_mut().zip(slices.chunks_exact_mut(2)) {
-        let (head_len, body) = deck.split_frame(id, head);
-        pair[0] = IoSlice::new(&head[..head_len]);
-        pair[1] = IoSlice::new(body);
-        id.sequence += 1;
-    }
-    let mut slices = &mut slices[..2 * count];
-    IoSlice::advance_slices(&mut slices, cursor.offset);
-    let written = taken((&*stream).write_vectored(slices))?;
-    Ok(Sent {
-        offered: count * deck.frame_len() - cursor.offset,
-        written,
-    })
 }
 
 /// `count`, or as many as fit.
@@ -119,7 +151,7 @@ fn fitting(count: u64, fitting: usize) -> usize {
     usize::try_from(count).map_or(fitting, |count| count.min(fitting))
 }
 
-/// A write's count, 0 for a socket that is full.
+/// A write's count, 0 for a stream that is full.
 pub(super) fn taken(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error)

@@ -1,0 +1,381 @@
+//! The command line: raw arguments, then a plan.
+
+mod values;
+mod workload;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::plan::{Plan, Protocol};
+use crate::report::Format;
+use crate::slo::Slo;
+use crate::source::SourceRange;
+use crate::target::{Scheme, Target};
+
+pub use values::{CoreList, Sizes};
+pub use workload::{Defaults, Workload};
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  loadtest                                  the demo: every engine of ringback
+  loadtest -c 50 -w 256                     the same, 50 × 256 messages in flight
+  loadtest run ws://127.0.0.1:9001/         a running server, as fast as it answers
+  loadtest run ws://HOST/ --rate 50k        its latency at 50,000 messages/s
+  loadtest floor                            what a raw TCP echo would cost here
+  loadtest selftest                         proof that the percentiles are right
+  loadtest doctor                           what will disturb a measurement here
+
+Results are on stdout, everything else is on stderr.
+
+Exit codes: 0 fine; 1 failed: a wrong, missing or swapped reply, a connection
+refused or lost; 2 wrong arguments; 3 an objective (--slo) missed; 4 the result
+is INVALID; 130 interrupted, with a partial report.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  How fast can it be? As many messages as the server answers, 16 in flight on
+  each of 100 connections:
+    loadtest run ws://127.0.0.1:9001/ -c 100 -w 16
+
+  How long do clients wait at 50,000 messages/s? An open loop: a slow reply does
+  not slow the load down, and its wait counts from when it was due:
+    loadtest run ws://127.0.0.1:9001/ --rate 50k -d 30s
+
+  What does it cost? CPU time per message, of a server started for the run:
+    loadtest run ws://127.0.0.1:9001/ --rate 50k --pin 1 \\
+        --server-cmd 'target/release/ringback --threads 1' --server-pin 0
+
+  Is it good enough? An exit code for CI:
+    loadtest run ws://127.0.0.1:9001/ --rate 10k --slo 'p99<2ms,errors<0.01%'
+
+  Keep it, and repeat it:
+    loadtest run ws://127.0.0.1:9001/ --rate 10k -o run.json
+    loadtest rerun run.json
+
+  As the internet is: odd sizes, reconnects, slow readers, idle connections:
+    loadtest run ws://127.0.0.1:9001/ --rate 10k --arrival poisson \\
+        --size 64:9,4k:1 --churn 50 --slow-readers 5 --idle 1k
+
+  100,000 connections from one machine:
+    loadtest run ws://127.0.0.1:9001/ -c 100k --source 127.0.0.1-127.0.0.10";
+
+const FLOOR_EXAMPLES: &str = "\
+Examples:
+  loadtest floor                            the floor of the demo's workload
+  loadtest floor -c 50 -w 256               the floor of another one
+  loadtest floor ws://127.0.0.1:9001/ --server-pid $(pidof ringback)
+                                            the floor, a server, and their ratio";
+
+/// Loads WebSocket echo servers and checks every byte they echo.
+///
+/// Without a command it starts an embedded ringback server for each engine that
+/// works on this machine, drives one after the other, and compares them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loadtest",
+    version,
+    after_help = DEMO_EXAMPLES,
+    args_conflicts_with_subcommands = true
+)]
+pub struct Cli {
+    /// What to do instead of the demo.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The demo's load.
+    #[command(flatten)]
+    pub workload: Workload,
+
+    /// How to write the result
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Output"
+    )]
+    pub format: Format,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Drive servers that are running, or one started for the run
+    ///
+    /// Every reply is checked, and the report says what its numbers are worth.
+    Run(Box<Run>),
+    /// Drive a raw TCP echo: the least that any echo server costs here
+    ///
+    /// The echo is built in and gets the same load. With URLs, they are driven
+    /// as well, and compared.
+    Floor(Box<Floor>),
+    /// Prove the percentiles against a server that injects known delays
+    ///
+    /// It is built in, and stalls and misbehaves, too: all that was injected has
+    /// to be in the report.
+    Selftest(Selftest),
+    /// Say what on this machine will disturb a measurement, and how to mend it
+    Doctor(Doctor),
+    /// Repeat the run of a result file
+    Rerun(Rerun),
+    /// Print the JSON schema of result files
+    Schema,
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// Drives servers that are running, or one that is started for the run, checks
+/// every reply, and says what the numbers are worth.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct Run {
+    /// The servers, ws:// or wss://HOST:PORT/PATH; connections take turns.
+    /// tcp://HOST:PORT is a raw TCP echo
+    #[arg(value_name = "URL", required = true)]
+    pub targets: Vec<Target>,
+
+    /// The load.
+    #[command(flatten)]
+    pub workload: Workload,
+
+    /// How to connect.
+    #[command(flatten)]
+    pub connect: Connect,
+
+    /// Whom to watch.
+    #[command(flatten)]
+    pub server: Server,
+
+    /// What to make of the result.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Drives a raw TCP echo that is built in, with the same load, codec-free on its
+/// side: no echo server on this kernel costs less. With URLs, drives those as
+/// well and compares.
+#[derive(Debug, Args)]
+#[command(after_help = FLOOR_EXAMPLES)]
+pub struct Floor {
+    /// Servers to set beside the floor
+    #[arg(value_name = "URL")]
+    pub targets: Vec<Target>,
+
+    /// The load.
+    #[command(flatten)]
+    pub workload: Workload,
+
+    /// How to connect to the URLs.
+    #[command(flatten)]
+    pub connect: Connect,
+
+    /// The server behind the URL, and the core of the raw echo.
+    #[command(flatten)]
+    pub server: Server,
+
+    /// How to write the result
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Output"
+    )]
+    pub format: Format,
+}
+
+/// How to connect.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connecting")]
+pub struct Connect {
+    /// The path to ask for, instead of the URL's
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+
+    /// A header field for the handshake, 'Name: value'; repeatable
+    #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = values::header)]
+    pub headers: Vec<(String, String)>,
+
+    /// A subprotocol to offer, of which the server has to choose one; repeatable
+    #[arg(long = "subprotocol", value_name = "NAME")]
+    pub subprotocols: Vec<String>,
+
+    /// Take any certificate of a wss:// server
+    #[arg(short = 'k', long)]
+    pub insecure: bool,
+
+    /// Trust the certificates in this PEM file instead of the system's
+    #[arg(long = "ca", value_name = "FILE", conflicts_with = "insecure")]
+    pub ca_file: Option<PathBuf>,
+
+    /// Connect from these addresses in turn: 127.0.0.1-127.0.0.20, 127.1.0.0/24
+    #[arg(long = "source", value_name = "RANGE")]
+    pub sources: Option<SourceRange>,
+}
+
+/// The server's process.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Watching the server")]
+pub struct Server {
+    /// Measure what this process and its descendants take
+    #[arg(
+        id = "server-pid",
+        long,
+        value_name = "PID",
+        conflicts_with = "server-cmd"
+    )]
+    pub pid: Option<u32>,
+
+    /// Start the server with this command, which no shell sees, measure it, stop
+    /// it
+    #[arg(id = "server-cmd", long, value_name = "CMD")]
+    pub command: Option<String>,
+
+    /// Cores for the server that is started: 0 or 0,2-3 [default: any]
+    #[arg(
+        id = "server-pin",
+        long,
+        value_name = "CORES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub pin: CoreList,
+
+    /// How long the server may take until it listens
+    #[arg(id = "server-wait", long, value_name = "TIME", default_value = "10s", value_parser = values::positive)]
+    pub wait: std::time::Duration,
+}
+
+/// What to make of the result.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct Output {
+    /// How to write the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+
+    /// Keep everything in this file: plan, histograms, environment
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Objectives: 'p99<2ms,errors<0.01%,rate>50k'; exit code 3 when missed
+    #[arg(long, value_name = "OBJECTIVES")]
+    pub slo: Option<Slo>,
+}
+
+/// Runs against a built-in server that injects known delays, stalls and
+/// mistakes, and checks that all of them are reported as they were injected.
+#[derive(Debug, Args)]
+pub struct Selftest {
+    /// Less than 20 seconds, with wider tolerances
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Looks at cores, clocks, limits and neighbours.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// How to write the findings: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: DoctorFormat,
+}
+
+/// How findings are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DoctorFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Repeats the run of a result file: the same plan, the same seed.
+#[derive(Debug, Args)]
+pub struct Rerun {
+    /// What `run -o` wrote
+    #[arg(value_name = "FILE")]
+    pub from: PathBuf,
+
+    /// Drive this server instead; repeatable
+    #[arg(long = "target", value_name = "URL")]
+    pub targets: Vec<Target>,
+
+    /// Whom to watch.
+    #[command(flatten)]
+    pub server: Server,
+
+    /// What to make of the result.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+impl Run {
+    /// What they ask for.
+    ///
+    /// # Errors
+    /// A sentence for the user when the arguments do not fit together.
+    pub fn plan(&self) -> Result<Plan, String> {
+        plan_for(&self.workload, &self.connect, &self.targets, Defaults::RUN)
+    }
+}
+
+impl Floor {
+    /// What they ask for, of the servers that are at URLs.
+    ///
+    /// # Errors
+    /// A sentence for the user when the arguments do not fit together.
+    pub fn plan(&self, targets: &[Target]) -> Result<Plan, String> {
+        plan_for(&self.workload, &self.connect, targets, Defaults::DEMO)
+    }
+}
+
+impl Cli {
+    /// The demo's plan, for the server at this URL.
+    ///
+    /// # Errors
+    /// A sentence for the user when the arguments do not fit together.
+    pub fn demo_plan(&self, target: Target) -> Result<Plan, String> {
+        let plan = self.workload.plan(vec![target], Defaults::DEMO)?;
+        plan.validate()?;
+        Ok(plan)
+    }
+}
+
+fn plan_for(
+    workload: &Workload,
+    connect: &Connect,
+    targets: &[Target],
+    defaults: Defaults,
+) -> Result<Plan, String> {
+    let mut targets = targets.to_vec();
+    if let Some(path) = &connect.path {
+        for target in &mut targets {
+            *target = target
+                .with_path(path)
+                .map_err(|why| format!("--path: {why}"))?;
+        }
+    }
+    let mut plan = workload.plan(targets, defaults)?;
+    plan.headers.clone_from(&connect.headers);
+    plan.subprotocols.clone_from(&connect.subprotocols);
+    plan.insecure = connect.insecure;
+    plan.ca_file.clone_from(&connect.ca_file);
+    plan.sources = connect.sources;
+    plan.validate()?;
+    Ok(plan)
+}
+
+/// What servers at these URLs speak. Mixed ones are caught when the plan is
+/// validated.
+fn protocol_of(targets: &[Target]) -> Protocol {
+    match targets.first().map(Target::scheme) {
+        Some(Scheme::Tcp) => Protocol::RawTcp,
+        _ => Protocol::WebSocket,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! A WebSocket echo that is late, stalls or misbehaves exactly as told.
+//!
+//! ```text
+//! Script ── Progress ──┐ due, misdeed
+//!                      ▼
+//! socket ► Inbox ► Session/Echo ► Outbox ► socket
+//!          frames                 replies, each with the time it is due
+//! ```
+//!
+//! Everything but this file is free of networking code and of clocks.
+
+mod echo;
+mod inbox;
+mod outbox;
+mod progress;
+mod script;
+mod session;
+mod upgrade;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hint;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use super::reactor::{self, Reactor};
+use super::service::Service;
+use super::table::Table;
+use progress::{Progress, Truth};
+pub use script::{Delay, Misdeed, Script, Stall};
+use session::Session;
+
+/// Events taken at once.
+const EVENTS_PER_ROUND: usize = 256;
+
+/// Bytes read at once.
+const READ_LEN_MAX: usize = 64 << 10;
+
+/// The server sleeps until so long before something is due, and spins from then
+/// on. A sleep is counted in milliseconds, and the kernel may take its time to
+/// end it.
+const SPIN: Duration = Duration::from_millis(1);
+
+/// The longest sleep; what is due later is looked at again then.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// A WebSocket echo server on one thread that follows a [`Script`].
+///
+/// It is the known truth that the generator is tested with. What the script
+/// says happens within a few microseconds, as long as the thread has its core
+/// to itself: while a reply is due within about a millisecond it spins.
+///
+/// A message is echoed as it came, frame by frame, but not before it is whole.
+/// Order on a connection is always kept: a reply that is due waits for those
+/// before it, also a pong or a Close. All replies of a connection that are due
+/// go out with one write. Messages over 16 MiB and frames that no client may
+/// send end the connection without a word; a request for anything but a
+/// WebSocket gets status 400. UTF-8 is not checked.
+#[derive(Debug)]
+pub struct ScriptedServer {
+    service: Service,
+    truth: Arc<Truth>,
+}
+
+impl ScriptedServer {
+    /// Starts it on a free port of 127.0.0.1, on a thread of its own that is
+    /// pinned to `core` if there is one.
+    ///
+    /// # Errors
+    /// What the kernel refuses: descriptors, the thread, the core.
+    pub fn start(script: Script, core: Option<usize>) -> io::Result<Self> {
+        let truth = Arc::new(Truth::default());
+        let progress = Progress::new(script, Arc::clone(&truth));
+        let serve = |reactor| Server::new(reactor, progress).serve();
+        let service = Service::start("scripted", core, serve)?;
+        Ok(Self { service, truth })
+    }
+
+    /// Ends the thread and closes all connections. Dropping the server does
+    /// the same, but keeps silent about a panic.
+    ///
+    /// # Panics
+    /// When the thread did.
+    pub fn stop(self) {
+        self.service.stop();
+    }
+
+    /// Messages echoed so far, each once, and those that were dropped not at
+    /// all. A message counts from just before the write of its reply, so who
+    /// has got that finds it counted.
+    pub fn served(&self) -> u64 {
+        self.truth.echoed()
+    }
+
+    /// Messages so far that were given the rare delay of [`Delay::EveryNth`],
+    /// counted when they were read.
+    pub fn rarely_delayed(&self) -> u64 {
+        self.truth.rare()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.service.address()
+    }
+
+    /// Its thread's id, to look up what that has used in
+    /// `/proc/self/task/TID/schedstat`.
+    pub fn thread_id(&self) -> i32 {
+        self.service.thread_id()
+    }
+}
+
+struct Server {
+    reactor: Reactor,
+    connections: Table<Connection>,
+    /// When the next reply of a connection is due. What differs from the
+    /// connection's own `timer` is out of date.
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    progress: Progress,
+    /// Shared by all: what was read is taken before the next read.
+    buffer: Box<[u8]>,
+}
+
+impl Server {
+    fn new(reactor: Reactor, progress: Progress) -> Self {
+        Self {
+            reactor,
+            connections: Table::new(),
+            timers: BinaryHeap::new(),
+            progress,
+            buffer: vec![0; READ_LEN_MAX].into_boxed_slice(),
+        }
+    }
+
+    fn serve(mut self) {
+        let mut events = Vec::with_capacity(EVENTS_PER_ROUND);
+        loop {
+            let timeout = self.next_due().map(sleep_before);
+            self.reactor.wait(&mut events, timeout);
+            self.do_what_is_due();
+            for event in &events {
+                match reactor::token(event) {
+                    reactor::STOP => return,
+                    reactor::LISTENER => self.accept_all(),
+                    token => self.notify(token, event.flags),
+                }
+                // A batch may take longer than a reply can wait.
+                self.do_what_is_due();
+            }
+        }
+    }
+
+    /// When there is something to do without an event.
+    fn next_due(&self) -> Option<Instant> {
+        let reply = self.timers.peek().map(|Reverse((due, _))| *due);
+        reply.into_iter().chain(self.progress.stall_at()).min()
+    }
+
+    fn do_what_is_due(&mut self) {
+        while let Some(due) = self.next_due() {
+            let now = Instant::now();
+            if due > now {
+                return;
+            }
+            if let Some(length) = self.progress.begin_stall(now) {
+                self.stall(now + length);
+            } else if let Some(Reverse((due, token))) = self.timers.pop()
+                && let Some(connection) = self.connections.get_mut(token)
+                && connection.timer == Some(due)
+            {
+                connection.timer = None;
+                self.write(token, now);
+            }
+        }
+    }
+
+    /// Neither reads nor writes until `end`, but stops when told so.
+    fn stall(&self, end: Instant) {
+        while Instant::now() < end {
+            let sleep = sleep_before(end);
+            if sleep.is_zero() {
+                hint::spin_loop();
+            } else if self.reactor.sleep(sleep) {
+                return;
+            }
+        }
+    }
+
+    fn accept_all(&mut self) {
+        while let Some((token, socket)) = self.reactor.accept(EventFlags::IN) {
+            self.connections.insert(token, Connection::new(socket));
+        }
+    }
+
+    fn notify(&mut self, token: usize, flags: EventFlags) {
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
+        if flags.contains(EventFlags::OUT) {
+            connection.blocked = false;
+        }
+        let is_over = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        let may_read = flags.contains(EventFlags::IN) || is_over;
+        let now = if !connection.session.wants_bytes() {
+            // Nobody is there any more to get what is waiting.
+            if is_over {
+                return self.remove(token);
+            }
+            Instant::now()
+        } else if may_read {
+            match connection.read(&mut self.buffer, &mut self.progress) {
+                Ok(now) => now,
+                Err(Gone) => return self.remove(token),
+            }
+        } else {
+            Instant::now()
+        };
+        self.write(token, now);
+    }
+
+    /// Writes what is due, and sees to it that the rest will be.
+    fn write(&mut self, token: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
+        if connection.write(now, &self.progress).is_err() {
+            return self.remove(token);
+        }
+        let next_due = connection.session.outbox().next_due();
+        if let Some(due) = next_due
+            && connection.timer != next_due
+        {
+            connection.timer = next_due;
+            self.timers.push(Reverse((due, token)));
+        }
+        let interest = connection.interest();
+        if connection.watched != interest {
+            connection.watched = interest;
+            self.reactor.watch(token, &connection.socket, interest);
+        }
+    }
+
+    fn remove(&mut self, token: usize) {
+        self.connections.remove(token);
+        self.reactor.closed_one();
+    }
+}
+
+struct Connection {
+    socket: OwnedFd,
+    session: Session,
+    /// What epoll tells of.
+    watched: EventFlags,
+    /// The socket did not take all that was due; epoll tells when it will.
+    blocked: bool,
+    /// Which of the server's timers is this connection's.
+    timer: Option<Instant>,
+}
+
+/// The connection is to be closed.
+struct Gone;
+
+impl Connection {
+    fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            session: Session::default(),
+            watched: EventFlags::IN,
+            blocked: false,
+            timer: None,
+        }
+    }
+
+    /// Reads once. Returns when that was, from which delays count.
+    fn read(&mut self, buffer: &mut [u8], progress: &mut Progress) -> Result<Instant, Gone> {
+        let received = recv(&self.socket, &mut *buffer, RecvFlags::empty());
+        let now = Instant::now();
+        match received {
+            Ok((0, _)) => Err(Gone),
+            Ok((len, _)) => {
+                let taken = self.session.receive(&buffer[..len], now, progress);
+                taken.map(|()| now).map_err(|_| Gone)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(now),
+            Err(_) => Err(Gone),
+        }
+    }
+
+    /// Writes all that is due with one write.
+    fn write(&mut self, now: Instant, progress: &Progress) -> Result<(), Gone> {
+        let outbox = self.session.outbox();
+        progress.echo(outbox.release(now));
+        let writable = outbox.writable();
+        if !writable.is_empty() && !self.blocked {
+            let len = match send(&self.socket, writable, SendFlags::NOSIGNAL) {
+                Ok(len) => len,
+                Err(Errno::AGAIN | Errno::INTR) => 0,
+                Err(_) => return Err(Gone),
+            };
+            self.blocked = len < writable.len();
+            outbox.wrote(len);
+        }
+        if outbox.is_over() { Err(Gone) } else { Ok(()) }
+    }
+
+    fn interest(&self) -> EventFlags {
+        let mut interest = EventFlags::empty();
+        interest.set(EventFlags::IN, self.session.wants_bytes());
+        interest.set(EventFlags::OUT, self.blocked);
+        interest
+    }
+}
+
+/// How long to sleep, in whole milliseconds, to be awake in time for `due`;
+/// zero when it is time to spin.
+fn sleep_before(due: Instant) -> Duration {
+    let left = due.saturating_duration_since(Instant::now());
+    let left = left.saturating_sub(SPIN).min(SLEEP_MAX);
+    left.saturating_sub(Duration::from_nanos(u64::from(
+        left.subsec_nanos() % 1_000_000,
+    )))
+}
+
+#[cfg(test)]
+mod tests;

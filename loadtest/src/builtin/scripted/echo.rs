@@ -1,0 +1,146 @@
+//! What is answered to frames.
+
+use std::mem;
+use std::time::Instant;
+
+use super::inbox::{Broken, Frame, MESSAGE_LEN_MAX};
+use super::outbox::Outbox;
+use super::progress::Progress;
+use super::script::Misdeed;
+use crate::client::frame::{
+    CONTROL, Header, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT,
+};
+
+/// The opcode of a fragment that is not the first.
+const OPCODE_CONTINUATION: u8 = 0x0;
+
+/// The status code that a wrong answer to a Close has, and what it has where
+/// that would be right (RFC 6455, section 7.4.1).
+const WRONG_CODES: [u16; 2] = [1001, 1000];
+
+/// Answers the frames of one connection.
+///
+/// A message is echoed when it is whole, with the frames it came in, so that
+/// it has one delay and one place in the order. Whether text is UTF-8 is not
+/// looked at.
+#[derive(Debug, Default)]
+pub(super) struct Echo {
+    pub(super) outbox: Outbox,
+    /// The reply to the message that is being read; empty between messages.
+    reply: Vec<u8>,
+    /// The reply that changes places with the next one.
+    held: Option<(Vec<u8>, Instant)>,
+    /// Nothing is answered any more.
+    ended: bool,
+}
+
+impl Echo {
+    /// Takes a frame that was read `now`.
+    pub(super) fn take(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Instant,
+        progress: &mut Progress,
+    ) -> Result<(), Broken> {
+        match frame.opcode() {
+            OPCODE_CLOSE => self.close(frame.payload, now, progress),
+            OPCODE_PING => self.push_control(OPCODE_PONG, frame.payload, now),
+            OPCODE_PONG => {}
+            opcode if opcode & CONTROL != 0 => return Err(Broken),
+            _ => return self.take_data(frame, now, progress),
+        }
+        Ok(())
+    }
+
+    /// Ends the connection after what was answered so far.
+    pub(super) fn end(&mut self, due: Instant) {
+        self.outbox.push_end(due);
+        self.ended = true;
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn take_data(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Instant,
+        progress: &mut Progress,
+    ) -> Result<(), Broken> {
+        let is_first = match frame.opcode() {
+            OPCODE_TEXT | OPCODE_BINARY => true,
+            OPCODE_CONTINUATION => false,
+            _ => return Err(Broken),
+        };
+        let is_expected = is_first == self.reply.is_empty();
+        if !is_expected || self.reply.len() + frame.payload.len() > MESSAGE_LEN_MAX {
+            return Err(Broken);
+        }
+        let frame_at = self.reply.len();
+        let header = Header::new(frame.opcode(), frame.payload.len(), None);
+        self.reply.extend_from_slice(header.as_bytes());
+        // Which always has FIN.
+        self.reply[frame_at] = frame.first;
+        self.reply.extend_from_slice(frame.payload);
+        if frame.is_last() {
+            let mut reply = mem::take(&mut self.reply);
+            self.answer(&mut reply, frame.payload.is_empty(), now, progress);
+            // To be filled again.
+            reply.clear();
+            self.reply = reply;
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        reply: &mut [u8],
+        ends_with_header: bool,
+        now: Instant,
+        progress: &mut Progress,
+    ) {
+        let direction = progress.message(now);
+        let due = direction.due;
+        match direction.misdeed {
+            Some(Misdeed::Drop) => return,
+            Some(Misdeed::Swap) => {
+                self.held = Some((reply.to_vec(), due));
+                return;
+            }
+            Some(Misdeed::Disconnect) => return self.end(due),
+            Some(Misdeed::WrongType) => reply[0] ^= OPCODE_TEXT ^ OPCODE_BINARY,
+            Some(Misdeed::WrongByte) if !ends_with_header => {
+                if let Some(byte) = reply.last_mut() {
+                    *byte ^= 1;
+                }
+            }
+            Some(Misdeed::WrongByte | Misdeed::Duplicate | Misdeed::WrongCloseCode) | None => {}
+        }
+        self.outbox.push(reply, 1, due);
+        if direction.misdeed == Some(Misdeed::Duplicate) {
+            self.outbox.push(reply, 0, due);
+        }
+        if let Some((held, due)) = self.held.take() {
+            self.outbox.push(&held, 1, due);
+        }
+    }
+
+    fn close(&mut self, payload: &[u8], now: Instant, progress: &mut Progress) {
+        if progress.close_is_wrong() {
+            let is_right = |code: &u16| payload.starts_with(&code.to_be_bytes());
+            let wrong = WRONG_CODES.into_iter().find(|code| !is_right(code));
+            let code = wrong.unwrap_or_default().to_be_bytes();
+            self.push_control(OPCODE_CLOSE, &code, now);
+        } else {
+            self.push_control(OPCODE_CLOSE, payload, now);
+        }
+        self.end(now);
+    }
+
+    fn push_control(&mut self, opcode: u8, payload: &[u8], now: Instant) {
+        let header = Header::new(opcode, payload.len(), None);
+        self.outbox.push(header.as_bytes(), 0, now);
+        self.outbox.push(payload, 0, now);
+    }
+}

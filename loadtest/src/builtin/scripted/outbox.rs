@@ -1,0 +1,137 @@
+//! What is to be written to a client, and when.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Replies in the order in which they will be written.
+///
+/// They stand in one buffer, so that all that are due are one slice and go out
+/// with one write. A reply that is due waits for those before it.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    bytes: Vec<u8>,
+    /// Bytes of these that were written.
+    written: usize,
+    /// Bytes of these that were due; never less than `written`.
+    released: usize,
+    /// What is behind them.
+    waiting: VecDeque<Waiting>,
+    /// The end was due.
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    due: Instant,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// So many bytes, which echo so many messages.
+    Reply { len: usize, messages: u64 },
+    /// The end of the connection.
+    End,
+}
+
+impl Outbox {
+    /// Adds a reply that echoes so many messages.
+    pub(super) fn push(&mut self, reply: &[u8], messages: u64, due: Instant) {
+        self.bytes.extend_from_slice(reply);
+        let len = reply.len();
+        let what = What::Reply { len, messages };
+        self.waiting.push_back(Waiting { due, what });
+    }
+
+    /// Ends the connection after what was added so far, and not before `due`.
+    pub(super) fn push_end(&mut self, due: Instant) {
+        let what = What::End;
+        self.waiting.push_back(Waiting { due, what });
+    }
+
+    /// Makes writable what is due `now`; returns how many messages it echoes.
+    pub(super) fn release(&mut self, now: Instant) -> u64 {
+        let mut echoed = 0;
+        while let Some(next) = self.waiting.front()
+            && next.due <= now
+        {
+            match next.what {
+                What::Reply { len, messages } => {
+                    self.released += len;
+                    echoed += messages;
+                }
+                What::End => self.ended = true,
+            }
+            self.waiting.pop_front();
+        }
+        echoed
+    }
+
+    /// Takes bytes off that were written.
+    pub(super) fn wrote(&mut self, len: usize) {
+        self.written += len;
+        if self.written == self.bytes.len() {
+            self.bytes.clear();
+            self.written = 0;
+            self.released = 0;
+        } else if self.written > self.bytes.len() / 2 {
+            // Moves less than was written since the last time.
+            self.bytes.drain(..self.written);
+            self.released -= self.written;
+            self.written = 0;
+        }
+    }
+
+    /// What may be written.
+    pub(super) fn writable(&self) -> &[u8] {
+        &self.bytes[self.written..self.released]
+    }
+
+    /// When there will be more of it.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.waiting.front().map(|next| next.due)
+    }
+
+    /// Bytes that were not written, due or not.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// Whether all was written and the connection is to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended && self.writable().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn replies_are_released_in_order_and_not_before_they_are_due() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut outbox = Outbox::default();
+        outbox.push(b"later ", 1, at(20));
+        outbox.push(b"sooner ", 1, at(10));
+        outbox.push(b"last", 0, at(30));
+        outbox.push_end(at(40));
+        assert_eq!(outbox.release(at(10)), 0);
+        assert_eq!(outbox.writable(), b"");
+        assert_eq!(outbox.next_due(), Some(at(20)));
+        assert_eq!(outbox.release(at(20)), 2);
+        assert_eq!(outbox.writable(), b"later sooner ");
+        for _ in 0..13 {
+            outbox.wrote(1);
+        }
+        assert_eq!((outbox.writable(), outbox.len()), (&b""[..], 4));
+        assert_eq!(outbox.release(at(40)), 0);
+        assert_eq!(outbox.writable(), b"last");
+        assert!(!outbox.is_over());
+        outbox.wrote(4);
+        assert!(outbox.is_over());
+        assert_eq!(outbox.next_due(), None);
+    }
+}

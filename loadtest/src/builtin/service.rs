@@ -1,0 +1,155 @@
+//! A server's thread.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::panic;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::reactor::Reactor;
+use crate::cores::Cores;
+
+/// A server that runs on a thread of its own until it is dropped.
+#[derive(Debug)]
+pub(super) struct Service {
+    address: SocketAddr,
+    thread_id: i32,
+    stop: Arc<OwnedFd>,
+    /// `None` once it was joined.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts a thread named `name`, pinned to `core` if there is one, that
+    /// serves whoever connects. `serve` returns when the reactor tells it to
+    /// stop.
+    ///
+    /// # Errors
+    /// What the kernel refuses: descriptors, the thread, the core.
+    pub(super) fn start(
+        name: &str,
+        core: Option<usize>,
+        serve: impl FnOnce(Reactor) + Send + 'static,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let reactor = Reactor::new(Arc::clone(&stop))?;
+        let address = reactor.address()?;
+        let (report, started) = sync_channel(1);
+        let run = move || {
+            let pinned = core.map_or(Ok(()), Cores::pin);
+            let serves = pinned.is_ok();
+            let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+            // The other end waits for it.
+            let _ = report.send(pinned.map(|()| thread_id));
+            if serves {
+                serve(reactor);
+            }
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        let thread_id = started.recv().map_err(io::Error::other)??;
+        Ok(Self {
+            address,
+            thread_id,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Ends the thread and waits for it.
+    ///
+    /// # Panics
+    /// When the thread did.
+    pub(super) fn stop(mut self) {
+        if let Err(panic) = self.end() {
+            panic::resume_unwind(panic);
+        }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn thread_id(&self) -> i32 {
+        self.thread_id
+    }
+
+    fn end(&mut self) -> thread::Result<()> {
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        // Fails only when the counter is full, and then it is readable too.
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        thread.join()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Whoever wants to hear of a panic calls `stop`.
+        let _ = self.end();
+    }
+}
+
+/// Whether a thread that was joined is gone. The kernel says that it has ended
+/// a moment before it takes it off the list.
+#[cfg(test)]
+pub(super) fn has_ended(thread_id: i32) -> bool {
+    let task = format!("/proc/self/task/{thread_id}");
+    (0..10_000).any(|_| {
+        thread::sleep(std::time::Duration::from_millis(1));
+        !std::fs::exists(&task).unwrap_or(true)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::reactor::{self, STOP};
+    use super::*;
+
+    /// Takes connections and does nothing with them.
+    fn ignore_all(mut reactor: Reactor) {
+        let mut events = Vec::with_capacity(1);
+        while !events.iter().any(|event| reactor::token(event) == STOP) {
+            reactor.wait(&mut events, None);
+        }
+    }
+
+    #[test]
+    fn the_thread_is_the_one_it_says_and_leaves_nothing_open() {
+        let service = Service::start("a-name", None, ignore_all).unwrap();
+        assert!(service.address().ip().is_loopback());
+        let thread_id = service.thread_id();
+        let name = fs::read_to_string(format!("/proc/self/task/{thread_id}/comm"));
+        assert_eq!(name.unwrap(), "a-name\n");
+        let reactors = Arc::downgrade(&service.stop);
+        assert_eq!(reactors.strong_count(), 2);
+        service.stop();
+        assert_eq!(reactors.strong_count(), 0);
+        assert!(has_ended(thread_id));
+    }
+
+    #[test]
+    fn a_core_that_there_is_none_of_is_an_error() {
+        let core = Some(1_000);
+        assert!(Service::start("nowhere", core, ignore_all).is_err());
+    }
+
+    #[test]
+    fn a_panic_of_the_thread_is_heard() {
+        let service = Service::start("panics", None, |_| panic::resume_unwind(Box::new(7)));
+        let stop = panic::AssertUnwindSafe(|| service.unwrap().stop());
+        assert_eq!(
+            *panic::catch_unwind(stop)
+                .unwrap_err()
+                .downcast::<i32>()
+                .unwrap(),
+            7
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! All the messages of a run: decks, and which message is of which.
+
+use fastrand::Rng;
+
+use super::deck::{Deck, Shape};
+use super::stamp::MessageId;
+
+/// Decks of different payload lengths. The length of a message is a function of
+/// its id and the seed, so that sending and checking agree without a word.
+#[derive(Debug)]
+pub struct Mix {
+    decks: Vec<Deck>,
+    /// Indices of decks, each as often as its weight says. Empty for one deck.
+    choice: Vec<u8>,
+    key: u64,
+}
+
+/// A position in a connection's outgoing bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The first message that is not wholly written.
+    pub next: MessageId,
+    /// How many bytes of it are.
+    pub offset: usize,
+}
+
+impl Mix {
+    /// Builds the decks; the same seed gives the same bytes.
+    ///
+    /// # Panics
+    /// When there is no shape, or more than 256.
+    pub fn new(shapes: &[(Shape, u32)], seed: u64) -> Self {
+        assert!(!shapes.is_empty() && shapes.len() <= 256);
+        let mut random = Rng::with_seed(seed);
+        let decks = shapes
+            .iter()
+            .map(|(shape, _)| Deck::new(*shape, random.u64(..)))
+            .collect();
+        let mut choice = Vec::new();
+        if shapes.len() > 1 {
+            for (index, (_, weight)) in (0u8..=255).zip(shapes) {
+                choice.extend(std::iter::repeat_n(index, *weight as usize));
+            }
+        }
+        Self {
+            decks,
+            choice,
+            key: random.u64(..),
+        }
+    }
+
+    /// Messages of one shape.
+    pub fn of(shape: Shape, seed: u64) -> Self {
+        Self::new(&[(shape, 1)], seed)
+    }
+
+    /// The deck that a message is of.
+    #[inline]
+    pub fn deck(&self, id: MessageId) -> &Deck {
+        if self.choice.is_empty() {
+            return &self.decks[0];
+        }
+        &self.decks[self.choose(id)]
+    }
+
+    /// The one deck, if all messages are of it.
+    #[inline]
+    pub fn only_deck(&self) -> Option<&Deck> {
+        self.choice.is_empty().then(|| &self.decks[0])
+    }
+
+    /// The longest message's frames, in bytes.
+    pub fn frame_len_max(&self) -> usize {
+        self.decks.iter().map(Deck::frame_len).max().unwrap_or(0)
+    }
+
+    /// Where a cursor is after so many more bytes.
+    #[inline]
+    pub fn advance(&self, cursor: Cursor, written: usize) -> Cursor {
+        let mut next = cursor.next;
+        let mut offset = cursor.offset + written;
+        if let Some(deck) = self.only_deck() {
+            next.sequence += (offset / deck.frame_len()) as u64;
+            offset %= deck.frame_len();
+            return Cursor { next, offset };
+        }
+        loop {
+            let frame_len = self.deck(next).frame_len();
+            if offset < frame_len {
+                return Cursor { next, offset };
+            }
+            offset -= frame_len;
+            next.sequence += 1;
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "below the table's length")]
+    fn choose(&self, id: MessageId) -> usize {
+        // SplitMix64's finalizer: neighbouring ids must not go together.
+        let mut x = self.key ^ (u64::from(id.connection) << 40 ^ id.sequence);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+        let place = (u128::from(x) * self.choice.len() as u128) >> 64;
+        usize::from(self.choice[place as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::MessageKind;
+
+    fn id(sequence: u64) -> MessageId {
+        MessageId {
+            connection: 3,
+            sequence,
+        }
+    }
+
+    #[test]
+    fn lengths_occur_as_often_as_their_weights_say() {
+        let shape = |len| Shape::whole(MessageKind::Binary, len);
+        let mix = Mix::new(&[(shape(64), 9), (shape(4096), 1)], 5);
+        let long = (0..100_000)
+            .filter(|&sequence| mix.deck(id(sequence)).payload_len() == 4096)
+            .count();
+        // Four standard deviations of a binomial distribution.
+        assert!(long.abs_diff(10_000) < 380, "{long}");
+        let again = Mix::new(&[(shape(64), 9), (shape(4096), 1)], 5);
+        for sequence in 0..1_000 {
+            let lens = [&mix, &again].map(|mix| mix.deck(id(sequence)).payload_len());
+            assert_eq!(lens[0], lens[1]);
+        }
+    }
+
+    #[test]
+    fn a_cursor_advances_byte_by_byte_as_at_once() {
+        let shape = |len| Shape::whole(MessageKind::Text, len);
+        for mix in [
+            Mix::of(shape(5), 1),
+            Mix::new(&[(shape(0), 1), (shape(9), 1), (shape(130), 1)], 1),
+        ] {
+            let start = Cursor {
+                next: id(0),
+                offset: 0,
+            };
+            let mut step = start;
+            for written in 1..2_000 {
+                step = mix.advance(step, 1);
+                assert_eq!(step, mix.advance(start, written));
+                assert!(step.offset < mix.deck(step.next).frame_len());
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! How a thread opens its connections: those of the plan, and those that
+//! replace others.
+
+use std::io;
+
+use super::Worker;
+use super::connection::{Connection, Role};
+use super::opening::{Closed, Opening};
+use super::phases::Phase;
+use crate::client::Handshake;
+use crate::failure::Failure;
+use crate::plan::Protocol;
+
+/// Handshakes that a thread has under way at the same time, where no rate says
+/// how fast to connect: enough to keep a server busy, and below what servers
+/// commonly let wait in their accept queue.
+const OPENING_MAX: u32 = 64;
+
+impl Worker<'_> {
+    /// Connections of the plan that this thread has.
+    pub(super) fn planned(&self) -> u32 {
+        super::planned(self.plan, self.share)
+    }
+
+    /// When the next connection may be begun, if any is to be.
+    pub(super) fn next_connect_ns(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Connect if self.begun < self.planned() => match self.plan.connect_rate {
+                Some(rate) => Some(at_rate(u64::from(self.number(self.begun)), rate)),
+                None => (self.opening < OPENING_MAX).then_some(0),
+            },
+            Phase::WarmUp | Phase::Measure => {
+                let rate = self.plan.churn_rate?;
+                let threads = u64::from(self.share.threads);
+                let index = self.churned * threads + u64::from(self.share.thread);
+                // The first one a period behind the start.
+                Some(self.shared.start_ns() + at_rate(index + 1, rate))
+            }
+            _ => None,
+        }
+    }
+
+    /// Begins the connections that are due.
+    pub(super) fn connect_due(&mut self, now_ns: u64) -> Result<(), Failure> {
+        while self
+            .next_connect_ns()
+            .is_some_and(|due_ns| due_ns <= now_ns)
+        {
+            if self.phase == Phase::Connect {
+                let (index, number) = (self.begun, self.number(self.begun));
+                self.begun += 1;
+                self.opening += 1;
+                let role = match number {
+                    _ if number < self.plan.connections => Role::Carrier(index),
+                    _ if number < self.plan.connections + self.plan.idle_connections => Role::Idle,
+                    _ => Role::Slow,
+                };
+                self.connect(number, role, None)?;
+            } else {
+                let carriers = self.carriers.len() as u64;
+                let carrier = u32::try_from(self.churned % carriers).unwrap_or(0);
+                let planned = u64::from(self.planned());
+                let number = self.number_of(planned + self.churned);
+                self.churned += 1;
+                self.connect(number, Role::Carrier(carrier), Some(carrier))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number, over all threads, of one of this thread's connections.
+    fn number(&self, index: u32) -> u32 {
+        self.number_of(u64::from(index))
+    }
+
+    /// Numbers of churned connections wrap at the stamps' 24 bits.
+    fn number_of(&self, index: u64) -> u32 {
+        let number = index * u64::from(self.share.threads) + u64::from(self.share.thread);
+        (number & 0xff_ffff) as u32
+    }
+
+    fn connect(&mut self, number: u32, role: Role, replaces: Option<u32>) -> Result<(), Failure> {
+        let handshake = match self.plan.protocol {
+            Protocol::RawTcp => None,
+            Protocol::WebSocket => {
+                let mut nonce = [0; 16];
+                self.desk.random.fill(&mut nonce);
+                Some(Handshake::new(
+                    &self.endpoints.of_connection(number).target,
+                    &self.plan.headers,
+                    &self.plan.subprotocols,
+                    nonce,
+                ))
+            }
+        };
+        let mut opening = Opening::new(handshake, self.desk.now_ns());
+        opening.replaces = replaces;
+        let slow = role == Role::Slow;
+        let mut refusal = io::ErrorKind::AddrNotAvailable.into();
+        while let Some(result) = self.endpoints.connect(number, opening.attempt, slow) {
+            match result {
+                Ok(transport) => {
+                    self.sockets
+                        .insert(Connection::new(number, role, transport, opening))?;
+                    return Ok(());
+                }
+                Err(error) => refusal = error,
+            }
+            opening.attempt += 1;
+        }
+        Err(self.no_connection(number, refusal))
+    }
+
+    pub(super) fn no_connection(&self, number: u32, source: io::Error) -> Failure {
+        Failure::Connect {
+            target: self.endpoints.of_connection(number).target.to_string(),
+            connection: number,
+            source,
+        }
+    }
+
+    /// A step of a connection's opening.
+    pub(super) fn open_step(&mut self, slot: usize, readable: bool) -> Result<(), Failure> {
+        let Some(connection) = self.sockets.at(slot) else {
+            return Ok(());
+        };
+        let number = connection.id;
+        let opening = connection.opening.as_ref();
+        let replaces = opening.and_then(|opening| opening.replaces);
+        match connection.open(readable, &mut self.desk) {
+            Ok(false) => self.sockets.watch(slot),
+            Ok(true) => self.on_open(slot, replaces),
+            Err(Closed::Connect(error)) => self.try_next_address(slot, error),
+            Err(Closed::Handshake(source)) => Err(Failure::Handshake {
+                target: self.endpoints.of_connection(number).target.to_string(),
+                connection: number,
+                source,
+            }),
+        }
+    }
+
+    /// A host may have several addresses, of which some answer.
+    fn try_next_address(&mut self, slot: usize, mut refusal: io::Error) -> Result<(), Failure> {
+        let Some(connection) = self.sockets.at(slot) else {
+            return Ok(());
+        };
+        let (number, is_slow) = (connection.id, connection.role == Role::Slow);
+        while let Some(opening) = &mut connection.opening {
+            opening.attempt += 1;
+            match self.endpoints.connect(number, opening.attempt, is_slow) {
+                Some(Ok(transport)) => return self.sockets.rewire(slot, transport),
+                Some(Err(error)) => refusal = error,
+                None => break,
+            }
+        }
+        Err(self.no_connection(number, refusal))
+    }
+
+    fn on_open(&mut self, slot: usize, replaces: Option<u32>) -> Result<(), Failure> {
+        let now_ns = self.desk.now_ns();
+        let early = std::mem::take(&mut self.desk.early);
+        let Some(connection) = self.sockets.at(slot) else {
+            return Ok(());
+        };
+        connection.begin(now_ns);
+        if !early.is_empty() {
+            connection.take_early(&early, &mut self.desk)?;
+        }
+        match (connection.role, replaces) {
+            (_, Some(carrier)) => self.replace(carrier, slot)?,
+            (Role::Carrier(carrier), None) => self.carriers[carrier as usize] = slot,
+            (Role::Slow, None) => self.slow_readers.push(slot),
+            _ => {}
+        }
+        if replaces.is_none() {
+            self.opening -= 1;
+            self.shared.count_open();
+        }
+        self.work(slot, false, false)
+    }
+
+    /// Lets a connection take over the load of another, which then closes: the
+    /// load is never without a connection.
+    fn replace(&mut self, carrier: u32, slot: usize) -> Result<(), Failure> {
+        let old = std::mem::replace(&mut self.carriers[carrier as usize], slot);
+        self.desk.recorder.counts.replaced += 1;
+        if let Some([old, new]) = self.sockets.pair(old, slot) {
+            old.retire(new);
+        }
+        self.work(old, false, false)
+    }
+}
+
+/// When number `index` of things that happen at a rate is due, in nanoseconds.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "times are positive, and a cast saturates"
+)]
+fn at_rate(index: u64, rate: f64) -> u64 {
+    (index as f64 * 1e9 / rate) as u64
+}

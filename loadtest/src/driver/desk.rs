@@ -1,0 +1,113 @@
+//! What all connections of a thread share while they work.
+
+use std::time::Instant;
+
+use fastrand::Rng;
+
+use super::outbox::Outbox;
+use crate::client::{Control, MessageId, Mix};
+use crate::plan::{Load, Protocol};
+use crate::recorder::Recorder;
+
+/// The read buffer all connections share, in bytes. With the decks and the
+/// outbox it has to fit in L2.
+pub(super) const READ_LEN: usize = 128 << 10;
+
+/// Whether there are messages to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Supply {
+    /// Not yet.
+    Held,
+    /// There are, without end.
+    Flowing,
+    /// No new ones, but an open loop that fell behind owes some.
+    Owed,
+    /// No more: connections that have nothing more to do are closed.
+    Spent,
+}
+
+/// The tools and the numbers of one thread.
+pub(super) struct Desk {
+    pub(super) mix: std::sync::Arc<Mix>,
+    pub(super) load: Load,
+    pub(super) protocol: Protocol,
+    /// Whether frames are cut across writes.
+    pub(super) split: bool,
+    pub(super) outbox: Outbox,
+    pub(super) read_buffer: Vec<u8>,
+    pub(super) controls: Vec<Control>,
+    pub(super) recorder: Recorder,
+    pub(super) random: Rng,
+    /// The clock's zero, the same for all threads.
+    pub(super) epoch: Instant,
+    /// Whether there are messages to send.
+    pub(super) supply: Supply,
+    /// Messages of the measurement still to be sent, where they are counted.
+    pub(super) quota: Option<u64>,
+    /// Messages sent and not answered, slow readers' apart.
+    pub(super) in_flight: u64,
+    /// When a server was last seen to do something for a message.
+    pub(super) progress_ns: u64,
+    /// The time, as long as it is as good as a new look at the clock.
+    pub(super) fresh_ns: Option<u64>,
+    /// Whether the connection at work was waiting for its socket until now.
+    pub(super) unblocked: bool,
+    /// What came behind the handshake of the connection that just opened.
+    pub(super) early: Vec<u8>,
+}
+
+impl Desk {
+    /// Nanoseconds since the run's epoch.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "64 bits are 584 years")]
+    pub(super) fn now_ns(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// The time for a write that is about to happen.
+    #[inline]
+    pub(super) fn write_ns(&mut self) -> u64 {
+        self.fresh_ns.take().unwrap_or_else(|| self.now_ns())
+    }
+
+    #[inline]
+    pub(super) fn count_read(&mut self, now_ns: u64) {
+        if self.recorder.window.contains(now_ns) {
+            self.recorder.counts.reads += 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_write(&mut self, now_ns: u64) {
+        if self.recorder.window.contains(now_ns) {
+            self.recorder.counts.writes += 1;
+        }
+    }
+
+    /// Payload bytes of so many messages of a connection.
+    #[inline]
+    pub(super) fn payload_len(&self, connection: u32, sequence: u64, messages: u64) -> u64 {
+        if let Some(deck) = self.mix.only_deck() {
+            return messages * deck.payload_len() as u64;
+        }
+        (sequence..sequence + messages)
+            .map(|sequence| {
+                let id = MessageId {
+                    connection,
+                    sequence,
+                };
+                self.mix.deck(id).payload_len() as u64
+            })
+            .sum()
+    }
+
+    /// Takes messages of the measurement off the quota.
+    #[inline]
+    pub(super) fn spend(&mut self, intended_ns: u64, messages: u64) {
+        if let Some(quota) = &mut self.quota
+            && self.recorder.window.contains(intended_ns)
+        {
+            *quota = quota.saturating_sub(messages);
+        }
+    }
+}

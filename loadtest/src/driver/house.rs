@@ -1,0 +1,168 @@
+//! What no event says is to be done: deadlines, slow readers, the end of waiting.
+
+use std::io;
+
+use super::connection::{Connection, Stage};
+use super::phases::Phase;
+use super::{HOUSE_INTERVAL_NS, Unclosed, Worker};
+use crate::client::HandshakeError;
+use crate::failure::{Failure, Loss};
+
+/// How often slow readers read.
+const SLOW_INTERVAL_NS: u64 = 100_000_000;
+
+/// Connections that are looked at for a deadline missed, each time.
+const SWEEP_LEN: usize = 1024;
+
+impl Worker<'_> {
+    /// Does what no event says is to be done.
+    pub(super) fn keep_house(&mut self, now_ns: u64) -> Result<(), Failure> {
+        self.house_ns = now_ns + HOUSE_INTERVAL_NS;
+        if now_ns >= self.slow_ns {
+            self.slow_ns = now_ns + SLOW_INTERVAL_NS;
+            for index in 0..self.slow_readers.len() {
+                self.work(self.slow_readers[index], true, false)?;
+            }
+        }
+        self.find_stall(now_ns)?;
+        self.sweep(now_ns)?;
+        if self.phase == Phase::Drain && now_ns >= self.phase_end_ns {
+            self.phase_end_ns = u64::MAX;
+            self.abandon(now_ns)?;
+        }
+        Ok(())
+    }
+
+    /// A server that does nothing for any message ends the run.
+    fn find_stall(&self, now_ns: u64) -> Result<(), Failure> {
+        let quiet_ns = now_ns.saturating_sub(self.desk.progress_ns);
+        if self.desk.in_flight == 0 || quiet_ns < self.timeout_ns {
+            return Ok(());
+        }
+        let oldest = self
+            .sockets
+            .iter()
+            .filter_map(|(_, connection)| Some((connection.oldest_sent_ns()?, connection)))
+            .min_by_key(|(sent_ns, connection)| (*sent_ns, connection.id));
+        match oldest {
+            Some((_, connection)) => Err(self.stalled(connection)),
+            None => Ok(()),
+        }
+    }
+
+    fn stalled(&self, connection: &Connection) -> Failure {
+        Failure::Stalled {
+            connection: connection.id,
+            message: connection.checker.received(),
+            timeout: self.plan.timeout,
+        }
+    }
+
+    /// Looks at some connections for deadlines missed.
+    fn sweep(&mut self, now_ns: u64) -> Result<(), Failure> {
+        let slots = self.sockets.slots();
+        for _ in 0..SWEEP_LEN.min(slots) {
+            self.sweep_at = (self.sweep_at + 1) % slots;
+            let slot = self.sweep_at;
+            let Some(connection) = self.sockets.at(slot) else {
+                continue;
+            };
+            if now_ns.saturating_sub(connection.since_ns) < self.timeout_ns {
+                continue;
+            }
+            let number = connection.id;
+            match connection.stage {
+                Stage::Opening if connection.is_connected() => {
+                    return Err(Failure::Handshake {
+                        target: self.endpoints.of_connection(number).target.to_string(),
+                        connection: number,
+                        source: HandshakeError::Timeout,
+                    });
+                }
+                Stage::Opening => {
+                    return Err(self.no_connection(number, io::ErrorKind::TimedOut.into()));
+                }
+                Stage::Closing => self.close(slot, Some(Loss::Silence(self.plan.timeout)))?,
+                Stage::Open | Stage::Closed => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the wait for replies. Messages of a server that still works through
+    /// its queue are unanswered; a connection on which nothing happened for the
+    /// whole timeout has lost them.
+    fn abandon(&mut self, now_ns: u64) -> Result<(), Failure> {
+        self.write_off(now_ns);
+        let is_lost = |connection: &Connection| {
+            let quiet_ns = now_ns.saturating_sub(connection.since_ns);
+            connection.stage == Stage::Open && connection.owes() && quiet_ns >= self.timeout_ns
+        };
+        let lost = self
+            .sockets
+            .iter()
+            .find(|(_, connection)| is_lost(connection));
+        if let Some((_, connection)) = lost {
+            return Err(self.stalled(connection));
+        }
+        for slot in 0..self.sockets.slots() {
+            if let Some(connection) = self.sockets.at(slot)
+                && connection.stage == Stage::Open
+                && connection.owes()
+            {
+                connection.give_up(now_ns, &mut self.desk);
+                self.close(slot, None)?;
+            }
+        }
+        self.desk.in_flight = 0;
+        Ok(())
+    }
+
+    /// Records what an open loop that fell behind will not send any more.
+    pub(super) fn write_off(&mut self, now_ns: u64) {
+        let start_ns = self.shared.start_ns();
+        let end_ns = self.desk.recorder.window.end_ns;
+        let Some(mut schedule) = self.schedule.take() else {
+            return;
+        };
+        // A quota that is left ends what is due, where no time does.
+        let most = self.desk.quota.unwrap_or(u64::MAX);
+        let until_ns = end_ns.min(now_ns).saturating_sub(start_ns);
+        schedule.pop_all(until_ns, most, |intended_ns, messages| {
+            let intended_ns = start_ns + intended_ns;
+            self.desk.recorder.due(intended_ns, messages);
+            self.desk.recorder.unsent(intended_ns, now_ns, messages);
+        });
+    }
+
+    /// Ends a connection's life, well or with the reason why not.
+    pub(super) fn close(&mut self, slot: usize, wrong: Option<Loss>) -> Result<(), Failure> {
+        if let Some(reason) = wrong
+            && let Some(connection) = self.sockets.at(slot)
+        {
+            let first = self.unclosed.get_or_insert(Unclosed {
+                count: 0,
+                connection: connection.id,
+                reason,
+            });
+            first.count += 1;
+        }
+        if let Some(connection) = self.sockets.at(slot) {
+            self.desk.recorder.counts.fragmented += connection.checker.fragmented();
+        }
+        self.sockets.remove(slot)
+    }
+
+    /// Whether every Close was answered as it has to be.
+    pub(super) fn check_closed(&mut self) -> Result<(), Failure> {
+        match self.unclosed.take() {
+            None => Ok(()),
+            Some(unclosed) => Err(Failure::Unclosed {
+                count: unclosed.count,
+                connections: self.planned() + u32::try_from(self.churned).unwrap_or(u32::MAX),
+                connection: unclosed.connection,
+                reason: unclosed.reason,
+            }),
+        }
+    }
+}

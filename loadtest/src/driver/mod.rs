@@ -1,0 +1,427 @@
+//! One thread's connections, from the first connect to the last Close.
+//!
+//! One epoll instance, no lock. A readiness event costs one read and, if there
+//! is something to send, one write: the socket is not read until it is empty,
+//! as epoll is level-triggered and says so if more is there.
+
+mod connecting;
+mod connection;
+mod desk;
+mod endpoint;
+mod house;
+mod opening;
+mod outbox;
+mod phases;
+mod shared;
+mod sockets;
+mod transport;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use fastrand::Rng;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use rustix::time::Timespec;
+
+pub use endpoint::Endpoints;
+pub use phases::DRAIN_PART;
+pub use shared::{Report, Shared, ThreadEnd};
+
+use connection::{Role, Stage};
+use desk::{Desk, READ_LEN, Supply};
+use outbox::Outbox;
+use phases::{Phase, Span};
+use sockets::{Sockets, Token};
+
+use crate::client::{Mix, Shape};
+use crate::failure::Failure;
+use crate::outcome::Latencies;
+use crate::plan::{Extent, Load, Pace, Plan, Protocol};
+use crate::recorder::Recorder;
+use crate::schedule::{Schedule, Share};
+
+/// Events taken from the kernel at once.
+const EVENTS_MAX: usize = 256;
+
+/// Sends that are due which go out before replies are looked for again.
+const SENDS_MAX: usize = 1024;
+
+/// How long before a send, and behind the last event, an open loop polls instead
+/// of sleeping: a sleeping thread wakes some 50 µs late, and at times much later.
+const SPIN_NS: u64 = 500_000;
+
+/// An idle turn takes about a microsecond. In one that took longer than this the
+/// thread did not spin: others had its core.
+const IDLE_TURN_NS_MAX: u64 = 10_000;
+
+/// How often what has no event of its own is looked after.
+const HOUSE_INTERVAL_NS: u64 = 10_000_000;
+
+/// Builds the messages of a plan. All threads share them.
+pub fn mix_for(plan: &Plan) -> Mix {
+    let shapes: Vec<_> = plan
+        .sizes
+        .iter()
+        .map(|share| {
+            let shape = Shape {
+                kind: plan.kind,
+                payload_len: share.len,
+                fragments: plan.fragments as usize,
+                raw: plan.protocol == Protocol::RawTcp,
+            };
+            (shape, share.weight)
+        })
+        .collect();
+    Mix::new(&shapes, plan.seed)
+}
+
+/// What a thread is given.
+pub struct Assignment<'a> {
+    /// The whole plan.
+    pub plan: &'a Plan,
+    /// The thread's part of it.
+    pub share: Share,
+    /// The servers.
+    pub endpoints: &'a Endpoints,
+    /// The messages.
+    pub mix: Arc<Mix>,
+    /// What all threads look at.
+    pub shared: &'a Shared,
+    /// To whom to report.
+    pub reports: Sender<Report>,
+    /// Histograms to record in that others have emptied.
+    pub spares: Receiver<Box<Latencies>>,
+}
+
+/// One thread's load.
+pub struct Worker<'a> {
+    plan: &'a Plan,
+    share: Share,
+    endpoints: &'a Endpoints,
+    shared: &'a Shared,
+    reports: Sender<Report>,
+    spares: Receiver<Box<Latencies>>,
+    desk: Desk,
+    sockets: Sockets,
+    /// The slots of the connections that carry messages now.
+    carriers: Vec<usize>,
+    slow_readers: Vec<usize>,
+    schedule: Option<Schedule>,
+    /// The slots of connections that owe messages just now.
+    owing: Vec<usize>,
+    /// Connections of the plan that were begun, of those that this thread has.
+    begun: u32,
+    /// Connections of the plan that are being opened.
+    opening: u32,
+    /// Connections that were begun to replace others.
+    churned: u64,
+    /// Connections whose rest of a frame is to be sent.
+    paused: Vec<Token>,
+    phase: Phase,
+    phase_end_ns: u64,
+    house_ns: u64,
+    slow_ns: u64,
+    sweep_at: usize,
+    event_ns: u64,
+    spin_ns: u64,
+    timeout_ns: u64,
+    measured: Span,
+    unclosed: Option<Unclosed>,
+}
+
+/// Connections that did not answer Close with Close, and the first of them.
+struct Unclosed {
+    count: u32,
+    connection: u32,
+    reason: crate::failure::Loss,
+}
+
+impl<'a> Worker<'a> {
+    /// A thread's load, nothing of it begun.
+    ///
+    /// # Errors
+    /// [`Failure::Local`] when the kernel has no epoll instance to give.
+    pub fn new(assignment: Assignment<'a>) -> Result<Self, Failure> {
+        let Assignment {
+            plan,
+            share,
+            endpoints,
+            mix,
+            shared,
+            reports,
+            spares,
+        } = assignment;
+        let schedule = match plan.load {
+            Load::Open { rate, arrival } => Some(Schedule::new(rate, arrival, share, plan.seed)),
+            Load::Closed { .. } => None,
+        };
+        Ok(Self {
+            plan,
+            share,
+            endpoints,
+            shared,
+            reports,
+            spares,
+            sockets: Sockets::new(planned(plan, share) as usize)?,
+            carriers: vec![usize::MAX; share.own() as usize],
+            slow_readers: Vec::new(),
+            schedule,
+            owing: Vec::with_capacity(SENDS_MAX),
+            begun: 0,
+            opening: 0,
+            churned: 0,
+            paused: Vec::new(),
+            phase: Phase::Connect,
+            phase_end_ns: u64::MAX,
+            house_ns: 0,
+            slow_ns: 0,
+            sweep_at: 0,
+            event_ns: 0,
+            spin_ns: 0,
+            timeout_ns: as_ns(plan.timeout),
+            measured: Span::default(),
+            unclosed: None,
+            desk: Desk {
+                mix,
+                load: plan.load,
+                protocol: plan.protocol,
+                split: plan.split,
+                outbox: Outbox::new(),
+                read_buffer: vec![0; READ_LEN],
+                controls: Vec::new(),
+                recorder: Recorder::new(plan.timeout),
+                random: Rng::with_seed(plan.seed ^ u64::from(share.thread)),
+                epoch: shared.epoch,
+                supply: Supply::Held,
+                quota: match plan.extent {
+                    Extent::Messages(count) => Some(share.of(count)),
+                    Extent::Duration(_) => None,
+                },
+                in_flight: 0,
+                progress_ns: 0,
+                fresh_ns: None,
+                unblocked: false,
+                early: Vec::new(),
+            },
+        })
+    }
+
+    /// Runs the thread's part of the plan to its end, and reports.
+    pub fn run(mut self) {
+        let result = self.run_phases();
+        let end = self.finish(result.err());
+        // Nobody listens only when the run was given up.
+        let _ = self.reports.send(Report::Done(Box::new(end)));
+        // What a thread cost cannot be read when it is gone: it stays until the
+        // other end of this has looked.
+        while self.spares.recv().is_ok() {}
+    }
+
+    fn run_phases(&mut self) -> Result<(), Failure> {
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        loop {
+            let now_ns = self.desk.now_ns();
+            if self.shared.is_given_up() {
+                return Ok(());
+            }
+            self.advance(now_ns)?;
+            if self.phase == Phase::Drain && self.sockets.open == 0 {
+                return self.check_closed();
+            }
+            self.connect_due(now_ns)?;
+            let fired = self.send_due(now_ns)?;
+            if now_ns >= self.house_ns {
+                self.keep_house(now_ns)?;
+            }
+            let sleep_ns = self.sleep_ns(now_ns);
+            self.wait(sleep_ns, &mut events)?;
+            if events.is_empty() {
+                if sleep_ns == 0 && !fired && self.schedule.is_some() {
+                    self.spin_ns += (self.desk.now_ns() - now_ns).min(IDLE_TURN_NS_MAX);
+                }
+            } else {
+                self.event_ns = now_ns;
+            }
+            for event in events.drain(..) {
+                self.on_ready(Token::of(&event), event.flags)?;
+            }
+            self.resume_paused()?;
+        }
+    }
+
+    /// Sends what an open loop owes by now. `false` when that was nothing. One
+    /// that fell behind joins what it owes on each connection.
+    fn send_due(&mut self, now_ns: u64) -> Result<bool, Failure> {
+        if !self.phase.has_begun() {
+            return Ok(false);
+        }
+        let start_ns = self.shared.start_ns();
+        for _ in 0..SENDS_MAX {
+            let Some(next) = self.schedule.as_ref().map(Schedule::peek) else {
+                break;
+            };
+            let intended_ns = start_ns + next.intended_ns;
+            if intended_ns > now_ns || self.is_past_end(intended_ns) {
+                break;
+            }
+            if let Some(schedule) = &mut self.schedule {
+                schedule.pop(next.intended_ns);
+            }
+            self.desk.recorder.due(intended_ns, 1);
+            self.desk.spend(intended_ns, 1);
+            let slot = self.carriers[next.carrier as usize];
+            if let Some(connection) = self.sockets.at(slot) {
+                let is_first = connection.owe(intended_ns);
+                // One that is blocked has its event to come.
+                if is_first && !connection.blocked {
+                    self.owing.push(slot);
+                }
+            }
+        }
+        let any = !self.owing.is_empty();
+        for index in 0..self.owing.len() {
+            self.work(self.owing[index], false, false)?;
+        }
+        self.owing.clear();
+        Ok(any)
+    }
+
+    /// Whether what is due at this time lies behind the measurement and is not
+    /// sent.
+    fn is_past_end(&self, intended_ns: u64) -> bool {
+        let window = self.desk.recorder.window;
+        intended_ns >= window.end_ns || (self.desk.quota == Some(0) && window.contains(intended_ns))
+    }
+
+    /// Whether an open loop has messages left that were due in the measurement:
+    /// it fell behind, and owes them.
+    fn is_behind(&self) -> bool {
+        self.schedule.as_ref().is_some_and(|schedule| {
+            !self.is_past_end(self.shared.start_ns() + schedule.peek().intended_ns)
+        })
+    }
+
+    /// How long nothing has to be done, unless a socket becomes ready.
+    fn sleep_ns(&self, now_ns: u64) -> u64 {
+        let mut until_ns = self.phase_end_ns.min(self.house_ns);
+        if let Some(connect_ns) = self.next_connect_ns() {
+            until_ns = until_ns.min(connect_ns);
+        }
+        if !self.paused.is_empty() {
+            return 0;
+        }
+        if self.phase.has_begun()
+            && let Some(schedule) = &self.schedule
+            && (self.phase != Phase::Drain || self.is_behind())
+        {
+            let next_ns = self.shared.start_ns() + schedule.peek().intended_ns;
+            if self.plan.pace == Pace::Sleep {
+                return until_ns.min(next_ns).saturating_sub(now_ns);
+            }
+            if now_ns.saturating_sub(self.event_ns) < SPIN_NS {
+                return 0;
+            }
+            until_ns = until_ns.min(next_ns.saturating_sub(SPIN_NS));
+        }
+        until_ns.saturating_sub(now_ns)
+    }
+
+    /// Sleeps until a socket is ready, or for so long.
+    fn wait(&self, sleep_ns: u64, events: &mut Vec<epoll::Event>) -> Result<(), Failure> {
+        let timeout = Duration::from_nanos(sleep_ns.min(HOUSE_INTERVAL_NS));
+        // Bounded far below what does not fit.
+        let timeout = Timespec::try_from(timeout).expect("a short time");
+        match epoll::wait(&self.sockets.epoll, spare_capacity(events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(Failure::Local {
+                what: "waiting for sockets",
+                source: errno.into(),
+            }),
+        }
+    }
+
+    /// Sends the rest of frames that were cut on purpose.
+    fn resume_paused(&mut self) -> Result<(), Failure> {
+        for token in std::mem::take(&mut self.paused) {
+            if self
+                .sockets
+                .get(token)
+                .is_some_and(|connection| connection.paused)
+            {
+                self.work(token.slot, false, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads, checks and writes what a connection can.
+    #[inline]
+    fn on_ready(&mut self, token: Token, ready: epoll::EventFlags) -> Result<(), Failure> {
+        let Some(connection) = self.sockets.get(token) else {
+            // It was closed by an event of the same batch.
+            return Ok(());
+        };
+        // Errors and hang-ups are read, too: the read says what they are.
+        let readable = ready.intersects(!epoll::EventFlags::OUT);
+        let writable = ready.contains(epoll::EventFlags::OUT);
+        if connection.opening.is_some() {
+            return self.open_step(token.slot, readable);
+        }
+        self.work(token.slot, readable, writable)
+    }
+
+    /// Lets a connection do what it can, and watches its socket accordingly.
+    #[inline]
+    fn work(&mut self, slot: usize, readable: bool, writable: bool) -> Result<(), Failure> {
+        let Some(connection) = self.sockets.at(slot) else {
+            return Ok(());
+        };
+        let result = connection.work(readable, writable, &mut self.desk);
+        if let Err(failure) = result {
+            return self.on_failure(slot, failure);
+        }
+        if connection.stage == Stage::Closed {
+            return self.close(slot, None);
+        }
+        if connection.paused {
+            self.paused.push(Token {
+                slot,
+                connection: connection.id,
+            });
+        }
+        self.sockets.watch(slot)
+    }
+
+    /// What goes wrong with a connection fails the run, unless it was on its way
+    /// out or meant to provoke.
+    #[cold]
+    fn on_failure(&mut self, slot: usize, failure: Failure) -> Result<(), Failure> {
+        let Some(connection) = self.sockets.at(slot) else {
+            return Err(failure);
+        };
+        match failure {
+            Failure::Lost { reason, .. } | Failure::LostIdle { reason, .. }
+                if connection.stage == Stage::Closing =>
+            {
+                self.close(slot, Some(reason))
+            }
+            Failure::Lost { .. } if connection.role == Role::Slow => {
+                self.desk.recorder.counts.slow_readers_cut += 1;
+                self.close(slot, None)
+            }
+            failure => Err(failure),
+        }
+    }
+}
+
+/// Connections of the plan that a thread has.
+fn planned(plan: &Plan, share: Share) -> u32 {
+    let all = u32::try_from(plan.sockets()).unwrap_or(u32::MAX);
+    (all - share.thread).div_ceil(share.threads)
+}
+
+pub(crate) fn as_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

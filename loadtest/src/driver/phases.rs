@@ -1,0 +1,230 @@
+//! A thread's way through its phases: connect, warm up, measure, drain.
+
+use super::desk::Supply;
+use super::shared::{Report, ThreadEnd};
+use super::{Worker, as_ns};
+use crate::cpu;
+use crate::failure::Failure;
+use crate::plan::Extent;
+use crate::recorder::Window;
+
+/// The index of the part that holds what came behind the measurement.
+pub const DRAIN_PART: u32 = u32::MAX;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The parts of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Connections are opened.
+    Connect,
+    /// All are open here, but not in every thread, or the start is to come.
+    Ready,
+    /// Load, not counted.
+    WarmUp,
+    /// Load, counted.
+    Measure,
+    /// Nothing new is sent; replies still due are awaited, then connections
+    /// are closed.
+    Drain,
+}
+
+impl Phase {
+    /// Whether the load has begun.
+    pub(super) fn has_begun(self) -> bool {
+        matches!(self, Self::WarmUp | Self::Measure | Self::Drain)
+    }
+}
+
+/// Where the measurement began, and then what it took.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "the unit belongs to each")]
+pub(super) struct Span {
+    wall_ns: u64,
+    cpu_ns: u64,
+    spin_ns: u64,
+}
+
+impl Worker<'_> {
+    /// Goes to the next phase when this one is over.
+    pub(super) fn advance(&mut self, now_ns: u64) -> Result<(), Failure> {
+        if self.phase == Phase::Measure {
+            self.roll(now_ns);
+        }
+        match self.phase {
+            Phase::Connect if self.begun == self.planned() && self.opening == 0 => {
+                self.phase = Phase::Ready;
+                let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+                let _ = self.reports.send(Report::Ready { thread_id });
+            }
+            // Others may never get ready when all is cut short.
+            Phase::Ready if !self.shared.is_cut_short() => {
+                let start_ns = self.shared.start_ns();
+                self.phase_end_ns = start_ns;
+                if now_ns >= start_ns {
+                    self.warm_up(start_ns)?;
+                }
+            }
+            Phase::WarmUp if now_ns >= self.phase_end_ns => self.measure(now_ns),
+            Phase::Measure if now_ns >= self.phase_end_ns || self.is_all_answered() => {
+                self.drain(now_ns)?;
+            }
+            Phase::Drain if self.desk.supply == Supply::Owed && !self.is_behind() => {
+                self.desk.supply = Supply::Spent;
+                self.work_all()?;
+            }
+            _ if self.shared.is_cut_short() && self.phase != Phase::Drain => {
+                self.recorder_window().end_ns = now_ns;
+                if self.phase != Phase::Measure {
+                    self.recorder_window().start_ns = now_ns;
+                    self.measure(now_ns);
+                }
+                self.drain(now_ns)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn recorder_window(&mut self) -> &mut Window {
+        &mut self.desk.recorder.window
+    }
+
+    fn warm_up(&mut self, start_ns: u64) -> Result<(), Failure> {
+        let measure_ns = start_ns + as_ns(self.plan.warmup);
+        let end_ns = match self.plan.extent {
+            Extent::Duration(time) => measure_ns + as_ns(time),
+            Extent::Messages(_) => u64::MAX,
+        };
+        *self.recorder_window() = Window {
+            start_ns: measure_ns,
+            end_ns,
+        };
+        self.phase = Phase::WarmUp;
+        self.phase_end_ns = measure_ns;
+        self.desk.supply = Supply::Flowing;
+        self.desk.progress_ns = self.desk.now_ns();
+        self.work_all()
+    }
+
+    fn measure(&mut self, now_ns: u64) {
+        self.phase = Phase::Measure;
+        self.phase_end_ns = self.desk.recorder.window.end_ns;
+        let carriers = self.sockets.iter();
+        self.desk.recorder.counts.carried_in = carriers.map(|(_, c)| c.carried_in()).sum();
+        self.measured = Span {
+            wall_ns: now_ns,
+            cpu_ns: cpu::this_thread_ns(),
+            spin_ns: self.spin_ns,
+        };
+    }
+
+    /// In a run that counts messages: whether they are all back.
+    fn is_all_answered(&self) -> bool {
+        let counts = &self.desk.recorder.counts;
+        self.desk.quota == Some(0) && counts.answered == counts.due
+    }
+
+    fn drain(&mut self, now_ns: u64) -> Result<(), Failure> {
+        let window = &mut self.desk.recorder.window;
+        window.end_ns = window.end_ns.min(now_ns);
+        let window = *window;
+        // The clock that counted is the window's, not that of this late look.
+        self.measured = Span {
+            wall_ns: window.end_ns.saturating_sub(window.start_ns),
+            cpu_ns: cpu::this_thread_ns() - self.measured.cpu_ns,
+            spin_ns: self.spin_ns - self.measured.spin_ns,
+        };
+        self.phase = Phase::Drain;
+        self.phase_end_ns = now_ns.saturating_add(self.timeout_ns);
+        // What came behind the end belongs to the drain, the rest is sent as is.
+        self.next_part(DRAIN_PART);
+        let _ = self.reports.send(Report::Measured);
+        self.desk.supply = if self.is_behind() {
+            Supply::Owed
+        } else {
+            Supply::Spent
+        };
+        for slot in std::mem::take(&mut self.slow_readers) {
+            self.close(slot, None)?;
+        }
+        self.work_all()
+    }
+
+    /// Lets every connection do what a new phase makes it do.
+    fn work_all(&mut self) -> Result<(), Failure> {
+        for slot in 0..self.sockets.slots() {
+            let Some(connection) = self.sockets.at(slot) else {
+                continue;
+            };
+            if connection.opening.is_some() {
+                // A replacement that nobody needs any more.
+                self.close(slot, None)?;
+                continue;
+            }
+            connection.begin(self.desk.now_ns());
+            self.work(slot, false, false)?;
+        }
+        Ok(())
+    }
+
+    /// Hands over the seconds that are over.
+    fn roll(&mut self, now_ns: u64) {
+        let window = self.desk.recorder.window;
+        let second = now_ns
+            .min(window.end_ns - 1)
+            .saturating_sub(window.start_ns)
+            / SECOND_NS;
+        let second = u32::try_from(second).unwrap_or(DRAIN_PART - 1);
+        if second != self.desk.recorder.part_index() {
+            self.next_part(second);
+        }
+    }
+
+    fn next_part(&mut self, index: u32) {
+        let empty = self.spares.try_recv().unwrap_or_default();
+        let part = self.desk.recorder.next_part(index, empty);
+        let thread = self.share.thread;
+        let _ = self.reports.send(Report::Part { thread, part });
+    }
+
+    /// What the thread leaves behind, whether or not it came to its end.
+    pub(super) fn finish(&mut self, failure: Option<Failure>) -> ThreadEnd {
+        let now_ns = self.desk.now_ns();
+        if self.phase == Phase::Measure {
+            let window = &mut self.desk.recorder.window;
+            window.end_ns = window.end_ns.min(now_ns);
+            self.measured = Span {
+                wall_ns: window.end_ns.saturating_sub(window.start_ns),
+                cpu_ns: cpu::this_thread_ns() - self.measured.cpu_ns,
+                spin_ns: self.spin_ns - self.measured.spin_ns,
+            };
+        }
+        if self.phase.has_begun() {
+            self.write_off(now_ns);
+        }
+        for slot in 0..self.sockets.slots() {
+            if let Some(connection) = self.sockets.at(slot) {
+                connection.give_up(now_ns, &mut self.desk);
+                self.desk.recorder.counts.fragmented += connection.checker.fragmented();
+            }
+        }
+        let measured = matches!(self.phase, Phase::Measure | Phase::Drain);
+        let span = if measured {
+            std::mem::take(&mut self.measured)
+        } else {
+            Span::default()
+        };
+        let recorder = &mut self.desk.recorder;
+        ThreadEnd {
+            thread: self.share.thread,
+            counts: recorder.counts,
+            handshake_ns: recorder.handshake_ns.clone(),
+            part: recorder.next_part(DRAIN_PART, Box::default()),
+            measured_ns: span.wall_ns,
+            cpu_ns: span.cpu_ns,
+            spin_ns: span.spin_ns,
+            failure,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the threads of a run know of each other.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::failure::Failure;
+use crate::outcome::{Counts, Histogram};
+use crate::recorder::Part;
+
+/// What all threads look at, and hardly ever write.
+#[derive(Debug)]
+pub struct Shared {
+    /// The clock's zero.
+    pub epoch: Instant,
+    /// When the load begins, `u64::MAX` until all connections are open.
+    start_ns: AtomicU64,
+    /// Whether the measurement is to end now.
+    cut_short: AtomicBool,
+    /// Whether everything is to end now.
+    given_up: AtomicBool,
+    /// Connections of the plan that are open, for those who watch.
+    opened: AtomicU64,
+}
+
+impl Shared {
+    /// Nothing has begun; the clock starts now.
+    pub fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            start_ns: AtomicU64::new(u64::MAX),
+            cut_short: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+            opened: AtomicU64::new(0),
+        }
+    }
+
+    /// Sets when the load begins, on the epoch's clock.
+    pub fn start_at(&self, start_ns: u64) {
+        self.start_ns.store(start_ns, Ordering::Release);
+    }
+
+    /// When the load begins, `u64::MAX` while that is open.
+    #[inline]
+    pub fn start_ns(&self) -> u64 {
+        self.start_ns.load(Ordering::Acquire)
+    }
+
+    /// Ends the measurement; replies that are due are still waited for.
+    pub fn cut_short(&self) {
+        self.cut_short.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.cut_short.load(Ordering::Acquire)
+    }
+
+    /// Ends everything.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    #[inline]
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_open(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections of the plan that are open.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a thread tells of itself.
+#[derive(Debug)]
+pub enum Report {
+    /// Its connections are open.
+    Ready {
+        /// The kernel's number of the thread.
+        thread_id: i32,
+    },
+    /// A second of the measurement, or the drain, is over.
+    Part {
+        /// Which thread.
+        thread: u32,
+        /// What it brought.
+        part: Part,
+    },
+    /// Its measurement is over.
+    Measured,
+    /// It could not begin.
+    Failed(Failure),
+    /// It is done.
+    Done(Box<ThreadEnd>),
+}
+
+/// What a thread leaves behind.
+#[derive(Debug)]
+pub struct ThreadEnd {
+    /// Which thread.
+    pub thread: u32,
+    /// What it counted.
+    pub counts: Counts,
+    /// Its handshakes.
+    pub handshake_ns: Histogram,
+    /// The part that was being recorded.
+    pub part: Part,
+    /// How long it measured, in nanoseconds.
+    pub measured_ns: u64,
+    /// CPU time it used while measuring, in nanoseconds.
+    pub cpu_ns: u64,
+    /// The part of it spent on waiting awake.
+    pub spin_ns: u64,
+    /// What went wrong.
+    pub failure: Option<Failure>,
+}

@@ -1,0 +1,69 @@
+//! Ctrl-C: once ends the measurement early, twice ends the program.
+
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::failure::Failure;
+use crate::watch::ServerGroup;
+
+/// What a shell reports of a program that Ctrl-C ended.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// Whether the user wants the run to end.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    asked: Arc<AtomicBool>,
+    /// The server that must not outlive this program.
+    server: Arc<Mutex<Option<ServerGroup>>>,
+}
+
+impl Interrupt {
+    /// Catches SIGINT and SIGTERM from now on. The second one ends the program
+    /// at once, and the server that it started.
+    ///
+    /// # Errors
+    /// [`Failure::Local`] when signals cannot be caught.
+    pub fn catch() -> Result<Self, Failure> {
+        let local = |source| Failure::Local {
+            what: "catching signals",
+            source,
+        };
+        let interrupt = Self::default();
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(local)?;
+        let caught = interrupt.clone();
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for _ in signals.forever() {
+                    if caught.asked.swap(true, Ordering::AcqRel) {
+                        caught.kill_server();
+                        process::exit(i32::from(EXIT_INTERRUPTED));
+                    }
+                }
+            })
+            .map_err(local)?;
+        Ok(interrupt)
+    }
+
+    /// Whether it was asked for.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Names the server that is to end with this program.
+    pub fn guard(&self, server: ServerGroup) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+
+    fn kill_server(&self) {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = server.as_ref() {
+            server.kill();
+        }
+    }
+}

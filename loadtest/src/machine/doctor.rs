@@ -1,0 +1,257 @@
+//! What on this machine will disturb a measurement, and how to mend it.
+//!
+//! Each file below has one subject: a plain struct with what was read or
+//! measured, and judges, which make [`Finding`]s from it and look at nothing
+//! else. What a machine does not tell is left out of the report.
+
+mod clocks;
+mod company;
+mod cores;
+mod kernel;
+mod memory;
+mod speed;
+mod tcp;
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use self::clocks::Clocks;
+use self::company::Company;
+use self::cores::Cores;
+use self::kernel::Kernel;
+use self::memory::Memory;
+use self::speed::Speed;
+use self::tcp::Tcp;
+
+/// How much a finding disturbs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Not at all.
+    Good,
+    /// Something to know when results are read or compared.
+    Note,
+    /// Results will be wrong or vary: to be mended before measuring.
+    Bad,
+}
+
+/// What one check came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Finding {
+    /// What was looked at, in a word or three.
+    pub check: &'static str,
+    /// How much it disturbs.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do about it, with the command, where there is something to do.
+    /// Most commands need root.
+    pub advice: Option<String>,
+}
+
+impl Finding {
+    fn good(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Level::Good, found)
+    }
+
+    fn note(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Level::Note, found)
+    }
+
+    fn bad(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Level::Bad, found)
+    }
+
+    fn new(check: &'static str, level: Level, found: impl Into<String>) -> Self {
+        Self {
+            check,
+            level,
+            found: found.into(),
+            advice: None,
+        }
+    }
+
+    /// Adds what to do, unless there is nothing to mend.
+    fn advise(mut self, advice: impl Into<String>) -> Self {
+        if self.level > Level::Good {
+            self.advice = Some(advice.into());
+        }
+        self
+    }
+}
+
+/// Examines this machine, which takes about a quarter of a second: most of it goes into
+/// watching the other processes and the timers. Nothing is changed.
+pub fn examine() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    // First, as the checks after it are themselves load.
+    findings.extend(Company::watch().judge());
+    findings.extend(Cores::read().judge());
+    findings.extend(Speed::read().judge());
+    findings.extend(Clocks::measure().judge());
+    findings.extend(Memory::read().judge());
+    findings.extend(Tcp::read().judge());
+    findings.extend(Kernel::read().judge());
+    findings
+}
+
+/// Findings as a JSON array, with a line break at its end.
+#[expect(clippy::missing_panics_doc, reason = "findings are text")]
+pub fn to_json(findings: &[Finding]) -> String {
+    let mut text = serde_json::to_string_pretty(findings).expect("findings are text");
+    text.push('\n');
+    text
+}
+
+/// Findings as a table for a terminal, the advice below what it mends, and a
+/// line that sums it up.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a>(pub &'a [Finding]);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.0.iter().map(|finding| finding.check.len()).max();
+        let width = width.unwrap_or(0);
+        for finding in self.0 {
+            let mark = match finding.level {
+                Level::Good => "ok",
+                Level::Note => "note",
+                Level::Bad => "BAD",
+            };
+            writeln!(f, "{mark:<4}  {:<width$}  {}", finding.check, finding.found)?;
+            if let Some(advice) = &finding.advice {
+                writeln!(f, "{:<4}  {:<width$}  -> {advice}", "", "")?;
+            }
+        }
+        f.write_str(&self.summary())
+    }
+}
+
+impl Report<'_> {
+    fn summary(&self) -> String {
+        let count = |level| self.0.iter().filter(|found| found.level == level).count();
+        let mend = match count(Level::Bad) {
+            0 => "nothing to mend".to_owned(),
+            1 => "1 thing to mend".to_owned(),
+            bad => format!("{bad} things to mend"),
+        };
+        match count(Level::Note) {
+            0 => mend,
+            notes => format!("{mend}, {notes} to know"),
+        }
+    }
+}
+
+/// Writes bytes with the unit that leaves up to four digits before the point;
+/// [`crate::units::format_size`] is exact, and long.
+fn rough_size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit < UNITS.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(unit > 0 && value < 99.95 && value.fract() != 0.0);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+/// Writes a share of 0 to 1 in percent: whole, but for what would become 0.
+fn percent(share: f64) -> String {
+    let decimals = match share {
+        _ if share >= 0.095 || share == 0.0 => 0,
+        _ if share >= 0.0095 => 1,
+        _ => 2,
+    };
+    format!("{:.decimals$} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_a_table_with_advice_below_and_a_sum_at_the_end() {
+        let findings = [
+            Finding::good("cores", "8 usable").advise("never shown"),
+            Finding::bad("CPU governor", "powersave")
+                .advise("cpupower frequency-set -g performance"),
+            Finding::note("swap", "3 MiB in use"),
+        ];
+        assert_eq!(
+            Report(&findings).to_string(),
+            "\
+ok    cores         8 usable
+BAD   CPU governor  powersave
+                    -> cpupower frequency-set -g performance
+note  swap          3 MiB in use
+1 thing to mend, 1 to know"
+        );
+    }
+
+    #[test]
+    fn the_sum_counts_things() {
+        let (good, note, bad) = (
+            Finding::good("a", ""),
+            Finding::note("b", ""),
+            Finding::bad("c", ""),
+        );
+        for (findings, sum) in [
+            (vec![], "nothing to mend"),
+            (vec![&good], "nothing to mend"),
+            (vec![&good, &note], "nothing to mend, 1 to know"),
+            (vec![&bad, &bad], "2 things to mend"),
+            (
+                vec![&bad, &note, &bad, &note, &note],
+                "2 things to mend, 3 to know",
+            ),
+        ] {
+            let findings: Vec<Finding> = findings.into_iter().cloned().collect();
+            assert_eq!(Report(&findings).summary(), sum);
+        }
+    }
+
+    #[test]
+    fn an_examination_is_quick_and_has_something_to_say() {
+        let start = Instant::now();
+        let findings = examine();
+        // Under a second on a machine that is not as busy as a test's may be.
+        assert!(start.elapsed() < Duration::from_secs(5));
+        for check in ["usable cores", "timer", "clock reads", "open files"] {
+            assert!(findings.iter().any(|found| found.check == check), "{check}");
+        }
+        for finding in &findings {
+            assert!(!finding.found.is_empty(), "{finding:?}");
+            assert!(!finding.found.contains('\n'), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_finding_is_data() {
+        let finding = Finding::bad("CPU governor", "powersave").advise("mend it");
+        assert_eq!(
+            serde_json::to_value(finding).unwrap(),
+            serde_json::json!({
+                "check": "CPU governor",
+                "level": "bad",
+                "found": "powersave",
+                "advice": "mend it",
+            })
+        );
+    }
+
+    #[test]
+    fn numbers_are_rough() {
+        assert_eq!(rough_size(0), "0 B");
+        assert_eq!(rough_size(4096), "4 KiB");
+        assert_eq!(rough_size(25_276_502_016), "23.5 GiB");
+        assert_eq!(percent(0.0), "0 %");
+        assert_eq!(percent(0.5), "50 %");
+        assert_eq!(percent(0.025), "2.5 %");
+        assert_eq!(percent(0.0003), "0.03 %");
+    }
+}

@@ -1,0 +1,274 @@
+//! What it costs to know the time, and how well the kernel wakes on time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::thread::current_timer_slack;
+
+use super::Finding;
+use crate::machine::read;
+use crate::units::format_ns;
+
+/// Sources that are read without entering the kernel.
+const FAST_SOURCES: [&str; 6] = [
+    "tsc",
+    "kvm-clock",
+    "hyperv_clocksource_tsc_page",
+    "arch_sys_counter",
+    "timebase",
+    "riscv_clocksource",
+];
+
+/// A clock read in a batch costs the loop around it next to nothing.
+const READS_PER_BATCH: u32 = 64;
+const BATCHES: usize = 201;
+
+const NAP: Duration = Duration::from_micros(100);
+const NAPS: usize = 50;
+/// Where timers are as coarse as the tick, fewer naps tell as much.
+const NAPPING_MAX: Duration = Duration::from_millis(200);
+
+/// The clocks and timers of this machine.
+#[derive(Debug, Clone)]
+pub(super) struct Clocks {
+    source: Option<String>,
+    sources_available: String,
+    /// Median cost of reading the clock.
+    read_ns: u64,
+    oversleep: Oversleep,
+    timer_slack_ns: Option<u64>,
+}
+
+/// How late short sleeps wake.
+#[derive(Debug, Clone, Copy)]
+struct Oversleep {
+    naps: usize,
+    median_ns: u64,
+    max_ns: u64,
+}
+
+impl Clocks {
+    pub(super) fn measure() -> Self {
+        let sources = "/sys/devices/system/clocksource/clocksource0";
+        Self {
+            source: read::text(format!("{sources}/current_clocksource")),
+            sources_available: read::text(format!("{sources}/available_clocksource"))
+                .unwrap_or_default(),
+            read_ns: measure_read_ns(),
+            oversleep: Oversleep::measure(),
+            timer_slack_ns: current_timer_slack().ok(),
+        }
+    }
+
+    pub(super) fn judge(&self) -> Vec<Finding> {
+        let mut findings = Vec::from_iter(self.judge_source());
+        findings.push(self.judge_read());
+        findings.push(self.judge_sleep());
+        findings
+    }
+
+    fn judge_source(&self) -> Option<Finding> {
+        const CHECK: &str = "clock source";
+        let source = self.source.as_deref()?;
+        if FAST_SOURCES.contains(&source) {
+            return Some(Finding::good(CHECK, source));
+        }
+        let finding = Finding::bad(CHECK, format!("{source}: each read enters the kernel"));
+        let better = self
+            .sources_available
+            .split_whitespace()
+            .find(|name| FAST_SOURCES.contains(name));
+        Some(match better {
+            Some(name) => finding.advise(format!(
+                "echo {name} | tee \
+                 /sys/devices/system/clocksource/clocksource0/current_clocksource"
+            )),
+            None => finding
+                .advise("see why the kernel gave up the TSC: dmesg | grep -iE 'tsc|clocksource'"),
+        })
+    }
+
+    fn judge_read(&self) -> Finding {
+        const CHECK: &str = "clock reads";
+        let found = format!("{} each (median)", format_ns(self.read_ns));
+        let slow = format!("{found}: part of every message's cost");
+        match self.read_ns {
+            ..=100 => Finding::good(CHECK, found),
+            101..=300 => Finding::note(CHECK, slow),
+            _ => Finding::bad(CHECK, slow).advise("see to the clock source"),
+        }
+    }
+
+    fn judge_sleep(&self) -> Finding {
+        const CHECK: &str = "timer";
+        let Oversleep {
+            naps,
+            median_ns,
+            max_ns,
+        } = self.oversleep;
+        let slack = match self.timer_slack_ns {
+            Some(slack_ns) => format!(", slack {}", format_ns(slack_ns)),
+            None => String::new(),
+        };
+        let found = format!(
+            "sleeps of 100 µs end {} late (median of {naps}), {} at most{slack}",
+            format_ns(median_ns),
+            format_ns(max_ns)
+        );
+        let advice = "--pace spin does not sleep before a send; idle states that take long \
+                      to leave are kept out by: cpupower idle-set -D 20";
+        match (median_ns, max_ns) {
+            (..=100_000, ..=1_000_000) => Finding::good(CHECK, found),
+            (..=250_000, _) => Finding::note(CHECK, found).advise(advice),
+            _ => Finding::bad(CHECK, found).advise(advice),
+        }
+    }
+}
+
+fn measure_read_ns() -> u64 {
+    let mut batches_ns: Vec<u64> = (0..BATCHES)
+        .map(|_| {
+            let start = Instant::now();
+            let mut last = start;
+            for _ in 0..READS_PER_BATCH {
+                last = Instant::now();
+            }
+            elapsed_ns(last - start) / u64::from(READS_PER_BATCH)
+        })
+        .collect();
+    median(&mut batches_ns)
+}
+
+impl Oversleep {
+    fn measure() -> Self {
+        let begin = Instant::now();
+        let mut late_ns = Vec::with_capacity(NAPS);
+        while late_ns.len() < NAPS && begin.elapsed() < NAPPING_MAX {
+            let start = Instant::now();
+            thread::sleep(NAP);
+            late_ns.push(elapsed_ns(start.elapsed().saturating_sub(NAP)));
+        }
+        Self {
+            naps: late_ns.len(),
+            median_ns: median(&mut late_ns),
+            max_ns: late_ns.into_iter().max().unwrap_or(0),
+        }
+    }
+}
+
+/// The middle one, 0 of none.
+fn median(values: &mut [u64]) -> u64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
+}
+
+fn elapsed_ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Level;
+
+    fn clocks() -> Clocks {
+        Clocks {
+            source: Some("tsc".to_owned()),
+            sources_available: "tsc hpet acpi_pm".to_owned(),
+            read_ns: 25,
+            oversleep: Oversleep {
+                naps: 50,
+                median_ns: 58_000,
+                max_ns: 300_000,
+            },
+            timer_slack_ns: Some(50_000),
+        }
+    }
+
+    #[test]
+    fn a_fast_source_is_good() {
+        for source in FAST_SOURCES {
+            let found = Clocks {
+                source: Some(source.to_owned()),
+                ..clocks()
+            }
+            .judge_source()
+            .unwrap();
+            assert_eq!(found.level, Level::Good);
+        }
+        let unknown = Clocks {
+            source: None,
+            ..clocks()
+        };
+        assert_eq!(unknown.judge_source(), None);
+    }
+
+    #[test]
+    fn a_slow_source_is_bad_and_a_better_one_named() {
+        let slow = Clocks {
+            source: Some("hpet".to_owned()),
+            ..clocks()
+        };
+        let found = slow.judge_source().unwrap();
+        assert_eq!(found.level, Level::Bad);
+        assert!(found.advice.unwrap().starts_with("echo tsc | tee"));
+        let found = Clocks {
+            sources_available: "hpet acpi_pm".to_owned(),
+            ..slow
+        }
+        .judge_source()
+        .unwrap();
+        assert!(found.advice.unwrap().contains("dmesg"));
+    }
+
+    #[test]
+    fn slow_reads_are_bad() {
+        for (read_ns, level) in [(25, Level::Good), (150, Level::Note), (1_400, Level::Bad)] {
+            let found = Clocks {
+                read_ns,
+                ..clocks()
+            }
+            .judge_read();
+            assert_eq!(found.level, level, "{read_ns}");
+        }
+    }
+
+    #[test]
+    fn late_timers_are_bad() {
+        for (median_ns, max_ns, level) in [
+            (58_000, 300_000, Level::Good),
+            (58_000, 4_000_000, Level::Note),
+            (180_000, 300_000, Level::Note),
+            (3_900_000, 4_000_000, Level::Bad),
+        ] {
+            let found = Clocks {
+                oversleep: Oversleep {
+                    naps: 50,
+                    median_ns,
+                    max_ns,
+                },
+                ..clocks()
+            }
+            .judge_sleep();
+            assert_eq!(found.level, level, "{found:?}");
+            assert_eq!(found.advice.is_some(), level > Level::Good);
+        }
+        assert_eq!(
+            clocks().judge_sleep().found,
+            "sleeps of 100 µs end 58.0 µs late (median of 50), 300 µs at most, slack 50.0 µs"
+        );
+    }
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert_eq!(median(&mut []), 0);
+        assert_eq!(median(&mut [9, 1, 5]), 5);
+    }
+
+    #[test]
+    fn measuring_gives_numbers() {
+        let clocks = Clocks::measure();
+        assert!(clocks.oversleep.naps > 0);
+        assert!(clocks.oversleep.median_ns <= clocks.oversleep.max_ns);
+    }
+}

@@ -1,0 +1,426 @@
+//! How many connections there can be, and what happens to their bytes.
+
+use std::fs;
+
+use rustix::param::page_size;
+use rustix::process::{Resource, getrlimit};
+
+use super::{Finding, rough_size};
+use crate::machine::read;
+use crate::units::format_count;
+
+/// Limits and settings of sockets.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tcp {
+    /// The hard limit, as server and generator raise theirs to it; `None` is
+    /// none.
+    open_files_max: Option<u64>,
+    somaxconn: Option<u64>,
+    /// First and last port for outgoing connections.
+    ports: Option<(u64, u64)>,
+    /// Connections in TIME-WAIT.
+    time_wait: u64,
+    tw_reuse: Option<u8>,
+    congestion_control: Option<String>,
+    /// The largest receive and send buffer of a connection.
+    buffers_max_bytes: Option<(u64, u64)>,
+    /// What all connections together may buffer.
+    memory_max_bytes: Option<u64>,
+    /// Packets that the kernel's queue had no room for, since boot.
+    backlog_drops: Option<u64>,
+    /// Connections the firewall keeps track of, and the most it can.
+    conntrack: Option<(u64, u64)>,
+}
+
+impl Tcp {
+    pub(super) fn read() -> Self {
+        Self {
+            open_files_max: getrlimit(Resource::Nofile).maximum,
+            somaxconn: sysctl_number("net.core.somaxconn", 0),
+            ports: pair(
+                sysctl_number("net.ipv4.ip_local_port_range", 0),
+                sysctl_number("net.ipv4.ip_local_port_range", 1),
+            ),
+            time_wait: fs::read_to_string("/proc/net/sockstat")
+                .ok()
+                .and_then(|stat| parse_time_wait(&stat))
+                .unwrap_or(0),
+            tw_reuse: read::number("/proc/sys/net/ipv4/tcp_tw_reuse"),
+            congestion_control: read::sysctl("net.ipv4.tcp_congestion_control"),
+            buffers_max_bytes: pair(
+                sysctl_number("net.ipv4.tcp_rmem", 2),
+                sysctl_number("net.ipv4.tcp_wmem", 2),
+            ),
+            memory_max_bytes: sysctl_number("net.ipv4.tcp_mem", 2)
+                .map(|pages| pages.saturating_mul(page_size() as u64)),
+            backlog_drops: fs::read_to_string("/proc/net/softnet_stat")
+                .ok()
+                .and_then(|stat| parse_backlog_drops(&stat)),
+            conntrack: pair(
+                sysctl_number("net.netfilter.nf_conntrack_count", 0),
+                sysctl_number("net.netfilter.nf_conntrack_max", 0),
+            ),
+        }
+    }
+
+    pub(super) fn judge(&self) -> Vec<Finding> {
+        [
+            Some(self.judge_open_files()),
+            self.judge_somaxconn(),
+            self.judge_ports(),
+            self.judge_tw_reuse(),
+            self.judge_congestion_control(),
+            self.judge_buffers(),
+            self.judge_memory(),
+            self.judge_backlog(),
+            Some(self.judge_conntrack()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn judge_open_files(&self) -> Finding {
+        const CHECK: &str = "open files";
+        let Some(max) = self.open_files_max else {
+            return Finding::good(CHECK, "no limit");
+        };
+        let found = format!(
+            "{} (hard limit), for a few fewer connections",
+            format_count(max)
+        );
+        let advice = "ulimit -n 1048576 as root in the shell of each program, \
+                      or LimitNOFILE=1048576 in a unit";
+        match max {
+            65_536.. => Finding::good(CHECK, found),
+            4_096.. => Finding::note(CHECK, found).advise(advice),
+            _ => Finding::bad(CHECK, found).advise(advice),
+        }
+    }
+
+    fn judge_somaxconn(&self) -> Option<Finding> {
+        const CHECK: &str = "accept queue";
+        let somaxconn = self.somaxconn?;
+        let found = format!("{} at most (somaxconn)", format_count(somaxconn));
+        let full = format!("{found}: when it is full, a connect takes a second longer");
+        let advice = "sysctl -w net.core.somaxconn=65535 before the server starts";
+        Some(match somaxconn {
+            4_096.. => Finding::good(CHECK, found),
+            1_024.. => Finding::note(CHECK, full).advise(advice),
+            _ => Finding::bad(CHECK, full).advise(advice),
+        })
+    }
+
+    fn judge_ports(&self) -> Option<Finding> {
+        const CHECK: &str = "local ports";
+        let (first, last) = self.ports?;
+        let count = (last + 1).saturating_sub(first);
+        // What an earlier run left takes up to a minute to go.
+        let waiting = self.time_wait >= count / 4;
+        let left_over = if waiting {
+            format!(", {} still in TIME-WAIT", format_count(self.time_wait))
+        } else {
+            String::new()
+        };
+        let found = format!(
+            "{first}-{last}: {} connections per source and target{left_over}",
+            format_count(count)
+        );
+        let advice = "--source 127.0.0.1-127.0.0.20 has that many for each address, or \
+                      sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"";
+        Some(match count {
+            60_000.. if !waiting => Finding::good(CHECK, found),
+            10_000.. => Finding::note(CHECK, found).advise(advice),
+            _ => Finding::bad(CHECK, found).advise(advice),
+        })
+    }
+
+    fn judge_tw_reuse(&self) -> Option<Finding> {
+        const CHECK: &str = "port reuse";
+        Some(match self.tw_reuse? {
+            0 => Finding::note(
+                CHECK,
+                "off: after a close, a port is gone for a minute, which limits churn",
+            )
+            .advise("sysctl -w net.ipv4.tcp_tw_reuse=1"),
+            2 => Finding::good(CHECK, "over loopback only"),
+            _ => Finding::good(CHECK, "on"),
+        })
+    }
+
+    fn judge_congestion_control(&self) -> Option<Finding> {
+        const CHECK: &str = "congestion control";
+        let name = self.congestion_control.as_deref()?;
+        // It sends by a timer at the rate that it thinks the path has, and
+        // loopback has none.
+        Some(if name.starts_with("bbr") {
+            Finding::note(
+                CHECK,
+                format!("{name}: it paces what is sent, over loopback too"),
+            )
+            .advise("sysctl -w net.ipv4.tcp_congestion_control=cubic")
+        } else {
+            Finding::good(CHECK, name)
+        })
+    }
+
+    fn judge_buffers(&self) -> Option<Finding> {
+        const CHECK: &str = "socket buffers";
+        let (receive, send) = self.buffers_max_bytes?;
+        let found = format!(
+            "up to {} to receive and {} to send",
+            rough_size(receive),
+            rough_size(send)
+        );
+        let advice = "sysctl -w net.ipv4.tcp_rmem=\"4096 131072 33554432\" \
+                      net.ipv4.tcp_wmem=\"4096 16384 4194304\"";
+        Some(match receive.min(send) {
+            // The kernel's own choice where there is memory enough.
+            0x0040_0000.. => Finding::good(CHECK, found),
+            0x0004_0000.. => Finding::note(CHECK, found).advise(advice),
+            _ => Finding::bad(CHECK, format!("{found}: large messages wait")).advise(advice),
+        })
+    }
+
+    fn judge_memory(&self) -> Option<Finding> {
+        const CHECK: &str = "TCP memory";
+        let max = self.memory_max_bytes?;
+        let found = format!("{} for all connections together", rough_size(max));
+        let advice = "sysctl -w net.ipv4.tcp_mem=\"262144 393216 524288\", which is 2 GiB \
+                      with pages of 4 KiB";
+        Some(match max {
+            0x2000_0000.. => Finding::good(CHECK, found),
+            0x0800_0000.. => Finding::note(CHECK, found).advise(advice),
+            _ => Finding::bad(CHECK, found).advise(advice),
+        })
+    }
+
+    fn judge_backlog(&self) -> Option<Finding> {
+        const CHECK: &str = "packet queue";
+        Some(match self.backlog_drops? {
+            0 => Finding::good(CHECK, "never full since boot"),
+            drops => Finding::note(
+                CHECK,
+                format!(
+                    "was full for {} packets since boot: each is sent again, late",
+                    format_count(drops)
+                ),
+            )
+            .advise("sysctl -w net.core.netdev_max_backlog=30000"),
+        })
+    }
+
+    fn judge_conntrack(&self) -> Finding {
+        const CHECK: &str = "conntrack";
+        let found = match self.conntrack {
+            None => return Finding::good(CHECK, "not loaded"),
+            // It is hooked in only when a firewall rule needs it.
+            Some((0, _)) => return Finding::good(CHECK, "tracks nothing"),
+            Some((count, max)) => format!(
+                "tracks {} of at most {} connections, at a cost for each packet",
+                format_count(count),
+                format_count(max)
+            ),
+        };
+        let advice = "sysctl -w net.netfilter.nf_conntrack_max=1048576; leave loopback out: \
+                      iptables -t raw -I OUTPUT -o lo -j NOTRACK";
+        match self.conntrack {
+            Some((count, max)) if max.saturating_sub(count) < 65_536 => {
+                Finding::bad(CHECK, found).advise(advice)
+            }
+            _ => Finding::note(CHECK, found).advise(advice),
+        }
+    }
+}
+
+/// One of the numbers a kernel parameter consists of.
+fn sysctl_number(name: &str, index: usize) -> Option<u64> {
+    read::sysctl(name)?.split(' ').nth(index)?.parse().ok()
+}
+
+fn pair(a: Option<u64>, b: Option<u64>) -> Option<(u64, u64)> {
+    a.zip(b)
+}
+
+/// Finds `tw 7` in the line of TCP.
+fn parse_time_wait(sockstat: &str) -> Option<u64> {
+    let mut words = read::field(sockstat, "TCP")?.split(' ');
+    words.find(|&word| word == "tw")?;
+    words.next()?.parse().ok()
+}
+
+/// Adds up the second column, which is in hexadecimal, over all cores.
+fn parse_backlog_drops(softnet_stat: &str) -> Option<u64> {
+    softnet_stat
+        .lines()
+        .map(|line| u64::from_str_radix(line.split(' ').nth(1)?, 16).ok())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Level;
+
+    fn level(finding: Option<Finding>) -> Option<Level> {
+        finding.map(|finding| {
+            assert_eq!(
+                finding.advice.is_some(),
+                finding.level > Level::Good,
+                "{finding:?}"
+            );
+            finding.level
+        })
+    }
+
+    #[test]
+    fn open_files_limit_connections() {
+        for (open_files_max, expected) in [
+            (None, Level::Good),
+            (Some(1 << 20), Level::Good),
+            (Some(20_000), Level::Note),
+            (Some(1024), Level::Bad),
+        ] {
+            let tcp = Tcp {
+                open_files_max,
+                ..Tcp::default()
+            };
+            assert_eq!(level(Some(tcp.judge_open_files())), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_short_accept_queue_is_bad() {
+        for (somaxconn, expected) in [(4096, Level::Good), (1024, Level::Note), (128, Level::Bad)] {
+            let tcp = Tcp {
+                somaxconn: Some(somaxconn),
+                ..Tcp::default()
+            };
+            assert_eq!(level(tcp.judge_somaxconn()), Some(expected));
+        }
+    }
+
+    #[test]
+    fn ports_limit_connections_per_source() {
+        for (ports, time_wait, expected) in [
+            ((1024, 65_535), 0, Level::Good),
+            ((1024, 65_535), 30_000, Level::Note),
+            ((32_768, 60_999), 0, Level::Note),
+            ((60_000, 60_999), 0, Level::Bad),
+            ((2, 1), 0, Level::Bad),
+        ] {
+            let tcp = Tcp {
+                ports: Some(ports),
+                time_wait,
+                ..Tcp::default()
+            };
+            assert_eq!(level(tcp.judge_ports()), Some(expected), "{ports:?}");
+        }
+        let usual = Tcp {
+            ports: Some((32_768, 60_999)),
+            ..Tcp::default()
+        };
+        let found = usual.judge_ports().unwrap();
+        assert_eq!(
+            found.found,
+            "32768-60999: 28,232 connections per source and target"
+        );
+        assert!(found.advice.unwrap().starts_with("--source 127.0.0.1-"));
+    }
+
+    #[test]
+    fn ports_that_are_not_reused_limit_churn() {
+        for (tw_reuse, expected) in [(0, Level::Note), (1, Level::Good), (2, Level::Good)] {
+            let tcp = Tcp {
+                tw_reuse: Some(tw_reuse),
+                ..Tcp::default()
+            };
+            assert_eq!(level(tcp.judge_tw_reuse()), Some(expected));
+        }
+    }
+
+    #[test]
+    fn pacing_is_told() {
+        for (name, expected) in [("cubic", Level::Good), ("bbr", Level::Note)] {
+            let tcp = Tcp {
+                congestion_control: Some(name.to_owned()),
+                ..Tcp::default()
+            };
+            assert_eq!(level(tcp.judge_congestion_control()), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_smaller_buffer_counts() {
+        for (buffers, expected) in [
+            ((32 << 20, 4 << 20), Level::Good),
+            ((32 << 20, 1 << 20), Level::Note),
+            ((64 << 10, 4 << 20), Level::Bad),
+        ] {
+            let tcp = Tcp {
+                buffers_max_bytes: Some(buffers),
+                ..Tcp::default()
+            };
+            assert_eq!(level(tcp.judge_buffers()), Some(expected), "{buffers:?}");
+        }
+    }
+
+    #[test]
+    fn little_memory_for_all_is_bad() {
+        for (max, expected) in [
+            (2 << 30, Level::Good),
+            (256 << 20, Level::Note),
+            (16 << 20, Level::Bad),
+        ] {
+            let tcp = Tcp {
+                memory_max_bytes: Some(max),
+                ..Tcp::default()
+            };
+            assert_eq!(level(tcp.judge_memory()), Some(expected), "{max}");
+        }
+    }
+
+    #[test]
+    fn dropped_packets_are_told() {
+        for (drops, expected) in [(0, Level::Good), (5, Level::Note)] {
+            let tcp = Tcp {
+                backlog_drops: Some(drops),
+                ..Tcp::default()
+            };
+            assert_eq!(level(tcp.judge_backlog()), Some(expected));
+        }
+    }
+
+    #[test]
+    fn conntrack_counts_when_it_is_at_work() {
+        for (conntrack, expected) in [
+            (None, Level::Good),
+            (Some((0, 262_144)), Level::Good),
+            (Some((90, 262_144)), Level::Note),
+            (Some((90, 65_536)), Level::Bad),
+            (Some((250_000, 262_144)), Level::Bad),
+        ] {
+            let tcp = Tcp {
+                conntrack,
+                ..Tcp::default()
+            };
+            assert_eq!(level(Some(tcp.judge_conntrack())), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_not_told_is_left_out() {
+        let checks = Tcp::default().judge();
+        assert_eq!(checks.len(), 2);
+    }
+
+    #[test]
+    fn the_kernels_tables_are_read() {
+        let sockstat = "sockets: used 25\nTCP: inuse 1 orphan 0 tw 17 alloc 1 mem 14\n";
+        assert_eq!(parse_time_wait(sockstat), Some(17));
+        assert_eq!(parse_time_wait("UDP: inuse 0 mem 0\n"), None);
+        let softnet = "0013ca25 00000002 00000000\n0013dc3d 0000000f 00000000\n";
+        assert_eq!(parse_backlog_drops(softnet), Some(17));
+        assert_eq!(parse_backlog_drops("nonsense\n"), None);
+    }
+}

@@ -1,0 +1,292 @@
+//! What a result file records of the machine, so that two results are compared
+//! knowing what else differs between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use data_encoding::HEXLOWER;
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::current_timer_slack;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::frequency::{self, Turbo};
+use super::{cgroup, read, topology};
+
+/// The kernel parameters that bear on sockets and their speed.
+const SYSCTLS: [&str; 21] = [
+    "net.core.busy_poll",
+    "net.core.busy_read",
+    "net.core.default_qdisc",
+    "net.core.netdev_max_backlog",
+    "net.core.rmem_default",
+    "net.core.rmem_max",
+    "net.core.somaxconn",
+    "net.core.wmem_default",
+    "net.core.wmem_max",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_autocorking",
+    "net.ipv4.tcp_congestion_control",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_mem",
+    "net.ipv4.tcp_notsent_lowat",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_slow_start_after_idle",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_tw_reuse",
+    "net.ipv4.tcp_wmem",
+];
+
+/// The machine and the program, as far as a result depends on them. What the
+/// kernel does not tell is `None` or empty. Nothing in it names the machine or
+/// its user.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// The version of the generator.
+    pub version: String,
+    /// The commit it was built from, with `-dirty` if its sources were changed;
+    /// unknown if it was not built in a git checkout.
+    pub commit: Option<String>,
+    /// The SHA-256 of the generator's binary, in hexadecimal.
+    pub binary_sha256: Option<String>,
+    /// The kernel's release and version, as `uname -rv` prints them.
+    pub kernel: Option<String>,
+    /// The architecture the generator was compiled for.
+    pub architecture: String,
+    /// What the CPU calls itself.
+    pub cpu_model: Option<String>,
+    /// Cores that are switched on.
+    pub cores_online: Option<usize>,
+    /// The cores the calling thread may run on, as `0-3,8`.
+    pub cores_allowed: Option<String>,
+    /// Whether two hardware threads share a core.
+    pub smt_active: Option<bool>,
+    /// Who sets the clocks of the cores allowed; several if they differ.
+    pub governors: Option<BTreeSet<String>>,
+    /// Whether cores may exceed their nominal clock.
+    pub turbo: Option<bool>,
+    /// Where the kernel's time comes from.
+    pub clocksource: Option<String>,
+    /// Whether a hypervisor is below the kernel.
+    pub virtual_machine: Option<bool>,
+    /// What the kernel does about each weakness of the CPU.
+    pub mitigations: BTreeMap<String, String>,
+    /// The machine's memory in bytes.
+    pub memory_total_bytes: Option<u64>,
+    /// The time the control groups allow this process, in cores; `None` is no
+    /// limit.
+    pub cgroup_cpu_quota_cores: Option<f64>,
+    /// The memory the control groups allow this process, in bytes; `None` is no
+    /// limit.
+    pub cgroup_memory_max_bytes: Option<u64>,
+    /// Tasks that ran or wanted to, on average over the last minute.
+    pub load_average_1min: Option<f64>,
+    /// Kernel parameters that bear on sockets.
+    pub sysctls: BTreeMap<String, String>,
+    /// How many files this process may open; `None` is no limit.
+    pub open_files_soft: Option<u64>,
+    /// How far it may raise that; `None` is no limit.
+    pub open_files_hard: Option<u64>,
+    /// How late the kernel may wake the calling thread on purpose, in
+    /// nanoseconds, so as to wake several at once.
+    pub timer_slack_ns: Option<u64>,
+    /// Whether server and generator were on this machine and spoke over
+    /// loopback.
+    pub loopback: bool,
+}
+
+impl Environment {
+    /// Reads all there is. Takes some milliseconds, most of them for the
+    /// checksum of the binary.
+    pub fn capture(loopback: bool) -> Self {
+        let cores = topology::cores_allowed();
+        let open_files = getrlimit(Resource::Nofile);
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("LOADTEST_COMMIT").map(str::to_owned),
+            binary_sha256: binary_sha256(Path::new("/proc/self/exe")),
+            kernel: kernel(),
+            architecture: env::consts::ARCH.to_owned(),
+            cpu_model: cpu_model(&read::text("/proc/cpuinfo").unwrap_or_default()),
+            cores_online: topology::cores_online().map(|cores| cores.len()),
+            cores_allowed: cores.as_deref().map(topology::format_list),
+            smt_active: topology::smt_active(),
+            governors: frequency::governors(cores.as_deref().unwrap_or_default()),
+            turbo: Turbo::read().map(|turbo| turbo.on),
+            clocksource: read::text(
+                "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+            ),
+            virtual_machine: topology::is_virtual(),
+            mitigations: mitigations(),
+            memory_total_bytes: memory_bytes("MemTotal"),
+            cgroup_cpu_quota_cores: cgroup::cpu_quota_cores(),
+            cgroup_memory_max_bytes: cgroup::memory_max_bytes(),
+            load_average_1min: load_average_1min(),
+            sysctls: sysctls(),
+            open_files_soft: open_files.current,
+            open_files_hard: open_files.maximum,
+            timer_slack_ns: current_timer_slack().ok(),
+            loopback,
+        }
+    }
+}
+
+/// The SHA-256 of a file in hexadecimal, or `None` if it cannot be read. A
+/// running process's binary is `/proc/PID/exe`, even when its file was replaced.
+pub fn binary_sha256(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let mut digest = Sha256::new();
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut chunk).ok()? {
+            0 => return Some(HEXLOWER.encode(&digest.finalize())),
+            len => digest.update(&chunk[..len]),
+        }
+    }
+}
+
+/// The weaknesses of the CPU and what is done about each.
+pub(super) fn mitigations() -> BTreeMap<String, String> {
+    let Ok(files) = fs::read_dir("/sys/devices/system/cpu/vulnerabilities") else {
+        return BTreeMap::new();
+    };
+    files
+        .filter_map(|file| {
+            let file = file.ok()?;
+            let name = file.file_name().into_string().ok()?;
+            Some((name, read::text(file.path())?))
+        })
+        .collect()
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+pub(super) fn memory_bytes(name: &str) -> Option<u64> {
+    parse_memory_bytes(&read::text("/proc/meminfo")?, name)
+}
+
+fn parse_memory_bytes(info: &str, name: &str) -> Option<u64> {
+    let kib: u64 = read::field(info, name)?.strip_suffix(" kB")?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+fn kernel() -> Option<String> {
+    let release = read::sysctl("kernel.osrelease")?;
+    let version = read::sysctl("kernel.version")?;
+    Some(format!("{release} {version}"))
+}
+
+/// x86 has a name for it, ARM says who made it and which part it is, and others
+/// have their own fields.
+fn cpu_model(info: &str) -> Option<String> {
+    for name in ["model name", "cpu model", "uarch", "cpu"] {
+        if let Some(model) = read::field(info, name) {
+            return Some(model.to_owned());
+        }
+    }
+    let implementer = read::field(info, "CPU implementer")?;
+    let part = read::field(info, "CPU part")?;
+    Some(format!("implementer {implementer} part {part}"))
+}
+
+fn load_average_1min() -> Option<f64> {
+    read::text("/proc/loadavg")?.split(' ').next()?.parse().ok()
+}
+
+fn sysctls() -> BTreeMap<String, String> {
+    SYSCTLS
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), read::sysctl(name)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_survives_its_file() {
+        let environment = Environment::capture(true);
+        let text = serde_json::to_string(&environment).unwrap();
+        let read: Environment = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, environment);
+        assert!(read.loopback);
+        assert!(serde_json::from_str::<Environment>(&text.replace("turbo", "turbine")).is_err());
+    }
+
+    #[test]
+    fn what_every_linux_has_is_captured() {
+        let environment = Environment::capture(false);
+        assert_eq!(environment.version, env!("CARGO_PKG_VERSION"));
+        assert!(environment.kernel.is_some());
+        assert!(environment.cores_online.unwrap() > 0);
+        assert!(environment.memory_total_bytes.unwrap() > 0);
+        assert!(environment.load_average_1min.is_some());
+        assert!(environment.timer_slack_ns.is_some());
+        assert!(
+            environment
+                .sysctls
+                .contains_key("net.ipv4.tcp_congestion_control")
+        );
+        let commit = environment.commit.unwrap_or("0".repeat(40));
+        assert!(
+            commit
+                .trim_end_matches("-dirty")
+                .chars()
+                .all(|c| c.is_ascii_hexdigit())
+        );
+    }
+
+    #[test]
+    fn the_host_name_stays_at_home() {
+        let host = read::sysctl("kernel.hostname").unwrap();
+        let environment = serde_json::to_value(Environment::capture(true)).unwrap();
+        assert!(environment.get("hostname").is_none());
+        // A short name, such as "vm", may well be part of another word.
+        if host.len() > 8 {
+            assert!(!environment.to_string().contains(&host));
+        }
+    }
+
+    #[test]
+    fn a_checksum_is_that_of_sha256sum() {
+        assert_eq!(
+            binary_sha256(Path::new("/dev/null")).as_deref(),
+            Some("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+        );
+        assert_eq!(binary_sha256(Path::new("/no/such/file")), None);
+        assert_eq!(
+            binary_sha256(Path::new("/proc/self/exe")).unwrap().len(),
+            64
+        );
+    }
+
+    #[test]
+    fn a_cpu_is_named_as_well_as_it_can_be() {
+        assert_eq!(
+            cpu_model("processor\t: 0\nmodel name\t: AMD EPYC\n").as_deref(),
+            Some("AMD EPYC")
+        );
+        assert_eq!(
+            cpu_model("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n").as_deref(),
+            Some("implementer 0x41 part 0xd0c")
+        );
+        assert_eq!(cpu_model("processor: 0\n"), None);
+    }
+
+    #[test]
+    fn memory_is_told_in_bytes() {
+        let info = "MemTotal:       24684084 kB\nHugePages_Total:       0\n";
+        assert_eq!(
+            parse_memory_bytes(info, "MemTotal"),
+            Some(24_684_084 * 1024)
+        );
+        assert_eq!(parse_memory_bytes(info, "HugePages_Total"), None);
+        assert_eq!(parse_memory_bytes(info, "SwapTotal"), None);
+    }
+}

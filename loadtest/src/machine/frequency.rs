@@ -1,0 +1,47 @@
+//! How fast the cores run, and who decides it.
+
+use std::collections::BTreeSet;
+
+use super::read;
+
+/// The governors of `cores`; `None` where the kernel does not set the clock, as
+/// in most virtual machines.
+pub(super) fn governors(cores: &[usize]) -> Option<BTreeSet<String>> {
+    let governors: BTreeSet<String> = cores
+        .iter()
+        .filter_map(|core| {
+            read::text(format!(
+                "/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor"
+            ))
+        })
+        .collect();
+    (!governors.is_empty()).then_some(governors)
+}
+
+/// Whether the cores may run faster than their nominal clock while it is cool
+/// enough, and how to stop that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turbo {
+    /// Whether it is switched on.
+    pub(super) on: bool,
+    /// The command that switches it off.
+    pub(super) off_command: &'static str,
+}
+
+impl Turbo {
+    /// Asks the drivers that have a switch for it.
+    pub(super) fn read() -> Option<Self> {
+        let intel: Option<u8> = read::number("/sys/devices/system/cpu/intel_pstate/no_turbo");
+        if let Some(no_turbo) = intel {
+            return Some(Self {
+                on: no_turbo == 0,
+                off_command: "echo 1 | tee /sys/devices/system/cpu/intel_pstate/no_turbo",
+            });
+        }
+        let boost: u8 = read::number("/sys/devices/system/cpu/cpufreq/boost")?;
+        Some(Self {
+            on: boost != 0,
+            off_command: "echo 0 | tee /sys/devices/system/cpu/cpufreq/boost",
+        })
+    }
+}

@@ -1,0 +1,17 @@
+//! The machine a measurement runs on: what a result has to record of it, and
+//! what on it gets in the way.
+//!
+//! All of it is read from `/proc` and `/sys`, nothing is changed, and nothing
+//! fails: what a kernel does not tell stays unknown.
+
+mod cgroup;
+pub mod doctor;
+pub mod environment;
+mod frequency;
+mod read;
+pub mod steal;
+mod topology;
+
+pub use doctor::{Finding, Level, Report, examine, to_json};
+pub use environment::{Environment, binary_sha256};
+pub use steal::StealClock;

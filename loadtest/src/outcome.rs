@@ -1,0 +1,249 @@
+//! What a run came to.
+
+use std::ops::AddAssign;
+use std::time::{Duration, SystemTime};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::units::nanoseconds;
+use crate::watch::Usage;
+
+/// Nanoseconds, three significant digits.
+pub type Histogram = hdrhistogram::Histogram<u64>;
+
+/// The longest latency that is told from longer ones: they count as this.
+pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+
+/// An empty histogram with the bounds that all of this crate's have.
+#[expect(clippy::missing_panics_doc, reason = "the bounds are constants")]
+pub fn histogram() -> Histogram {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("bounds in the valid range")
+}
+
+/// The three latencies of a message, in nanoseconds. Which messages: those whose
+/// intended send time lies in the measurement.
+#[derive(Debug, Clone)]
+pub struct Latencies {
+    /// From the intended send to the reply: what a client experiences.
+    pub response_ns: Histogram,
+    /// From the actual send to the reply: what the server, the network and the
+    /// kernel took.
+    pub service_ns: Histogram,
+    /// From the intended to the actual send: what the generator was late.
+    pub lag_ns: Histogram,
+}
+
+impl Latencies {
+    /// Three empty histograms.
+    pub fn new() -> Self {
+        Self {
+            response_ns: histogram(),
+            service_ns: histogram(),
+            lag_ns: histogram(),
+        }
+    }
+
+    /// Adds what another has counted.
+    ///
+    /// # Panics
+    /// When the other has other bounds, which no histogram of this crate has.
+    pub fn add(&mut self, other: &Self) {
+        for (to, from) in [
+            (&mut self.response_ns, &other.response_ns),
+            (&mut self.service_ns, &other.service_ns),
+            (&mut self.lag_ns, &other.lag_ns),
+        ] {
+            to.add(from).expect("the same bounds");
+        }
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub fn reset(&mut self) {
+        self.response_ns.reset();
+        self.service_ns.reset();
+        self.lag_ns.reset();
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Messages whose intended send time lies in the measurement.
+    pub due: u64,
+    /// Of those, the ones that were sent.
+    pub sent: u64,
+    /// Of those, the ones whose reply came, be it after the measurement.
+    pub answered: u64,
+    /// Of those due, the ones whose reply never came.
+    pub unanswered: u64,
+    /// Of those due, the ones without a reply for longer than the timeout,
+    /// whether or not it came later.
+    pub timed_out: u64,
+    /// Replies that came while measuring, to whatever message. Throughput.
+    pub echoed: u64,
+    /// Their payload bytes.
+    pub echoed_bytes: u64,
+    /// Messages due before the measurement and not answered when it began.
+    pub carried_in: u64,
+    /// Messages due in the measurement that had to wait until the socket took
+    /// more: the server does not read as fast as it is sent to.
+    pub blocked: u64,
+    /// Read calls that brought something, while measuring.
+    pub reads: u64,
+    /// Write calls that took something, while measuring.
+    pub writes: u64,
+    /// Replies that came in fragments.
+    pub fragmented: u64,
+    /// Pings answered.
+    pub pings: u64,
+    /// Handshakes completed, from the start of the run on.
+    pub handshakes: u64,
+    /// Connections replaced by new ones.
+    pub replaced: u64,
+    /// Slow readers that the server cut off.
+    pub slow_readers_cut: u64,
+}
+
+impl Counts {
+    /// What of the messages that were due went wrong.
+    pub fn errors(&self) -> u64 {
+        // Every unanswered message of a run that was not cut short has timed
+        // out as well.
+        self.timed_out.max(self.unanswered)
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.due += other.due;
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.unanswered += other.unanswered;
+        self.timed_out += other.timed_out;
+        self.echoed += other.echoed;
+        self.echoed_bytes += other.echoed_bytes;
+        self.carried_in += other.carried_in;
+        self.blocked += other.blocked;
+        self.reads += other.reads;
+        self.writes += other.writes;
+        self.fragmented += other.fragmented;
+        self.pings += other.pings;
+        self.handshakes += other.handshakes;
+        self.replaced += other.replaced;
+        self.slow_readers_cut += other.slow_readers_cut;
+    }
+}
+
+/// One second of the measurement, or the drain behind it, by the clock of the
+/// replies: added up, the intervals of a run are its histograms, to the count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interval {
+    /// From the start of the measurement, in nanoseconds.
+    #[serde(rename = "start_ns", with = "nanoseconds")]
+    #[schemars(with = "u64")]
+    pub start: Duration,
+    /// How long it was, in nanoseconds.
+    #[serde(rename = "length_ns", with = "nanoseconds")]
+    #[schemars(with = "u64")]
+    pub length: Duration,
+    /// Messages due in it.
+    pub due: u64,
+    /// Replies that came in it.
+    pub echoed: u64,
+    /// Messages that timed out in it.
+    pub timed_out: u64,
+    /// The latencies recorded in it, as histograms in HDR V2 format, deflated,
+    /// in base64: the form of `.hlog` files.
+    pub latencies: EncodedLatencies,
+}
+
+/// [`Latencies`] in HDR V2 format, deflated, in base64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EncodedLatencies {
+    /// From the intended send to the reply.
+    pub response_ns: String,
+    /// From the actual send to the reply.
+    pub service_ns: String,
+    /// From the intended to the actual send.
+    pub lag_ns: String,
+}
+
+/// What the generator itself took while measuring, all threads together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratorUse {
+    /// CPU time, context switches, memory.
+    pub usage: Usage,
+    /// CPU time spent on waiting for the next send, awake, in nanoseconds. It is
+    /// part of the usage's CPU time.
+    pub spin_ns: u64,
+    /// Share of the measurement that the busiest thread worked, spinning apart,
+    /// 0 to 1.
+    pub busy_max: f64,
+}
+
+/// The numbers of a run, whole or cut short.
+#[derive(Debug)]
+pub struct Outcome {
+    /// When the measurement began.
+    pub started_at: SystemTime,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// What was counted.
+    pub counts: Counts,
+    /// The latencies of the messages that were due, the unanswered ones with
+    /// their age when they were given up (censored).
+    pub latencies: Latencies,
+    /// From connect to the handshake's response, all connections of the run.
+    pub handshake_ns: Histogram,
+    /// The measurement second by second, and the drain.
+    pub intervals: Vec<Interval>,
+    /// The generator's own cost.
+    pub generator: GeneratorUse,
+    /// The server's cost, where its process is known.
+    pub server: Option<Usage>,
+    /// Whether server and generator were seen on the same core, where the
+    /// server's process is known.
+    pub shared_core: Option<bool>,
+    /// Share of the measurement that the hypervisor gave to others, 0 to 1, where
+    /// it tells.
+    pub steal_share: Option<f64>,
+    /// Whether the user ended it before its time.
+    pub interrupted: bool,
+    /// What ended it before its time, or was found wrong at its end.
+    pub failure: Option<Failure>,
+}
+
+impl Outcome {
+    /// Replies per second while measuring.
+    pub fn rate(&self) -> f64 {
+        per_second(self.counts.echoed, self.elapsed)
+    }
+
+    /// `total` shared out over the messages echoed while measuring, or `None`
+    /// where there were none.
+    pub fn per_message(&self, total: u64) -> Option<f64> {
+        (self.counts.echoed > 0).then(|| total as f64 / self.counts.echoed as f64)
+    }
+}
+
+/// A count over a time, 0 where there was no time.
+pub fn per_second(count: u64, elapsed: Duration) -> f64 {
+    let elapsed_s = elapsed.as_secs_f64();
+    if elapsed_s > 0.0 {
+        count as f64 / elapsed_s
+    } else {
+        0.0
+    }
+}

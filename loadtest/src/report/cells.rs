@@ -1,0 +1,181 @@
+//! Numbers as the cells of tables.
+
+use crate::outcome::{Counts, Histogram, Outcome, per_second};
+use crate::percentile::Percentile;
+use crate::result::Cost;
+use crate::units::{format_count, format_ns, format_rate};
+use crate::verdict::Judgement;
+
+/// What stands for a number that is not known.
+pub(super) const UNKNOWN: &str = "–";
+
+/// Titles of a table that compares servers.
+pub(super) const TABLE_TITLES: [&str; 10] = [
+    "server",
+    "messages/s",
+    "MB/s",
+    "p50",
+    "p90",
+    "p99",
+    "p99.9",
+    "max",
+    "server CPU/msg",
+    "verdict",
+];
+
+/// Behind the titles `p50` to `p99.9`.
+const TABLE_PERCENTILES: [Percentile; 4] = [
+    Percentile::P50,
+    Percentile::P90,
+    Percentile::P99,
+    Percentile::P99_9,
+];
+
+/// Titles of what processes cost, behind the name of the process.
+pub(super) const COST_TITLES: [&str; 6] = [
+    "CPU/message",
+    "user",
+    "system",
+    "switches/message",
+    "RSS/connection",
+    "CPU",
+];
+
+/// The cells of a server that was driven, behind its name, in the order of
+/// [`TABLE_TITLES`].
+pub(super) fn table(outcome: &Outcome, judgement: &Judgement) -> Vec<String> {
+    let response_ns = &outcome.latencies.response_ns;
+    let censored = outcome.counts.unanswered;
+    let mut cells = vec![format_rate(outcome.rate()), megabytes_per_second(outcome)];
+    for percentile in TABLE_PERCENTILES {
+        cells.push(at(percentile, response_ns, censored));
+    }
+    cells.push(max(response_ns, censored));
+    let server_cpu_ns = outcome.server.map(|usage| usage.cpu_ns);
+    let cpu_ns = server_cpu_ns.and_then(|cpu_ns| outcome.per_message(cpu_ns));
+    cells.push(nanoseconds(cpu_ns));
+    cells.push(judgement.verdict.to_string());
+    cells
+}
+
+/// Titles of how times are spread, behind the name of the time.
+pub(super) fn spread_titles() -> Vec<String> {
+    let percentiles = Percentile::REPORTED.iter().map(ToString::to_string);
+    percentiles
+        .chain(["max", "mean"].map(str::to_owned))
+        .collect()
+}
+
+/// How times are spread, of which the `censored` highest are lower bounds.
+pub(super) fn spread(times_ns: &Histogram, censored: u64) -> Vec<String> {
+    let mut cells: Vec<_> = Percentile::REPORTED
+        .iter()
+        .map(|&percentile| at(percentile, times_ns, censored))
+        .collect();
+    cells.push(max(times_ns, censored));
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a mean of values that fit is positive and fits"
+    )]
+    let mean_ns = times_ns.mean().round() as u64;
+    cells.push(if times_ns.is_empty() {
+        UNKNOWN.to_owned()
+    } else {
+        bounded(mean_ns, censored > 0)
+    });
+    cells
+}
+
+/// What a process cost, in the order of [`COST_TITLES`].
+pub(super) fn cost(cost: &Cost) -> Vec<String> {
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
+    vec![
+        nanoseconds(cost.cpu_ns_per_message),
+        nanoseconds(cost.user_ns_per_message),
+        nanoseconds(cost.system_ns_per_message),
+        or_unknown(cost.switches_per_message.map(|count| format!("{count:.3}"))),
+        or_unknown(cost.rss_bytes_per_connection.map(bytes)),
+        format!("{:.0} %", cost.cores * 100.0),
+    ]
+}
+
+/// Payload of one direction, in millions of bytes per second.
+pub(super) fn megabytes_per_second(outcome: &Outcome) -> String {
+    let bytes_per_s = per_second(outcome.counts.echoed_bytes, outcome.elapsed);
+    format!("{:.1}", bytes_per_s / 1e6)
+}
+
+/// What became of the messages.
+pub(super) fn messages(counts: &Counts) -> String {
+    let always = [
+        (counts.due, "due"),
+        (counts.answered, "answered"),
+        (counts.unanswered, "unanswered"),
+        (counts.timed_out, "timed out"),
+    ];
+    // What is the exception is only told where it happened.
+    let exceptions = [
+        (counts.due.saturating_sub(counts.sent), "never sent"),
+        (counts.blocked, "held up by full sockets"),
+        (counts.fragmented, "answered in fragments"),
+        (counts.replaced, "connections replaced"),
+        (counts.slow_readers_cut, "slow readers cut off"),
+    ]
+    .into_iter()
+    .filter(|&(count, _)| count > 0);
+    let told = always.into_iter().chain(exceptions);
+    let told: Vec<_> = told
+        .map(|(count, what)| format!("{} {what}", format_count(count)))
+        .collect();
+    told.join(", ")
+}
+
+/// How many messages went through a system call.
+pub(super) fn batching(counts: &Counts) -> String {
+    let per_call = |messages: u64, calls: u64| match calls {
+        0 => UNKNOWN.to_owned(),
+        _ => format!("{:.1}", messages as f64 / calls as f64),
+    };
+    format!(
+        "{} messages per read, {} per write",
+        per_call(counts.echoed, counts.reads),
+        per_call(counts.sent, counts.writes)
+    )
+}
+
+/// A number of nanoseconds, with its unit, so that two of them can be
+/// subtracted in the head.
+pub(super) fn nanoseconds(ns: Option<f64>) -> String {
+    ns.map_or_else(|| UNKNOWN.to_owned(), |ns| format!("{ns:.0} ns"))
+}
+
+fn at(percentile: Percentile, times_ns: &Histogram, censored: u64) -> String {
+    match percentile.of(times_ns) {
+        None => UNKNOWN.to_owned(),
+        Some(ns) => bounded(ns, percentile.is_censored(times_ns.len(), censored)),
+    }
+}
+
+fn max(times_ns: &Histogram, censored: u64) -> String {
+    // Without a message there is no time, rather than one of 0.
+    if times_ns.is_empty() {
+        UNKNOWN.to_owned()
+    } else {
+        bounded(times_ns.max(), censored > 0)
+    }
+}
+
+fn bounded(ns: u64, is_lower_bound: bool) -> String {
+    let bound = if is_lower_bound { "≥" } else { "" };
+    format!("{bound}{}", format_ns(ns))
+}
+
+fn bytes(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        _ if bytes >= 1_048_576.0 => format!("{:.1} MiB", bytes / 1_048_576.0),
+        _ if bytes >= 1_024.0 => format!("{:.1} KiB", bytes / 1_024.0),
+        _ => format!("{bytes} B"),
+    }
+}

@@ -1,0 +1,229 @@
+//! Renders results for people and for spreadsheets: a [`Summary`] is one run
+//! with everything there is to say about it, a [`Table`] compares servers.
+
+mod cells;
+mod csv;
+mod grid;
+mod markdown;
+mod parts;
+mod text;
+
+pub use crate::terminal::color_allowed;
+
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use crate::slo::SloResult;
+use crate::verdict::Judgement;
+
+/// How a result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// The result file; an array of them for several servers.
+    Json,
+    /// A header and a line per server, plain numbers.
+    Csv,
+    /// Tables as GitHub shows them.
+    Markdown,
+}
+
+/// One run, whole.
+#[derive(Debug, Clone, Copy)]
+pub struct Summary<'a> {
+    /// A URL or an engine.
+    pub label: &'a str,
+    /// What the run was to do.
+    pub plan: &'a Plan,
+    /// What it came to.
+    pub outcome: &'a Outcome,
+    /// Whether it may be believed.
+    pub judgement: &'a Judgement,
+    /// How it did by its objectives.
+    pub objectives: &'a [SloResult],
+}
+
+/// Servers that were driven by the same plan.
+#[derive(Debug)]
+pub struct Table<'a> {
+    /// What every server was asked to do.
+    pub plan: &'a Plan,
+    /// The servers.
+    pub rows: &'a [Row],
+}
+
+/// One server's line.
+#[derive(Debug)]
+pub struct Row {
+    /// An engine or a URL.
+    pub server: String,
+    /// What was measured.
+    pub measured: Measured,
+}
+
+/// What there is to say about one server.
+#[derive(Debug)]
+pub enum Measured {
+    /// It was driven.
+    Run(Box<Outcome>, Judgement),
+    /// It cannot run here, for this reason.
+    Unavailable(String),
+}
+
+impl Summary<'_> {
+    /// Everything, aligned, with units.
+    pub fn text(&self, color: bool) -> String {
+        text::summary(self, color)
+    }
+
+    /// Everything, as tables of GitHub-flavored Markdown.
+    pub fn markdown(&self) -> String {
+        markdown::summary(self)
+    }
+
+    /// A header and one line.
+    pub fn csv(&self) -> String {
+        let run = csv::Run {
+            server: self.label,
+            plan: self.plan,
+            outcome: self.outcome,
+            judgement: self.judgement,
+        };
+        csv::header() + &csv::run(&run)
+    }
+}
+
+impl Table<'_> {
+    /// A line per server, aligned, and what speaks against their numbers.
+    pub fn text(&self, color: bool) -> String {
+        text::table(self, color)
+    }
+
+    /// The same as a table of GitHub-flavored Markdown.
+    pub fn markdown(&self) -> String {
+        markdown::table(self)
+    }
+
+    /// A header and a line per server.
+    pub fn csv(&self) -> String {
+        let mut csv = csv::header();
+        for row in self.rows {
+            csv += &match &row.measured {
+                Measured::Run(outcome, judgement) => csv::run(&csv::Run {
+                    server: &row.server,
+                    plan: self.plan,
+                    outcome,
+                    judgement,
+                }),
+                Measured::Unavailable(reason) => csv::unavailable(&row.server, reason),
+            };
+        }
+        csv
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::MessageKind;
+    use crate::fixture;
+    use crate::outcome::{Counts, GeneratorUse, Latencies, histogram};
+    use crate::plan::{Extent, Load, SizeShare};
+    use crate::slo::Slo;
+    use crate::verdict::{Facts, judge};
+    use crate::watch::Usage;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    /// The report of the fixture's run after a change.
+    pub(super) fn rendered(
+        change: impl FnOnce(&mut Plan, &mut Outcome),
+        slo: &str,
+        format: Format,
+        color: bool,
+    ) -> String {
+        let (mut plan, mut outcome) = (fixture::plan(), fixture::outcome());
+        change(&mut plan, &mut outcome);
+        let objectives = match slo {
+            "" => Vec::new(),
+            slo => slo.parse::<Slo>().unwrap().evaluate(&outcome),
+        };
+        let judgement = judge(&Facts::of(&plan, &outcome));
+        let summary = Summary {
+            label: "ws://127.0.0.1:9001/",
+            plan: &plan,
+            outcome: &outcome,
+            judgement: &judgement,
+            objectives: &objectives,
+        };
+        match format {
+            Format::Text => summary.text(color),
+            Format::Markdown => summary.markdown(),
+            Format::Csv => summary.csv(),
+            Format::Json => unreachable!("that is the result file"),
+        }
+    }
+
+    /// A closed loop, and a server that ran, one that could not, and one that
+    /// never answered.
+    pub(super) fn three_servers() -> (Plan, Vec<Row>) {
+        let mut plan = fixture::plan();
+        plan.connections = 2;
+        plan.load = Load::Closed { window: 3 };
+        plan.sizes = vec![SizeShare {
+            len: 16 << 10,
+            weight: 1,
+        }];
+        plan.kind = MessageKind::Text;
+        plan.warmup = Duration::from_millis(500);
+        plan.extent = Extent::Duration(Duration::from_secs(3));
+
+        let mut outcome = brief_outcome();
+        outcome.latencies.response_ns.record_n(5_000, 999).unwrap();
+        outcome.latencies.response_ns.record(2_000_000).unwrap();
+        let run = |outcome: Outcome| {
+            let judgement = judge(&Facts::of(&plan, &outcome));
+            Measured::Run(Box::new(outcome), judgement)
+        };
+        let rows = [
+            ("epoll", run(outcome)),
+            (
+                "tokio-uring",
+                Measured::Unavailable("unavailable: no io_uring".to_owned()),
+            ),
+            ("idle", run(fixture::silent_outcome())),
+        ];
+        let rows = rows.map(|(server, measured)| Row {
+            server: server.to_owned(),
+            measured,
+        });
+        (plan, rows.into())
+    }
+
+    /// 1,000 messages of 16 KiB in half a second, without their latencies.
+    fn brief_outcome() -> Outcome {
+        Outcome {
+            started_at: UNIX_EPOCH,
+            elapsed: Duration::from_millis(500),
+            counts: Counts {
+                due: 1_000,
+                sent: 1_000,
+                answered: 1_000,
+                echoed: 1_000,
+                echoed_bytes: 1_000 * (16 << 10),
+                ..Counts::default()
+            },
+            latencies: Latencies::new(),
+            handshake_ns: histogram(),
+            intervals: Vec::new(),
+            generator: GeneratorUse::default(),
+            server: Some(Usage {
+                cpu_ns: 5_012_345,
+                ..Usage::default()
+            }),
+            shared_core: Some(true),
+            steal_share: None,
+            interrupted: false,
+            failure: None,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The parts of a report that text and Markdown share.
+
+use super::cells::{self, UNKNOWN};
+use super::grid::Grid;
+use super::{Measured, Summary, Table};
+use crate::result::Cost;
+use crate::slo::SloResult;
+use crate::units::format_rate;
+use crate::verdict::Facts;
+
+/// A line per server.
+pub(super) fn servers(table: &Table<'_>) -> Grid {
+    let mut grid = Grid::default();
+    let titles = cells::TABLE_TITLES.map(str::to_owned);
+    grid.add(&titles[0], titles[1..].to_vec(), "");
+    for row in table.rows {
+        match &row.measured {
+            Measured::Run(outcome, judgement) => {
+                grid.add(&row.server, cells::table(outcome, judgement), "");
+            }
+            Measured::Unavailable(reason) => grid.add(&row.server, Vec::new(), reason),
+        }
+    }
+    grid
+}
+
+/// How the times of a run are spread.
+pub(super) fn times(summary: &Summary<'_>) -> Grid {
+    let latencies = &summary.outcome.latencies;
+    let censored = summary.outcome.counts.unanswered;
+    let mut grid = Grid::default();
+    grid.add("", cells::spread_titles(), "");
+    for (name, times_ns, censored) in [
+        ("response time", &latencies.response_ns, censored),
+        ("service time", &latencies.service_ns, censored),
+        ("generator lag", &latencies.lag_ns, 0),
+        ("handshake", &summary.outcome.handshake_ns, 0),
+    ] {
+        grid.add(name, cells::spread(times_ns, censored), "");
+    }
+    grid
+}
+
+/// What server and generator cost.
+pub(super) fn costs(summary: &Summary<'_>) -> Grid {
+    let outcome = summary.outcome;
+    let sockets = summary.plan.sockets();
+    let mut grid = Grid::default();
+    grid.add("", cells::COST_TITLES.map(str::to_owned).to_vec(), "");
+    let server = match &outcome.server {
+        Some(usage) => cells::cost(&Cost::of(usage, outcome, sockets)),
+        None => cells::COST_TITLES.map(|_| UNKNOWN.to_owned()).to_vec(),
+    };
+    grid.add("server", server, "");
+    let generator = cells::cost(&Cost::of_generator(outcome, sockets));
+    grid.add("generator", generator, "");
+    grid
+}
+
+/// How much came back, and how much should have.
+pub(super) fn throughput(summary: &Summary<'_>) -> String {
+    let outcome = summary.outcome;
+    let facts = Facts::of(summary.plan, outcome);
+    let target = match (summary.plan.rate(), facts.achieved_share()) {
+        (Some(rate), Some(share)) => format!(
+            "   (target {}/s, {:.1} %)",
+            format_rate(rate),
+            share * 100.0
+        ),
+        (Some(rate), None) => format!("   (target {}/s)", format_rate(rate)),
+        (None, _) => String::new(),
+    };
+    format!(
+        "{} messages/s   {} MB/s{target}",
+        format_rate(outcome.rate()),
+        cells::megabytes_per_second(outcome)
+    )
+}
+
+/// What the generator's CPU time was spent on, and how close to its limit it
+/// was.
+pub(super) fn generator(summary: &Summary<'_>) -> String {
+    let generator = &summary.outcome.generator;
+    format!(
+        "{} of the generator's CPU/message were spinning; its busiest thread worked {:.0} % of \
+         the time",
+        cells::nanoseconds(summary.outcome.per_message(generator.spin_ns)),
+        generator.busy_max * 100.0
+    )
+}
+
+/// How an objective ended.
+pub(super) fn objective_status(result: &SloResult) -> &'static str {
+    match (result.met, result.supported) {
+        (true, _) => "met",
+        (false, true) => "MISSED",
+        (false, false) => "too few samples",
+    }
+}

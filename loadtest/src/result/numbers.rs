@@ -1,0 +1,174 @@
+//! The numbers people look at first, so that a result file can be read without
+//! its histograms.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{Histogram, Outcome, per_second};
+use crate::percentile::Percentile;
+use crate::watch::Usage;
+
+/// What the counts and histograms of a run come to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Numbers {
+    /// Replies per second while measuring.
+    pub rate_per_s: f64,
+    /// Their payload bytes per second.
+    pub payload_bytes_per_s: f64,
+    /// From the intended send to the reply.
+    pub response_ns: Spread,
+    /// From the actual send to the reply.
+    pub service_ns: Spread,
+    /// From the intended to the actual send.
+    pub lag_ns: Spread,
+    /// From connect to the handshake's response.
+    pub handshake_ns: Spread,
+    /// What the generator took, spinning included.
+    pub generator: Cost,
+    /// What the server took, where its process is known.
+    pub server: Option<Cost>,
+}
+
+/// How times are spread, in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spread {
+    /// How many there are.
+    pub samples: u64,
+    /// The values at p50, p90, p99, p99.9 and p99.99; null where there are too
+    /// few samples to tell.
+    pub percentiles: BTreeMap<String, Option<u64>>,
+    /// The longest, null without samples.
+    pub max: Option<u64>,
+    /// The mean, null without samples.
+    pub mean: Option<f64>,
+}
+
+/// Below so many connections the generator's memory is that of its buffers and
+/// histograms, some MiB for each thread.
+const SOCKETS_MIN: u64 = 1_000;
+
+/// What a process took, shared out over the messages echoed while measuring or
+/// the connections; null where there are none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// CPU time per message, in nanoseconds.
+    pub cpu_ns_per_message: Option<f64>,
+    /// The part of it in user space.
+    pub user_ns_per_message: Option<f64>,
+    /// The part of it in the kernel.
+    pub system_ns_per_message: Option<f64>,
+    /// Context switches per message, voluntary or not.
+    pub switches_per_message: Option<f64>,
+    /// Resident memory that came with the connections, per connection, in bytes.
+    pub rss_bytes_per_connection: Option<u64>,
+    /// CPU time over time: 2 is two cores.
+    pub cores: f64,
+}
+
+impl Numbers {
+    /// Those of a run with so many sockets.
+    pub fn of(outcome: &Outcome, sockets: u64) -> Self {
+        Self {
+            rate_per_s: outcome.rate(),
+            payload_bytes_per_s: per_second(outcome.counts.echoed_bytes, outcome.elapsed),
+            response_ns: Spread::of(&outcome.latencies.response_ns),
+            service_ns: Spread::of(&outcome.latencies.service_ns),
+            lag_ns: Spread::of(&outcome.latencies.lag_ns),
+            handshake_ns: Spread::of(&outcome.handshake_ns),
+            generator: Cost::of_generator(outcome, sockets),
+            server: outcome
+                .server
+                .map(|usage| Cost::of(&usage, outcome, sockets)),
+        }
+    }
+}
+
+impl Spread {
+    /// That of the times in a histogram.
+    pub fn of(times_ns: &Histogram) -> Self {
+        let has_samples = !times_ns.is_empty();
+        Self {
+            samples: times_ns.len(),
+            percentiles: Percentile::REPORTED
+                .into_iter()
+                .map(|percentile| (percentile.to_string(), percentile.of(times_ns)))
+                .collect(),
+            max: has_samples.then(|| times_ns.max()),
+            mean: has_samples.then(|| times_ns.mean()),
+        }
+    }
+}
+
+impl Cost {
+    /// What the generator took. Its memory counts per connection only where
+    /// there are enough to outweigh its buffers and histograms.
+    pub fn of_generator(outcome: &Outcome, sockets: u64) -> Self {
+        let counted = if sockets < SOCKETS_MIN { 0 } else { sockets };
+        Self::of(&outcome.generator.usage, outcome, counted)
+    }
+
+    /// What a process took in a run with so many sockets.
+    pub fn of(usage: &Usage, outcome: &Outcome, sockets: u64) -> Self {
+        let switches = usage.voluntary_switches + usage.involuntary_switches;
+        Self {
+            cpu_ns_per_message: outcome.per_message(usage.cpu_ns),
+            user_ns_per_message: outcome.per_message(usage.user_ns),
+            system_ns_per_message: outcome.per_message(usage.system_ns),
+            switches_per_message: outcome.per_message(switches),
+            rss_bytes_per_connection: usage.rss_per_connection(sockets),
+            cores: cores(usage.cpu_ns, outcome.elapsed),
+        }
+    }
+}
+
+fn cores(cpu_ns: u64, elapsed: Duration) -> f64 {
+    per_second(cpu_ns, elapsed) / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn numbers_are_shared_out() {
+        let numbers = Numbers::of(&fixture::outcome(), 100);
+        assert_eq!(
+            (Some(numbers.rate_per_s), Some(numbers.payload_bytes_per_s)),
+            (Some(50_000.0), Some(1_600_000.0))
+        );
+        let server = numbers.server.unwrap();
+        assert_eq!(server.cpu_ns_per_message, Some(5_000.0));
+        assert_eq!(server.switches_per_message, Some(0.5));
+        assert_eq!(server.rss_bytes_per_connection, Some(2_048));
+        assert_eq!(Some(server.cores), Some(0.25));
+    }
+
+    #[test]
+    fn the_generators_memory_is_shared_out_over_many_sockets_only() {
+        let per_connection =
+            |sockets| Cost::of_generator(&fixture::outcome(), sockets).rss_bytes_per_connection;
+        assert_eq!(per_connection(SOCKETS_MIN - 1), None);
+        assert!(per_connection(SOCKETS_MIN).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_null() {
+        let spread = Numbers::of(&fixture::outcome(), 100).handshake_ns;
+        assert_eq!(spread.percentiles["p90"], Some(200_063));
+        assert_eq!(spread.percentiles["p99"], None);
+        let silent = Numbers::of(&fixture::silent_outcome(), 0);
+        assert_eq!(
+            (silent.response_ns.max, silent.response_ns.mean),
+            (None, None)
+        );
+        assert_eq!(silent.generator.cpu_ns_per_message, None);
+        assert_eq!(silent.generator.rss_bytes_per_connection, None);
+    }
+}

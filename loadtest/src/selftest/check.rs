@@ -1,0 +1,192 @@
+//! One thing expected, and what was reported.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use crate::units::{format_count, format_ns};
+
+/// What came of a check. Ordered: the worst of several decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Finding {
+    /// What was reported is what was expected.
+    Holds,
+    /// It is not, in the way a busy machine makes it. Worth another try.
+    Disturbed,
+    /// It is not, and the machine cannot have done that.
+    Wrong,
+}
+
+/// On which side of what is expected the machine may have put a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slack {
+    /// On neither.
+    None,
+    /// Above: what takes its time takes longer on a busy machine, never shorter.
+    Above,
+    /// On both.
+    Both,
+}
+
+/// One comparison.
+#[derive(Debug, Clone)]
+pub(super) struct Check {
+    what: String,
+    expected: String,
+    reported: String,
+    pub(super) finding: Finding,
+}
+
+impl Check {
+    /// Something that is or is not as it should be.
+    pub(super) fn fact(what: &str, expected: &str, reported: String, holds: bool) -> Self {
+        let finding = if holds {
+            Finding::Holds
+        } else {
+            Finding::Wrong
+        };
+        Self {
+            what: what.to_owned(),
+            expected: expected.to_owned(),
+            reported,
+            finding,
+        }
+    }
+
+    /// A number of things.
+    pub(super) fn count(
+        what: &str,
+        expected: RangeInclusive<u64>,
+        reported: u64,
+        slack: Slack,
+    ) -> Self {
+        Self {
+            what: what.to_owned(),
+            expected: range(&expected, format_count),
+            reported: format_count(reported),
+            finding: judge(&expected, reported, slack),
+        }
+    }
+
+    /// The number of things that there have to be.
+    pub(super) fn exact(what: &str, expected: u64, reported: u64) -> Self {
+        Self::count(what, expected..=expected, reported, Slack::None)
+    }
+
+    /// A latency in nanoseconds.
+    pub(super) fn time(
+        what: &str,
+        expected_ns: RangeInclusive<u64>,
+        reported_ns: u64,
+        slack: Slack,
+    ) -> Self {
+        Self {
+            what: what.to_owned(),
+            expected: range(&expected_ns, format_ns),
+            reported: format_ns(reported_ns),
+            finding: judge(&expected_ns, reported_ns, slack),
+        }
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        self.finding == Finding::Holds
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} was {}, expected {}",
+            self.what, self.reported, self.expected
+        )
+    }
+}
+
+fn judge(expected: &RangeInclusive<u64>, reported: u64, slack: Slack) -> Finding {
+    if expected.contains(&reported) {
+        Finding::Holds
+    } else if slack == Slack::Both || (slack == Slack::Above && reported > *expected.end()) {
+        Finding::Disturbed
+    } else {
+        Finding::Wrong
+    }
+}
+
+fn range(expected: &RangeInclusive<u64>, format: fn(u64) -> String) -> String {
+    match (*expected.start(), *expected.end()) {
+        (low, high) if low == high => format(low),
+        (0, high) => format!("at most {}", format(high)),
+        (low, u64::MAX) => format!("at least {}", format(low)),
+        (low, high) => format!("{} to {}", format(low), format(high)),
+    }
+}
+
+/// The widths of the columns but the last, which holds sentences as well.
+const WIDTHS: [usize; 2] = [31, 36];
+
+/// The lines of a table, one per check.
+pub(super) fn rows(checks: &[Check], tries: u32) -> String {
+    let [what, expected] = WIDTHS;
+    let nth = match tries {
+        1 => "",
+        2 => " (2nd try)",
+        _ => " (3rd try)",
+    };
+    let row = |check: &Check| {
+        let result = if check.holds() { "ok" } else { "FAILED" };
+        format!(
+            "  {result:<6}{nth}  {:what$}  {:expected$}  {}\n",
+            check.what, check.expected, check.reported,
+        )
+    };
+    checks.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_slack_excuses_a_number() {
+        let finding = |reported, slack| Check::count("it", 5..=10, reported, slack).finding;
+        for slack in [Slack::None, Slack::Above, Slack::Both] {
+            assert_eq!(finding(5, slack), Finding::Holds);
+            assert_eq!(finding(10, slack), Finding::Holds);
+        }
+        assert_eq!(finding(4, Slack::None), Finding::Wrong);
+        assert_eq!(finding(11, Slack::None), Finding::Wrong);
+        assert_eq!(finding(4, Slack::Above), Finding::Wrong);
+        assert_eq!(finding(11, Slack::Above), Finding::Disturbed);
+        assert_eq!(finding(4, Slack::Both), Finding::Disturbed);
+    }
+
+    #[test]
+    fn rows_show_what_was_expected_and_what_was_reported() {
+        let checks = [
+            Check::exact("due", 2_000, 2_000),
+            Check::time("p50", 5_000_000..=6_500_000, 7_000_000, Slack::Above),
+        ];
+        let text = rows(&checks, 2);
+        let rows: Vec<Vec<_>> = text
+            .lines()
+            .map(|line| {
+                line.split("  ")
+                    .map(str::trim)
+                    .filter(|cell| !cell.is_empty())
+            })
+            .map(Iterator::collect)
+            .collect();
+        assert_eq!(rows[0], ["ok", "(2nd try)", "due", "2,000", "2,000"]);
+        assert_eq!(rows[1][0], "FAILED (2nd try)");
+        assert_eq!(rows[1][1..], ["p50", "5.00 ms to 6.50 ms", "7.00 ms"]);
+    }
+
+    #[test]
+    fn ranges_read_well() {
+        let text = |expected| range(&expected, format_count);
+        assert_eq!(text(7..=7), "7");
+        assert_eq!(text(0..=7), "at most 7");
+        assert_eq!(text(7..=u64::MAX), "at least 7");
+        assert_eq!(text(7..=8), "7 to 8");
+    }
+}

@@ -1,0 +1,507 @@
+//! Checks accept what an honest generator reports, and nothing that a broken
+//! one does.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::check::{Check, Finding, Slack};
+use super::injection::{Driven, Injection, MISDEED_AT, Tolerance, Truth};
+use super::scenario::{Scenario, scenarios};
+use super::{Attempt, settle, worst};
+use crate::client::{MessageId, Violation};
+use crate::failure::{Failure, Loss};
+use crate::fixture;
+use crate::outcome::{Counts, Histogram, Latencies, Outcome};
+use crate::plan::Load;
+
+const MS: u64 = 1_000_000;
+
+/// The machine's share of a latency.
+const MACHINE_NS: u64 = 50_000;
+
+fn scenario(wanted: impl Fn(&Scenario) -> bool) -> Scenario {
+    let found = scenarios(true, 1).into_iter().find(wanted);
+    found.expect("there is one")
+}
+
+fn of(name: &str) -> Scenario {
+    scenario(|scenario| format!("{:?}", scenario.injection).starts_with(name))
+}
+
+/// What is made of an outcome. Bounds for a busy machine find as much wrong as
+/// others, but for what may be the machine's.
+fn finding(scenario: &Scenario, outcome: &Outcome, rare: u64) -> Finding {
+    let [quiet, busy] = [0.0, 1_000.0].map(|switches_per_s| {
+        let (tolerance, _) = scenario.tolerance(true, switches_per_s);
+        finding_within(scenario, outcome, rare, tolerance)
+    });
+    assert_eq!(quiet == Finding::Wrong, busy == Finding::Wrong);
+    quiet
+}
+
+fn finding_within(
+    scenario: &Scenario,
+    outcome: &Outcome,
+    rare: u64,
+    tolerance: Tolerance,
+) -> Finding {
+    let checks = scenario.injection.check(&Driven {
+        plan: &scenario.plan,
+        outcome,
+        truth: Truth {
+            served: outcome.counts.answered,
+            rare,
+        },
+        tolerance,
+    });
+    assert!(!checks.is_empty());
+    worst(&checks)
+}
+
+/// All answered, with these response times and next to no lag.
+fn answered(response_ns: &[u64]) -> Outcome {
+    let mut latencies = Latencies::new();
+    for &ns in response_ns {
+        record(&mut latencies.response_ns, ns);
+        record(&mut latencies.service_ns, ns);
+        record(&mut latencies.lag_ns, 1_000);
+    }
+    let due = response_ns.len() as u64;
+    Outcome {
+        counts: Counts {
+            due,
+            sent: due,
+            answered: due,
+            echoed: due,
+            ..Counts::default()
+        },
+        latencies,
+        ..fixture::outcome()
+    }
+}
+
+fn record(histogram: &mut Histogram, ns: u64) {
+    histogram.record(ns).unwrap();
+}
+
+/// The response times of an open loop of 1,000/s that lasts 3 s and is stalled
+/// from 1 s on for 1 s.
+fn stalled() -> Vec<u64> {
+    let response = |index: u64| match index {
+        1_000..2_000 => (2_000 - index) * MS + MACHINE_NS,
+        _ => MACHINE_NS,
+    };
+    (0..3_000).map(response).collect()
+}
+
+#[test]
+fn a_constant_delay_is_found_and_nothing_shorter_or_twice_as_long() {
+    let scenario = of("Constant");
+    let with = |delay_ns: u64| finding(&scenario, &answered(&vec![delay_ns; 1_000]), 0);
+    assert_eq!(with(5 * MS), Finding::Holds);
+    assert_eq!(with(5 * MS + MACHINE_NS), Finding::Holds);
+    assert_eq!(with(5 * MS - MACHINE_NS), Finding::Wrong);
+    assert_eq!(with(10 * MS), Finding::Disturbed);
+    // One reply that came too soon.
+    let mut times_ns = vec![5 * MS; 1_000];
+    times_ns[500] = 4 * MS;
+    assert_eq!(finding(&scenario, &answered(&times_ns), 0), Finding::Wrong);
+}
+
+#[test]
+fn messages_lost_invented_or_recorded_twice_are_found() {
+    let scenario = of("Nothing");
+    let honest = || answered(&[MACHINE_NS; 2_000]);
+    let after = |change: fn(&mut Outcome)| {
+        let mut outcome = honest();
+        change(&mut outcome);
+        finding(&scenario, &outcome, 0)
+    };
+    assert_eq!(after(|_| ()), Finding::Holds);
+    assert_eq!(after(|outcome| outcome.counts.due -= 1), Finding::Wrong);
+    assert_eq!(
+        after(|outcome| outcome.counts.answered += 1),
+        Finding::Wrong
+    );
+    assert_eq!(
+        after(|outcome| outcome.counts.unanswered = 1),
+        Finding::Wrong
+    );
+    let twice = after(|outcome| record(&mut outcome.latencies.response_ns, 1));
+    assert_eq!(twice, Finding::Wrong);
+    // The lag is part of the response, never more than it.
+    let lag = after(|outcome| {
+        let lag_ns = &mut outcome.latencies.lag_ns;
+        lag_ns.reset();
+        lag_ns.record_n(2 * MACHINE_NS, 2_000).unwrap();
+    });
+    assert_eq!(lag, Finding::Wrong);
+    let failed = after(|outcome| outcome.failure = Some(Failure::Interrupted));
+    assert_eq!(failed, Finding::Wrong);
+    let unseen = Driven {
+        plan: &scenario.plan,
+        outcome: &honest(),
+        truth: Truth {
+            served: 1_999,
+            rare: 0,
+        },
+        tolerance: scenario.tolerance(false, 0.0).0,
+    };
+    assert_eq!(worst(&scenario.injection.check(&unseen)), Finding::Wrong);
+}
+
+#[test]
+fn two_modes_are_found_with_exactly_their_shares() {
+    let scenario = of("Bimodal");
+    let with = |slow: usize| {
+        let mut times_ns = vec![MS + MACHINE_NS; 2_000 - slow];
+        times_ns.extend(vec![40 * MS + MACHINE_NS; slow]);
+        finding(&scenario, &answered(&times_ns), 40)
+    };
+    assert_eq!(with(40), Finding::Holds);
+    assert_eq!(with(39), Finding::Wrong, "one was not recorded as it was");
+    assert_eq!(with(41), Finding::Disturbed, "one was slow by itself");
+    let honest = answered(&[MS; 2_000]);
+    assert_eq!(finding(&scenario, &honest, 0), Finding::Wrong);
+}
+
+#[test]
+fn a_stall_is_found_as_the_many_slow_responses_it_is() {
+    let scenario = of("OpenStall");
+    assert_eq!(finding(&scenario, &answered(&stalled()), 0), Finding::Holds);
+}
+
+#[test]
+fn coordinated_omission_is_rejected() {
+    let scenario = of("OpenStall");
+    // The generator waited for its server: one slow response.
+    let mut times_ns = vec![MACHINE_NS; 3_000];
+    times_ns[1_000] = 1_000 * MS;
+    assert_eq!(finding(&scenario, &answered(&times_ns), 0), Finding::Wrong);
+    // It also sent nothing in the meantime, or a tenth as much.
+    times_ns.truncate(2_001);
+    assert_eq!(finding(&scenario, &answered(&times_ns), 0), Finding::Wrong);
+    let tenth = stalled().into_iter().enumerate();
+    let tenth: Vec<_> = tenth
+        .map(|(index, ns)| if index % 10 == 0 { ns } else { MACHINE_NS })
+        .collect();
+    assert_eq!(finding(&scenario, &answered(&tenth), 0), Finding::Wrong);
+}
+
+#[test]
+fn a_generator_that_stops_sending_is_rejected_though_it_counts_from_the_intention() {
+    let scenario = of("OpenStall");
+    let mut outcome = answered(&stalled());
+    let latencies = &mut outcome.latencies;
+    latencies.service_ns.reset();
+    latencies.service_ns.record_n(MACHINE_NS, 2_999).unwrap();
+    latencies.service_ns.record(1_000 * MS).unwrap();
+    latencies.lag_ns.reset();
+    for ns in stalled() {
+        record(&mut latencies.lag_ns, ns - MACHINE_NS + 1);
+    }
+    assert_ne!(finding(&scenario, &outcome, 0), Finding::Holds);
+}
+
+#[test]
+fn a_stall_of_another_shape_is_rejected() {
+    let scenario = of("OpenStall");
+    // As many slow ones, but all as slow as the stall is long, or half of it.
+    for ns in [500 * MS, 1_000 * MS] {
+        let flat: Vec<_> = stalled()
+            .into_iter()
+            .map(|response_ns| match response_ns {
+                MACHINE_NS => MACHINE_NS,
+                _ => ns,
+            })
+            .collect();
+        assert_ne!(finding(&scenario, &answered(&flat), 0), Finding::Holds);
+    }
+}
+
+#[test]
+fn a_closed_loop_has_one_slow_response() {
+    let scenario = of("ClosedStall");
+    let with = |slow: usize| {
+        let mut times_ns = vec![MACHINE_NS; 10_000];
+        times_ns.extend(vec![1_000 * MS; slow]);
+        finding(&scenario, &answered(&times_ns), 0)
+    };
+    assert_eq!(with(1), Finding::Holds);
+    assert_eq!(with(0), Finding::Wrong);
+    assert_eq!(with(2), Finding::Wrong);
+}
+
+/// Stalled from 500 ms on and given up after 301 ms, 800 messages in.
+fn timed_out(scenario: &Scenario) -> Outcome {
+    let mut times_ns = vec![MACHINE_NS; 500];
+    times_ns.extend((1..=301).map(|age| age * MS));
+    let mut outcome = answered(&times_ns);
+    outcome.counts.answered = 500;
+    outcome.counts.unanswered = 301;
+    outcome.counts.timed_out = 2;
+    outcome.failure = Some(Failure::Stalled {
+        connection: 0,
+        message: 10,
+        timeout: scenario.plan.timeout,
+    });
+    outcome
+}
+
+#[test]
+fn messages_given_up_count_with_their_age() {
+    let scenario = of("Timeout");
+    let after = |change: fn(&mut Outcome)| {
+        let mut outcome = timed_out(&scenario);
+        change(&mut outcome);
+        finding(&scenario, &outcome, 0)
+    };
+    assert_eq!(after(|_| ()), Finding::Holds);
+    assert_eq!(after(|outcome| outcome.failure = None), Finding::Wrong);
+    assert_eq!(
+        after(|outcome| outcome.counts.unanswered = 0),
+        Finding::Wrong
+    );
+    assert_eq!(
+        after(|outcome| outcome.counts.timed_out = 0),
+        Finding::Wrong
+    );
+    // Only the answered ones are recorded, as survivors.
+    let survivors = after(|outcome| {
+        outcome.latencies = answered(&[MACHINE_NS; 500]).latencies;
+    });
+    assert_eq!(survivors, Finding::Wrong);
+    // All are recorded, but with no age.
+    let ageless = after(|outcome| {
+        outcome.latencies = answered(&[MACHINE_NS; 801]).latencies;
+    });
+    assert_eq!(ageless, Finding::Wrong);
+}
+
+#[test]
+fn an_overload_has_to_be_admitted() {
+    let scenario = of("Overload");
+    let due = 4_000_000;
+    let overloaded = || {
+        let mut outcome = answered(&[]);
+        outcome.counts = Counts {
+            due,
+            sent: due / 2,
+            answered: due / 2,
+            unanswered: due / 2,
+            echoed: due / 10,
+            timed_out: due / 2,
+            ..Counts::default()
+        };
+        let latencies = &mut outcome.latencies;
+        latencies.response_ns.record_n(400 * MS, due).unwrap();
+        latencies.lag_ns.record_n(300 * MS, due).unwrap();
+        outcome
+    };
+    let after = |change: fn(&mut Outcome)| {
+        let mut outcome = overloaded();
+        change(&mut outcome);
+        finding(&scenario, &outcome, 0)
+    };
+    assert_eq!(after(|_| ()), Finding::Holds);
+    // It claims to have kept up.
+    assert_eq!(
+        after(|outcome| outcome.counts.echoed = 4_000_000),
+        Finding::Wrong
+    );
+    // What it could not send was never due, or is forgotten.
+    assert_eq!(after(|outcome| outcome.counts.due /= 2), Finding::Wrong);
+    assert_eq!(
+        after(|outcome| outcome.counts.unanswered -= 1),
+        Finding::Wrong
+    );
+    // It was late and does not say so.
+    let punctual = after(|outcome| {
+        outcome.latencies.lag_ns.reset();
+        outcome.latencies.lag_ns.record_n(1_000, 4_000_000).unwrap();
+    });
+    assert_eq!(punctual, Finding::Wrong);
+}
+
+#[test]
+fn random_arrivals_may_be_as_many_as_chance_has_it() {
+    let scenario = of("RandomArrivals");
+    let with = |due: usize| finding(&scenario, &answered(&vec![MACHINE_NS; due]), 0);
+    assert_eq!(with(2_000), Finding::Holds);
+    assert_eq!(with(2_178), Finding::Holds);
+    assert_eq!(with(2_180), Finding::Wrong);
+    assert_eq!(with(1_820), Finding::Wrong);
+}
+
+fn integrity(message: u64, violation: Violation) -> Failure {
+    Failure::Integrity {
+        connection: 0,
+        message,
+        violation,
+    }
+}
+
+/// What an honest generator says of each misdeed, closed loops of one message
+/// apart.
+fn failures() -> [(&'static str, Failure); 7] {
+    let wrong = |sequence| {
+        Violation::WrongMessage(MessageId {
+            connection: 0,
+            sequence,
+        })
+    };
+    let byte = Violation::WrongByte {
+        at: 31,
+        got: 0,
+        expected: 1,
+    };
+    let opcode = Violation::WrongType {
+        got: 1,
+        expected: 2,
+    };
+    [
+        ("WrongByte", integrity(MISDEED_AT, byte)),
+        ("WrongType", integrity(MISDEED_AT, opcode)),
+        ("Drop", integrity(MISDEED_AT, wrong(MISDEED_AT + 1))),
+        ("Swap", integrity(MISDEED_AT, wrong(MISDEED_AT + 1))),
+        ("Duplicate", integrity(MISDEED_AT + 1, wrong(MISDEED_AT))),
+        (
+            "WrongCloseCode",
+            Failure::Unclosed {
+                count: 1,
+                connections: 1,
+                connection: 0,
+                reason: Loss::Close(Some(1001)),
+            },
+        ),
+        (
+            "Disconnect",
+            Failure::Lost {
+                connection: 0,
+                message: MISDEED_AT,
+                reason: Loss::Eof,
+            },
+        ),
+    ]
+}
+
+#[test]
+fn a_misdeed_has_to_be_named_for_what_it_is() {
+    for (misdeed, _) in failures() {
+        let scenario = scenario(|scenario| {
+            let injection = format!("{:?}", scenario.injection);
+            injection == format!("Misdeed({misdeed})") && scenario.plan.is_open_loop()
+        });
+        let with = |failure: Option<Failure>| {
+            let outcome = Outcome {
+                failure,
+                ..answered(&[MACHINE_NS; 20])
+            };
+            finding(&scenario, &outcome, 0)
+        };
+        assert_eq!(with(None), Finding::Wrong, "{misdeed} went unnoticed");
+        for (other, failure) in failures() {
+            // Both look the same at the message that is missing.
+            let alike = ["Drop", "Swap"];
+            let is_right = misdeed == other || (alike.contains(&misdeed) && alike.contains(&other));
+            let expected = if is_right {
+                Finding::Holds
+            } else {
+                Finding::Wrong
+            };
+            assert_eq!(with(Some(failure)), expected, "{misdeed}, {other}");
+        }
+        let early = integrity(MISDEED_AT - 1, Violation::Unasked);
+        assert_eq!(with(Some(early)), Finding::Wrong);
+    }
+}
+
+#[test]
+fn a_missing_reply_of_a_closed_loop_of_one_is_a_stall() {
+    let scenario = scenario(|scenario| {
+        format!("{:?}", scenario.injection) == "Misdeed(Drop)"
+            && scenario.plan.load == Load::Closed { window: 1 }
+    });
+    let with = |message| {
+        let outcome = Outcome {
+            failure: Some(Failure::Stalled {
+                connection: 0,
+                message,
+                timeout: Duration::from_millis(300),
+            }),
+            ..answered(&[MACHINE_NS; 20])
+        };
+        finding(&scenario, &outcome, 0)
+    };
+    assert_eq!(with(MISDEED_AT), Finding::Holds);
+    assert_eq!(with(MISDEED_AT + 1), Finding::Wrong);
+}
+
+/// Settles runs that find this, one after the other. Returns what was found in
+/// the end and in how many tries.
+fn settled(findings: &[Finding]) -> (Finding, u32) {
+    let mut runs: VecDeque<_> = findings.iter().copied().collect();
+    let attempt = |_| {
+        let reported = match runs.pop_front().expect("no more tries") {
+            Finding::Holds => 5,
+            Finding::Disturbed => 11,
+            Finding::Wrong => 4,
+        };
+        let checks = vec![Check::time("it", 5..=10, reported, Slack::Above)];
+        Ok(Some(Attempt {
+            checks,
+            switches_per_s: 7.0,
+            is_wide: false,
+        }))
+    };
+    let settled = settle("a scenario", attempt).unwrap().unwrap();
+    (worst(&settled.checks), settled.tries)
+}
+
+#[test]
+fn only_what_the_machine_may_have_done_is_tried_again() {
+    use Finding::{Disturbed, Holds, Wrong};
+    assert_eq!(settled(&[Holds]), (Holds, 1));
+    assert_eq!(settled(&[Disturbed, Holds]), (Holds, 2));
+    assert_eq!(settled(&[Disturbed; 3]), (Disturbed, 3));
+    assert_eq!(settled(&[Wrong]), (Wrong, 1));
+    assert_eq!(settled(&[Disturbed, Wrong]), (Wrong, 2));
+}
+
+#[test]
+fn bounds_are_wide_only_in_the_last_try_of_a_quick_run_on_a_busy_machine() {
+    for quick in [true, false] {
+        for scenario in scenarios(quick, 0) {
+            for (is_last, switches_per_s) in [(false, 0.0), (false, 1e3), (true, 0.0), (true, 1e3)]
+            {
+                let (_, is_wide) = scenario.tolerance(is_last, switches_per_s);
+                assert_eq!(is_wide, quick && is_last && switches_per_s > 0.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_settles_nothing() {
+    assert!(settle("a scenario", |_| Ok(None)).unwrap().is_none());
+}
+
+#[test]
+fn every_scenario_has_a_sound_plan_and_its_time() {
+    for (quick, time_max) in [(true, 15), (false, 60)] {
+        let mut time = Duration::ZERO;
+        for mut scenario in scenarios(quick, 0) {
+            scenario.plan.targets = fixture::plan().targets;
+            assert_eq!(scenario.plan.validate(), Ok(()), "{}", scenario.title);
+            // Misdeeds, and a stall that times out, end their runs early.
+            let is_cut = matches!(
+                scenario.injection,
+                Injection::Misdeed(_) | Injection::Timeout(_)
+            );
+            if let (crate::plan::Extent::Duration(length), false) = (scenario.plan.extent, is_cut) {
+                time += length;
+            }
+        }
+        assert!(time < Duration::from_secs(time_max - 5), "{time:?}");
+    }
+}

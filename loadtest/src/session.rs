@@ -1,0 +1,249 @@
+//! What every command that drives a server does around the run itself: the live
+//! view, the server's process, the verdict, the report.
+
+use std::io::{self, Write};
+use std::process::ExitStatus;
+
+use crate::args::{Output, Server};
+use crate::driver::Endpoints;
+use crate::failure::Failure;
+use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
+use crate::limits::allow_sockets;
+use crate::live::LiveView;
+use crate::machine::{Environment, binary_sha256};
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use crate::report::{Format, Summary, color_allowed};
+use crate::result::{Record, ResultFile};
+use crate::run::{Observers, Watched, run};
+use crate::slo::SloResult;
+use crate::verdict::{Facts, Judgement, Verdict, judge};
+use crate::watch::{ProcessTree, ServerCommand, ensure_free};
+
+/// Everything was as it should be.
+pub const EXIT_FINE: u8 = 0;
+/// A reply was wrong or missing, a connection refused or lost, or this program
+/// could not do its work.
+pub const EXIT_FAILED: u8 = 1;
+/// The arguments are wrong.
+pub const EXIT_USAGE: u8 = 2;
+/// An objective was missed.
+pub const EXIT_OBJECTIVE: u8 = 3;
+/// The numbers do not say what was asked.
+pub const EXIT_INVALID: u8 = 4;
+
+/// Connections that churn leaves open for a while beside those of the plan, for
+/// each that is replaced per second.
+const CHURN_SOCKETS: f64 = 2.0;
+
+/// One run with a live view on standard error.
+///
+/// # Errors
+/// What went wrong before anything was measured.
+pub fn drive(
+    plan: &Plan,
+    server: Option<&mut dyn Watched>,
+    server_ended: &mut dyn FnMut() -> Option<ExitStatus>,
+    interrupt: &Interrupt,
+) -> Result<Outcome, Failure> {
+    let mut view = LiveView::on_stderr(&plan.to_string());
+    let result = run(
+        plan,
+        &mut Observers {
+            server: server.map(|server| server as _),
+            server_ended,
+            show: &mut |progress| view.update(progress),
+            interrupt,
+        },
+    );
+    view.finish();
+    result
+}
+
+/// Makes room for a plan's sockets, and for as many more.
+///
+/// # Errors
+/// [`Failure::OpenFiles`] when the hard limit is too low.
+pub fn make_room(plan: &Plan, more: u64) -> Result<(), Failure> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rates are positive, and a cast saturates"
+    )]
+    let churned = (plan.churn_rate.unwrap_or(0.0) * CHURN_SOCKETS).ceil() as u64;
+    allow_sockets(plan.sockets() + churned + more)
+}
+
+/// The server's process, where the command line names one.
+#[derive(Debug, Default)]
+pub struct Watch {
+    command: Option<ServerCommand>,
+    tree: Option<ProcessTree>,
+}
+
+impl Watch {
+    /// Attaches to the server's process, or starts it and waits until it
+    /// listens.
+    ///
+    /// # Errors
+    /// [`Failure::Watch`], and [`Failure::Resolve`] for the addresses to wait on.
+    pub fn new(server: &Server, plan: &Plan, interrupt: &Interrupt) -> Result<Self, Failure> {
+        if let Some(pid) = server.pid {
+            return Ok(Self {
+                command: None,
+                tree: Some(ProcessTree::attach(pid)?),
+            });
+        }
+        let Some(line) = &server.command else {
+            return Ok(Self::default());
+        };
+        let addresses: Vec<_> = Endpoints::of(plan)?.addresses().collect();
+        ensure_free(&addresses)?;
+        let mut command = ServerCommand::start(line, &server.pin.0)?;
+        interrupt.guard(command.group());
+        if !command.wait_until_listening(&addresses, server.wait, || interrupt.is_asked())? {
+            return Err(Failure::Interrupted);
+        }
+        let tree = ProcessTree::attach(command.pid())?;
+        Ok(Self {
+            command: Some(command),
+            tree: Some(tree),
+        })
+    }
+
+    /// Drives it.
+    ///
+    /// # Errors
+    /// What went wrong before anything was measured.
+    pub fn drive(&mut self, plan: &Plan, interrupt: &Interrupt) -> Result<Outcome, Failure> {
+        let Self { command, tree } = self;
+        let server = tree.as_mut().map(|tree| tree as &mut dyn Watched);
+        let mut ended = || command.as_mut().and_then(ServerCommand::exited);
+        drive(plan, server, &mut ended, interrupt)
+    }
+
+    /// The command line and the hash of the process's binary.
+    pub fn identity(&self) -> (Option<String>, Option<String>) {
+        let tree = self.tree.as_ref();
+        let command = tree.and_then(ProcessTree::command_line);
+        let binary = tree.and_then(ProcessTree::binary);
+        (command, binary.and_then(|path| binary_sha256(&path)))
+    }
+
+    /// Stops the server, if it was started.
+    pub fn stop(self) {
+        if let Some(command) = self.command {
+            match command.stop() {
+                Ok(ending) if ending.forced => {
+                    say("the server did not end on SIGTERM and was killed");
+                }
+                Ok(_) => {}
+                Err(error) => say(&error.to_string()),
+            }
+        }
+    }
+}
+
+/// A finished run and what is to be made of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'a> {
+    /// What reports call the server.
+    pub label: &'a str,
+    /// What it was to do.
+    pub plan: &'a Plan,
+    /// What it came to.
+    pub outcome: &'a Outcome,
+    /// The server's command line and the hash of its binary.
+    pub identity: &'a (Option<String>, Option<String>),
+    /// The machine.
+    pub environment: &'a Environment,
+}
+
+impl Finished<'_> {
+    /// Reports it as the command line wants it, and says how the program ends.
+    ///
+    /// # Errors
+    /// [`Failure::File`] when the result file cannot be written.
+    pub fn report(&self, output: &Output) -> Result<u8, Failure> {
+        let judgement = judge(&Facts::of(self.plan, self.outcome));
+        let objectives = output
+            .slo
+            .as_ref()
+            .map(|slo| slo.evaluate(self.outcome))
+            .unwrap_or_default();
+        let summary = Summary {
+            label: self.label,
+            plan: self.plan,
+            outcome: self.outcome,
+            judgement: &judgement,
+            objectives: &objectives,
+        };
+        let file = || self.file(&judgement, &objectives);
+        print(&match output.format {
+            Format::Text => summary.text(color_allowed(io::stdout())),
+            Format::Json => file().to_json(),
+            Format::Csv => summary.csv(),
+            Format::Markdown => summary.markdown(),
+        });
+        if let Some(path) = &output.file {
+            file().write(path)?;
+        }
+        if let Some(failure) = &self.outcome.failure {
+            say(&failure.to_string());
+        }
+        Ok(exit_code(self.outcome, &judgement, &objectives))
+    }
+
+    /// The result file.
+    pub fn file(&self, judgement: &Judgement, objectives: &[SloResult]) -> ResultFile {
+        let (command, sha256) = self.identity;
+        let args = arguments();
+        ResultFile::new(&Record {
+            label: self.label,
+            plan: self.plan,
+            args: &args,
+            outcome: self.outcome,
+            judgement,
+            objectives,
+            server_command: command.as_deref(),
+            server_sha256: sha256.as_deref(),
+            environment: self.environment,
+        })
+    }
+}
+
+/// How the program ends after a run.
+pub fn exit_code(outcome: &Outcome, judgement: &Judgement, objectives: &[SloResult]) -> u8 {
+    if outcome.failure.is_some() {
+        return EXIT_FAILED;
+    }
+    if outcome.interrupted {
+        return EXIT_INTERRUPTED;
+    }
+    if judgement.verdict == Verdict::Invalid {
+        return EXIT_INVALID;
+    }
+    // An objective that too few samples speak for is not met either.
+    if objectives.iter().any(|objective| !objective.met) {
+        return EXIT_OBJECTIVE;
+    }
+    EXIT_FINE
+}
+
+/// The command line without the program's name. (File names need not be UTF-8.)
+pub fn arguments() -> Vec<String> {
+    std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Prints a result. A reader that has seen enough is no failure of the run.
+pub fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// One line on stderr; nobody may be listening.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "loadtest: {line}");
+}

@@ -1,0 +1,458 @@
+//! Service level objectives: what a run has to keep to, and whether it did.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{Histogram, Outcome};
+use crate::percentile::Percentile;
+use crate::units::{
+    format_count, format_duration, format_ns, format_rate, parse_count, parse_duration, parse_rate,
+};
+
+/// What stands for a number that is not known.
+const UNKNOWN: &str = "–";
+
+/// Objectives, at least one. The text form is `p99<2ms,errors<0.01%,rate>50k`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Slo {
+    objectives: Vec<Objective>,
+}
+
+/// How a run did by one objective.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SloResult {
+    /// What was asked: `p99<2ms`.
+    pub objective: String,
+    /// What was seen: `1.20 ms`.
+    pub observed: String,
+    /// Whether it was kept to.
+    pub met: bool,
+    /// Whether there were messages enough to tell; if not, it is not met.
+    pub supported: bool,
+}
+
+impl Slo {
+    /// Holds a run against the objectives, in their order.
+    ///
+    /// A time that is only known to be longer than a value, because messages
+    /// were given up, is not known to be below any limit.
+    pub fn evaluate(&self, outcome: &Outcome) -> Vec<SloResult> {
+        self.objectives
+            .iter()
+            .map(|objective| objective.evaluate(outcome))
+            .collect()
+    }
+}
+
+impl fmt::Display for Slo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, objective) in self.objectives.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{objective}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Slo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let objectives = text.split(',').map(str::trim).map(str::parse);
+        Ok(Self {
+            objectives: objectives.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TryFrom<String> for Slo {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Slo> for String {
+    fn from(slo: Slo) -> Self {
+        slo.to_string()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Objective {
+    metric: Metric,
+    relation: Relation,
+}
+
+/// A metric with its limit, which is in the metric's unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Metric {
+    Response(Statistic, Duration),
+    Handshake(Statistic, Duration),
+    ErrorCount(u64),
+    ErrorPercent(f64),
+    Rate(f64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Statistic {
+    Percentile(Percentile),
+    Max,
+    Mean,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Less,
+    AtMost,
+    More,
+    AtLeast,
+}
+
+impl Objective {
+    fn evaluate(&self, outcome: &Outcome) -> SloResult {
+        let counts = &outcome.counts;
+        let observed = match self.metric {
+            Metric::Response(statistic, limit) => {
+                let response_ns = &outcome.latencies.response_ns;
+                self.time(statistic, limit, response_ns, counts.unanswered)
+            }
+            Metric::Handshake(statistic, limit) => {
+                self.time(statistic, limit, &outcome.handshake_ns, 0)
+            }
+            Metric::ErrorCount(limit) => Some(Observed {
+                text: format_count(counts.errors()),
+                met: self.relation.holds(&counts.errors(), &limit),
+            }),
+            Metric::ErrorPercent(limit) => (counts.due > 0).then(|| {
+                let percent = counts.errors() as f64 / counts.due as f64 * 100.0;
+                Observed {
+                    text: format!("{percent:.4} %"),
+                    met: self.relation.holds(&percent, &limit),
+                }
+            }),
+            Metric::Rate(limit) => Some(Observed {
+                text: format!("{}/s", format_rate(outcome.rate())),
+                met: self.relation.holds(&outcome.rate(), &limit),
+            }),
+        };
+        let (observed, supported) = (observed.as_ref(), observed.is_some());
+        SloResult {
+            objective: self.to_string(),
+            observed: observed.map_or_else(|| UNKNOWN.to_owned(), |seen| seen.text.clone()),
+            met: observed.is_some_and(|seen| seen.met),
+            supported,
+        }
+    }
+
+    fn time(
+        &self,
+        statistic: Statistic,
+        limit: Duration,
+        times_ns: &Histogram,
+        censored: u64,
+    ) -> Option<Observed> {
+        let samples = times_ns.len();
+        if samples == 0 {
+            return None;
+        }
+        let (observed_ns, is_lower_bound) = match statistic {
+            Statistic::Percentile(percentile) => (
+                percentile.of(times_ns)?,
+                percentile.is_censored(samples, censored),
+            ),
+            Statistic::Max => (times_ns.max(), censored > 0),
+            Statistic::Mean => (rounded(times_ns.mean()), censored > 0),
+        };
+        let holds = self
+            .relation
+            .holds(&u128::from(observed_ns), &limit.as_nanos());
+        let bound = if is_lower_bound { "≥" } else { "" };
+        Some(Observed {
+            text: format!("{bound}{}", format_ns(observed_ns)),
+            met: holds && (!is_lower_bound || self.relation.is_floor()),
+        })
+    }
+}
+
+struct Observed {
+    text: String,
+    met: bool,
+}
+
+impl Relation {
+    /// Longer ones first, as the shorter ones are their beginnings.
+    const ALL: [Self; 4] = [Self::AtMost, Self::AtLeast, Self::Less, Self::More];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Less => "<",
+            Self::AtMost => "<=",
+            Self::More => ">",
+            Self::AtLeast => ">=",
+        }
+    }
+
+    fn is_floor(self) -> bool {
+        matches!(self, Self::More | Self::AtLeast)
+    }
+
+    fn holds<T: PartialOrd>(self, observed: &T, limit: &T) -> bool {
+        match self {
+            Self::Less => observed < limit,
+            Self::AtMost => observed <= limit,
+            Self::More => observed > limit,
+            Self::AtLeast => observed >= limit,
+        }
+    }
+}
+
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let relation = self.relation.text();
+        match self.metric {
+            Metric::Response(statistic, limit) => {
+                write!(f, "{statistic}{relation}{}", format_duration(limit))
+            }
+            Metric::Handshake(statistic, limit) => {
+                let limit = format_duration(limit);
+                write!(f, "handshake.{statistic}{relation}{limit}")
+            }
+            Metric::ErrorCount(limit) => write!(f, "errors{relation}{limit}"),
+            Metric::ErrorPercent(limit) => write!(f, "errors{relation}{limit}%"),
+            Metric::Rate(limit) => write!(f, "rate{relation}{limit}"),
+        }
+    }
+}
+
+impl FromStr for Objective {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const ADVICE: &str = "write objectives as p99<2ms,errors<0.01%,rate>50k";
+        if text.is_empty() {
+            return Err(format!("an objective is missing; {ADVICE}"));
+        }
+        let (name, relation, limit) = split_relation(text)
+            .ok_or_else(|| format!("{text:?} has none of < <= > >=; {ADVICE}"))?;
+        let metric =
+            parse_metric(name, limit, relation).map_err(|reason| format!("{text:?}: {reason}"))?;
+        Ok(Self { metric, relation })
+    }
+}
+
+fn split_relation(text: &str) -> Option<(&str, Relation, &str)> {
+    let at = text.find(['<', '>'])?;
+    let relation = Relation::ALL
+        .into_iter()
+        .find(|relation| text[at..].starts_with(relation.text()))?;
+    let limit = &text[at + relation.text().len()..];
+    Some((text[..at].trim(), relation, limit.trim()))
+}
+
+fn parse_metric(name: &str, limit: &str, relation: Relation) -> Result<Metric, String> {
+    match name {
+        "errors" => parse_errors(limit),
+        "rate" if relation.is_floor() => parse_rate(limit).map(Metric::Rate),
+        "rate" => Err("a rate is held against > or >=".to_owned()),
+        _ => match name.strip_prefix("handshake.") {
+            Some(statistic) => Ok(Metric::Handshake(
+                statistic.parse()?,
+                parse_duration(limit)?,
+            )),
+            None => Ok(Metric::Response(name.parse()?, parse_duration(limit)?)),
+        },
+    }
+}
+
+fn parse_errors(limit: &str) -> Result<Metric, String> {
+    const ADVICE: &str = "write errors as a share, 0.01%, or a whole number of messages";
+    let Some(percent) = limit.strip_suffix('%') else {
+        let count = parse_count(limit).map_err(|_| ADVICE.to_owned())?;
+        return Ok(Metric::ErrorCount(count));
+    };
+    // A number with digits only: `f64` also reads "inf", "nan" and "1e3".
+    match parse_rate(percent.trim_end()) {
+        Ok(share) if share <= 100.0 => Ok(Metric::ErrorPercent(share)),
+        _ => Err(ADVICE.to_owned()),
+    }
+}
+
+impl fmt::Display for Statistic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Percentile(percentile) => percentile.fmt(f),
+            Self::Max => f.write_str("max"),
+            Self::Mean => f.write_str("mean"),
+        }
+    }
+}
+
+impl FromStr for Statistic {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "max" => Ok(Self::Max),
+            "mean" => Ok(Self::Mean),
+            _ => text.parse().map(Self::Percentile).map_err(|_| {
+                format!(
+                    "{text:?} is no metric; there are p50, p99.9 (any percentile), max, mean, the \
+                     same of handshakes (handshake.p99), errors and rate"
+                )
+            }),
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a mean of values that fit is positive and fits"
+)]
+fn rounded(mean: f64) -> u64 {
+    mean.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn results(slo: &str, outcome: &Outcome) -> Vec<(String, bool, bool)> {
+        let slo: Slo = slo.parse().unwrap();
+        slo.evaluate(outcome)
+            .into_iter()
+            .map(|result| (result.observed, result.met, result.supported))
+            .collect()
+    }
+
+    #[test]
+    fn text_and_objectives_belong_together() {
+        for text in [
+            "p99<2ms,errors<0.01%,rate>50000",
+            "p50<=1.5s,p90>1ns,p95>=100µs,p99.99<1s",
+            "max<1s,mean<1ms",
+            "handshake.p99<5ms,handshake.max<1s,handshake.mean<=1ms",
+            "errors<10,errors<=0%",
+            "rate>=0.5",
+        ] {
+            let slo: Slo = text.parse().unwrap();
+            assert_eq!(slo.to_string(), text);
+            let json = serde_json::to_string(&slo).unwrap();
+            assert_eq!(serde_json::from_str::<Slo>(&json).unwrap(), slo);
+        }
+        let spaced: Slo = " p99 < 2000us , rate > 50k ".parse().unwrap();
+        assert_eq!(spaced.to_string(), "p99<2ms,rate>50000");
+    }
+
+    #[test]
+    fn what_is_no_objective_is_refused_in_one_sentence() {
+        let advice = "write objectives as p99<2ms,errors<0.01%,rate>50k";
+        let errors = "write errors as a share, 0.01%, or a whole number of messages";
+        for (text, error) in [
+            ("", format!("an objective is missing; {advice}")),
+            ("p99<1ms,", format!("an objective is missing; {advice}")),
+            ("p99", format!("\"p99\" has none of < <= > >=; {advice}")),
+            (
+                "p99=1ms",
+                format!("\"p99=1ms\" has none of < <= > >=; {advice}"),
+            ),
+            (
+                "p99<2",
+                "\"p99<2\": write a duration as 500ms, 3s or 2m".to_owned(),
+            ),
+            (
+                "rate<5",
+                "\"rate<5\": a rate is held against > or >=".to_owned(),
+            ),
+            (
+                "rate>x",
+                "\"rate>x\": write a number as 100, 50k or 1m".to_owned(),
+            ),
+            ("errors<0.5", format!("\"errors<0.5\": {errors}")),
+            ("errors<101%", format!("\"errors<101%\": {errors}")),
+            ("errors<nan%", format!("\"errors<nan%\": {errors}")),
+            (
+                "p100<1s",
+                "\"p100<1s\": \"p100\" is no metric; there are p50, p99.9 (any percentile), max, \
+                 mean, the same of handshakes (handshake.p99), errors and rate"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(text.parse::<Slo>(), Err(error), "{text}");
+        }
+        for wrong in [
+            "handshake<1s",
+            "handshake.<1s",
+            "p99<<1s",
+            "p99<=>1s",
+            "<1s",
+        ] {
+            assert!(wrong.parse::<Slo>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_metric_is_held_against_its_limit() {
+        let outcome = fixture::outcome();
+        for (slo, observed, met) in [
+            ("p50<60us", "50.0 µs", true),
+            ("p50<40us", "50.0 µs", false),
+            ("p99>40us", "80.1 µs", true),
+            ("max<=6ms", "5.00 ms", true),
+            ("max<5ms", "5.00 ms", false),
+            ("mean<52us", "51.8 µs", true),
+            ("handshake.mean<1ms", "200 µs", true),
+            ("handshake.max<100us", "200 µs", false),
+            ("errors<1", "0", true),
+            ("errors<0%", "0.0000 %", false),
+            ("errors<=0%", "0.0000 %", true),
+            ("rate>50k", "50,000/s", false),
+            ("rate>=50k", "50,000/s", true),
+        ] {
+            let expected = (observed.to_owned(), met, true);
+            assert_eq!(results(slo, &outcome), [expected], "{slo}");
+        }
+    }
+
+    #[test]
+    fn an_unsupported_percentile_is_not_met() {
+        let outcome = fixture::outcome();
+        let unknown = (UNKNOWN.to_owned(), false, false);
+        assert_eq!(
+            results("handshake.p99<1h,p99.9999<1h", &outcome),
+            [unknown.clone(), unknown.clone()]
+        );
+        assert_eq!(
+            results("max<1h,mean<1h,errors<1%", &fixture::silent_outcome()),
+            [unknown.clone(), unknown.clone(), unknown]
+        );
+    }
+
+    #[test]
+    fn given_up_messages_are_errors_and_make_times_lower_bounds() {
+        let mut outcome = fixture::outcome();
+        outcome.counts.unanswered = 600;
+        outcome.counts.timed_out = 1_000;
+        let observed = |text: &str, met| (text.to_owned(), met, true);
+        assert_eq!(
+            results("p99<1s,p99.9<1s,p99.9>1us,max<1s,errors<0.3%", &outcome),
+            [
+                observed("80.1 µs", true),
+                observed("≥1.00 ms", false),
+                observed("≥1.00 ms", true),
+                observed("≥5.00 ms", false),
+                observed("0.2000 %", true),
+            ]
+        );
+    }
+}

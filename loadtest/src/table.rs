@@ -1,0 +1,108 @@
+//! Several servers, driven by the same plan, as one table.
+
+use std::io;
+
+use crate::interrupt::EXIT_INTERRUPTED;
+use crate::machine::Environment;
+use crate::plan::Plan;
+use crate::report::{Format, Measured, Row, Table, color_allowed};
+use crate::result::to_json_array;
+use crate::session::{EXIT_FAILED, EXIT_FINE, Finished, exit_code, print, say};
+
+/// The rows of a table, as they come in.
+#[derive(Debug)]
+pub struct Comparison {
+    format: Format,
+    rows: Vec<Row>,
+}
+
+impl Comparison {
+    /// An empty table.
+    pub fn new(format: Format) -> Self {
+        Self {
+            format,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Takes in a server's row.
+    pub fn push(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// What there is so far.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Whether the last run did not come to its end, so that no more should
+    /// follow.
+    pub fn is_cut_short(&self) -> bool {
+        self.rows.iter().any(|row| match &row.measured {
+            Measured::Run(outcome, _) => outcome.interrupted || outcome.failure.is_some(),
+            Measured::Unavailable(_) => false,
+        })
+    }
+
+    /// Prints it on stdout, and each row's failure on stderr.
+    pub fn print(&self, plan: &Plan) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let table = Table {
+            plan,
+            rows: &self.rows,
+        };
+        print(&match self.format {
+            Format::Text => table.text(color_allowed(io::stdout())),
+            Format::Csv => table.csv(),
+            Format::Markdown => table.markdown(),
+            Format::Json => self.json(plan),
+        });
+        for row in &self.rows {
+            if let Measured::Run(outcome, _) = &row.measured
+                && let Some(failure) = &outcome.failure
+            {
+                say(&format!("{}: {failure}", row.server));
+            }
+        }
+    }
+
+    /// The worst of how the runs ended.
+    pub fn exit_code(&self) -> u8 {
+        let codes = self.rows.iter().filter_map(|row| match &row.measured {
+            Measured::Run(outcome, judgement) => Some(exit_code(outcome, judgement, &[])),
+            Measured::Unavailable(_) => None,
+        });
+        // A failure is worse than what an interrupt left undone.
+        codes
+            .max_by_key(|code| match *code {
+                EXIT_FAILED => u8::MAX,
+                EXIT_INTERRUPTED => u8::MAX - 1,
+                code => code,
+            })
+            .unwrap_or(EXIT_FINE)
+    }
+
+    fn json(&self, plan: &Plan) -> String {
+        let environment = Environment::capture(plan.is_loopback());
+        let files: Vec<_> = self
+            .rows
+            .iter()
+            .filter_map(|row| match &row.measured {
+                Measured::Run(outcome, judgement) => {
+                    let finished = Finished {
+                        label: &row.server,
+                        plan,
+                        outcome,
+                        identity: &(None, None),
+                        environment: &environment,
+                    };
+                    Some(finished.file(judgement, &[]))
+                }
+                Measured::Unavailable(_) => None,
+            })
+            .collect();
+        to_json_array(&files)
+    }
+}

@@ -1,0 +1,76 @@
+//! What a terminal can show.
+
+use std::env;
+use std::os::fd::AsFd;
+
+use rustix::termios::{isatty, tcgetwinsize};
+
+use crate::verdict::Verdict;
+
+/// How wide a terminal is taken to be that does not tell.
+pub const COLUMNS_DEFAULT: usize = 80;
+
+/// Whether colors belong on a stream: it is a terminal that can do more than
+/// print, and the user has not set `NO_COLOR` (<https://no-color.org>).
+pub fn color_allowed(stream: impl AsFd) -> bool {
+    is_terminal(stream) && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether a stream is a terminal that can do more than print line after line.
+pub fn is_terminal(stream: impl AsFd) -> bool {
+    isatty(stream) && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// How many characters fit on a line of a stream.
+pub fn columns(stream: impl AsFd) -> usize {
+    match tcgetwinsize(stream) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+        _ => COLUMNS_DEFAULT,
+    }
+}
+
+/// Gives text the color of a verdict, where colors are allowed.
+pub fn paint(text: &str, verdict: Verdict, color: bool) -> String {
+    let code = match verdict {
+        Verdict::Valid => "32",
+        Verdict::Suspect => "33",
+        Verdict::Invalid => "1;31",
+    };
+    if color {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Text without control characters: errors may quote what a server sent, which
+/// has no business commanding the terminal.
+pub fn harmless(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn a_file_is_no_terminal() {
+        let file = File::open("/dev/null").unwrap();
+        assert!(!is_terminal(&file));
+        assert!(!color_allowed(&file));
+        assert_eq!(columns(&file), COLUMNS_DEFAULT);
+    }
+
+    #[test]
+    fn verdicts_have_colors_where_they_are_allowed() {
+        assert_eq!(paint("x", Verdict::Valid, true), "\x1b[32mx\x1b[0m");
+        assert_eq!(paint("x", Verdict::Invalid, true), "\x1b[1;31mx\x1b[0m");
+        assert_eq!(paint("x", Verdict::Suspect, false), "x");
+    }
+
+    #[test]
+    fn what_a_server_sent_commands_nothing() {
+        assert_eq!(harmless("a\x1b[2Jb\r\nµ"), "a [2Jb  µ");
+    }
+}

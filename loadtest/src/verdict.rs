@@ -1,0 +1,784 @@
+//! Whether a run's numbers may be believed.
+//!
+//! Pure: [`Facts`] are plain numbers, [`judge`] turns them into a verdict with
+//! its reasons. Each rule is a function below, its threshold a constant.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Outcome;
+use crate::percentile::Percentile;
+use crate::plan::{Arrival, Extent, Load, Pace, Plan};
+use crate::units::{format_count, format_ns};
+
+/// An open loop that gets fewer of its messages back in time is no measurement
+/// at its target rate: what is missing queues up, and every latency is then a
+/// function of how long the run lasted.
+pub const ACHIEVED_SHARE_MIN: f64 = 0.99;
+
+/// How many standard deviations a deficit of replies has to exceed, so that
+/// short runs are not condemned by chance.
+///
+/// The deficit of a run that keeps up is what is in flight at its end less what
+/// was in flight at its start. Both fluctuate like a Poisson variable, with a
+/// variance as large as its mean, [`Facts::carried_in`]; the variance of the
+/// difference is twice that, and one more for a start with nothing in flight.
+pub const FLUCTUATION_SIGMAS: f64 = 3.0;
+
+/// In a short run, replies that a hiccup at its very end delayed may be more than
+/// a hundredth. Up to so many seconds of the load are not held against it, if
+/// they all came later.
+pub const HICCUP_S_MAX: f64 = 0.1;
+
+/// The response time contains the generator's lag. Up to this share of the
+/// median, lag at its 99th percentile does not change what is read from it.
+pub const LAG_SHARE_MAX: f64 = 0.1;
+
+/// A generator thread that works for more of the time than this has no slack
+/// left: its own queue is part of what it measures.
+pub const BUSY_MAX: f64 = 0.9;
+
+/// From this share of the messages on, a socket that took no more is the cause
+/// of what is late, and not an exception.
+pub const BLOCKED_SHARE_MAX: f64 = 0.1;
+
+/// Time that the hypervisor gives to others stops server and generator at
+/// random. Above this share it reaches into the percentiles that are reported.
+pub const STEAL_SHARE_MAX: f64 = 0.02;
+
+/// What a run's numbers are worth. Ordered: the worst reason decides.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nothing speaks against them.
+    Valid,
+    /// They may be the generator's or the machine's rather than the server's.
+    Suspect,
+    /// They do not say what was asked.
+    Invalid,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Valid => "VALID",
+            Self::Suspect => "SUSPECT",
+            Self::Invalid => "INVALID",
+        })
+    }
+}
+
+/// One thing that speaks against a run, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// How much it weighs: never valid.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub what: String,
+    /// What helps.
+    pub advice: String,
+}
+
+/// A verdict, what it rests on, and what else to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Judgement {
+    /// That of the worst reason.
+    pub verdict: Verdict,
+    /// Everything that speaks against the run.
+    pub reasons: Vec<Reason>,
+    /// What a reader has to know, though it speaks against nothing.
+    pub notes: Vec<String>,
+}
+
+/// What a run is judged by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// What ended the run before its time, or was found wrong at its end.
+    pub failure: Option<String>,
+    /// Whether the user ended it.
+    pub interrupted: bool,
+    /// Whether messages were sent whatever the server did.
+    pub is_open_loop: bool,
+    /// Whether an open loop slept until the kernel woke it.
+    pub is_sleeping: bool,
+    /// Messages per second that were asked for, 0 in a closed loop.
+    pub target_rate: f64,
+    /// Messages due in the measurement.
+    pub due: u64,
+    /// Replies that an open loop's schedule asked for while measuring.
+    pub scheduled: u64,
+    /// Replies that came while measuring.
+    pub echoed: u64,
+    /// Messages in flight when the measurement began.
+    pub carried_in: u64,
+    /// Messages due that had to wait until the socket took more.
+    pub blocked: u64,
+    /// Messages due that were answered.
+    pub answered: u64,
+    /// Messages due that never were.
+    pub unanswered: u64,
+    /// Messages due that waited longer than the timeout.
+    pub timed_out: u64,
+    /// Messages in the histogram of response times.
+    pub samples: u64,
+    /// The response time's median, in nanoseconds.
+    pub response_p50_ns: u64,
+    /// The generator's lag at its 99th percentile, in nanoseconds.
+    pub lag_p99_ns: u64,
+    /// Share of the time the busiest generator thread worked, spinning apart.
+    pub busy_max: f64,
+    /// Whether server and generator were seen on the same core, if known.
+    pub shared_core: Option<bool>,
+    /// Share of the time that the hypervisor gave to others, if known.
+    pub steal_share: Option<f64>,
+}
+
+impl Facts {
+    /// Those of a run.
+    pub fn of(plan: &Plan, outcome: &Outcome) -> Self {
+        let (counts, latencies) = (&outcome.counts, &outcome.latencies);
+        Self {
+            failure: outcome.failure.as_ref().map(ToString::to_string),
+            interrupted: outcome.interrupted,
+            is_open_loop: plan.is_open_loop(),
+            is_sleeping: plan.is_open_loop() && plan.pace == Pace::Sleep,
+            target_rate: plan.rate().unwrap_or(0.0),
+            due: counts.due,
+            scheduled: scheduled(plan, outcome),
+            echoed: counts.echoed,
+            carried_in: counts.carried_in,
+            blocked: counts.blocked,
+            answered: counts.answered,
+            unanswered: counts.unanswered,
+            timed_out: counts.timed_out,
+            samples: latencies.response_ns.len(),
+            response_p50_ns: latencies.response_ns.value_at_quantile(0.5),
+            lag_p99_ns: latencies.lag_ns.value_at_quantile(0.99),
+            busy_max: outcome.generator.busy_max,
+            shared_core: outcome.shared_core,
+            steal_share: outcome.steal_share,
+        }
+    }
+
+    /// Share of the scheduled replies that came in time, in an open loop.
+    pub fn achieved_share(&self) -> Option<f64> {
+        (self.is_open_loop && self.scheduled > 0)
+            .then(|| self.echoed as f64 / self.scheduled as f64)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy_max > BUSY_MAX
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.blocked as f64 > BLOCKED_SHARE_MAX * self.due as f64
+    }
+}
+
+/// Judges a run.
+///
+/// A run that failed, or in which nothing was answered, is not judged further:
+/// what else is wrong with its numbers follows from that.
+pub fn judge(facts: &Facts) -> Judgement {
+    let fatal = failure(facts).or_else(|| silence(facts));
+    let reasons: Vec<Reason> = if fatal.is_some() {
+        fatal.into_iter().collect()
+    } else {
+        let rules = [deficit, lag, busy, sleep, shared_core, steal, few_samples];
+        rules.iter().filter_map(|rule| rule(facts)).collect()
+    };
+    Judgement {
+        verdict: reasons
+            .iter()
+            .map(|reason| reason.verdict)
+            .max()
+            .unwrap_or(Verdict::Valid),
+        reasons,
+        notes: notes(facts),
+    }
+}
+
+/// What of the schedule lies in the measurement: the messages due, in a run that
+/// ends by the clock. (Not rate × time: arrivals at random are as many as they
+/// are.)
+///
+/// A run that ends by a count goes on until all replies are there, so that all
+/// that were due have always come. There it is what the rate makes of the time
+/// it took, but no more than twice the median response time accounts for: behind
+/// a saturated server the last reply is that late, while one slow reply at the
+/// end of a short run says nothing. What is in flight anyway is not held
+/// against it.
+fn scheduled(plan: &Plan, outcome: &Outcome) -> u64 {
+    let due = outcome.counts.due;
+    let (Extent::Messages(_), Some(rate)) = (plan.extent, plan.rate()) else {
+        return due;
+    };
+    let response_p50_s = outcome.latencies.response_ns.value_at_quantile(0.5) as f64 / 1e9;
+    let by_the_clock = rate * outcome.elapsed.as_secs_f64();
+    let late = (by_the_clock - due as f64).min(2.0 * response_p50_s * rate);
+    let in_flight = 2.0 * outcome.counts.carried_in as f64;
+    // So many random arrivals take a time that varies by the root of their number.
+    let by_chance = match plan.load {
+        Load::Open {
+            arrival: Arrival::Poisson,
+            ..
+        } => FLUCTUATION_SIGMAS * (due as f64).sqrt(),
+        _ => 0.0,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and a cast saturates"
+    )]
+    let late = (late - in_flight - by_chance).max(0.0) as u64;
+    due.saturating_add(late)
+}
+
+fn failure(facts: &Facts) -> Option<Reason> {
+    Some(Reason {
+        verdict: Verdict::Invalid,
+        what: facts.failure.clone()?,
+        advice: "what was counted is no measurement".to_owned(),
+    })
+}
+
+fn silence(facts: &Facts) -> Option<Reason> {
+    (facts.answered == 0 && facts.echoed == 0).then(|| Reason {
+        verdict: Verdict::Invalid,
+        what: "no message was answered".to_owned(),
+        advice: "there is nothing to measure; run longer (-d) or look at the server".to_owned(),
+    })
+}
+
+fn deficit(facts: &Facts) -> Option<Reason> {
+    let share = facts.achieved_share()?;
+    let missing = facts.scheduled.saturating_sub(facts.echoed) as f64;
+    let by_chance = FLUCTUATION_SIGMAS * (2.0 * facts.carried_in as f64 + 1.0).sqrt();
+    // Late, but not lost.
+    let by_hiccup = if facts.answered == facts.due {
+        HICCUP_S_MAX * facts.target_rate
+    } else {
+        0.0
+    };
+    if share >= ACHIEVED_SHARE_MIN || missing <= by_chance.max(by_hiccup) {
+        return None;
+    }
+    let advice = if facts.is_busy() {
+        "the generator is at its limit; more threads (-t) or a lower --rate"
+    } else if facts.is_blocked() {
+        "the server does not read as fast as it is sent to; lower --rate"
+    } else {
+        "the server is saturated: latency grows for as long as the run lasts; lower --rate"
+    };
+    Some(Reason {
+        verdict: Verdict::Invalid,
+        what: format!(
+            "only {} of {} replies came in time ({:.1} % of the target rate)",
+            format_count(facts.echoed),
+            format_count(facts.scheduled),
+            share * 100.0
+        ),
+        advice: advice.to_owned(),
+    })
+}
+
+fn lag(facts: &Facts) -> Option<Reason> {
+    let limit_ns = LAG_SHARE_MAX * facts.response_p50_ns as f64;
+    if !facts.is_open_loop || facts.lag_p99_ns as f64 <= limit_ns {
+        return None;
+    }
+    let times = format!(
+        "p99 {}, while the response time's p50 is {}",
+        format_ns(facts.lag_p99_ns),
+        format_ns(facts.response_p50_ns)
+    );
+    let (what, advice) = if facts.is_blocked() {
+        (
+            format!("messages were sent late, as the sockets were full: {times}"),
+            "the server did not read as fast as it was sent to; lower --rate",
+        )
+    } else {
+        (
+            format!("the generator sent late: {times}"),
+            "more threads (-t), cores of their own (--pin) or a lower --rate",
+        )
+    };
+    Some(Reason {
+        verdict: Verdict::Suspect,
+        what,
+        advice: advice.to_owned(),
+    })
+}
+
+fn busy(facts: &Facts) -> Option<Reason> {
+    (facts.is_open_loop && facts.is_busy()).then(|| Reason {
+        verdict: Verdict::Suspect,
+        what: format!(
+            "a generator thread worked {:.0} % of the time",
+            facts.busy_max * 100.0
+        ),
+        advice: "more threads (-t) or a lower --rate".to_owned(),
+    })
+}
+
+fn sleep(facts: &Facts) -> Option<Reason> {
+    (facts.is_open_loop && facts.is_sleeping).then(|| Reason {
+        verdict: Verdict::Suspect,
+        what: "--pace sleep: every send waits for the kernel's timer, and is late by that"
+            .to_owned(),
+        advice: "use --pace spin".to_owned(),
+    })
+}
+
+fn shared_core(facts: &Facts) -> Option<Reason> {
+    (facts.shared_core == Some(true)).then(|| Reason {
+        verdict: Verdict::Suspect,
+        what: "server and generator were seen on the same core".to_owned(),
+        advice: "keep them apart with --pin and --server-pin".to_owned(),
+    })
+}
+
+fn steal(facts: &Facts) -> Option<Reason> {
+    let share = facts.steal_share?;
+    (share > STEAL_SHARE_MAX).then(|| Reason {
+        verdict: Verdict::Suspect,
+        what: format!("the hypervisor took {:.1} % of the time", share * 100.0),
+        advice: "repeat it when the host is idle, or on a machine of its own".to_owned(),
+    })
+}
+
+fn few_samples(facts: &Facts) -> Option<Reason> {
+    (!Percentile::P99.is_supported(facts.samples)).then(|| Reason {
+        verdict: Verdict::Suspect,
+        what: few_samples_for(Percentile::P99, facts.samples),
+        advice: "run longer (-d)".to_owned(),
+    })
+}
+
+fn few_samples_for(percentile: Percentile, samples: u64) -> String {
+    format!(
+        "too few messages for {percentile}: {} of the {} it needs",
+        format_count(samples),
+        format_count(percentile.samples_min())
+    )
+}
+
+fn notes(facts: &Facts) -> Vec<String> {
+    let mut notes = Vec::new();
+    if facts.interrupted {
+        notes.push("interrupted: these are the numbers until then".to_owned());
+    }
+    if facts.unanswered > 0 || facts.timed_out > 0 {
+        notes.push(format!(
+            "{} messages timed out, {} were never answered: those count with their age when given \
+             up, the least their latency can be",
+            format_count(facts.timed_out),
+            format_count(facts.unanswered)
+        ));
+    }
+    let has_p99 = Percentile::P99.is_supported(facts.samples);
+    if has_p99 && !Percentile::P99_9.is_supported(facts.samples) {
+        notes.push(few_samples_for(Percentile::P99_9, facts.samples));
+    }
+    if !facts.is_open_loop {
+        notes.push(
+            "a closed loop slows down with its server and under-reports stalls; use --rate for \
+             latency"
+                .to_owned(),
+        );
+        if facts.is_busy() {
+            notes.push(format!(
+                "a generator thread worked {:.0} % of the time: the throughput may be its limit \
+                 and not the server's; try more threads (-t)",
+                facts.busy_max * 100.0
+            ));
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::plan::{Arrival, Load};
+    use std::time::Duration;
+
+    /// An open loop with nothing to be said against it.
+    fn sound() -> Facts {
+        Facts {
+            failure: None,
+            interrupted: false,
+            is_open_loop: true,
+            is_sleeping: false,
+            due: 100_000,
+            scheduled: 100_000,
+            echoed: 100_000,
+            target_rate: 100.0,
+            carried_in: 4,
+            blocked: 0,
+            answered: 100_000,
+            unanswered: 0,
+            timed_out: 0,
+            samples: 100_000,
+            response_p50_ns: 100_000,
+            lag_p99_ns: 1_000,
+            busy_max: 0.5,
+            shared_core: Some(false),
+            steal_share: Some(0.0),
+        }
+    }
+
+    /// The verdict, and the text of the one reason and its advice.
+    fn verdict(facts: &Facts) -> (Verdict, String) {
+        let judgement = judge(facts);
+        let text = match judgement.reasons.as_slice() {
+            [] => String::new(),
+            [reason] => {
+                assert_eq!(reason.verdict, judgement.verdict);
+                format!("{} | {}", reason.what, reason.advice)
+            }
+            more => panic!("{more:?}"),
+        };
+        (judgement.verdict, text)
+    }
+
+    fn assert_valid(facts: &Facts) {
+        assert_eq!(verdict(facts), (Verdict::Valid, String::new()));
+    }
+
+    #[test]
+    fn a_sound_run_is_valid() {
+        assert_valid(&sound());
+        assert_eq!(judge(&sound()).notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_failure_invalidates_and_hides_what_follows_from_it() {
+        let facts = Facts {
+            failure: Some("integrity error on connection 1".to_owned()),
+            echoed: 1,
+            answered: 0,
+            samples: 1,
+            ..sound()
+        };
+        let (verdict, text) = verdict(&facts);
+        assert_eq!(verdict, Verdict::Invalid);
+        assert!(
+            text.starts_with("integrity error on connection 1 | "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn silence_is_no_measurement() {
+        let facts = Facts {
+            answered: 0,
+            echoed: 0,
+            ..sound()
+        };
+        assert_eq!(verdict(&facts).0, Verdict::Invalid);
+        assert_valid(&Facts {
+            answered: 1,
+            due: 1,
+            ..sound()
+        });
+    }
+
+    #[test]
+    fn a_deficit_of_a_hundredth_invalidates() {
+        assert_valid(&Facts {
+            echoed: 99_000,
+            ..sound()
+        });
+        let facts = Facts {
+            echoed: 98_999,
+            ..sound()
+        };
+        let (verdict, text) = verdict(&facts);
+        assert_eq!(verdict, Verdict::Invalid);
+        assert_eq!(
+            text,
+            "only 98,999 of 100,000 replies came in time (99.0 % of the target rate) | the server \
+             is saturated: latency grows for as long as the run lasts; lower --rate"
+        );
+    }
+
+    #[test]
+    fn a_hiccup_at_the_end_is_no_saturation() {
+        let hiccup = Facts {
+            scheduled: 1_000,
+            echoed: 982,
+            target_rate: 2_000.0,
+            ..sound()
+        };
+        assert_valid(&hiccup);
+        // The same deficit where what is missing never came, or is more of a load.
+        let lost = Facts {
+            answered: hiccup.due - 1,
+            ..hiccup.clone()
+        };
+        assert_eq!(verdict(&lost).0, Verdict::Invalid);
+        let slow = Facts {
+            target_rate: 100.0,
+            ..hiccup
+        };
+        assert_eq!(verdict(&slow).0, Verdict::Invalid);
+    }
+
+    #[test]
+    fn a_deficit_within_chance_is_none() {
+        // 3 × √(2 × 12 + 1) = 15 messages.
+        let short = Facts {
+            scheduled: 1_000,
+            carried_in: 12,
+            ..sound()
+        };
+        assert_valid(&Facts {
+            echoed: 985,
+            ..short.clone()
+        });
+        let facts = Facts {
+            echoed: 984,
+            ..short
+        };
+        assert_eq!(verdict(&facts).0, Verdict::Invalid);
+    }
+
+    #[test]
+    fn the_cause_of_a_deficit_is_told() {
+        let slow = Facts {
+            echoed: 50_000,
+            ..sound()
+        };
+        let busy = judge(&Facts {
+            busy_max: 0.95,
+            ..slow.clone()
+        });
+        assert!(busy.reasons[0].advice.contains("-t"), "{busy:?}");
+        assert_eq!(busy.verdict, Verdict::Invalid);
+        let blocked = judge(&Facts {
+            blocked: 10_001,
+            ..slow
+        });
+        assert!(
+            blocked.reasons[0].advice.contains("not read"),
+            "{blocked:?}"
+        );
+    }
+
+    #[test]
+    fn a_closed_loop_has_no_rate_to_miss() {
+        let facts = Facts {
+            is_open_loop: false,
+            echoed: 1,
+            lag_p99_ns: 1_000_000,
+            ..sound()
+        };
+        assert_valid(&facts);
+        assert_eq!(facts.achieved_share(), None);
+        assert_eq!(
+            judge(&facts).notes,
+            [
+                "a closed loop slows down with its server and under-reports stalls; use --rate \
+                 for latency"
+            ]
+        );
+    }
+
+    #[test]
+    fn lag_of_a_tenth_of_the_response_time_is_suspect() {
+        assert_valid(&Facts {
+            lag_p99_ns: 10_000,
+            ..sound()
+        });
+        let late = Facts {
+            lag_p99_ns: 10_001,
+            ..sound()
+        };
+        let (verdict_, text) = verdict(&late);
+        assert_eq!(verdict_, Verdict::Suspect);
+        assert!(
+            text.starts_with("the generator sent late: p99 10.0 µs"),
+            "{text}"
+        );
+        let (_, text) = verdict(&Facts {
+            blocked: 10_001,
+            ..late
+        });
+        assert!(text.contains("the sockets were full"), "{text}");
+        assert!(text.contains("did not read"), "{text}");
+    }
+
+    #[test]
+    fn a_busy_generator_is_suspect() {
+        assert_valid(&Facts {
+            busy_max: 0.9,
+            ..sound()
+        });
+        let facts = Facts {
+            busy_max: 0.91,
+            ..sound()
+        };
+        let (verdict_, text) = verdict(&facts);
+        assert_eq!(verdict_, Verdict::Suspect);
+        assert!(text.starts_with("a generator thread worked 91 %"), "{text}");
+
+        // In a closed loop it is the rule, and only worth a note.
+        let closed = Facts {
+            is_open_loop: false,
+            ..facts
+        };
+        assert_valid(&closed);
+        assert_eq!(judge(&closed).notes.len(), 2);
+    }
+
+    #[test]
+    fn sleeping_is_suspect() {
+        let facts = Facts {
+            is_sleeping: true,
+            ..sound()
+        };
+        let (verdict, text) = verdict(&facts);
+        assert_eq!(verdict, Verdict::Suspect);
+        assert!(text.ends_with("use --pace spin"), "{text}");
+    }
+
+    #[test]
+    fn a_shared_core_is_suspect_where_it_was_seen() {
+        assert_valid(&Facts {
+            shared_core: None,
+            ..sound()
+        });
+        let facts = Facts {
+            shared_core: Some(true),
+            ..sound()
+        };
+        let (verdict, text) = verdict(&facts);
+        assert_eq!(verdict, Verdict::Suspect);
+        assert!(text.contains("--server-pin"), "{text}");
+    }
+
+    #[test]
+    fn stolen_time_is_suspect() {
+        for steal_share in [None, Some(0.02)] {
+            assert_valid(&Facts {
+                steal_share,
+                ..sound()
+            });
+        }
+        let facts = Facts {
+            steal_share: Some(0.034),
+            ..sound()
+        };
+        let (verdict, text) = verdict(&facts);
+        assert_eq!(verdict, Verdict::Suspect);
+        assert!(
+            text.starts_with("the hypervisor took 3.4 % of the time"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn too_few_messages_are_suspect_or_noted() {
+        let facts = Facts {
+            samples: 369,
+            ..sound()
+        };
+        assert_eq!(
+            verdict(&facts),
+            (
+                Verdict::Suspect,
+                "too few messages for p99: 369 of the 370 it needs | run longer (-d)".to_owned()
+            )
+        );
+        let facts = Facts {
+            samples: 370,
+            ..sound()
+        };
+        assert_valid(&facts);
+        assert_eq!(
+            judge(&facts).notes,
+            ["too few messages for p99.9: 370 of the 3,700 it needs"]
+        );
+        let facts = Facts {
+            samples: 3_700,
+            ..sound()
+        };
+        assert!(judge(&facts).notes.is_empty());
+    }
+
+    #[test]
+    fn what_was_given_up_and_an_interruption_are_noted() {
+        let judgement = judge(&Facts {
+            interrupted: true,
+            unanswered: 3,
+            timed_out: 12,
+            ..sound()
+        });
+        assert_eq!(judgement.verdict, Verdict::Valid);
+        assert_eq!(
+            judgement.notes,
+            [
+                "interrupted: these are the numbers until then",
+                "12 messages timed out, 3 were never answered: those count with their age when \
+                 given up, the least their latency can be"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_worst_reason_decides() {
+        let judgement = judge(&Facts {
+            echoed: 1,
+            shared_core: Some(true),
+            ..sound()
+        });
+        assert_eq!(judgement.reasons.len(), 2);
+        assert_eq!(judgement.verdict, Verdict::Invalid);
+    }
+
+    #[test]
+    fn facts_come_from_plan_and_outcome() {
+        let facts = Facts::of(&fixture::plan(), &fixture::outcome());
+        assert_eq!(judge(&facts).verdict, Verdict::Valid);
+        assert_eq!((facts.due, facts.scheduled), (500_000, 500_000));
+        assert_eq!(facts.samples, 500_000);
+        assert_eq!(facts.lag_p99_ns, 1_000);
+        let mut plan = fixture::plan();
+        plan.pace = Pace::Sleep;
+        assert!(Facts::of(&plan, &fixture::outcome()).is_sleeping);
+        plan.load = Load::Closed { window: 1 };
+        assert!(!Facts::of(&plan, &fixture::outcome()).is_sleeping);
+    }
+
+    #[test]
+    fn a_run_of_a_count_is_saturated_when_it_takes_longer_than_its_schedule() {
+        let mut plan = fixture::plan();
+        plan.extent = Extent::Messages(500_000);
+        plan.load = Load::Open {
+            rate: 50_000.0,
+            arrival: Arrival::Poisson,
+        };
+        let mut outcome = fixture::outcome();
+        // One slow reply at the end: the median tells that it is one.
+        outcome.elapsed = Duration::from_secs(11);
+        let facts = Facts::of(&plan, &outcome);
+        assert_eq!(judge(&facts).verdict, Verdict::Valid, "{facts:?}");
+        // A second late at the end, half a second in the middle.
+        outcome.latencies.response_ns.reset();
+        let ramp = &mut outcome.latencies.response_ns;
+        for late_ms in 1..=1_000 {
+            ramp.record_n(late_ms * 1_000_000, 500).unwrap();
+        }
+        let facts = Facts::of(&plan, &outcome);
+        assert!((547_000..=550_000).contains(&facts.scheduled), "{facts:?}");
+        assert_eq!(judge(&facts).reasons[0].verdict, Verdict::Invalid);
+    }
+}

@@ -1,0 +1,156 @@
+//! Why something cannot be watched, started or stopped: one clear line each.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::procfs::is_gone;
+use crate::units::format_duration;
+
+/// What goes wrong with a process that is watched or started.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// Nobody has the process id, or only a zombie has.
+    #[error("there is no process {pid}")]
+    NoProcess {
+        /// The id.
+        pid: u32,
+    },
+    /// A thread of this process is gone, or never was.
+    #[error("this process has no thread {tid}")]
+    NoThread {
+        /// The thread's id.
+        tid: i32,
+    },
+    /// The kernel was built without what the numbers are read from.
+    #[error("this kernel has no {file}, which needs {option}")]
+    Kernel {
+        /// The missing file, with PID and TID for the ids.
+        file: &'static str,
+        /// The option to build a kernel with it.
+        option: &'static str,
+    },
+    /// `/proc` did not tell.
+    #[error("cannot watch process {pid}: {source}")]
+    Unreadable {
+        /// The process.
+        pid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The server's command line has a quote too few.
+    #[error("{source} in the server's command line: {command}")]
+    Quoting {
+        /// The command line.
+        command: String,
+        /// What is wrong with it.
+        source: shell_words::ParseError,
+    },
+    /// The server's command line has no words.
+    #[error("the server's command line is empty")]
+    EmptyCommand,
+    /// The server cannot have its cores.
+    #[error("cannot pin {program} to cores {}: {source}", list_text(cores, ","))]
+    Pin {
+        /// The server.
+        program: String,
+        /// The cores it was to have.
+        cores: Vec<usize>,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The server's program does not run.
+    #[error("cannot start {program}: {source}")]
+    Start {
+        /// The server.
+        program: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The server could not be told from who is there already.
+    #[error("something else already listens on {address}")]
+    Occupied {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The server ended instead of listening.
+    #[error("{program} ended before it accepted a connection ({status})")]
+    Ended {
+        /// The server.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// The server runs, but does not listen where it should.
+    #[error(
+        "{program} did not accept a connection on {} within {}",
+        list_text(addresses, " or "), format_duration(*timeout)
+    )]
+    NotListening {
+        /// The server.
+        program: String,
+        /// Where it was tried.
+        addresses: Vec<SocketAddr>,
+        /// For how long.
+        timeout: Duration,
+    },
+    /// The server lives on, or the kernel does not tell how it ended.
+    #[error("cannot stop {program}: {source}")]
+    Stop {
+        /// The server.
+        program: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+impl WatchError {
+    /// What it means that something of a process could not be read, which is
+    /// `gone` where it is not there.
+    pub(super) fn unreadable(pid: u32, gone: Self, source: io::Error) -> Self {
+        if is_gone(&source) {
+            gone
+        } else {
+            Self::Unreadable { pid, source }
+        }
+    }
+}
+
+fn list_text(items: &[impl ToString], separator: &str) -> String {
+    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    texts.join(separator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_written_the_way_they_are_given() {
+        let error = WatchError::Pin {
+            program: "server".to_owned(),
+            cores: vec![2, 3],
+            source: io::Error::other("no"),
+        };
+        assert_eq!(error.to_string(), "cannot pin server to cores 2,3: no");
+    }
+
+    #[test]
+    fn every_address_is_named() {
+        let error = WatchError::NotListening {
+            program: "server".to_owned(),
+            addresses: vec![
+                "127.0.0.1:80".parse().expect("an address"),
+                "[::1]:80".parse().expect("an address"),
+            ],
+            timeout: Duration::from_secs(5),
+        };
+        assert_eq!(
+            error.to_string(),
+            "server did not accept a connection on 127.0.0.1:80 or [::1]:80 within 5s"
+        );
+    }
+}

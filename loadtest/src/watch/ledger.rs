@@ -1,0 +1,188 @@
+//! What every watched thread has taken, and all of them together.
+
+use std::collections::{BTreeSet, HashMap};
+use std::{io, process};
+
+use super::error::WatchError;
+use super::procfs::{Procfs, is_gone};
+use super::sample::Sample;
+
+/// A thread counts as active on its core when it ran for longer than this since
+/// it was last asked about, in nanoseconds.
+///
+/// With about ten questions a second that is 1 % of a core: timers, garbage
+/// collectors at rest and signal threads stay below, and who stays below does
+/// not noticeably disturb another thread of the same core.
+const ACTIVE_NS_MIN: u64 = 1_000_000;
+
+const SCHEDSTAT_MISSING: WatchError = WatchError::Kernel {
+    file: "/proc/PID/task/TID/schedstat",
+    option: "CONFIG_SCHED_INFO",
+};
+
+/// The books of a set of threads: each thread's last known numbers, and sums
+/// over all threads there ever were, which therefore never fall.
+///
+/// Use it in rounds: [`observe`](Self::observe) every thread that is known to be
+/// there, then [`settle`](Self::settle).
+#[derive(Debug)]
+pub(super) struct Ledger {
+    procfs: Procfs,
+    /// By thread id, which no two living threads share.
+    entries: HashMap<i32, Entry>,
+    totals: Counters,
+    round: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    pid: u32,
+    start_ticks: u64,
+    counters: Counters,
+    core: usize,
+    is_alive: bool,
+    /// The run time when active cores were last asked for.
+    asked_cpu_ns: u64,
+    /// The last round in which it was observed.
+    round: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counters {
+    cpu_ns: u64,
+    user_ticks: u64,
+    system_ticks: u64,
+    voluntary_switches: u64,
+    involuntary_switches: u64,
+}
+
+impl Ledger {
+    /// Books without threads.
+    ///
+    /// # Errors
+    /// When this kernel does not tell the run time of threads.
+    pub(super) fn new() -> Result<Self, WatchError> {
+        let mut procfs = Procfs::default();
+        // Asked about a thread that cannot have ended, so what is missing is the
+        // file. The first thread has the process's id.
+        let pid = process::id();
+        procfs
+            .cpu_ns(pid, pid.cast_signed())
+            .map_err(|source| WatchError::unreadable(pid, SCHEDSTAT_MISSING, source))?;
+        Ok(Self {
+            procfs,
+            entries: HashMap::new(),
+            totals: Counters::default(),
+            round: 0,
+        })
+    }
+
+    /// Brings a thread's numbers up to date. Returns by how many nanoseconds its
+    /// run time has grown since it was last observed.
+    ///
+    /// # Errors
+    /// The kernel's; [`is_gone`] when the thread has ended, even in mid-read.
+    pub(super) fn observe(&mut self, pid: u32, tid: i32) -> io::Result<u64> {
+        let cpu_ns = self.procfs.cpu_ns(pid, tid)?;
+        // A thread that did not run has not ticked, switched or moved either.
+        // Most threads of most servers are idle, so this saves most reads.
+        if let Some(entry) = self.entries.get_mut(&tid)
+            && entry.pid == pid
+            && entry.counters.cpu_ns == cpu_ns
+        {
+            entry.round = self.round;
+            return Ok(0);
+        }
+        let stat = self.procfs.thread_stat(pid, tid)?;
+        let switches = self.procfs.switches(pid, tid)?;
+        let counters = Counters {
+            cpu_ns,
+            user_ticks: stat.user_ticks,
+            system_ticks: stat.system_ticks,
+            voluntary_switches: switches.voluntary,
+            involuntary_switches: switches.involuntary,
+        };
+        let previous = self
+            .entries
+            .get(&tid)
+            .filter(|entry| entry.start_ticks == stat.start_ticks);
+        let previous_counters = previous.map_or_else(Counters::default, |entry| entry.counters);
+        let entry = Entry {
+            pid,
+            start_ticks: stat.start_ticks,
+            counters,
+            core: stat.core,
+            is_alive: stat.is_alive(),
+            asked_cpu_ns: previous.map_or(0, |entry| entry.asked_cpu_ns),
+            round: self.round,
+        };
+        self.entries.insert(tid, entry);
+        self.totals.add_growth(&previous_counters, &counters);
+        Ok(cpu_ns.saturating_sub(previous_counters.cpu_ns))
+    }
+
+    /// Ends a round: forgets the threads that have ended, but not what they took.
+    pub(super) fn settle(&mut self) {
+        let Self {
+            procfs, entries, ..
+        } = self;
+        // That a thread was not observed is no proof: a listing may leave out
+        // threads while others end. To forget and find it again would count all
+        // its time twice.
+        entries.retain(|&tid, entry| {
+            entry.round == self.round
+                || !matches!(procfs.cpu_ns(entry.pid, tid), Err(error) if is_gone(&error))
+        });
+        self.round += 1;
+    }
+
+    /// The cores on which threads were active since this was last asked, or
+    /// since they were first observed. Looks at the last round.
+    pub(super) fn active_cores(&mut self) -> BTreeSet<usize> {
+        let mut cores = BTreeSet::new();
+        for entry in self.entries.values_mut() {
+            let cpu_ns = entry.counters.cpu_ns;
+            if cpu_ns.saturating_sub(entry.asked_cpu_ns) > ACTIVE_NS_MIN {
+                cores.insert(entry.core);
+            }
+            entry.asked_cpu_ns = cpu_ns;
+        }
+        cores
+    }
+
+    /// The sums as of the last round, with the resident memory of `pids` now.
+    pub(super) fn sample(&mut self, pids: impl IntoIterator<Item = u32>) -> Sample {
+        let alive = self.entries.values().filter(|entry| entry.is_alive).count();
+        Sample {
+            cpu_ns: self.totals.cpu_ns,
+            user_ticks: self.totals.user_ticks,
+            system_ticks: self.totals.system_ticks,
+            voluntary_switches: self.totals.voluntary_switches,
+            involuntary_switches: self.totals.involuntary_switches,
+            rss_bytes: pids
+                .into_iter()
+                .filter_map(|pid| self.procfs.rss_bytes(pid).ok())
+                .sum(),
+            threads: u32::try_from(alive).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The files that the numbers are read from.
+    pub(super) fn procfs(&mut self) -> &mut Procfs {
+        &mut self.procfs
+    }
+}
+
+impl Counters {
+    fn add_growth(&mut self, from: &Self, to: &Self) {
+        self.cpu_ns += to.cpu_ns.saturating_sub(from.cpu_ns);
+        self.user_ticks += to.user_ticks.saturating_sub(from.user_ticks);
+        self.system_ticks += to.system_ticks.saturating_sub(from.system_ticks);
+        self.voluntary_switches += to
+            .voluntary_switches
+            .saturating_sub(from.voluntary_switches);
+        self.involuntary_switches += to
+            .involuntary_switches
+            .saturating_sub(from.involuntary_switches);
+    }
+}

@@ -1,0 +1,64 @@
+//! Whether somebody listens.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::error::WatchError;
+
+/// How long a connect may take to find out whether an address is free.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Makes sure that nobody listens where a server is about to be started: it
+/// would be measured instead.
+///
+/// # Errors
+/// [`WatchError::Occupied`] when an address accepts a connection.
+pub fn ensure_free(addresses: &[SocketAddr]) -> Result<(), WatchError> {
+    match addresses
+        .iter()
+        .find(|address| accepts(**address, CONNECT_TIMEOUT))
+    {
+        Some(&address) => Err(WatchError::Occupied { address }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a TCP connection comes about.
+pub(super) fn accepts(address: SocketAddr, timeout: Duration) -> bool {
+    // When nobody listens on a port that the kernel also gives to clients, a
+    // connect may be given that very port and meet itself.
+    TcpStream::connect_timeout(&address, timeout)
+        .is_ok_and(|stream| stream.local_addr().ok() != stream.peer_addr().ok())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::net::TcpListener;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_free_unless_somebody_listens() {
+        let (_socket, closed) = closed_address();
+        ensure_free(&[closed]).expect("nobody listens");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let open = listener.local_addr().expect("its address");
+        let error = ensure_free(&[closed, open]).expect_err("it listens");
+        assert_eq!(
+            error.to_string(),
+            format!("something else already listens on {open}")
+        );
+    }
+
+    /// An address that is taken by a socket that does not listen, for as long as
+    /// the socket is kept.
+    pub(in super::super) fn closed_address() -> (Socket, SocketAddr) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        socket.bind(&any.into()).expect("a free port");
+        let address = socket.local_addr().expect("its address");
+        (socket, address.as_socket().expect("an IP address"))
+    }
+}

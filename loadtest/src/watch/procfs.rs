@@ -1,0 +1,237 @@
+//! What `/proc` tells about processes and threads, see proc(5).
+
+use std::fmt::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::str::{self, FromStr};
+
+use rustix::io::Errno;
+use rustix::param::page_size;
+
+/// Reads files of `/proc`, all into the same memory: it is done often while a
+/// measurement runs.
+#[derive(Debug, Default)]
+pub(super) struct Procfs {
+    path: String,
+    content: Vec<u8>,
+}
+
+impl Procfs {
+    /// The state of a process. Its ticks are those of all its threads, also of
+    /// the ones that have ended.
+    pub(super) fn process_stat(&mut self, pid: u32) -> io::Result<Stat> {
+        parse_stat(self.read(format_args!("/proc/{pid}/stat"))?).ok_or_else(malformed)
+    }
+
+    /// The state of one thread.
+    pub(super) fn thread_stat(&mut self, pid: u32, tid: i32) -> io::Result<Stat> {
+        parse_stat(self.read(format_args!("/proc/{pid}/task/{tid}/stat"))?).ok_or_else(malformed)
+    }
+
+    /// The run time of one thread in nanoseconds. The scheduler brings it up to
+    /// date at every switch and tick, so it lags by at most one tick.
+    pub(super) fn cpu_ns(&mut self, pid: u32, tid: i32) -> io::Result<u64> {
+        let text = self.read(format_args!("/proc/{pid}/task/{tid}/schedstat"))?;
+        numbers(text).next().ok_or_else(malformed)
+    }
+
+    /// The context switches of one thread.
+    pub(super) fn switches(&mut self, pid: u32, tid: i32) -> io::Result<Switches> {
+        let text = self.read(format_args!("/proc/{pid}/task/{tid}/status"))?;
+        parse_switches(text).ok_or_else(malformed)
+    }
+
+    /// The processes that one thread has started and that have not been waited
+    /// for. While threads and processes end, some may be left out.
+    pub(super) fn children(&mut self, pid: u32, tid: i32) -> io::Result<Vec<u32>> {
+        let text = self.read(format_args!("/proc/{pid}/task/{tid}/children"))?;
+        Ok(numbers(text).collect())
+    }
+
+    /// The threads of a process. While threads end, some may be left out.
+    pub(super) fn threads(&mut self, pid: u32) -> io::Result<Vec<i32>> {
+        self.path.clear();
+        let _ = write!(self.path, "/proc/{pid}/task");
+        numeric_entries(&self.path)
+    }
+
+    /// The resident memory of a process in bytes.
+    pub(super) fn rss_bytes(&mut self, pid: u32) -> io::Result<u64> {
+        let text = self.read(format_args!("/proc/{pid}/statm"))?;
+        let resident_pages: u64 = numbers(text).nth(1).ok_or_else(malformed)?;
+        Ok(resident_pages * page_size() as u64)
+    }
+
+    fn read(&mut self, path: fmt::Arguments<'_>) -> io::Result<&[u8]> {
+        self.path.clear();
+        // Writing to a string does not fail.
+        let _ = self.path.write_fmt(path);
+        self.content.clear();
+        // `fs::read` would probe with small reads, as these files have size 0.
+        self.content.reserve(4096);
+        File::open(&self.path)?.read_to_end(&mut self.content)?;
+        Ok(&self.content)
+    }
+}
+
+/// All processes there are, those that end meanwhile aside.
+pub(super) fn processes() -> io::Result<Vec<u32>> {
+    numeric_entries("/proc")
+}
+
+/// Whether the error says that the process or thread is no more: the file is
+/// gone, or it was opened just before it went.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || Errno::from_io_error(error) == Some(Errno::SRCH)
+}
+
+/// Some of the fields of a `stat` file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    state: u8,
+    threads: u32,
+    /// The process group.
+    pub(super) group: i32,
+    /// CPU time in user space, in ticks.
+    pub(super) user_ticks: u64,
+    /// CPU time in the kernel, in ticks.
+    pub(super) system_ticks: u64,
+    /// When it started, in ticks since boot: tells it from others that have the
+    /// same id before or after.
+    pub(super) start_ticks: u64,
+    /// Where it runs, or ran last.
+    pub(super) core: usize,
+}
+
+impl Stat {
+    /// Whether it has not ended. A zombie has, unless it is the first thread of
+    /// a process whose other threads live on.
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X') || self.threads > 1
+    }
+}
+
+/// How often a thread gave way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Switches {
+    pub(super) voluntary: u64,
+    pub(super) involuntary: u64,
+}
+
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    // The second field is the program's name in parentheses, which may contain
+    // anything, further parentheses and spaces too.
+    let name_end = text.iter().rposition(|&byte| byte == b')')?;
+    let rest = str::from_utf8(&text[name_end + 1..]).ok()?;
+    // In proc(5) the fields count from 1, and two were cut off.
+    let mut fields = rest.split_ascii_whitespace().zip(3..);
+    let mut field = |number: usize| fields.find(|&(_, n)| n == number).map(|(text, _)| text);
+    Some(Stat {
+        state: *field(3)?.as_bytes().first()?,
+        group: field(5)?.parse().ok()?,
+        user_ticks: field(14)?.parse().ok()?,
+        system_ticks: field(15)?.parse().ok()?,
+        threads: field(20)?.parse().ok()?,
+        start_ticks: field(22)?.parse().ok()?,
+        core: field(39)?.parse().ok()?,
+    })
+}
+
+fn parse_switches(text: &[u8]) -> Option<Switches> {
+    let count = |name: &[u8]| {
+        let mut lines = text.split(|&byte| byte == b'\n');
+        numbers(lines.find_map(|line| line.strip_prefix(name))?).next()
+    };
+    Some(Switches {
+        voluntary: count(b"voluntary_ctxt_switches:")?,
+        involuntary: count(b"nonvoluntary_ctxt_switches:")?,
+    })
+}
+
+fn numbers<T: FromStr>(text: &[u8]) -> impl Iterator<Item = T> {
+    let words = text.split(u8::is_ascii_whitespace);
+    words.filter_map(|word| str::from_utf8(word).ok()?.parse().ok())
+}
+
+fn numeric_entries<T: FromStr>(directory: &str) -> io::Result<Vec<T>> {
+    let entries = fs::read_dir(directory)?.filter_map(Result::ok);
+    Ok(entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "unexpected text in /proc")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REST: &str = "S 1 42 42 0 -1 4194560 4409 0 11 0 123 45 0 0 20 0 7 0 9876 \
+        11030528 1520 18446744073709551615 1 1 0 0 0 0 0 4096 81923 0 0 0 17 3 0 0 0 0 0";
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_is_skipped() {
+        for name in ["sh", ") (", "a) R 9 9 9 (b", "\u{e9} ) "] {
+            let stat = parse_stat(format!("17 ({name}) {REST}").as_bytes());
+            let expected = Stat {
+                state: b'S',
+                threads: 7,
+                group: 42,
+                user_ticks: 123,
+                system_ticks: 45,
+                start_ticks: 9876,
+                core: 3,
+            };
+            assert_eq!(stat, Some(expected), "{name:?}");
+        }
+        assert!(parse_stat(format!("17 (\u{0}) {REST}").as_bytes()).is_some());
+        assert!(parse_stat([b"17 (\xff\xfe) ", REST.as_bytes()].concat().as_slice()).is_some());
+    }
+
+    #[test]
+    fn a_stat_file_that_is_cut_off_is_not_read() {
+        let whole = format!("17 (sh) {REST}");
+        let core_end = whole.find(" 3 0 0 0 0 0").expect("the core") + 1;
+        for length in 0..core_end {
+            assert_eq!(parse_stat(&whole.as_bytes()[..length]), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_zombie_is_alive_while_other_threads_are() {
+        let stat = parse_stat(format!("17 (sh) {REST}").as_bytes()).expect("a stat file");
+        assert!(stat.is_alive());
+        let zombie = Stat {
+            state: b'Z',
+            ..stat
+        };
+        assert!(zombie.is_alive());
+        let alone = Stat {
+            threads: 1,
+            ..zombie
+        };
+        assert!(!alone.is_alive());
+    }
+
+    #[test]
+    fn both_kinds_of_switches_are_told_apart() {
+        let status = b"Name:\tx\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t7\n";
+        let expected = Switches {
+            voluntary: 150,
+            involuntary: 7,
+        };
+        assert_eq!(parse_switches(status), Some(expected));
+        assert_eq!(parse_switches(b"Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn what_is_not_there_is_gone() {
+        let mut procfs = Procfs::default();
+        let error = procfs.cpu_ns(std::process::id(), -1).expect_err("no such");
+        assert!(is_gone(&error));
+        assert!(is_gone(&Errno::SRCH.into()));
+        assert!(!is_gone(&Errno::MFILE.into()));
+    }
+}

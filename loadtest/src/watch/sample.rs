@@ -1,0 +1,125 @@
+//! What some threads have taken so far.
+
+use super::Usage;
+
+/// The numbers of some threads from their start on, those that have ended
+/// included. No number but the resident memory and the threads ever falls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// CPU time in nanoseconds, as the scheduler counts it.
+    pub cpu_ns: u64,
+    /// CPU time in user space, in ticks.
+    pub user_ticks: u64,
+    /// CPU time in the kernel, in ticks.
+    pub system_ticks: u64,
+    /// Context switches because there was nothing to do.
+    pub voluntary_switches: u64,
+    /// Context switches because others wanted the core.
+    pub involuntary_switches: u64,
+    /// Resident memory of their processes now, in bytes. What processes share
+    /// is counted for each of them.
+    pub rss_bytes: u64,
+    /// Threads that are there now.
+    pub threads: u32,
+}
+
+impl Sample {
+    /// What was taken since an earlier sample of the same threads. `rss_before`
+    /// is handed through.
+    pub fn usage_since(&self, earlier: &Self, rss_before: u64) -> Usage {
+        let cpu_ns = self.cpu_ns.saturating_sub(earlier.cpu_ns);
+        let user_ns = self.user_ns(earlier, cpu_ns);
+        Usage {
+            cpu_ns,
+            user_ns,
+            system_ns: cpu_ns - user_ns,
+            voluntary_switches: self
+                .voluntary_switches
+                .saturating_sub(earlier.voluntary_switches),
+            involuntary_switches: self
+                .involuntary_switches
+                .saturating_sub(earlier.involuntary_switches),
+            rss_before,
+            rss_after: self.rss_bytes,
+            threads: self.threads,
+        }
+    }
+
+    /// The part of `cpu_ns` in user space. Where no tick has passed since the
+    /// earlier sample, the best guess is the proportion since the start; where
+    /// there was none at all, nothing is known, and each half gets one.
+    fn user_ns(&self, earlier: &Self, cpu_ns: u64) -> u64 {
+        let since = (
+            self.user_ticks.saturating_sub(earlier.user_ticks),
+            self.system_ticks.saturating_sub(earlier.system_ticks),
+        );
+        let (user, system) = [since, (self.user_ticks, self.system_ticks)]
+            .into_iter()
+            .find(|&ticks| ticks != (0, 0))
+            .unwrap_or((1, 1));
+        let (user, all) = (u128::from(user), u128::from(user) + u128::from(system));
+        let user_ns = u128::from(cpu_ns) * user / all;
+        u64::try_from(user_ns).expect("a part of a number is no larger")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(cpu_ns: u64, user_ticks: u64, system_ticks: u64) -> Sample {
+        Sample {
+            cpu_ns,
+            user_ticks,
+            system_ticks,
+            ..Sample::default()
+        }
+    }
+
+    fn split(earlier: Sample, later: Sample) -> (u64, u64) {
+        let usage = later.usage_since(&earlier, 0);
+        assert_eq!(usage.cpu_ns, later.cpu_ns - earlier.cpu_ns);
+        (usage.user_ns, usage.system_ns)
+    }
+
+    #[test]
+    fn cpu_time_is_split_like_the_ticks() {
+        assert_eq!(split(sample(0, 0, 0), sample(1000, 1, 3)), (250, 750));
+        assert_eq!(split(sample(500, 90, 0), sample(600, 90, 5)), (0, 100));
+        let many = u64::MAX;
+        assert_eq!(split(sample(0, 0, 0), sample(many, many, 0)), (many, 0));
+    }
+
+    #[test]
+    fn without_new_ticks_the_old_ones_decide() {
+        assert_eq!(split(sample(500, 1, 4), sample(600, 1, 4)), (20, 80));
+    }
+
+    #[test]
+    fn without_any_ticks_each_half_gets_one() {
+        assert_eq!(split(sample(500, 0, 0), sample(601, 0, 0)), (50, 51));
+    }
+
+    #[test]
+    fn everything_else_is_since_the_earlier_sample_or_as_it_is_now() {
+        let earlier = Sample {
+            voluntary_switches: 10,
+            involuntary_switches: 100,
+            rss_bytes: 1 << 20,
+            threads: 9,
+            ..Sample::default()
+        };
+        let later = Sample {
+            voluntary_switches: 15,
+            involuntary_switches: 107,
+            rss_bytes: 3 << 20,
+            threads: 4,
+            ..Sample::default()
+        };
+        let usage = later.usage_since(&earlier, 4096);
+        assert_eq!(usage.voluntary_switches, 5);
+        assert_eq!(usage.involuntary_switches, 7);
+        assert_eq!((usage.rss_before, usage.rss_after), (4096, 3 << 20));
+        assert_eq!(usage.threads, 4);
+    }
+}

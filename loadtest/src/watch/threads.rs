@@ -1,0 +1,141 @@
+//! Some threads of this process, the generator's.
+
+use std::collections::BTreeSet;
+use std::process;
+
+use super::error::WatchError;
+use super::ledger::Ledger;
+use super::procfs::is_gone;
+use super::sample::Sample;
+
+/// Watches given threads of this process.
+#[derive(Debug)]
+pub struct ThreadGroup {
+    thread_ids: Vec<i32>,
+    ledger: Ledger,
+}
+
+impl ThreadGroup {
+    /// Watches the threads with these ids, see gettid(2).
+    ///
+    /// # Errors
+    /// When one of them is not there or `/proc` does not tell.
+    pub fn of(thread_ids: &[i32]) -> Result<Self, WatchError> {
+        let mut ledger = Ledger::new()?;
+        let pid = process::id();
+        for &tid in thread_ids {
+            ledger.observe(pid, tid).map_err(|source| {
+                WatchError::unreadable(pid, WatchError::NoThread { tid }, source)
+            })?;
+        }
+        ledger.settle();
+        ledger.active_cores();
+        Ok(Self {
+            thread_ids: thread_ids.to_vec(),
+            ledger,
+        })
+    }
+
+    /// What the threads have taken so far. The resident memory is this
+    /// process's.
+    pub fn sample(&mut self) -> Sample {
+        self.refresh();
+        self.ledger.sample([process::id()])
+    }
+
+    /// The cores on which the threads were active since the previous call, or
+    /// since they are watched.
+    pub fn active_cores(&mut self) -> BTreeSet<usize> {
+        self.refresh();
+        self.ledger.active_cores()
+    }
+
+    fn refresh(&mut self) {
+        let ledger = &mut self.ledger;
+        // The id of a thread that has ended may become another thread's.
+        self.thread_ids.retain(
+            |&tid| !matches!(ledger.observe(process::id(), tid), Err(error) if is_gone(&error)),
+        );
+        ledger.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::{self, JoinHandle};
+
+    use rustix::thread::gettid;
+
+    use super::super::poll;
+    use super::*;
+    use crate::cores::Cores;
+    use crate::cpu::this_thread_ns;
+
+    const BUSY_NS: u64 = 50_000_000;
+
+    /// A thread that is busy for as long as [`BUSY_NS`], then idle until its
+    /// sender is dropped. It runs on one core only if that is given.
+    fn spawn_busy(core: Option<usize>) -> (i32, Sender<()>, JoinHandle<()>) {
+        let (id_sender, id) = channel();
+        let (end, ended) = channel();
+        let handle = thread::spawn(move || {
+            if let Some(core) = core {
+                Cores::pin(core).expect("one of the cores");
+            }
+            id_sender
+                .send(gettid().as_raw_nonzero().get())
+                .expect("the test waits");
+            while this_thread_ns() < BUSY_NS {
+                hint::spin_loop();
+            }
+            let _ = ended.recv();
+        });
+        (id.recv().expect("it sends"), end, handle)
+    }
+
+    #[test]
+    fn what_a_thread_took_stays_counted_when_it_has_ended() {
+        let (tid, end, handle) = spawn_busy(None);
+        let mut group = ThreadGroup::of(&[tid]).expect("it waits");
+        let busy = poll(|| {
+            let sample = group.sample();
+            (sample.cpu_ns >= BUSY_NS).then_some(sample)
+        });
+        assert!(busy.user_ticks + busy.system_ticks > 0);
+        assert!(busy.rss_bytes > 0);
+        assert_eq!(busy.threads, 1);
+        drop(end);
+        handle.join().expect("it ends");
+        let ended = poll(|| {
+            let sample = group.sample();
+            (sample.threads == 0).then_some(sample)
+        });
+        assert!(ended.cpu_ns >= busy.cpu_ns);
+        assert!(ended.voluntary_switches >= busy.voluntary_switches);
+        assert_eq!(group.sample().cpu_ns, ended.cpu_ns);
+    }
+
+    #[test]
+    fn a_core_is_active_while_a_thread_is_busy_on_it() {
+        let (core, _) = Cores::of_this_thread()
+            .expect("an affinity mask")
+            .server_and_generator();
+        let (tid, end, handle) = spawn_busy(Some(core));
+        let mut group = ThreadGroup::of(&[tid]).expect("it waits");
+        poll(|| (group.active_cores() == BTreeSet::from([core])).then_some(()));
+        poll(|| (group.sample().cpu_ns >= BUSY_NS).then_some(()));
+        poll(|| group.active_cores().is_empty().then_some(()));
+        drop(end);
+        handle.join().expect("it ends");
+    }
+
+    #[test]
+    fn a_thread_that_is_not_there_is_an_error() {
+        let error = ThreadGroup::of(&[-1]).expect_err("no such thread");
+        assert_eq!(error.to_string(), "this process has no thread -1");
+        let mut none = ThreadGroup::of(&[]).expect("nothing to watch");
+        assert_eq!(none.sample().threads, 0);
+    }
+}

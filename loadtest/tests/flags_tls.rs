@@ -1,0 +1,165 @@
+//! `wss://`: whom to trust, and the same load over TLS.
+
+#[path = "support/flags.rs"]
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use support::peer::{Peer, echo};
+use support::program::{Program, command, loadtest, result_of};
+use support::scratch::Scratch;
+
+/// A server with a certificate that nobody else has signed.
+struct Secure {
+    peer: Peer,
+    /// Its certificate, a PEM file.
+    ca_file: String,
+    scratch: Scratch,
+}
+
+impl Secure {
+    fn new(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let own = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let ca_file = scratch.file("ca.pem");
+        fs::write(&ca_file, own.cert.pem()).expect("a file");
+        let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .expect("a key that fits");
+        let config = Arc::new(config);
+        let peer = Peer::serving(move |tap, seen| {
+            let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
+            if let Ok(mut socket) = tungstenite::accept(StreamOwned::new(connection, tap)) {
+                echo(&mut socket, seen);
+            }
+        });
+        Self {
+            peer,
+            ca_file,
+            scratch,
+        }
+    }
+
+    fn url(&self) -> String {
+        url_at(self.peer.address())
+    }
+}
+
+fn url_at(address: SocketAddr) -> String {
+    format!("wss://{address}/")
+}
+
+#[test]
+fn a_certificate_in_the_file_is_trusted() {
+    let secure = Secure::new("trusted");
+    let by_name = format!("wss://localhost:{}/", secure.peer.address().port());
+    for url in [secure.url(), by_name] {
+        let arguments = [
+            "-c3",
+            "-n300",
+            "-w4",
+            "--warmup=0s",
+            "--ca",
+            &secure.ca_file,
+            &url,
+        ];
+        let result = result_of(&arguments);
+        assert_eq!((result.counts.due, result.counts.answered), (300, 300));
+        assert_eq!(
+            result.plan.ca_file.as_deref(),
+            Some(secure.ca_file.as_ref())
+        );
+    }
+    assert_eq!(secure.peer.seen.messages(), 600);
+}
+
+#[test]
+fn an_unknown_certificate_is_one_clear_line() {
+    let (secure, other) = (Secure::new("unknown"), Secure::new("other"));
+    let url = secure.url();
+    // As if that were all the certificates that the system has.
+    let mut system = command();
+    system.env("SSL_CERT_FILE", &other.ca_file);
+    system.env_remove("SSL_CERT_DIR");
+    system.args(["run", "-n10", &url]);
+    for run in [
+        Program::start_as(&mut system).finish(),
+        loadtest(&["run", "-n10", "--ca", &other.ca_file, &url]),
+    ] {
+        let complaint = run.refused(1);
+        assert!(
+            complaint.starts_with(&format!("no WebSocket at {url}")),
+            "{run:?}"
+        );
+        assert!(complaint.contains("TLS: "), "{run:?}");
+    }
+}
+
+#[test]
+fn any_certificate_is_taken_when_asked() {
+    let secure = Secure::new("any");
+    let url = secure.url();
+    for flag in ["-k", "--insecure"] {
+        let result = result_of(&["-c2", "-n50", "--warmup=0s", flag, &url]);
+        assert_eq!(result.counts.answered, 50);
+        assert!(result.plan.insecure);
+    }
+}
+
+#[test]
+fn a_file_without_certificates_is_one_clear_line() {
+    let secure = Secure::new("empty");
+    let url = secure.url();
+    let (empty, missing) = (
+        secure.scratch.file("empty.pem"),
+        secure.scratch.file("no.pem"),
+    );
+    fs::write(&empty, "").expect("a file");
+    for (file, reason) in [(&empty, "no certificate in it"), (&missing, "No such file")] {
+        let run = loadtest(&["run", "--ca", file, &url]);
+        let complaint = run.refused(1);
+        let expected = format!("no certificates to trust: {file}: {reason}");
+        assert!(complaint.starts_with(&expected), "{run:?}");
+    }
+}
+
+#[test]
+fn a_server_without_tls_is_one_clear_line() {
+    let peer = Peer::echo();
+    let url = url_at(peer.address());
+    let run = loadtest(&["run", "-k", "-n10", &url]);
+    let complaint = run.refused(1);
+    assert!(
+        complaint.starts_with(&format!("no WebSocket at {url}")),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn long_messages_and_wide_windows_go_over_tls() {
+    let secure = Secure::new("load");
+    let url = secure.url();
+    for load in [
+        &["-c2", "-w64", "-n200", "-s1m"][..],
+        &["-c2", "-w64", "-n20k", "-s100"],
+        &["-c2", "-w3", "-n100", "-s70k", "--split", "--fragment=3"],
+        &["-c3", "--rate=500", "-n200", "-s10k"],
+        &["-c3", "--rate=500", "--arrival=poisson", "-n200", "--text"],
+        &["-c3", "--rate=300", "-d600ms", "--churn=20", "--idle=2"],
+    ] {
+        let trust = ["-k", "--warmup=0s", &url];
+        let result = result_of(&[load, &trust].concat());
+        let counts = &result.counts;
+        assert_eq!(counts.due, counts.answered, "{load:?}: {counts:?}");
+    }
+}

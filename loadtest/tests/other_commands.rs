@@ -1,0 +1,171 @@
+//! The commands beside `run`: floor, doctor, schema, completions.
+
+#[path = "support/flags.rs"]
+mod support;
+
+use std::process::Stdio;
+
+use loadtest::result::ResultFile;
+use serde_json::Value;
+use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
+use support::peer::{ringback, url_of};
+use support::program::{command, loadtest};
+
+#[test]
+fn serves_when_another_test_asks() {
+    serve_if_asked();
+}
+
+const FEW: [&str; 4] = ["floor", "-c2", "-d300ms", "--warmup=50ms"];
+
+#[test]
+fn the_floor_is_a_row_of_its_own() {
+    for load in [
+        &["-w8"][..],
+        &["--rate=1k"],
+        &["-s70k", "--split"],
+        &["--text", "--fragment=2"],
+    ] {
+        let run = loadtest(&[&FEW[..], load].concat()).fine();
+        let rows: Vec<_> = run
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("raw TCP echo "))
+            .collect();
+        let table_row = rows.first().expect("a row");
+        assert!(table_row.contains(" ns "), "server CPU: {run:?}");
+        run.complaint();
+    }
+}
+
+#[test]
+fn a_server_is_set_beside_the_floor() {
+    let server = ringback(|_| {});
+    let url = url_of(&server);
+    let run = loadtest(&[&FEW[..], &["-w4", &url]].concat()).fine();
+    let row = |name: &str| run.stdout.lines().any(|line| line.starts_with(name));
+    assert!(row("raw TCP echo ") && row(&format!("{url} ")), "{run:?}");
+    let ratio = format!("{url} to the floor: messages/s ");
+    assert!(row(&ratio), "{run:?}");
+}
+
+#[test]
+fn the_floors_server_may_be_started_for_it() {
+    let server = OwnServer::new(Manner::Echoes, "floor");
+    let (command, url) = (server.command(), server.url());
+    let arguments = [
+        "--subprotocol=x",
+        "-HX-A: b",
+        "--server-cmd",
+        &command,
+        &url,
+    ];
+    // It chooses no subprotocol, which only a WebSocket server is asked to do.
+    let run = loadtest(&[&FEW[..], &arguments].concat());
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(!is_alive(server.pid()));
+    let server = OwnServer::new(Manner::Echoes, "floor-again");
+    let (command, url) = (server.command(), server.url());
+    let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
+    let ratio = run
+        .stdout
+        .lines()
+        .find(|line| line.contains(" to the floor: "));
+    assert!(
+        ratio.is_some_and(|line| line.contains("server CPU/msg ")),
+        "{run:?}"
+    );
+    assert!(!is_alive(server.pid()));
+}
+
+#[test]
+fn the_floor_is_written_in_every_format() {
+    let json = loadtest(&[&FEW[..], &["--format=json"]].concat()).fine();
+    let results: Vec<ResultFile> = serde_json::from_str(&json.stdout).expect("an array");
+    assert_eq!(results.len(), 1);
+    assert_eq!(results[0].label, "raw TCP echo");
+    assert!(results[0].server.is_some());
+    let csv = loadtest(&[&FEW[..], &["--format=csv"]].concat()).fine();
+    assert_eq!(csv.stdout.lines().count(), 2, "{csv:?}");
+    let markdown = loadtest(&[&FEW[..], &["--format=markdown"]].concat()).fine();
+    assert!(markdown.stdout.contains("| raw TCP echo |"), "{markdown:?}");
+}
+
+#[test]
+fn the_doctor_looks_at_the_machine() {
+    let run = loadtest(&["doctor"]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
+    assert!(run.stdout.lines().count() > 3, "{run:?}");
+    assert!(!run.stdout.contains('\x1b'), "{run:?}");
+    let run = loadtest(&["doctor", "--format=json"]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
+    let findings: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    let findings = findings.as_array().expect("an array");
+    assert!(findings.len() > 3, "{run:?}");
+    for finding in findings {
+        assert!(finding["check"].is_string() && finding["found"].is_string());
+        let level = finding["level"].as_str().expect("text");
+        assert!(["good", "note", "bad"].contains(&level), "{level}");
+    }
+}
+
+#[test]
+fn the_schema_is_the_one_that_is_checked_in() {
+    let run = loadtest(&["schema"]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
+    assert_eq!(run.stdout, include_str!("../schema/result-v1.schema.json"));
+}
+
+#[test]
+fn shells_complete_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let run = loadtest(&["completions", shell]);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
+        for word in [
+            "run",
+            "rerun",
+            "floor",
+            "doctor",
+            "selftest",
+            "slow-readers",
+        ] {
+            assert!(run.stdout.contains(word), "{shell} lacks {word}");
+        }
+    }
+    let run = loadtest(&["completions", "csh"]);
+    run.refused(2);
+}
+
+#[test]
+fn completions_are_read_by_bash() {
+    let script = loadtest(&["completions", "bash"]).stdout;
+    let bash = std::process::Command::new("bash")
+        .args(["-n", "-c", &script])
+        .stderr(Stdio::piped())
+        .output();
+    let Ok(output) = bash else {
+        eprintln!("no bash on this machine");
+        return;
+    };
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    for arguments in [&["schema"][..], &["completions", "bash"], &["doctor"]] {
+        let mut child = command()
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), stderr.as_ref()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! The flags that name the server's process: it is watched, or started and
+//! stopped with the run.
+
+#[path = "support/flags.rs"]
+mod support;
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked, status};
+use support::peer::{Peer, ringback, url_of};
+use support::program::{Program, loadtest};
+use support::scratch::Scratch;
+
+#[test]
+fn serves_when_another_test_asks() {
+    serve_if_asked();
+}
+
+const FEW: [&str; 5] = ["run", "--format=json", "-c2", "-n20000", "--warmup=0s"];
+
+#[test]
+fn a_running_server_is_watched() {
+    let server = OwnServer::new(Manner::Echoes, "watched");
+    let started = server.start();
+    assert_eq!(started.pid(), server.pid());
+    let (pid, url) = (started.pid().to_string(), server.url());
+    let arguments = [
+        "-c2",
+        "-d500ms",
+        "--warmup=100ms",
+        "--server-pid",
+        &pid,
+        &url,
+    ];
+    let run = loadtest(&[&["run", "--format=json"], &arguments[..]].concat()).fine();
+    let result = run.result();
+    let info = result.server.expect("its process is known");
+    assert!(info.usage.cpu_ns > 0 && info.usage.threads >= 2, "{info:?}");
+    assert!(
+        info.command
+            .expect("a command line")
+            .contains("serves_when_another")
+    );
+    assert_eq!(info.binary_sha256.expect("a checksum").len(), 64);
+    let cost = result.summary.server.expect("its process is known");
+    assert!(cost.cpu_ns_per_message.expect("messages") > 0.0, "{cost:?}");
+    assert!(result.shared_core.is_some());
+    // It is not this program's to stop.
+    assert!(is_alive(started.pid()));
+    let run = loadtest(&[&["run"], &arguments[..]].concat()).fine();
+    let mut lines = run.stdout.lines();
+    let costs = lines
+        .find(|line| line.starts_with("server "))
+        .expect("a line");
+    assert!(costs.contains(" ns ") && !costs.contains('–'), "{run:?}");
+}
+
+#[test]
+fn a_process_that_is_not_there_is_one_clear_line() {
+    let server = ringback(|_| {});
+    // Linux has no ids above 2²².
+    let run = loadtest(&["run", "--server-pid=4194305", &url_of(&server)]);
+    assert_eq!(run.refused(1), "there is no process 4194305");
+}
+
+#[test]
+fn a_server_is_started_and_stopped_with_the_run() {
+    let server = OwnServer::new(Manner::Echoes, "started");
+    let (command, url) = (server.command(), server.url());
+    let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
+    let result = run.result();
+    assert_eq!(
+        (result.counts.due, result.counts.answered),
+        (20_000, 20_000)
+    );
+    assert!(!is_alive(server.pid()));
+    let info = result.server.expect("its process is known");
+    assert!(
+        info.command
+            .expect("a command line")
+            .contains("serves_when_another")
+    );
+    run.complaint();
+}
+
+#[test]
+fn a_server_has_the_cores_it_is_given() {
+    let server = OwnServer::new(Manner::Echoes, "pinned");
+    let (command, url) = (server.command(), server.url());
+    let allowed = status("/proc/self/status", "Cpus_allowed_list").expect("a list");
+    let core = allowed.rsplit([',', '-']).next().expect("a core");
+    let arguments = ["--server-cmd", &command, "--server-pin", core, &url];
+    loadtest(&[&FEW[..], &arguments].concat()).fine();
+    assert_eq!(server.cores(), core);
+    let run = loadtest(
+        &[
+            &FEW[..],
+            &["--server-cmd", "sleep 60", "--server-pin=1023", &url],
+        ]
+        .concat(),
+    );
+    let complaint = run.refused(1);
+    assert!(
+        complaint.starts_with("cannot pin sleep to cores 1023: "),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn a_server_that_does_not_come_up_is_one_clear_line() {
+    let server = OwnServer::new(Manner::Echoes, "absent");
+    let url = server.url();
+    let address = url.trim_start_matches("ws://").trim_end_matches('/');
+    let late = format!("sleep did not accept a connection on {address} within 50ms");
+    for (command, complaint) in [
+        (
+            "/no/such/server",
+            "cannot start /no/such/server: No such file or directory (os error 2)",
+        ),
+        (
+            "sh -c 'exit 3'",
+            "sh ended before it accepted a connection (exit status: 3)",
+        ),
+        ("sleep 60", &late),
+        (
+            "sleep '60",
+            "missing closing quote in the server's command line: sleep '60",
+        ),
+        ("", "the server's command line is empty"),
+    ] {
+        let arguments = ["run", "--server-wait=50ms", "--server-cmd", command, &url];
+        assert_eq!(loadtest(&arguments).refused(1), complaint);
+    }
+}
+
+#[test]
+fn a_server_that_is_there_already_is_not_taken_for_another() {
+    let peer = Peer::echo();
+    let run = loadtest(&["run", "--server-cmd=sleep 60", &peer.url()]);
+    let expected = format!("something else already listens on {}", peer.address());
+    assert_eq!(run.refused(1), expected);
+}
+
+#[test]
+fn a_server_that_dies_in_mid_run_is_one_clear_line() {
+    let server = OwnServer::new(Manner::Echoes, "dies");
+    let (command, url) = (server.command(), server.url());
+    let scratch = Scratch::new("dies-result");
+    let file = scratch.file("run.json");
+    let arguments = [
+        "run",
+        "-d5m",
+        "--warmup=0s",
+        "-o",
+        &file,
+        "--server-cmd",
+        &command,
+        &url,
+    ];
+    let program = Program::start(&arguments);
+    program.wait_for_stderr("measuring");
+    let pid = Pid::from_raw(server.pid().cast_signed()).expect("an id");
+    kill_process(pid, Signal::KILL).expect("it runs");
+    let run = program.finish();
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let complaint = run.complaint();
+    let is_told = complaint.starts_with("the server ended in mid-run (signal: 9")
+        || complaint.starts_with("lost connection ");
+    assert!(is_told, "{run:?}");
+    // What was measured until then is there, and is no result.
+    assert!(run.stdout.contains("INVALID"), "{run:?}");
+    let result = loadtest::result::ResultFile::read(file.as_ref()).expect("a result");
+    assert!(result.failure.is_some());
+}
+
+#[test]
+fn one_server_is_either_watched_or_started() {
+    let run = loadtest(&[
+        "run",
+        "--server-pid=1",
+        "--server-cmd=x",
+        "ws://127.0.0.1:9/",
+    ]);
+    let complaint = run.refused(2);
+    assert!(complaint.contains("cannot be used with"), "{run:?}");
+}

@@ -1,0 +1,28 @@
+//! What the tests of the flags share: the program, peers that look at what it
+//! sends, and a server that can be started as a process.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub(crate) mod frames;
+pub(crate) mod own_server;
+pub(crate) mod peer;
+pub(crate) mod program;
+pub(crate) mod scratch;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that happens at once on an idle machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks again and again until there is an answer.
+pub(crate) fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
