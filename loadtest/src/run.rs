@@ -250,7 +250,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     /// When the next sample is due.
     fn next_look(&self) -> Option<Instant> {
         let window_ns = self.window_ns()?;
-        let at_ns = match (self.started_at, self.server_ended_measuring()) {
+        let at_ns = match (self.started_at, self.has_end_samples()) {
             (None, _) => window_ns.0,
             (Some(_), false) => window_ns.1?,
             _ => return None,
@@ -258,7 +258,8 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         self.shared.epoch.checked_add(Duration::from_nanos(at_ns))
     }
 
-    fn server_ended_measuring(&self) -> bool {
+    /// Whether the cost at the measurement's end was read.
+    fn has_end_samples(&self) -> bool {
         self.generator_cost.end.is_some()
     }
 
@@ -335,7 +336,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
 
     /// Samples it again when the measurement ends, however it does.
     fn look_at_end(&mut self) {
-        if self.started_at.is_none() || self.server_ended_measuring() {
+        if self.started_at.is_none() || self.has_end_samples() {
             return;
         }
         let planned_end = self.window_ns().and_then(|(_, end_ns)| end_ns);
@@ -366,7 +367,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             }
             self.shared.give_up();
         }
-        if self.started_at.is_some() && !self.server_ended_measuring() {
+        if self.started_at.is_some() && !self.has_end_samples() {
             self.look_at_cores();
         }
         self.ticks += 1;

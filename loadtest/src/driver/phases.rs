@@ -126,15 +126,7 @@ impl Worker<'_> {
     }
 
     fn drain(&mut self, now_ns: u64) -> Result<(), Failure> {
-        let window = &mut self.desk.recorder.window;
-        window.end_ns = window.end_ns.min(now_ns);
-        let window = *window;
-        // The clock that counted is the window's, not that of this late look.
-        self.measured = Span {
-            wall_ns: window.end_ns.saturating_sub(window.start_ns),
-            cpu_ns: cpu::this_thread_ns() - self.measured.cpu_ns,
-            spin_ns: self.spin_ns - self.measured.spin_ns,
-        };
+        self.end_measurement(now_ns);
         self.phase = Phase::Drain;
         self.phase_end_ns = now_ns.saturating_add(self.timeout_ns);
         // What came behind the end belongs to the drain, the rest is sent as is.
@@ -149,6 +141,18 @@ impl Worker<'_> {
             self.close(slot, None)?;
         }
         self.work_all()
+    }
+
+    /// Closes the window, unless it is over already, and takes stock.
+    fn end_measurement(&mut self, now_ns: u64) {
+        let window = &mut self.desk.recorder.window;
+        window.end_ns = window.end_ns.min(now_ns);
+        self.measured = Span {
+            // The clock that counted is the window's, not that of this late look.
+            wall_ns: window.end_ns.saturating_sub(window.start_ns),
+            cpu_ns: cpu::this_thread_ns() - self.measured.cpu_ns,
+            spin_ns: self.spin_ns - self.measured.spin_ns,
+        };
     }
 
     /// Lets every connection do what a new phase makes it do.
@@ -192,13 +196,7 @@ impl Worker<'_> {
     pub(super) fn finish(&mut self, failure: Option<Failure>) -> ThreadEnd {
         let now_ns = self.desk.now_ns();
         if self.phase == Phase::Measure {
-            let window = &mut self.desk.recorder.window;
-            window.end_ns = window.end_ns.min(now_ns);
-            self.measured = Span {
-                wall_ns: window.end_ns.saturating_sub(window.start_ns),
-                cpu_ns: cpu::this_thread_ns() - self.measured.cpu_ns,
-                spin_ns: self.spin_ns - self.measured.spin_ns,
-            };
+            self.end_measurement(now_ns);
         }
         if self.phase.has_begun() {
             self.write_off(now_ns);
