@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ringback::proto::{Echo, Limits, Next, TAIL_ROOM};
+use ringback::proto::{Echo, Isa, Limits, Next, TAIL_ROOM};
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig};
@@ -86,8 +86,20 @@ fn wire(sent: &[Sent], mask: [u8; 4]) -> Vec<u8> {
     wire
 }
 
-/// Feeds `wire` in pieces of these lengths (round and round) to a core.
+/// Feeds `wire` in pieces of these lengths (round and round) to a core on each
+/// ISA, which must all say the same.
 fn echo(limits: &Limits, wire: &[u8], pieces: &[usize]) -> (Vec<u8>, Next) {
+    let answer = echo_on(Isa::BASELINE, limits, wire, pieces);
+    for isa in Isa::available().skip(1) {
+        assert!(
+            echo_on(isa, limits, wire, pieces) == answer,
+            "{isa:?} differs"
+        );
+    }
+    answer
+}
+
+fn echo_on(isa: Isa, limits: &Limits, wire: &[u8], pieces: &[usize]) -> (Vec<u8>, Next) {
     let mut echo = Echo::new();
     let mut replies = Vec::new();
     let mut buf = Vec::new();
@@ -98,7 +110,7 @@ fn echo(limits: &Limits, wire: &[u8], pieces: &[usize]) -> (Vec<u8>, Next) {
         buf.extend(piece);
         let filled = buf.len();
         buf.extend([0; TAIL_ROOM]);
-        let step = echo.advance(limits, &mut buf, filled);
+        let step = echo.advance_on(isa, limits, &mut buf, filled);
         assert!(step.reply.end <= buf.len() && step.reply.len() <= filled + TAIL_ROOM);
         replies.extend(&buf[step.reply]);
         if step.next != Next::Read {

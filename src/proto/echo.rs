@@ -18,10 +18,17 @@
 //! text, validated) as far as it is there. A longer frame is streamed: its
 //! header goes out at once, its payload as it arrives.
 
+#![allow(
+    clippy::inline_always,
+    reason = "an `isa::Work` is compiled as a whole"
+)]
+
+use std::mem;
 use std::ops::Range;
 
 use super::close::{self, CLOSE_FRAME_LEN, CloseCode};
 use super::frame::{self, Header, MASK_LEN, OpCode, ServerHeader, Start};
+use super::isa::{Isa, Work};
 use super::mask::{self, Key};
 use super::sequence::{Limits, Sequence};
 use super::utf8;
@@ -130,19 +137,40 @@ impl Echo {
     ///
     /// # Panics
     /// If `buf` has less than [`TAIL_ROOM`] bytes behind `filled`.
+    #[inline]
     pub fn advance(&mut self, limits: &Limits, buf: &mut [u8], filled: usize) -> Step {
+        self.advance_on(Isa::best(), limits, buf, filled)
+    }
+
+    /// [`advance`](Self::advance) with the instructions of `isa`.
+    ///
+    /// # Panics
+    /// As [`advance`](Self::advance).
+    pub fn advance_on(&mut self, isa: Isa, limits: &Limits, buf: &mut [u8], filled: usize) -> Step {
         assert!(
             buf.len() - filled >= TAIL_ROOM,
             "no room for a Close frame behind {filled} bytes"
         );
-        let mut pass = Pass::new(buf, filled);
+        isa.run(Frames {
+            echo: self,
+            limits,
+            pass: Pass::new(buf, filled),
+        })
+    }
+
+    /// One pass over a buffer.
+    ///
+    /// All that a pass goes through is inlined here, for the vectors' sake and
+    /// so that its positions stay in registers.
+    #[inline(always)]
+    fn step(&mut self, limits: &Limits, mut pass: Pass<'_>) -> Step {
         let next = match self.run(limits, &mut pass) {
             Ok(next) => next,
             Err(violation) => self.fail(&mut pass, violation),
         };
         if !matches!(next, Next::Read) {
             self.state = State::Closed;
-            pass.read = filled;
+            pass.read = pass.filled;
         }
         Step {
             consumed: pass.read,
@@ -153,6 +181,7 @@ impl Echo {
     }
 
     /// Frame after frame, until one is not all there or is the last.
+    #[inline(always)]
     fn run(&mut self, limits: &Limits, pass: &mut Pass<'_>) -> Result<Next, Violation> {
         loop {
             pass.mark = pass.end;
@@ -183,47 +212,30 @@ impl Echo {
     /// Whole messages of one short frame each, as long as there are any: what
     /// most connections send most of the time. Everything else, and everything
     /// that is wrong with a frame, is left to [`start_frame`](Self::start_frame).
-    #[inline]
+    #[inline(always)]
     fn short_frames(&mut self, limits: &Limits, pass: &mut Pass<'_>) -> Result<(), Violation> {
-        const TEXT: u8 = frame::FIN | OpCode::Text as u8;
-        const BINARY: u8 = frame::FIN | OpCode::Binary as u8;
         if self.sequence.message().is_some() {
             return Ok(());
         }
-        while let Some(&[first, second, k0, k1, k2, k3]) = pass.rest().first_chunk() {
-            let len = second ^ frame::MASKED;
-            let from = pass.read + SHORT_HEADER;
-            let end = from + usize::from(len);
-            if (first != TEXT && first != BINARY)
-                || u64::from(len) > frame::MAX_CONTROL_PAYLOAD.min(limits.message_bytes)
-                || end > pass.filled
-            {
-                break;
-            }
-            pass.join();
-            pass.mark = pass.end;
-            let to = pass.end + SHORT_HEADER - MASK_LEN;
-            pass.buf[pass.end..to].copy_from_slice(&[first, len]);
-            let key = [k0, k1, k2, k3];
-            if from == to {
-                mask::unmask(&mut pass.buf[to..end], key);
-            } else {
-                mask::unmask_left(pass.buf, from, to, usize::from(len), key);
-            }
-            pass.read = end;
-            pass.end = to + usize::from(len);
-            if first == TEXT {
-                utf8::check_short(&pass.buf[to..pass.end])?;
-            }
-            pass.messages += 1;
+        let longest = frame::MAX_CONTROL_PAYLOAD.min(limits.message_bytes);
+        // A pass of this loop's own can stay in registers.
+        let mut own = Pass {
+            buf: mem::take(&mut pass.buf),
+            ..*pass
+        };
+        let mut checked = Ok(());
+        while checked.is_ok()
+            && let Some(short) = Short::parse(&own, longest)
+        {
+            checked = own.put_short(&short);
         }
-        pass.mark = pass.end;
-        Ok(())
+        *pass = own;
+        checked
     }
 
     /// A frame none of whose bytes has been seen before, except for a part of
     /// its header.
-    #[inline]
+    #[inline(always)]
     fn start_frame(&mut self, limits: &Limits, pass: &mut Pass<'_>) -> Result<Progress, Violation> {
         let rest = pass.rest();
         let Some(&first) = rest.first() else {
@@ -241,7 +253,7 @@ impl Echo {
     }
 
     /// A data frame, of whose payload `done` bytes have been handled.
-    #[inline]
+    #[inline(always)]
     fn data_frame(
         &mut self,
         limits: &Limits,
@@ -276,6 +288,7 @@ impl Echo {
     }
 
     /// More payload of a frame whose header is out.
+    #[inline(always)]
     fn stream(
         &mut self,
         pass: &mut Pass<'_>,
@@ -301,6 +314,7 @@ impl Echo {
         self.end_frame(pass, fin)
     }
 
+    #[inline(always)]
     fn end_frame(&mut self, pass: &mut Pass<'_>, fin: bool) -> Result<Progress, Violation> {
         self.state = State::Header;
         self.sequence.end_frame(fin)?;
@@ -310,7 +324,7 @@ impl Echo {
 
     /// Unmasks, moves and validates payload whose first byte is byte `offset`
     /// of its frame's.
-    #[inline]
+    #[inline(always)]
     fn payload(
         &mut self,
         pass: &mut Pass<'_>,
@@ -323,12 +337,13 @@ impl Echo {
         while at < moved.len {
             let len = BLOCK.min(moved.len - at);
             let (from, to) = (moved.from + at, moved.to + at);
-            if from == to {
-                mask::unmask(&mut pass.buf[to..to + len], key);
+            let is_ascii = mask::move_left(&mut pass.buf[to..from + len], len, key);
+            let block = &pass.buf[to..to + len];
+            if is_ascii {
+                self.sequence.feed_ascii(block)?;
             } else {
-                mask::unmask_left(pass.buf, from, to, len, key);
+                self.sequence.feed(block)?;
             }
-            self.sequence.feed(&pass.buf[to..to + len])?;
             at += len;
         }
         Ok(())
@@ -336,7 +351,7 @@ impl Echo {
 
     /// Answers a violation with a Close frame behind the replies to the frames
     /// before, if one may stand there.
-    #[cold]
+    #[inline(always)]
     fn fail(&mut self, pass: &mut Pass<'_>, violation: Violation) -> Next {
         // What was put for the wrong frame itself has not been written yet.
         pass.end = pass.mark;
@@ -348,7 +363,54 @@ impl Echo {
     }
 }
 
+/// The loop over the frames of a buffer.
+struct Frames<'a> {
+    echo: &'a mut Echo,
+    limits: &'a Limits,
+    pass: Pass<'a>,
+}
+
+impl Work for Frames<'_> {
+    type Output = Step;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        self.echo.step(self.limits, self.pass)
+    }
+}
+
+/// The first bytes of a data frame that is a whole message of up to 125 bytes,
+/// and all there.
+struct Short {
+    first: u8,
+    len: u8,
+    key: Key,
+}
+
+const SHORT_TEXT: u8 = frame::FIN | OpCode::Text as u8;
+const SHORT_BINARY: u8 = frame::FIN | OpCode::Binary as u8;
+
+impl Short {
+    #[inline(always)]
+    fn parse(pass: &Pass<'_>, longest: u64) -> Option<Self> {
+        // One load of eight bytes, of which the last two may lie in the room
+        // behind what has arrived.
+        const { assert!(TAIL_ROOM + SHORT_HEADER >= 8) };
+        let [first, second, k0, k1, k2, k3, _, _] = *pass.buf[pass.read..].first_chunk()?;
+        let len = second ^ frame::MASKED;
+        let is_short = (first == SHORT_TEXT || first == SHORT_BINARY)
+            && u64::from(len) <= longest
+            && pass.read + SHORT_HEADER + usize::from(len) <= pass.filled;
+        is_short.then_some(Self {
+            first,
+            len,
+            key: [k0, k1, k2, k3],
+        })
+    }
+}
+
 /// Answers a control frame: pings and closes with themselves, pongs not at all.
+#[inline(always)]
 fn control_frame(pass: &mut Pass<'_>, header: &Header) -> Result<Progress, Violation> {
     // At most 125, which `Header::parse` has checked.
     let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
@@ -364,7 +426,11 @@ fn control_frame(pass: &mut Pass<'_>, header: &Header) -> Result<Progress, Viola
         }
     };
     let moved = pass.put_header(header, opcode, payload_len);
-    mask::unmask_left(pass.buf, moved.from, moved.to, moved.len, header.mask);
+    mask::move_left(
+        &mut pass.buf[moved.to..moved.from + moved.len],
+        moved.len,
+        header.mask,
+    );
     if opcode == OpCode::Pong {
         return Ok(Progress::Frame);
     }
@@ -435,13 +501,14 @@ impl<'a> Pass<'a> {
         }
     }
 
+    #[inline(always)]
     fn rest(&self) -> &[u8] {
         &self.buf[self.read..self.filled]
     }
 
     /// Puts the reply's header, and room for the `here` bytes of payload that
     /// have arrived, behind the replies so far, and steps over the request.
-    #[inline]
+    #[inline(always)]
     fn put_header(&mut self, header: &Header, opcode: OpCode, here: usize) -> Move {
         self.join();
         let reply = ServerHeader::new(header.fin, opcode, header.payload_len);
@@ -454,7 +521,7 @@ impl<'a> Pass<'a> {
 
     /// Lets the next reply join those before it; if there are none, it starts
     /// where its payload can stay in its place.
-    #[inline]
+    #[inline(always)]
     fn join(&mut self) {
         if self.start == self.end {
             self.start = self.read + MASK_LEN;
@@ -463,6 +530,7 @@ impl<'a> Pass<'a> {
         }
     }
 
+    #[inline(always)]
     fn put_payload(&mut self, len: usize) -> Move {
         let moved = Move {
             from: self.read,
@@ -474,6 +542,28 @@ impl<'a> Pass<'a> {
         moved
     }
 
+    /// Answers a frame, of whose text is not known yet whether it is valid.
+    #[inline(always)]
+    fn put_short(&mut self, short: &Short) -> Result<(), Violation> {
+        const GROWTH: usize = SHORT_HEADER - MASK_LEN;
+        self.join();
+        let len = usize::from(short.len);
+        let source_end = self.read + SHORT_HEADER + len;
+        let frame = &mut self.buf[self.end..source_end];
+        let (header, span) = frame.split_at_mut(GROWTH);
+        header.copy_from_slice(&[short.first, short.len]);
+        let is_ascii = mask::move_left(span, len, short.key);
+        self.read = source_end;
+        self.end += GROWTH + len;
+        if short.first == SHORT_TEXT && !is_ascii {
+            utf8::check_short(&self.buf[self.end - len..self.end])?;
+        }
+        self.mark = self.end;
+        self.messages += 1;
+        Ok(())
+    }
+
+    #[inline(always)]
     fn put_close(&mut self, code: CloseCode) {
         let frame = code.frame();
         self.buf[self.end..self.end + frame.len()].copy_from_slice(&frame);

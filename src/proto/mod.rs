@@ -5,6 +5,7 @@
 //! out; who reads and writes them, and when, is the engine's business.
 //!
 //! * [`frame`]: frame headers, read and written
+//! * [`isa`]: the vector instructions that all of it may use
 //! * [`mask`]: masking, in place and while moving
 //! * [`utf8`]: text that arrives in pieces
 //! * [`close`]: close codes and close payloads
@@ -15,6 +16,7 @@
 pub mod close;
 pub mod echo;
 pub mod frame;
+pub mod isa;
 pub mod mask;
 pub mod sequence;
 pub mod utf8;
@@ -23,5 +25,6 @@ pub mod violation;
 pub use close::CloseCode;
 pub use echo::{Echo, Next, Step, TAIL_ROOM};
 pub use frame::{Header, OpCode};
+pub use isa::Isa;
 pub use sequence::{Limits, Sequence};
 pub use violation::Violation;

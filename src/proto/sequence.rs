@@ -115,6 +115,21 @@ impl Sequence {
         }
     }
 
+    /// As [`feed`](Self::feed), for bytes of which is known that they are ASCII.
+    ///
+    /// # Errors
+    /// Text that has to go on in the middle of a character.
+    #[inline]
+    pub fn feed_ascii(&mut self, payload: &[u8]) -> Result<(), Violation> {
+        match self.message {
+            Some(Kind::Text) => self
+                .utf8
+                .feed_ascii(payload)
+                .map_err(|_invalid| Violation::InvalidText),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends a data frame; `fin` ends the message with it.
     ///
     /// # Errors

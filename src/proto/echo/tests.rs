@@ -49,8 +49,21 @@ struct Answer {
     messages: u32,
 }
 
-/// Does what an engine does with a connection whose bytes arrive in `pieces`.
-fn serve<'a>(limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Answer {
+/// Does what an engine does with a connection whose bytes arrive in `pieces`,
+/// on every ISA.
+fn serve<'a>(
+    limits: &Limits,
+    pieces: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
+) -> Answer {
+    let pieces = pieces.into_iter();
+    let answer = serve_on(Isa::BASELINE, limits, pieces.clone());
+    for isa in Isa::available().skip(1) {
+        assert_eq!(serve_on(isa, limits, pieces.clone()), answer, "{isa:?}");
+    }
+    answer
+}
+
+fn serve_on<'a>(isa: Isa, limits: &Limits, pieces: impl Iterator<Item = &'a [u8]>) -> Answer {
     let mut echo = Echo::new();
     let mut answer = Answer {
         bytes: Vec::new(),
@@ -62,7 +75,7 @@ fn serve<'a>(limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Ans
         buf.extend(piece);
         let filled = buf.len();
         buf.extend([0xaa; TAIL_ROOM]);
-        let step = echo.advance(limits, &mut buf, filled);
+        let step = echo.advance_on(isa, limits, &mut buf, filled);
         answer.bytes.extend(&buf[step.reply]);
         answer.messages += step.messages;
         answer.next = step.next;
@@ -170,6 +183,78 @@ fn messages_come_back_as_they_went() {
         ],
         5,
     );
+}
+
+/// A batch in which every short length stands at many distances from its place
+/// in the reply, with characters of one to four bytes at every place.
+#[test]
+fn short_messages_of_every_length_and_kind_come_back() {
+    let alphabet = "aé€😀zz~\u{7f}";
+    for skip in 0..alphabet.len() {
+        let mut input = Vec::new();
+        let mut bytes = Vec::new();
+        for len in 0..126 {
+            let mut text: String = alphabet.chars().cycle().skip(skip).take(len).collect();
+            while text.len() > len {
+                text.pop();
+            }
+            text.extend(vec!['x'; len - text.len()]);
+            for (first, payload) in [
+                (FIN | TEXT, text.as_bytes()),
+                (FIN | TEXT, &b"x".repeat(len)),
+                (FIN | BINARY, &b"\xff".repeat(len)),
+            ] {
+                input.extend(frame(first, payload));
+                bytes.extend(server_frame(first, payload));
+            }
+        }
+        for piece in [input.len(), 1000, 100, 7] {
+            let answer = serve(&Limits::default(), input.chunks(piece));
+            assert!(answer.bytes == bytes, "in pieces of {piece}");
+            assert_eq!((answer.next, answer.messages), (Next::Read, 3 * 126));
+        }
+    }
+}
+
+/// The blocks in which text is validated end inside characters.
+#[test]
+fn long_text_is_judged_alike_wherever_its_characters_and_its_fault_are() {
+    let limits = Limits::default();
+    let close = CloseCode::INVALID_PAYLOAD.frame();
+    for shift in 0..4 {
+        let text = "x".repeat(shift) + &"😀".repeat(3000) + &"plain ".repeat(1000) + "é";
+        let input = frame(FIN | TEXT, text.as_bytes());
+        let answer = serve(&limits, [&input[..]]);
+        assert!(answer.bytes == server_frame(FIN | TEXT, text.as_bytes()));
+        for at in [0, 4093, 4095, 4096, 8191, 8192, 12_001, text.len() - 1] {
+            let mut wrong = text.clone().into_bytes();
+            wrong[at] = 0xc0;
+            let answer = serve(&limits, [&frame(FIN | TEXT, &wrong)[..]]);
+            assert_eq!(answer.bytes, close, "wrong at {at}");
+            assert_eq!(answer.next, Next::Fail(Violation::InvalidText));
+        }
+    }
+}
+
+#[test]
+fn ascii_does_not_complete_a_character_that_was_cut() {
+    let limits = Limits::default();
+    for len in [1, 8, 40, 300] {
+        let input = [
+            frame(TEXT, b"\xe2\x82"),
+            frame(CONT, b""),
+            frame(FIN | CONT, &b"x".repeat(len)),
+        ]
+        .concat();
+        let bytes = [
+            &server_frame(TEXT, b"\xe2\x82")[..],
+            &server_frame(CONT, b""),
+            &CloseCode::INVALID_PAYLOAD.frame(),
+        ]
+        .concat();
+        let next = Next::Fail(Violation::InvalidText);
+        expect("cut", &limits, &input, &bytes, next, 0);
+    }
 }
 
 #[test]
