@@ -2,7 +2,7 @@
 //! has, or wider ones where this one has them.
 //!
 //! The core is written once, in plain Rust that the compiler turns into vector
-//! instructions of the width it is allowed. A [`Work`] is compiled once for
+//! instructions of the width it is allowed. A `Work` is compiled once for
 //! each [`Isa`], everything that is inlined into it included, so the choice
 //! costs one jump per work and not one per frame.
 
