@@ -43,9 +43,6 @@ pub const TAIL_ROOM: usize = CLOSE_FRAME_LEN;
 /// that each block starts with the first byte of the key.
 const BLOCK: usize = 4096;
 
-/// The header of a client's frame of up to 125 bytes.
-const SHORT_HEADER: usize = 2 + MASK_LEN;
-
 /// One client's connection as the protocol sees it, from the first byte behind
 /// the handshake to the Close.
 #[derive(Clone, Copy, Debug)]
@@ -187,7 +184,7 @@ impl Echo {
             pass.mark = pass.end;
             let progress = match self.state {
                 State::Header => {
-                    self.short_frames(limits, pass)?;
+                    self.whole_messages(limits, pass)?;
                     self.start_frame(limits, pass)?
                 }
                 State::Kept { done } => match Header::parse(pass.rest())? {
@@ -209,25 +206,31 @@ impl Echo {
         }
     }
 
-    /// Whole messages of one short frame each, as long as there are any: what
-    /// most connections send most of the time. Everything else, and everything
-    /// that is wrong with a frame, is left to [`start_frame`](Self::start_frame).
+    /// Whole messages of one frame each, as long as there are any: what most
+    /// connections send most of the time. Everything else, and everything that
+    /// is wrong with a frame, is left to [`start_frame`](Self::start_frame).
     #[inline(always)]
-    fn short_frames(&mut self, limits: &Limits, pass: &mut Pass<'_>) -> Result<(), Violation> {
+    fn whole_messages(&mut self, limits: &Limits, pass: &mut Pass<'_>) -> Result<(), Violation> {
         if self.sequence.message().is_some() {
             return Ok(());
         }
-        let longest = frame::MAX_CONTROL_PAYLOAD.min(limits.message_bytes);
         // A pass of this loop's own can stay in registers.
         let mut own = Pass {
             buf: mem::take(&mut pass.buf),
             ..*pass
         };
+        let longest = limits.message_bytes;
         let mut checked = Ok(());
+        // A loop for each, as one for both runs out of registers.
         while checked.is_ok()
-            && let Some(short) = Short::parse(&own, longest)
+            && let Some(short) = Whole::parse_short(&own, longest)
         {
-            checked = own.put_short(&short);
+            checked = own.put_whole(&short);
+        }
+        while checked.is_ok()
+            && let Some(medium) = Whole::parse_medium(&own, longest)
+        {
+            checked = own.put_whole(&medium);
         }
         *pass = own;
         checked
@@ -379,33 +382,58 @@ impl Work for Frames<'_> {
     }
 }
 
-/// The first bytes of a data frame that is a whole message of up to 125 bytes,
-/// and all there.
-struct Short {
-    first: u8,
-    len: u8,
+/// A message of one frame that is all there, and the header of its reply.
+struct Whole<const HEADER: usize> {
+    header: [u8; HEADER],
+    len: usize,
     key: Key,
 }
 
-const SHORT_TEXT: u8 = frame::FIN | OpCode::Text as u8;
-const SHORT_BINARY: u8 = frame::FIN | OpCode::Binary as u8;
+const WHOLE_TEXT: u8 = frame::FIN | OpCode::Text as u8;
+const WHOLE_BINARY: u8 = frame::FIN | OpCode::Binary as u8;
 
-impl Short {
+impl Whole<2> {
+    /// A message of up to 125 bytes.
     #[inline(always)]
-    fn parse(pass: &Pass<'_>, longest: u64) -> Option<Self> {
-        // One load of eight bytes, of which the last two may lie in the room
-        // behind what has arrived.
-        const { assert!(TAIL_ROOM + SHORT_HEADER >= 8) };
+    fn parse_short(pass: &Pass<'_>, longest: u64) -> Option<Self> {
+        // The last two of eight bytes may lie in the room behind what has
+        // arrived.
+        const { assert!(2 + MASK_LEN + TAIL_ROOM >= 8) };
         let [first, second, k0, k1, k2, k3, _, _] = *pass.buf[pass.read..].first_chunk()?;
-        let len = second ^ frame::MASKED;
-        let is_short = (first == SHORT_TEXT || first == SHORT_BINARY)
-            && u64::from(len) <= longest
-            && pass.read + SHORT_HEADER + usize::from(len) <= pass.filled;
-        is_short.then_some(Self {
-            first,
-            len,
+        let short_len = second ^ frame::MASKED;
+        let is_short = u64::from(short_len) <= longest.min(frame::MAX_CONTROL_PAYLOAD);
+        let message = Self {
+            header: [first, short_len],
+            len: usize::from(short_len),
             key: [k0, k1, k2, k3],
-        })
+        };
+        (is_short && message.is_whole(pass)).then_some(message)
+    }
+}
+
+impl Whole<4> {
+    /// A message of 126 to 65,535 bytes.
+    #[inline(always)]
+    fn parse_medium(pass: &Pass<'_>, longest: u64) -> Option<Self> {
+        let [first, second, high, low, k0, k1, k2, k3] = *pass.buf[pass.read..].first_chunk()?;
+        let len = u16::from_be_bytes([high, low]);
+        let is_medium = second == frame::MASKED | frame::LEN_16
+            && (u64::from(frame::LEN_16)..=longest).contains(&u64::from(len));
+        let message = Self {
+            header: [first, frame::LEN_16, high, low],
+            len: usize::from(len),
+            key: [k0, k1, k2, k3],
+        };
+        (is_medium && message.is_whole(pass)).then_some(message)
+    }
+}
+
+impl<const HEADER: usize> Whole<HEADER> {
+    /// Whether this can be answered as it stands.
+    #[inline(always)]
+    fn is_whole(&self, pass: &Pass<'_>) -> bool {
+        matches!(self.header[0], WHOLE_TEXT | WHOLE_BINARY)
+            && pass.read + HEADER + MASK_LEN + self.len <= pass.filled
     }
 }
 
@@ -542,22 +570,21 @@ impl<'a> Pass<'a> {
         moved
     }
 
-    /// Answers a frame, of whose text is not known yet whether it is valid.
+    /// Answers a message, of whose text is not known yet whether it is valid.
     #[inline(always)]
-    fn put_short(&mut self, short: &Short) -> Result<(), Violation> {
-        const GROWTH: usize = SHORT_HEADER - MASK_LEN;
+    fn put_whole<const HEADER: usize>(&mut self, message: &Whole<HEADER>) -> Result<(), Violation> {
         self.join();
-        let len = usize::from(short.len);
-        let source_end = self.read + SHORT_HEADER + len;
-        let frame = &mut self.buf[self.end..source_end];
-        let (header, span) = frame.split_at_mut(GROWTH);
-        header.copy_from_slice(&[short.first, short.len]);
-        let is_ascii = mask::move_left(span, len, short.key);
-        self.read = source_end;
-        self.end += GROWTH + len;
-        if short.first == SHORT_TEXT && !is_ascii {
-            utf8::check_short(&self.buf[self.end - len..self.end])?;
+        let len = message.len;
+        let source_end = self.read + HEADER + MASK_LEN + len;
+        let reply = &mut self.buf[self.end..source_end];
+        let (header, span) = reply.split_at_mut(HEADER);
+        header.copy_from_slice(&message.header);
+        let is_ascii = mask::move_left(span, len, message.key);
+        if message.header[0] == WHOLE_TEXT && !is_ascii {
+            utf8::check_whole(&span[..len])?;
         }
+        self.read = source_end;
+        self.end += HEADER + len;
         self.mark = self.end;
         self.messages += 1;
         Ok(())

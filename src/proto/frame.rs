@@ -23,7 +23,7 @@ const RESERVED_BITS: u8 = 0x70;
 const OPCODE: u8 = 0x0f;
 pub(super) const MASKED: u8 = 0x80;
 const LEN: u8 = 0x7f;
-const LEN_16: u8 = 126;
+pub(super) const LEN_16: u8 = 126;
 const LEN_64: u8 = 127;
 
 /// What a frame is (section 5.2); its value is the one on the wire.

@@ -86,8 +86,10 @@ const TURN: usize = 4 * STEP;
 pub(super) fn move_left(span: &mut [u8], len: usize, key: Key) -> bool {
     assert!(len <= span.len(), "a payload longer than its span");
     let gap = span.len() - len;
-    if len >= STEP {
+    if len > 2 * STEP {
         move_steps(span, gap, key)
+    } else if len >= STEP {
+        move_ends::<8>(span, gap, key)
     } else if len >= 16 {
         move_ends::<4>(span, gap, key)
     } else if len >= 8 {
@@ -99,7 +101,7 @@ pub(super) fn move_left(span: &mut [u8], len: usize, key: Key) -> bool {
     }
 }
 
-/// [`move_left`] for `STEP` bytes or more.
+/// [`move_left`] for more than two steps.
 #[inline(always)]
 fn move_steps(span: &mut [u8], gap: usize, key: Key) -> bool {
     const LANES: usize = STEP / 4;

@@ -1,5 +1,6 @@
 //! Validation of UTF-8 that arrives in pieces cut anywhere.
 
+use std::ops::Range;
 use std::str;
 
 use super::violation::Violation;
@@ -93,14 +94,27 @@ impl Utf8 {
     }
 }
 
-/// Checks a short text that is there in one piece.
+/// Shorter texts, at which simdutf8 looks byte by byte, take less time filled up
+/// with zeros to the length that it handles in one go. A character that is not
+/// complete is as wrong before a zero as at the end.
+const FILLED_UP: Range<usize> = 24..64;
+
+/// Checks a text that is there in one piece.
 ///
 /// # Errors
 /// [`Violation::InvalidText`].
-pub fn check_short(text: &[u8]) -> Result<(), Violation> {
-    match simdutf8::basic::from_utf8(text) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Violation::InvalidText),
+pub fn check_whole(text: &[u8]) -> Result<(), Violation> {
+    let checked = if FILLED_UP.contains(&text.len()) {
+        let mut chunk = [0; FILLED_UP.end];
+        chunk[..text.len()].copy_from_slice(text);
+        simdutf8::basic::from_utf8(&chunk).is_ok()
+    } else {
+        simdutf8::basic::from_utf8(text).is_ok()
+    };
+    if checked {
+        Ok(())
+    } else {
+        Err(Violation::InvalidText)
     }
 }
 
@@ -146,6 +160,19 @@ mod tests {
                 for second in first..=sample.len() {
                     let pieces = [&sample[..first], &sample[first..second], &sample[second..]];
                     assert_eq!(feed(&pieces), whole, "{sample:x?} at {first}, {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_in_one_piece_is_judged_as_the_standard_library_does() {
+        for sample in SAMPLES {
+            for before in 0..140 {
+                for after in [0, 1, 40] {
+                    let text = [&vec![b'x'; before], sample, &vec![b'y'; after]].concat();
+                    let expected = str::from_utf8(&text).map_err(|_| Violation::InvalidText);
+                    assert_eq!(check_whole(&text), expected.map(|_| ()), "{text:x?}");
                 }
             }
         }

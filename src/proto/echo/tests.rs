@@ -223,15 +223,20 @@ fn long_text_is_judged_alike_wherever_its_characters_and_its_fault_are() {
     let close = CloseCode::INVALID_PAYLOAD.frame();
     for shift in 0..4 {
         let text = "x".repeat(shift) + &"😀".repeat(3000) + &"plain ".repeat(1000) + "é";
-        let input = frame(FIN | TEXT, text.as_bytes());
-        let answer = serve(&limits, [&input[..]]);
-        assert!(answer.bytes == server_frame(FIN | TEXT, text.as_bytes()));
-        for at in [0, 4093, 4095, 4096, 8191, 8192, 12_001, text.len() - 1] {
-            let mut wrong = text.clone().into_bytes();
-            wrong[at] = 0xc0;
-            let answer = serve(&limits, [&frame(FIN | TEXT, &wrong)[..]]);
-            assert_eq!(answer.bytes, close, "wrong at {at}");
-            assert_eq!(answer.next, Next::Fail(Violation::InvalidText));
+        // A whole message is validated in one go, a fragment in blocks.
+        for first in [FIN | TEXT, TEXT] {
+            let input = frame(first, text.as_bytes());
+            for piece in [input.len(), 5000] {
+                let answer = serve(&limits, input.chunks(piece));
+                assert!(answer.bytes == server_frame(first, text.as_bytes()));
+            }
+            for at in [0, 4093, 4095, 4096, 8191, 8192, 12_001, text.len() - 1] {
+                let mut wrong = text.clone().into_bytes();
+                wrong[at] = 0xc0;
+                let answer = serve(&limits, [&frame(first, &wrong)[..]]);
+                assert_eq!(answer.bytes, close, "wrong at {at}");
+                assert_eq!(answer.next, Next::Fail(Violation::InvalidText));
+            }
         }
     }
 }
