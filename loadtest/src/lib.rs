@@ -37,7 +37,7 @@
 //!
 //! [`builtin`] has two servers on the generator's side: the raw TCP echo of
 //! [`floor`], and one that is late, stalls and errs exactly as told, by which
-//! [`selftest`] proves what is reported. `loadtest/peers/` has servers that others
+//! [`selftest`] proves what is reported. `benches/peers/` has servers that others
 //! have made. `docs/loadtest.md` is the user's manual.
 //!
 //! # What a latency is

@@ -10,7 +10,7 @@ set -euo pipefail
 bin=${1:?usage: smoke.sh BIN_DIR [ringback|ws]...}
 shift
 [ $# -gt 0 ] || set -- ringback ws
-peers=$(cd "$(dirname "$0")/../peers" && pwd)
+peers=$(cd "$(dirname "$0")/../../benches/peers" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -1,12 +1,19 @@
 // A minimal echo server on the npm package ws, to be measured beside ringback:
 // `node server.mjs PORT [HOST]`, HOST being 127.0.0.1. Text comes back as text,
 // binary as binary. SIGTERM and SIGINT close every connection with code 1001
-// and end the process with status 0.
+// and end the process with status 0. `node server.mjs --version` says what it is
+// made of.
+import {createRequire} from 'node:module';
 import {WebSocketServer} from 'ws';
 
 const CLOSE_MS = 2_000;
 
 const [port, host = '127.0.0.1'] = process.argv.slice(2);
+if (port === '--version') {
+  const {version} = createRequire(import.meta.url)('ws/package.json');
+  console.log(`ws ${version}, node ${process.versions.node}`);
+  process.exit(0);
+}
 if (!/^\d+$/.test(port ?? '') || Number(port) > 65_535) {
   console.error('usage: node server.mjs PORT [HOST]');
   process.exit(2);
