@@ -5,7 +5,8 @@
 //! is late, stalls or misbehaves exactly as told, so that a run against it
 //! shows whether the generator reports what happened.
 //!
-//! Each serves on one thread of this process, on a free port of 127.0.0.1:
+//! Each serves on one thread of this process, on a free port of 127.0.0.1 unless
+//! told otherwise:
 //!
 //! - `Service` is that thread, from its start to its end.
 //! - `Reactor` is what it waits on: the listener, the connections, the stop.

@@ -11,14 +11,14 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::reactor::{self, Reactor};
-use super::service::Service;
+use super::service::{ANYWHERE, Service};
 use super::table::Table;
 
 /// Events taken at once. More would save nothing: one `epoll_wait` for 256
 /// echoes is less than a thousandth of what they cost.
 const EVENTS_PER_ROUND: usize = 256;
 
-/// Bytes read at once. Short messages do not care. Echoes of 1 MiB cost the less
+/// Bytes read at once unless told. Short messages do not care. Echoes of 1 MiB cost the less
 /// CPU time the larger it is, at 64 KiB a third more than at 512 KiB, beyond
 /// which nothing is gained.
 const READ_LEN_MAX: usize = 512 << 10;
@@ -43,8 +43,21 @@ impl RawEcho {
     /// # Errors
     /// What the kernel refuses: descriptors, the thread, the core.
     pub fn start(core: Option<usize>) -> io::Result<Self> {
-        let serve = |reactor| Server::new(reactor).serve();
-        let service = Service::start("raw-echo", core, serve)?;
+        Self::start_at(ANYWHERE, READ_LEN_MAX, core)
+    }
+
+    /// As [`start`](Self::start), at an address of one's choice, and with reads
+    /// of at most `read_len` bytes.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and when the address is not to be had.
+    ///
+    /// # Panics
+    /// When `read_len` is 0.
+    pub fn start_at(address: SocketAddr, read_len: usize, core: Option<usize>) -> io::Result<Self> {
+        assert!(read_len > 0, "what is never read is never echoed");
+        let serve = move |reactor| Server::new(reactor, read_len).serve();
+        let service = Service::start("raw-echo", address, core, serve)?;
         Ok(Self { service })
     }
 
@@ -79,11 +92,11 @@ struct Server {
 }
 
 impl Server {
-    fn new(reactor: Reactor) -> Self {
+    fn new(reactor: Reactor, read_len: usize) -> Self {
         Self {
             reactor,
             connections: Table::new(),
-            buffer: vec![0; READ_LEN_MAX].into_boxed_slice(),
+            buffer: vec![0; read_len].into_boxed_slice(),
             unfinished: Vec::new(),
         }
     }
@@ -291,6 +304,22 @@ mod tests {
             assert!(got == sent, "{len}");
         }
         server.stop();
+    }
+
+    #[test]
+    fn it_listens_and_reads_as_told() {
+        let taken = RawEcho::start(None).unwrap();
+        let address = taken.address();
+        let error = RawEcho::start_at(address, 1, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        taken.stop();
+        let server = RawEcho::start_at(address, 7, None).unwrap();
+        assert_eq!(server.address(), address);
+        let mut client = connect(&server);
+        client.write_all(b"more than seven bytes").unwrap();
+        let mut got = [0; 21];
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"more than seven bytes");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a server's thread waits on.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,10 +34,10 @@ pub(super) struct Reactor {
 }
 
 impl Reactor {
-    /// Listens on a free port of 127.0.0.1. The reactor stops when `stop`
-    /// becomes readable.
-    pub(super) fn new(stop: Arc<OwnedFd>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    /// Listens at `address`, on a free port if it has port 0. The reactor stops
+    /// when `stop` becomes readable.
+    pub(super) fn new(address: SocketAddr, stop: Arc<OwnedFd>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         // Linux hands this option on to what is accepted, so that it costs
@@ -154,11 +154,12 @@ mod tests {
 
     use rustix::event::{EventfdFlags, eventfd};
 
+    use super::super::service::ANYWHERE;
     use super::*;
 
     fn reactor() -> Reactor {
         let stop = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        Reactor::new(Arc::new(stop)).unwrap()
+        Reactor::new(ANYWHERE, Arc::new(stop)).unwrap()
     }
 
     #[test]

@@ -31,7 +31,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::reactor::{self, Reactor};
-use super::service::Service;
+use super::service::{ANYWHERE, Service};
 use super::table::Table;
 use progress::{Progress, Truth};
 pub use script::{Delay, Misdeed, Script, Stall};
@@ -79,7 +79,7 @@ impl ScriptedServer {
         let truth = Arc::new(Truth::default());
         let progress = Progress::new(script, Arc::clone(&truth));
         let serve = |reactor| Server::new(reactor, progress).serve();
-        let service = Service::start("scripted", core, serve)?;
+        let service = Service::start("scripted", ANYWHERE, core, serve)?;
         Ok(Self { service, truth })
     }
 

@@ -1,7 +1,7 @@
 //! A server's thread.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::panic;
 use std::sync::Arc;
@@ -12,6 +12,9 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::reactor::Reactor;
 use crate::cores::Cores;
+
+/// A free port that only this machine reaches.
+pub(super) const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A server that runs on a thread of its own until it is dropped.
 #[derive(Debug)]
@@ -25,18 +28,19 @@ pub(super) struct Service {
 
 impl Service {
     /// Starts a thread named `name`, pinned to `core` if there is one, that
-    /// serves whoever connects. `serve` returns when the reactor tells it to
+    /// serves whoever connects to `address`. `serve` returns when the reactor tells it to
     /// stop.
     ///
     /// # Errors
-    /// What the kernel refuses: descriptors, the thread, the core.
+    /// What the kernel refuses: the address, descriptors, the thread, the core.
     pub(super) fn start(
         name: &str,
+        address: SocketAddr,
         core: Option<usize>,
         serve: impl FnOnce(Reactor) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let reactor = Reactor::new(Arc::clone(&stop))?;
+        let reactor = Reactor::new(address, Arc::clone(&stop))?;
         let address = reactor.address()?;
         let (report, started) = sync_channel(1);
         let run = move || {
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_thread_is_the_one_it_says_and_leaves_nothing_open() {
-        let service = Service::start("a-name", None, ignore_all).unwrap();
+        let service = Service::start("a-name", ANYWHERE, None, ignore_all).unwrap();
         assert!(service.address().ip().is_loopback());
         let thread_id = service.thread_id();
         let name = fs::read_to_string(format!("/proc/self/task/{thread_id}/comm"));
@@ -137,12 +141,14 @@ mod tests {
     #[test]
     fn a_core_that_there_is_none_of_is_an_error() {
         let core = Some(1_000);
-        assert!(Service::start("nowhere", core, ignore_all).is_err());
+        assert!(Service::start("nowhere", ANYWHERE, core, ignore_all).is_err());
     }
 
     #[test]
     fn a_panic_of_the_thread_is_heard() {
-        let service = Service::start("panics", None, |_| panic::resume_unwind(Box::new(7)));
+        let service = Service::start("panics", ANYWHERE, None, |_| {
+            panic::resume_unwind(Box::new(7))
+        });
         let stop = panic::AssertUnwindSafe(|| service.unwrap().stop());
         assert_eq!(
             *panic::catch_unwind(stop)

@@ -1,11 +1,11 @@
-//! Cells in columns.
+//! Cells in columns, for any table of servers and numbers.
 
 use crate::terminal::harmless;
 
 /// Lines of cells. The first column holds names and is aligned to the left, the
 /// others hold numbers and are aligned to the right.
 #[derive(Debug, Default)]
-pub(super) struct Grid {
+pub struct Grid {
     lines: Vec<Line>,
 }
 
@@ -18,7 +18,7 @@ struct Line {
 
 impl Grid {
     /// Adds a line: a name, its cells, and what stands behind them.
-    pub(super) fn add(&mut self, name: &str, cells: Vec<String>, remark: &str) {
+    pub fn add(&mut self, name: &str, cells: Vec<String>, remark: &str) {
         let mut all = vec![harmless(name)];
         all.extend(cells);
         self.lines.push(Line {
@@ -28,7 +28,7 @@ impl Grid {
     }
 
     /// The lines, each ended by a line break, without blanks at their ends.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let widths = self.widths();
         let mut text = String::new();
         for line in &self.lines {
@@ -48,7 +48,7 @@ impl Grid {
 
     /// The same as a table of GitHub-flavored Markdown, the first line its
     /// header. A remark becomes the cell behind the name.
-    pub(super) fn markdown(&self) -> String {
+    pub fn markdown(&self) -> String {
         let columns = self.lines.iter().map(|line| line.cells.len()).max();
         let columns = columns.unwrap_or(0);
         let mut lines = Vec::new();
@@ -80,7 +80,7 @@ impl Grid {
 }
 
 /// Text that Markdown takes as text, on one line.
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in harmless(text).chars() {
         if matches!(c, '|' | '\\' | '`' | '*' | '_' | '<' | '[') {

@@ -9,6 +9,7 @@ mod parts;
 mod text;
 
 pub use crate::terminal::color_allowed;
+pub use grid::{Grid, escape};
 
 use crate::outcome::Outcome;
 use crate::plan::Plan;
