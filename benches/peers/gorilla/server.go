@@ -1,0 +1,73 @@
+// A minimal echo server on gorilla/websocket, to be measured beside ringback:
+// `server PORT [HOST]`, HOST being 127.0.0.1. Each message is read whole and
+// written back with its type, as the package's documentation does it. Go runs it on
+// as many threads at a time as GOMAXPROCS says, one unless that is set.
+// `server --version` says what it is made of.
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/gorilla/websocket"
+)
+
+// The version of gorilla/websocket, which only the package manager knows: see
+// setup.sh.
+var library = "unknown"
+
+func main() {
+	if len(os.Args) < 2 || len(os.Args) > 3 {
+		fail("usage: server PORT [HOST]")
+	}
+	if os.Args[1] == "--version" {
+		fmt.Printf("gorilla/websocket %s, go %s\n", library, strings.TrimPrefix(runtime.Version(), "go"))
+		return
+	}
+	if _, err := strconv.ParseUint(os.Args[1], 10, 16); err != nil {
+		fail("usage: server PORT [HOST]")
+	}
+	host := "127.0.0.1"
+	if len(os.Args) == 3 {
+		host = os.Args[2]
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, os.Args[1]))
+	if err != nil {
+		fail(err.Error())
+	}
+	fmt.Printf("listening ws://%s\n", listener.Addr())
+	fail(http.Serve(listener, http.HandlerFunc(serve)).Error())
+}
+
+// The whole life of a connection. The package answers pings and Close itself.
+func serve(response http.ResponseWriter, request *http.Request) {
+	anyOrigin := func(*http.Request) bool { return true }
+	upgrader := websocket.Upgrader{CheckOrigin: anyOrigin}
+	connection, err := upgrader.Upgrade(response, request, nil)
+	if err != nil {
+		return // The client was told.
+	}
+	defer connection.Close()
+	for {
+		kind, message, err := connection.ReadMessage()
+		if err != nil {
+			return
+		}
+		if err := connection.WriteMessage(kind, message); err != nil {
+			return
+		}
+	}
+}
+
+func fail(reason string) {
+	fmt.Fprintln(os.Stderr, reason)
+	os.Exit(1)
+}
