@@ -68,9 +68,10 @@ fn outcome(ended: &Ended) -> Run {
     }
     let lines = || ended.stderr.lines().rev();
     let said = lines().find_map(|line| line.strip_prefix(SAID));
-    let reason = said.or(lines().next());
-    let reason = reason.unwrap_or("it says nothing");
-    Run::Failed(format!("{reason} ({})", ended.status))
+    Run::Failed(match said.or(lines().next()) {
+        Some(reason) => reason.to_owned(),
+        None => format!("loadtest says nothing ({})", ended.status),
+    })
 }
 
 /// A port that nobody listens on. It is the next one's to take.
@@ -99,14 +100,11 @@ mod tests {
     fn without_a_result_the_last_word_of_loadtest_tells_why() {
         let stderr = "loadtest: seed 1\nloadtest: cannot connect\nthe server: bye\n";
         let failed = outcome(&ended(stderr, true));
-        assert_eq!(
-            failed,
-            Run::Failed("cannot connect (exit status: 1)".to_owned())
-        );
+        assert_eq!(failed, Run::Failed("cannot connect".to_owned()));
         let failed = outcome(&ended("", true));
         assert_eq!(
             failed,
-            Run::Failed("it says nothing (exit status: 1)".to_owned())
+            Run::Failed("loadtest says nothing (exit status: 1)".to_owned())
         );
     }
 

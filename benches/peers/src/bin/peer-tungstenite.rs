@@ -28,9 +28,9 @@ struct Cli {
     #[command(flatten)]
     listen: Listen,
 
-    /// Bytes that the library reads at once. It clears as many before each
-    /// attempt; its own default is 128k
-    #[arg(long, value_name = "BYTES", default_value = "128k", value_parser = parse_size)]
+    /// Bytes to read at once. The library clears as many before each attempt, so
+    /// its own 128k are dear for short messages, and less is dear for long ones
+    #[arg(long, value_name = "BYTES", default_value = "32k", value_parser = parse_size)]
     read_buffer: usize,
 }
 
