@@ -19,7 +19,7 @@ use ringback::{Config, EngineChoice, Error};
     version,
     max_term_width = 90,
     after_help = "\
-Sizes take k, m or g (powers of 1024), times take ms, s, m or h.
+Sizes take k, m or g (powers of 1024), times take us, ms, s, m or h.
 
 When it accepts connections, ringback prints one line per address on stdout:
   listening ws://127.0.0.1:9001 engine=epoll threads=2
@@ -51,6 +51,11 @@ pub(crate) struct Args {
     /// Do not bind each worker to a core
     #[arg(long)]
     no_pin: bool,
+
+    /// Let a worker look for the next event for this long before it sleeps, at
+    /// most 1s: quicker answers for all of its core while messages come
+    #[arg(long, value_name = "TIME", default_value = "0")]
+    busy_poll: Span,
 
     /// Connections that may wait to be accepted, per worker (the kernel caps it
     /// at net.core.somaxconn)
@@ -195,6 +200,7 @@ impl Args {
             engine: self.engine,
             threads: self.threads,
             pin: !self.no_pin,
+            busy_poll: self.busy_poll.0,
             backlog: self.backlog,
             path: self.path,
             origins: self.origins,
@@ -297,6 +303,7 @@ mod tests {
             "--engine=tokio-uring",
             "--threads=3",
             "--no-pin",
+            "--busy-poll=50us",
             "--backlog=7",
             "--path=/echo",
             "--origin=https://a.example",
@@ -319,6 +326,7 @@ mod tests {
         assert_eq!(config.engine, EngineChoice::Only(EngineKind::TokioUring));
         assert_eq!(config.threads.map(NonZeroUsize::get), Some(3));
         assert!(!config.pin);
+        assert_eq!(config.busy_poll, Duration::from_micros(50));
         assert_eq!(config.backlog.get(), 7);
         assert_eq!(config.path.as_deref(), Some("/echo"));
         assert_eq!(config.origins, ["https://a.example", "https://b.example"]);
@@ -347,6 +355,8 @@ mod tests {
             ("--listen=here", "--listen"),
             ("--engine=kqueue", "--engine"),
             ("--threads=0", "--threads"),
+            ("--busy-poll=always", "--busy-poll"),
+            ("--busy-poll=1001ms", "busy poll"),
             ("--backlog=-1", "--backlog"),
             ("--path=echo", "path"),
             ("--origin=nowhere", "origin"),

@@ -17,6 +17,10 @@ pub const MAX_WINDOW: usize = 1024 * 1024;
 /// smaller.
 pub const MIN_HEADER_BYTES: usize = 8192;
 
+/// The longest busy poll: a core that spins for longer after every event is one
+/// that never sleeps.
+pub const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
+
 /// The longest message that is read whole when no limit is configured.
 pub const DEFAULT_WHOLE_MESSAGE: u64 = 16 * 1024 * 1024;
 
@@ -32,6 +36,11 @@ pub struct Config {
     pub threads: Option<NonZeroUsize>,
     /// Whether each worker is bound to a core of its own.
     pub pin: bool,
+    /// How long a worker looks for the next event after its last one before it
+    /// sleeps, at most [`MAX_BUSY_POLL`]. It uses its core up for that long, and
+    /// answers what comes meanwhile without having to be woken. Zero sleeps at
+    /// once.
+    pub busy_poll: Duration,
     /// Connections that may wait to be accepted, per worker and address.
     pub backlog: NonZeroU32,
     /// The one path on which upgrades are accepted; `None` accepts any.
@@ -76,6 +85,7 @@ impl Default for Config {
             engine: EngineChoice::Auto,
             threads: None,
             pin: true,
+            busy_poll: Duration::ZERO,
             backlog: NonZeroU32::new(4096).expect("not zero"),
             path: None,
             origins: Vec::new(),
@@ -114,6 +124,12 @@ impl Config {
             return Err(Error::Config(format!(
                 "the limit on header bytes is {}; it must be at least {MIN_HEADER_BYTES}",
                 self.max_header_bytes
+            )));
+        }
+        if self.busy_poll > MAX_BUSY_POLL {
+            return Err(Error::Config(format!(
+                "the busy poll is {:?}; it must be at most {MAX_BUSY_POLL:?}",
+                self.busy_poll
             )));
         }
         for (name, duration) in [
@@ -222,6 +238,8 @@ mod tests {
         assert!(refusal(|config| config.window = 255).contains("window"));
         assert!(refusal(|config| config.window = MAX_WINDOW + 1).contains("window"));
         assert!(refusal(|config| config.max_header_bytes = 8191).contains("header bytes"));
+        let too_long = MAX_BUSY_POLL + Duration::from_nanos(1);
+        assert!(refusal(|config| config.busy_poll = too_long).contains("busy poll"));
         assert!(
             refusal(|config| config.idle_timeout = Some(Duration::ZERO)).contains("idle timeout")
         );

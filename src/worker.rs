@@ -266,6 +266,7 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
         pong_timeout: config.pong_timeout,
         write_timeout: config.write_timeout,
         close_timeout: config.close_timeout,
+        busy_poll: config.busy_poll,
         counters,
         clock: Clock::start(),
     }

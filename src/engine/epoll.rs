@@ -16,6 +16,7 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -25,12 +26,17 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+use super::spin::Spin;
 use super::{Drain, Engine, Settings, Upgraded};
 use connection::{Connection, Fate};
 
 /// Events taken at once. Between two batches the runtime gets its turn, so
 /// this bounds how long a handshake or a timer waits.
 const EVENTS_PER_TURN: usize = 256;
+
+/// Looks for events, while spinning, before the runtime gets its turn. Its own
+/// look costs several of these.
+const LOOKS_PER_STRETCH: usize = 16;
 
 const AT_ONCE: Timespec = Timespec {
     tv_sec: 0,
@@ -64,6 +70,26 @@ struct Shared {
     settings: Rc<Settings>,
 }
 
+/// What came of looking for events once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nothing was due.
+    Empty,
+    /// All that was due is served.
+    Done,
+    /// There may be more to do at once.
+    Unfinished,
+}
+
+/// What the engine lets the runtime do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// Run the other tasks, and return.
+    Yield,
+    /// Sleep until there is an event.
+    Sleep,
+}
+
 impl EpollEngine {
     /// An engine on the current thread's runtime.
     pub(crate) fn new(settings: Rc<Settings>) -> io::Result<Self> {
@@ -89,19 +115,18 @@ impl EpollEngine {
     }
 
     async fn serve_forever(&self) -> io::Error {
+        let mut spin = Spin::new(self.core.borrow().shared.settings.busy_poll);
         loop {
             let readiness = tokio::select! {
                 readiness = self.epoll.readable() => Some(readiness),
                 () = self.work.notified() => None,
             };
-            let more = match self.core.borrow_mut().turn(self.epoll.get_ref()) {
-                Ok(more) => more,
-                Err(error) => return error,
-            };
-            if more {
-                self.work.notify_one();
-                tokio::task::yield_now().await;
-                continue;
+            loop {
+                match self.stretch(&mut spin) {
+                    Ok(Pause::Yield) => tokio::task::yield_now().await,
+                    Ok(Pause::Sleep) => break,
+                    Err(error) => return error,
+                }
             }
             match readiness {
                 // Whatever comes from here on marks the descriptor ready again:
@@ -111,6 +136,27 @@ impl EpollEngine {
                 None => {}
             }
         }
+    }
+
+    /// Serves what is ready, and spins, until the runtime is to have its turn.
+    fn stretch(&self, spin: &mut Spin) -> io::Result<Pause> {
+        let mut core = self.core.borrow_mut();
+        for _ in 0..LOOKS_PER_STRETCH {
+            let turn = core.turn(self.epoll.get_ref())?;
+            let spins = spin.is_on() && {
+                let now = Instant::now();
+                if turn != Turn::Empty {
+                    spin.event(now);
+                }
+                spin.goes_on(now)
+            };
+            match turn {
+                Turn::Unfinished => return Ok(Pause::Yield),
+                Turn::Done | Turn::Empty if spins => {}
+                Turn::Done | Turn::Empty => return Ok(Pause::Sleep),
+            }
+        }
+        Ok(Pause::Yield)
     }
 }
 
@@ -160,8 +206,8 @@ impl Core {
     }
 
     /// Takes one batch of events and serves each connection that is due with
-    /// one read. Says whether there may be more to do at once.
-    fn turn(&mut self, epoll: &OwnedFd) -> io::Result<bool> {
+    /// one read.
+    fn turn(&mut self, epoll: &OwnedFd) -> io::Result<Turn> {
         self.events.clear();
         epoll::wait(epoll, spare_capacity(&mut self.events), Some(&AT_ONCE))?;
         for &event in &self.events {
@@ -173,8 +219,16 @@ impl Core {
                 self.due.push(key);
             }
         }
-        self.serve_due();
-        Ok(self.events.len() == EVENTS_PER_TURN || !self.due.is_empty())
+        let was_due = !self.due.is_empty();
+        if was_due {
+            self.serve_due();
+        }
+        let unfinished = self.events.len() == EVENTS_PER_TURN || !self.due.is_empty();
+        Ok(match (unfinished, was_due) {
+            (true, _) => Turn::Unfinished,
+            (false, true) => Turn::Done,
+            (false, false) => Turn::Empty,
+        })
     }
 
     fn serve_due(&mut self) {

@@ -18,6 +18,7 @@
 
 pub(crate) mod epoll;
 pub(crate) mod session;
+pub(crate) mod spin;
 pub(crate) mod tokio_uring;
 
 use std::fmt;
@@ -91,6 +92,8 @@ pub(crate) struct Settings {
     pub(crate) pong_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) close_timeout: Duration,
+    /// How long to look for the next event before sleeping; see [`spin`].
+    pub(crate) busy_poll: Duration,
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
 }
