@@ -306,6 +306,7 @@ impl MessageSocket {
             Ok(len) => {
                 self.heard_at = Instant::now();
                 self.is_pinged = false;
+                self.settings.activity.note();
                 self.settings.counters.reads.add(1);
                 self.settings.counters.bytes_in.add(len as u64);
                 Ok(true)

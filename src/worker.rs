@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::admission::{Admission, Entry, House, Permit};
 use crate::config::Config;
 use crate::cores;
+use crate::engine::activity::Activity;
 use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
 use crate::error::Error;
 use crate::http::{self, HttpOptions, Outcome};
@@ -267,6 +268,7 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
         write_timeout: config.write_timeout,
         close_timeout: config.close_timeout,
         busy_poll: config.busy_poll,
+        activity: Activity::new(!config.busy_poll.is_zero()),
         counters,
         clock: Clock::start(),
     }

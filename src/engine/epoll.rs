@@ -115,11 +115,13 @@ impl EpollEngine {
     }
 
     async fn serve_forever(&self) -> io::Error {
-        let mut spin = Spin::new(self.core.borrow().shared.settings.busy_poll);
+        let settings = Rc::clone(&self.core.borrow().shared.settings);
+        let mut spin = Spin::new(settings.busy_poll);
         loop {
             let readiness = tokio::select! {
                 readiness = self.epoll.readable() => Some(readiness),
                 () = self.work.notified() => None,
+                () = settings.activity.arrived(), if spin.is_on() => None,
             };
             loop {
                 match self.stretch(&mut spin) {
@@ -145,7 +147,8 @@ impl EpollEngine {
             let turn = core.turn(self.epoll.get_ref())?;
             let spins = spin.is_on() && {
                 let now = Instant::now();
-                if turn != Turn::Empty {
+                let others = core.shared.settings.activity.take();
+                if turn != Turn::Empty || others {
                     spin.event(now);
                 }
                 spin.goes_on(now)

@@ -16,6 +16,7 @@
 //! [`Engine::run`] is one future on the worker's thread. It is free to wait for
 //! a file descriptor of its own, or to spin for a while before it does.
 
+pub(crate) mod activity;
 pub(crate) mod epoll;
 pub(crate) mod session;
 pub(crate) mod spin;
@@ -35,6 +36,7 @@ use bytes::Bytes;
 use crate::admission::Permit;
 use crate::metrics::Counters;
 use crate::proto::{Limits, TAIL_ROOM};
+use activity::Activity;
 
 /// The engines there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +96,8 @@ pub(crate) struct Settings {
     pub(crate) close_timeout: Duration,
     /// How long to look for the next event before sleeping; see [`spin`].
     pub(crate) busy_poll: Duration,
+    /// Told of reads outside of the engine's own loop.
+    pub(crate) activity: Activity,
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
 }

@@ -9,10 +9,11 @@
 
 mod cancel;
 mod probe;
+mod spinning;
 mod task;
 
 use std::cell::{Cell, RefCell};
-use std::future::{self, Future};
+use std::future::Future;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
@@ -122,7 +123,7 @@ impl Engine for TokioUringEngine {
 
     fn run(self: Rc<Self>) -> Pin<Box<dyn Future<Output = io::Error>>> {
         // Each connection runs by itself.
-        Box::pin(future::pending())
+        Box::pin(async move { spinning::spin(&self.settings).await })
     }
 
     fn tick(&self) {

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod busy_poll;
 mod closing;
 mod cores;
 mod drain;

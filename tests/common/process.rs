@@ -19,6 +19,8 @@ pub(crate) struct Thread {
     /// The cores it may run on, as the kernel writes them: `0`, `0-3,7`.
     pub(crate) cores: String,
     pub(crate) cpu_time: Duration,
+    /// How often it has given the processor up by itself.
+    pub(crate) sleeps: u64,
 }
 
 impl Process {
@@ -84,6 +86,7 @@ impl Process {
                     name: read("comm")?.trim_end().to_owned(),
                     state: field(&status, "State:").chars().next()?,
                     cores: field(&status, "Cpus_allowed_list:"),
+                    sleeps: field(&status, "voluntary_ctxt_switches:").parse().ok()?,
                     cpu_time: Duration::from_nanos(nanos),
                 })
             })

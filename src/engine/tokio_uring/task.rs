@@ -110,6 +110,7 @@ impl<'a> Task<'a> {
             return GO_ON;
         }
         let settings = &*self.engine.settings;
+        settings.activity.note();
         settings.counters.reads.add(1);
         settings.counters.bytes_in.add(len as u64);
         let filled = self.kept + len;

@@ -1,0 +1,139 @@
+//! What `--busy-poll` changes, and what it does not.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use crate::common::client::{Client, Raw};
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::server::Server;
+use crate::common::wait_for_rest;
+use crate::common::wire::{CLOSE, PING, REQUEST, TEXT, close, frame};
+
+on_every_engine![
+    a_worker_that_spins_is_not_woken,
+    a_handlers_worker_spins_as_well,
+    an_idle_server_goes_back_to_sleep,
+    a_worker_that_spins_does_all_else_meanwhile,
+    a_worker_that_spins_drains,
+];
+
+const GOING_AWAY: u16 = 1001;
+
+/// Longer than any pause that a test makes between two messages.
+const LONG: &str = "--busy-poll=1s";
+
+fn a_worker_that_spins_is_not_woken(engine: Engine) {
+    assert_not_woken(engine, &[LONG, "--threads=1"]);
+}
+
+fn a_handlers_worker_spins_as_well(engine: Engine) {
+    assert_not_woken(engine, &[LONG, "--threads=1", "--print-messages"]);
+}
+
+/// Whoever sleeps until an event gives the processor up for it, each time.
+#[track_caller]
+fn assert_not_woken(engine: Engine, flags: &[&str]) {
+    const MESSAGES: u64 = 500;
+    let server = Server::start(engine, flags);
+    let mut client = Client::connect(server.address());
+    client.echo("before");
+    let before = sleeps(&server);
+    for index in 0..MESSAGES {
+        client.echo(format!("message {index}"));
+    }
+    let slept = sleeps(&server) - before;
+    // A test that is held up for a second lets it sleep.
+    assert!(slept < MESSAGES / 10, "slept {slept} times");
+}
+
+fn an_idle_server_goes_back_to_sleep(engine: Engine) {
+    for flags in [
+        &["--busy-poll=200ms"][..],
+        &["--busy-poll=200ms", "--print-messages"],
+    ] {
+        let server = Server::start(engine, flags);
+        let mut client = Client::connect(server.address());
+        client.echo("spin");
+        // The connection stays: an idle server is one whose peers are silent.
+        wait_for_rest("the workers use no more processor time", || {
+            let used = server.process().cpu_time();
+            u64::try_from(used.as_millis()).expect("a short time")
+        });
+        client.echo("still there");
+    }
+}
+
+fn a_worker_that_spins_does_all_else_meanwhile(engine: Engine) {
+    let server = Server::start(
+        engine,
+        &[
+            "--busy-poll=200ms",
+            "--threads=1",
+            "--idle-timeout=100ms",
+            "--pong-timeout=100ms",
+            "--handshake-timeout=300ms",
+        ],
+    );
+    while_it_spins(&server, || {
+        // Handshakes, and the timers of those that are slow.
+        let mut slow = Raw::dial(server.address());
+        slow.send(&REQUEST.as_bytes()[..20]);
+        let mut plain = Raw::dial(server.address());
+        plain.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(plain.head().starts_with("HTTP/1.1 200 "));
+        slow.expect_refusal(408);
+
+        // The ticks of the engine.
+        let mut silent = Raw::open(server.address());
+        silent.expect_frame(PING, b"");
+        silent.expect_frame(CLOSE, &GOING_AWAY.to_be_bytes());
+
+        // The end of a connection.
+        let mut leaving = Raw::open(server.address());
+        leaving.send(&frame(TEXT, b"bye"));
+        leaving.expect_frame(TEXT, b"bye");
+        leaving.send(&close(1000, ""));
+        leaving.expect_close(1000);
+        leaving.expect_end();
+    });
+}
+
+fn a_worker_that_spins_drains(engine: Engine) {
+    let mut server = Server::start(engine, &["--busy-poll=200ms", "--threads=1"]);
+    let mut client = Client::connect(server.address());
+    client.echo("spin");
+    server.terminate();
+    client.expect_close(GOING_AWAY);
+    server.wait_for_success();
+}
+
+/// Does `all` while another connection gives the worker reason to spin.
+fn while_it_spins(server: &Server, all: impl FnOnce()) {
+    let is_over = &AtomicBool::new(false);
+    let mut chatting = Client::connect(server.address());
+    chatting.echo("one, so that it spins from now on");
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while !is_over.load(Relaxed) {
+                chatting.echo("and on");
+            }
+        });
+        // The other thread has to end even where this panics.
+        let _end = SetOnDrop(is_over);
+        all();
+    });
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// How often the workers have given the processor up by themselves.
+fn sleeps(server: &Server) -> u64 {
+    let workers = server.process().workers();
+    workers.iter().map(|worker| worker.sleeps).sum()
+}
