@@ -34,7 +34,7 @@ use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -163,13 +163,13 @@ async fn exchange(
     }
 }
 
-/// hyper's settings for one connection. Making them costs one allocation of
-/// two words, the timer's.
+/// hyper's settings for one connection.
 fn builder(options: &HttpOptions) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.handshake_timeout)
+        // The deadline over the whole handshake is no longer than any that
+        // hyper would keep, and one timer is cheaper than two.
+        .header_read_timeout(None)
         .max_header_size(options.max_header_bytes)
         .max_buf_size(options.max_header_bytes.max(READ_BUFFER_BYTES_MIN))
         // Without half-close hyper looks for an EOF between request and answer,

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::Error;
 
@@ -40,12 +40,6 @@ pub(crate) fn bind_all(
     Ok((address, bound.into_iter().map(TcpListener::from).collect()))
 }
 
-/// Options of a socket that was accepted.
-pub(crate) fn prepare_accepted(stream: &tokio::net::TcpStream) -> io::Result<()> {
-    // A reply is complete when it is written; nothing is worth waiting for.
-    SockRef::from(stream).set_tcp_nodelay(true)
-}
-
 fn bind(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -59,6 +53,9 @@ fn bind(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share_port)?;
     socket.set_nonblocking(true)?;
+    // A reply is complete when it is written; nothing is worth waiting for.
+    // Linux hands this on to every socket that is accepted.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }

@@ -18,7 +18,6 @@ use crate::engine::activity::Activity;
 use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
 use crate::error::Error;
 use crate::http::{self, HttpOptions, Outcome};
-use crate::listener;
 use crate::message::{Handler, MessageSocket};
 use crate::metrics::Counters;
 use crate::proto::Limits;
@@ -134,10 +133,6 @@ impl Worker {
 
     async fn shake_hands(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, entry: Entry) {
         let counters = &self.settings.counters;
-        if let Err(error) = listener::prepare_accepted(&stream) {
-            tracing::debug!(%peer, %error, "a connection ended before it began");
-            return;
-        }
         let handshake = async {
             match entry {
                 Entry::Welcome(permit) => Some((http::serve(stream, &self.http).await, permit)),

@@ -138,7 +138,7 @@ impl Connection {
             Due::Cut => Fate::Ended,
             Due::Ping => {
                 self.session.probed(settings, now);
-                self.send(&PING, shared, now)
+                self.send(&PING, SendFlags::empty(), shared, now)
             }
             Due::Close => {
                 settings.counters.idle_timeouts.add(1);
@@ -192,7 +192,12 @@ impl Connection {
 
     fn answer(&mut self, step: &Step, shared: &Shared, now: Millis) -> Fate {
         let reply = &shared.read_buf[step.reply.clone()];
-        if !reply.is_empty() && self.send(reply, shared, now) == Fate::Ended {
+        let more = match step.next {
+            Next::Read => SendFlags::empty(),
+            // The end of the stream follows at once and goes out with it.
+            _ => SendFlags::MORE,
+        };
+        if !reply.is_empty() && self.send(reply, more, shared, now) == Fate::Ended {
             return Fate::Ended;
         }
         match step.next {
@@ -213,12 +218,12 @@ impl Connection {
     }
 
     /// Writes `bytes` behind whatever is unsent.
-    fn send(&mut self, bytes: &[u8], shared: &Shared, now: Millis) -> Fate {
+    fn send(&mut self, bytes: &[u8], flags: SendFlags, shared: &Shared, now: Millis) -> Fate {
         if !self.unsent.is_empty() {
             self.unsent.extend_from_slice(bytes);
             return Fate::Open;
         }
-        match self.write(bytes, shared) {
+        match self.write(bytes, flags, shared) {
             Ok(sent) if sent == bytes.len() => Fate::Open,
             Ok(sent) => {
                 self.unsent.extend_from_slice(&bytes[sent..]);
@@ -231,7 +236,7 @@ impl Connection {
     }
 
     fn flush(&mut self, shared: &Shared, now: Millis) -> Fate {
-        match self.write(&self.unsent, shared) {
+        match self.write(&self.unsent, SendFlags::empty(), shared) {
             Ok(sent) if sent == self.unsent.len() => {
                 self.unsent = Vec::new();
                 self.sent_at = now;
@@ -251,9 +256,9 @@ impl Connection {
     }
 
     /// One write; 0 bytes if the socket has no room.
-    fn write(&self, bytes: &[u8], shared: &Shared) -> rustix::io::Result<usize> {
+    fn write(&self, bytes: &[u8], flags: SendFlags, shared: &Shared) -> rustix::io::Result<usize> {
         let counters = &shared.settings.counters;
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let flags = flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         match rustix::net::send(&self.socket, bytes, flags) {
             Ok(sent) => {
                 counters.writes.add(1);
@@ -278,7 +283,9 @@ impl Connection {
     /// Ends the connection by the server's own wish.
     fn close(&mut self, shared: &Shared, now: Millis) -> Fate {
         match self.session.close(now) {
-            Some(frame) if self.send(&frame, shared, now) == Fate::Open => self.say_last_word(),
+            Some(frame) if self.send(&frame, SendFlags::MORE, shared, now) == Fate::Open => {
+                self.say_last_word()
+            }
             _ => Fate::Ended,
         }
     }

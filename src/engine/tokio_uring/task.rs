@@ -5,11 +5,13 @@ use std::future::{self, Future};
 use std::mem;
 use std::net::Shutdown;
 use std::ops::{ControlFlow, Range};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use bytes::Bytes;
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 use tokio_uring::BufResult;
 use tokio_uring::buf::{BoundedBuf, Slice};
 
@@ -121,7 +123,11 @@ impl<'a> Task<'a> {
             .session
             .borrow_mut()
             .receive(settings, &mut self.buf, filled, now);
-        if !step.reply.is_empty() && self.write(step.reply).await == END {
+        let mut reply = step.reply;
+        if step.next != Next::Read {
+            reply.start += self.write_with_end(reply.clone());
+        }
+        if !reply.is_empty() && self.write(reply).await == END {
             return END;
         }
         self.buf.copy_within(step.consumed..filled, 0);
@@ -149,6 +155,23 @@ impl<'a> Task<'a> {
         settings.counters.writes.add(1);
         settings.counters.bytes_out.add(len as u64);
         GO_ON
+    }
+
+    /// Writes what the socket takes at once of a connection's last words; says
+    /// how much. The end of the stream follows and goes out in one packet with
+    /// them, which no operation of `tokio_uring` can ask for.
+    fn write_with_end(&self, reply: Range<usize>) -> usize {
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        // SAFETY: the stream is borrowed, and open, for as long as the call takes.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.link.stream.as_raw_fd()) };
+        // Whatever is wrong, the write of the rest will meet it again.
+        let Ok(len) = rustix::net::send(socket, &self.buf[reply], flags) else {
+            return 0;
+        };
+        let counters = &self.engine.settings.counters;
+        counters.writes.add(1);
+        counters.bytes_out.add(len as u64);
+        len
     }
 
     /// Does what the clock asks for, once it has interrupted a read.

@@ -1,0 +1,232 @@
+//! What a ping-pong client notices of ten neighbours that flood: its round trips
+//! alone and beside them, on every engine. With `--check`, a p99 that grows
+//! tenfold is a failure.
+//!
+//! The server's one worker is bound to the first core; this process, on the
+//! second, is one loop over all connections. It looks for the reply between any
+//! two steps of a flooder, so a reply is seen as late as one step takes.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use ringback::EngineKind;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+const FLOODERS: usize = 10;
+const DURATION: Duration = Duration::from_secs(3);
+
+/// The bar: p99 beside the flooders, as a multiple of p99 without.
+const RATIO_MAX: f64 = 10.0;
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+fn main() -> ExitCode {
+    let is_asked = |flag| std::env::args().any(|arg| arg == flag);
+    // `cargo test --benches` only asks whether this runs.
+    let duration = if is_asked("--bench") {
+        DURATION
+    } else {
+        Duration::from_millis(50)
+    };
+    println!("ping-pong, 32 B, alone and beside {FLOODERS} flooding connections");
+    let mut is_fair = true;
+    for &engine in EngineKind::ALL {
+        if let Err(error) = engine.probe() {
+            println!("{engine:<12} {error}");
+            continue;
+        }
+        let server = Server::start(engine);
+        let quiet = ping(&server, 0, duration);
+        let loud = ping(&server, FLOODERS, duration);
+        let ratio = loud.p99 / quiet.p99;
+        is_fair &= ratio < RATIO_MAX;
+        println!(
+            "{engine:<12} p50 {:>6.1} to {:>6.1} µs   p99 {:>6.1} to {:>6.1} µs   × {ratio:.1}",
+            quiet.p50, loud.p50, quiet.p99, loud.p99
+        );
+    }
+    if is_asked("--check") && !is_fair {
+        println!("p99 grew by {RATIO_MAX} or more");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Round trips in microseconds.
+struct RoundTrips {
+    p50: f64,
+    p99: f64,
+}
+
+fn ping(server: &Server, flooders: usize, duration: Duration) -> RoundTrips {
+    let flood = frames(4096, 16);
+    let mut flooders: Vec<_> = (0..flooders).map(|_| Flooder::new(server)).collect();
+    let mut buf = vec![0; 256 * 1024];
+    let mut pinger = Pinger::new(server);
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        pinger.step();
+        for flooder in &mut flooders {
+            flooder.write(&flood);
+            pinger.step();
+            flooder.read(&mut buf);
+            pinger.step();
+        }
+    }
+    pinger.round_trips()
+}
+
+struct Pinger {
+    stream: TcpStream,
+    message: Vec<u8>,
+    sent: Instant,
+    /// Bytes of the reply that are missing.
+    missing: usize,
+    micros: Vec<f64>,
+}
+
+impl Pinger {
+    fn new(server: &Server) -> Self {
+        Self {
+            stream: server.connect(),
+            message: frames(32, 1),
+            sent: Instant::now(),
+            missing: 0,
+            micros: Vec::new(),
+        }
+    }
+
+    fn step(&mut self) {
+        if self.missing == 0 {
+            self.sent = Instant::now();
+            self.stream.write_all(&self.message).expect("sent");
+            // The reply has no mask.
+            self.missing = self.message.len() - 4;
+        }
+        let mut buf = [0; 64];
+        match self.stream.read(&mut buf[..self.missing]) {
+            Ok(0) => panic!("hung up"),
+            Ok(len) => {
+                self.missing -= len;
+                if self.missing == 0 {
+                    self.micros.push(self.sent.elapsed().as_secs_f64() * 1e6);
+                }
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+    }
+
+    fn round_trips(mut self) -> RoundTrips {
+        self.micros.sort_by(f64::total_cmp);
+        let at = |share: usize| self.micros[self.micros.len() * share / 100];
+        RoundTrips {
+            p50: at(50),
+            p99: at(99),
+        }
+    }
+}
+
+/// A connection that always has more to say.
+struct Flooder {
+    stream: TcpStream,
+    written: usize,
+}
+
+impl Flooder {
+    fn new(server: &Server) -> Self {
+        Self {
+            stream: server.connect(),
+            written: 0,
+        }
+    }
+
+    fn write(&mut self, flood: &[u8]) {
+        match self.stream.write(&flood[self.written..]) {
+            Ok(len) => self.written = (self.written + len) % flood.len(),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+    }
+
+    fn read(&mut self, buf: &mut [u8]) {
+        match self.stream.read(buf) {
+            Ok(len) => assert!(len > 0, "hung up"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+    }
+}
+
+/// Binary messages of this length, masked with zeros.
+fn frames(len: u16, count: usize) -> Vec<u8> {
+    let mut frame = if len < 126 {
+        vec![0x82, 0x80 | u8::try_from(len).expect("short")]
+    } else {
+        let [high, low] = len.to_be_bytes();
+        vec![0x82, 0x80 | 126, high, low]
+    };
+    frame.resize(frame.len() + 4 + usize::from(len), 0);
+    frame.repeat(count)
+}
+
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(engine: EngineKind) -> Self {
+        pin(0);
+        let mut process = Command::new(env!("CARGO_BIN_EXE_ringback"))
+            .args(["--listen=127.0.0.1:0", "--threads=1", "--log=warn"])
+            .args(["--engine", engine.name()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        pin(1);
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("the server says where it listens");
+        let address = line
+            .split(' ')
+            .nth(1)
+            .and_then(|url| url.strip_prefix("ws://"))
+            .expect("an address")
+            .to_owned();
+        Self { process, address }
+    }
+
+    /// An upgraded connection, non-blocking.
+    fn connect(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).expect("connected");
+        stream.set_nodelay(true).expect("an option");
+        stream.write_all(REQUEST).expect("sent");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("an answer");
+            head.extend(byte);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "not upgraded");
+        stream.set_nonblocking(true).expect("an option");
+        stream
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may be gone already; then there is nothing to stop.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn pin(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    // Where there is one core only, the figures are what they are.
+    let _ = sched_setaffinity(None, &set);
+}

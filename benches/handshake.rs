@@ -1,0 +1,291 @@
+//! What a connection costs that comes, says one thing and goes: the server's
+//! CPU time for connect, upgrade, one message and the closing handshake, on
+//! every engine, and for a raw TCP server as the floor.
+//!
+//! The server is a process of its own on the first core, its one client is this
+//! process on the second. A few connections go through each step together, so
+//! that the server is not woken for each of them alone: what that costs differs
+//! from machine to machine and has nothing to do with handshakes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ringback::EngineKind;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::param::clock_ticks_per_second;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use slab::Slab;
+
+const ROUNDS: usize = 7;
+const CONNECTIONS: usize = 4096;
+
+/// Connections that are open at a time.
+const TOGETHER: usize = 32;
+
+const SERVER_CORE: usize = 0;
+const CLIENT_CORE: usize = 1;
+
+/// What makes this binary the raw TCP server.
+const FLOOR: &str = "--serve-floor";
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const MESSAGE: &[u8] = b"\x82\x83\x00\x00\x00\x00abc";
+const ECHO: &[u8] = b"\x82\x03abc";
+const CLOSE: &[u8] = b"\x88\x82\x00\x00\x00\x00\x03\xe8";
+const CLOSED: &[u8] = b"\x88\x02\x03\xe8";
+
+fn main() {
+    if std::env::args().any(|arg| arg == FLOOR) {
+        serve_floor();
+        return;
+    }
+    // `cargo test --benches` only asks whether this runs.
+    let is_test = !std::env::args().any(|arg| arg == "--bench");
+    let (rounds, connections) = if is_test {
+        (1, TOGETHER)
+    } else {
+        (ROUNDS, CONNECTIONS)
+    };
+    pin(CLIENT_CORE);
+    println!("server CPU per connection, median of {rounds} rounds of {connections} (range)");
+    for &engine in EngineKind::ALL {
+        match engine.probe() {
+            Ok(()) => {
+                let server = Server::start(&mut ringback(engine));
+                report(engine.name(), &server, rounds, connections, converse);
+            }
+            Err(error) => println!("{engine:<12} {error}"),
+        }
+    }
+    let mut floor = Command::new(std::env::current_exe().expect("this binary"));
+    let server = Server::start(floor.arg(FLOOR));
+    report("raw TCP", &server, rounds, connections, converse_raw);
+}
+
+fn report(
+    name: &str,
+    server: &Server,
+    rounds: usize,
+    connections: usize,
+    converse: fn(&mut [TcpStream]),
+) {
+    let serve = |connections: usize| {
+        for _ in 0..connections / TOGETHER {
+            let mut streams: Vec<_> = (0..TOGETHER).map(|_| server.connect()).collect();
+            converse(&mut streams);
+        }
+    };
+    // The first ones pay for what all share.
+    serve(connections.min(512));
+    let mut costs: Vec<_> = (0..rounds)
+        .map(|_| {
+            let before = server.cpu_time();
+            serve(connections);
+            let used = server.cpu_time().saturating_sub(before);
+            micros(used) / connections as f64
+        })
+        .collect();
+    let (user, system) = server.user_and_system();
+    let share = |part: Duration| 100.0 * micros(part) / micros(user + system).max(1.0);
+    costs.sort_by(f64::total_cmp);
+    println!(
+        "{name:<12} {:>6.1} µs  ({:.1} to {:.1})  user {:.0} %, system {:.0} %",
+        costs[costs.len() / 2],
+        costs[0],
+        costs[costs.len() - 1],
+        share(user),
+        share(system),
+    );
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+/// Upgrades, has one message echoed and closes, as a client does that keeps the
+/// rules.
+fn converse(streams: &mut [TcpStream]) {
+    send_all(streams, REQUEST);
+    for stream in &mut *streams {
+        let mut head = [0; 512];
+        let mut len = 0;
+        while !head[..len].ends_with(b"\r\n\r\n") {
+            let read = stream.read(&mut head[len..]).expect("an answer");
+            assert!(read > 0, "hung up");
+            len += read;
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "not upgraded");
+    }
+    for (request, reply) in [(MESSAGE, ECHO), (CLOSE, CLOSED)] {
+        send_all(streams, request);
+        for stream in &mut *streams {
+            let mut buf = [0; 16];
+            stream.read_exact(&mut buf[..reply.len()]).expect("a reply");
+            assert_eq!(&buf[..reply.len()], reply);
+        }
+    }
+    expect_ends(streams);
+}
+
+/// As many bytes there, and the same back, without any protocol.
+fn converse_raw(streams: &mut [TcpStream]) {
+    for piece in [REQUEST, MESSAGE, CLOSE] {
+        send_all(streams, piece);
+        for stream in &mut *streams {
+            let mut echo = [0; REQUEST.len()];
+            stream
+                .read_exact(&mut echo[..piece.len()])
+                .expect("a reply");
+        }
+    }
+    for stream in &*streams {
+        stream.shutdown(Shutdown::Write).expect("shut down");
+    }
+    expect_ends(streams);
+}
+
+fn send_all(streams: &mut [TcpStream], bytes: &[u8]) {
+    for stream in streams {
+        stream.write_all(bytes).expect("sent");
+    }
+}
+
+fn expect_ends(streams: &mut [TcpStream]) {
+    for stream in streams {
+        assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+    }
+}
+
+/// Accepts, echoes what is read, and closes: what no server can do without.
+fn serve_floor() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    println!("listening ws://{address} raw");
+    pin(SERVER_CORE);
+    let epoll = epoll::create(CreateFlags::CLOEXEC).expect("an epoll instance");
+    let mut streams: Slab<Option<TcpStream>> = Slab::new();
+    let watch = |source: &dyn AsFd, key: usize| {
+        let data = EventData::new_u64(key as u64);
+        epoll::add(&epoll, source.as_fd(), data, EventFlags::IN).expect("watched");
+    };
+    watch(&listener, streams.insert(None));
+    let mut events: Vec<Event> = Vec::with_capacity(TOGETHER);
+    let mut buf = [0; 1024];
+    loop {
+        events.clear();
+        epoll::wait(&epoll, spare_capacity(&mut events), None).expect("events");
+        for event in &events {
+            let key = usize::try_from(event.data.u64()).expect("a key");
+            let Some(stream) = &mut streams[key] else {
+                let (stream, _) = listener.accept().expect("accepted");
+                let entry = streams.vacant_entry();
+                watch(&stream, entry.key());
+                entry.insert(Some(stream));
+                continue;
+            };
+            match stream.read(&mut buf) {
+                Ok(len @ 1..) => stream.write_all(&buf[..len]).expect("sent"),
+                _ => drop(streams.remove(key)),
+            }
+        }
+    }
+}
+
+fn pin(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    // Where there is one core only, the figures are what they are.
+    let _ = sched_setaffinity(None, &set);
+}
+
+/// The real binary. Its one worker binds itself to the first core.
+fn ringback(engine: EngineKind) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
+    command
+        .args(["--listen=127.0.0.1:0", "--threads=1", "--log=warn"])
+        .args(["--engine", engine.name()]);
+    command
+}
+
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(command: &mut Command) -> Self {
+        // Started from the client's core, it would inherit that one alone.
+        let mut all = CpuSet::new();
+        all.set(SERVER_CORE);
+        let _ = sched_setaffinity(None, &all);
+        let mut process = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        pin(CLIENT_CORE);
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("the server says where it listens");
+        let address = line
+            .split(' ')
+            .nth(1)
+            .and_then(|url| url.strip_prefix("ws://"))
+            .expect("an address")
+            .to_owned();
+        Self { process, address }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("connected");
+        stream.set_nodelay(true).expect("an option");
+        stream
+    }
+
+    /// CPU time of all threads, to the nanosecond.
+    fn cpu_time(&self) -> Duration {
+        let tasks = format!("/proc/{}/task", self.process.id());
+        let nanos = fs::read_dir(tasks)
+            .expect("the server runs")
+            .map(|task| {
+                let path = task.expect("a thread").path().join("schedstat");
+                let schedstat = fs::read_to_string(path).expect("a thread that lives");
+                let nanos = schedstat.split(' ').next().expect("a field");
+                nanos.parse::<u64>().expect("a number")
+            })
+            .sum();
+        Duration::from_nanos(nanos)
+    }
+
+    /// CPU time since its start as the kernel splits it, which is by ticks
+    /// scaled to what it measured.
+    fn user_and_system(&self) -> (Duration, Duration) {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))
+            .expect("the server runs");
+        let (_name, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = |index| {
+            let ticks: u64 = fields
+                .split(' ')
+                .nth(index)
+                .and_then(|ticks| ticks.parse().ok())
+                .expect("ticks");
+            Duration::from_millis(1000 * ticks / clock_ticks_per_second())
+        };
+        (ticks(11), ticks(12))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may be gone already; then there is nothing to stop.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
