@@ -11,6 +11,7 @@ mod closing;
 mod cores;
 mod drain;
 mod echo;
+mod fairness;
 mod hostile;
 mod limits;
 mod resources;

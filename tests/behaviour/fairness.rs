@@ -1,0 +1,99 @@
+//! What connections that flood may take from those that do not.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::thread;
+
+use ringback::Config;
+
+use crate::common::client::Raw;
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::wire::{BINARY, TEXT, frame, noise, unmasked};
+
+on_every_engine![a_ping_waits_for_a_buffer_of_each_flooder_at_most,];
+
+const FLOODERS: u64 = 10;
+
+/// Bytes of the largest read.
+const BUFFER: u64 = 64 * 1024 + 64;
+
+/// Time says little on a machine that is busy, so what counts is what the
+/// server has read of others between a message and its reply. Of many such
+/// counts the least: the rest contain what it did while this test had to wait
+/// for a processor.
+fn a_ping_waits_for_a_buffer_of_each_flooder_at_most(engine: Engine) {
+    const ROUNDS: usize = 200;
+    let config = Config {
+        listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        engine: engine.parse().expect("an engine"),
+        threads: NonZeroUsize::new(1),
+        pin: false,
+        ..Config::default()
+    };
+    let server = ringback::Server::start(config).expect("started");
+    let flooders: Vec<_> = (0..FLOODERS)
+        .map(|_| Flooder::start(server.addresses()[0]))
+        .collect();
+    let mut raw = Raw::open(server.addresses()[0]);
+    let least = (0..ROUNDS)
+        .map(|_| {
+            let before = server.metrics().bytes_in;
+            raw.send(&frame(TEXT, b"ping"));
+            raw.expect(&unmasked(TEXT, b"ping"));
+            server.metrics().bytes_in - before
+        })
+        .min()
+        .expect("some rounds");
+    for flooder in flooders {
+        let echoed = flooder.stop();
+        assert!(echoed > BUFFER, "it did not flood: {echoed} bytes");
+    }
+    // One that is being served when the message arrives, and each once more.
+    assert!(
+        least <= (FLOODERS + 1) * BUFFER,
+        "{least} bytes of others came first"
+    );
+    drop(raw);
+    server.stop().expect("stopped");
+}
+
+/// A connection that sends as fast as it can, and reads.
+struct Flooder {
+    stream: TcpStream,
+    sending: thread::JoinHandle<()>,
+    reading: thread::JoinHandle<u64>,
+}
+
+impl Flooder {
+    fn start(address: SocketAddr) -> Self {
+        let raw = Raw::open(address);
+        let handle = || raw.stream().try_clone().expect("a descriptor");
+        let (stream, mut writer, mut reader) = (handle(), handle(), handle());
+        let sending = thread::spawn(move || {
+            let message = frame(BINARY, &noise(1, 4096)).repeat(16);
+            while writer.write_all(&message).is_ok() {}
+        });
+        let reading = thread::spawn(move || {
+            let mut buf = vec![0; 256 * 1024];
+            let mut read = 0;
+            while let Ok(len @ 1..) = reader.read(&mut buf) {
+                read += len as u64;
+            }
+            read
+        });
+        Self {
+            stream,
+            sending,
+            reading,
+        }
+    }
+
+    /// Ends it; how much was echoed to it.
+    fn stop(self) -> u64 {
+        // The server may have been faster.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.sending.join().expect("no panic");
+        self.reading.join().expect("no panic")
+    }
+}
