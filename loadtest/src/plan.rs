@@ -86,7 +86,7 @@ pub struct Plan {
     /// The cores they are pinned to, one after the other; empty leaves them to
     /// the scheduler.
     pub pin: Vec<usize>,
-    /// How to wait for the next send.
+    /// How to wait for the next send or reply.
     pub pace: Pace,
     /// Payload lengths in bytes and how often each occurs.
     pub sizes: Vec<SizeShare>,
@@ -163,16 +163,28 @@ pub enum Extent {
     Messages(u64),
 }
 
-/// How an open loop waits for its next send.
+/// How a generator thread waits for what comes next.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Pace {
-    /// Polls while the next send is near, sleeps while it is far.
+    /// Polls while the next send, or the last event, is near; sleeps while both are far.
     Spin,
-    /// Always sleeps, and wakes when the kernel's timer does: late.
+    /// Always sleeps. The kernel's timer wakes an open loop late.
     Sleep,
+}
+
+impl Pace {
+    /// What fits the load if nothing else is asked for: a thread that spins in
+    /// a closed loop has its latencies without the time that waking it takes,
+    /// and the core of a server that shares it.
+    pub const fn usual(load: &Load) -> Self {
+        match load {
+            Load::Open { .. } => Self::Spin,
+            Load::Closed { .. } => Self::Sleep,
+        }
+    }
 }
 
 /// A payload length and its share of the messages.

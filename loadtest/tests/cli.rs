@@ -49,7 +49,7 @@ fn wrong_arguments_are_one_line_and_exit_2() {
         (&["--rate=1", "--rate-per-conn=1"], "cannot be used with"),
         (&["--arrival=poisson"], "--arrival is for an open loop"),
         (&["--arrival=never", "--rate=1"], "fixed, poisson"),
-        (&["--pace=sleep"], "--pace is for an open loop"),
+        (&["--pace=never"], "spin, sleep"),
         (&["--fragment=0"], "1 to 1024"),
         (&["--text", "--type=text"], "cannot be used with"),
         (&["--type=xml"], "text, binary"),

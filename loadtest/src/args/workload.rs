@@ -55,7 +55,8 @@ pub struct Workload {
     #[arg(long, value_name = "KIND")]
     pub arrival: Option<Arrival>,
 
-    /// How an open loop waits for the next send [default: spin]
+    /// How to wait for the next send or reply [default: spin in an open loop, sleep in a
+    /// closed one]
     #[arg(long, value_name = "HOW")]
     pub pace: Option<Pace>,
 
@@ -151,10 +152,10 @@ impl Workload {
     /// A sentence for the user when the flags do not fit together.
     pub(super) fn plan(&self, targets: Vec<Target>, defaults: Defaults) -> Result<Plan, String> {
         let pins = u32::try_from(self.pin.0.len()).unwrap_or(u32::MAX);
+        let load = self.load()?;
         Ok(Plan {
             protocol: protocol_of(&targets),
             targets,
-            load: self.load()?,
             extent: match self.messages {
                 Some(count) => Extent::Messages(count),
                 None => Extent::Duration(self.duration.unwrap_or(defaults.duration)),
@@ -168,7 +169,7 @@ impl Workload {
             slow_readers: self.slow_readers,
             threads: self.threads.unwrap_or(pins.clamp(1, self.connections)),
             pin: self.pin.0.clone(),
-            pace: self.pace.unwrap_or(Pace::Spin),
+            pace: self.pace.unwrap_or_else(|| Pace::usual(&load)),
             sizes: self.size.0.clone(),
             kind: if self.text {
                 MessageKind::Text
@@ -183,6 +184,7 @@ impl Workload {
             ca_file: None,
             sources: None,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
+            load,
         })
     }
 
@@ -197,13 +199,8 @@ impl Workload {
                 arrival: self.arrival.unwrap_or(Arrival::Fixed),
             });
         }
-        for (flag, is_given) in [
-            ("--arrival", self.arrival.is_some()),
-            ("--pace", self.pace.is_some()),
-        ] {
-            if is_given {
-                return Err(format!("{flag} is for an open loop: give a --rate"));
-            }
+        if self.arrival.is_some() {
+            return Err("--arrival is for an open loop: give a --rate".to_owned());
         }
         Ok(Load::Closed {
             window: self.window.unwrap_or(1),

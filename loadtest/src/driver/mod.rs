@@ -238,7 +238,7 @@ impl<'a> Worker<'a> {
             let sleep_ns = self.sleep_ns(now_ns);
             self.wait(sleep_ns, &mut events)?;
             if events.is_empty() {
-                if sleep_ns == 0 && !fired && self.schedule.is_some() {
+                if sleep_ns == 0 && !fired && self.plan.pace == Pace::Spin {
                     self.spin_ns += (self.desk.now_ns() - now_ns).min(IDLE_TURN_NS_MAX);
                 }
             } else {
@@ -324,6 +324,8 @@ impl<'a> Worker<'a> {
                 return 0;
             }
             until_ns = until_ns.min(next_ns.saturating_sub(SPIN_NS));
+        } else if self.plan.pace == Pace::Spin && now_ns.saturating_sub(self.event_ns) < SPIN_NS {
+            return 0;
         }
         until_ns.saturating_sub(now_ns)
     }

@@ -232,7 +232,6 @@ impl Maker {
         Plan {
             targets: Vec::new(),
             protocol: Protocol::WebSocket,
-            load,
             extent: Extent::Duration(time),
             warmup: Duration::ZERO,
             timeout: Duration::from_secs(5),
@@ -243,7 +242,7 @@ impl Maker {
             slow_readers: 0,
             threads: 1,
             pin: vec![self.generator_core],
-            pace: Pace::Spin,
+            pace: Pace::usual(&load),
             sizes: vec![SizeShare { len: 32, weight: 1 }],
             kind: MessageKind::Binary,
             fragments: 1,
@@ -254,6 +253,7 @@ impl Maker {
             ca_file: None,
             sources: None,
             seed: 1,
+            load,
         }
     }
 }
