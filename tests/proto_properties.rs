@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ringback::proto::{Echo, Isa, Limits, Next, TAIL_ROOM};
+use ringback::proto::{CloseCode, Echo, Isa, Limits, Next, TAIL_ROOM, Violation};
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig};
@@ -168,6 +168,17 @@ fn decode(replies: Vec<u8>) -> Vec<Message> {
     }
 }
 
+/// Whether wrong text in a frame longer than the window, which gets a Close if
+/// it is there in one piece, has cut a connection on which the beginning of that
+/// frame was out.
+fn is_cut_short(cut: &(Vec<u8>, Next), whole: &(Vec<u8>, Next)) -> bool {
+    let close = CloseCode::INVALID_PAYLOAD.frame();
+    let before = whole.0.strip_suffix(&close).unwrap_or(&whole.0);
+    cut.1 == Next::Abort(Violation::InvalidText)
+        && whole.1 == Next::Fail(Violation::InvalidText)
+        && cut.0.starts_with(before)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -198,7 +209,9 @@ proptest! {
         let mut wire = vec![start];
         wire.extend(noise);
         let limits = Limits::default();
-        prop_assert_eq!(echo(&limits, &wire, &[wire.len()]), echo(&limits, &wire, &pieces));
+        let whole = echo(&limits, &wire, &[wire.len()]);
+        let cut = echo(&limits, &wire, &pieces);
+        prop_assert!(cut == whole || is_cut_short(&cut, &whole), "{:?} instead of {:?}", cut, whole);
     }
 
     #[test]
