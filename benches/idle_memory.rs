@@ -63,6 +63,8 @@ impl Server {
         let mut process = Command::new(env!("CARGO_BIN_EXE_ringback"))
             .args(["--listen=127.0.0.1:0", "--threads=1", "--log=warn"])
             .args(["--engine", engine.name()])
+            // In huge pages, memory would grow in steps of 2 MiB.
+            .env("MIMALLOC_ALLOW_THP", "0")
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
