@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
 
-    /// What moves the bytes: auto, epoll or tokio-uring. auto takes io_uring
+    /// What moves the bytes: auto, ring, epoll or tokio-uring. auto takes ring
     /// where an echo through it works, and else epoll; one that is named must
     /// work
     #[arg(long, value_name = "NAME", default_value = "auto")]

@@ -12,7 +12,7 @@
 //!  (worker,  (http)         (http::gate)                                    │
 //!   one per core,                                     ┌─────────────────────┤
 //!   SO_REUSEPORT)                                     ▼                     ▼
-//!                              engine (epoll | tokio-uring):           message:
+//!                              engine (ring | epoll | tokio-uring):    message:
 //!                              read ─▶ proto::Echo ─▶ one write        whole messages
 //!                                      (no I/O, in place)              for a handler
 //! ```
@@ -20,8 +20,9 @@
 //! # Who knows whom
 //!
 //! * [`proto`]: the protocol without I/O; knows nothing of the rest
-//! * `engine`: the seam, and on it `epoll` and `tokio_uring`, which know
-//!   `proto`, `admission` and `metrics`, but not each other
+//! * `engine`: the seam, and on it `ring`, `epoll` and `tokio_uring`, which
+//!   know `proto`, `admission` and `metrics`, but not each other; `spin` says
+//!   when they go on looking instead of sleeping
 //! * `http`: routes, the gate, the upgrade; knows none of the others
 //! * `message`: whole messages over `proto`, for handlers
 //! * `runtime`: from an engine's name to the engine

@@ -7,12 +7,13 @@ use std::rc::Rc;
 use tokio::task::LocalSet;
 
 use crate::engine::epoll::EpollEngine;
+use crate::engine::ring::{self, RingEngine};
 use crate::engine::tokio_uring::{self, TokioUringEngine};
 use crate::engine::{Engine, EngineChoice, EngineKind, Settings};
 use crate::error::Error;
 
 /// What `auto` tries, in this order; the last one works everywhere.
-const PREFERENCE: [EngineKind; 2] = [EngineKind::TokioUring, EngineKind::Epoll];
+const PREFERENCE: [EngineKind; 2] = [EngineKind::Ring, EngineKind::Epoll];
 
 impl EngineKind {
     /// Finds out, by a real echo, whether this engine works here.
@@ -20,13 +21,15 @@ impl EngineKind {
     /// # Errors
     /// [`Error::Engine`] with the reason, as something an operator can act on.
     pub fn probe(self) -> Result<(), Error> {
-        match self {
+        let probed = match self {
             Self::Epoll => Ok(()),
-            Self::TokioUring => tokio_uring::probe().map_err(|reason| Error::Engine {
-                engine: self,
-                reason,
-            }),
-        }
+            Self::TokioUring => tokio_uring::probe(),
+            Self::Ring => ring::probe(),
+        };
+        probed.map_err(|reason| Error::Engine {
+            engine: self,
+            reason,
+        })
     }
 }
 
@@ -66,7 +69,7 @@ impl Runtime {
     /// A runtime on this thread, as this kind of engine needs it.
     pub(crate) fn new(kind: EngineKind) -> io::Result<Self> {
         match kind {
-            EngineKind::Epoll => ::tokio::runtime::Builder::new_current_thread()
+            EngineKind::Epoll | EngineKind::Ring => ::tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .map(Self::Tokio),
@@ -88,5 +91,6 @@ pub(crate) fn engine(kind: EngineKind, settings: Rc<Settings>) -> io::Result<Rc<
     Ok(match kind {
         EngineKind::Epoll => Rc::new(EpollEngine::new(settings)?),
         EngineKind::TokioUring => Rc::new(TokioUringEngine::new(settings)),
+        EngineKind::Ring => Rc::new(RingEngine::new(settings)?),
     })
 }

@@ -128,7 +128,7 @@ fn auto_names_the_engine_that_it_took_and_says_why() {
     let mut server = start(&["--listen=127.0.0.1:0"], 1);
     let took = server.greeting()[0].clone();
     assert!(
-        took.contains(" engine=epoll ") || took.contains(" engine=tokio-uring "),
+        took.contains(" engine=epoll ") || took.contains(" engine=ring "),
         "{took}"
     );
     let log = server.log();

@@ -5,7 +5,8 @@
 #
 # - Where io_uring is forbidden, auto falls back to epoll and says why, and an
 #   engine that was asked for by name is an error with the reason.
-# - A batch of pipelined frames costs the epoll engine one read and one write.
+# - A batch of pipelined frames costs the epoll engine one read and one write,
+#   and the ring engine none: the kernel does both when the ring is entered.
 set -euo pipefail
 
 binary=${1:?usage: tests/syscalls.sh BINARY}
@@ -20,9 +21,12 @@ main() {
     command -v strace >/dev/null || { echo 'strace is not installed' >&2; exit 1; }
     for errno in EPERM ENOSYS; do
         check "auto falls back to epoll when io_uring_setup says $errno" falls_back "$errno"
-        check "tokio-uring by name is an error when io_uring_setup says $errno" is_refused "$errno"
+        for engine in ring tokio-uring; do
+            check "$engine by name is an error when io_uring_setup says $errno" is_refused "$errno" "$engine"
+        done
     done
     check 'a batch of 256 frames is one read and one write' one_read_one_write
+    check 'a batch of 256 frames is neither on the ring' all_on_the_ring
     echo "$passed passed, $failed failed"
     [ "$failed" -eq 0 ]
 }
@@ -39,11 +43,11 @@ falls_back() {
 is_refused() {
     local status=0
     timeout 20 strace -f -qq -o "$work/trace" -e trace=io_uring_setup -e "inject=io_uring_setup:error=$1" \
-        "$binary" --listen 127.0.0.1:0 --engine tokio-uring >"$work/out" 2>"$work/err" || status=$?
+        "$binary" --listen 127.0.0.1:0 --engine "$2" >"$work/out" 2>"$work/err" || status=$?
     expect 'the exit status' "$status" 1
     expect 'lines on stdout' "$(wc -l <"$work/out")" 0
     expect 'lines on stderr' "$(wc -l <"$work/err")" 1
-    grep -q 'tokio-uring.*io_uring' "$work/err" || complain "no reason in: $(cat "$work/err")"
+    grep -q "$2.*io_uring" "$work/err" || complain "no reason in: $(cat "$work/err")"
 }
 
 one_read_one_write() {
@@ -58,6 +62,14 @@ one_read_one_write() {
     calls='(sendto|sendmsg|write|writev)\([0-9]+, "\\x81.* = [1-9]'
     expect 'writes' "$(grep -cE "$calls" "$work/trace")" 1
     grep -E '"\\x81' "$work/trace" | cut -c 1-150
+}
+
+all_on_the_ring() {
+    start -e trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg \
+        -- --engine ring --threads 1 || return
+    expect 'the echo' "$(client 256)" '256 echoed'
+    stop
+    expect 'reads and writes' "$(grep -cE '\([0-9]+, "\\x81' "$work/trace")" 0
 }
 
 # start STRACE_OPTION... -- FLAG...: a server on a free port under strace.

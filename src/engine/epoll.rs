@@ -10,6 +10,7 @@
 mod connection;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::mem;
@@ -27,12 +28,19 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::spin::Spin;
-use super::{Drain, Engine, Settings, Upgraded};
+use super::{Drain, Engine, Millis, Settings, Upgraded};
 use connection::{Connection, Fate};
+
+/// Bytes that are read at once: what is there then is still in the cache when
+/// it is written.
+const READ_BUFFER: usize = 64 * 1024;
 
 /// Events taken at once. Between two batches the runtime gets its turn, so
 /// this bounds how long a handshake or a timer waits.
 const EVENTS_PER_TURN: usize = 256;
+
+/// Turns with more to do behind them before the runtime gets its own.
+const TURNS_PER_STRETCH: usize = 4;
 
 /// Looks for events, while spinning, before the runtime gets its turn. Its own
 /// look costs several of these.
@@ -59,6 +67,9 @@ struct Core {
     due: Vec<usize>,
     /// Where `due` goes while it is worked off, to come back empty.
     serving: Vec<usize>,
+    /// Those of them that flood. They wait for all others, and not the other
+    /// way round: each turn serves everybody in `due`, and one of these.
+    floods: VecDeque<usize>,
     events: Vec<Event>,
 }
 
@@ -104,9 +115,10 @@ impl EpollEngine {
                 connections: Slab::new(),
                 due: Vec::new(),
                 serving: Vec::new(),
+                floods: VecDeque::new(),
                 events: Vec::with_capacity(EVENTS_PER_TURN),
                 shared: Shared {
-                    read_buf: vec![0; settings.read_buffer_len()].into_boxed_slice(),
+                    read_buf: vec![0; settings.read_buffer_len(READ_BUFFER)].into_boxed_slice(),
                     draining: None,
                     settings,
                 },
@@ -143,6 +155,7 @@ impl EpollEngine {
     /// Serves what is ready, and spins, until the runtime is to have its turn.
     fn stretch(&self, spin: &mut Spin) -> io::Result<Pause> {
         let mut core = self.core.borrow_mut();
+        let mut unfinished = 0;
         for _ in 0..LOOKS_PER_STRETCH {
             let turn = core.turn(self.epoll.get_ref())?;
             let spins = spin.is_on() && {
@@ -154,6 +167,7 @@ impl EpollEngine {
                 spin.goes_on(now)
             };
             match turn {
+                Turn::Unfinished if unfinished < TURNS_PER_STRETCH => unfinished += 1,
                 Turn::Unfinished => return Ok(Pause::Yield),
                 Turn::Done | Turn::Empty if spins => {}
                 Turn::Done | Turn::Empty => return Ok(Pause::Sleep),
@@ -219,14 +233,18 @@ impl Core {
             if let Some(connection) = self.connections.get_mut(key)
                 && connection.note(event.flags)
             {
-                self.due.push(key);
+                if connection.floods() {
+                    self.floods.push_back(key);
+                } else {
+                    self.due.push(key);
+                }
             }
         }
-        let was_due = !self.due.is_empty();
+        let was_due = self.has_due();
         if was_due {
             self.serve_due();
         }
-        let unfinished = self.events.len() == EVENTS_PER_TURN || !self.due.is_empty();
+        let unfinished = self.events.len() == EVENTS_PER_TURN || self.has_due();
         Ok(match (unfinished, was_due) {
             (true, _) => Turn::Unfinished,
             (false, true) => Turn::Done,
@@ -234,18 +252,37 @@ impl Core {
         })
     }
 
+    fn has_due(&self) -> bool {
+        !self.due.is_empty() || !self.floods.is_empty()
+    }
+
     fn serve_due(&mut self) {
         let now = self.shared.settings.clock.now();
-        mem::swap(&mut self.due, &mut self.serving);
-        for key in self.serving.drain(..) {
-            let Some(connection) = self.connections.get_mut(key) else {
-                continue;
-            };
-            connection.listed = false;
-            if connection.serve(&mut self.shared, now) == Fate::Ended {
-                self.connections.remove(key);
-            } else if connection.wants_service() {
-                connection.listed = true;
+        let mut serving = mem::replace(&mut self.due, mem::take(&mut self.serving));
+        // Who turns out to flood has been served in this turn.
+        let flood = self.floods.pop_front();
+        for key in serving.drain(..) {
+            self.serve(key, now);
+        }
+        self.serving = serving;
+        if let Some(key) = flood {
+            self.serve(key, now);
+        }
+    }
+
+    /// Serves a connection and lists it again if that was not all.
+    fn serve(&mut self, key: usize, now: Millis) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.listed = false;
+        if connection.serve(&mut self.shared, now) == Fate::Ended {
+            self.connections.remove(key);
+        } else if connection.wants_service() {
+            connection.listed = true;
+            if connection.floods() {
+                self.floods.push_back(key);
+            } else {
                 self.due.push(key);
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! A worker does the handshakes on its runtime and hands each upgraded socket
 //! to its [`Engine`], which owns it from then on. An engine is one object per
-//! worker: it may own its sockets together (`epoll`, or a ring of its own) or
-//! run a task for each (`tokio-uring`). What it is given is [`Upgraded`]
+//! worker: it may own its sockets together (`epoll`, `ring`) or run a task for
+//! each (`tokio-uring`). What it is given is [`Upgraded`]
 //! connections and [`Settings`]; what it owes is
 //!
 //! * one write for all the replies to one read;
@@ -11,13 +11,16 @@
 //! * the closing handshake, the timeouts and the drain as [`session`] keeps
 //!   them, and the counters;
 //! * that an idle connection holds no buffer, or a small one;
-//! * that no connection keeps the others waiting.
+//! * that no connection keeps the others waiting, one that floods included;
+//! * that it [spins](spin) before it sleeps, where it is told to.
 //!
 //! [`Engine::run`] is one future on the worker's thread. It is free to wait for
 //! a file descriptor of its own, or to spin for a while before it does.
 
 pub(crate) mod activity;
 pub(crate) mod epoll;
+mod obstacle;
+pub(crate) mod ring;
 pub(crate) mod session;
 pub(crate) mod spin;
 pub(crate) mod tokio_uring;
@@ -46,6 +49,8 @@ pub enum EngineKind {
     Epoll,
     /// A task per connection on io_uring; needs Linux 6.0.
     TokioUring,
+    /// One io_uring per core, with multishot receives; needs Linux 6.1.
+    Ring,
 }
 
 /// Which engine a server is to use.
@@ -60,13 +65,14 @@ pub enum EngineChoice {
 
 impl EngineKind {
     /// All engines, in no particular order.
-    pub const ALL: &'static [Self] = &[Self::Epoll, Self::TokioUring];
+    pub const ALL: &'static [Self] = &[Self::Epoll, Self::TokioUring, Self::Ring];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Epoll => "epoll",
             Self::TokioUring => "tokio-uring",
+            Self::Ring => "ring",
         }
     }
 }
@@ -102,14 +108,11 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
 }
 
-/// The least that a connection is read with when it has much to say.
-const MIN_READ_BUFFER: usize = 64 * 1024;
-
 impl Settings {
-    /// Bytes of the largest read buffer: a window that is kept leaves at least
-    /// as much for what arrives next.
-    pub(crate) fn read_buffer_len(&self) -> usize {
-        MIN_READ_BUFFER.max(2 * self.limits.window) + TAIL_ROOM
+    /// Bytes of the largest read buffer of an engine that likes `len`: a window
+    /// that is kept leaves at least as much for what arrives next.
+    pub(crate) fn read_buffer_len(&self, len: usize) -> usize {
+        len.max(2 * self.limits.window) + TAIL_ROOM
     }
 
     /// How often [`Engine::tick`] is to be called so that no timeout is missed

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: conformance.sh [ENGINE ...]
 # Holds the release binary to the Autobahn test suite, once per engine (default:
-# epoll tokio-uring). Every case must be OK or INFORMATIONAL, NON-STRICT is a
+# epoll tokio-uring ring). Every case must be OK or INFORMATIONAL, NON-STRICT is a
 # failure, and the server must exit 0 when SIGTERM ends it.
 # Left out are 12.* and 13.*, the cases of a compression that is not spoken.
 #
@@ -21,7 +21,7 @@ server_pid=
 trap '[ -z "$server_pid" ] || kill -KILL "$server_pid" 2>/dev/null || true' EXIT
 
 main() {
-    [ $# -gt 0 ] || set -- epoll tokio-uring
+    [ $# -gt 0 ] || set -- epoll tokio-uring ring
     if [ ! -x "$server" ]; then
         echo "conformance: no server at $server; cargo build --release makes it" >&2
         exit 2

@@ -9,9 +9,14 @@ use ringback::Config;
 
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine};
+use crate::common::server::Server;
+use crate::common::wait_until;
 use crate::common::wire::{BINARY, TEXT, frame, noise, unmasked};
 
-on_every_engine![a_ping_waits_for_a_buffer_of_each_flooder_at_most,];
+on_every_engine![
+    a_ping_waits_for_a_buffer_of_each_flooder_at_most,
+    of_many_who_send_all_they_can_none_is_left_out,
+];
 
 const FLOODERS: u64 = 10;
 
@@ -56,6 +61,32 @@ fn a_ping_waits_for_a_buffer_of_each_flooder_at_most(engine: Engine) {
     );
     drop(raw);
     server.stop().expect("stopped");
+}
+
+/// On `ring`, whoever had once waited for bytes never got one of the large
+/// buffers again, as long as enough others sent without a pause.
+fn of_many_who_send_all_they_can_none_is_left_out(engine: Engine) {
+    const ECHOED: usize = 1024 * 1024;
+    let server = Server::start(engine, &["--threads", "1"]);
+    let message = frame(BINARY, &noise(2, 65_000)).repeat(4);
+    let mut senders: Vec<_> = (0..64)
+        .map(|_| {
+            let raw = Raw::open(server.address());
+            raw.stream().set_nonblocking(true).expect("set");
+            (raw, 0, 0)
+        })
+        .collect();
+    let mut buf = vec![0; 1024 * 1024];
+    wait_until("everybody got an echo", || {
+        for (raw, sent, echoed) in &mut senders {
+            let mut stream = raw.stream();
+            // Those that got theirs go on all the same.
+            *echoed += stream.read(&mut buf).unwrap_or(0);
+            let at = *sent % message.len();
+            *sent += stream.write(&message[at..]).unwrap_or(0);
+        }
+        senders.iter().all(|&(_, _, echoed)| echoed >= ECHOED)
+    });
 }
 
 /// A connection that sends as fast as it can, and reads.

@@ -18,6 +18,7 @@ on_every_engine![
     a_batch_of_frames_costs_one_read_and_one_write,
     a_slow_reader_costs_little_and_gets_every_byte,
     many_slow_readers_cost_little_and_disturb_nobody,
+    more_may_arrive_at_once_than_there_are_buffers_for,
     a_thousand_connections_are_served_and_leave_nothing_behind,
     connections_that_come_and_go_leave_nothing_behind,
     without_descriptors_accepting_rests_until_somebody_leaves,
@@ -131,6 +132,24 @@ fn many_slow_readers_cost_little_and_disturb_nobody(engine: Engine) {
         raw.reset();
     }
     neighbour.echo("after");
+}
+
+/// The ring's receives end where its shared buffers do, and must begin again.
+fn more_may_arrive_at_once_than_there_are_buffers_for(engine: Engine) {
+    const CLIENTS: usize = 200;
+    let server = Server::start(engine, &["--threads=1"]);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Raw::open(server.address())).collect();
+    for len in [3, 60_000, 3000, 40_000] {
+        let payload = noise(len as u64, len);
+        server.freeze();
+        for raw in &mut clients {
+            raw.send(&frame(BINARY, &payload));
+        }
+        server.thaw();
+        for raw in &mut clients {
+            raw.expect(&unmasked(BINARY, &payload));
+        }
+    }
 }
 
 fn a_thousand_connections_are_served_and_leave_nothing_behind(engine: Engine) {

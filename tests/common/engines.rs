@@ -19,6 +19,11 @@ macro_rules! on_every_engine {
                 crate::common::engines::run("epoll", super::$test);
             })*
         }
+        mod ring {
+            $(#[test] fn $test() {
+                crate::common::engines::run("ring", super::$test);
+            })*
+        }
         mod tokio_uring {
             $(#[test] fn $test() {
                 crate::common::engines::run("tokio-uring", super::$test);

@@ -26,6 +26,8 @@ pub(super) struct Connection {
     ready: Ready,
     /// The stream is to be half-closed once `unsent` is empty.
     last_word: bool,
+    /// The last read has filled the buffer.
+    floods: bool,
     /// The engine has this connection on its list.
     pub(super) listed: bool,
     _permit: Permit,
@@ -60,6 +62,7 @@ impl Connection {
             sent_at: now,
             ready: Ready::default(),
             last_word: false,
+            floods: false,
             listed: false,
             _permit: permit,
         }
@@ -106,6 +109,11 @@ impl Connection {
         } else {
             self.ready.writable
         }
+    }
+
+    /// Whether it sends so much at once that the others are to come first.
+    pub(super) fn floods(&self) -> bool {
+        self.floods
     }
 
     /// Writes what is unsent, or else reads once and answers.
@@ -155,10 +163,11 @@ impl Connection {
         match rustix::net::recv(&self.socket, space, RecvFlags::DONTWAIT) {
             Ok((0, _)) => Fate::Ended,
             Ok((len, _)) => {
+                self.floods = len == room;
                 // Fewer bytes than there was room for: the socket is empty, and
                 // the next byte makes an event of its own. Only the end of the
                 // stream may have made its event already.
-                self.ready.readable = len == room || self.ready.hung_up;
+                self.ready.readable = self.floods || self.ready.hung_up;
                 shared.settings.counters.reads.add(1);
                 self.receive(shared, kept, len, now)
             }

@@ -1,17 +1,20 @@
 //! Whether this engine works here: asked by doing it.
 
-use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
 use std::thread;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::UnixStream;
 
+use crate::engine::obstacle::explain;
+
 /// More than any working ring takes for one echo.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// For `IORING_SETUP_SINGLE_ISSUER`.
+const MIN_KERNEL: &str = "6.0";
 
 const MESSAGE: &[u8] = b"is anybody there?";
 
@@ -30,11 +33,11 @@ pub(crate) fn probe() -> Result<(), String> {
 }
 
 fn echo_once() -> Result<(), String> {
-    let runtime = super::runtime().map_err(|error| explain(&error))?;
+    let runtime = super::runtime().map_err(|error| explain(&error, MIN_KERNEL))?;
     runtime.block_on(async {
         match tokio::time::timeout(PATIENCE, echo()).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(explain(&error)),
+            Ok(Err(error)) => Err(explain(&error, MIN_KERNEL)),
             Err(_elapsed) => Err("an echo through a ring got no answer".to_owned()),
         }
     })
@@ -70,40 +73,4 @@ async fn receive(stream: &UnixStream) -> io::Result<Vec<u8>> {
         }
     }
     Ok(message)
-}
-
-/// What an operator can do something about.
-fn explain(error: &io::Error) -> String {
-    let cause = match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::PERM | Errno::ACCESS) => match disabled_by_sysctl() {
-            Some(level) => format!("io_uring is switched off by kernel.io_uring_disabled={level}"),
-            None => "io_uring is forbidden here, most likely by a seccomp filter (container runtimes have one)".into(),
-        },
-        Some(Errno::NOSYS) => "this kernel has no io_uring".into(),
-        Some(Errno::INVAL) => "this kernel's io_uring is too old: 6.0 is needed".into(),
-        Some(Errno::NOMEM) => "the ring does not fit into the limit on locked memory (ulimit -l)".into(),
-        Some(Errno::MFILE | Errno::NFILE) => "there are no file descriptors left".into(),
-        _ => return error.to_string(),
-    };
-    format!("{cause} ({error})")
-}
-
-fn disabled_by_sysctl() -> Option<u8> {
-    let level = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
-    level.trim().parse().ok().filter(|&level| level > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_operator_reads_what_is_in_the_way() {
-        let explained = |errno: Errno| explain(&io::Error::from(errno));
-        assert!(explained(Errno::PERM).contains("io_uring"));
-        assert!(explained(Errno::NOSYS).contains("no io_uring"));
-        assert!(explained(Errno::INVAL).contains("6.0"));
-        assert!(explained(Errno::NOMEM).contains("ulimit -l"));
-        assert!(explained(Errno::CONNRESET).contains("reset"));
-    }
 }
