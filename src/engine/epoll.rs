@@ -31,10 +31,6 @@ use super::spin::Spin;
 use super::{Drain, Engine, Millis, Settings, Upgraded};
 use connection::{Connection, Fate};
 
-/// Bytes that are read at once: what is there then is still in the cache when
-/// it is written.
-const READ_BUFFER: usize = 64 * 1024;
-
 /// Events taken at once. Between two batches the runtime gets its turn, so
 /// this bounds how long a handshake or a timer waits.
 const EVENTS_PER_TURN: usize = 256;
@@ -118,7 +114,7 @@ impl EpollEngine {
                 floods: VecDeque::new(),
                 events: Vec::with_capacity(EVENTS_PER_TURN),
                 shared: Shared {
-                    read_buf: vec![0; settings.read_buffer_len(READ_BUFFER)].into_boxed_slice(),
+                    read_buf: vec![0; settings.read_buffer_len()].into_boxed_slice(),
                     draining: None,
                     settings,
                 },

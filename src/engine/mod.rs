@@ -108,11 +108,16 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
 }
 
+/// Bytes that a connection with much to say is read with: a message of 64 KiB,
+/// its header, and some more, so that it takes one read and one write. It also
+/// bounds what others wait for while such a connection is served.
+const LARGE_READ: usize = 68 * 1024;
+
 impl Settings {
-    /// Bytes of the largest read buffer of an engine that likes `len`: a window
-    /// that is kept leaves at least as much for what arrives next.
-    pub(crate) fn read_buffer_len(&self, len: usize) -> usize {
-        len.max(2 * self.limits.window) + TAIL_ROOM
+    /// Bytes of the largest read buffer: a window that is kept leaves at least
+    /// as much for what arrives next.
+    pub(crate) fn read_buffer_len(&self) -> usize {
+        LARGE_READ.max(2 * self.limits.window) + TAIL_ROOM
     }
 
     /// How often [`Engine::tick`] is to be called so that no timeout is missed

@@ -43,16 +43,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::spin::Spin;
-use super::{Drain, Engine, Settings, Upgraded};
+use super::{Drain, Engine, LARGE_READ, Settings, Upgraded};
 use connection::{Connection, Fate};
 use pool::{BufferId, Pool};
 use token::{Op, Token};
 use uring::Uring;
 
 pub(crate) use probe::probe;
-
-/// Bytes that a connection which transfers in bulk is read with.
-const LARGE_BUFFER: usize = 64 * 1024;
 
 /// Connections that flood and are received for in one turn.
 const FLOODS_PER_TURN: usize = 2;
@@ -123,7 +120,7 @@ impl RingEngine {
     /// As [`Uring::new`].
     pub(crate) fn new(settings: Rc<Settings>) -> io::Result<Self> {
         let uring = Uring::new()?;
-        let pool = Pool::new(settings.limits.window, LARGE_BUFFER);
+        let pool = Pool::new(settings.limits.window, LARGE_READ);
         pool.register(&uring)?;
         Ok(Self {
             // SAFETY: an `OwnedFd` is a valid descriptor that stays open, and

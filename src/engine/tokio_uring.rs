@@ -38,11 +38,6 @@ const RING_ENTRIES: u32 = 1024;
 /// Bytes of the buffer that an idle connection waits with.
 const IDLE_BUFFER: usize = 2048;
 
-/// Bytes of the buffer that a connection under load is read with. All that are
-/// ready are served in one go, so that this bounds what others wait for; with
-/// 32 KiB, messages of 16 KiB and more cost 20 to 50 % more.
-const LARGEST_BUFFER: usize = 64 * 1024;
-
 /// Silence after which a connection gives a larger buffer back.
 const LARGE_BUFFER_SILENCE: Duration = Duration::from_secs(1);
 

@@ -16,7 +16,7 @@ use tokio_uring::BufResult;
 use tokio_uring::buf::{BoundedBuf, Slice};
 
 use super::cancel::cancel_read;
-use super::{Doing, IDLE_BUFFER, LARGEST_BUFFER, Link, TokioUringEngine};
+use super::{Doing, IDLE_BUFFER, Link, TokioUringEngine};
 use crate::engine::Drain;
 use crate::engine::session::{Due, PING, Session};
 use crate::proto::{Next, TAIL_ROOM};
@@ -242,7 +242,7 @@ impl<'a> Task<'a> {
     /// A larger buffer for a connection that has filled the one it has, or
     /// that waits for the rest of a frame with little room left.
     fn fit_buffer(&mut self, was_filled: bool) {
-        let largest = self.engine.settings.read_buffer_len(LARGEST_BUFFER);
+        let largest = self.engine.settings.read_buffer_len();
         if was_filled || self.needed() > self.buf.len() {
             let grown = self.buf.len().saturating_mul(GROWTH);
             self.resize(grown.clamp(self.needed(), largest.max(self.needed())));
