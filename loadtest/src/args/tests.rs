@@ -104,6 +104,15 @@ fn every_flag_reaches_the_plan() {
 }
 
 #[test]
+fn an_open_loop_spins_and_a_closed_one_sleeps_unless_told_otherwise() {
+    let pace = |arguments: &[&str]| run(&[arguments, &[URL]].concat()).unwrap().pace;
+    assert_eq!(pace(&[]), Pace::Sleep);
+    assert_eq!(pace(&["--pace=spin"]), Pace::Spin);
+    assert_eq!(pace(&["--rate=1"]), Pace::Spin);
+    assert_eq!(pace(&["--rate=1", "--pace=sleep"]), Pace::Sleep);
+}
+
+#[test]
 fn nonsense_is_refused() {
     for wrong in [
         &["-c0"][..],
@@ -126,7 +135,7 @@ fn nonsense_is_refused() {
         &["--rate=1", "--rate-per-conn=1"],
         &["--arrival=poisson"],
         &["--arrival=never", "--rate=1"],
-        &["--pace=sleep"],
+        &["--pace=never"],
         &["--fragment=0"],
         &["--text", "--type=text"],
         &["-t2", "-c1"],
