@@ -32,6 +32,9 @@ pub const FLUCTUATION_SIGMAS: f64 = 3.0;
 /// they all came later.
 pub const HICCUP_S_MAX: f64 = 0.1;
 
+/// The same as a share of the run: what misses more of it is no hiccup.
+pub const HICCUP_SHARE_MAX: f64 = 0.1;
+
 /// The response time contains the generator's lag. Up to this share of the
 /// median, lag at its 99th percentile does not change what is read from it.
 pub const LAG_SHARE_MAX: f64 = 0.1;
@@ -262,7 +265,7 @@ fn deficit(facts: &Facts) -> Option<Reason> {
     let by_chance = FLUCTUATION_SIGMAS * (2.0 * facts.carried_in as f64 + 1.0).sqrt();
     // Late, but not lost.
     let by_hiccup = if facts.answered == facts.due {
-        HICCUP_S_MAX * facts.target_rate
+        (HICCUP_S_MAX * facts.target_rate).min(HICCUP_SHARE_MAX * facts.scheduled as f64)
     } else {
         0.0
     };
@@ -519,6 +522,17 @@ mod tests {
             ..sound()
         };
         assert_valid(&hiccup);
+        let most = Facts {
+            scheduled: 200_000,
+            echoed: 179_999,
+            target_rate: 1e6,
+            ..sound()
+        };
+        assert_eq!(verdict(&most).0, Verdict::Invalid);
+        assert_valid(&Facts {
+            echoed: 180_000,
+            ..most
+        });
         // The same deficit where what is missing never came, or is more of a load.
         let lost = Facts {
             answered: hiccup.due - 1,
