@@ -11,6 +11,7 @@ mod cancel;
 mod probe;
 mod spinning;
 mod task;
+mod turnstile;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -31,12 +32,17 @@ use super::{Drain, Engine, Millis, Settings, Upgraded};
 use crate::admission::Permit;
 use cancel::cancel_read;
 use task::Task;
+use turnstile::Turnstile;
 
 /// Submission queue entries: operations that are started between two enters.
 const RING_ENTRIES: u32 = 1024;
 
 /// Bytes of the buffer that an idle connection waits with.
 const IDLE_BUFFER: usize = 2048;
+
+/// Time after a flooding connection's last read in which short replies go ahead
+/// of the others: longer than a turn of many of them takes.
+const FLOOD_MEMORY: Duration = Duration::from_millis(10);
 
 /// Silence after which a connection gives a larger buffer back.
 const LARGE_BUFFER_SILENCE: Duration = Duration::from_secs(1);
@@ -59,6 +65,10 @@ pub(crate) struct TokioUringEngine {
     settings: Rc<Settings>,
     links: RefCell<Slab<Rc<Link>>>,
     draining: Cell<Option<Drain>>,
+    /// When a connection last filled the largest buffer.
+    flooded_at: Cell<Option<Millis>>,
+    /// Where those wait who did.
+    turnstile: Turnstile,
 }
 
 /// What a connection's task and the engine both need to reach.
@@ -87,7 +97,21 @@ impl TokioUringEngine {
             settings,
             links: RefCell::new(Slab::new()),
             draining: Cell::new(None),
+            flooded_at: Cell::new(None),
+            turnstile: Turnstile::default(),
         }
+    }
+
+    /// Whether somebody has just sent as much as is read at once.
+    ///
+    /// All that the tasks ask for goes to the kernel together, and it takes one
+    /// after the other. A short reply would wait for the large reads and writes
+    /// of a whole turn, and its client's next message for those of another: it
+    /// is written without the ring then.
+    fn is_flooded(&self, now: Millis) -> bool {
+        self.flooded_at
+            .get()
+            .is_some_and(|at| !at.is_over(FLOOD_MEMORY, now))
     }
 
     async fn serve(self: Rc<Self>, socket: TcpStream, leftover: Bytes, permit: Permit) {
@@ -123,7 +147,12 @@ impl Engine for TokioUringEngine {
 
     fn run(self: Rc<Self>) -> Pin<Box<dyn Future<Output = io::Error>>> {
         // Each connection runs by itself.
-        Box::pin(async move { spinning::spin(&self.settings).await })
+        Box::pin(async move {
+            tokio::select! {
+                error = spinning::spin(&self.settings) => error,
+                error = self.turnstile.turn() => error,
+            }
+        })
     }
 
     fn tick(&self) {

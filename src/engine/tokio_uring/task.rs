@@ -24,6 +24,10 @@ use crate::proto::{Next, TAIL_ROOM};
 /// How much larger a buffer gets when a read has filled it.
 const GROWTH: usize = 4;
 
+/// Bytes of a reply that does not wait behind what floods, see
+/// [`TokioUringEngine::is_flooded`].
+const SHORT_REPLY: usize = 4096;
+
 /// One connection, its buffer, and the bytes in it that wait for more.
 pub(super) struct Task<'a> {
     engine: &'a TokioUringEngine,
@@ -31,6 +35,8 @@ pub(super) struct Task<'a> {
     /// Always initialised to its end. Empty while an operation has it.
     buf: Vec<u8>,
     kept: usize,
+    /// It has filled the largest buffer.
+    floods: bool,
 }
 
 /// Whether a connection goes on.
@@ -45,6 +51,7 @@ impl<'a> Task<'a> {
             link,
             buf: Vec::new(),
             kept: 0,
+            floods: false,
         }
     }
 
@@ -68,6 +75,9 @@ impl<'a> Task<'a> {
 
     /// Waits for bytes and answers them.
     async fn read(&mut self) -> Flow {
+        if self.floods {
+            self.engine.turnstile.pass().await;
+        }
         let end = self.buf.len() - TAIL_ROOM;
         self.link
             .holds_too_much
@@ -125,7 +135,15 @@ impl<'a> Task<'a> {
             .receive(settings, &mut self.buf, filled, now);
         let mut reply = step.reply;
         if step.next != Next::Read {
-            reply.start += self.write_with_end(reply.clone());
+            // The end of the stream follows and goes out in one packet with
+            // it, which no operation of `tokio_uring` can ask for.
+            reply.start += self.write_at_once(reply.clone(), SendFlags::MORE);
+        } else if reply.len() <= SHORT_REPLY && self.engine.is_flooded(now) {
+            reply.start += self.write_at_once(reply.clone(), SendFlags::empty());
+        }
+        self.floods = filled == end && self.buf.len() >= settings.read_buffer_len();
+        if self.floods {
+            self.engine.flooded_at.set(Some(now));
         }
         if !reply.is_empty() && self.write(reply).await == END {
             return END;
@@ -157,11 +175,9 @@ impl<'a> Task<'a> {
         GO_ON
     }
 
-    /// Writes what the socket takes at once of a connection's last words; says
-    /// how much. The end of the stream follows and goes out in one packet with
-    /// them, which no operation of `tokio_uring` can ask for.
-    fn write_with_end(&self, reply: Range<usize>) -> usize {
-        let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    /// Writes what the socket takes at once, without the ring; says how much.
+    fn write_at_once(&self, reply: Range<usize>, flags: SendFlags) -> usize {
+        let flags = flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         // SAFETY: the stream is borrowed, and open, for as long as the call takes.
         let socket = unsafe { BorrowedFd::borrow_raw(self.link.stream.as_raw_fd()) };
         // Whatever is wrong, the write of the rest will meet it again.
