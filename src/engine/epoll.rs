@@ -207,7 +207,8 @@ impl Core {
             return Ok(());
         }
         let entry = self.connections.vacant_entry();
-        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let end = EventFlags::RDHUP | EventFlags::PRI;
+        let interest = EventFlags::IN | EventFlags::OUT | end | EventFlags::ET;
         let data = EventData::new_u64(entry.key() as u64);
         epoll::add(epoll, connection.socket(), data, interest)?;
         if connection.wants_service() {

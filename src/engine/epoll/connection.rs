@@ -39,8 +39,9 @@ pub(super) struct Connection {
 struct Ready {
     /// There may be bytes to read.
     readable: bool,
-    /// The end of the stream, or an error, stands behind them.
-    hung_up: bool,
+    /// A read may end before the last of them: at the end of the stream, an
+    /// error, or TCP's urgent byte.
+    reads_short: bool,
     /// There may be room to write, where there was none.
     writable: bool,
 }
@@ -93,9 +94,9 @@ impl Connection {
     /// Notes what epoll says; answers whether the connection has to go onto
     /// the list of those that are due.
     pub(super) fn note(&mut self, flags: EventFlags) -> bool {
-        let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR | EventFlags::PRI;
         self.ready.readable |= flags.intersects(EventFlags::IN | end);
-        self.ready.hung_up |= flags.intersects(end);
+        self.ready.reads_short |= flags.intersects(end);
         self.ready.writable |= flags.contains(EventFlags::OUT);
         let list = !self.listed && self.wants_service();
         self.listed |= list;
@@ -165,9 +166,9 @@ impl Connection {
             Ok((len, _)) => {
                 self.floods = len == room;
                 // Fewer bytes than there was room for: the socket is empty, and
-                // the next byte makes an event of its own. Only the end of the
-                // stream may have made its event already.
-                self.ready.readable = self.floods || self.ready.hung_up;
+                // the next byte makes an event of its own. Only what ends a read
+                // early may have made its event already.
+                self.ready.readable = self.floods || self.ready.reads_short;
                 shared.settings.counters.reads.add(1);
                 self.receive(shared, kept, len, now)
             }
