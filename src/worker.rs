@@ -28,6 +28,10 @@ use crate::shutdown::Shutdown;
 /// connection ends sooner.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often the log says so at most: with each connection that ends, another
+/// one is accepted, and accepting rests again.
+const PAUSE_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How long a server that stops waits for handshakes: time for requests that
 /// are on their way, but not for browsers that connect in advance.
 const HANDSHAKE_GRACE: Duration = Duration::from_millis(500);
@@ -89,8 +93,8 @@ struct Worker {
     admission: Rc<Admission>,
     handler: Option<Handler>,
     shutdown: Shutdown,
-    /// Accepting rests, and the log has said so.
-    paused: Cell<bool>,
+    /// When the log last said that accepting rests.
+    pause_logged_at: Cell<Option<Instant>>,
 }
 
 impl Worker {
@@ -115,7 +119,7 @@ impl Worker {
             admission: Admission::new(assignment.house),
             handler: assignment.handler,
             shutdown: assignment.shutdown,
-            paused: Cell::new(false),
+            pause_logged_at: Cell::new(None),
         };
         Ok((worker, listeners))
     }
@@ -239,7 +243,9 @@ impl Worker {
 
     /// Rests until there may be file descriptors again.
     async fn pause(&self, error: &io::Error) {
-        if !self.paused.replace(true) {
+        let logged_at = self.pause_logged_at.get();
+        if logged_at.is_none_or(|at| at.elapsed() > PAUSE_LOG_INTERVAL) {
+            self.pause_logged_at.set(Some(Instant::now()));
             tracing::warn!(%error, open = self.admission.open(), "accepting rests");
         }
         self.settings.counters.accept_pauses.add(1);
@@ -279,7 +285,6 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                worker.paused.set(false);
                 worker.let_in(stream, peer);
             }
             Err(error) if is_exhaustion(&error) => {
