@@ -223,6 +223,16 @@ impl Raw {
         self.stream.write_all(bytes).expect("sent");
     }
 
+    /// Sends, as far as the connection is not cut; whether all of it went.
+    #[track_caller]
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        match self.stream.write_all(bytes) {
+            Ok(()) => true,
+            Err(error) if is_cut(&error) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// Sends this over and over until the connection is cut; fails if that
     /// never happens.
     #[track_caller]
@@ -343,6 +353,15 @@ impl Raw {
                 .count();
             panic!("byte {at} of {} is wrong", expected.len());
         }
+    }
+
+    /// Receives these very bytes, and takes no others out of the socket.
+    #[track_caller]
+    pub(crate) fn sip(&mut self, expected: &[u8]) {
+        assert!(self.inbox.is_empty(), "more has been taken already");
+        let mut received = vec![0; expected.len()];
+        self.stream.read_exact(&mut received).expect("bytes");
+        assert!(received == expected, "{received:x?}, not {expected:x?}");
     }
 
     #[track_caller]

@@ -49,6 +49,11 @@ pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     frame(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
 }
 
+/// A server's Close.
+pub(crate) fn closed(code: u16) -> Vec<u8> {
+    unmasked(CLOSE, &code.to_be_bytes())
+}
+
 /// A server's frame, or that of a client that forgets to mask.
 pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = unmasked_header(first, payload.len() as u64);

@@ -1,0 +1,251 @@
+//! Frames that break the rules of RFC 6455, sections 5 and 7.
+
+use std::net::SocketAddr;
+
+use crate::common::client::Raw;
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::wire::{
+    BINARY, CLOSE, FRAGMENT, PING, PONG, TEXT, TEXT_FRAGMENT, close, closed, frame, header, noise,
+    unmasked,
+};
+use crate::siege::{Siege, Toll};
+
+on_every_engine![
+    first_bytes_of_every_value,
+    lengths_that_lie,
+    masks_that_are_missing,
+    control_frames_that_are_too_long,
+    close_codes_of_every_kind,
+    close_reasons_cut_and_broken_at_every_byte,
+    floods_behind_a_close,
+    floods_behind_a_violation,
+    text_that_talks_to_the_terminal,
+];
+
+const PROTOCOL_ERROR: u16 = 1002;
+const INVALID_PAYLOAD: u16 = 1007;
+const TOO_BIG: u16 = 1009;
+
+/// Sends this, and expects that and the end, which comes by itself.
+#[track_caller]
+fn expect_end(address: SocketAddr, bytes: &[u8], answer: &[u8]) {
+    let mut raw = Raw::open(address);
+    raw.send(bytes);
+    let got = raw.rest();
+    assert!(got == answer, "{bytes:x?} got {got:x?}, not {answer:x?}");
+}
+
+fn first_bytes_of_every_value(engine: Engine) {
+    const ROUNDS: usize = 4;
+    let siege = Siege::lay(engine, &[]);
+    for _ in 0..ROUNDS {
+        for first in 0..=u8::MAX {
+            let bytes = frame(first, b"x");
+            let echo = match first {
+                TEXT | BINARY | 0x01 | 0x02 => unmasked(first, b"x"),
+                PING => unmasked(PONG, b"x"),
+                PONG => vec![],
+                // RSV bits, reserved opcodes, fragmented control frames,
+                // continuations of nothing, and a Close of one byte.
+                _ => {
+                    expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+                    continue;
+                }
+            };
+            let mut raw = Raw::open(siege.address());
+            raw.send(&bytes);
+            raw.expect(&echo);
+            raw.half_close();
+            raw.expect_end();
+        }
+    }
+    siege.lift(Toll::new().connections(ROUNDS * 256));
+}
+
+fn in_two(first: u8, len: u16) -> Vec<u8> {
+    [&[first, 0x80 | 126], &len.to_be_bytes()[..], b"mask"].concat()
+}
+
+fn in_eight(first: u8, len: u64) -> Vec<u8> {
+    [&[first, 0x80 | 127], &len.to_be_bytes()[..], b"mask"].concat()
+}
+
+fn lengths_that_lie(engine: Engine) {
+    const LIMIT: u64 = 1 << 20;
+    let siege = Siege::lay(engine, &["--max-message=1m"]);
+    let mut connections = 0;
+    for first in [TEXT, BINARY, TEXT_FRAGMENT] {
+        let top_bits = (0..63).map(|bit| in_eight(first, 1 << 63 | 1 << bit));
+        let not_minimal = (0..126)
+            .map(|len| in_two(first, len))
+            .chain((0..16).map(|bit| in_eight(first, (1 << bit) - 1)))
+            .chain([in_eight(first, 65_535)]);
+        for bytes in top_bits.chain(not_minimal) {
+            expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+            connections += 1;
+        }
+        // The header is enough: nobody waits for what it promises.
+        for bit in 20..63 {
+            let bytes = in_eight(first, LIMIT.max(1 << bit) + 1);
+            expect_end(siege.address(), &bytes, &closed(TOO_BIG));
+            connections += 1;
+        }
+    }
+    siege.lift(Toll::new().connections(connections));
+}
+
+fn masks_that_are_missing(engine: Engine) {
+    const MIXED: usize = 40;
+    let siege = Siege::lay(engine, &[]);
+    let mut connections = 0;
+    for first in [TEXT, BINARY, TEXT_FRAGMENT, FRAGMENT, PING, PONG, CLOSE] {
+        for len in [0, 1, 125, 126, 70_000] {
+            let bytes = unmasked(first, &noise(1, len));
+            expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+            connections += 1;
+        }
+    }
+    // One without a mask among many that have one, in each place.
+    for place in 0..MIXED {
+        let mut bytes = frame(TEXT, b"masked").repeat(place);
+        bytes.extend(unmasked(TEXT, b"naked"));
+        bytes.extend(frame(TEXT, b"masked").repeat(MIXED - place));
+        let mut answer = unmasked(TEXT, b"masked").repeat(place);
+        answer.extend(closed(PROTOCOL_ERROR));
+        expect_end(siege.address(), &bytes, &answer);
+        connections += 1;
+    }
+    siege.lift(Toll::new().connections(connections));
+}
+
+fn control_frames_that_are_too_long(engine: Engine) {
+    let siege = Siege::lay(engine, &[]);
+    let mut connections = 0;
+    for first in [PING, PONG, CLOSE] {
+        for bytes in [
+            frame(first, &noise(1, 126)),
+            frame(first, &noise(1, 65_535)),
+            frame(first, &noise(1, 65_536)),
+            header(first, 1 << 40),
+            in_two(first, 5),
+            in_eight(first, 125),
+            in_eight(first, u64::MAX),
+            // The length's first byte is enough.
+            vec![first, 0x80 | 126],
+            vec![first, 0x80 | 127],
+        ] {
+            expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+            connections += 1;
+        }
+    }
+    siege.lift(Toll::new().connections(connections).bytes(400_000));
+}
+
+fn close_codes_of_every_kind(engine: Engine) {
+    let may_be_sent = |code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+    let siege = Siege::lay(engine, &[]);
+    let codes: Vec<u16> = (0..=u16::MAX)
+        .step_by(119)
+        .chain(995..=1020)
+        .chain([2999, 3000, 3999, 4000, 4999, 5000, u16::MAX])
+        .collect();
+    for &code in &codes {
+        let answer = if may_be_sent(code) {
+            code
+        } else {
+            PROTOCOL_ERROR
+        };
+        expect_end(siege.address(), &close(code, ""), &closed(answer));
+    }
+    for byte in 0..=u8::MAX {
+        let bytes = frame(CLOSE, &[byte]);
+        expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+    }
+    siege.lift(Toll::new().connections(codes.len() + 256));
+}
+
+fn close_reasons_cut_and_broken_at_every_byte(engine: Engine) {
+    let siege = Siege::lay(engine, &[]);
+    let reason = "aé日🦀".repeat(13);
+    let longest = &reason.as_bytes()[..123];
+    for len in 0..=longest.len() {
+        let payload = [&1000_u16.to_be_bytes(), &longest[..len]].concat();
+        let answer = if reason.is_char_boundary(len) {
+            unmasked(CLOSE, &payload)
+        } else {
+            closed(INVALID_PAYLOAD)
+        };
+        expect_end(siege.address(), &frame(CLOSE, &payload), &answer);
+    }
+    for at in 0..longest.len() {
+        let mut payload = [&1000_u16.to_be_bytes(), longest].concat();
+        payload[2 + at] = 0xff;
+        let bytes = frame(CLOSE, &payload);
+        expect_end(siege.address(), &bytes, &closed(INVALID_PAYLOAD));
+    }
+    siege.lift(Toll::new().connections(2 * longest.len() + 1));
+}
+
+/// What is sent behind the last word is thrown away, however much it is: an
+/// answer to it would be no frame, and what is not read destroys the Close.
+#[track_caller]
+fn flood_behind(engine: Engine, last: &[u8], answer: &[u8]) {
+    const CONNECTIONS: usize = 8;
+    const FLOOD: usize = 2 * 1024 * 1024;
+    let siege = Siege::lay(engine, &["--close-timeout=20s"]);
+    let flood = [
+        frame(TEXT, b"one more thing").repeat(1000),
+        frame(PING, b"?").repeat(1000),
+        close(1001, "again"),
+        unmasked(TEXT, b"naked"),
+        noise(1, FLOOD),
+    ]
+    .concat();
+    for _ in 0..CONNECTIONS {
+        let mut raw = Raw::open(siege.address());
+        raw.send(&[last, &flood].concat());
+        let got = raw.rest();
+        assert!(got == answer, "{got:x?}, not {answer:x?}");
+        // It goes on after the answer.
+        raw.send(&flood);
+        raw.half_close();
+    }
+    let bytes = 2 * CONNECTIONS * flood.len();
+    siege.lift(Toll::new().connections(CONNECTIONS).bytes(bytes));
+}
+
+fn floods_behind_a_close(engine: Engine) {
+    flood_behind(engine, &close(1000, ""), &closed(1000));
+}
+
+fn floods_behind_a_violation(engine: Engine) {
+    let message = unmasked(TEXT, b"before");
+    let violation = [frame(TEXT, b"before"), frame(0xc1, b"")].concat();
+    flood_behind(
+        engine,
+        &violation,
+        &[message, closed(PROTOCOL_ERROR)].concat(),
+    );
+}
+
+/// Where messages are printed, a client has one line for each, and no more.
+fn text_that_talks_to_the_terminal(engine: Engine) {
+    const ROUNDS: usize = 50;
+    let siege = Siege::lay(engine, &["--print-messages"]);
+    let mut raw = Raw::open(siege.address());
+    let text = "\u{1b}[2J\r\n127.0.0.1:1 sent: forged\n".repeat(ROUNDS);
+    raw.send(&frame(TEXT, text.as_bytes()));
+    raw.expect_frame(TEXT, text.as_bytes());
+    let peer = raw.stream().local_addr().expect("connected");
+    let escaped = "\\u{1b}[2J\\r\\n127.0.0.1:1 sent: forged\\n".repeat(ROUNDS);
+    loop {
+        let line = siege.server().printed().expect("a line");
+        assert!(!line.starts_with("127.0.0.1:1 "), "{line}");
+        if line.starts_with(&format!("{peer} ")) {
+            assert_eq!(line, format!("{peer} sent: {escaped}"));
+            break;
+        }
+    }
+    drop(raw);
+    siege.lift(Toll::new().connections(1).bytes(text.len()));
+}

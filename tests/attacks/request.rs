@@ -1,0 +1,345 @@
+//! Requests that are too long, too slow, ambiguous, or none.
+
+use crate::common::client::Raw;
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::wire::{ACCEPT, REQUEST, TEXT, closed, frame, header};
+use crate::siege::{SHAKING_HANDS, Siege, Toll, WAITING};
+
+on_every_engine![
+    header_bytes_one_at_a_time,
+    heads_that_are_too_large,
+    lists_that_are_too_long,
+    bodies_of_handshakes,
+    what_is_no_http_1_1,
+    headers_that_proxies_read_differently,
+    requests_behind_requests,
+    requests_behind_an_upgrade,
+];
+
+const PROTOCOL_ERROR: u16 = 1002;
+
+/// A handshake with these lines in addition.
+fn request_with(lines: &str) -> String {
+    let request = REQUEST.strip_suffix("\r\n").expect("an empty line");
+    format!("{request}{lines}\r\n")
+}
+
+/// Sends this and gets one answer, with one of these statuses, and the end.
+#[track_caller]
+fn expect_refusal(siege: &Siege, bytes: &[u8], statuses: &[u16]) {
+    let mut raw = Raw::dial(siege.address());
+    // It need not take all of it.
+    raw.try_send(bytes);
+    let answer = String::from_utf8(raw.rest_until_cut()).expect("UTF-8");
+    let asked = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
+    let status = answer.get(9..12).and_then(|status| status.parse().ok());
+    assert!(
+        answer.starts_with("HTTP/1.") && status.is_some_and(|status| statuses.contains(&status)),
+        "{asked:?}: {answer:?}, not {statuses:?}"
+    );
+    let heads = answer.lines().filter(|line| line.starts_with("HTTP/1."));
+    assert_eq!(heads.count(), 1, "{asked:?}: {answer:?}");
+}
+
+fn header_bytes_one_at_a_time(engine: Engine) {
+    const CONNECTIONS: usize = 3;
+    let siege = Siege::lay(engine, &[]);
+    let long = request_with(&format!("X-Padding: {}\r\n", "x".repeat(7000)));
+    let many = request_with(&"X: y\r\n".repeat(80));
+    let mut bytes = 0;
+    for request in [REQUEST, &long, &many] {
+        let mut raws: Vec<_> = (0..CONNECTIONS)
+            .map(|_| Raw::dial(siege.address()))
+            .collect();
+        for byte in request.as_bytes() {
+            for raw in &mut raws {
+                raw.send(&[*byte]);
+            }
+        }
+        for raw in &mut raws {
+            raw.expect_upgrade();
+            raw.send(&frame(TEXT, b"at last"));
+            raw.expect_frame(TEXT, b"at last");
+        }
+        bytes += request.len();
+    }
+    let toll = Toll::new()
+        .connections(3 * CONNECTIONS)
+        .segments(bytes * CONNECTIONS)
+        .held(CONNECTIONS, SHAKING_HANDS);
+    siege.lift(toll);
+}
+
+fn heads_that_are_too_large(engine: Engine) {
+    const ROUNDS: usize = 10;
+    const MIB: usize = 1 << 20;
+    let siege = Siege::lay(engine, &[]);
+    let heads = [
+        request_with(&"X: y\r\n".repeat(10_000)),
+        // These would fit, if there were not so many of them.
+        request_with(&"X: y\r\n".repeat(200)),
+        request_with(&format!("X: {}\r\n", "y".repeat(MIB))),
+        request_with(&format!("{}: y\r\n", "X".repeat(MIB))),
+        format!("GET /{} HTTP/1.1\r\n", "x".repeat(MIB)),
+        format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(MIB / 6)),
+        format!("GET / HTTP/1.1\r\nX: {}", "y, ".repeat(MIB / 3)),
+    ];
+    let mut bytes = 0;
+    for _ in 0..ROUNDS {
+        for head in &heads {
+            expect_refusal(&siege, head.as_bytes(), &[431]);
+            bytes += head.len();
+        }
+    }
+    let toll = Toll::new()
+        .connections(ROUNDS * heads.len())
+        .bytes(bytes)
+        .held(1, SHAKING_HANDS);
+    siege.lift(toll);
+}
+
+fn lists_that_are_too_long(engine: Engine) {
+    const ROUNDS: usize = 20;
+    // As much as a head may hold besides what it must.
+    const LEN: usize = 15_000;
+    let siege = Siege::lay(engine, &["--subprotocol=echo", "--subprotocol=chat"]);
+    let fill = |piece: &str| piece.repeat(LEN / piece.len());
+    let different = |count| -> Vec<String> { (0..count).map(|n| format!("p{n}")).collect() };
+    let refused = [
+        fill("a,"),
+        different(2500).join(","),
+        fill(","),
+        fill("a b,"),
+        fill("\"quoted\", "),
+        different(33).join(","),
+    ];
+    for _ in 0..ROUNDS {
+        for list in &refused {
+            let request = request_with(&format!("Sec-WebSocket-Protocol: {list}\r\n"));
+            expect_refusal(&siege, request.as_bytes(), &[400]);
+        }
+    }
+    // In as many headers as there may be.
+    let each_its_own = request_with(&"Sec-WebSocket-Protocol: echo\r\n".repeat(90));
+    expect_refusal(&siege, each_its_own.as_bytes(), &[400]);
+
+    let accepted = [
+        format!("Sec-WebSocket-Protocol: {}echo\r\n", fill(", ,")),
+        format!("Sec-WebSocket-Protocol: {},echo\r\n", "x".repeat(LEN)),
+        format!(
+            "Sec-WebSocket-Extensions: {}\r\n",
+            fill("permessage-deflate,")
+        ),
+        format!("Sec-WebSocket-Extensions: {}\r\n", fill("x;y=\"\\\"\",")),
+        format!("Sec-WebSocket-Extensions: {}\r\n", fill(";,=\"")),
+        "Sec-WebSocket-Extensions: permessage-deflate\r\n".repeat(90),
+        format!("Upgrade: {}\r\n", fill("h2c,")),
+        format!("Connection: {}\r\n", fill("keep-alive,")),
+    ];
+    for _ in 0..ROUNDS {
+        for lines in &accepted {
+            let mut raw = Raw::dial(siege.address());
+            raw.send(request_with(lines).as_bytes());
+            let head = raw.head();
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            assert!(head.contains(ACCEPT), "{head}");
+            let lower = head.to_ascii_lowercase();
+            assert!(!lower.contains("sec-websocket-extensions"), "{head}");
+            let agreed = lower.contains("sec-websocket-protocol: echo\r\n");
+            assert_eq!(agreed, lines.contains("echo"), "{head}");
+        }
+    }
+    let connections = ROUNDS * (refused.len() + accepted.len());
+    let toll = Toll::new()
+        .connections(connections)
+        .bytes(connections * LEN)
+        .held(2, SHAKING_HANDS);
+    siege.lift(toll);
+}
+
+/// A request within a request is what smuggling needs: two who do not agree
+/// where the first one ends.
+fn bodies_of_handshakes(engine: Engine) {
+    const ROUNDS: usize = 10;
+    let siege = Siege::lay(engine, &[]);
+    let inner = "GET /inner HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let chunked = format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
+    let len = inner.len();
+    let bodies = [
+        (format!("Content-Length: {len}\r\n"), inner),
+        (format!("Content-Length: {}\r\n", 1_u64 << 62), inner),
+        ("Content-Length: 99999999999999999999999\r\n".into(), inner),
+        ("Content-Length: -1\r\n".into(), inner),
+        ("Content-Length: +5\r\n".into(), inner),
+        ("Content-Length: 0x5\r\n".into(), inner),
+        ("Content-Length: 0, 0\r\n".into(), inner),
+        (
+            format!("Content-Length: 0\r\nContent-Length: {len}\r\n"),
+            inner,
+        ),
+        (
+            format!("Content-Length: {len}\r\nContent-Length: 0\r\n"),
+            inner,
+        ),
+        ("Transfer-Encoding: chunked\r\n".into(), &chunked),
+        ("Transfer-Encoding: gzip, chunked\r\n".into(), &chunked),
+        ("Transfer-Encoding: chunked, identity\r\n".into(), &chunked),
+        ("Transfer-Encoding: \x0bchunked\r\n".into(), &chunked),
+        ("Transfer-Encoding : chunked\r\n".into(), &chunked),
+        ("Transfer-Encoding:\r\n chunked\r\n".into(), &chunked),
+        ("Transfer-Encoding: nonsense\r\n".into(), &chunked),
+        (
+            format!("Content-Length: {len}\r\nTransfer-Encoding: chunked\r\n"),
+            &chunked,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n".into(),
+            &chunked,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n".into(),
+            &chunked,
+        ),
+        // An endless chunk, and a size that overflows.
+        (
+            "Transfer-Encoding: chunked\r\n".into(),
+            "7fffffffffffffff\r\nx",
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n".into(),
+            "1000000000000000005\r\nx",
+        ),
+    ];
+    for _ in 0..ROUNDS {
+        for (lines, body) in &bodies {
+            let request = request_with(lines) + body;
+            expect_refusal(&siege, request.as_bytes(), &[400]);
+        }
+    }
+    siege.lift(Toll::new().connections(ROUNDS * bodies.len()));
+}
+
+fn what_is_no_http_1_1(engine: Engine) {
+    const ROUNDS: usize = 10;
+    let siege = Siege::lay(engine, &[]);
+    let version = |version: &str| REQUEST.replace("HTTP/1.1", version).into_bytes();
+    let tls_hello = [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        &[7; 500],
+    ]
+    .concat();
+    let all = [
+        version("HTTP/1.0"),
+        version("HTTP/0.9"),
+        version("HTTP/1.2"),
+        version("HTTP/2.0"),
+        version("HTTP/3"),
+        version("http/1.1"),
+        version("HTTP/1.1 "),
+        version("HTTP/11"),
+        version("ICY/1.1"),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
+        tls_hello,
+        // SSLv2, SSH, SOCKS 5, RDP, PROXY protocols 1 and 2, and a frame.
+        b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10\x01\x00\x80".to_vec(),
+        b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(),
+        b"\x05\x01\x00".to_vec(),
+        b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00".to_vec(),
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n".to_vec(),
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec(),
+        frame(TEXT, b"no handshake"),
+        b"GET /\r\n\r\n".to_vec(),
+        b"GET  / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        b"\0".repeat(5000),
+        b"\xff".repeat(5000),
+        b" ".repeat(5000),
+    ];
+    for _ in 0..ROUNDS {
+        for bytes in &all {
+            expect_refusal(&siege, bytes, &[400]);
+        }
+    }
+    siege.lift(Toll::new().connections(ROUNDS * all.len()));
+}
+
+fn headers_that_proxies_read_differently(engine: Engine) {
+    const ROUNDS: usize = 10;
+    let siege = Siege::lay(engine, &[]);
+    let twice = |line: &str| request_with(&format!("{line}\r\n"));
+    let all = [
+        twice("Host: elsewhere"),
+        twice("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="),
+        REQUEST.replace("Host: localhost", "Host: a, b"),
+        REQUEST.replace("Host: localhost", "Host: a@b"),
+        REQUEST.replace("Host: localhost", "Host: a/b"),
+        REQUEST.replace("Host: localhost", "Host:"),
+        REQUEST.replace("Host: localhost\r\n", ""),
+        REQUEST.replace("Host: localhost", "Host: local\r\n host"),
+        REQUEST.replace("Host: localhost", "Host: local\0host"),
+        REQUEST.replace("Host: localhost", "Host: local\rhost"),
+        REQUEST.replace("Host:", "Host :"),
+        REQUEST.replace("Host:", " Host:"),
+        REQUEST.replace("Host: localhost", "Host"),
+        REQUEST.replace("Host:", "Ho\0st:"),
+        REQUEST.replace("Upgrade: websocket", "Upgrade: websocket\0"),
+        REQUEST.replace("GET / ", "GET /\0 "),
+        REQUEST.replace("GET / ", "GET /\r "),
+    ];
+    for _ in 0..ROUNDS {
+        for request in &all {
+            expect_refusal(&siege, request.as_bytes(), &[400]);
+        }
+    }
+    siege.lift(Toll::new().connections(ROUNDS * all.len()));
+}
+
+/// A socket carries one request: what follows one that was answered is not
+/// looked at, whatever it would be.
+fn requests_behind_requests(engine: Engine) {
+    const ROUNDS: usize = 10;
+    let siege = Siege::lay(engine, &[]);
+    let plain = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let bad = REQUEST.replace("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 12");
+    let broken = "GET / HTTP/1.1\r\nno colon\r\n\r\n";
+    let firsts = [(plain, 200), (&bad, 426), (broken, 400)];
+    for _ in 0..ROUNDS {
+        for (first, status) in firsts {
+            for behind in [plain, REQUEST, broken] {
+                let pipelined = [first, &behind.repeat(50)].concat();
+                expect_refusal(&siege, pipelined.as_bytes(), &[status]);
+            }
+        }
+    }
+    siege.lift(Toll::new().connections(ROUNDS * firsts.len() * 3));
+}
+
+/// Behind an upgrade there is no HTTP any more: a request is a broken frame,
+/// and never answered as what it would be.
+fn requests_behind_an_upgrade(engine: Engine) {
+    const CONNECTIONS: usize = 100;
+    let siege = Siege::lay(engine, &[]);
+    let inner = "GET /inner HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for number in 0..CONNECTIONS {
+        let mut raw = Raw::dial(siege.address());
+        if number % 2 == 0 {
+            raw.send(&[REQUEST, inner].concat().into_bytes());
+            raw.expect_upgrade();
+        } else {
+            raw.send(REQUEST.as_bytes());
+            raw.expect_upgrade();
+            raw.send(inner.as_bytes());
+        }
+        assert_eq!(raw.rest(), closed(PROTOCOL_ERROR));
+    }
+    // As the payload of a frame it is an echo, and what a proxy makes of that
+    // is what the mask is for.
+    let mut raw = Raw::open(siege.address());
+    raw.send(&header(TEXT, inner.len() as u64));
+    raw.send(&frame(TEXT, inner.as_bytes())[6..]);
+    raw.expect_frame(TEXT, inner.as_bytes());
+    drop(raw);
+    let toll = Toll::new()
+        .connections(CONNECTIONS + 1)
+        .held(1, SHAKING_HANDS + WAITING);
+    siege.lift(toll);
+}
