@@ -43,7 +43,7 @@ const PER_CONNECTION: Duration = Duration::from_micros(500);
 const PER_SEGMENT: Duration = Duration::from_micros(100);
 
 /// ... a frame among many.
-const PER_FRAME: Duration = Duration::from_nanos(500);
+const PER_FRAME: Duration = Duration::from_nanos(250);
 
 /// ... a byte among many.
 const PER_BYTE: Duration = Duration::from_nanos(15);
