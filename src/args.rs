@@ -101,6 +101,12 @@ pub(crate) struct Args {
     )]
     window: Size,
 
+    /// Bytes read at once from a client with much to say; at least twice the
+    /// window, at most 2m. Others wait while they are answered [default: 68k, or
+    /// twice the window where that is more]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    read_size: Option<Size>,
+
     /// Most connections at a time, over all workers; more get 503
     #[arg(long, value_name = "N", default_value_t = Config::default().max_connections, help_heading = "Limits")]
     max_connections: NonZeroUsize,
@@ -208,6 +214,7 @@ impl Args {
             max_message: self.max_message.map(|size| size.0),
             max_fragments: self.max_fragments,
             window: self.window.bytes(),
+            read_size: self.read_size.map(Size::bytes),
             max_connections: self.max_connections,
             idle_timeout: Some(self.idle_timeout.0).filter(|timeout| !timeout.is_zero()),
             pong_timeout: self.pong_timeout.0,
@@ -313,6 +320,7 @@ mod tests {
             "--max-message=1m",
             "--max-fragments=9",
             "--window=1K",
+            "--read-size=8k",
             "--max-connections=11",
             "--idle-timeout=1s",
             "--pong-timeout=2s",
@@ -334,6 +342,7 @@ mod tests {
         assert_eq!(config.max_message, Some(1 << 20));
         assert_eq!(config.max_fragments.get(), 9);
         assert_eq!(config.window, 1024);
+        assert_eq!(config.read_size, Some(8192));
         assert_eq!(config.max_connections.get(), 11);
         assert_eq!(config.idle_timeout, Some(Duration::from_secs(1)));
         assert_eq!(config.pong_timeout, Duration::from_secs(2));
@@ -365,6 +374,7 @@ mod tests {
             ("--max-message=18446744073709551615g", "--max-message"),
             ("--max-fragments=0", "--max-fragments"),
             ("--window=1", "window"),
+            ("--read-size=31k", "read size"),
             ("--max-connections=0", "--max-connections"),
             ("--idle-timeout=long", "--idle-timeout"),
             ("--pong-timeout=0", "pong timeout"),

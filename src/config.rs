@@ -13,6 +13,18 @@ use crate::proto::sequence::MIN_WINDOW;
 /// The largest window: an engine's buffers are at least twice as large.
 pub const MAX_WINDOW: usize = 1024 * 1024;
 
+/// The smallest read size: the `ring` engine gathers what came in buffers of
+/// 4 KiB.
+pub const MIN_READ_SIZE: usize = 4096;
+
+/// The largest read size: room for the largest window, and as much again.
+/// Others wait while so many bytes are answered.
+pub const MAX_READ_SIZE: usize = 2 * MAX_WINDOW;
+
+/// Bytes that are read at once where nothing else is said: a message of 64 KiB,
+/// its header, and some more, so that it takes one read and one write.
+const USUAL_READ_SIZE: usize = 68 * 1024;
+
 /// The smallest limit on a request's header bytes; hyper's buffer is never
 /// smaller.
 pub const MIN_HEADER_BYTES: usize = 8192;
@@ -60,6 +72,11 @@ pub struct Config {
     /// Bytes of an incomplete frame that a connection keeps; a longer frame is
     /// streamed. From [`MIN_WINDOW`] to [`MAX_WINDOW`].
     pub window: usize,
+    /// Bytes that are read at once from a connection with much to say. From
+    /// [`MIN_READ_SIZE`] to [`MAX_READ_SIZE`], and at least twice the window,
+    /// so that a window that is kept leaves as much room for what arrives next.
+    /// `None` is 68 KiB, or twice the window where that is more.
+    pub read_size: Option<usize>,
     /// Connections open at a time, over all workers.
     pub max_connections: NonZeroUsize,
     /// Silence after which a peer is pinged; `None` never does.
@@ -93,6 +110,7 @@ impl Default for Config {
             max_message: None,
             max_fragments: NonZeroU32::new(1 << 20).expect("not zero"),
             window: 16 * 1024,
+            read_size: None,
             max_connections: NonZeroUsize::new(1_000_000).expect("not zero"),
             idle_timeout: Some(Duration::from_secs(120)),
             pong_timeout: Duration::from_secs(20),
@@ -106,6 +124,13 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Bytes that are read at once: [`read_size`](Self::read_size), or what
+    /// fits the window.
+    pub fn effective_read_size(&self) -> usize {
+        self.read_size
+            .unwrap_or(USUAL_READ_SIZE.max(2 * self.window))
+    }
+
     /// Checks what the types do not.
     ///
     /// # Errors
@@ -117,6 +142,15 @@ impl Config {
         if !(MIN_WINDOW..=MAX_WINDOW).contains(&self.window) {
             return Err(Error::Config(format!(
                 "the window is {} bytes; it must be {MIN_WINDOW} to {MAX_WINDOW}",
+                self.window
+            )));
+        }
+        let read_size = self.effective_read_size();
+        let least = MIN_READ_SIZE.max(2 * self.window);
+        if !(least..=MAX_READ_SIZE).contains(&read_size) {
+            return Err(Error::Config(format!(
+                "the read size is {read_size} bytes; with a window of {} bytes it must be \
+                 {least} to {MAX_READ_SIZE}",
                 self.window
             )));
         }
@@ -237,6 +271,10 @@ mod tests {
         assert!(refusal(|config| config.listen.clear()).contains("address"));
         assert!(refusal(|config| config.window = 255).contains("window"));
         assert!(refusal(|config| config.window = MAX_WINDOW + 1).contains("window"));
+        assert!(refusal(|config| config.read_size = Some(4096)).contains("32768 to 2097152"));
+        assert!(refusal(|config| config.read_size = Some(MAX_READ_SIZE + 1)).contains("read size"));
+        let small = |config: &mut Config| (config.window, config.read_size) = (256, Some(4095));
+        assert!(refusal(small).contains("4096 to"));
         assert!(refusal(|config| config.max_header_bytes = 8191).contains("header bytes"));
         let too_long = MAX_BUSY_POLL + Duration::from_nanos(1);
         assert!(refusal(|config| config.busy_poll = too_long).contains("busy poll"));
@@ -258,6 +296,24 @@ mod tests {
             assert!(refused.contains("subprotocol"), "{protocol}");
         }
         assert!(refusal(|config| config.origins = vec!["example.org".into()]).contains("origin"));
+    }
+
+    #[test]
+    fn the_read_size_fits_the_window() {
+        let config = |window, read_size| Config {
+            window,
+            read_size,
+            ..Config::default()
+        };
+        assert_eq!(Config::default().effective_read_size(), USUAL_READ_SIZE);
+        for (config, size) in [
+            (config(MAX_WINDOW, None), MAX_READ_SIZE),
+            (config(MAX_WINDOW, Some(MAX_READ_SIZE)), MAX_READ_SIZE),
+            (config(2048, Some(4096)), 4096),
+        ] {
+            config.validate().expect("valid");
+            assert_eq!(config.effective_read_size(), size);
+        }
     }
 
     #[test]

@@ -264,6 +264,7 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
             fragments: config.max_fragments.get(),
             window: config.window,
         },
+        read_size: config.effective_read_size(),
         idle_timeout: config.idle_timeout,
         pong_timeout: config.pong_timeout,
         write_timeout: config.write_timeout,

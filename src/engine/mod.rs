@@ -96,6 +96,10 @@ pub(crate) struct Upgraded {
 /// What all connections of a worker have in common.
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
+    /// Bytes that a connection with much to say is read with, at least twice
+    /// the window. They also bound what others wait for while such a connection
+    /// is served.
+    pub(crate) read_size: usize,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) pong_timeout: Duration,
     pub(crate) write_timeout: Duration,
@@ -108,16 +112,10 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
 }
 
-/// Bytes that a connection with much to say is read with: a message of 64 KiB,
-/// its header, and some more, so that it takes one read and one write. It also
-/// bounds what others wait for while such a connection is served.
-const LARGE_READ: usize = 68 * 1024;
-
 impl Settings {
-    /// Bytes of the largest read buffer: a window that is kept leaves at least
-    /// as much for what arrives next.
+    /// Bytes of the largest read buffer.
     pub(crate) fn read_buffer_len(&self) -> usize {
-        LARGE_READ.max(2 * self.limits.window) + TAIL_ROOM
+        self.read_size + TAIL_ROOM
     }
 
     /// How often [`Engine::tick`] is to be called so that no timeout is missed

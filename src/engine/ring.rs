@@ -43,7 +43,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::spin::Spin;
-use super::{Drain, Engine, LARGE_READ, Settings, Upgraded};
+use super::{Drain, Engine, Settings, Upgraded};
 use connection::{Connection, Fate};
 use pool::{BufferId, Pool};
 use token::{Op, Token};
@@ -120,7 +120,7 @@ impl RingEngine {
     /// As [`Uring::new`].
     pub(crate) fn new(settings: Rc<Settings>) -> io::Result<Self> {
         let uring = Uring::new()?;
-        let pool = Pool::new(settings.limits.window, LARGE_READ);
+        let pool = Pool::new(settings.limits.window, settings.read_size);
         pool.register(&uring)?;
         Ok(Self {
             // SAFETY: an `OwnedFd` is a valid descriptor that stays open, and

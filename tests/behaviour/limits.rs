@@ -18,6 +18,7 @@ on_every_engine![
     without_a_limit_any_length_streams_through,
     too_many_fragments_get_1009,
     frames_beyond_the_window_come_back_as_they_arrive,
+    the_smallest_reads_bring_all_that_is_sent,
     a_full_house_answers_503_until_somebody_leaves,
     the_connection_limit_counts_over_all_workers,
     a_silent_client_that_answers_pings_stays,
@@ -129,6 +130,19 @@ fn frames_beyond_the_window_come_back_as_they_arrive(engine: Engine) {
     raw.expect(&reply[at - 4..]);
     raw.send(&frame(TEXT, b"next"));
     raw.expect_frame(TEXT, b"next");
+}
+
+fn the_smallest_reads_bring_all_that_is_sent(engine: Engine) {
+    let server = Server::start(engine, &["--read-size=4k", "--window=2k"]);
+    let mut raw = Raw::open(server.address());
+    // Held and streamed, ending before, at and behind the end of a read.
+    for len in [1, 2000, 2040, 2041, 4088, 4089, 20_000, 100_000] {
+        let payload = noise(3, len);
+        raw.send(&frame(BINARY, &payload).repeat(3));
+        for _ in 0..3 {
+            raw.expect_frame(BINARY, &payload);
+        }
+    }
 }
 
 fn a_full_house_answers_503_until_somebody_leaves(engine: Engine) {

@@ -45,7 +45,7 @@ impl Size {
 }
 
 /// Bytes that a small buffer takes.
-const SMALL_LEN: usize = 4096;
+pub(super) const SMALL_LEN: usize = 4096;
 
 /// Buffers of each size, powers of two. They take address space; memory only
 /// as far as they are used.
@@ -105,6 +105,10 @@ impl Pool {
     /// Small buffers, and large ones for `large_len` bytes and up to `headroom`
     /// bytes before them.
     pub(super) fn new(headroom: usize, large_len: usize) -> Self {
+        assert!(
+            large_len >= SMALL_LEN,
+            "small buffers are joined in a large one"
+        );
         let small = Group::new(0..SMALL_BUFFERS, SMALL_WANTED, 0, SMALL_LEN);
         let large = SMALL_BUFFERS..SMALL_BUFFERS + LARGE_BUFFERS;
         let large = Group::new(large, LARGE_WANTED, headroom, large_len);

@@ -10,7 +10,7 @@ use io_uring::cqueue;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::operation::{self, Target};
-use super::pool::{Line, Pool};
+use super::pool::{Line, Pool, SMALL_LEN};
 use super::token::{Op, Token};
 use super::uring::Uring;
 use crate::engine::obstacle::explain;
@@ -44,7 +44,7 @@ fn echo_once() -> io::Result<()> {
     let ours = OwnedFd::from(ours);
     let Rig { uring, pool } = &mut Rig {
         uring: Uring::new()?,
-        pool: Pool::new(0, MESSAGE.len()),
+        pool: Pool::new(0, SMALL_LEN),
     };
     pool.register(uring)?;
     pool.replenish();
