@@ -1,12 +1,23 @@
-//! The command line: raw arguments first, a validated [`Config`] second.
+//! The command line, and with it every setting that there is: [`Args`] has
+//! their names, values, defaults and help. Raw arguments first, a validated
+//! [`Config`] second; [`settings`](crate::settings) is what lies between.
 
+mod value;
+
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::str::FromStr;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Arg, ArgMatches, Command, CommandFactory, Parser, value_parser};
 use ringback::{Config, EngineChoice, Error};
+
+use crate::logging::Directives;
+use crate::settings::Profile;
+pub(crate) use value::{Size, Span, Switch};
+
+/// The subcommand that prints the configuration.
+const CONFIG: &str = "config";
 
 /// A WebSocket echo server, thread per core, on epoll and io_uring.
 ///
@@ -21,6 +32,10 @@ use ringback::{Config, EngineChoice, Error};
     after_help = "\
 Sizes take k, m or g (powers of 1024), times take us, ms, s, m or h.
 
+Every option but --config is also a variable and a key of the file: --max-message,
+RINGBACK_MAX_MESSAGE (lists with commas), max-message = \"1m\" (TOML). The strongest
+comes first: flag, environment, file, profile, default.
+
 When it accepts connections, ringback prints one line per address on stdout:
   listening ws://127.0.0.1:9001 engine=epoll threads=2
 Logs go to stderr. SIGTERM and SIGINT drain and exit with 0, a second one exits at once.
@@ -34,8 +49,8 @@ Examples:
 )]
 pub(crate) struct Args {
     /// Address to listen on; may be given several times, port 0 takes a free
-    /// port [default: 127.0.0.1:9001]
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// port
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9001")]
     listen: Vec<SocketAddr>,
 
     /// What moves the bytes: auto, ring, epoll or tokio-uring. auto takes ring
@@ -44,13 +59,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = "auto")]
     engine: EngineChoice,
 
+    /// Tune for throughput, latency or memory: docs/tuning.md says what that
+    /// changes [default: none]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<Profile>,
+
     /// Worker threads [default: one for each core this process may run on]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
     /// Do not bind each worker to a core
-    #[arg(long)]
-    no_pin: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
+    no_pin: Switch,
 
     /// Let a worker look for the next event for this long before it sleeps, at
     /// most 1s: quicker answers for all of its core while messages come
@@ -68,22 +88,22 @@ pub(crate) struct Args {
 
     /// Let only pages of this origin connect (403 for others); may be given
     /// several times. Clients that are no browsers send none and may connect
+    /// [default: all origins]
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<String>,
 
     /// Offer this subprotocol; may be given several times. A client gets the
-    /// first of its own list that is offered
+    /// first of its own list that is offered [default: none]
     #[arg(long = "subprotocol", value_name = "NAME")]
     subprotocols: Vec<String>,
 
     /// Print every message to stdout as `ADDR sent: TEXT`. Messages are then
     /// read and answered whole
-    #[arg(long)]
-    print_messages: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
+    print_messages: Switch,
 
     /// Largest message, over all its fragments; a longer one gets Close 1009
-    /// [default: unlimited, since frames stream through without being
-    /// collected; 16m with --print-messages, which collects them]
+    /// [default: unlimited, and 16m with --print-messages, which collects it]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     max_message: Option<Size>,
 
@@ -179,38 +199,33 @@ pub(crate) struct Args {
     /// What is logged to stderr: off, error, warn, info, debug, trace, or
     /// directives such as ringback=debug [default: RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL")]
-    log: Option<String>,
+    log: Option<Directives>,
 }
 
 impl Args {
     pub(crate) fn print_messages(&self) -> bool {
-        self.print_messages
+        self.print_messages.0
     }
 
-    pub(crate) fn log(&self) -> Option<&str> {
-        self.log.as_deref()
+    pub(crate) fn log(&self) -> Option<&Directives> {
+        self.log.as_ref()
     }
 
     /// What the server is told.
     ///
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong.
-    pub(crate) fn into_config(self) -> Result<Config, Error> {
-        let defaults = Config::default();
+    pub(crate) fn config(&self) -> Result<Config, Error> {
         let config = Config {
-            listen: if self.listen.is_empty() {
-                defaults.listen
-            } else {
-                self.listen
-            },
+            listen: self.listen.clone(),
             engine: self.engine,
             threads: self.threads,
-            pin: !self.no_pin,
+            pin: !self.no_pin.0,
             busy_poll: self.busy_poll.0,
             backlog: self.backlog,
-            path: self.path,
-            origins: self.origins,
-            subprotocols: self.subprotocols,
+            path: self.path.clone(),
+            origins: self.origins.clone(),
+            subprotocols: self.subprotocols.clone(),
             max_message: self.max_message.map(|size| size.0),
             max_fragments: self.max_fragments,
             window: self.window.bytes(),
@@ -229,66 +244,82 @@ impl Args {
     }
 }
 
-/// A number of bytes: `4096`, `16k`, `1m`, `2g`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Size(u64);
+/// What was typed.
+pub(crate) struct CommandLine(ArgMatches);
 
-impl Size {
-    fn bytes(self) -> usize {
-        // What does not fit is too large for the limits on it as well.
-        usize::try_from(self.0).unwrap_or(usize::MAX)
+/// What it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    Serve,
+    ShowConfig,
+}
+
+impl CommandLine {
+    pub(crate) fn parse(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let show = with_file(Args::command())
+            .name(CONFIG)
+            .about("Print the effective configuration as TOML, with where each value comes from")
+            .long_about(None)
+            .after_help(
+                "The options are those of the server. What is printed is a file for --config.",
+            );
+        with_file(Args::command())
+            .subcommand(show)
+            .subcommand_value_name("config")
+            .disable_help_subcommand(true)
+            .args_conflicts_with_subcommands(true)
+            .try_get_matches_from(arguments)
+            .map(Self)
+    }
+
+    pub(crate) fn task(&self) -> Task {
+        match self.0.subcommand_name() {
+            Some(_config) => Task::ShowConfig,
+            None => Task::Serve,
+        }
+    }
+
+    /// The file to be read.
+    pub(crate) fn config(&self) -> Option<PathBuf> {
+        self.flags().get_one(CONFIG).cloned()
+    }
+
+    /// The flags of the task.
+    pub(crate) fn flags(&self) -> &ArgMatches {
+        self.0.subcommand_matches(CONFIG).unwrap_or(&self.0)
     }
 }
 
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let lower = text.to_ascii_lowercase();
-        let (digits, shift) = match lower.strip_suffix(['k', 'm', 'g']) {
-            Some(digits) if lower.ends_with('k') => (digits, 10),
-            Some(digits) if lower.ends_with('m') => (digits, 20),
-            Some(digits) => (digits, 30),
-            None => (&lower[..], 0),
-        };
-        digits
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(1 << shift))
-            .map(Self)
-            .ok_or_else(|| "expected a size such as 4096, 16k or 1m".to_owned())
-    }
-}
-
-/// A length of time: `500ms`, `10s`, `2m`, or `0`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span(Duration);
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|_humantime| "expected a time such as 500ms, 10s or 2m".to_owned())
-    }
+/// Adds the one option that is no setting: a file cannot say where it is.
+fn with_file(command: Command) -> Command {
+    command.arg(
+        Arg::new(CONFIG)
+            .long("config")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help("Read settings from this TOML file, see deploy/ringback.toml [default: RINGBACK_CONFIG, or no file]")
+            .display_order(0),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ringback::EngineKind;
+    use std::time::Duration;
 
     fn config(args: &[&str]) -> Config {
         Args::try_parse_from([&["ringback"], args].concat())
             .expect("valid arguments")
-            .into_config()
+            .config()
             .expect("a valid configuration")
     }
 
     fn refusal(args: &[&str]) -> String {
         match Args::try_parse_from([&["ringback"], args].concat()) {
-            Ok(args) => args.into_config().expect_err("refused").to_string(),
+            Ok(args) => args.config().expect_err("refused").to_string(),
             Err(error) => error.to_string(),
         }
     }
@@ -385,13 +416,21 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_powers_of_1024() {
-        assert_eq!("0".parse(), Ok(Size(0)));
-        assert_eq!("16k".parse(), Ok(Size(16_384)));
-        assert_eq!("3M".parse(), Ok(Size(3 << 20)));
-        assert_eq!("1g".parse(), Ok(Size(1 << 30)));
-        for wrong in ["", "k", "1.5k", "-1", "1kb", "0x10"] {
-            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
-        }
+    fn a_switch_may_be_turned_off() {
+        assert!(!config(&["--no-pin"]).pin);
+        assert!(!config(&["--no-pin=true"]).pin);
+        assert!(config(&["--no-pin=false"]).pin);
+        assert!(refusal(&["--no-pin=no"]).contains("--no-pin"));
+    }
+
+    #[test]
+    fn the_configuration_is_shown_where_that_is_asked_for() {
+        let parse = |args: &[&str]| CommandLine::parse([&["ringback"], args].concat());
+        assert_eq!(parse(&[]).expect("valid").task(), Task::Serve);
+        let shown = parse(&["config", "--config=x.toml", "--window=1k"]).expect("valid");
+        assert_eq!(shown.task(), Task::ShowConfig);
+        assert_eq!(shown.config(), Some("x.toml".into()));
+        assert!(parse(&["--window=1k", "config"]).is_err());
+        assert!(parse(&["confg"]).is_err());
     }
 }

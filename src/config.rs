@@ -137,64 +137,79 @@ impl Config {
     /// [`Error::Config`] with the first thing that is wrong.
     pub fn validate(&self) -> Result<(), Error> {
         if self.listen.is_empty() {
-            return Err(Error::Config("there is no address to listen on".into()));
+            return refuse("listen", "there is no address to listen on");
         }
-        if !(MIN_WINDOW..=MAX_WINDOW).contains(&self.window) {
-            return Err(Error::Config(format!(
-                "the window is {} bytes; it must be {MIN_WINDOW} to {MAX_WINDOW}",
-                self.window
-            )));
-        }
-        let read_size = self.effective_read_size();
-        let least = MIN_READ_SIZE.max(2 * self.window);
-        if !(least..=MAX_READ_SIZE).contains(&read_size) {
-            return Err(Error::Config(format!(
-                "the read size is {read_size} bytes; with a window of {} bytes it must be \
-                 {least} to {MAX_READ_SIZE}",
-                self.window
-            )));
-        }
-        if self.max_header_bytes < MIN_HEADER_BYTES {
-            return Err(Error::Config(format!(
-                "the limit on header bytes is {}; it must be at least {MIN_HEADER_BYTES}",
-                self.max_header_bytes
-            )));
-        }
+        self.check_buffers()?;
         if self.busy_poll > MAX_BUSY_POLL {
-            return Err(Error::Config(format!(
-                "the busy poll is {:?}; it must be at most {MAX_BUSY_POLL:?}",
-                self.busy_poll
-            )));
+            let busy_poll = self.busy_poll;
+            let reason =
+                format!("the busy poll is {busy_poll:?}; it must be at most {MAX_BUSY_POLL:?}");
+            return refuse("busy-poll", reason);
         }
-        for (name, duration) in [
-            ("idle timeout", self.idle_timeout),
-            ("pong timeout", Some(self.pong_timeout)),
-            ("write timeout", Some(self.write_timeout)),
-            ("handshake timeout", Some(self.handshake_timeout)),
-            ("close timeout", Some(self.close_timeout)),
+        for (setting, duration, at_least) in [
+            (
+                "idle-timeout",
+                self.idle_timeout.unwrap_or(MIN_TIMEOUT),
+                MIN_TIMEOUT,
+            ),
+            ("pong-timeout", self.pong_timeout, MIN_TIMEOUT),
+            ("write-timeout", self.write_timeout, MIN_TIMEOUT),
+            ("handshake-timeout", self.handshake_timeout, MIN_TIMEOUT),
+            ("close-timeout", self.close_timeout, MIN_TIMEOUT),
+            ("drain-timeout", self.drain_timeout, Duration::ZERO),
         ] {
-            check_timeout(name, duration.unwrap_or(MIN_TIMEOUT), MIN_TIMEOUT)?;
+            check_timeout(setting, duration, at_least)?;
         }
-        check_timeout("drain timeout", self.drain_timeout, Duration::ZERO)?;
-        if let Some(path) = &self.path {
-            check_path(path)?;
-        }
+        self.path.as_deref().map_or(Ok(()), check_path)?;
         for protocol in &self.subprotocols {
             if protocol.is_empty() || !protocol.bytes().all(is_token_byte) {
-                return Err(Error::Config(format!(
-                    "'{protocol}' is no subprotocol: it must be a token such as chat.v2"
-                )));
+                let reason =
+                    format!("'{protocol}' is no subprotocol: it must be a token such as chat.v2");
+                return refuse("subprotocol", reason);
             }
         }
         for origin in &self.origins {
             if !origin.contains("://") || !origin.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(Error::Config(format!(
-                    "'{origin}' is no origin: it must look like https://example.org"
-                )));
+                let reason =
+                    format!("'{origin}' is no origin: it must look like https://example.org");
+                return refuse("origin", reason);
             }
         }
         Ok(())
     }
+
+    fn check_buffers(&self) -> Result<(), Error> {
+        let window = self.window;
+        if !(MIN_WINDOW..=MAX_WINDOW).contains(&window) {
+            let reason =
+                format!("the window is {window} bytes; it must be {MIN_WINDOW} to {MAX_WINDOW}");
+            return refuse("window", reason);
+        }
+        let read_size = self.effective_read_size();
+        let least = MIN_READ_SIZE.max(2 * window);
+        if !(least..=MAX_READ_SIZE).contains(&read_size) {
+            let reason = format!(
+                "the read size is {read_size} bytes; with a window of {window} bytes it must be \
+                 {least} to {MAX_READ_SIZE}"
+            );
+            return refuse("read-size", reason);
+        }
+        if self.max_header_bytes < MIN_HEADER_BYTES {
+            let reason = format!(
+                "the limit on header bytes is {}; it must be at least {MIN_HEADER_BYTES}",
+                self.max_header_bytes
+            );
+            return refuse("max-header-bytes", reason);
+        }
+        Ok(())
+    }
+}
+
+fn refuse(setting: &'static str, reason: impl Into<String>) -> Result<(), Error> {
+    Err(Error::Config {
+        setting,
+        reason: reason.into(),
+    })
 }
 
 /// Timers have a granularity of milliseconds, and a timeout of nothing would
@@ -204,13 +219,16 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 /// Far beyond any use, and far below where clocks overflow.
 const MAX_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-fn check_timeout(name: &str, timeout: Duration, at_least: Duration) -> Result<(), Error> {
+fn check_timeout(
+    setting: &'static str,
+    timeout: Duration,
+    at_least: Duration,
+) -> Result<(), Error> {
+    let name = setting.replace('-', " ");
     if timeout < at_least {
-        Err(Error::Config(format!(
-            "the {name} is shorter than {at_least:?}"
-        )))
+        refuse(setting, format!("the {name} is shorter than {at_least:?}"))
     } else if timeout > MAX_TIMEOUT {
-        Err(Error::Config(format!("the {name} is longer than a year")))
+        refuse(setting, format!("the {name} is longer than a year"))
     } else {
         Ok(())
     }
@@ -222,9 +240,8 @@ fn check_path(path: &str) -> Result<(), Error> {
     if path.starts_with('/') && path.bytes().all(is_path_byte) {
         Ok(())
     } else {
-        Err(Error::Config(format!(
-            "'{path}' is no path: it must start with / and hold no query"
-        )))
+        let reason = format!("'{path}' is no path: it must start with / and hold no query");
+        refuse("path", reason)
     }
 }
 

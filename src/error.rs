@@ -11,8 +11,13 @@ use crate::engine::EngineKind;
 #[non_exhaustive]
 pub enum Error {
     /// The configuration contradicts itself or asks for the impossible.
-    #[error("{0}")]
-    Config(String),
+    #[error("{reason}")]
+    Config {
+        /// The flag that sets it, without its dashes.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {

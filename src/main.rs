@@ -1,19 +1,20 @@
 //! The `ringback` binary: parse, run, exit code.
 
 mod args;
+mod logging;
 mod printing;
+mod settings;
 
-use std::io::{self, IsTerminal, Write};
+use std::env;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use mimalloc::MiMalloc;
-use ringback::{Error, Server, Signals, raise_descriptor_limit};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use ringback::{Config, Error, Server, Signals, raise_descriptor_limit};
 
-use args::Args;
+use args::{CommandLine, Task};
+use settings::Effective;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -22,23 +23,40 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let command_line = match CommandLine::parse(env::args_os()) {
+        Ok(command_line) => command_line,
         Err(error) => return explain_usage(&error),
     };
-    if let Err(message) = start_logging(args.log()) {
-        return fail(USAGE, &message);
-    }
-    match run(args) {
+    let (effective, config) = match configure(&command_line) {
+        Ok(configured) => configured,
+        Err(message) => return fail(USAGE, &message),
+    };
+    let result = match command_line.task() {
+        Task::ShowConfig => show(&effective).map_err(|error| error.to_string()),
+        Task::Serve => {
+            logging::start(effective.args().log());
+            serve(config, effective.args().print_messages()).map_err(|error| error.to_string())
+        }
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ Error::Config(_)) => fail(USAGE, &error.to_string()),
-        Err(error) => fail(1, &error.to_string()),
+        Err(message) => fail(1, &message),
     }
 }
 
-fn run(args: Args) -> Result<(), Error> {
-    let print_messages = args.print_messages();
-    let config = args.into_config()?;
+fn configure(command_line: &CommandLine) -> Result<(Effective, Config), String> {
+    let effective = Effective::resolve(command_line, env::vars_os())?;
+    let config = effective.config()?;
+    Ok((effective, config))
+}
+
+fn show(effective: &Effective) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(settings::show(effective).as_bytes())?;
+    stdout.flush()
+}
+
+fn serve(config: Config, print_messages: bool) -> Result<(), Error> {
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
@@ -66,33 +84,6 @@ fn announce(server: &Server) -> io::Result<()> {
         )?;
     }
     stdout.flush()
-}
-
-fn start_logging(directives: Option<&str>) -> Result<(), String> {
-    let filter = match directives {
-        Some(directives) => parse_log(directives)
-            .map_err(|error| format!("invalid value '{directives}' for '--log': {error}"))?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info")),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .init();
-    Ok(())
-}
-
-/// The filter takes any word for the name of a module, and `--log loud` would
-/// silence everything.
-fn parse_log(directives: &str) -> Result<EnvFilter, String> {
-    for directive in directives.split(',') {
-        if !directive.contains('=') && directive.parse::<LevelFilter>().is_err() {
-            return Err(format!("'{directive}' is neither a level nor MODULE=LEVEL"));
-        }
-    }
-    EnvFilter::builder()
-        .parse(directives)
-        .map_err(|error| error.to_string())
 }
 
 /// Help goes to stdout in full; a mistake gets one line on stderr.

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use tungstenite::Message;
@@ -18,8 +19,15 @@ use common::wire::{LAST_FRAGMENT, TEXT, TEXT_FRAGMENT, frame, unmasked};
 /// Runs the binary to its end, which comes soon where it has nothing to serve.
 #[track_caller]
 fn run(args: &[&str]) -> Output {
+    run_with(args, &[])
+}
+
+/// The same with these variables in its environment.
+#[track_caller]
+fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut child = binary()
         .args(args)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -52,7 +60,12 @@ fn run(args: &[&str]) -> Output {
 /// returned.
 #[track_caller]
 fn refused(args: &[&str], status: i32) -> String {
-    let output = run(args);
+    refused_with(args, &[], status)
+}
+
+#[track_caller]
+fn refused_with(args: &[&str], variables: &[(&str, &str)], status: i32) -> String {
+    let output = run_with(args, variables);
     let line = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(status), "{args:?}: {line}");
     assert!(output.stdout.is_empty(), "{args:?}: {:?}", output.stdout);
@@ -182,7 +195,13 @@ fn wrong_arguments_get_one_line_and_status_2() {
         (&["--drain-timeout=x"], "--drain-timeout"),
         (&["--log=ringback=loud"], "--log"),
         (&["--no-such-flag"], "--no-such-flag"),
+        (&["--read-size=31k"], "read size"),
+        (&["--no-pin=maybe"], "--no-pin"),
+        (&["--profile=speed"], "--profile"),
+        (&["--config=no-such-file.toml"], "no-such-file.toml"),
         (&["127.0.0.1:9001"], "127.0.0.1:9001"),
+        (&["config", "--window=255"], "window"),
+        (&["--window=1k", "config"], "config"),
     ] {
         let line = refused(args, 2);
         assert!(line.starts_with("ringback: "), "{args:?}: {line}");
@@ -245,7 +264,11 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 22] = [
+    const FLAGS: [&str; 26] = [
+        "--config",
+        "--profile",
+        "--busy-poll",
+        "--read-size",
         "--listen",
         "--engine",
         "--threads",
@@ -298,6 +321,186 @@ fn version_is_that_of_the_package() {
     assert!(output.status.success());
     let expected = format!("ringback {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+/// A file that is gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, bytes: impl AsRef<[u8]>) -> Self {
+        let name = format!("{}-{name}.toml", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, bytes).expect("written");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+
+    fn flag(&self) -> String {
+        format!("--config={}", self.path())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing depends on it.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What `ringback config` prints.
+#[track_caller]
+fn shown(args: &[&str], variables: &[(&str, &str)]) -> String {
+    let output = run_with(&[&["config"], args].concat(), variables);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && complaint.is_empty(),
+        "{complaint}"
+    );
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Whether it has this assignment, from there.
+#[track_caller]
+fn assert_shown(text: &str, assignment: &str, source: &str) {
+    let has = |line: &str| {
+        line.strip_prefix(assignment)
+            .is_some_and(|rest| rest.trim_start() == format!("# {source}"))
+    };
+    assert!(
+        text.lines().any(has),
+        "{assignment} # {source} is not in\n{text}"
+    );
+}
+
+#[test]
+fn the_environment_is_stronger_than_a_file_and_a_flag_than_both() {
+    let file = Scratch::new(
+        "layers",
+        "threads = 1\nengine = 'epoll'\nlisten = '127.0.0.1:0'\n",
+    );
+    let greeting = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = binary();
+        command.args(args).envs(variables.iter().copied());
+        let server = Server::spawn(&mut command, 1);
+        Client::connect(server.address()).echo("configured");
+        server.greeting()[0].clone()
+    };
+    let from_file = greeting(&[&file.flag()], &[]);
+    assert!(from_file.ends_with("engine=epoll threads=1"), "{from_file}");
+    let variables = [("RINGBACK_CONFIG", file.path()), ("RINGBACK_THREADS", "2")];
+    let from_variable = greeting(&[], &variables);
+    assert!(
+        from_variable.ends_with("engine=epoll threads=2"),
+        "{from_variable}"
+    );
+    let from_flag = greeting(&["--threads=3"], &variables);
+    assert!(from_flag.ends_with("engine=epoll threads=3"), "{from_flag}");
+}
+
+#[test]
+fn the_effective_configuration_is_shown_with_its_sources() {
+    let file = Scratch::new("sources", "\nbacklog = 7\nthreads = 1\n");
+    let text = shown(
+        &[&file.flag(), "--threads=3", "--profile=latency"],
+        &[("RINGBACK_MAX_MESSAGE", "1m")],
+    );
+    assert_shown(&text, "threads = 3", "flag");
+    assert_shown(&text, "max-message = \"1m\"", "RINGBACK_MAX_MESSAGE");
+    assert_shown(&text, "backlog = 7", &format!("{}:2", file.path()));
+    assert_shown(&text, "busy-poll = \"200us\"", "profile latency");
+    assert_shown(&text, "window = \"16k\"", "default");
+    assert_shown(&text, "# path = \"\"", "default: any path");
+}
+
+#[test]
+fn what_is_shown_can_be_given_back() {
+    let values = |text: &str| -> Vec<_> {
+        let assignments = text.lines().filter_map(|line| line.split_once("  # "));
+        assignments
+            .map(|(assignment, _source)| assignment.trim_end().to_owned())
+            .collect()
+    };
+    let args = [
+        "--origin=http://a",
+        "--origin=http://b",
+        "--idle-timeout=0",
+        "--no-pin",
+    ];
+    let first = shown(
+        &args,
+        &[("RINGBACK_PROFILE", "memory"), ("RINGBACK_LOG", "warn")],
+    );
+    let file = Scratch::new("shown", &first);
+    let second = shown(&[&file.flag()], &[]);
+    assert_eq!(values(&first), values(&second));
+}
+
+#[test]
+fn wrong_settings_get_one_line_with_their_source_and_status_2() {
+    let unknown = Scratch::new("unknown", "window = '1k'\nmax_message = '1m'\n");
+    assert_eq!(
+        refused(&[&unknown.flag()], 2),
+        format!(
+            "ringback: {}:2: unknown key 'max_message'; did you mean 'max-message'?\n",
+            unknown.path()
+        )
+    );
+    let wrong = Scratch::new("wrong", "# x\nmax-message = 'x'\n");
+    assert_eq!(
+        refused(&["config", &wrong.flag()], 2),
+        format!(
+            "ringback: {}:2: invalid value 'x' for 'max-message': \
+             expected a size such as 4096, 16k or 1m\n",
+            wrong.path()
+        )
+    );
+    for (variable, about) in [
+        (
+            ("RINGBACK_THREAD", "1"),
+            "RINGBACK_THREAD: unknown variable; did you mean 'RINGBACK_THREADS'?",
+        ),
+        (
+            ("RINGBACK_THREADS", "many"),
+            "RINGBACK_THREADS: invalid value 'many'",
+        ),
+        (("RINGBACK_WINDOW", "255"), "RINGBACK_WINDOW: the window"),
+        (
+            ("RINGBACK_LOG", "loud"),
+            "RINGBACK_LOG: invalid value 'loud'",
+        ),
+        (
+            ("RINGBACK_CONFIG", "no-such-file.toml"),
+            "cannot read no-such-file.toml",
+        ),
+    ] {
+        let line = refused_with(&[], &[variable], 2);
+        assert!(
+            line.starts_with("ringback: ") && line.contains(about),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_none_gets_one_line_and_status_2() {
+    for (name, bytes, about) in [
+        ("binary", &b"window = '1k'\n\xff"[..], ":2: not UTF-8"),
+        ("prose", b"\n\nhello there", ":3: not TOML"),
+        (
+            "huge",
+            &vec![b'#'; 1024 * 1024 + 1],
+            ": larger than 1048576 bytes",
+        ),
+    ] {
+        let file = Scratch::new(name, bytes);
+        let line = refused(&[&file.flag()], 2);
+        assert!(line.contains(&format!("{}{about}", file.path())), "{line}");
+    }
+    let line = refused(&["--config", env!("CARGO_TARGET_TMPDIR")], 2);
+    assert!(line.contains("cannot read"), "{line}");
 }
 
 #[test]

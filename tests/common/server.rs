@@ -49,6 +49,8 @@ impl Server {
         // A client for each of its connections lives in this process.
         ringback::raise_descriptor_limit().expect("the limit can be raised");
         let mut child = command
+            // For the tests; an unknown setting for the server.
+            .env_remove(RESTRICTION)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -215,6 +217,11 @@ impl Drop for Server {
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
     command.env_remove("RUST_LOG");
+    for (name, _value) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"RINGBACK_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -1,0 +1,42 @@
+//! What is logged to stderr.
+
+use std::io::{self, IsTerminal};
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// A level, or directives such as `ringback=debug`, which are checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Directives(String);
+
+impl FromStr for Directives {
+    type Err = String;
+
+    /// The filter takes any word for the name of a module, and `--log loud`
+    /// would silence everything.
+    fn from_str(text: &str) -> Result<Self, String> {
+        for directive in text.split(',') {
+            if !directive.contains('=') && directive.parse::<LevelFilter>().is_err() {
+                return Err(format!("'{directive}' is neither a level nor MODULE=LEVEL"));
+            }
+        }
+        EnvFilter::builder()
+            .parse(text)
+            .map_err(|error| error.to_string())?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Starts to log. Without directives it is as `RUST_LOG` says.
+pub(crate) fn start(directives: Option<&Directives>) {
+    let filter = match directives {
+        Some(Directives(text)) => EnvFilter::new(text),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info")),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+}

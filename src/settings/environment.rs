@@ -1,0 +1,170 @@
+//! The environment as a layer: `RINGBACK_MAX_MESSAGE` is `--max-message`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::layer::{Given, Layer, Source};
+use super::schema::{Kind, Schema, Setting, hint};
+
+const PREFIX: &str = "RINGBACK_";
+
+/// Where the file is; not a setting, since a file cannot say it.
+const CONFIG: &str = "RINGBACK_CONFIG";
+
+/// What our variables say.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    /// The file to be read.
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) layer: Layer,
+}
+
+/// Takes our variables out of all there are.
+///
+/// # Errors
+/// The first that is unknown or has a value that is not valid.
+pub(crate) fn read(
+    schema: &Schema,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Environment, String> {
+    let mut ours: Vec<_> = variables
+        .into_iter()
+        .filter(|(name, _)| name.as_bytes().starts_with(PREFIX.as_bytes()))
+        .collect();
+    // The environment has no order, and the first mistake is to be the same.
+    ours.sort();
+    let mut environment = Environment::default();
+    for (name, value) in ours {
+        if name == CONFIG {
+            environment.config = Some(value.into()).filter(|path: &PathBuf| path != "");
+            continue;
+        }
+        let name = name.to_string_lossy().into_owned();
+        let Some(setting) = schema.settings().find(|setting| variable(setting) == name) else {
+            let names: Vec<_> = schema
+                .settings()
+                .map(|setting| variable(&setting))
+                .collect();
+            let names = names.iter().map(String::as_str).chain([CONFIG]);
+            let hint = hint(&name, names);
+            return Err(format!("{}: unknown variable; {hint}", name.escape_debug()));
+        };
+        let value = value
+            .into_string()
+            .map_err(|_bytes| format!("{name}: its value is not UTF-8"))?;
+        let values = split(setting.kind(), &value);
+        let source = Source::Variable(name);
+        environment.layer.add(&setting, Given { values, source })?;
+    }
+    Ok(environment)
+}
+
+fn variable(setting: &Setting<'_>) -> String {
+    format!(
+        "{PREFIX}{}",
+        setting.name().to_ascii_uppercase().replace('-', "_")
+    )
+}
+
+fn split(kind: Kind, value: &str) -> Vec<String> {
+    if value.is_empty() {
+        Vec::new()
+    } else if kind == Kind::List {
+        value
+            .split(',')
+            .map(|item| item.trim().to_owned())
+            .collect()
+    } else {
+        vec![value.to_owned()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn read_pairs(pairs: &[(&str, &str)]) -> Result<Environment, String> {
+        let pairs = pairs
+            .iter()
+            .map(|&(name, value)| (name.into(), value.into()));
+        read(&Schema::new(), pairs)
+    }
+
+    fn refusal(name: &str, value: &str) -> String {
+        read_pairs(&[(name, value)]).expect_err("refused")
+    }
+
+    #[test]
+    fn variables_are_settings_in_capitals() {
+        let environment = read_pairs(&[
+            ("PATH", "/bin"),
+            ("RINGBACK_MAX_MESSAGE", "1m"),
+            ("RINGBACK_NO_PIN", "1"),
+            ("RINGBACK_CONFIG", "x.toml"),
+        ])
+        .expect("valid");
+        let given = environment.layer.get("max-message").expect("given");
+        assert_eq!(given.values, ["1m"]);
+        assert_eq!(given.source.to_string(), "RINGBACK_MAX_MESSAGE");
+        assert_eq!(
+            environment.layer.get("no-pin").expect("given").values,
+            ["1"]
+        );
+        assert!(environment.layer.get("path").is_none());
+        assert_eq!(environment.config, Some("x.toml".into()));
+    }
+
+    #[test]
+    fn lists_have_commas() {
+        let environment =
+            read_pairs(&[("RINGBACK_LISTEN", "127.0.0.1:1, [::1]:2")]).expect("valid");
+        let given = environment.layer.get("listen").expect("given");
+        assert_eq!(given.values, ["127.0.0.1:1", "[::1]:2"]);
+    }
+
+    #[test]
+    fn an_empty_variable_stands_for_the_default() {
+        let environment = read_pairs(&[("RINGBACK_WINDOW", ""), ("RINGBACK_CONFIG", "")]);
+        let environment = environment.expect("valid");
+        assert!(
+            environment
+                .layer
+                .get("window")
+                .expect("given")
+                .values
+                .is_empty()
+        );
+        assert_eq!(environment.config, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_name() {
+        assert_eq!(
+            refusal("RINGBACK_MAX_MESAGE", "1m"),
+            "RINGBACK_MAX_MESAGE: unknown variable; did you mean 'RINGBACK_MAX_MESSAGE'?"
+        );
+        assert_eq!(
+            refusal("RINGBACK_window", "1m"),
+            "RINGBACK_window: unknown variable; did you mean 'RINGBACK_WINDOW'?"
+        );
+        assert!(refusal("RINGBACK_PORT", "tcp://").starts_with("RINGBACK_PORT: unknown"));
+        assert_eq!(
+            refusal("RINGBACK_MAX_MESSAGE", "x\n"),
+            "RINGBACK_MAX_MESSAGE: invalid value 'x\\n' for 'max-message': \
+             expected a size such as 4096, 16k or 1m"
+        );
+        assert!(refusal("RINGBACK_NO_PIN", "yes").ends_with("expected true or false"));
+        assert!(refusal("RINGBACK_THREADS", "0").starts_with("RINGBACK_THREADS: invalid value"));
+        assert!(refusal("RINGBACK_LISTEN", "127.0.0.1:1,").contains("empty"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused() {
+        let value = OsString::from_vec(vec![0xff]);
+        let pairs = [(OsString::from("RINGBACK_PATH"), value)];
+        let refused = read(&Schema::new(), pairs).expect_err("refused");
+        assert_eq!(refused, "RINGBACK_PATH: its value is not UTF-8");
+    }
+}

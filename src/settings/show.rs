@@ -1,0 +1,113 @@
+//! The effective configuration as a TOML file that says where it comes from.
+
+use std::fmt::Write;
+
+use super::Effective;
+use super::layer::{Given, Source};
+use super::schema::{Kind, Schema, Setting};
+
+/// The widest assignment that the comments behind it are aligned with.
+const WIDEST: usize = 44;
+
+/// One line for each setting, as [`file::read`](super::file::read) reads them.
+/// What has no value is commented out.
+pub(crate) fn show(effective: &Effective) -> String {
+    let schema = Schema::new();
+    let lines: Vec<_> = schema
+        .settings()
+        .map(|setting| line(&setting, effective.given(setting.name())))
+        .collect();
+    let widths = lines
+        .iter()
+        .map(|(assignment, _)| assignment.chars().count());
+    let width = widths.filter(|&width| width <= WIDEST).max().unwrap_or(0);
+    let mut text = String::new();
+    for (assignment, source) in lines {
+        writeln!(text, "{assignment:width$}  # {source}").expect("a string takes everything");
+    }
+    text
+}
+
+/// The assignment, and what is said about it.
+fn line(setting: &Setting<'_>, given: Option<&Given>) -> (String, String) {
+    let source = given.map_or(&Source::Default, |given| &given.source);
+    let mut values = given.map_or_else(Vec::new, |given| given.values.clone());
+    if values.is_empty() {
+        values = setting.default_values();
+    }
+    let (name, kind) = (setting.name(), setting.kind());
+    if values.is_empty() && kind != Kind::List {
+        let words = setting.default_words().unwrap_or_default();
+        return (format!("# {name} = \"\""), format!("{source}: {words}"));
+    }
+    (
+        format!("{name} = {}", literal(kind, &values)),
+        source.to_string(),
+    )
+}
+
+fn literal(kind: Kind, values: &[String]) -> String {
+    let first = values.first().map_or("", String::as_str);
+    match kind {
+        Kind::List => {
+            let items: Vec<_> = values.iter().map(|value| quote(value)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Kind::Switch => (first == "true" || first == "1").to_string(),
+        Kind::Number if is_plain_integer(first) => first.to_owned(),
+        Kind::Number | Kind::Text => quote(first),
+    }
+}
+
+/// Whether TOML would write this number in the same way.
+fn is_plain_integer(text: &str) -> bool {
+    text.parse::<i64>()
+        .is_ok_and(|number| number.to_string() == text)
+}
+
+/// A basic string of TOML.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            letter if letter.is_control() => {
+                write!(quoted, "\\u{:04x}", u32::from(letter)).expect("a string takes everything");
+            }
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_come_back_through_toml() {
+        for text in ["", "plain", "a \"b\" \\ \n\t\u{7f}\u{0}", "Grüße, 🦀"] {
+            let document = format!("a = {}", quote(text));
+            let table = toml::de::DeTable::parse(&document).expect("TOML");
+            let value = table
+                .get_ref()
+                .get("a")
+                .and_then(|value| value.get_ref().as_str());
+            assert_eq!(value, Some(text));
+        }
+    }
+
+    #[test]
+    fn numbers_are_quoted_where_they_have_a_unit() {
+        for (value, written) in [
+            ("16", "16"),
+            ("16k", "\"16k\""),
+            ("+5", "\"+5\""),
+            ("007", "\"007\""),
+            ("18446744073709551615", "\"18446744073709551615\""),
+        ] {
+            assert_eq!(literal(Kind::Number, &[value.to_owned()]), written);
+        }
+    }
+}
