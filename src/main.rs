@@ -9,7 +9,7 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mimalloc::MiMalloc;
 use ringback::{Config, Error, Server, Signals, raise_descriptor_limit};
 
@@ -32,7 +32,9 @@ fn main() -> ExitCode {
         Err(message) => return fail(USAGE, &message),
     };
     let result = match command_line.task() {
-        Task::ShowConfig => show(&effective).map_err(|error| error.to_string()),
+        Task::ShowConfig => {
+            show(&effective).map_err(|error| format!("cannot write the configuration: {error}"))
+        }
         Task::Serve => {
             logging::start(effective.args().log());
             serve(config, effective.args().print_messages()).map_err(|error| error.to_string())
@@ -99,7 +101,11 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
-    fail(USAGE, &format!("{line} (try --help)"))
+    let hint = match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(near)) => format!("; did you mean '{near}'?"),
+        _ => String::new(),
+    };
+    fail(USAGE, &format!("{line}{hint} (try --help)"))
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {

@@ -195,6 +195,7 @@ fn wrong_arguments_get_one_line_and_status_2() {
         (&["--drain-timeout=x"], "--drain-timeout"),
         (&["--log=ringback=loud"], "--log"),
         (&["--no-such-flag"], "--no-such-flag"),
+        (&["--windw=1k"], "did you mean '--window'?"),
         (&["--read-size=31k"], "read size"),
         (&["--no-pin=maybe"], "--no-pin"),
         (&["--profile=speed"], "--profile"),

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::layer::{Given, Layer, Source};
-use super::schema::{Kind, Schema, Setting, hint};
+use super::schema::{Kind, SEE_ALL, Schema, Setting, nearest};
 
 const PREFIX: &str = "RINGBACK_";
 
@@ -42,13 +42,7 @@ pub(crate) fn read(
         }
         let name = name.to_string_lossy().into_owned();
         let Some(setting) = schema.settings().find(|setting| variable(setting) == name) else {
-            let names: Vec<_> = schema
-                .settings()
-                .map(|setting| variable(&setting))
-                .collect();
-            let names = names.iter().map(String::as_str).chain([CONFIG]);
-            let hint = hint(&name, names);
-            return Err(format!("{}: unknown variable; {hint}", name.escape_debug()));
+            return Err(unknown(schema, &name));
         };
         let value = value
             .into_string()
@@ -60,11 +54,22 @@ pub(crate) fn read(
     Ok(environment)
 }
 
+/// What all names have in common says nothing about which one was meant.
+fn unknown(schema: &Schema, name: &str) -> String {
+    let names = schema.settings().map(|setting| setting.name());
+    let hint = match nearest(&name[PREFIX.len()..], names.chain(["config"])) {
+        Some(near) => format!("did you mean '{}'?", in_capitals(near)),
+        None => SEE_ALL.to_owned(),
+    };
+    format!("{}: unknown variable; {hint}", name.escape_debug())
+}
+
 fn variable(setting: &Setting<'_>) -> String {
-    format!(
-        "{PREFIX}{}",
-        setting.name().to_ascii_uppercase().replace('-', "_")
-    )
+    in_capitals(setting.name())
+}
+
+fn in_capitals(name: &str) -> String {
+    format!("{PREFIX}{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
 fn split(kind: Kind, value: &str) -> Vec<String> {
@@ -149,7 +154,10 @@ mod tests {
             refusal("RINGBACK_window", "1m"),
             "RINGBACK_window: unknown variable; did you mean 'RINGBACK_WINDOW'?"
         );
-        assert!(refusal("RINGBACK_PORT", "tcp://").starts_with("RINGBACK_PORT: unknown"));
+        assert_eq!(
+            refusal("RINGBACK_PORT", "tcp://"),
+            "RINGBACK_PORT: unknown variable; 'ringback config' shows all there are"
+        );
         assert_eq!(
             refusal("RINGBACK_MAX_MESSAGE", "x\n"),
             "RINGBACK_MAX_MESSAGE: invalid value 'x\\n' for 'max-message': \

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::layer::{Given, Layer, Source};
-use super::schema::{Kind, Schema, hint};
+use super::schema::{Kind, SEE_ALL, Schema, nearest};
 
 /// The largest file that is read.
 const LARGEST: u64 = 1024 * 1024;
@@ -56,10 +56,11 @@ fn parse(schema: &Schema, path: &Path, text: &str) -> Result<Layer, String> {
     for (key, value) in entries {
         let name = key.get_ref();
         let Some(setting) = schema.find(name) else {
-            let source = place(key.span().start);
-            let hint = hint(name, schema.settings().map(|setting| setting.name()));
-            let name = name.escape_debug();
-            return Err(format!("{source}: unknown key '{name}'; {hint}"));
+            return Err(format!(
+                "{}: {}",
+                place(key.span().start),
+                unknown(schema, name)
+            ));
         };
         let values = values(setting.kind(), value).map_err(|Mistake { at, reason }| {
             format!("{}: invalid value for '{name}': {reason}", place(at))
@@ -68,6 +69,14 @@ fn parse(schema: &Schema, path: &Path, text: &str) -> Result<Layer, String> {
         layer.add(&setting, Given { values, source })?;
     }
     Ok(layer)
+}
+
+fn unknown(schema: &Schema, name: &str) -> String {
+    let hint = match nearest(name, schema.settings().map(|setting| setting.name())) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => SEE_ALL.to_owned(),
+    };
+    format!("unknown key '{}'; {hint}", name.escape_debug())
 }
 
 /// A value of the wrong type.

@@ -29,8 +29,8 @@ impl Profile {
     const fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Throughput => &[("read-size", "256k")],
-            Self::Latency => &[("busy-poll", "200us")],
-            Self::Memory => &[("window", "2k"), ("read-size", "8k")],
+            Self::Latency => &[("busy-poll", "200us"), ("read-size", "32k")],
+            Self::Memory => &[("window", "4k"), ("read-size", "16k")],
         }
     }
 

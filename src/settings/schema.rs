@@ -12,6 +12,9 @@ use crate::args::{Args, Size, Span, Switch};
 /// suggested.
 const SIMILAR: f64 = 0.8;
 
+/// Said where no name is similar.
+pub(crate) const SEE_ALL: &str = "'ringback config' shows all there are";
+
 /// All settings.
 pub(crate) struct Schema {
     command: Command,
@@ -138,14 +141,6 @@ pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> O
         .filter(|&(likeness, _)| likeness >= SIMILAR)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, other)| other)
-}
-
-/// `; did you mean 'that'?`, or where all names are to be found.
-pub(crate) fn hint<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> String {
-    match nearest(name, names) {
-        Some(near) => format!("did you mean '{near}'?"),
-        None => "'ringback config' shows all there are".to_owned(),
-    }
 }
 
 #[cfg(test)]
