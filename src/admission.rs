@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
+use crate::metrics::Counters;
+
 /// The connections of all workers. Touched when one opens or closes, never in
 /// between.
 #[derive(Debug)]
@@ -25,12 +27,23 @@ impl House {
             capacity,
         })
     }
+
+    /// Connections that may be open at a time.
+    pub(crate) fn capacity(&self) -> NonZeroUsize {
+        self.capacity
+    }
+
+    /// Whether the next connection is turned away.
+    pub(crate) fn is_full(&self) -> bool {
+        self.welcome.load(Relaxed) >= self.capacity.get()
+    }
 }
 
 /// The connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Admission {
     house: Arc<House>,
+    counters: Arc<Counters>,
     open: Cell<usize>,
     left: Notify,
 }
@@ -58,9 +71,10 @@ pub(crate) struct Permit {
 }
 
 impl Admission {
-    pub(crate) fn new(house: Arc<House>) -> Rc<Self> {
+    pub(crate) fn new(house: Arc<House>, counters: Arc<Counters>) -> Rc<Self> {
         Rc::new(Self {
             house,
+            counters,
             open: Cell::new(0),
             left: Notify::new(),
         })
@@ -78,7 +92,7 @@ impl Admission {
     }
 
     fn permit(self: &Rc<Self>, is_welcome: bool) -> Permit {
-        self.open.set(self.open.get() + 1);
+        self.set_open(self.open.get() + 1);
         Permit {
             admission: Rc::clone(self),
             is_welcome,
@@ -90,6 +104,11 @@ impl Admission {
         self.open.get()
     }
 
+    fn set_open(&self, open: usize) {
+        self.open.set(open);
+        self.counters.open.set(open as u64);
+    }
+
     /// Waits until a connection of this worker ends.
     pub(crate) async fn one_left(&self) {
         self.left.notified().await;
@@ -98,8 +117,8 @@ impl Admission {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Admission { house, open, left } = &*self.admission;
-        open.set(open.get() - 1);
+        let Admission { house, left, .. } = &*self.admission;
+        self.admission.set_open(self.admission.open() - 1);
         let places = if self.is_welcome {
             &house.welcome
         } else {
@@ -130,7 +149,8 @@ mod tests {
     #[test]
     fn the_house_is_full_over_all_workers() {
         let house = house(2);
-        let (first, second) = (Admission::new(Arc::clone(&house)), Admission::new(house));
+        let first = Admission::new(Arc::clone(&house), Arc::default());
+        let second = Admission::new(Arc::clone(&house), Arc::default());
         let one = first.enter();
         let two = second.enter();
         assert!(matches!(
@@ -140,7 +160,9 @@ mod tests {
         let full = first.enter();
         assert!(matches!(full, Entry::Full(_)));
         assert_eq!((first.open(), second.open()), (2, 1));
+        assert_eq!((first.counters.open.get(), house.is_full()), (2, true));
         drop(two);
+        assert!(!house.is_full());
         let three = second.enter();
         assert!(
             matches!(three, Entry::Welcome(_)),
@@ -148,11 +170,12 @@ mod tests {
         );
         drop((one, three, full));
         assert_eq!((first.open(), second.open()), (0, 0));
+        assert_eq!(first.counters.open.get(), 0);
     }
 
     #[test]
     fn those_who_are_turned_away_are_bounded_too() {
-        let admission = Admission::new(house(1));
+        let admission = Admission::new(house(1), Arc::default());
         let _inside = admission.enter();
         let full: Vec<_> = (0..MAX_TURNED_AWAY).map(|_| admission.enter()).collect();
         assert!(full.iter().all(|entry| matches!(entry, Entry::Full(_))));

@@ -53,6 +53,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9001")]
     listen: Vec<SocketAddr>,
 
+    /// Answer /healthz, /readyz and /metrics on this address, which must not be
+    /// public; port 0 takes a free port [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<SocketAddr>,
+
     /// What moves the bytes: auto, ring, epoll or tokio-uring. auto takes ring
     /// where an echo through it works, and else epoll; one that is named must
     /// work
@@ -218,6 +223,7 @@ impl Args {
     pub(crate) fn config(&self) -> Result<Config, Error> {
         let config = Config {
             listen: self.listen.clone(),
+            admin: self.admin,
             engine: self.engine,
             threads: self.threads,
             pin: !self.no_pin.0,
@@ -338,6 +344,7 @@ mod tests {
             "--listen=127.0.0.1:0",
             "--listen",
             "[::1]:80",
+            "--admin=127.0.0.1:9090",
             "--engine=tokio-uring",
             "--threads=3",
             "--no-pin",
@@ -362,6 +369,7 @@ mod tests {
             "--drain-timeout=6s",
         ]);
         assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.admin, "127.0.0.1:9090".parse().ok());
         assert_eq!(config.engine, EngineChoice::Only(EngineKind::TokioUring));
         assert_eq!(config.threads.map(NonZeroUsize::get), Some(3));
         assert!(!config.pin);
@@ -393,6 +401,7 @@ mod tests {
     fn nonsense_is_refused_by_name() {
         for (arg, name) in [
             ("--listen=here", "--listen"),
+            ("--admin=9090", "--admin"),
             ("--engine=kqueue", "--engine"),
             ("--threads=0", "--threads"),
             ("--busy-poll=always", "--busy-poll"),

@@ -42,6 +42,9 @@ pub const DEFAULT_WHOLE_MESSAGE: u64 = 16 * 1024 * 1024;
 pub struct Config {
     /// Addresses to listen on; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Where health and metrics can be asked for; port 0 takes a free one.
+    /// Everybody who can reach it may: it is not for the public.
+    pub admin: Option<SocketAddr>,
     /// What moves the bytes.
     pub engine: EngineChoice,
     /// Workers; `None` is one for each core that the starting thread may run on.
@@ -99,6 +102,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 9001))],
+            admin: None,
             engine: EngineChoice::Auto,
             threads: None,
             pin: true,

@@ -26,6 +26,14 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The admin listener's address cannot be listened on.
+    #[error("cannot listen on {address} for admin: {source}")]
+    Admin {
+        /// The address as it was given.
+        address: SocketAddr,
+        /// What the kernel says.
+        source: io::Error,
+    },
     /// The engine that was asked for does not work here.
     #[error("engine {engine} does not work here: {reason}")]
     Engine {

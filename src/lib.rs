@@ -27,6 +27,8 @@
 //! * `message`: whole messages over `proto`, for handlers
 //! * `runtime`: from an engine's name to the engine
 //! * `worker`: one core, accept to engine; `server`: all of them, start to end
+//! * `admin`: health and metrics, on a thread of its own; reads `metrics` and
+//!   `admission`, and knows no engine
 //! * `config`, `error`, `listener`, `admission`, `metrics`, `shutdown`,
 //!   `cores`, `descriptors`: one noun each
 //!
@@ -44,6 +46,7 @@
 //! server.stop().expect("stopped");
 //! ```
 
+mod admin;
 mod admission;
 pub mod config;
 mod cores;

@@ -85,6 +85,9 @@ fn announce(server: &Server) -> io::Result<()> {
             server.threads()
         )?;
     }
+    if let Some(address) = server.admin_address() {
+        writeln!(stdout, "admin http://{address}")?;
+    }
     stdout.flush()
 }
 

@@ -5,6 +5,7 @@
 //! sight, and what a peer may make us hold is bounded by the message limit.
 //! The sockets live on the runtime of the worker that accepted them.
 
+mod account;
 mod inbox;
 
 use std::future::Future;
@@ -22,12 +23,14 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::DEFAULT_WHOLE_MESSAGE;
-use crate::engine::Settings;
 use crate::engine::session::PING;
+use crate::engine::{SLOW_READER, Settings};
 use crate::http::Handover;
+use crate::metrics::label::EndReason;
 use crate::proto::frame::ServerHeader;
 use crate::proto::{CloseCode, Limits, OpCode, Violation};
 use crate::shutdown::Shutdown as ServerShutdown;
+use account::Account;
 use inbox::{Event, Inbox};
 
 /// Bytes that are read at once.
@@ -104,6 +107,7 @@ pub struct MessageSocket {
     inbox: Inbox,
     /// What is to be written before anything else; `written` bytes of it are.
     outbox: Vec<u8>,
+    outbox_frames: u32,
     written: usize,
     /// A Close frame is out, or in the outbox: nothing may follow it.
     ending: Option<Ending>,
@@ -113,6 +117,7 @@ pub struct MessageSocket {
     /// The last read was full, so there is more. A peer that never pauses must
     /// not keep the others waiting: the runtime looks after them first.
     owes_a_turn: bool,
+    account: Account,
     limits: Limits,
     settings: Rc<Settings>,
     shutdown: ServerShutdown,
@@ -148,11 +153,13 @@ impl MessageSocket {
             subprotocol: handover.subprotocol,
             inbox: Inbox::new(&handover.leftover),
             outbox: Vec::new(),
+            outbox_frames: 0,
             written: 0,
             ending: None,
             heard_at: Instant::now(),
             is_pinged: false,
             owes_a_turn: false,
+            account: Account::open(&settings.counters, handover.leftover.len()),
             limits,
             settings,
             shutdown,
@@ -172,24 +179,25 @@ impl MessageSocket {
                 self.finish().await;
                 return Err(ending.into());
             }
-            match self.inbox.next(&self.limits) {
-                Ok(Some(Event::Message(message))) => {
-                    self.settings.counters.messages.add(1);
-                    return Ok(message);
-                }
-                Ok(Some(Event::Reply(frame))) => self.outbox.extend_from_slice(&frame),
+            let next = self.inbox.next(&self.limits);
+            self.account.found(self.inbox.take_counted());
+            match next {
+                Ok(Some(Event::Message(message))) => return Ok(message),
+                Ok(Some(Event::Reply(frame))) => self.put(&frame),
                 Ok(Some(Event::Close(code, frame))) => {
-                    self.settings.counters.closes.add(1);
-                    self.outbox.extend_from_slice(&frame);
+                    self.account.end(EndReason::Client, code);
+                    self.put(&frame);
                     self.ending = Some(Ending::Closed { code });
                 }
                 Ok(None) => {
+                    self.account.all_is_found();
                     self.flush().await?;
                     self.wait_for_bytes().await?;
                 }
                 Err(violation) => {
-                    self.settings.counters.violations.add(1);
-                    self.end(violation.close_code(), Ending::Violation(violation));
+                    self.account.violation(violation);
+                    self.put(&violation.close_code().frame());
+                    self.ending = Some(Ending::Violation(violation));
                 }
             }
         }
@@ -210,8 +218,9 @@ impl MessageSocket {
             Message::Binary(bytes) => (OpCode::Binary, &bytes[..]),
         };
         let header = ServerHeader::new(true, opcode, payload.len() as u64);
-        self.outbox.extend_from_slice(header.as_bytes());
+        self.put(header.as_bytes());
         self.outbox.extend_from_slice(payload);
+        self.settings.counters.messages_sent.add(1);
         self.flush().await
     }
 
@@ -219,7 +228,8 @@ impl MessageSocket {
     /// the peer has taken note.
     pub async fn close(mut self, code: CloseCode) {
         if self.ending.is_none() {
-            self.outbox.extend_from_slice(&code.frame());
+            self.account.end(EndReason::Handler, Some(code));
+            self.put(&code.frame());
         }
         self.finish().await;
     }
@@ -248,7 +258,7 @@ impl MessageSocket {
                 if self.last_look()? {
                     return Ok(());
                 }
-                self.end(CloseCode::GOING_AWAY, Ending::Stopping);
+                self.go_away(EndReason::Drain, Ending::Stopping);
                 return Ok(());
             }
             let patience = if self.is_pinged {
@@ -260,7 +270,9 @@ impl MessageSocket {
             tokio::select! {
                 biased;
                 ready = self.stream.readable() => {
-                    ready?;
+                    if let Err(error) = ready {
+                        return Err(self.break_off(error));
+                    }
                     if self.read_now()? {
                         return Ok(());
                     }
@@ -269,13 +281,13 @@ impl MessageSocket {
                 () = wait_until(silent_at) => {
                     if self.is_pinged {
                         self.settings.counters.idle_timeouts.add(1);
-                        self.end(CloseCode::GOING_AWAY, Ending::Silent);
+                        self.go_away(EndReason::Idle, Ending::Silent);
                         return Ok(());
                     }
                     self.heard_at = Instant::now();
                     self.is_pinged = true;
-                    self.settings.counters.pings.add(1);
-                    self.outbox.extend_from_slice(&PING);
+                    self.settings.counters.pings_sent.add(1);
+                    self.put(&PING);
                     self.flush().await?;
                 }
             }
@@ -302,30 +314,42 @@ impl MessageSocket {
     fn has_read(&mut self, result: io::Result<usize>) -> Result<bool, MessageError> {
         self.owes_a_turn = matches!(result, Ok(READ_LEN));
         match result {
-            Ok(0) => Err(MessageError::Left),
+            Ok(0) => {
+                self.account.end(EndReason::Gone, None);
+                Err(MessageError::Left)
+            }
             Ok(len) => {
                 self.heard_at = Instant::now();
                 self.is_pinged = false;
                 self.settings.activity.note();
-                self.settings.counters.reads.add(1);
-                self.settings.counters.bytes_in.add(len as u64);
+                self.account.read(len);
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.break_off(error)),
         }
     }
 
     /// Writes the outbox, within the write timeout.
     async fn flush(&mut self) -> Result<(), MessageError> {
+        self.tell_held();
         if self.outbox.is_empty() {
             return Ok(());
         }
-        match timeout(self.settings.write_timeout, self.write_outbox()).await {
+        let patience = self.settings.write_timeout;
+        let mut written = timeout(patience.min(SLOW_READER), self.write_outbox()).await;
+        if written.is_err() {
+            let _counted = self.account.slow_reader();
+            let rest = patience.saturating_sub(SLOW_READER);
+            written = timeout(rest, self.write_outbox()).await;
+        }
+        self.tell_held();
+        match written {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(self.break_off(error)),
             Err(_elapsed) => {
                 self.settings.counters.write_timeouts.add(1);
+                self.account.end(EndReason::SlowReader, None);
                 Err(MessageError::SlowReader)
             }
         }
@@ -336,14 +360,15 @@ impl MessageSocket {
             self.stream.writable().await?;
             match self.stream.try_write(&self.outbox[self.written..]) {
                 Ok(len) => {
-                    self.settings.counters.writes.add(1);
-                    self.settings.counters.bytes_out.add(len as u64);
+                    self.settings.counters.count_write(len);
                     self.written += len;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
+        let frames = mem::take(&mut self.outbox_frames);
+        self.settings.counters.frames_per_write.note(frames);
         self.outbox.clear();
         self.written = 0;
         // A connection that has written much does not hold on to it.
@@ -351,9 +376,28 @@ impl MessageSocket {
         Ok(())
     }
 
-    fn end(&mut self, code: CloseCode, ending: Ending) {
-        self.outbox.extend_from_slice(&code.frame());
+    /// Puts a frame, or the beginning of one, into the outbox.
+    fn put(&mut self, frame: &[u8]) {
+        self.outbox.extend_from_slice(frame);
+        self.outbox_frames += 1;
+    }
+
+    fn go_away(&mut self, reason: EndReason, ending: Ending) {
+        let code = CloseCode::GOING_AWAY;
+        self.account.end(reason, Some(code));
+        self.put(&code.frame());
         self.ending = Some(ending);
+    }
+
+    /// Gives a connection up that broke.
+    fn break_off(&mut self, error: io::Error) -> MessageError {
+        self.account.end(EndReason::Gone, None);
+        error.into()
+    }
+
+    fn tell_held(&mut self) {
+        let unsent = self.outbox.len() - self.written;
+        self.account.hold(self.inbox.held() + unsent);
     }
 
     /// Sends what is left and the end of our stream, then discards what the

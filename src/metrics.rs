@@ -1,86 +1,193 @@
-//! Counters of one worker, merged when somebody reads them.
+//! Counters of one worker, added up when somebody reads them.
 //!
-//! Each counter has one writer, its worker, so counting is a plain load and
-//! store: no locked instruction, no cache line that two workers write.
+//! Everything here has one writer, its worker, so counting is a plain load and
+//! store: no locked instruction, no cache line that two workers write. What
+//! happens once per read is grouped, so that the hot path counts once for all
+//! frames of a read.
+//!
+//! * [`number`]: the numbers themselves
+//! * [`histogram`]: batch sizes and handshake times
+//! * [`label`]: the bounded sets of names that counters are told apart by
+//!
+//! How they are shown is the business of `admin`.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+pub(crate) mod histogram;
+pub(crate) mod label;
+pub(crate) mod number;
 
-/// One number that only grows, written by one thread and read by any.
+use crate::proto::{CloseCode, Step, Violation};
+use histogram::{Batches, Durations};
+use label::{Code, EndReason, HandshakeOutcome, Label, Labelled, RefusalReason};
+use number::{Counter, Gauge};
+
+/// What one worker has counted; aligned so that two workers never write to one
+/// cache line, nor to one pair of lines.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+#[repr(align(128))]
+pub(crate) struct Counters {
+    // Once per read or write.
+    pub(crate) reads: Counter,
+    pub(crate) bytes_received: Counter,
+    pub(crate) messages_received: Counter,
+    pub(crate) messages_sent: Counter,
+    pub(crate) writes: Counter,
+    pub(crate) bytes_sent: Counter,
+    pub(crate) frames_per_read: Batches,
+    pub(crate) frames_per_write: Batches,
 
-impl Counter {
-    /// Counts `n` more. Only the thread that owns the counter may call this.
+    // Once per connection.
+    pub(crate) accepted: Counter,
+    pub(crate) accept_pauses: Counter,
+    pub(crate) open: Gauge,
+    pub(crate) handshakes: Labelled<HandshakeOutcome, { HandshakeOutcome::COUNT }>,
+    pub(crate) handshake_times: Durations,
+    pub(crate) refusals: Labelled<RefusalReason, { RefusalReason::COUNT }>,
+    closes: [[Counter; Code::COUNT]; EndReason::COUNT],
+
+    // Seldom.
+    violations: [Counter; Violation::ALL.len()],
+    pub(crate) pings_sent: Counter,
+    pub(crate) pings_received: Counter,
+    pub(crate) pongs_received: Counter,
+    pub(crate) idle_timeouts: Counter,
+    pub(crate) write_timeouts: Counter,
+
+    // Once per tick.
+    /// Milliseconds from the server's start to the worker's last tick.
+    pub(crate) beat_ms: Gauge,
+    pub(crate) slow_readers: Gauge,
+    pub(crate) held_bytes: Gauge,
+}
+
+impl Counters {
+    /// Counts a read that brought `len` bytes, or several that are served as
+    /// one.
     #[inline]
-    pub(crate) fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    pub(crate) fn count_reads(&self, reads: u64, len: usize) {
+        self.reads.add(reads);
+        self.bytes_received.add(len as u64);
     }
 
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+    /// Counts a write of `len` bytes.
+    #[inline]
+    pub(crate) fn count_write(&self, len: usize) {
+        self.writes.add(1);
+        self.bytes_sent.add(len as u64);
+    }
+
+    /// Counts what the echo core made of a read.
+    #[inline]
+    pub(crate) fn count_step(&self, step: &Step) {
+        self.frames_per_read.note(step.frames());
+        if !step.reply.is_empty() {
+            self.frames_per_write.note(step.reply_frames());
+        }
+        self.messages_received.add(u64::from(step.messages));
+        self.messages_sent.add(u64::from(step.messages));
+        if step.others.pings + step.others.pongs > 0 {
+            self.pings_received.add(u64::from(step.others.pings));
+            self.pongs_received.add(u64::from(step.others.pongs));
+        }
+    }
+
+    /// Counts the end of a WebSocket connection, or of what is said on it.
+    pub(crate) fn count_end(&self, reason: EndReason, code: Option<CloseCode>) {
+        self.closes[reason.index()][Code::of(code).index()].add(1);
+    }
+
+    pub(crate) fn count_violation(&self, violation: Violation) {
+        self.violations[violation.index()].add(1);
+    }
+
+    pub(crate) fn ends(&self, reason: EndReason, code: Code) -> u64 {
+        self.closes[reason.index()][code.index()].get()
+    }
+
+    pub(crate) fn violations(&self, kind: Violation) -> u64 {
+        self.violations[kind.index()].get()
+    }
+
+    /// Adds what has been counted to `snapshot`.
+    pub(crate) fn merge_into(&self, snapshot: &mut Snapshot) {
+        use HandshakeOutcome::{TimedOut, Upgraded};
+        use RefusalReason::{Full, Overrun, Timeout};
+        let full = self.refusals.get(Full) + self.refusals.get(Overrun);
+        let refused: u64 = RefusalReason::ALL
+            .into_iter()
+            .map(|reason| self.refusals.get(reason))
+            .sum();
+        let from_clients = Code::ALL
+            .into_iter()
+            .map(|code| self.ends(EndReason::Client, code));
+        for (total, counted) in [
+            (&mut snapshot.accepted, self.accepted.get()),
+            (&mut snapshot.refused_full, full),
+            (&mut snapshot.accept_pauses, self.accept_pauses.get()),
+            (&mut snapshot.upgraded, self.handshakes.get(Upgraded)),
+            (
+                &mut snapshot.refused_request,
+                refused - full - self.refusals.get(Timeout),
+            ),
+            (
+                &mut snapshot.handshake_timeouts,
+                self.handshakes.get(TimedOut),
+            ),
+            (&mut snapshot.messages, self.messages_received.get()),
+            (&mut snapshot.bytes_in, self.bytes_received.get()),
+            (&mut snapshot.bytes_out, self.bytes_sent.get()),
+            (&mut snapshot.reads, self.reads.get()),
+            (&mut snapshot.writes, self.writes.get()),
+            (&mut snapshot.closes, from_clients.sum()),
+            (
+                &mut snapshot.violations,
+                self.violations.iter().map(Counter::get).sum(),
+            ),
+            (&mut snapshot.pings, self.pings_sent.get()),
+            (&mut snapshot.idle_timeouts, self.idle_timeouts.get()),
+            (&mut snapshot.write_timeouts, self.write_timeouts.get()),
+        ] {
+            *total += counted;
+        }
     }
 }
 
-/// Declares the counters once: as a worker counts them, as they are read.
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What one worker has counted; aligned so that two workers never
-        /// write to one cache line, nor to one pair of lines.
-        #[derive(Debug, Default)]
-        #[repr(align(128))]
-        pub(crate) struct Counters {
-            $(pub(crate) $name: Counter,)*
-        }
-
-        /// Counters at one moment, of one worker or of several.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub struct Snapshot {
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        impl Counters {
-            /// Adds what has been counted to `snapshot`.
-            pub(crate) fn merge_into(&self, snapshot: &mut Snapshot) {
-                $(snapshot.$name += self.$name.get();)*
-            }
-        }
-    };
-}
-
-counters! {
+/// The totals of all workers at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
     /// Connections accepted.
-    accepted,
+    pub accepted: u64,
     /// Connections turned away because of the connection limit.
-    refused_full,
+    pub refused_full: u64,
     /// Times that accepting paused for want of file descriptors.
-    accept_pauses,
+    pub accept_pauses: u64,
     /// Handshakes that ended in an upgrade.
-    upgraded,
-    /// Requests answered with an error status.
-    refused_request,
+    pub upgraded: u64,
+    /// Requests answered with an error status, but for those that came too
+    /// late or to a full server.
+    pub refused_request: u64,
     /// Handshakes that took too long.
-    handshake_timeouts,
+    pub handshake_timeouts: u64,
     /// Messages that came in whole.
-    messages,
+    pub messages: u64,
     /// Bytes of frames read, headers included.
-    bytes_in,
+    pub bytes_in: u64,
     /// Bytes of frames written, headers included.
-    bytes_out,
+    pub bytes_out: u64,
     /// Reads that brought bytes.
-    reads,
+    pub reads: u64,
     /// Writes.
-    writes,
+    pub writes: u64,
     /// Close frames of clients that were answered.
-    closes,
+    pub closes: u64,
     /// Connections ended because the client broke a rule or a limit.
-    violations,
+    pub violations: u64,
     /// Pings sent to silent clients.
-    pings,
+    pub pings: u64,
     /// Connections closed because the client stayed silent.
-    idle_timeouts,
+    pub idle_timeouts: u64,
     /// Connections cut because the client did not read.
-    write_timeouts,
+    pub write_timeouts: u64,
 }
 
 #[cfg(test)]
@@ -90,15 +197,20 @@ mod tests {
     #[test]
     fn workers_are_added_up() {
         let (first, second) = (Counters::default(), Counters::default());
-        first.messages.add(2);
-        second.messages.add(3);
-        second.bytes_in.add(u64::MAX);
+        first.messages_received.add(2);
+        second.messages_received.add(3);
+        second.bytes_received.add(u64::MAX);
+        second.count_end(EndReason::Client, None);
+        second.count_end(EndReason::Drain, Some(CloseCode::GOING_AWAY));
+        second.refusals.add(RefusalReason::Full);
+        second.refusals.add(RefusalReason::Path);
         let mut merged = Snapshot::default();
         first.merge_into(&mut merged);
         second.merge_into(&mut merged);
         assert_eq!(
             (merged.messages, merged.bytes_in, merged.closes),
-            (5, u64::MAX, 0)
+            (5, u64::MAX, 1)
         );
+        assert_eq!((merged.refused_full, merged.refused_request), (1, 1));
     }
 }

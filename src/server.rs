@@ -8,9 +8,11 @@ use std::panic;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::admin::{Admin, Bound, Overview, Watched};
 use crate::admission::House;
 use crate::config::Config;
 use crate::cores;
@@ -33,6 +35,7 @@ pub struct Server {
     workers: Vec<Worker>,
     thread_ids: Vec<i32>,
     trigger: Trigger,
+    admin: Option<Admin>,
     /// Each worker's number, when it has ended.
     ended: mpsc::UnboundedReceiver<usize>,
 }
@@ -88,6 +91,11 @@ impl Server {
     /// Where the server listens, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the admin listener listens, if there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// What moves the bytes.
@@ -161,17 +169,20 @@ impl Server {
         })?;
         let threads = config.threads.map_or(cores.len().max(1), NonZeroUsize::get);
         let (addresses, listeners) = listen(&config, threads)?;
+        let admin = config.admin.map(Bound::new).transpose()?;
         let engine = config.engine.resolve()?;
         let (trigger, shutdown) = shutdown::channel();
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let house = House::new(config.max_connections);
         let config = Arc::new(config);
+        let epoch = Instant::now();
         let mut server = Self {
             addresses,
             engine,
             workers: Vec::with_capacity(threads),
             thread_ids: Vec::with_capacity(threads),
             trigger,
+            admin: None,
             ended,
         };
         for (index, listeners) in listeners.into_iter().enumerate() {
@@ -182,12 +193,26 @@ impl Server {
                 listeners,
                 house: Arc::clone(&house),
                 counters: Arc::default(),
+                epoch,
                 shutdown: shutdown.clone(),
                 handler: handler.cloned(),
             };
             let (worker, thread_id) = Worker::start(index, assignment, ended_sender.clone())?;
             server.workers.push(worker);
             server.thread_ids.push(thread_id);
+        }
+        if let Some(bound) = admin {
+            let workers = server.workers.iter().zip(&server.thread_ids);
+            let overview = Overview {
+                engine,
+                workers: workers
+                    .map(|(worker, &id)| Watched::new(Arc::clone(&worker.counters), id))
+                    .collect(),
+                house,
+                epoch,
+                shutdown,
+            };
+            server.admin = Some(bound.start(overview)?);
         }
         Ok(server)
     }
@@ -202,6 +227,9 @@ impl Server {
                 })
             });
             result = result.and(ended);
+        }
+        if let Some(admin) = self.admin {
+            admin.stop();
         }
         result
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::http::{self, HttpOptions, Outcome};
 use crate::message::{Handler, MessageSocket};
 use crate::metrics::Counters;
+use crate::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
 use crate::proto::Limits;
 use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
@@ -45,6 +46,8 @@ pub(crate) struct Assignment {
     pub(crate) listeners: Vec<TcpListener>,
     pub(crate) house: Arc<House>,
     pub(crate) counters: Arc<Counters>,
+    /// When the server was started; the worker's heartbeat counts from here.
+    pub(crate) epoch: StdInstant,
     pub(crate) shutdown: Shutdown,
     /// Serves the upgraded connections instead of the engine.
     pub(crate) handler: Option<Handler>,
@@ -61,10 +64,12 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce()) -> Result<(), Er
     runtime.block_on(async {
         let mut shutdown = assignment.shutdown.clone();
         let drain_timeout = assignment.config.drain_timeout;
+        let epoch = assignment.epoch;
         let (worker, listeners) = Worker::new(assignment).map_err(start("a worker"))?;
         let worker = Rc::new(worker);
         let mut running = spawn_local(Rc::clone(&worker.engine).run());
-        let ticking = spawn_local(tick(Rc::clone(&worker)));
+        worker.beat(epoch);
+        let ticking = spawn_local(tick(Rc::clone(&worker), epoch));
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|listener| spawn_local(accept(Rc::clone(&worker), listener)))
@@ -100,7 +105,8 @@ struct Worker {
 impl Worker {
     fn new(assignment: Assignment) -> io::Result<(Self, Vec<tokio::net::TcpListener>)> {
         let config = &*assignment.config;
-        let settings = Rc::new(settings(config, assignment.counters));
+        let counters = assignment.counters;
+        let settings = Rc::new(settings(config, Arc::clone(&counters)));
         let listeners = assignment
             .listeners
             .into_iter()
@@ -116,7 +122,7 @@ impl Worker {
                 max_header_bytes: config.max_header_bytes,
                 handshake_timeout: config.handshake_timeout,
             }),
-            admission: Admission::new(assignment.house),
+            admission: Admission::new(assignment.house, counters),
             handler: assignment.handler,
             shutdown: assignment.shutdown,
             pause_logged_at: Cell::new(None),
@@ -129,14 +135,22 @@ impl Worker {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
         let entry = self.admission.enter();
-        if !matches!(entry, Entry::Welcome(_)) {
-            counters.refused_full.add(1);
-        }
         spawn_local(Rc::clone(self).shake_hands(stream, peer, entry));
     }
 
     async fn shake_hands(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, entry: Entry) {
         let counters = &self.settings.counters;
+        let start = StdInstant::now();
+        match entry {
+            Entry::Welcome(_) => {}
+            Entry::Full(_) => counters.refusals.add(RefusalReason::Full),
+            Entry::Overrun => {
+                counters.refusals.add(RefusalReason::Overrun);
+                counters.handshakes.add(HandshakeOutcome::Refused);
+                return;
+            }
+        }
+        let is_full = matches!(entry, Entry::Full(_));
         let handshake = async {
             match entry {
                 Entry::Welcome(permit) => Some((http::serve(stream, &self.http).await, permit)),
@@ -149,33 +163,60 @@ impl Worker {
             shaken = handshake => shaken,
             () = self.handshakes_end() => {
                 tracing::debug!(%peer, "a handshake was cut off because the server stops");
+                counters.handshakes.add(HandshakeOutcome::CutOff);
                 None
             }
         };
         let Some((outcome, permit)) = shaken else {
             return;
         };
+        self.count_handshake(&outcome, is_full, start);
         match outcome {
-            Outcome::Upgraded(handover) => {
-                counters.upgraded.add(1);
-                self.hand_over(handover, peer, permit).await;
-            }
+            Outcome::Upgraded(handover) => self.hand_over(handover, peer, permit).await,
             Outcome::Refused(status) => {
                 tracing::debug!(%peer, %status, "a request was refused");
-                counters.refused_request.add(1);
             }
             Outcome::TimedOut => {
                 tracing::debug!(%peer, "a handshake took too long");
-                counters.handshake_timeouts.add(1);
             }
             Outcome::Served(status) => {
                 tracing::trace!(%peer, %status, "a plain request was answered");
             }
-
             Outcome::Failed => {
                 tracing::trace!(%peer, "a connection ended without a request");
             }
         }
+    }
+
+    /// Counts a handshake that began at `start`. The refusal of a connection
+    /// to a full server is counted already, whatever came of it.
+    fn count_handshake(&self, outcome: &Outcome, is_full: bool, start: StdInstant) {
+        let counters = &self.settings.counters;
+        let (ended, reason) = match outcome {
+            Outcome::Upgraded(_) => {
+                counters.handshake_times.note(start.elapsed());
+                (HandshakeOutcome::Upgraded, None)
+            }
+            Outcome::Refused(status) => {
+                (HandshakeOutcome::Refused, Some(RefusalReason::of(*status)))
+            }
+            Outcome::TimedOut => (HandshakeOutcome::TimedOut, Some(RefusalReason::Timeout)),
+            Outcome::Served(_) => (HandshakeOutcome::Served, None),
+            Outcome::Failed => (HandshakeOutcome::Abandoned, None),
+        };
+        counters.handshakes.add(ended);
+        if let Some(reason) = reason.filter(|_| !is_full) {
+            counters.refusals.add(reason);
+        }
+    }
+
+    /// Shows that the worker does its work.
+    fn beat(&self, epoch: StdInstant) {
+        let beat_ms = epoch.elapsed().as_millis();
+        let counters = &self.settings.counters;
+        counters
+            .beat_ms
+            .set(u64::try_from(beat_ms).unwrap_or(u64::MAX));
     }
 
     /// Waits until the server has been stopping for so long that whoever has
@@ -203,7 +244,11 @@ impl Worker {
         );
         match socket {
             Ok(socket) => handler(socket).await,
-            Err(error) => tracing::debug!(%peer, %error, "a connection ended before it began"),
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a connection ended before it began");
+                let counters = &self.settings.counters;
+                counters.count_end(EndReason::Gone, None);
+            }
         }
         drop(permit);
     }
@@ -320,11 +365,18 @@ fn accept_rest(worker: &Rc<Worker>, listener: tokio::net::TcpListener) -> io::Re
     }
 }
 
-async fn tick(worker: Rc<Worker>) {
+async fn tick(worker: Rc<Worker>, epoch: StdInstant) {
     let interval = worker.settings.tick_interval();
     loop {
         sleep(interval).await;
-        worker.engine.tick();
+        let holdings = worker.engine.tick();
+        // A handler's connections count what they hold by themselves.
+        if worker.handler.is_none() {
+            let counters = &worker.settings.counters;
+            counters.held_bytes.set(holdings.bytes as u64);
+            counters.slow_readers.set(holdings.slow_readers as u64);
+        }
+        worker.beat(epoch);
     }
 }
 

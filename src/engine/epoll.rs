@@ -28,7 +28,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::spin::Spin;
-use super::{Drain, Engine, Millis, Settings, Upgraded};
+use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use connection::{Connection, Fate};
 
 /// Events taken at once. Between two batches the runtime gets its turn, so
@@ -188,8 +188,8 @@ impl Engine for EpollEngine {
         Box::pin(async move { self.serve_forever().await })
     }
 
-    fn tick(&self) {
-        self.core.borrow_mut().tick();
+    fn tick(&self) -> Holdings {
+        self.core.borrow_mut().tick()
     }
 
     fn drain(&self, drain: Drain) {
@@ -204,13 +204,17 @@ impl Core {
         let leftover = upgraded.leftover;
         let mut connection = Connection::new(upgraded.socket.into(), upgraded.permit, now);
         if connection.begin(&leftover, &mut self.shared, now) == Fate::Ended {
+            connection.over(&self.shared);
             return Ok(());
         }
         let entry = self.connections.vacant_entry();
         let end = EventFlags::RDHUP | EventFlags::PRI;
         let interest = EventFlags::IN | EventFlags::OUT | end | EventFlags::ET;
         let data = EventData::new_u64(entry.key() as u64);
-        epoll::add(epoll, connection.socket(), data, interest)?;
+        if let Err(error) = epoll::add(epoll, connection.socket(), data, interest) {
+            connection.over(&self.shared);
+            return Err(error.into());
+        }
         if connection.wants_service() {
             connection.listed = true;
             self.due.push(entry.key());
@@ -274,6 +278,7 @@ impl Core {
         };
         connection.listed = false;
         if connection.serve(&mut self.shared, now) == Fate::Ended {
+            connection.over(&self.shared);
             self.connections.remove(key);
         } else if connection.wants_service() {
             connection.listed = true;
@@ -285,9 +290,20 @@ impl Core {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Holdings {
         let now = self.shared.settings.clock.now();
-        self.retain(|connection, shared| connection.tick(shared, now));
+        let shared = &mut self.shared;
+        let mut holdings = Holdings::default();
+        self.connections.retain(|_key, connection| {
+            let fate = connection.tick(shared, now);
+            if fate == Fate::Ended {
+                connection.over(shared);
+            } else {
+                connection.add_to(&mut holdings, now);
+            }
+            fate == Fate::Open
+        });
+        holdings
     }
 
     fn drain(&mut self, drain: Drain) {
@@ -298,12 +314,5 @@ impl Core {
                 self.due.push(key);
             }
         }
-    }
-
-    /// Visits every connection and drops those that end.
-    fn retain(&mut self, mut visit: impl FnMut(&mut Connection, &mut Shared) -> Fate) {
-        let shared = &mut self.shared;
-        self.connections
-            .retain(|_key, connection| visit(connection, shared) == Fate::Open);
     }
 }

@@ -10,6 +10,7 @@
 //! * no reading from a connection whose replies are not written yet;
 //! * the closing handshake, the timeouts and the drain as [`session`] keeps
 //!   them, and the counters;
+//! * what it holds for slow clients, told with every tick;
 //! * that an idle connection holds no buffer, or a small one;
 //! * that no connection keeps the others waiting, one that floods included;
 //! * that it [spins](spin) before it sleeps, where it is told to.
@@ -155,6 +156,30 @@ impl Clock {
     }
 }
 
+/// How long a reply has to wait for its client before that is a slow reader.
+/// What is merely on its way takes less.
+pub(crate) const SLOW_READER: Duration = Duration::from_millis(100);
+
+/// What the connections of a worker hold at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    /// Bytes of frames that are not complete, and of replies that wait for
+    /// their clients.
+    pub(crate) bytes: usize,
+    /// Connections whose replies have waited for [`SLOW_READER`].
+    pub(crate) slow_readers: usize,
+}
+
+impl Holdings {
+    /// Adds a connection that holds so many bytes, and whose reply waits since
+    /// then, if one does.
+    fn add(&mut self, bytes: usize, waits_since: Option<Millis>, now: Millis) {
+        self.bytes += bytes;
+        let is_slow = waits_since.is_some_and(|since| since.is_over(SLOW_READER, now));
+        self.slow_readers += usize::from(is_slow);
+    }
+}
+
 /// How far a drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Drain {
@@ -173,9 +198,9 @@ pub(crate) trait Engine {
     /// the engine unable to go on.
     fn run(self: Rc<Self>) -> Pin<Box<dyn Future<Output = io::Error>>>;
 
-    /// Looks after the timeouts. To be called every
-    /// [`Settings::tick_interval`], on the worker's thread.
-    fn tick(&self);
+    /// Looks after the timeouts, and says what the connections hold. To be
+    /// called every [`Settings::tick_interval`], on the worker's thread.
+    fn tick(&self) -> Holdings;
 
     /// Starts to close all connections, and each that comes later.
     fn drain(&self, drain: Drain);

@@ -43,7 +43,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::spin::Spin;
-use super::{Drain, Engine, Settings, Upgraded};
+use super::{Drain, Engine, Holdings, Settings, Upgraded};
 use connection::{Connection, Fate};
 use pool::{BufferId, Pool};
 use token::{Op, Token};
@@ -181,10 +181,13 @@ impl Engine for RingEngine {
         Box::pin(async move { self.serve_forever().await })
     }
 
-    fn tick(&self) {
-        if self.core.borrow_mut().tick() {
+    fn tick(&self) -> Holdings {
+        let mut core = self.core.borrow_mut();
+        let holdings = core.tick();
+        if core.has_due() || core.shared.uring.has_work() {
             self.work.notify_one();
         }
+        holdings
     }
 
     fn drain(&self, drain: Drain) {
@@ -198,6 +201,7 @@ impl Core {
         let now = self.shared.settings.clock.now();
         let mut connection = Connection::new(upgraded.socket.into(), upgraded.permit, now);
         if connection.begin(&upgraded.leftover, &mut self.shared, now) == Fate::Ended {
+            connection.over(&self.shared);
             return;
         }
         connection.listed = true;
@@ -342,18 +346,20 @@ impl Core {
         !self.due.is_empty() || !self.floods.is_empty()
     }
 
-    /// Returns whether somebody is due.
-    fn tick(&mut self) -> bool {
+    fn tick(&mut self) -> Holdings {
+        let mut holdings = Holdings::default();
         self.shared.pool.relax();
         let now = self.shared.settings.clock.now();
         for key in self.keys() {
             let connection = &mut self.connections[key as usize];
             if connection.tick(&mut self.shared, now) == Fate::Ended {
                 connection.end(key, &mut self.shared);
+            } else {
+                connection.add_to(&mut holdings, now);
             }
             self.look_after(key);
         }
-        self.has_due() || self.shared.uring.has_work()
+        holdings
     }
 
     fn drain(&mut self, drain: Drain) {

@@ -12,7 +12,8 @@
 use std::time::Duration;
 
 use super::{Millis, Settings};
-use crate::proto::{CloseCode, Echo, Next, Step};
+use crate::metrics::label::EndReason;
+use crate::proto::{CloseCode, Echo, Next, Others, Step};
 
 /// A Ping without payload, as a server sends it.
 pub(crate) const PING: [u8; 2] = [0x89, 0x00];
@@ -76,27 +77,35 @@ impl Session {
                 reply: 0..0,
                 next: Next::Read,
                 messages: 0,
+                others: Others::default(),
             };
         }
         self.phase = Phase::Open;
         self.since = now;
         let step = self.echo.advance(&settings.limits, buf, filled);
-        if step.messages > 0 {
-            settings.counters.messages.add(u64::from(step.messages));
-        }
-        match step.next {
-            Next::Read => {}
-            Next::Close(_) => {
-                settings.counters.closes.add(1);
-                self.enter(Phase::Closing, now);
-            }
-            Next::Fail(violation) | Next::Abort(violation) => {
-                tracing::debug!(%violation, "a client broke the protocol");
-                settings.counters.violations.add(1);
-                self.enter(Phase::Closing, now);
-            }
+        settings.counters.count_step(&step);
+        if step.next != Next::Read {
+            self.stop_talking(settings, step.next, now);
         }
         step
+    }
+
+    #[cold]
+    fn stop_talking(&mut self, settings: &Settings, next: Next, now: Millis) {
+        let counters = &settings.counters;
+        match next {
+            Next::Read => return,
+            Next::Close(code) => counters.count_end(EndReason::Client, code),
+            Next::Fail(violation) => {
+                counters.count_end(EndReason::Violation, Some(violation.close_code()));
+            }
+            Next::Abort(_) => counters.count_end(EndReason::Violation, None),
+        }
+        if let Next::Fail(violation) | Next::Abort(violation) = next {
+            tracing::debug!(%violation, "a client broke the protocol");
+            counters.count_violation(violation);
+        }
+        self.enter(Phase::Closing, now);
     }
 
     /// Whether the connection has said its last word.
@@ -122,10 +131,31 @@ impl Session {
 
     /// Closes the connection by the server's own wish. Returns the frame to be
     /// sent, or `None` inside a streamed frame, where none can be.
-    pub(crate) fn close(&mut self, now: Millis) -> Option<[u8; 4]> {
+    pub(crate) fn close(
+        &mut self,
+        settings: &Settings,
+        reason: EndReason,
+        now: Millis,
+    ) -> Option<[u8; 4]> {
+        let code = self.at_frame_boundary().then_some(CloseCode::GOING_AWAY);
+        settings.counters.count_end(reason, code);
         self.enter(Phase::Closing, now);
-        self.at_frame_boundary()
-            .then(|| CloseCode::GOING_AWAY.frame())
+        code.map(CloseCode::frame)
+    }
+
+    /// Notes that the connection is about to end without another word. If that
+    /// was not foreseeable already, this is the reason.
+    pub(crate) fn cut(&mut self, settings: &Settings, reason: EndReason) {
+        if self.phase != Phase::Closing {
+            settings.counters.count_end(reason, None);
+            self.phase = Phase::Closing;
+        }
+    }
+
+    /// Notes that the connection is over; to be called for every one. Where
+    /// nobody has ended it, its client is gone.
+    pub(crate) fn over(&mut self, settings: &Settings) {
+        self.cut(settings, EndReason::Gone);
     }
 
     /// What the clock asks for now, without doing it.
@@ -151,7 +181,7 @@ impl Session {
 
     /// Notes that the Ping that was [`Due`] is sent.
     pub(crate) fn probed(&mut self, settings: &Settings, now: Millis) {
-        settings.counters.pings.add(1);
+        settings.counters.pings_sent.add(1);
         self.enter(Phase::Probed, now);
     }
 

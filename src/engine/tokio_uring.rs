@@ -28,8 +28,9 @@ use tokio_uring::net::TcpStream as UringStream;
 pub(crate) use probe::probe;
 
 use super::session::{Due, Session};
-use super::{Drain, Engine, Millis, Settings, Upgraded};
+use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
+use crate::metrics::label::EndReason;
 use cancel::cancel_read;
 use task::Task;
 use turnstile::Turnstile;
@@ -78,6 +79,8 @@ struct Link {
     doing: Cell<Doing>,
     /// The read that waits has a larger buffer than an idle connection needs.
     holds_too_much: Cell<bool>,
+    /// Bytes of a frame that is not complete.
+    kept: Cell<usize>,
 }
 
 /// What a task waits for.
@@ -88,6 +91,7 @@ enum Doing {
     Read,
     Write {
         since: Millis,
+        len: usize,
     },
 }
 
@@ -119,6 +123,7 @@ impl TokioUringEngine {
         // waiting.
         if let Err(error) = socket.set_nonblocking(false) {
             tracing::warn!(%error, "cannot take over a connection");
+            self.settings.counters.count_end(EndReason::Gone, None);
             return;
         }
         let link = Rc::new(Link {
@@ -126,10 +131,12 @@ impl TokioUringEngine {
             session: RefCell::new(Session::new(self.settings.clock.now())),
             doing: Cell::new(Doing::Work),
             holds_too_much: Cell::new(false),
+            kept: Cell::new(0),
         });
         let key = self.links.borrow_mut().insert(Rc::clone(&link));
         Task::new(&self, &link).run(leftover).await;
         self.links.borrow_mut().remove(key);
+        link.session.borrow_mut().over(&self.settings);
         link.shut_down();
         drop(permit);
     }
@@ -155,11 +162,14 @@ impl Engine for TokioUringEngine {
         })
     }
 
-    fn tick(&self) {
+    fn tick(&self) -> Holdings {
         let now = self.settings.clock.now();
+        let mut holdings = Holdings::default();
         for (_key, link) in &*self.links.borrow() {
             link.tick(&self.settings, now);
+            link.add_to(&mut holdings, now);
         }
+        holdings
     }
 
     fn drain(&self, drain: Drain) {
@@ -174,22 +184,36 @@ impl Link {
     fn tick(&self, settings: &Settings, now: Millis) {
         match self.doing.get() {
             Doing::Work => {}
-            Doing::Write { since } => {
+            Doing::Write { since, .. } => {
                 if since.is_over(settings.write_timeout, now) {
                     settings.counters.write_timeouts.add(1);
+                    self.session
+                        .borrow_mut()
+                        .cut(settings, EndReason::SlowReader);
                     self.shut_down();
                 }
             }
             Doing::Read => {
-                let session = self.session.borrow();
+                let mut session = self.session.borrow_mut();
                 let may_keep_buffer =
                     !self.holds_too_much.get() || !session.is_silent(LARGE_BUFFER_SILENCE, now);
                 match session.due(settings, now) {
                     Due::Nothing if may_keep_buffer => {}
-                    Due::Cut => self.shut_down(),
+                    Due::Cut => {
+                        session.cut(settings, EndReason::Idle);
+                        self.shut_down();
+                    }
                     Due::Nothing | Due::Ping | Due::Close => self.wake(),
                 }
             }
+        }
+    }
+
+    /// Says what this connection holds.
+    fn add_to(&self, holdings: &mut Holdings, now: Millis) {
+        match self.doing.get() {
+            Doing::Write { since, len } => holdings.add(self.kept.get() + len, Some(since), now),
+            Doing::Work | Doing::Read => holdings.add(self.kept.get(), None, now),
         }
     }
 

@@ -21,6 +21,17 @@ pub(super) struct Inbox {
     /// The payload of the message in progress. It grows as bytes come in, not
     /// as they are announced.
     message: Vec<u8>,
+    counted: Counted,
+}
+
+/// What has ended since somebody asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// Frames, of any kind.
+    pub(super) frames: u32,
+    pub(super) messages: u32,
+    pub(super) pings: u32,
+    pub(super) pongs: u32,
 }
 
 /// A data frame in progress.
@@ -50,6 +61,7 @@ impl Inbox {
             sequence: Sequence::new(),
             frame: None,
             message: Vec::new(),
+            counted: Counted::default(),
         }
     }
 
@@ -67,6 +79,16 @@ impl Inbox {
         let end = start + result.as_ref().map_or(0, |&read| read);
         self.bytes.truncate(end);
         result
+    }
+
+    /// What has ended since this was last called.
+    pub(super) fn take_counted(&mut self) -> Counted {
+        mem::take(&mut self.counted)
+    }
+
+    /// Bytes of what was not handed out yet.
+    pub(super) fn held(&self) -> usize {
+        self.rest().len() + self.message.len()
     }
 
     /// Whether no message is in progress, and no part of a frame.
@@ -136,9 +158,11 @@ impl Inbox {
         self.frame = None;
         let kind = self.sequence.message();
         self.sequence.end_frame(frame.fin)?;
+        self.counted.frames += 1;
         if !frame.fin {
             return Ok(Progress::Frame);
         }
+        self.counted.messages += 1;
         let payload = mem::take(&mut self.message);
         Ok(Progress::Event(Event::Message(match kind {
             Some(Kind::Text) => {
@@ -161,14 +185,22 @@ impl Inbox {
             let reply = ServerHeader::new(true, opcode, header.payload_len);
             [reply.as_bytes(), &payload].concat()
         };
-        Ok(match header.opcode {
-            OpCode::Ping => Progress::Event(Event::Reply(reply(OpCode::Pong))),
+        let progress = match header.opcode {
+            OpCode::Ping => {
+                self.counted.pings += 1;
+                Progress::Event(Event::Reply(reply(OpCode::Pong)))
+            }
             OpCode::Close => {
                 let code = close::check_payload(&payload)?;
                 Progress::Event(Event::Close(code, reply(OpCode::Close)))
             }
-            _ => Progress::Frame,
-        })
+            _ => {
+                self.counted.pongs += 1;
+                Progress::Frame
+            }
+        };
+        self.counted.frames += 1;
+        Ok(progress)
     }
 
     fn rest(&self) -> &[u8] {

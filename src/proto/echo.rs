@@ -80,6 +80,38 @@ pub struct Step {
     pub next: Next,
     /// The messages that ended in this buffer.
     pub messages: u32,
+    /// The other frames that ended in it.
+    pub others: Others,
+}
+
+/// Frames that end no message and break no rule, less the Close, which is
+/// [`Next::Close`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Data frames that more of their message follows.
+    pub fragments: u32,
+    /// Pings, each of which is answered.
+    pub pings: u32,
+    /// Pongs, none of which is.
+    pub pongs: u32,
+}
+
+impl Step {
+    /// The frames that ended in this buffer, a Close included.
+    #[inline]
+    pub const fn frames(&self) -> u32 {
+        self.answered() + self.others.pongs + matches!(self.next, Next::Close(_)) as u32
+    }
+
+    /// The frames that end in the reply, a Close included.
+    #[inline]
+    pub const fn reply_frames(&self) -> u32 {
+        self.answered() + matches!(self.next, Next::Close(_) | Next::Fail(_)) as u32
+    }
+
+    const fn answered(&self) -> u32 {
+        self.messages + self.others.fragments + self.others.pings
+    }
 }
 
 /// What an engine does once the reply of a [`Step`] is written.
@@ -174,6 +206,7 @@ impl Echo {
             reply: pass.start..pass.end,
             next,
             messages: pass.messages,
+            others: pass.others,
         }
     }
 
@@ -321,7 +354,11 @@ impl Echo {
     fn end_frame(&mut self, pass: &mut Pass<'_>, fin: bool) -> Result<Progress, Violation> {
         self.state = State::Header;
         self.sequence.end_frame(fin)?;
-        pass.messages += u32::from(fin);
+        if fin {
+            pass.messages += 1;
+        } else {
+            pass.others.fragments += 1;
+        }
         Ok(Progress::Frame)
     }
 
@@ -450,6 +487,7 @@ fn control_frame(pass: &mut Pass<'_>, header: &Header) -> Result<Progress, Viola
         OpCode::Close => OpCode::Close,
         _ => {
             pass.read += header.len + payload_len;
+            pass.others.pongs += 1;
             return Ok(Progress::Frame);
         }
     };
@@ -460,6 +498,7 @@ fn control_frame(pass: &mut Pass<'_>, header: &Header) -> Result<Progress, Viola
         header.mask,
     );
     if opcode == OpCode::Pong {
+        pass.others.pings += 1;
         return Ok(Progress::Frame);
     }
     let code = close::check_payload(&pass.buf[moved.to..moved.to + moved.len])?;
@@ -514,6 +553,7 @@ struct Pass<'a> {
     /// Where the reply ended before the frame at hand.
     mark: usize,
     messages: u32,
+    others: Others,
 }
 
 impl<'a> Pass<'a> {
@@ -526,6 +566,11 @@ impl<'a> Pass<'a> {
             end: 0,
             mark: 0,
             messages: 0,
+            others: Others {
+                fragments: 0,
+                pings: 0,
+                pongs: 0,
+            },
         }
     }
 

@@ -74,4 +74,42 @@ impl Violation {
         Self::MessageTooLong,
         Self::TooManyFragments,
     ];
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// A name for machines: lowercase words with underscores.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReservedBits => "reserved_bits",
+            Self::ReservedOpcode => "reserved_opcode",
+            Self::Unmasked => "unmasked",
+            Self::NonMinimalLength => "non_minimal_length",
+            Self::LengthOverflow => "length_overflow",
+            Self::FragmentedControl => "fragmented_control",
+            Self::LongControl => "long_control",
+            Self::UnexpectedContinuation => "unexpected_continuation",
+            Self::InterleavedMessage => "interleaved_message",
+            Self::TruncatedCloseCode => "truncated_close_code",
+            Self::InvalidCloseCode => "invalid_close_code",
+            Self::InvalidCloseReason => "invalid_close_reason",
+            Self::InvalidText => "invalid_text",
+            Self::MessageTooLong => "message_too_long",
+            Self::TooManyFragments => "too_many_fragments",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_them_stand_in_their_places() {
+        for (index, violation) in Violation::ALL.into_iter().enumerate() {
+            assert_eq!(violation.index(), index, "{violation:?}");
+        }
+    }
 }

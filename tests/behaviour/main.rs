@@ -15,3 +15,4 @@ mod fairness;
 mod hostile;
 mod limits;
 mod resources;
+mod watching;

@@ -8,9 +8,11 @@
     reason = "each test crate uses a part of it"
 )]
 
+pub(crate) mod admin;
 pub(crate) mod client;
 pub(crate) mod engines;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod server;
 pub(crate) mod wire;
 

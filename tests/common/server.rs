@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::admin::Admin;
 use super::engines::{Engine, RESTRICTION};
 use super::process::Process;
 use super::{PATIENCE, POLL_INTERVAL, wait_for};
@@ -40,6 +41,15 @@ impl Server {
             server.greeting
         );
         server
+    }
+
+    /// As [`start`](Self::start), with an admin listener.
+    #[track_caller]
+    pub(crate) fn start_watched(engine: Engine, flags: &[&str]) -> (Self, Admin) {
+        let server = Self::start(engine, &[&["--admin=127.0.0.1:0"], flags].concat());
+        let line = server.printed().expect("an admin line");
+        let admin = Admin::of_line(&line);
+        (server, admin)
     }
 
     /// Starts `command` and waits until it accepts connections on so many

@@ -10,7 +10,8 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use super::Shared;
 use crate::admission::Permit;
 use crate::engine::session::{Due, PING, Session};
-use crate::engine::{Drain, Millis};
+use crate::engine::{Drain, Holdings, Millis};
+use crate::metrics::label::EndReason;
 use crate::proto::{Next, Step, TAIL_ROOM};
 
 pub(super) struct Connection {
@@ -82,6 +83,7 @@ impl Connection {
             let (piece, later) = rest.split_at(len);
             shared.read_buf[kept..kept + len].copy_from_slice(piece);
             rest = later;
+            shared.settings.counters.count_reads(0, len);
             if self.receive(shared, kept, len, now) == Fate::Ended {
                 return Fate::Ended;
             }
@@ -126,7 +128,7 @@ impl Connection {
             return Fate::Ended;
         }
         match shared.draining {
-            Some(drain) if self.may_close(drain) => self.close(shared, now),
+            Some(drain) if self.may_close(drain) => self.close(EndReason::Drain, shared, now),
             _ => Fate::Open,
         }
     }
@@ -137,6 +139,7 @@ impl Connection {
         if !self.unsent.is_empty() {
             if self.sent_at.is_over(settings.write_timeout, now) {
                 settings.counters.write_timeouts.add(1);
+                self.session.cut(settings, EndReason::SlowReader);
                 return Fate::Ended;
             }
             // A peer that is not read from is not silent.
@@ -144,16 +147,30 @@ impl Connection {
         }
         match self.session.due(settings, now) {
             Due::Nothing => Fate::Open,
-            Due::Cut => Fate::Ended,
+            Due::Cut => {
+                self.session.cut(settings, EndReason::Idle);
+                Fate::Ended
+            }
             Due::Ping => {
                 self.session.probed(settings, now);
                 self.send(&PING, SendFlags::empty(), shared, now)
             }
             Due::Close => {
                 settings.counters.idle_timeouts.add(1);
-                self.close(shared, now)
+                self.close(EndReason::Idle, shared, now)
             }
         }
+    }
+
+    /// Says what this connection holds.
+    pub(super) fn add_to(&self, holdings: &mut Holdings, now: Millis) {
+        let waits_since = (!self.unsent.is_empty()).then_some(self.sent_at);
+        holdings.add(self.kept.len() + self.unsent.len(), waits_since, now);
+    }
+
+    /// To be called before a connection that has ended is dropped.
+    pub(super) fn over(&mut self, shared: &Shared) {
+        self.session.over(&shared.settings);
     }
 
     fn read(&mut self, shared: &mut Shared, now: Millis) -> Fate {
@@ -169,7 +186,7 @@ impl Connection {
                 // the next byte makes an event of its own. Only what ends a read
                 // early may have made its event already.
                 self.ready.readable = self.floods || self.ready.reads_short;
-                shared.settings.counters.reads.add(1);
+                shared.settings.counters.count_reads(1, len);
                 self.receive(shared, kept, len, now)
             }
             Err(Errno::AGAIN) => {
@@ -191,7 +208,6 @@ impl Connection {
     /// Answers `len` bytes that stand in the read buffer behind what was kept.
     fn receive(&mut self, shared: &mut Shared, kept: usize, len: usize, now: Millis) -> Fate {
         let settings = &shared.settings;
-        settings.counters.bytes_in.add(len as u64);
         let filled = kept + len;
         let step = self
             .session
@@ -267,12 +283,10 @@ impl Connection {
 
     /// One write; 0 bytes if the socket has no room.
     fn write(&self, bytes: &[u8], flags: SendFlags, shared: &Shared) -> rustix::io::Result<usize> {
-        let counters = &shared.settings.counters;
         let flags = flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         match rustix::net::send(&self.socket, bytes, flags) {
             Ok(sent) => {
-                counters.writes.add(1);
-                counters.bytes_out.add(sent as u64);
+                shared.settings.counters.count_write(sent);
                 Ok(sent)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
@@ -291,8 +305,8 @@ impl Connection {
     }
 
     /// Ends the connection by the server's own wish.
-    fn close(&mut self, shared: &Shared, now: Millis) -> Fate {
-        match self.session.close(now) {
+    fn close(&mut self, reason: EndReason, shared: &Shared, now: Millis) -> Fate {
+        match self.session.close(&shared.settings, reason, now) {
             Some(frame) if self.send(&frame, SendFlags::MORE, shared, now) == Fate::Open => {
                 self.say_last_word()
             }

@@ -9,13 +9,14 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use super::operation::{self, Target};
-use super::pool::{BufferId, Line, Pool, Received, Size};
+use super::pool::{BufferId, Line, Received, Size};
 use super::reads::Reads;
 use super::uring::Uring;
 use super::{Reply, Shared};
 use crate::admission::Permit;
 use crate::engine::session::{Due, PING, Session};
-use crate::engine::{Drain, Millis};
+use crate::engine::{Drain, Holdings, Millis};
+use crate::metrics::label::EndReason;
 use crate::proto::{Next, Step, TAIL_ROOM};
 
 pub(super) struct Connection {
@@ -94,6 +95,13 @@ struct Rest {
     received: Vec<u8>,
 }
 
+impl Rest {
+    /// Bytes of it that wait: those to be sent, and those not looked at.
+    fn bytes(&self) -> usize {
+        self.sending.len() - self.sent + self.behind.len() + self.received.len()
+    }
+}
+
 /// Whether a connection lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -125,6 +133,7 @@ impl Connection {
         if leftover.is_empty() {
             return Fate::Open;
         }
+        shared.settings.counters.count_reads(0, leftover.len());
         self.answer_own(leftover, shared, now)
     }
 
@@ -275,12 +284,12 @@ impl Connection {
             return Fate::Ended;
         }
         if let Send::Rest(rest) = &mut self.send {
-            set_aside(&mut self.received, rest, &mut shared.pool);
+            set_aside(&mut self.received, rest, shared);
             return Fate::Open;
         }
         if shared.draining == Some(Drain::Now)
             && !self.session.is_closing()
-            && self.close(shared, now) == Fate::Ended
+            && self.close(EndReason::Drain, shared, now) == Fate::Ended
         {
             return Fate::Ended;
         }
@@ -293,7 +302,7 @@ impl Connection {
         } else if self.hung_up {
             return Fate::Ended;
         }
-        if self.is_quiet(shared) && self.close(shared, now) == Fate::Ended {
+        if self.is_quiet(shared) && self.close(EndReason::Drain, shared, now) == Fate::Ended {
             return Fate::Ended;
         }
         // One that floods is received for when its turn comes: what it sends is
@@ -315,6 +324,7 @@ impl Connection {
         if matches!(self.send, Send::Rest(_)) {
             if self.sending_since.is_over(settings.write_timeout, now) {
                 settings.counters.write_timeouts.add(1);
+                self.session.cut(settings, EndReason::SlowReader);
                 return Fate::Ended;
             }
             // A peer that is not read from is not silent.
@@ -322,20 +332,38 @@ impl Connection {
         }
         match self.session.due(settings, now) {
             Due::Nothing => Fate::Open,
-            Due::Cut => Fate::Ended,
+            Due::Cut => {
+                self.session.cut(settings, EndReason::Idle);
+                Fate::Ended
+            }
             Due::Ping => {
                 self.session.probed(settings, now);
                 self.say(&PING, SendFlags::empty(), shared, now)
             }
             Due::Close => {
                 settings.counters.idle_timeouts.add(1);
-                self.close(shared, now)
+                self.close(EndReason::Idle, shared, now)
             }
         }
     }
 
+    /// Says what this connection holds, less what it has in the pool.
+    pub(super) fn add_to(&self, holdings: &mut Holdings, now: Millis) {
+        let (bytes, waits_since) = match &self.send {
+            Send::Rest(rest) => (rest.bytes(), Some(self.sending_since)),
+            Send::None | Send::Reply { .. } => (0, None),
+        };
+        holdings.add(self.kept.len() + bytes, waits_since, now);
+    }
+
+    /// To be called once for a connection that is not to be served any more.
+    pub(super) fn over(&mut self, shared: &Shared) {
+        self.session.over(&shared.settings);
+    }
+
     /// Ends the connection, as soon as the kernel lets go of it.
     pub(super) fn end(&mut self, key: u32, shared: &mut Shared) {
+        self.over(shared);
         self.stage = Stage::Ended;
         self.kept = Vec::new();
         shared.pool.give_back_all(&mut self.received);
@@ -383,14 +411,13 @@ impl Connection {
     fn answer(&mut self, key: u32, received: &Received, shared: &mut Shared, now: Millis) -> Fate {
         let &Received { buffer, filled, .. } = received;
         let settings = &shared.settings;
-        settings.counters.reads.add(received.reads);
+        settings.counters.count_reads(received.reads, filled);
         let before = self.kept.len();
         if before > shared.pool.headroom(buffer) {
             let bytes = shared.pool.slot(buffer, 0)[..filled].to_vec();
             shared.pool.give_back(buffer);
             return self.answer_own(&bytes, shared, now);
         }
-        settings.counters.bytes_in.add(filled as u64);
         let slot = shared.pool.slot(buffer, before);
         slot[..before].copy_from_slice(&self.kept);
         let filled = before + filled;
@@ -433,7 +460,6 @@ impl Connection {
         buf.extend_from_slice(bytes);
         let filled = buf.len();
         buf.resize(filled + TAIL_ROOM, 0);
-        shared.settings.counters.bytes_in.add(bytes.len() as u64);
         let step = self
             .session
             .receive(&shared.settings, &mut buf, filled, now);
@@ -547,8 +573,8 @@ impl Connection {
     }
 
     /// Ends the connection by the server's own wish.
-    fn close(&mut self, shared: &Shared, now: Millis) -> Fate {
-        match self.session.close(now) {
+    fn close(&mut self, reason: EndReason, shared: &Shared, now: Millis) -> Fate {
+        match self.session.close(&shared.settings, reason, now) {
             Some(frame) if self.say(&frame, SendFlags::MORE, shared, now) == Fate::Open => {
                 self.say_last_word()
             }
@@ -575,8 +601,10 @@ impl Connection {
 }
 
 /// Copies what was received while a rest waits out of the pool.
-fn set_aside(received: &mut Line, rest: &mut Rest, pool: &mut Pool) {
+fn set_aside(received: &mut Line, rest: &mut Rest, shared: &mut Shared) {
+    let pool = &mut shared.pool;
     while let Some((buffer, filled)) = pool.take_first(received) {
+        shared.settings.counters.count_reads(1, filled);
         let received = &pool.slot(buffer, 0)[..filled];
         rest.received.reserve_exact(filled);
         rest.received.extend_from_slice(received);
@@ -595,9 +623,7 @@ fn keep(kept: &mut Vec<u8>, rest: &[u8]) {
 }
 
 fn count_write(shared: &Shared, len: usize) {
-    let counters = &shared.settings.counters;
-    counters.writes.add(1);
-    counters.bytes_out.add(len as u64);
+    shared.settings.counters.count_write(len);
 }
 
 /// A length within a buffer.

@@ -19,6 +19,7 @@ use super::cancel::cancel_read;
 use super::{Doing, IDLE_BUFFER, Link, TokioUringEngine};
 use crate::engine::Drain;
 use crate::engine::session::{Due, PING, Session};
+use crate::metrics::label::EndReason;
 use crate::proto::{Next, TAIL_ROOM};
 
 /// How much larger a buffer gets when a read has filled it.
@@ -61,12 +62,13 @@ impl<'a> Task<'a> {
         let len = leftover.len();
         self.resize(IDLE_BUFFER.max(len + TAIL_ROOM));
         self.buf[..len].copy_from_slice(&leftover);
+        self.engine.settings.counters.count_reads(0, len);
         // It shares the buffer that the request was read into.
         drop(leftover);
         let mut flow = self.receive(len).await;
         while flow == GO_ON {
             flow = if self.must_close() {
-                self.close().await
+                self.close(EndReason::Drain).await
             } else {
                 self.read().await
             };
@@ -89,10 +91,13 @@ impl<'a> Task<'a> {
         self.buf = space.into_inner();
         match result {
             Ok(0) => END,
-            Ok(len) => self.receive(len).await,
+            Ok(len) => {
+                self.engine.settings.counters.count_reads(1, len);
+                self.receive(len).await
+            }
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // Nothing had arrived, or the read would have brought it.
-                Some(Errno::CANCELED) if self.may_close() => self.close().await,
+                Some(Errno::CANCELED) if self.may_close() => self.close(EndReason::Drain).await,
                 Some(Errno::CANCELED) => self.look_around().await,
                 Some(Errno::INTR | Errno::AGAIN) => GO_ON,
                 _ => END,
@@ -123,8 +128,6 @@ impl<'a> Task<'a> {
         }
         let settings = &*self.engine.settings;
         settings.activity.note();
-        settings.counters.reads.add(1);
-        settings.counters.bytes_in.add(len as u64);
         let filled = self.kept + len;
         let end = self.buf.len() - TAIL_ROOM;
         let now = settings.clock.now();
@@ -150,6 +153,7 @@ impl<'a> Task<'a> {
         }
         self.buf.copy_within(step.consumed..filled, 0);
         self.kept = filled - step.consumed;
+        self.link.kept.set(self.kept);
         self.fit_buffer(filled == end);
         match step.next {
             Next::Read => GO_ON,
@@ -163,15 +167,14 @@ impl<'a> Task<'a> {
         let bytes = mem::take(&mut self.buf).slice(reply);
         let settings = &*self.engine.settings;
         let since = settings.clock.now();
-        self.link.doing.set(Doing::Write { since });
+        self.link.doing.set(Doing::Write { since, len });
         let (result, bytes) = self.link.stream.write_all(bytes).await;
         self.link.doing.set(Doing::Work);
         self.buf = bytes.into_inner();
         if result.is_err() {
             return END;
         }
-        settings.counters.writes.add(1);
-        settings.counters.bytes_out.add(len as u64);
+        settings.counters.count_write(len);
         GO_ON
     }
 
@@ -184,9 +187,7 @@ impl<'a> Task<'a> {
         let Ok(len) = rustix::net::send(socket, &self.buf[reply], flags) else {
             return 0;
         };
-        let counters = &self.engine.settings.counters;
-        counters.writes.add(1);
-        counters.bytes_out.add(len as u64);
+        self.engine.settings.counters.count_write(len);
         len
     }
 
@@ -200,14 +201,17 @@ impl<'a> Task<'a> {
                 self.resize(self.enough_while_idle());
                 GO_ON
             }
-            Due::Cut => END,
+            Due::Cut => {
+                self.session().cut(settings, EndReason::Idle);
+                END
+            }
             Due::Ping => {
                 self.session().probed(settings, now);
                 self.send(&PING).await
             }
             Due::Close => {
                 settings.counters.idle_timeouts.add(1);
-                self.close().await
+                self.close(EndReason::Idle).await
             }
         }
     }
@@ -227,12 +231,13 @@ impl<'a> Task<'a> {
     }
 
     /// Ends the connection by the server's own wish.
-    async fn close(&mut self) -> Flow {
+    async fn close(&mut self, reason: EndReason) -> Flow {
         if self.session().is_closing() {
             return GO_ON;
         }
-        let now = self.engine.settings.clock.now();
-        let frame = self.session().close(now);
+        let settings = &*self.engine.settings;
+        let now = settings.clock.now();
+        let frame = self.session().close(settings, reason, now);
         match frame {
             Some(frame) if self.send(&frame).await == GO_ON => self.half_close(),
             _ => END,

@@ -685,3 +685,55 @@ fn frames_of_the_servers_own_fit_only_between_frames() {
 fn a_buffer_without_room_is_a_bug() {
     Echo::new().advance(&Limits::default(), &mut [0; 8], 6);
 }
+
+#[test]
+fn frames_are_counted_by_what_they_are_wherever_they_are_cut() {
+    let input = [
+        frame(FIN | TEXT, b"one"),
+        frame(BINARY, &[1; 300]),
+        frame(PING, b"?"),
+        frame(CONT, b""),
+        frame(PONG, b"!"),
+        frame(PONG, b""),
+        frame(FIN | CONT, b"end"),
+        frame(CLOSE, b"\x03\xe8"),
+    ]
+    .concat();
+    let expected = Others {
+        fragments: 2,
+        pings: 1,
+        pongs: 2,
+    };
+    for cut in 0..=input.len() {
+        let (mut echo, mut counted, mut buf) = (Echo::new(), Others::default(), Vec::new());
+        let (mut messages, mut frames, mut replies) = (0, 0, 0);
+        for piece in [&input[..cut], &input[cut..]] {
+            buf.extend(piece);
+            let filled = buf.len();
+            buf.extend([0; TAIL_ROOM]);
+            let step = echo.advance(&SMALL, &mut buf, filled);
+            messages += step.messages;
+            counted.fragments += step.others.fragments;
+            counted.pings += step.others.pings;
+            counted.pongs += step.others.pongs;
+            frames += step.frames();
+            replies += step.reply_frames();
+            if step.next != Next::Read {
+                break;
+            }
+            buf.truncate(filled);
+            buf.drain(..step.consumed);
+        }
+        assert_eq!((messages, counted), (2, expected), "cut at {cut}");
+        assert_eq!((frames, replies), (8, 6), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_violation_is_no_frame_but_its_answer_is_one() {
+    let mut buf = [frame(FIN | TEXT, b"one"), frame(FIN | CONT, b"")].concat();
+    let filled = buf.len();
+    buf.extend([0; TAIL_ROOM]);
+    let step = Echo::new().advance(&SMALL, &mut buf, filled);
+    assert_eq!((step.frames(), step.reply_frames()), (1, 2));
+}

@@ -1,0 +1,143 @@
+//! The admin listener: health and metrics for those who run the server.
+//!
+//! It has a thread of its own, so that it answers while the workers are busy,
+//! and costs them nothing: it reads the counters that each worker keeps for
+//! itself, when somebody asks. It stays up through a drain, until the last
+//! worker has ended.
+//!
+//! | path | 200 | else 503, with one line that says why |
+//! |---|---|---|
+//! | `/healthz` | every worker is at work | a worker stands still; the server stops |
+//! | `/readyz` | and there is room for another connection | it is full as well |
+//! | `/metrics` | always: the Prometheus text format, version 0.0.4 | |
+//!
+//! * `connections`: who may ask, and how many at a time
+//! * `answer`: the paths
+//! * [`health`]: whether the server is well
+//! * `exposition`: every metric's name, labels and help
+//! * `process`: what the kernel knows of this process
+
+mod answer;
+mod connections;
+mod exposition;
+pub(crate) mod health;
+mod process;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use tokio::runtime;
+
+use crate::admission::House;
+use crate::engine::EngineKind;
+use crate::error::Error;
+use crate::metrics::Counters;
+use crate::shutdown::{self, Shutdown, Trigger};
+use answer::Answers;
+use process::ThreadClock;
+
+/// What the admin listener is shown of the server.
+#[derive(Debug)]
+pub(crate) struct Overview {
+    pub(crate) engine: EngineKind,
+    /// In the order of their numbers.
+    pub(crate) workers: Vec<Watched>,
+    pub(crate) house: Arc<House>,
+    /// What the workers' heartbeats count from.
+    pub(crate) epoch: Instant,
+    /// The drain's, not the listener's own.
+    pub(crate) shutdown: Shutdown,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) counters: Arc<Counters>,
+    clock: ThreadClock,
+}
+
+impl Watched {
+    pub(crate) fn new(counters: Arc<Counters>, thread_id: i32) -> Self {
+        Self {
+            counters,
+            clock: ThreadClock::open(thread_id),
+        }
+    }
+}
+
+/// An address that is listened on, where nobody answers yet.
+pub(crate) struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Listens on an address; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`Error::Admin`] with what the kernel says.
+    pub(crate) fn new(address: SocketAddr) -> Result<Self, Error> {
+        let bind = || {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address })
+        };
+        bind().map_err(|source| Error::Admin { address, source })
+    }
+
+    /// Starts to answer.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with what the kernel says.
+    pub(crate) fn start(self, overview: Overview) -> Result<Admin, Error> {
+        let start = |source| Error::Start {
+            what: "the admin thread",
+            source,
+        };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(start)?;
+        let (trigger, stop) = shutdown::channel();
+        let Self { listener, address } = self;
+        let answers = Arc::new(Answers::new(overview));
+        let thread = thread::Builder::new()
+            .name("ringback-admin".into())
+            .spawn(move || {
+                let served = runtime.block_on(connections::serve(listener, answers, stop));
+                if let Err(error) = served {
+                    tracing::error!(%error, "the admin listener does not work");
+                }
+            })
+            .map_err(start)?;
+        Ok(Admin {
+            address,
+            trigger,
+            thread,
+        })
+    }
+}
+
+/// The running listener. Dropping it ends its thread, which nobody waits for.
+pub(crate) struct Admin {
+    address: SocketAddr,
+    trigger: Trigger,
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it, and every connection to it.
+    pub(crate) fn stop(self) {
+        self.trigger.pull();
+        if self.thread.join().is_err() {
+            tracing::error!("the admin thread panicked");
+        }
+    }
+}

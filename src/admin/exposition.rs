@@ -1,0 +1,431 @@
+//! Every metric: its name, its labels, its help, and where its value is.
+//!
+//! Values are read from the workers' counters while the page is written; there
+//! is no second copy of them. Metrics that show how evenly the workers are used
+//! have the label `worker`; what happens once per connection or less often is
+//! added up, so that the number of series does not grow with the product of
+//! workers and labels. Every label set is fixed: see [`label`].
+//!
+//! [`label`]: crate::metrics::label
+
+mod page;
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::Overview;
+use super::process::Process;
+use crate::metrics::Counters;
+use crate::metrics::histogram::{Batches, Durations};
+use crate::metrics::label::{Code, EndReason, HandshakeOutcome, RefusalReason};
+use crate::metrics::number::Counter;
+use crate::proto::Violation;
+use page::{Page, worker};
+
+/// What was built: the commit, if whoever builds says which.
+const COMMIT: Option<&str> = option_env!("RINGBACK_COMMIT");
+
+/// Writes the page of metrics.
+#[derive(Debug)]
+pub(super) struct Exposition {
+    registry: Registry,
+    view: Arc<View>,
+}
+
+#[derive(Debug)]
+struct View {
+    overview: Overview,
+    process: Process,
+}
+
+impl Exposition {
+    pub(super) fn new(overview: Overview) -> Self {
+        let view = Arc::new(View {
+            overview,
+            process: Process::open(),
+        });
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Arc::clone(&view)));
+        Self { registry, view }
+    }
+
+    pub(super) fn overview(&self) -> &Overview {
+        &self.view.overview
+    }
+
+    /// The page, in the Prometheus text format.
+    ///
+    /// # Errors
+    /// None that can happen: it is written to memory.
+    pub(super) fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Collector for View {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page {
+            encoder,
+            workers: self.overview.workers.iter().map(|w| &*w.counters).collect(),
+        };
+        self.server(&mut page)?;
+        self.workers(&mut page)?;
+        connections(&mut page)?;
+        traffic(&mut page)?;
+        self.process(&mut page)
+    }
+}
+
+impl View {
+    fn server(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let overview = &self.overview;
+        let build = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("engine", overview.engine.name()),
+            ("commit", COMMIT.unwrap_or("unknown")),
+        ];
+        let mut info = page.encoder.encode_descriptor(
+            "ringback_build",
+            "What runs: its version, its engine, and the commit where the build was told. Always 1.",
+            None,
+            MetricType::Info,
+        )?;
+        info.encode_info(&build)?;
+        page.gauge(
+            "ringback_draining",
+            "1 while the server stops, else 0.",
+            &u64::from(overview.is_draining()),
+        )?;
+        page.gauge(
+            "ringback_connections_max",
+            "Connections that may be open at a time, over all workers.",
+            &(overview.house.capacity().get() as u64),
+        )
+    }
+
+    fn workers(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let workers = &self.overview.workers;
+        page.gauges(
+            "ringback_worker_up",
+            "1 if the worker has shown within 5 seconds that it gets around to its work, else 0.",
+            (0..workers.len()).map(|n| (worker(n), u64::from(self.overview.is_up(n)))),
+        )?;
+        let cpu_times = workers.iter().map(|worker| worker.clock.cpu_time());
+        page.counters(
+            "ringback_worker_cpu_seconds",
+            "CPU time of the worker's thread, in user space and the kernel. Missing where the \
+             kernel does not tell.",
+            cpu_times
+                .enumerate()
+                .filter_map(|(n, time)| Some((worker(n), time?.as_secs_f64()))),
+        )
+    }
+
+    fn process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        page.counter(
+            "process_cpu_seconds",
+            "CPU time of all threads, in user space and the kernel.",
+            &Process::cpu_time().as_secs_f64(),
+        )?;
+        let memory = self.process.memory();
+        for (name, help, value) in [
+            (
+                "process_open_fds",
+                "Open file descriptors.",
+                Process::open_descriptors(),
+            ),
+            (
+                "process_max_fds",
+                "The limit on open file descriptors. Missing if there is none.",
+                Process::descriptors_max(),
+            ),
+            (
+                "process_resident_memory_bytes",
+                "Memory in RAM.",
+                memory.map(|memory| memory.resident),
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "Address space, most of which need not be in RAM.",
+                memory.map(|memory| memory.virtual_),
+            ),
+        ] {
+            if let Some(value) = value {
+                page.gauge(name, help, &value)?;
+            }
+        }
+        match self.process.started() {
+            Some(started) => page.gauge(
+                "process_start_time_seconds",
+                "When the process started, in seconds since 1970.",
+                &started.as_secs_f64(),
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
+    page.gauge_by_worker(
+        "ringback_connections_open",
+        "Connections that are open, those in their handshake included.",
+        |counters| &counters.open,
+    )?;
+    page.counter_by_worker(
+        "ringback_connections_accepted",
+        "Connections accepted.",
+        |counters| &counters.accepted,
+    )?;
+    page.counter_by_worker(
+        "ringback_accept_pauses",
+        "Times that accepting rested for want of file descriptors or memory.",
+        |counters| &counters.accept_pauses,
+    )?;
+    page.counter_by_label(
+        "ringback_connections_refused",
+        "Connections refused: full (503), overrun (closed without an answer, when too many \
+         are being told 503), malformed (400), origin (403), path (404), method (405), \
+         timeout (408), version (426), head_too_large (431), other.",
+        RefusalReason::ALL.map(|reason| [("reason", reason.name())]),
+        |counters, index| counters.refusals.get(RefusalReason::ALL[index]),
+    )?;
+    page.counter_by_label(
+        "ringback_handshakes",
+        "Accepted connections by what became of their handshake: upgraded, refused, served (a \
+         plain request), timeout, abandoned (no request came), cut_off (the server stopped).",
+        HandshakeOutcome::ALL.map(|outcome| [("outcome", outcome.name())]),
+        |counters, index| counters.handshakes.get(HandshakeOutcome::ALL[index]),
+    )?;
+    let times = page
+        .workers
+        .iter()
+        .map(|counters| &counters.handshake_times);
+    let times = Durations::merged(times);
+    page.histogram(
+        "ringback_handshake_duration_seconds",
+        "Time from accepting a connection until its 101 was written, of those that were upgraded.",
+        &times,
+    )?;
+    closes(page)
+}
+
+fn closes(page: &mut Page<'_, '_>) -> fmt::Result {
+    let ends: Vec<_> = EndReason::ALL
+        .into_iter()
+        .flat_map(|reason| Code::ALL.map(|code| (reason, code)))
+        .filter(|&(reason, code)| reason.may_carry(code))
+        .collect();
+    page.counter_by_label(
+        "ringback_closes",
+        "WebSocket connections that were ended, once for each, by why and by the code of the \
+         Close frame that said so: client (it sent a Close), violation, idle, drain, handler, \
+         slow_reader, gone (it left without a Close). Code `none`: no Close frame, or no code \
+         in it; `other`: 3000 to 4999.",
+        ends.iter()
+            .map(|(reason, code)| [("reason", reason.name()), ("code", code.name())]),
+        |counters, index| {
+            let (reason, code) = ends[index];
+            counters.ends(reason, code)
+        },
+    )?;
+    page.counter_by_label(
+        "ringback_violations",
+        "Connections whose clients broke a rule of RFC 6455 or a limit, by which.",
+        Violation::ALL.map(|violation| [("kind", violation.name())]),
+        |counters, index| counters.violations(Violation::ALL[index]),
+    )
+}
+
+fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
+    for (name, help, counter) in [
+        (
+            "ringback_messages_received",
+            "Messages that came in whole, over all their fragments.",
+            (|counters| &counters.messages_received) as fn(&Counters) -> &Counter,
+        ),
+        (
+            "ringback_messages_sent",
+            "Messages whose last bytes were given to the socket, or wait for room in it.",
+            |counters| &counters.messages_sent,
+        ),
+        (
+            "ringback_received_bytes",
+            "Bytes of WebSocket frames read, headers included.",
+            |counters| &counters.bytes_received,
+        ),
+        (
+            "ringback_sent_bytes",
+            "Bytes of WebSocket frames that the sockets took, headers included.",
+            |counters| &counters.bytes_sent,
+        ),
+        (
+            "ringback_reads",
+            "Reads that brought bytes of WebSocket frames.",
+            |counters| &counters.reads,
+        ),
+        (
+            "ringback_writes",
+            "Writes of WebSocket frames of which the socket took some bytes.",
+            |counters| &counters.writes,
+        ),
+    ] {
+        page.counter_by_worker(name, help, counter)?;
+    }
+    let per_read = page
+        .workers
+        .iter()
+        .map(|counters| &counters.frames_per_read);
+    let per_read = Batches::merged(per_read);
+    page.histogram(
+        "ringback_frames_per_read",
+        "Frames that ended in what was served as one: a read, or several that waited.",
+        &per_read,
+    )?;
+    let per_write = page
+        .workers
+        .iter()
+        .map(|counters| &counters.frames_per_write);
+    let per_write = Batches::merged(per_write);
+    page.histogram(
+        "ringback_frames_per_write",
+        "Frames that ended in what was written as one: the replies to all that was read.",
+        &per_write,
+    )?;
+    for (name, help, counter) in [
+        (
+            "ringback_pings_sent",
+            "Pings sent to silent clients.",
+            (|counters| &counters.pings_sent) as fn(&Counters) -> &Counter,
+        ),
+        (
+            "ringback_pings_received",
+            "Pings of clients, each of which was answered.",
+            |counters| &counters.pings_received,
+        ),
+        (
+            "ringback_pongs_received",
+            "Pongs of clients, asked for or not.",
+            |counters| &counters.pongs_received,
+        ),
+        (
+            "ringback_slow_readers_cut",
+            "Connections cut because the client did not read for too long.",
+            |counters| &counters.write_timeouts,
+        ),
+    ] {
+        let total = page.workers.iter().map(|counters| counter(counters).get());
+        let total: u64 = total.sum();
+        page.counter(name, help, &total)?;
+    }
+    page.gauge_by_worker(
+        "ringback_slow_readers",
+        "Connections whose clients have left a reply unread for 100 ms or more. At most a second \
+         old.",
+        |counters| &counters.slow_readers,
+    )?;
+    page.gauge_by_worker(
+        "ringback_held_bytes",
+        "Bytes of incomplete frames, and of replies that wait for their clients. At most a second \
+         old.",
+        |counters| &counters.held_bytes,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::admin::Watched;
+    use crate::admission::House;
+    use crate::engine::EngineKind;
+    use crate::proto::CloseCode;
+    use crate::shutdown;
+
+    fn text(workers: [Counters; 2]) -> String {
+        let (_trigger, shutdown) = shutdown::channel();
+        let this_thread = rustix::thread::gettid().as_raw_nonzero().get();
+        let overview = Overview {
+            engine: EngineKind::Epoll,
+            workers: workers
+                .map(|counters| Watched::new(Arc::new(counters), this_thread))
+                .into(),
+            house: House::new(NonZeroUsize::new(7).expect("not zero")),
+            epoch: Instant::now(),
+            shutdown,
+        };
+        Exposition::new(overview).text().expect("in memory")
+    }
+
+    #[track_caller]
+    fn expect_line(text: &str, line: &str) {
+        let found = text.lines().filter(|found| *found == line).count();
+        assert_eq!(found, 1, "{line} in\n{text}");
+    }
+
+    #[test]
+    fn traffic_is_shown_by_worker_and_what_is_rare_in_total() {
+        let workers: [Counters; 2] = Default::default();
+        for (counters, n) in workers.iter().zip([2, 3]) {
+            counters.messages_received.add(n);
+            counters.open.set(10 * n);
+            counters.refusals.add(RefusalReason::Origin);
+            counters.count_end(EndReason::Client, Some(CloseCode::NORMAL));
+            counters.count_violation(Violation::Unmasked);
+            counters.frames_per_read.note(4);
+            counters
+                .handshake_times
+                .note(std::time::Duration::from_millis(3));
+        }
+        let text = text(workers);
+        for line in [
+            "ringback_messages_received_total{worker=\"0\"} 2",
+            "ringback_messages_received_total{worker=\"1\"} 3",
+            "ringback_connections_open{worker=\"1\"} 30",
+            "ringback_connections_max 7",
+            "ringback_connections_refused_total{reason=\"origin\"} 2",
+            "ringback_connections_refused_total{reason=\"path\"} 0",
+            "ringback_closes_total{reason=\"client\",code=\"1000\"} 2",
+            "ringback_violations_total{kind=\"unmasked\"} 2",
+            "ringback_frames_per_read_bucket{le=\"2\"} 0",
+            "ringback_frames_per_read_bucket{le=\"4\"} 2",
+            "ringback_frames_per_read_bucket{le=\"+Inf\"} 2",
+            "ringback_frames_per_read_sum 8.0",
+            "ringback_handshake_duration_seconds_bucket{le=\"0.0025\"} 0",
+            "ringback_handshake_duration_seconds_bucket{le=\"0.005\"} 2",
+            "ringback_handshake_duration_seconds_count 2",
+            "# TYPE ringback_handshake_duration_seconds histogram",
+            "# TYPE ringback_build_info gauge",
+        ] {
+            expect_line(&text, line);
+        }
+    }
+
+    #[test]
+    fn every_series_is_there_before_anything_happens() {
+        let text = text(Default::default());
+        for violation in Violation::ALL {
+            let name = violation.name();
+            expect_line(
+                &text,
+                &format!("ringback_violations_total{{kind=\"{name}\"}} 0"),
+            );
+        }
+        expect_line(
+            &text,
+            "ringback_closes_total{reason=\"idle\",code=\"1001\"} 0",
+        );
+        assert!(
+            !text.contains("reason=\"idle\",code=\"1002\""),
+            "it cannot be"
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! How metrics are written: one at a time, one series for each worker, or one
+//! for each label.
+
+use std::fmt;
+
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+
+use crate::metrics::Counters;
+use crate::metrics::histogram::Histogram;
+use crate::metrics::number::{Counter, Gauge};
+
+/// The labels of a worker.
+pub(super) fn worker(number: usize) -> [(&'static str, String); 1] {
+    [("worker", number.to_string())]
+}
+
+/// The page that is being written.
+pub(super) struct Page<'e, 'w> {
+    pub(super) encoder: DescriptorEncoder<'e>,
+    pub(super) workers: Vec<&'w Counters>,
+}
+
+impl Page<'_, '_> {
+    pub(super) fn counter<V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        value: &V,
+    ) -> fmt::Result {
+        self.encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, V, f64>(value, None)
+    }
+
+    pub(super) fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            family
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, V, f64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn counter_by_worker(
+        &mut self,
+        name: &str,
+        help: &str,
+        counter: impl Fn(&Counters) -> &Counter,
+    ) -> fmt::Result {
+        let workers = self.workers.clone();
+        let values = workers.into_iter().map(|counters| counter(counters).get());
+        self.counters(name, help, values.enumerate().map(|(n, v)| (worker(n), v)))
+    }
+
+    /// One counter for each set of labels, added up over the workers by `count`,
+    /// which is given the index of the set.
+    pub(super) fn counter_by_label<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: impl IntoIterator<Item = L>,
+        count: impl Fn(&Counters, usize) -> u64,
+    ) -> fmt::Result {
+        let workers = self.workers.clone();
+        let total = |index| workers.iter().map(|counters| count(counters, index)).sum();
+        let values = labels.into_iter().enumerate();
+        self.counters(
+            name,
+            help,
+            values.map(|(index, labels)| -> (L, u64) { (labels, total(index)) }),
+        )
+    }
+
+    pub(super) fn gauge<V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        value: &V,
+    ) -> fmt::Result {
+        self.encoder
+            .encode_descriptor(name, help, None, MetricType::Gauge)?
+            .encode_gauge(value)
+    }
+
+    pub(super) fn gauges<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn gauge_by_worker(
+        &mut self,
+        name: &str,
+        help: &str,
+        gauge: impl Fn(&Counters) -> &Gauge,
+    ) -> fmt::Result {
+        let workers = self.workers.clone();
+        let values = workers.into_iter().map(|counters| gauge(counters).get());
+        self.gauges(name, help, values.enumerate().map(|(n, v)| (worker(n), v)))
+    }
+
+    pub(super) fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        histogram: &Histogram,
+    ) -> fmt::Result {
+        let Histogram {
+            sum,
+            count,
+            buckets,
+        } = histogram;
+        self.encoder
+            .encode_descriptor(name, help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)
+    }
+}

@@ -1,0 +1,152 @@
+//! Whether the server is well, and whether it wants more connections.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::Overview;
+
+/// How long a worker's heartbeat may stand still. A worker that is well beats
+/// at least once a second.
+pub(crate) const STANDSTILL: Duration = Duration::from_secs(5);
+
+/// Why a server is not well, or not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It stops.
+    Draining,
+    /// A worker does not get around to its work.
+    Standstill {
+        worker: usize,
+        for_at_least: Duration,
+    },
+    /// It holds as many connections as it may.
+    Full { connections_max: NonZeroUsize },
+}
+
+impl Overview {
+    /// Whether the server serves.
+    pub(crate) fn health(&self) -> Result<(), Trouble> {
+        if self.is_draining() {
+            return Err(Trouble::Draining);
+        }
+        let standing = (0..self.workers.len()).find_map(|worker| {
+            let age = self.heartbeat_age(worker);
+            (age > STANDSTILL).then_some((worker, age))
+        });
+        match standing {
+            Some((worker, age)) => Err(Trouble::Standstill {
+                worker,
+                for_at_least: Duration::from_secs(age.as_secs()),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the server serves, and would serve one more.
+    pub(crate) fn readiness(&self) -> Result<(), Trouble> {
+        self.health()?;
+        if self.house.is_full() {
+            return Err(Trouble::Full {
+                connections_max: self.house.capacity(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the server stops.
+    pub(super) fn is_draining(&self) -> bool {
+        self.shutdown.has_begun()
+    }
+
+    /// Whether a worker gets around to its work.
+    pub(super) fn is_up(&self, worker: usize) -> bool {
+        self.heartbeat_age(worker) <= STANDSTILL
+    }
+
+    /// The time since a worker's last heartbeat.
+    fn heartbeat_age(&self, worker: usize) -> Duration {
+        let beat = Duration::from_millis(self.workers[worker].counters.beat_ms.get());
+        self.epoch.elapsed().saturating_sub(beat)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Draining => f.write_str("draining: the server stops"),
+            Self::Standstill {
+                worker,
+                for_at_least,
+            } => write!(f, "worker {worker} has stood still for {for_at_least:?}"),
+            Self::Full { connections_max } => {
+                write!(f, "full: {connections_max} connections are open")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::admin::Watched;
+    use crate::admission::{Admission, House};
+    use crate::engine::EngineKind;
+    use crate::shutdown::{self, Trigger};
+
+    /// A server that was started so long ago and whose workers last showed
+    /// themselves so many seconds after that.
+    fn overview(age: Duration, beats_s: [u64; 2]) -> (Overview, Trigger) {
+        let (trigger, shutdown) = shutdown::channel();
+        let overview = Overview {
+            engine: EngineKind::Epoll,
+            workers: beats_s.map(|_| Watched::new(Arc::default(), 0)).into(),
+            house: House::new(NonZeroUsize::MIN),
+            epoch: Instant::now().checked_sub(age).expect("the machine is up"),
+            shutdown,
+        };
+        for (worker, beat_s) in overview.workers.iter().zip(beats_s) {
+            worker.counters.beat_ms.set(beat_s * 1000);
+        }
+        (overview, trigger)
+    }
+
+    #[test]
+    fn a_worker_whose_heartbeat_stands_still_is_named() {
+        let age = Duration::from_secs(60);
+        let (well, _trigger) = overview(age, [58, 59]);
+        assert_eq!((well.health(), well.readiness()), (Ok(()), Ok(())));
+        let (ill, _trigger) = overview(age, [59, 50]);
+        let trouble = Trouble::Standstill {
+            worker: 1,
+            for_at_least: Duration::from_secs(10),
+        };
+        assert_eq!(ill.health(), Err(trouble));
+        assert_eq!(ill.readiness(), Err(trouble));
+        assert!(ill.is_up(0) && !ill.is_up(1));
+        assert_eq!(trouble.to_string(), "worker 1 has stood still for 10s");
+    }
+
+    #[test]
+    fn a_full_server_is_well_but_not_ready() {
+        let (overview, _trigger) = overview(Duration::ZERO, [0, 0]);
+        let admission = Admission::new(Arc::clone(&overview.house), Arc::default());
+        let inside = admission.enter();
+        assert_eq!(overview.health(), Ok(()));
+        let trouble = overview.readiness().expect_err("full");
+        assert_eq!(trouble.to_string(), "full: 1 connections are open");
+        drop(inside);
+        assert_eq!(overview.readiness(), Ok(()));
+    }
+
+    #[test]
+    fn a_server_that_stops_is_neither() {
+        let (overview, trigger) = overview(Duration::from_secs(60), [0, 0]);
+        trigger.pull();
+        assert_eq!(overview.health(), Err(Trouble::Draining));
+        assert_eq!(overview.readiness(), Err(Trouble::Draining));
+    }
+}

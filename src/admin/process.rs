@@ -1,0 +1,163 @@
+//! What the kernel knows of this process. Each answer is missing where the
+//! kernel gives none.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::param::{clock_ticks_per_second, page_size};
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The CPU time of one thread.
+#[derive(Debug)]
+pub(super) struct ThreadClock {
+    /// Kept open, so that it can be read when there are no descriptors left.
+    schedstat: Option<File>,
+}
+
+impl ThreadClock {
+    pub(super) fn open(thread_id: i32) -> Self {
+        let path = format!("/proc/self/task/{thread_id}/schedstat");
+        Self {
+            schedstat: File::open(path).ok(),
+        }
+    }
+
+    /// The time the thread has run so far; `None` once it has ended.
+    pub(super) fn cpu_time(&self) -> Option<Duration> {
+        let text = read(self.schedstat.as_ref()?)?;
+        let nanos = text.split(' ').next()?.parse().ok()?;
+        Some(Duration::from_nanos(nanos))
+    }
+}
+
+/// This process.
+#[derive(Debug)]
+pub(super) struct Process {
+    statm: Option<File>,
+    started: Option<Duration>,
+}
+
+/// Memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    pub(super) resident: u64,
+    pub(super) virtual_: u64,
+}
+
+impl Process {
+    pub(super) fn open() -> Self {
+        Self {
+            statm: File::open("/proc/self/statm").ok(),
+            started: start_time(),
+        }
+    }
+
+    /// The time from 1970 to the start of the process.
+    pub(super) fn started(&self) -> Option<Duration> {
+        self.started
+    }
+
+    pub(super) fn memory(&self) -> Option<Memory> {
+        let text = read(self.statm.as_ref()?)?;
+        let mut pages = text.split(' ').map(str::parse::<u64>);
+        let mut next = || Some(pages.next()?.ok()? * page_size() as u64);
+        Some(Memory {
+            virtual_: next()?,
+            resident: next()?,
+        })
+    }
+
+    /// The time that all threads have run, of those that have ended as well.
+    pub(super) fn cpu_time() -> Duration {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::from_secs(secs) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
+    }
+
+    /// Open file descriptors.
+    pub(super) fn open_descriptors() -> Option<u64> {
+        // Since Linux 6.2 their number is the size of this directory; before,
+        // it was 0, and they had to be counted.
+        const DESCRIPTORS: &str = "/proc/self/fd";
+        match fs::metadata(DESCRIPTORS).ok()?.len() {
+            0 => {
+                let with_the_directorys_own = fs::read_dir(DESCRIPTORS).ok()?.count() as u64;
+                Some(with_the_directorys_own - 1)
+            }
+            open => Some(open),
+        }
+    }
+
+    /// The limit on open file descriptors; `None` if there is none.
+    pub(super) fn descriptors_max() -> Option<u64> {
+        getrlimit(Resource::Nofile).current
+    }
+}
+
+/// Reads a short file of the kernel's from its start.
+fn read(file: &File) -> Option<String> {
+    let mut text = [0; 256];
+    let len = file.read_at(&mut text, 0).ok()?;
+    String::from_utf8(text[..len].to_vec()).ok()
+}
+
+fn start_time() -> Option<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the name, which may hold anything: the fields from the third on.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks: u64 = fields.split(' ').nth(19)?.parse().ok()?;
+    let after_boot = Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64);
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime = Duration::try_from_secs_f64(uptime.split(' ').next()?.parse().ok()?).ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    (now + after_boot).checked_sub(uptime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_counted_as_they_are_listed() {
+        // Other tests open and close some at the same time.
+        let counted = (0..1000).any(|_| {
+            let listed = fs::read_dir("/proc/self/fd").expect("readable").count() as u64 - 1;
+            Process::open_descriptors() == Some(listed)
+        });
+        assert!(counted);
+    }
+
+    #[test]
+    fn this_process_started_a_moment_ago_and_uses_memory_and_time() {
+        let process = Process::open();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("later");
+        let started = process.started().expect("known");
+        assert!(started < now && now < started + Duration::from_secs(3600));
+        let memory = process.memory().expect("known");
+        assert!(0 < memory.resident && memory.resident <= memory.virtual_);
+        assert!(Process::cpu_time() > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_threads_time_is_its_own_and_ends_with_it() {
+        let (say, hear) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            say.send(rustix::thread::gettid().as_raw_nonzero().get())
+                .expect("heard");
+            let _ = stopped.recv();
+        });
+        let clock = ThreadClock::open(hear.recv().expect("said"));
+        let ran = clock.cpu_time().expect("alive");
+        assert!(ran <= Process::cpu_time(), "{ran:?}");
+        drop(stop);
+        thread.join().expect("ended");
+        let gone = (0..1000).any(|_| {
+            std::thread::yield_now();
+            clock.cpu_time().is_none()
+        });
+        assert!(gone);
+    }
+}

@@ -1,0 +1,99 @@
+//! What one handler's connection adds to its worker's counters.
+
+use std::sync::Arc;
+
+use super::inbox::Counted;
+use crate::metrics::Counters;
+use crate::metrics::label::EndReason;
+use crate::proto::{CloseCode, Violation};
+
+/// The part of a connection in the counters. What is still open when this is
+/// dropped is settled then.
+pub(super) struct Account {
+    counters: Arc<Counters>,
+    /// Frames of the last read, until they are counted.
+    frames: Option<u32>,
+    end_is_counted: bool,
+    /// Bytes that the worker has been told are held.
+    held: u64,
+}
+
+impl Account {
+    /// A connection that was upgraded, and `leftover` bytes that came with its
+    /// handshake.
+    pub(super) fn open(counters: &Arc<Counters>, leftover: usize) -> Self {
+        counters.count_reads(0, leftover);
+        Self {
+            counters: Arc::clone(counters),
+            frames: (leftover > 0).then_some(0),
+            end_is_counted: false,
+            held: 0,
+        }
+    }
+
+    /// Counts a read of `len` bytes.
+    pub(super) fn read(&mut self, len: usize) {
+        self.counters.count_reads(1, len);
+        self.frames = Some(self.frames.unwrap_or(0));
+    }
+
+    /// Counts what was found in the bytes that were read.
+    pub(super) fn found(&mut self, counted: Counted) {
+        if let Some(frames) = &mut self.frames {
+            *frames += counted.frames;
+        }
+        self.counters.messages_received.add(counted.messages.into());
+        self.counters.pings_received.add(counted.pings.into());
+        self.counters.pongs_received.add(counted.pongs.into());
+    }
+
+    /// All that was read has been looked at.
+    pub(super) fn all_is_found(&mut self) {
+        if let Some(frames) = self.frames.take() {
+            self.counters.frames_per_read.note(frames);
+        }
+    }
+
+    /// The connection ends for this reason, if for none before.
+    pub(super) fn end(&mut self, reason: EndReason, code: Option<CloseCode>) {
+        if !self.end_is_counted {
+            self.end_is_counted = true;
+            self.counters.count_end(reason, code);
+        }
+    }
+
+    pub(super) fn violation(&mut self, violation: Violation) {
+        self.counters.count_violation(violation);
+        self.end(EndReason::Violation, Some(violation.close_code()));
+    }
+
+    /// So many bytes are held now.
+    pub(super) fn hold(&mut self, bytes: usize) {
+        self.counters.held_bytes.change(self.held, bytes as u64);
+        self.held = bytes as u64;
+    }
+
+    /// Counts the client as a slow reader for as long as the answer lives.
+    pub(super) fn slow_reader(&self) -> SlowReader {
+        self.counters.slow_readers.change(0, 1);
+        SlowReader(Arc::clone(&self.counters))
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.all_is_found();
+        // The handler has had enough without saying so.
+        self.end(EndReason::Handler, None);
+        self.hold(0);
+    }
+}
+
+/// A client that leaves a reply unread.
+pub(super) struct SlowReader(Arc<Counters>);
+
+impl Drop for SlowReader {
+    fn drop(&mut self) {
+        self.0.slow_readers.change(1, 0);
+    }
+}

@@ -1,0 +1,202 @@
+//! The admin listener as such: what it answers, and what it stands.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
+use common::admin::{Admin, answer, request};
+use common::client::{Client, Raw};
+use common::prometheus::Page;
+use common::server::{Server, binary};
+
+fn start() -> (Server, Admin) {
+    Server::start_watched("epoll", &["--threads=1"])
+}
+
+#[test]
+fn metrics_come_in_the_format_that_is_announced() {
+    let (_server, admin) = start();
+    let answer = admin.get("/metrics");
+    let expected = "content-type: text/plain; version=0.0.4; charset=utf-8\r\n";
+    assert!(answer.head.contains(expected), "{}", answer.head);
+    let page = Page::parse(&answer.body);
+    assert!(page.families.len() > 20);
+    for family in &page.families {
+        let is_ours = family.name.starts_with("ringback_") || family.name.starts_with("process_");
+        assert!(is_ours && family.help.len() > 10, "{family:?}");
+    }
+}
+
+#[test]
+fn health_is_one_line_of_text() {
+    let (_server, admin) = start();
+    for path in ["/healthz", "/readyz", "/healthz?verbose"] {
+        let answer = admin.get(path);
+        assert_eq!((answer.status, &*answer.body), (200, "ok\n"), "{path}");
+        let expected = "content-type: text/plain; charset=utf-8\r\n";
+        assert!(answer.head.contains(expected), "{}", answer.head);
+    }
+}
+
+#[test]
+fn other_paths_and_methods_are_refused() {
+    let (_server, admin) = start();
+    for path in ["/", "/metrics/", "/healthz/x", "//metrics", "/METRICS"] {
+        assert_eq!(admin.get(path).status, 404, "{path}");
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let mut raw = Raw::dial(admin.address);
+            raw.send(request(method, path, "").as_bytes());
+            let answer = answer(&mut raw);
+            assert_eq!(answer.status, 405, "{method} {path}");
+            assert!(
+                answer.head.contains("allow: GET, HEAD\r\n"),
+                "{}",
+                answer.head
+            );
+        }
+    }
+}
+
+#[test]
+fn head_gets_the_head_and_the_connection_goes_on() {
+    let (_server, admin) = start();
+    let mut raw = Raw::dial(admin.address);
+    for _ in 0..3 {
+        raw.send(request("HEAD", "/healthz", "").as_bytes());
+        let head = raw.head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.contains("content-length: 3\r\n"), "{head}");
+        raw.send(request("GET", "/healthz", "").as_bytes());
+        assert_eq!(answer(&mut raw).body, "ok\n");
+    }
+    // Two at once, in one packet.
+    raw.send(request("GET", "/readyz", "").repeat(2).as_bytes());
+    assert_eq!(answer(&mut raw).body, "ok\n");
+    assert_eq!(answer(&mut raw).body, "ok\n");
+}
+
+#[test]
+fn an_endless_head_is_refused() {
+    let (_server, admin) = start();
+    let mut raw = Raw::dial(admin.address);
+    let mut endless = Raw::over(raw.stream().try_clone().expect("a descriptor"));
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            endless.send(b"GET /healthz HTTP/1.1\r\nX: ");
+            endless.send_until_cut(&[b'x'; 1024]);
+        });
+        // The answer may be lost in the reset.
+        let rest = raw.rest_until_cut();
+        let status = b"HTTP/1.1 431 ";
+        assert!(rest.is_empty() || rest.starts_with(status));
+    });
+    assert_eq!(admin.get("/healthz").status, 200);
+}
+
+#[test]
+fn what_is_no_http_is_refused() {
+    let (_server, admin) = start();
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01"[..],
+        b"\0\0\r\n\r\n",
+        b"HELO\r\n\r\n",
+    ] {
+        let mut raw = Raw::dial(admin.address);
+        raw.send(bytes);
+        raw.half_close();
+        let rest = raw.rest_until_cut();
+        assert!(
+            rest.is_empty() || rest.starts_with(b"HTTP/1.1 400 "),
+            "{rest:?}"
+        );
+    }
+    assert_eq!(admin.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_slow_head_is_given_up() {
+    let (_server, admin) = start();
+    let mut raw = Raw::dial(admin.address);
+    raw.send(b"GET /healthz HT");
+    assert!(raw.rest_until_cut().is_empty());
+    assert_eq!(admin.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_thousand_who_hold_on_keep_nobody_out() {
+    const PLACES: usize = 64;
+    let (server, admin) = start();
+    let before = server.process().descriptors().len();
+    let mut client = Client::connect(server.address());
+    let mut holding = Vec::new();
+    for number in 0..1000 {
+        let mut raw = Raw::dial(admin.address);
+        if number % 2 == 0 {
+            raw.send(b"GET /metrics HTTP/1.1\r\n");
+        }
+        holding.push(raw);
+        if number % 100 == 0 {
+            assert_eq!(admin.get("/healthz").status, 200);
+            client.echo("not disturbed");
+        }
+    }
+    assert_eq!(admin.get("/healthz").status, 200);
+    // The accepting one, who answered this, has made room for it.
+    let open = server.process().descriptors().len();
+    assert!(open <= before + 1 + PLACES, "{open} after {before}");
+    for mut raw in holding.drain(..900) {
+        assert!(raw.rest_until_cut().is_empty());
+    }
+    drop(holding);
+    client.echo("still there");
+    assert_eq!(admin.get("/metrics").status, 200);
+}
+
+#[test]
+fn an_address_that_is_taken_is_an_error_that_says_so() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound");
+    let output = binary()
+        .args(["--listen=127.0.0.1:0", "--admin", &address.to_string()])
+        .output()
+        .expect("the binary starts");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    let line = format!("ringback: cannot listen on {address} for admin: ");
+    assert!(stderr.lines().any(|l| l.starts_with(&line)), "{stderr}");
+    assert!(output.stdout.is_empty(), "nothing was announced");
+}
+
+#[test]
+fn it_ends_with_the_server() {
+    let (mut server, admin) = start();
+    let mut keeping = Raw::dial(admin.address);
+    keeping.send(request("GET", "/healthz", "").as_bytes());
+    answer(&mut keeping);
+    server.terminate();
+    server.wait_for_success();
+    assert!(std::net::TcpStream::connect(admin.address).is_err());
+}
+
+#[test]
+fn a_dropped_server_takes_it_along() {
+    let anywhere: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    let config = ringback::Config {
+        listen: vec![anywhere],
+        admin: Some(anywhere),
+        engine: "epoll".parse().expect("an engine"),
+        pin: false,
+        ..ringback::Config::default()
+    };
+    let server = ringback::Server::start(config).expect("started");
+    let address = server.admin_address().expect("one was asked for");
+    assert_eq!(Admin { address }.get("/healthz").status, 200);
+    drop(server);
+    common::wait_until("nobody listens", || {
+        std::net::TcpStream::connect(address).is_err()
+    });
+}
