@@ -61,6 +61,7 @@ pub mod proto;
 mod runtime;
 mod server;
 mod shutdown;
+mod systemd;
 mod worker;
 
 pub use config::Config;

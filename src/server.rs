@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use crate::admin::{Admin, Bound, Overview, Watched};
+use crate::admin::{Admin, Bound, Overview, Watched, health};
 use crate::admission::House;
 use crate::config::Config;
 use crate::cores;
@@ -22,6 +22,7 @@ use crate::listener;
 use crate::message::{self, Handler, MessageSocket};
 use crate::metrics::{Counters, Snapshot};
 use crate::shutdown::{self, Signals, Trigger};
+use crate::systemd::Systemd;
 use crate::worker::{self, Assignment};
 
 /// A server that accepts connections, on threads of its own.
@@ -36,6 +37,8 @@ pub struct Server {
     thread_ids: Vec<i32>,
     trigger: Trigger,
     admin: Option<Admin>,
+    /// What the workers' heartbeats count from.
+    epoch: Instant,
     /// Each worker's number, when it has ended.
     ended: mpsc::UnboundedReceiver<usize>,
 }
@@ -137,6 +140,10 @@ impl Server {
     /// Serves until SIGTERM or SIGINT, then [`stop`](Self::stop)s. A second
     /// signal ends the process at once.
     ///
+    /// Where systemd supervises the process (`NOTIFY_SOCKET`, `WATCHDOG_USEC`), it
+    /// is told when the server serves and when it drains, and its watchdog is
+    /// fed for as long as every worker is alive.
+    ///
     /// # Errors
     /// [`Error::Worker`] if a worker failed.
     pub fn run_until_signal(mut self, signals: Signals) -> Result<(), Error> {
@@ -145,20 +152,63 @@ impl Server {
     }
 
     /// Waits for a signal, tells the workers, and waits until they have ended.
+    /// systemd hears of each step.
     async fn wait_for_end(&mut self, mut signals: shutdown::Stream) {
-        tokio::select! {
-            _ = signals.next() => tracing::info!("draining; a second signal exits at once"),
-            _ = self.ended.recv() => tracing::error!("a worker ended; draining the others"),
+        let mut systemd = Systemd::from_environment();
+        Systemd::ready(&self.status());
+        let mut at_work: Vec<_> = (0..self.workers.len()).collect();
+        loop {
+            tokio::select! {
+                _ = signals.next() => {
+                    tracing::info!("draining; a second signal exits at once");
+                    break;
+                }
+                ended = self.ended.recv() => {
+                    tracing::error!("a worker ended; draining the others");
+                    at_work.retain(|&worker| Some(worker) != ended);
+                    break;
+                }
+                () = systemd.hungry() => self.feed(&mut systemd, &at_work),
+            }
         }
         self.trigger.pull();
+        Systemd::stopping("draining");
         loop {
             tokio::select! {
                 signal = signals.next() => shutdown::exit_at_once(signal),
-                ended = self.ended.recv() => if ended.is_none() {
-                    return;
-                }
+                ended = self.ended.recv() => match ended {
+                    Some(ended) => at_work.retain(|&worker| worker != ended),
+                    None => return,
+                },
+                () = systemd.hungry() => self.feed(&mut systemd, &at_work),
             }
         }
+    }
+
+    /// Feeds the watchdog only while every worker that has not ended gets
+    /// around to its work.
+    fn feed(&self, systemd: &mut Systemd, at_work: &[usize]) {
+        let trouble = at_work.iter().find_map(|&worker| {
+            health::is_alive(worker, &self.workers[worker].counters, self.epoch).err()
+        });
+        match trouble {
+            None => systemd.feed(),
+            Some(trouble) => {
+                tracing::error!(%trouble, "the watchdog is not fed");
+                systemd.starve(&trouble.to_string());
+            }
+        }
+    }
+
+    /// What the server does, in a line.
+    fn status(&self) -> String {
+        let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
+        format!(
+            "serving {} with engine {} on {} threads",
+            addresses.join(", "),
+            self.engine,
+            self.workers.len()
+        )
     }
 
     fn launch(config: Config, handler: Option<&Handler>) -> Result<Self, Error> {
@@ -183,6 +233,7 @@ impl Server {
             thread_ids: Vec::with_capacity(threads),
             trigger,
             admin: None,
+            epoch,
             ended,
         };
         for (index, listeners) in listeners.into_iter().enumerate() {

@@ -71,6 +71,7 @@ impl Signals {
         };
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
+            .enable_time()
             .build()
             .map_err(start)?;
         let stream = runtime.block_on(async { Stream::new() }).map_err(start)?;

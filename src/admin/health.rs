@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Overview;
+use crate::metrics::Counters;
 
 /// How long a worker's heartbeat may stand still. A worker that is well beats
 /// at least once a second.
@@ -30,17 +31,8 @@ impl Overview {
         if self.is_draining() {
             return Err(Trouble::Draining);
         }
-        let standing = (0..self.workers.len()).find_map(|worker| {
-            let age = self.heartbeat_age(worker);
-            (age > STANDSTILL).then_some((worker, age))
-        });
-        match standing {
-            Some((worker, age)) => Err(Trouble::Standstill {
-                worker,
-                for_at_least: Duration::from_secs(age.as_secs()),
-            }),
-            None => Ok(()),
-        }
+        (0..self.workers.len())
+            .try_for_each(|worker| is_alive(worker, &self.workers[worker].counters, self.epoch))
     }
 
     /// Whether the server serves, and would serve one more.
@@ -66,9 +58,25 @@ impl Overview {
 
     /// The time since a worker's last heartbeat.
     fn heartbeat_age(&self, worker: usize) -> Duration {
-        let beat = Duration::from_millis(self.workers[worker].counters.beat_ms.get());
-        self.epoch.elapsed().saturating_sub(beat)
+        heartbeat_age(&self.workers[worker].counters, self.epoch)
     }
+}
+
+/// Whether a worker gets around to its work, or else for how long it has not.
+pub(crate) fn is_alive(worker: usize, counters: &Counters, epoch: Instant) -> Result<(), Trouble> {
+    let age = heartbeat_age(counters, epoch);
+    if age <= STANDSTILL {
+        return Ok(());
+    }
+    Err(Trouble::Standstill {
+        worker,
+        for_at_least: Duration::from_secs(age.as_secs()),
+    })
+}
+
+fn heartbeat_age(counters: &Counters, epoch: Instant) -> Duration {
+    let beat = Duration::from_millis(counters.beat_ms.get());
+    epoch.elapsed().saturating_sub(beat)
 }
 
 impl fmt::Display for Trouble {
