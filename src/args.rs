@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Command, CommandFactory, Parser, value_parser};
 use ringback::{Config, EngineChoice, Error};
 
-use crate::logging::Directives;
+use crate::logging::{Directives, Format};
 use crate::settings::Profile;
 pub(crate) use value::{Size, Span, Switch};
 
@@ -205,6 +205,15 @@ pub(crate) struct Args {
     /// directives such as ringback=debug [default: RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<Directives>,
+
+    /// What a line of the log is: text, or a json object
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    log_format: Format,
 }
 
 impl Args {
@@ -214,6 +223,10 @@ impl Args {
 
     pub(crate) fn log(&self) -> Option<&Directives> {
         self.log.as_ref()
+    }
+
+    pub(crate) fn log_format(&self) -> Format {
+        self.log_format
     }
 
     /// What the server is told.
@@ -273,7 +286,7 @@ impl CommandLine {
             );
         with_file(Args::command())
             .subcommand(show)
-            .subcommand_value_name("config")
+            .subcommand_value_name("COMMAND")
             .disable_help_subcommand(true)
             .args_conflicts_with_subcommands(true)
             .try_get_matches_from(arguments)

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -28,15 +29,29 @@ impl FromStr for Directives {
     }
 }
 
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs: an object with timestamp, level, target, message, and
+    /// what belongs to it.
+    Json,
+}
+
 /// Starts to log. Without directives it is as `RUST_LOG` says.
-pub(crate) fn start(directives: Option<&Directives>) {
+pub(crate) fn start(directives: Option<&Directives>, format: Format) {
     let filter = match directives {
         Some(Directives(text)) => EnvFilter::new(text),
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info")),
     };
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .init();
+        .with_writer(io::stderr);
+    match format {
+        Format::Text => subscriber
+            .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+            .init(),
+        Format::Json => subscriber.json().flatten_event(true).init(),
+    }
 }

@@ -36,8 +36,9 @@ fn main() -> ExitCode {
             show(&effective).map_err(|error| format!("cannot write the configuration: {error}"))
         }
         Task::Serve => {
-            logging::start(effective.args().log());
-            serve(config, effective.args().print_messages()).map_err(|error| error.to_string())
+            let args = effective.args();
+            logging::start(args.log(), args.log_format());
+            serve(config, args.print_messages()).map_err(|error| error.to_string())
         }
     };
     match result {

@@ -265,7 +265,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 26] = [
+    const FLAGS: [&str; 27] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -291,6 +291,7 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--max-header-bytes",
         "--drain-timeout",
         "--log",
+        "--log-format",
         "--version",
     ];
     for flag in ["--help", "-h"] {
@@ -600,6 +601,31 @@ fn the_log_says_as_much_as_it_is_told_to() {
     assert!(variable.contains(violation), "{variable}");
     let both = session(&["--log=off"], Some("ringback=debug"));
     assert_eq!(both, "", "the flag is stronger");
+}
+
+#[test]
+fn a_log_for_programs_is_an_object_per_line() {
+    let flags = ["--listen=127.0.0.1:0", "--log-format=json", "--log=debug"];
+    let mut server = start(&flags, 1);
+    let mut wrong = Raw::open(server.address());
+    wrong.send(&unmasked(TEXT, b"naked"));
+    wrong.expect_close(1002);
+    drop(wrong);
+    server.terminate();
+    server.wait_for_success();
+    assert_eq!(server.printed(), None);
+    let log = server.whole_log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let violation = lines
+        .iter()
+        .find(|line| line["message"] == "a client broke the protocol")
+        .unwrap_or_else(|| panic!("{log}"));
+    assert_eq!(violation["level"], "DEBUG");
+    assert_eq!(violation["violation"], "the frame is not masked");
+    assert!(violation["timestamp"].is_string());
 }
 
 #[test]

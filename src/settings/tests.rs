@@ -223,6 +223,7 @@ fn what_is_shown_is_the_same_configuration_again() {
         "--max-message=18446744073709551615",
         "--idle-timeout=0",
         "--log=ringback=debug",
+        "--log-format=json",
         "--print-messages",
     ];
     for (flags, variables) in [
