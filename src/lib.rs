@@ -29,6 +29,7 @@
 //! * `worker`: one core, accept to engine; `server`: all of them, start to end
 //! * `admin`: health and metrics, on a thread of its own; reads `metrics` and
 //!   `admission`, and knows no engine
+//! * `systemd`: what the service manager is told
 //! * `config`, `error`, `listener`, `admission`, `metrics`, `shutdown`,
 //!   `cores`, `descriptors`: one noun each
 //!

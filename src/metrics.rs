@@ -45,7 +45,7 @@ pub(crate) struct Counters {
     closes: [[Counter; Code::COUNT]; EndReason::COUNT],
 
     // Seldom.
-    violations: [Counter; Violation::ALL.len()],
+    pub(crate) violations: Labelled<Violation, { Violation::ALL.len() }>,
     pub(crate) pings_sent: Counter,
     pub(crate) pings_received: Counter,
     pub(crate) pongs_received: Counter,
@@ -95,16 +95,8 @@ impl Counters {
         self.closes[reason.index()][Code::of(code).index()].add(1);
     }
 
-    pub(crate) fn count_violation(&self, violation: Violation) {
-        self.violations[violation.index()].add(1);
-    }
-
     pub(crate) fn ends(&self, reason: EndReason, code: Code) -> u64 {
         self.closes[reason.index()][code.index()].get()
-    }
-
-    pub(crate) fn violations(&self, kind: Violation) -> u64 {
-        self.violations[kind.index()].get()
     }
 
     /// Adds what has been counted to `snapshot`.
@@ -140,7 +132,10 @@ impl Counters {
             (&mut snapshot.closes, from_clients.sum()),
             (
                 &mut snapshot.violations,
-                self.violations.iter().map(Counter::get).sum(),
+                Violation::ALL
+                    .map(|kind| self.violations.get(kind))
+                    .iter()
+                    .sum(),
             ),
             (&mut snapshot.pings, self.pings_sent.get()),
             (&mut snapshot.idle_timeouts, self.idle_timeouts.get()),

@@ -156,19 +156,17 @@ impl Server {
     async fn wait_for_end(&mut self, mut signals: shutdown::Stream) {
         let mut systemd = Systemd::from_environment();
         Systemd::ready(&self.status());
-        let mut at_work: Vec<_> = (0..self.workers.len()).collect();
         loop {
             tokio::select! {
                 _ = signals.next() => {
                     tracing::info!("draining; a second signal exits at once");
                     break;
                 }
-                ended = self.ended.recv() => {
+                _ = self.ended.recv() => {
                     tracing::error!("a worker ended; draining the others");
-                    at_work.retain(|&worker| Some(worker) != ended);
                     break;
                 }
-                () = systemd.hungry() => self.feed(&mut systemd, &at_work),
+                () = systemd.hungry() => self.feed(&mut systemd),
             }
         }
         self.trigger.pull();
@@ -176,24 +174,27 @@ impl Server {
         loop {
             tokio::select! {
                 signal = signals.next() => shutdown::exit_at_once(signal),
-                ended = self.ended.recv() => match ended {
-                    Some(ended) => at_work.retain(|&worker| worker != ended),
-                    None => return,
+                ended = self.ended.recv() => if ended.is_none() {
+                    return;
                 },
-                () = systemd.hungry() => self.feed(&mut systemd, &at_work),
+                () = systemd.hungry() => self.feed(&mut systemd),
             }
         }
     }
 
     /// Feeds the watchdog only while every worker that has not ended gets
     /// around to its work.
-    fn feed(&self, systemd: &mut Systemd, at_work: &[usize]) {
-        let trouble = at_work.iter().find_map(|&worker| {
-            health::is_alive(worker, &self.workers[worker].counters, self.epoch).err()
+    fn feed(&self, systemd: &mut Systemd) {
+        let mut workers = self.workers.iter().enumerate();
+        let alive = workers.try_for_each(|(index, worker)| {
+            if worker.thread.is_finished() {
+                return Ok(());
+            }
+            health::is_alive(index, &worker.counters, self.epoch)
         });
-        match trouble {
-            None => systemd.feed(),
-            Some(trouble) => {
+        match alive {
+            Ok(()) => systemd.feed(),
+            Err(trouble) => {
                 tracing::error!(%trouble, "the watchdog is not fed");
                 systemd.starve(&trouble.to_string());
             }

@@ -64,12 +64,11 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce()) -> Result<(), Er
     runtime.block_on(async {
         let mut shutdown = assignment.shutdown.clone();
         let drain_timeout = assignment.config.drain_timeout;
-        let epoch = assignment.epoch;
         let (worker, listeners) = Worker::new(assignment).map_err(start("a worker"))?;
         let worker = Rc::new(worker);
         let mut running = spawn_local(Rc::clone(&worker.engine).run());
-        worker.beat(epoch);
-        let ticking = spawn_local(tick(Rc::clone(&worker), epoch));
+        worker.beat();
+        let ticking = spawn_local(tick(Rc::clone(&worker)));
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|listener| spawn_local(accept(Rc::clone(&worker), listener)))
@@ -98,6 +97,8 @@ struct Worker {
     admission: Rc<Admission>,
     handler: Option<Handler>,
     shutdown: Shutdown,
+    /// What the heartbeat counts from.
+    epoch: StdInstant,
     /// When the log last said that accepting rests.
     pause_logged_at: Cell<Option<Instant>>,
 }
@@ -125,6 +126,7 @@ impl Worker {
             admission: Admission::new(assignment.house, counters),
             handler: assignment.handler,
             shutdown: assignment.shutdown,
+            epoch: assignment.epoch,
             pause_logged_at: Cell::new(None),
         };
         Ok((worker, listeners))
@@ -211,8 +213,8 @@ impl Worker {
     }
 
     /// Shows that the worker does its work.
-    fn beat(&self, epoch: StdInstant) {
-        let beat_ms = epoch.elapsed().as_millis();
+    fn beat(&self) {
+        let beat_ms = self.epoch.elapsed().as_millis();
         let counters = &self.settings.counters;
         counters
             .beat_ms
@@ -365,7 +367,7 @@ fn accept_rest(worker: &Rc<Worker>, listener: tokio::net::TcpListener) -> io::Re
     }
 }
 
-async fn tick(worker: Rc<Worker>, epoch: StdInstant) {
+async fn tick(worker: Rc<Worker>) {
     let interval = worker.settings.tick_interval();
     loop {
         sleep(interval).await;
@@ -376,7 +378,7 @@ async fn tick(worker: Rc<Worker>, epoch: StdInstant) {
             counters.held_bytes.set(holdings.bytes as u64);
             counters.slow_readers.set(holdings.slow_readers as u64);
         }
-        worker.beat(epoch);
+        worker.beat();
     }
 }
 

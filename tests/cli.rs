@@ -561,6 +561,16 @@ fn a_server_that_prints_drains_as_well() {
     assert_eq!(server.printed(), None);
 }
 
+/// Ends a server that prints nothing more, and returns all it has logged.
+#[track_caller]
+fn log_to_the_end(server: &mut Server) -> String {
+    server.terminate();
+    server.wait_for_success();
+    // Its last words are here when nobody can write any more.
+    assert_eq!(server.printed(), None);
+    server.whole_log()
+}
+
 #[test]
 fn the_log_says_as_much_as_it_is_told_to() {
     let session = |flags: &[&str], variable: Option<&str>| {
@@ -576,11 +586,7 @@ fn the_log_says_as_much_as_it_is_told_to() {
         wrong.send(&unmasked(TEXT, b"naked"));
         wrong.expect_close(1002);
         drop(wrong);
-        server.terminate();
-        server.wait_for_success();
-        // Its last words are here when nobody can write any more.
-        assert_eq!(server.printed(), None);
-        server.whole_log()
+        log_to_the_end(&mut server)
     };
     let violation = "the frame is not masked";
     let drain = "draining";
@@ -611,10 +617,7 @@ fn a_log_for_programs_is_an_object_per_line() {
     wrong.send(&unmasked(TEXT, b"naked"));
     wrong.expect_close(1002);
     drop(wrong);
-    server.terminate();
-    server.wait_for_success();
-    assert_eq!(server.printed(), None);
-    let log = server.whole_log();
+    let log = log_to_the_end(&mut server);
     let lines: Vec<serde_json::Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))

@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::answer::Answers;
+use crate::config::MIN_HEADER_BYTES;
 use crate::shutdown::Shutdown;
 
 /// Connections at a time.
@@ -27,8 +28,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// before its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes in a request's head; hyper's buffer is never smaller.
-const HEAD_BYTES_MAX: usize = 8192;
+/// Bytes in a request's head.
+const HEAD_BYTES_MAX: usize = MIN_HEADER_BYTES;
 
 /// How long accepting rests when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -21,7 +21,6 @@ use prometheus_client::registry::Registry;
 use super::Overview;
 use super::process::Process;
 use crate::metrics::Counters;
-use crate::metrics::histogram::{Batches, Durations};
 use crate::metrics::label::{Code, EndReason, HandshakeOutcome, RefusalReason};
 use crate::metrics::number::Counter;
 use crate::proto::Violation;
@@ -203,15 +202,10 @@ fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
         HandshakeOutcome::ALL.map(|outcome| [("outcome", outcome.name())]),
         |counters, index| counters.handshakes.get(HandshakeOutcome::ALL[index]),
     )?;
-    let times = page
-        .workers
-        .iter()
-        .map(|counters| &counters.handshake_times);
-    let times = Durations::merged(times);
-    page.histogram(
+    page.durations(
         "ringback_handshake_duration_seconds",
         "Time from accepting a connection until its 101 was written, of those that were upgraded.",
-        &times,
+        |counters| &counters.handshake_times,
     )?;
     closes(page)
 }
@@ -239,7 +233,7 @@ fn closes(page: &mut Page<'_, '_>) -> fmt::Result {
         "ringback_violations",
         "Connections whose clients broke a rule of RFC 6455 or a limit, by which.",
         Violation::ALL.map(|violation| [("kind", violation.name())]),
-        |counters, index| counters.violations(Violation::ALL[index]),
+        |counters, index| counters.violations.get(Violation::ALL[index]),
     )
 }
 
@@ -278,25 +272,15 @@ fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
     ] {
         page.counter_by_worker(name, help, counter)?;
     }
-    let per_read = page
-        .workers
-        .iter()
-        .map(|counters| &counters.frames_per_read);
-    let per_read = Batches::merged(per_read);
-    page.histogram(
+    page.batches(
         "ringback_frames_per_read",
         "Frames that ended in what was served as one: a read, or several that waited.",
-        &per_read,
+        |counters| &counters.frames_per_read,
     )?;
-    let per_write = page
-        .workers
-        .iter()
-        .map(|counters| &counters.frames_per_write);
-    let per_write = Batches::merged(per_write);
-    page.histogram(
+    page.batches(
         "ringback_frames_per_write",
         "Frames that ended in what was written as one: the replies to all that was read.",
-        &per_write,
+        |counters| &counters.frames_per_write,
     )?;
     for (name, help, counter) in [
         (
@@ -379,7 +363,7 @@ mod tests {
             counters.open.set(10 * n);
             counters.refusals.add(RefusalReason::Origin);
             counters.count_end(EndReason::Client, Some(CloseCode::NORMAL));
-            counters.count_violation(Violation::Unmasked);
+            counters.violations.add(Violation::Unmasked);
             counters.frames_per_read.note(4);
             counters
                 .handshake_times

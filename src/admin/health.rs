@@ -31,8 +31,7 @@ impl Overview {
         if self.is_draining() {
             return Err(Trouble::Draining);
         }
-        (0..self.workers.len())
-            .try_for_each(|worker| is_alive(worker, &self.workers[worker].counters, self.epoch))
+        (0..self.workers.len()).try_for_each(|worker| self.is_alive(worker))
     }
 
     /// Whether the server serves, and would serve one more.
@@ -53,18 +52,18 @@ impl Overview {
 
     /// Whether a worker gets around to its work.
     pub(super) fn is_up(&self, worker: usize) -> bool {
-        self.heartbeat_age(worker) <= STANDSTILL
+        self.is_alive(worker).is_ok()
     }
 
-    /// The time since a worker's last heartbeat.
-    fn heartbeat_age(&self, worker: usize) -> Duration {
-        heartbeat_age(&self.workers[worker].counters, self.epoch)
+    fn is_alive(&self, worker: usize) -> Result<(), Trouble> {
+        is_alive(worker, &self.workers[worker].counters, self.epoch)
     }
 }
 
 /// Whether a worker gets around to its work, or else for how long it has not.
 pub(crate) fn is_alive(worker: usize, counters: &Counters, epoch: Instant) -> Result<(), Trouble> {
-    let age = heartbeat_age(counters, epoch);
+    let beat = Duration::from_millis(counters.beat_ms.get());
+    let age = epoch.elapsed().saturating_sub(beat);
     if age <= STANDSTILL {
         return Ok(());
     }
@@ -72,11 +71,6 @@ pub(crate) fn is_alive(worker: usize, counters: &Counters, epoch: Instant) -> Re
         worker,
         for_at_least: Duration::from_secs(age.as_secs()),
     })
-}
-
-fn heartbeat_age(counters: &Counters, epoch: Instant) -> Duration {
-    let beat = Duration::from_millis(counters.beat_ms.get());
-    epoch.elapsed().saturating_sub(beat)
 }
 
 impl fmt::Display for Trouble {

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
-use connection::{Connection, Fate};
+use connection::{Connection, Fate, INTEREST};
 
 /// Events taken at once. Between two batches the runtime gets its turn, so
 /// this bounds how long a handshake or a timer waits.
@@ -208,10 +208,8 @@ impl Core {
             return Ok(());
         }
         let entry = self.connections.vacant_entry();
-        let end = EventFlags::RDHUP | EventFlags::PRI;
-        let interest = EventFlags::IN | EventFlags::OUT | end | EventFlags::ET;
         let data = EventData::new_u64(entry.key() as u64);
-        if let Err(error) = epoll::add(epoll, connection.socket(), data, interest) {
+        if let Err(error) = epoll::add(epoll, connection.socket(), data, INTEREST) {
             connection.over(&self.shared);
             return Err(error.into());
         }

@@ -103,7 +103,7 @@ impl Session {
         }
         if let Next::Fail(violation) | Next::Abort(violation) = next {
             tracing::debug!(%violation, "a client broke the protocol");
-            counters.count_violation(violation);
+            counters.violations.add(violation);
         }
         self.enter(Phase::Closing, now);
     }

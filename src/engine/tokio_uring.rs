@@ -79,7 +79,7 @@ struct Link {
     doing: Cell<Doing>,
     /// The read that waits has a larger buffer than an idle connection needs.
     holds_too_much: Cell<bool>,
-    /// Bytes of a frame that is not complete.
+    /// Bytes of a frame that is not complete, at the front of the task's buffer.
     kept: Cell<usize>,
 }
 

@@ -63,7 +63,7 @@ impl Account {
     }
 
     pub(super) fn violation(&mut self, violation: Violation) {
-        self.counters.count_violation(violation);
+        self.counters.violations.add(violation);
         self.end(EndReason::Violation, Some(violation.close_code()));
     }
 

@@ -7,12 +7,18 @@ use std::marker::PhantomData;
 use hyper::StatusCode;
 
 use super::number::Counter;
-use crate::proto::CloseCode;
+use crate::proto::{CloseCode, Violation};
 
 /// A label of a fixed set.
 pub(crate) trait Label: Copy {
     /// Its place in the set.
     fn index(self) -> usize;
+}
+
+impl Label for Violation {
+    fn index(self) -> usize {
+        Self::index(self)
+    }
 }
 
 /// A counter for each label of a set of `N`.

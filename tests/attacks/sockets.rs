@@ -1,8 +1,6 @@
 //! What can be done with sockets: resets, ends of one side, segments, and as
 //! many of them as there are descriptors.
 
-use std::process::Command;
-
 use rustix::net::SendFlags;
 
 use crate::common::client::{Client, Raw};
@@ -204,18 +202,7 @@ fn more_connections_than_descriptors(engine: Engine) {
     const LIMIT: usize = 64;
     const ATTACKERS: usize = 4 * LIMIT;
     const LEAVING: usize = 300;
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("ulimit -n {LIMIT} && exec \"$0\" \"$@\"")])
-        .arg(env!("CARGO_BIN_EXE_ringback"))
-        .args([
-            "--listen=127.0.0.1:0",
-            "--threads=1",
-            "--no-pin",
-            "--engine",
-        ])
-        .arg(engine);
-    let siege = Siege::around(Server::spawn(&mut command, 1));
+    let siege = Siege::around(Server::start_limited(engine, LIMIT));
 
     // The kernel lets all of them connect, the server only some.
     let mut attackers: Vec<_> = (0..ATTACKERS).map(|_| Raw::dial(siege.address())).collect();

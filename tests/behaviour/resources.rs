@@ -1,7 +1,6 @@
 //! What connections cost: memory, descriptors, system calls, and time of their
 //! neighbours.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -207,18 +206,7 @@ fn connections_that_come_and_go_leave_nothing_behind(engine: Engine) {
 
 fn without_descriptors_accepting_rests_until_somebody_leaves(engine: Engine) {
     const LIMIT: usize = 64;
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("ulimit -n {LIMIT} && exec \"$0\" \"$@\"")])
-        .arg(env!("CARGO_BIN_EXE_ringback"))
-        .args([
-            "--listen=127.0.0.1:0",
-            "--threads=1",
-            "--no-pin",
-            "--engine",
-            engine,
-        ]);
-    let server = Server::spawn(&mut command, 1);
+    let server = Server::start_limited(engine, LIMIT);
 
     // The kernel lets all of them connect, the server only some.
     let mut inside: Vec<_> = (0..LIMIT + 16)

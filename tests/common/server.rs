@@ -43,6 +43,18 @@ impl Server {
         server
     }
 
+    /// One worker that may have so many descriptors.
+    #[track_caller]
+    pub(crate) fn start_limited(engine: Engine, descriptors: usize) -> Self {
+        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &limited, env!("CARGO_BIN_EXE_ringback")])
+            .args(["--listen=127.0.0.1:0", "--threads=1", "--no-pin"])
+            .args(["--engine", engine]);
+        Self::spawn(&mut command, 1)
+    }
+
     /// As [`start`](Self::start), with an admin listener.
     #[track_caller]
     pub(crate) fn start_watched(engine: Engine, flags: &[&str]) -> (Self, Admin) {

@@ -9,7 +9,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 
 use crate::metrics::Counters;
-use crate::metrics::histogram::Histogram;
+use crate::metrics::histogram::{Batches, Durations, Histogram};
 use crate::metrics::number::{Counter, Gauge};
 
 /// The labels of a worker.
@@ -119,12 +119,29 @@ impl Page<'_, '_> {
         self.gauges(name, help, values.enumerate().map(|(n, v)| (worker(n), v)))
     }
 
-    pub(super) fn histogram(
+    /// One histogram over all workers.
+    pub(super) fn batches(
         &mut self,
         name: &str,
         help: &str,
-        histogram: &Histogram,
+        batches: impl Fn(&Counters) -> &Batches,
     ) -> fmt::Result {
+        let merged = Batches::merged(self.workers.iter().map(|&counters| batches(counters)));
+        self.histogram(name, help, &merged)
+    }
+
+    /// The same for durations, in seconds.
+    pub(super) fn durations(
+        &mut self,
+        name: &str,
+        help: &str,
+        durations: impl Fn(&Counters) -> &Durations,
+    ) -> fmt::Result {
+        let merged = Durations::merged(self.workers.iter().map(|&counters| durations(counters)));
+        self.histogram(name, help, &merged)
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
         let Histogram {
             sum,
             count,

@@ -14,6 +14,19 @@ use crate::engine::{Drain, Holdings, Millis};
 use crate::metrics::label::EndReason;
 use crate::proto::{Next, Step, TAIL_ROOM};
 
+/// The events behind which a read may end before the last byte: the end of the
+/// stream, an error, or TCP's urgent byte.
+const READS_SHORT: EventFlags = EventFlags::RDHUP
+    .union(EventFlags::HUP)
+    .union(EventFlags::ERR)
+    .union(EventFlags::PRI);
+
+/// What epoll is asked for.
+pub(super) const INTEREST: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(READS_SHORT)
+    .union(EventFlags::ET);
+
 pub(super) struct Connection {
     socket: OwnedFd,
     session: Session,
@@ -40,8 +53,7 @@ pub(super) struct Connection {
 struct Ready {
     /// There may be bytes to read.
     readable: bool,
-    /// A read may end before the last of them: at the end of the stream, an
-    /// error, or TCP's urgent byte.
+    /// A read may end before the last of them, see [`READS_SHORT`].
     reads_short: bool,
     /// There may be room to write, where there was none.
     writable: bool,
@@ -96,9 +108,8 @@ impl Connection {
     /// Notes what epoll says; answers whether the connection has to go onto
     /// the list of those that are due.
     pub(super) fn note(&mut self, flags: EventFlags) -> bool {
-        let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR | EventFlags::PRI;
-        self.ready.readable |= flags.intersects(EventFlags::IN | end);
-        self.ready.reads_short |= flags.intersects(end);
+        self.ready.readable |= flags.intersects(EventFlags::IN.union(READS_SHORT));
+        self.ready.reads_short |= flags.intersects(READS_SHORT);
         self.ready.writable |= flags.contains(EventFlags::OUT);
         let list = !self.listed && self.wants_service();
         self.listed |= list;

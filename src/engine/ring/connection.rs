@@ -236,7 +236,7 @@ impl Connection {
             }
         };
         if sent > 0 {
-            count_write(shared, sent as usize);
+            shared.settings.counters.count_write(sent as usize);
         }
         let unsent = (start + sent) as usize..(start + len) as usize;
         let unsent = shared.pool.slot(buffer, before as usize)[unsent].to_vec();
@@ -249,7 +249,7 @@ impl Connection {
             return Fate::Open;
         };
         self.send = Send::None;
-        count_write(shared, len as usize);
+        shared.settings.counters.count_write(len as usize);
         if self.stage == Stage::LastWord {
             self.half_close()
         } else {
@@ -499,7 +499,7 @@ impl Connection {
             Err(_) => return Fate::Ended,
         };
         if sent > 0 {
-            count_write(shared, sent);
+            shared.settings.counters.count_write(sent);
         }
         if sent < bytes.len() {
             self.wait_for_room(bytes[sent..].to_vec(), now);
@@ -526,7 +526,7 @@ impl Connection {
             return Fate::Open;
         }
         if rest.sent == rest.sending.len() {
-            count_write(shared, rest.sent);
+            shared.settings.counters.count_write(rest.sent);
             self.sending_since = now;
             rest.sent = 0;
             rest.sending = mem::take(&mut rest.behind);
@@ -620,10 +620,6 @@ fn keep(kept: &mut Vec<u8>, rest: &[u8]) {
         kept.clear();
         kept.extend_from_slice(rest);
     }
-}
-
-fn count_write(shared: &Shared, len: usize) {
-    shared.settings.counters.count_write(len);
 }
 
 /// A length within a buffer.

@@ -29,13 +29,12 @@ const GROWTH: usize = 4;
 /// [`TokioUringEngine::is_flooded`].
 const SHORT_REPLY: usize = 4096;
 
-/// One connection, its buffer, and the bytes in it that wait for more.
+/// One connection, and its buffer, whose first [`Link::kept`] bytes wait for more.
 pub(super) struct Task<'a> {
     engine: &'a TokioUringEngine,
     link: &'a Link,
     /// Always initialised to its end. Empty while an operation has it.
     buf: Vec<u8>,
-    kept: usize,
     /// It has filled the largest buffer.
     floods: bool,
 }
@@ -51,7 +50,6 @@ impl<'a> Task<'a> {
             engine,
             link,
             buf: Vec::new(),
-            kept: 0,
             floods: false,
         }
     }
@@ -84,7 +82,7 @@ impl<'a> Task<'a> {
         self.link
             .holds_too_much
             .set(self.buf.len() > self.enough_while_idle());
-        let space = mem::take(&mut self.buf).slice(self.kept..end);
+        let space = mem::take(&mut self.buf).slice(self.link.kept.get()..end);
         self.link.doing.set(Doing::Read);
         let (result, space) = self.read_into(space).await;
         self.link.doing.set(Doing::Work);
@@ -128,7 +126,7 @@ impl<'a> Task<'a> {
         }
         let settings = &*self.engine.settings;
         settings.activity.note();
-        let filled = self.kept + len;
+        let filled = self.link.kept.get() + len;
         let end = self.buf.len() - TAIL_ROOM;
         let now = settings.clock.now();
         let step = self
@@ -144,7 +142,8 @@ impl<'a> Task<'a> {
         } else if reply.len() <= SHORT_REPLY && self.engine.is_flooded(now) {
             reply.start += self.write_at_once(reply.clone(), SendFlags::empty());
         }
-        self.floods = filled == end && self.buf.len() >= settings.read_buffer_len();
+        let was_filled = filled == end;
+        self.floods = was_filled && self.buf.len() >= settings.read_buffer_len();
         if self.floods {
             self.engine.flooded_at.set(Some(now));
         }
@@ -152,9 +151,8 @@ impl<'a> Task<'a> {
             return END;
         }
         self.buf.copy_within(step.consumed..filled, 0);
-        self.kept = filled - step.consumed;
-        self.link.kept.set(self.kept);
-        self.fit_buffer(filled == end);
+        self.link.kept.set(filled - step.consumed);
+        self.fit_buffer(was_filled);
         match step.next {
             Next::Read => GO_ON,
             Next::Close(_) | Next::Fail(_) => self.half_close(),
@@ -221,7 +219,7 @@ impl<'a> Task<'a> {
     fn may_close(&self) -> bool {
         self.engine.draining.get().is_some() && {
             let session = self.session();
-            !session.is_closing() && session.is_quiet(self.kept)
+            !session.is_closing() && session.is_quiet(self.link.kept.get())
         }
     }
 
@@ -276,7 +274,7 @@ impl<'a> Task<'a> {
 
     /// Room for what is kept and as much again.
     fn needed(&self) -> usize {
-        2 * self.kept + TAIL_ROOM + 1
+        2 * self.link.kept.get() + TAIL_ROOM + 1
     }
 
     fn resize(&mut self, len: usize) {
