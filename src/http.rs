@@ -35,9 +35,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::stream::Stream;
 use refusal::Refusal;
 
 /// The least that hyper takes as the bound of its read buffer.
@@ -78,8 +78,7 @@ pub(crate) enum Outcome {
 /// An upgraded socket, the 101 already written.
 #[derive(Debug)]
 pub(crate) struct Handover {
-    /// Non-blocking, and registered with no runtime.
-    pub(crate) socket: std::net::TcpStream,
+    pub(crate) stream: Stream,
     /// What arrived behind the request: the client's first frames, which come
     /// before anything that is still in the socket.
     pub(crate) leftover: Bytes,
@@ -88,13 +87,13 @@ pub(crate) struct Handover {
 }
 
 /// Serves the one request of an accepted socket.
-pub(crate) async fn serve(stream: TcpStream, options: &Rc<HttpOptions>) -> Outcome {
+pub(crate) async fn serve(stream: Stream, options: &Rc<HttpOptions>) -> Outcome {
     exchange(stream, options, |request| route(request, options)).await
 }
 
 /// Turns a socket away that is over the connection limit: whatever it asks
 /// for, it gets a 503, under the same deadlines as everyone.
-pub(crate) async fn turn_away(stream: TcpStream, options: &Rc<HttpOptions>) -> Outcome {
+pub(crate) async fn turn_away(stream: Stream, options: &Rc<HttpOptions>) -> Outcome {
     exchange(stream, options, |_| refuse(&refusal::FULL)).await
 }
 
@@ -108,7 +107,7 @@ enum Verdict {
 }
 
 async fn exchange(
-    stream: TcpStream,
+    stream: Stream,
     options: &HttpOptions,
     decide: impl Fn(&mut Request<Incoming>) -> (Verdict, Reply),
 ) -> Outcome {
@@ -214,26 +213,23 @@ fn refuse(refusal: &Refusal) -> (Verdict, Reply) {
     (Verdict::Refused(refusal.status), refusal.reply())
 }
 
-fn hand_over(stream: TcpStream, leftover: Bytes, subprotocol: Option<String>) -> Outcome {
+fn hand_over(stream: Stream, leftover: Bytes, subprotocol: Option<String>) -> Outcome {
     // An empty remainder would keep hyper's whole read buffer alive.
     let leftover = if leftover.is_empty() {
         Bytes::new()
     } else {
         leftover
     };
-    match stream.into_std() {
-        Ok(socket) => Outcome::Upgraded(Handover {
-            socket,
-            leftover,
-            subprotocol,
-        }),
-        Err(_) => Outcome::Failed,
-    }
+    Outcome::Upgraded(Handover {
+        stream,
+        leftover,
+        subprotocol,
+    })
 }
 
 /// Ends a connection on which hyper saw no request. It has already answered
 /// all that does not parse, but for HTTP/2, which it leaves to its user.
-async fn failed(stream: TcpStream, error: &hyper::Error) -> Outcome {
+async fn failed(stream: Stream, error: &hyper::Error) -> Outcome {
     if !error.is_parse() {
         return Outcome::Failed;
     }

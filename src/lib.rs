@@ -31,7 +31,7 @@
 //!   `admission`, and knows no engine
 //! * `systemd`: what the service manager is told
 //! * `config`, `error`, `listener`, `admission`, `metrics`, `shutdown`,
-//!   `cores`, `descriptors`: one noun each
+//!   `cores`, `descriptors`, `peer`, `stream`: one noun each
 //!
 //! # Example
 //!
@@ -58,10 +58,12 @@ mod http;
 mod listener;
 pub mod message;
 mod metrics;
+mod peer;
 pub mod proto;
 mod runtime;
 mod server;
 mod shutdown;
+mod stream;
 mod systemd;
 mod worker;
 
@@ -71,6 +73,7 @@ pub use engine::{EngineChoice, EngineKind};
 pub use error::Error;
 pub use message::{Message, MessageError, MessageSocket};
 pub use metrics::Snapshot;
+pub use peer::Peer;
 pub use proto::CloseCode;
 pub use server::{Server, serve};
 pub use shutdown::Signals;

@@ -11,14 +11,11 @@ mod inbox;
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::net::RecvFlags;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -27,9 +24,11 @@ use crate::engine::session::PING;
 use crate::engine::{SLOW_READER, Settings};
 use crate::http::Handover;
 use crate::metrics::label::EndReason;
+use crate::peer::Peer;
 use crate::proto::frame::ServerHeader;
 use crate::proto::{CloseCode, Limits, OpCode, Violation};
-use crate::shutdown::Shutdown as ServerShutdown;
+use crate::shutdown::Shutdown;
+use crate::stream::Stream;
 use account::Account;
 use inbox::{Event, Inbox};
 
@@ -101,8 +100,8 @@ impl From<Ending> for MessageError {
 /// [`close`](Self::close) first; once a method has returned an error, the
 /// connection is closed already.
 pub struct MessageSocket {
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Peer,
     subprotocol: Option<String>,
     inbox: Inbox,
     /// What is to be written before anything else; `written` bytes of it are.
@@ -120,7 +119,7 @@ pub struct MessageSocket {
     account: Account,
     limits: Limits,
     settings: Rc<Settings>,
-    shutdown: ServerShutdown,
+    shutdown: Shutdown,
 }
 
 /// What serves connections instead of an engine.
@@ -139,16 +138,16 @@ where
 impl MessageSocket {
     pub(crate) fn new(
         handover: Handover,
-        peer: SocketAddr,
+        peer: Peer,
         settings: Rc<Settings>,
-        shutdown: ServerShutdown,
-    ) -> io::Result<Self> {
+        shutdown: Shutdown,
+    ) -> Self {
         let mut limits = settings.limits;
         if limits.message_bytes == u64::MAX {
             limits.message_bytes = DEFAULT_WHOLE_MESSAGE;
         }
-        Ok(Self {
-            stream: TcpStream::from_std(handover.socket)?,
+        Self {
+            stream: handover.stream,
             peer,
             subprotocol: handover.subprotocol,
             inbox: Inbox::new(&handover.leftover),
@@ -163,7 +162,7 @@ impl MessageSocket {
             limits,
             settings,
             shutdown,
-        })
+        }
     }
 
     /// Reads the next message.
@@ -234,8 +233,8 @@ impl MessageSocket {
         self.finish().await;
     }
 
-    /// The peer's address.
-    pub fn peer(&self) -> SocketAddr {
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer {
         self.peer
     }
 
@@ -407,10 +406,7 @@ impl MessageSocket {
         if self.flush().await.is_err() {
             return;
         }
-        if SockRef::from(&self.stream)
-            .shutdown(Shutdown::Write)
-            .is_err()
-        {
+        if self.stream.half_close().is_err() {
             return;
         }
         // Neither its end nor the deadline changes anything here.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
@@ -21,9 +21,11 @@ use crate::http::{self, HttpOptions, Outcome};
 use crate::message::{Handler, MessageSocket};
 use crate::metrics::Counters;
 use crate::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
+use crate::peer::Peer;
 use crate::proto::Limits;
 use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
+use crate::stream::Stream;
 
 /// How long accepting rests when there are no file descriptors left, unless a
 /// connection ends sooner.
@@ -133,14 +135,14 @@ impl Worker {
     }
 
     /// Gives a connection its place and a task for its handshake.
-    fn let_in(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn let_in(self: &Rc<Self>, stream: Stream, peer: Peer) {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
         let entry = self.admission.enter();
         spawn_local(Rc::clone(self).shake_hands(stream, peer, entry));
     }
 
-    async fn shake_hands(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, entry: Entry) {
+    async fn shake_hands(self: Rc<Self>, stream: Stream, peer: Peer, entry: Entry) {
         let counters = &self.settings.counters;
         let start = StdInstant::now();
         match entry {
@@ -228,31 +230,27 @@ impl Worker {
         sleep(HANDSHAKE_GRACE).await;
     }
 
-    async fn hand_over(&self, handover: http::Handover, peer: SocketAddr, permit: Permit) {
+    async fn hand_over(&self, handover: http::Handover, peer: Peer, permit: Permit) {
         tracing::trace!(%peer, subprotocol = handover.subprotocol, "upgraded");
-        let Some(handler) = &self.handler else {
-            Rc::clone(&self.engine).adopt(Upgraded {
-                socket: handover.socket,
+        if let Some(handler) = &self.handler {
+            let settings = Rc::clone(&self.settings);
+            let shutdown = self.shutdown.clone();
+            handler(MessageSocket::new(handover, peer, settings, shutdown)).await;
+            drop(permit);
+            return;
+        }
+        match handover.stream.into_socket() {
+            Ok(socket) => Rc::clone(&self.engine).adopt(Upgraded {
+                socket,
                 leftover: handover.leftover,
                 permit,
-            });
-            return;
-        };
-        let socket = MessageSocket::new(
-            handover,
-            peer,
-            Rc::clone(&self.settings),
-            self.shutdown.clone(),
-        );
-        match socket {
-            Ok(socket) => handler(socket).await,
+            }),
             Err(error) => {
                 tracing::debug!(%peer, %error, "a connection ended before it began");
                 let counters = &self.settings.counters;
                 counters.count_end(EndReason::Gone, None);
             }
         }
-        drop(permit);
     }
 
     /// Stops accepting and closes every connection, politely while there is
@@ -333,7 +331,7 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                worker.let_in(stream, peer);
+                worker.let_in(Stream::Tcp(stream), peer.into());
             }
             Err(error) if is_exhaustion(&error) => {
                 tokio::select! {
@@ -358,7 +356,7 @@ fn accept_rest(worker: &Rc<Worker>, listener: tokio::net::TcpListener) -> io::Re
         match listener.accept() {
             Ok((stream, peer)) => {
                 stream.set_nonblocking(true)?;
-                worker.let_in(TcpStream::from_std(stream)?, peer);
+                worker.let_in(Stream::Tcp(TcpStream::from_std(stream)?), peer.into());
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

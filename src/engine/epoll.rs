@@ -202,7 +202,7 @@ impl Core {
     fn adopt(&mut self, epoll: &OwnedFd, upgraded: Upgraded) -> io::Result<()> {
         let now = self.shared.settings.clock.now();
         let leftover = upgraded.leftover;
-        let mut connection = Connection::new(upgraded.socket.into(), upgraded.permit, now);
+        let mut connection = Connection::new(upgraded.socket, upgraded.permit, now);
         if connection.begin(&leftover, &mut self.shared, now) == Fate::Ended {
             connection.over(&self.shared);
             return Ok(());

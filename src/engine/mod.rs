@@ -29,7 +29,7 @@ pub(crate) mod tokio_uring;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl fmt::Display for EngineKind {
 /// A connection whose handshake is done.
 pub(crate) struct Upgraded {
     /// The socket, non-blocking.
-    pub(crate) socket: TcpStream,
+    pub(crate) socket: OwnedFd,
     /// What the client sent behind its request: its first frames.
     pub(crate) leftover: Bytes,
     /// Held for as long as the connection is open.

@@ -199,7 +199,7 @@ impl Engine for RingEngine {
 impl Core {
     fn adopt(&mut self, upgraded: Upgraded) {
         let now = self.shared.settings.clock.now();
-        let mut connection = Connection::new(upgraded.socket.into(), upgraded.permit, now);
+        let mut connection = Connection::new(upgraded.socket, upgraded.permit, now);
         if connection.begin(&upgraded.leftover, &mut self.shared, now) == Fate::Ended {
             connection.over(&self.shared);
             return;

@@ -17,6 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -118,7 +119,9 @@ impl TokioUringEngine {
             .is_some_and(|at| !at.is_over(FLOOD_MEMORY, now))
     }
 
-    async fn serve(self: Rc<Self>, socket: TcpStream, leftover: Bytes, permit: Permit) {
+    async fn serve(self: Rc<Self>, socket: OwnedFd, leftover: Bytes, permit: Permit) {
+        // Whatever its family: what follows only needs a stream.
+        let socket = TcpStream::from(socket);
         // On a non-blocking socket io_uring would answer EAGAIN instead of
         // waiting.
         if let Err(error) = socket.set_nonblocking(false) {

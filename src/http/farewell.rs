@@ -9,10 +9,10 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
+use crate::stream::Stream;
 
 /// What a peer may send after its answer before it is cut off.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
@@ -21,13 +21,13 @@ const DISCARD_BYTES_MAX: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Sees an answer off that is already written.
-pub(super) async fn linger(mut stream: TcpStream) {
+pub(super) async fn linger(mut stream: Stream) {
     // An error or a timeout here is the end as well, and a later one.
     let _ = timeout(LINGER, part(&mut stream)).await;
 }
 
 /// Sees a refusal off that hyper can no longer write.
-pub(super) async fn last_words(mut stream: TcpStream, refusal: &Refusal) {
+pub(super) async fn last_words(mut stream: Stream, refusal: &Refusal) {
     let _ = timeout(LINGER, async {
         stream.write_all(refusal.wire().as_bytes()).await?;
         part(&mut stream).await
@@ -35,7 +35,7 @@ pub(super) async fn last_words(mut stream: TcpStream, refusal: &Refusal) {
     .await;
 }
 
-async fn part(stream: &mut TcpStream) -> io::Result<()> {
+async fn part(stream: &mut Stream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut discarded = 0;
     while discarded < DISCARD_BYTES_MAX {
@@ -51,6 +51,6 @@ async fn part(stream: &mut TcpStream) -> io::Result<()> {
 }
 
 /// Not a part of the future above, which would carry the buffer along.
-fn discard(stream: &TcpStream) -> io::Result<usize> {
+fn discard(stream: &Stream) -> io::Result<usize> {
     stream.try_read(&mut [0; 4096])
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::*;
@@ -54,7 +54,7 @@ async fn connect(options: HttpOptions) -> (TcpStream, JoinHandle<Outcome>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (served, _) = listener.accept().await.unwrap();
-    let outcome = spawn_local(async move { serve(served, &Rc::new(options)).await });
+    let outcome = spawn_local(async move { serve(Stream::Tcp(served), &Rc::new(options)).await });
     (client.unwrap(), outcome)
 }
 
@@ -93,7 +93,7 @@ async fn upgraded(outcome: JoinHandle<Outcome>) -> Handover {
 async fn assert_carries(handover: Handover, expected: &[u8]) {
     let mut carried = handover.leftover.to_vec();
     assert!(carried.len() <= expected.len());
-    let mut socket = TcpStream::from_std(handover.socket).unwrap();
+    let mut socket = handover.stream;
     let mut remainder = vec![0; expected.len() - carried.len()];
     socket.read_exact(&mut remainder).await.unwrap();
     carried.extend(remainder);
@@ -406,7 +406,10 @@ fn a_full_server_answers_503_to_everything() {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let client = TcpStream::connect(listener.local_addr().unwrap()).await;
             let (served, _) = listener.accept().await.unwrap();
-            let outcome = spawn_local(async move { turn_away(served, &Rc::new(options())).await });
+            let outcome =
+                spawn_local(
+                    async move { turn_away(Stream::Tcp(served), &Rc::new(options())).await },
+                );
             let mut client = client.unwrap();
             client.write_all(request.as_bytes()).await.unwrap();
             let answer = rest(&mut client).await;
@@ -702,7 +705,7 @@ async fn connect_narrowly(options: HttpOptions) -> (TcpStream, JoinHandle<Outcom
     connecting.set_recv_buffer_size(2048).unwrap();
     let client = connecting.connect(listener.local_addr().unwrap()).await;
     let (served, _) = listener.accept().await.unwrap();
-    let outcome = spawn_local(async move { serve(served, &Rc::new(options)).await });
+    let outcome = spawn_local(async move { serve(Stream::Tcp(served), &Rc::new(options)).await });
     (client.unwrap(), outcome)
 }
 

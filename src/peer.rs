@@ -1,0 +1,59 @@
+//! Who is at the other end of a connection.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// A host, over TCP.
+    Internet(SocketAddr),
+    /// A process of this host, over a Unix-domain socket.
+    Local,
+}
+
+impl Peer {
+    /// The host, if it is one; an IPv4 address that was mapped into IPv6 comes
+    /// back as it was.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Internet(address) => Some(address.ip().to_canonical()),
+            Self::Local => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Internet(address)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internet(address) => fmt::Display::fmt(address, f),
+            Self::Local => f.pad("local"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_reads_as_its_address() {
+        let six: SocketAddr = "[2001:db8::1]:7".parse().expect("an address");
+        assert_eq!(Peer::from(six).to_string(), "[2001:db8::1]:7");
+        assert_eq!(Peer::Local.to_string(), "local");
+    }
+
+    #[test]
+    fn a_mapped_address_is_that_of_its_host() {
+        let mapped: SocketAddr = "[::ffff:192.0.2.1]:7".parse().expect("an address");
+        let plain: IpAddr = "192.0.2.1".parse().expect("an address");
+        assert_eq!(Peer::from(mapped).ip(), Some(plain));
+        assert_eq!(Peer::Local.ip(), None);
+    }
+}
