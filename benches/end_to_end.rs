@@ -99,7 +99,7 @@ fn end_to_end(criterion: &mut Criterion) {
                 continue;
             }
             let server = start(engine);
-            let mut client = connect(server.addresses()[0]);
+            let mut client = connect(server.addresses()[0].internet().expect("TCP"));
             let mut received = vec![0; reply.len()];
             group.bench_function(BenchmarkId::from_parameter(engine), |bencher| {
                 bencher.iter(|| {
@@ -116,7 +116,7 @@ fn end_to_end(criterion: &mut Criterion) {
 
 fn start(engine: EngineKind) -> Server {
     Server::start(Config {
-        listen: vec![([127, 0, 0, 1], 0).into()],
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         engine: EngineChoice::Only(engine),
         threads: NonZeroUsize::new(1),
         pin: false,

@@ -23,7 +23,9 @@ mod exposition;
 pub(crate) mod health;
 mod process;
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -34,7 +36,7 @@ use crate::admission::House;
 use crate::engine::EngineKind;
 use crate::error::Error;
 use crate::metrics::Counters;
-use crate::shutdown::{self, Shutdown, Trigger};
+use crate::shutdown::{self, Departure, Shutdown, Trigger};
 use answer::Answers;
 use process::ThreadClock;
 
@@ -74,18 +76,27 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Listens on an address; port 0 takes a free one.
+    /// Listens on an address, with the socket of a predecessor if one is given;
+    /// port 0 takes a free one.
     ///
     /// # Errors
     /// [`Error::Admin`] with what the kernel says.
-    pub(crate) fn new(address: SocketAddr) -> Result<Self, Error> {
+    pub(crate) fn new(address: SocketAddr, given: Option<OwnedFd>) -> Result<Self, Error> {
         let bind = || {
-            let listener = TcpListener::bind(address)?;
+            let listener = match given {
+                Some(socket) => socket.into(),
+                None => TcpListener::bind(address)?,
+            };
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
             Ok(Self { listener, address })
         };
         bind().map_err(|source| Error::Admin { address, source })
+    }
+
+    /// The socket, for a successor.
+    pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone().map(OwnedFd::from)
     }
 
     /// Starts to answer.
@@ -135,7 +146,7 @@ impl Admin {
 
     /// Ends it, and every connection to it.
     pub(crate) fn stop(self) {
-        self.trigger.pull();
+        self.trigger.pull(Departure::Stopped);
         if self.thread.join().is_err() {
             tracing::error!("the admin thread panicked");
         }

@@ -7,17 +7,20 @@ mod value;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, CommandFactory, Parser, value_parser};
-use ringback::{Config, EngineChoice, Error};
+use ringback::{Address, Config, EngineChoice, Error};
 
 use crate::logging::{Directives, Format};
 use crate::settings::Profile;
-pub(crate) use value::{Size, Span, Switch};
+pub(crate) use value::{Mode, Size, Span, Switch};
 
 /// The subcommand that prints the configuration.
 const CONFIG: &str = "config";
+
+/// The one that replaces a running server.
+const RELOAD: &str = "reload";
 
 /// A WebSocket echo server, thread per core, on epoll and io_uring.
 ///
@@ -25,6 +28,7 @@ const CONFIG: &str = "config";
 /// may do is what RFC 6455 allows; whatever it does, a connection's memory does
 /// not depend on the size of its messages.
 #[derive(Debug, Parser)]
+#[expect(clippy::doc_markdown, reason = "help is plain text")]
 #[command(
     name = "ringback",
     version,
@@ -48,10 +52,15 @@ Examples:
   ringback --print-messages                    show who sends what"
 )]
 pub(crate) struct Args {
-    /// Address to listen on; may be given several times, port 0 takes a free
-    /// port
+    /// Address to listen on, or unix:PATH (unix:@NAME is no file); may be given
+    /// several times, port 0 takes a free port. Sockets that systemd passes come
+    /// instead
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9001")]
-    listen: Vec<SocketAddr>,
+    listen: Vec<Address>,
+
+    /// Mode of a Unix-domain socket's file: who may connect
+    #[arg(long, value_name = "MODE", default_value = "660")]
+    unix_mode: Mode,
 
     /// Answer /healthz, /readyz and /metrics on this address, which must not be
     /// public; port 0 takes a free port [default: nowhere]
@@ -86,6 +95,57 @@ pub(crate) struct Args {
     /// at net.core.somaxconn)
     #[arg(long, value_name = "N", default_value_t = Config::default().backlog)]
     backlog: NonZeroU32,
+
+    /// Accept a connection once its first bytes are here, or after this time, at
+    /// least 1s (TCP_DEFER_ACCEPT); 0 accepts at once
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "0",
+        help_heading = "Sockets"
+    )]
+    defer_accept: Span,
+
+    /// Time after which sent bytes that are not acknowledged end a connection
+    /// (TCP_USER_TIMEOUT); 0 is the kernel's, about 15 minutes
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "0",
+        help_heading = "Sockets"
+    )]
+    user_timeout: Span,
+
+    /// Silence after which the kernel asks whether a peer is still there, three
+    /// times, 10 s apart (SO_KEEPALIVE); 0 never does
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "0",
+        help_heading = "Sockets"
+    )]
+    keepalive: Span,
+
+    /// Let the kernel look for packets in the network device for this long when
+    /// nothing is there (SO_BUSY_POLL; needs CAP_NET_ADMIN); 0 leaves it to
+    /// net.core.busy_read
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "0",
+        help_heading = "Sockets"
+    )]
+    socket_busy_poll: Span,
+
+    /// Hand a connection to the worker on whose core its packets are handled
+    /// (SO_INCOMING_CPU)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = "Sockets")]
+    incoming_cpu: Switch,
+
+    /// Write the process id here while the server serves; ringback reload needs
+    /// it [default: nowhere]
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
 
     /// Accept upgrades on this path only [default: any path]
     #[arg(long, value_name = "PATH")]
@@ -221,6 +281,10 @@ impl Args {
         self.print_messages.0
     }
 
+    pub(crate) fn pid_file(&self) -> Option<&Path> {
+        self.pid_file.as_deref()
+    }
+
     pub(crate) fn log(&self) -> Option<&Directives> {
         self.log.as_ref()
     }
@@ -236,12 +300,19 @@ impl Args {
     pub(crate) fn config(&self) -> Result<Config, Error> {
         let config = Config {
             listen: self.listen.clone(),
+            unix_mode: self.unix_mode.0,
+            pid_file: self.pid_file.clone(),
             admin: self.admin,
             engine: self.engine,
             threads: self.threads,
             pin: !self.no_pin.0,
             busy_poll: self.busy_poll.0,
             backlog: self.backlog,
+            defer_accept: self.defer_accept.unless_zero(),
+            user_timeout: self.user_timeout.unless_zero(),
+            keepalive: self.keepalive.unless_zero(),
+            socket_busy_poll: self.socket_busy_poll.unless_zero(),
+            incoming_cpu: self.incoming_cpu.0,
             path: self.path.clone(),
             origins: self.origins.clone(),
             subprotocols: self.subprotocols.clone(),
@@ -250,7 +321,7 @@ impl Args {
             window: self.window.bytes(),
             read_size: self.read_size.map(Size::bytes),
             max_connections: self.max_connections,
-            idle_timeout: Some(self.idle_timeout.0).filter(|timeout| !timeout.is_zero()),
+            idle_timeout: self.idle_timeout.unless_zero(),
             pong_timeout: self.pong_timeout.0,
             write_timeout: self.write_timeout.0,
             handshake_timeout: self.handshake_timeout.0,
@@ -271,6 +342,7 @@ pub(crate) struct CommandLine(ArgMatches);
 pub(crate) enum Task {
     Serve,
     ShowConfig,
+    Reload,
 }
 
 impl CommandLine {
@@ -284,8 +356,18 @@ impl CommandLine {
             .after_help(
                 "The options are those of the server. What is printed is a file for --config.",
             );
+        let reload = with_file(Args::command())
+            .name(RELOAD)
+            .about("Replace the running server by a new process, without losing a connection")
+            .long_about(None)
+            .after_help(
+                "The options are those of the server, and only --pid-file matters. The new \
+                 process has the old one's\narguments, environment and listening sockets; \
+                 the old one drains once it serves.",
+            );
         with_file(Args::command())
             .subcommand(show)
+            .subcommand(reload)
             .subcommand_value_name("COMMAND")
             .disable_help_subcommand(true)
             .args_conflicts_with_subcommands(true)
@@ -295,6 +377,7 @@ impl CommandLine {
 
     pub(crate) fn task(&self) -> Task {
         match self.0.subcommand_name() {
+            Some(RELOAD) => Task::Reload,
             Some(_config) => Task::ShowConfig,
             None => Task::Serve,
         }
@@ -307,7 +390,7 @@ impl CommandLine {
 
     /// The flags of the task.
     pub(crate) fn flags(&self) -> &ArgMatches {
-        self.0.subcommand_matches(CONFIG).unwrap_or(&self.0)
+        self.0.subcommand().map_or(&self.0, |(_, flags)| flags)
     }
 }
 
@@ -357,12 +440,18 @@ mod tests {
             "--listen=127.0.0.1:0",
             "--listen",
             "[::1]:80",
+            "--unix-mode=600",
+            "--pid-file=/run/echo.pid",
             "--admin=127.0.0.1:9090",
             "--engine=tokio-uring",
             "--threads=3",
             "--no-pin",
             "--busy-poll=50us",
             "--backlog=7",
+            "--defer-accept=3s",
+            "--user-timeout=8s",
+            "--keepalive=90s",
+            "--socket-busy-poll=70us",
             "--path=/echo",
             "--origin=https://a.example",
             "--origin=https://b.example",
@@ -388,6 +477,12 @@ mod tests {
         assert!(!config.pin);
         assert_eq!(config.busy_poll, Duration::from_micros(50));
         assert_eq!(config.backlog.get(), 7);
+        assert_eq!(config.unix_mode, 0o600);
+        assert_eq!(config.pid_file, Some("/run/echo.pid".into()));
+        assert_eq!(config.defer_accept, Some(Duration::from_secs(3)));
+        assert_eq!(config.user_timeout, Some(Duration::from_secs(8)));
+        assert_eq!(config.keepalive, Some(Duration::from_secs(90)));
+        assert_eq!(config.socket_busy_poll, Some(Duration::from_micros(70)));
         assert_eq!(config.path.as_deref(), Some("/echo"));
         assert_eq!(config.origins, ["https://a.example", "https://b.example"]);
         assert_eq!(config.subprotocols, ["chat", "superchat"]);
@@ -411,6 +506,13 @@ mod tests {
     }
 
     #[test]
+    fn connections_can_only_follow_their_packets_to_workers_that_stay() {
+        assert!(config(&["--incoming-cpu"]).incoming_cpu);
+        let refused = refusal(&["--incoming-cpu", "--no-pin"]);
+        assert!(refused.contains("no-pin"), "{refused}");
+    }
+
+    #[test]
     fn nonsense_is_refused_by_name() {
         for (arg, name) in [
             ("--listen=here", "--listen"),
@@ -420,6 +522,12 @@ mod tests {
             ("--busy-poll=always", "--busy-poll"),
             ("--busy-poll=1001ms", "busy poll"),
             ("--backlog=-1", "--backlog"),
+            ("--unix-mode=9", "--unix-mode"),
+            ("--unix-mode=1777", "777"),
+            ("--defer-accept=1ms", "defer accept"),
+            ("--keepalive=1ms", "keepalive"),
+            ("--user-timeout=1ms", "user timeout"),
+            ("--socket-busy-poll=2s", "socket busy poll"),
             ("--path=echo", "path"),
             ("--origin=nowhere", "origin"),
             ("--subprotocol=a b", "subprotocol"),

@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::engine::{EngineChoice, EngineKind};
 use crate::error::Error;
 use crate::proto::sequence::MIN_WINDOW;
@@ -41,7 +43,11 @@ pub const DEFAULT_WHOLE_MESSAGE: u64 = 16 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses to listen on; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Address>,
+    /// A file for the process id, while the server serves.
+    pub pid_file: Option<PathBuf>,
+    /// The mode of a Unix-domain socket's file: who may connect to it.
+    pub unix_mode: u32,
     /// Where health and metrics can be asked for; port 0 takes a free one.
     /// Everybody who can reach it may: it is not for the public.
     pub admin: Option<SocketAddr>,
@@ -58,6 +64,24 @@ pub struct Config {
     pub busy_poll: Duration,
     /// Connections that may wait to be accepted, per worker and address.
     pub backlog: NonZeroU32,
+    /// Accept a connection only once its first bytes are here, or after this
+    /// time (`TCP_DEFER_ACCEPT`; the kernel rounds to its retransmissions).
+    /// `None` accepts at once.
+    pub defer_accept: Option<Duration>,
+    /// The time after which sent data that is not acknowledged ends a
+    /// connection (`TCP_USER_TIMEOUT`). `None` is the kernel's, about 15
+    /// minutes.
+    pub user_timeout: Option<Duration>,
+    /// Silence after which the kernel asks whether a peer is still there
+    /// (`SO_KEEPALIVE`). `None` never does: the idle timeout's Ping asks too.
+    pub keepalive: Option<Duration>,
+    /// How long the kernel looks for packets in a network device's queue when
+    /// nothing is there to be received (`SO_BUSY_POLL`). `None` leaves it to
+    /// `net.core.busy_read`.
+    pub socket_busy_poll: Option<Duration>,
+    /// Whether a connection goes to the worker on whose core its packets are
+    /// handled (`SO_INCOMING_CPU`). Needs workers that are bound to cores.
+    pub incoming_cpu: bool,
     /// The one path on which upgrades are accepted; `None` accepts any.
     pub path: Option<String>,
     /// The `Origin`s that may connect; empty allows all.
@@ -101,13 +125,20 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 9001))],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 9001)).into()],
+            unix_mode: 0o660,
+            pid_file: None,
             admin: None,
             engine: EngineChoice::Auto,
             threads: None,
             pin: true,
             busy_poll: Duration::ZERO,
             backlog: NonZeroU32::new(4096).expect("not zero"),
+            defer_accept: None,
+            user_timeout: None,
+            keepalive: None,
+            socket_busy_poll: None,
+            incoming_cpu: false,
             path: None,
             origins: Vec::new(),
             subprotocols: Vec::new(),
@@ -150,6 +181,7 @@ impl Config {
                 format!("the busy poll is {busy_poll:?}; it must be at most {MAX_BUSY_POLL:?}");
             return refuse("busy-poll", reason);
         }
+        self.check_sockets()?;
         for (setting, duration, at_least) in [
             (
                 "idle-timeout",
@@ -178,6 +210,39 @@ impl Config {
                     format!("'{origin}' is no origin: it must look like https://example.org");
                 return refuse("origin", reason);
             }
+        }
+        Ok(())
+    }
+
+    fn check_sockets(&self) -> Result<(), Error> {
+        if self.unix_mode > 0o777 {
+            let reason = format!(
+                "the mode {:o} has more than the bits of 777",
+                self.unix_mode
+            );
+            return refuse("unix-mode", reason);
+        }
+        let second = Duration::from_secs(1);
+        for (setting, duration, at_least) in [
+            ("defer-accept", self.defer_accept, second),
+            ("user-timeout", self.user_timeout, MIN_TIMEOUT),
+            ("keepalive", self.keepalive, second),
+        ] {
+            if let Some(duration) = duration {
+                check_timeout(setting, duration, at_least)?;
+            }
+        }
+        if let Some(busy_poll) = self.socket_busy_poll.filter(|&time| time > MAX_BUSY_POLL) {
+            let reason = format!(
+                "the socket busy poll is {busy_poll:?}; it must be at most {MAX_BUSY_POLL:?}"
+            );
+            return refuse("socket-busy-poll", reason);
+        }
+        if self.incoming_cpu && !self.pin {
+            return refuse(
+                "incoming-cpu",
+                "incoming-cpu needs workers that are bound to cores, and no-pin is set",
+            );
         }
         Ok(())
     }

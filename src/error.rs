@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 
+use crate::address::Address;
 use crate::engine::EngineKind;
 
 /// What stops a server. What stops a single connection is no error of the
@@ -22,8 +24,16 @@ pub enum Error {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address as it was given.
-        address: SocketAddr,
+        address: Address,
         /// What the kernel says.
+        source: io::Error,
+    },
+    /// A descriptor that this process was started with cannot be listened on.
+    #[error("cannot listen on what this process was started with{}: {source}", descriptor.map_or(String::new(), |number| format!(", descriptor {number}")))]
+    Inherited {
+        /// Its number, if it is about one.
+        descriptor: Option<RawFd>,
+        /// What is wrong with it.
         source: io::Error,
     },
     /// The admin listener's address cannot be listened on.

@@ -30,7 +30,7 @@
 //! * `admin`: health and metrics, on a thread of its own; reads `metrics` and
 //!   `admission`, and knows no engine
 //! * `systemd`: what the service manager is told
-//! * `config`, `error`, `listener`, `admission`, `metrics`, `shutdown`,
+//! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
 //!   `cores`, `descriptors`, `peer`, `stream`: one noun each
 //!
 //! # Example
@@ -47,6 +47,7 @@
 //! server.stop().expect("stopped");
 //! ```
 
+mod address;
 mod admin;
 mod admission;
 pub mod config;
@@ -59,21 +60,26 @@ mod listener;
 pub mod message;
 mod metrics;
 mod peer;
+mod pid_file;
 pub mod proto;
 mod runtime;
 mod server;
 mod shutdown;
 mod stream;
+mod successor;
 mod systemd;
 mod worker;
 
+pub use address::Address;
 pub use config::Config;
 pub use descriptors::raise_descriptor_limit;
 pub use engine::{EngineChoice, EngineKind};
 pub use error::Error;
+pub use listener::inherited::Inherited;
 pub use message::{Message, MessageError, MessageSocket};
 pub use metrics::Snapshot;
 pub use peer::Peer;
+pub use pid_file::read_pid_file;
 pub use proto::CloseCode;
 pub use server::{Server, serve};
 pub use shutdown::Signals;

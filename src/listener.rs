@@ -1,46 +1,159 @@
-//! Listening sockets: one for each worker and address, which share the port.
+//! Listening sockets: one for each worker and address. TCP's share the port; a
+//! Unix-domain socket, and one that was [inherited], is shared itself.
 
+mod accepting;
+pub(crate) mod inherited;
+mod options;
+mod socket_file;
+
+use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::address::Address;
+use crate::config::Config;
 use crate::error::Error;
+pub(crate) use accepting::Accepting;
+use options::TcpOptions;
+pub(crate) use socket_file::SocketFile;
 
-/// Binds `address` once for each of `workers`.
-///
-/// All sockets are bound before any of them listens, so the kernel spreads
-/// connections over all of them from the first on.
-///
-/// # Errors
-/// [`Error::Listen`], also if another socket listens there that would share the
-/// port with us: two servers on one port would each get half of the clients.
-pub(crate) fn bind_all(
-    address: SocketAddr,
-    workers: usize,
-    backlog: NonZeroU32,
-) -> Result<(SocketAddr, Vec<TcpListener>), Error> {
-    let in_context = |source| Error::Listen { address, source };
-    if address.port() != 0 {
-        // Without SO_REUSEPORT, so that nobody else may have it either. A port
-        // that the kernel chooses is free.
-        bind(address, false).map_err(in_context)?;
-    }
-    let first = bind(address, true).map_err(in_context)?;
-    let address = local_address(&first).map_err(in_context)?;
-    let mut bound = vec![first];
-    for _ in 1..workers {
-        bound.push(bind(address, true).map_err(in_context)?);
-    }
-    let backlog = i32::try_from(backlog.get()).unwrap_or(i32::MAX);
-    for socket in &bound {
-        socket.listen(backlog).map_err(in_context)?;
-    }
-    Ok((address, bound.into_iter().map(TcpListener::from).collect()))
+/// The listening sockets of one address.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    /// With the port that the kernel chose.
+    pub(crate) address: Address,
+    /// One for each worker.
+    pub(crate) sockets: Vec<OwnedFd>,
 }
 
-fn bind(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
+/// How listening sockets are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Listeners {
+    backlog: NonZeroU32,
+    unix_mode: u32,
+    tcp: TcpOptions,
+    /// The core that each worker is bound to, if it is.
+    cores: Vec<Option<usize>>,
+}
+
+impl Listeners {
+    pub(crate) fn new(config: &Config, cores: Vec<Option<usize>>) -> Self {
+        Self {
+            backlog: config.backlog,
+            unix_mode: config.unix_mode,
+            tcp: TcpOptions::new(config),
+            cores,
+        }
+    }
+
+    /// Listens on an address.
+    ///
+    /// # Errors
+    /// [`Error::Listen`], also if another socket listens there that would share
+    /// the port with us: two servers on one port would each get half of the
+    /// clients.
+    pub(crate) fn open(&self, address: &Address) -> Result<Listening, Error> {
+        let opened = match address {
+            Address::Internet(internet) => self.open_tcp(*internet),
+            Address::Unix(_) => self.open_unix(address),
+        };
+        opened.map_err(|source| Error::Listen {
+            address: address.clone(),
+            source,
+        })
+    }
+
+    /// Listens with sockets that somebody else has bound to this address.
+    /// Every worker gets one of them, and each of them a worker.
+    ///
+    /// # Errors
+    /// [`Error::Listen`].
+    pub(crate) fn adopt(&self, address: Address, given: Vec<OwnedFd>) -> Result<Listening, Error> {
+        let adopted = self.share_out(&address, given);
+        match adopted {
+            Ok(sockets) => Ok(Listening { address, sockets }),
+            Err(source) => Err(Error::Listen { address, source }),
+        }
+    }
+
+    fn share_out(&self, address: &Address, given: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
+        let count = given.len();
+        let mut sockets = given;
+        for index in count..self.cores.len() {
+            sockets.push(sockets[index % count].try_clone()?);
+        }
+        for (index, socket) in sockets.iter().enumerate() {
+            SockRef::from(socket).set_nonblocking(true)?;
+            if address.internet().is_some() {
+                // One that is shared has no core of its own.
+                let is_own = count == self.cores.len();
+                let core = self.cores.get(index).copied().flatten();
+                self.tcp.apply(socket, core.filter(|_| is_own))?;
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// All sockets are bound before any of them listens, so the kernel spreads
+    /// connections over all of them from the first on.
+    fn open_tcp(&self, address: SocketAddr) -> io::Result<Listening> {
+        if address.port() != 0 {
+            // Without SO_REUSEPORT, so that nobody else may have it either. A
+            // port that the kernel chooses is free.
+            bind_tcp(address, false)?;
+        }
+        let first = bind_tcp(address, true)?;
+        let address = first
+            .local_addr()?
+            .as_socket()
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mut bound = vec![first];
+        for _ in 1..self.cores.len() {
+            bound.push(bind_tcp(address, true)?);
+        }
+        for (socket, &core) in bound.iter().zip(&self.cores) {
+            self.tcp.apply(socket, core)?;
+        }
+        for socket in &bound {
+            self.listen(socket)?;
+        }
+        Ok(Listening {
+            address: address.into(),
+            sockets: bound.into_iter().map(OwnedFd::from).collect(),
+        })
+    }
+
+    fn open_unix(&self, address: &Address) -> io::Result<Listening> {
+        if let Some(path) = address.file() {
+            remove_stale(path)?;
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.to_kernel()?)?;
+        if let Some(path) = address.file() {
+            // Nobody can connect before it listens.
+            fs::set_permissions(path, fs::Permissions::from_mode(self.unix_mode))?;
+        }
+        self.listen(&socket)?;
+        Ok(Listening {
+            address: address.clone(),
+            sockets: self.share_out(address, vec![socket.into()])?,
+        })
+    }
+
+    fn listen(&self, socket: &Socket) -> io::Result<()> {
+        socket.listen(i32::try_from(self.backlog.get()).unwrap_or(i32::MAX))
+    }
+}
+
+fn bind_tcp(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -53,45 +166,70 @@ fn bind(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share_port)?;
     socket.set_nonblocking(true)?;
-    // A reply is complete when it is written; nothing is worth waiting for.
-    // Linux hands this on to every socket that is accepted.
-    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
-fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
-    socket
-        .local_addr()?
-        .as_socket()
-        .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+/// Removes the file of a socket on which nobody listens any more: one stays
+/// behind where a server was killed.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type().is_socket(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !is_socket {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file of this name that is no socket",
+        ));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::Stream;
+    use std::io::Write;
     use std::net::TcpStream;
+    use std::time::Duration;
 
-    const BACKLOG: NonZeroU32 = NonZeroU32::new(128).expect("not zero");
+    fn listeners(workers: usize) -> Listeners {
+        Listeners::new(&Config::default(), vec![None; workers])
+    }
+
+    fn any() -> Address {
+        "127.0.0.1:0".parse().expect("an address")
+    }
+
+    fn internet(listening: &Listening) -> SocketAddr {
+        listening.address.internet().expect("TCP")
+    }
 
     #[test]
     fn workers_share_one_port() {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, listeners) = bind_all(any, 3, BACKLOG).expect("bound");
+        let listening = listeners(3).open(&any()).expect("bound");
+        let address = internet(&listening);
         assert_ne!(address.port(), 0);
-        for listener in &listeners {
-            assert_eq!(listener.local_addr().expect("bound"), address);
+        assert_eq!(listening.sockets.len(), 3);
+        for socket in &listening.sockets {
+            let bound = SockRef::from(socket).local_addr().expect("bound");
+            assert_eq!(bound.as_socket(), Some(address));
         }
         TcpStream::connect(address).expect("somebody listens");
     }
 
     #[test]
     fn a_port_that_another_server_shares_out_is_in_use() {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, _listeners) = bind_all(any, 2, BACKLOG).expect("bound");
-        let refused = bind_all(address, 2, BACKLOG).expect_err("in use");
+        let first = listeners(2).open(&any()).expect("bound");
+        let refused = listeners(2).open(&first.address).expect_err("in use");
         assert!(
-            refused.to_string().contains(&address.to_string()),
+            refused.to_string().contains(&first.address.to_string()),
             "{refused}"
         );
         assert!(matches!(
@@ -102,9 +240,95 @@ mod tests {
 
     #[test]
     fn ipv6_listens_beside_ipv4() {
-        let any: SocketAddr = "[::1]:0".parse().expect("an address");
-        let (address, _six) = bind_all(any, 1, BACKLOG).expect("IPv6 loopback");
-        let four = SocketAddr::from(([127, 0, 0, 1], address.port()));
-        bind_all(four, 1, BACKLOG).expect("the same port on IPv4");
+        let any = "[::1]:0".parse().expect("an address");
+        let six = listeners(1).open(&any).expect("IPv6 loopback");
+        let four = SocketAddr::from(([127, 0, 0, 1], internet(&six).port()));
+        listeners(1)
+            .open(&four.into())
+            .expect("the same port on IPv4");
+    }
+
+    #[test]
+    fn sockets_that_are_given_serve_every_worker_and_are_all_served() {
+        for (given, workers) in [(1, 3), (3, 3), (3, 2)] {
+            let listening = listeners(given).open(&any()).expect("bound");
+            let adopted = listeners(workers)
+                .adopt(listening.address, listening.sockets)
+                .expect("shared out");
+            assert_eq!(adopted.sockets.len(), given.max(workers));
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_has_the_options_of_its_listener() {
+        let mut config = Config {
+            defer_accept: Some(Duration::from_secs(1)),
+            user_timeout: Some(Duration::from_secs(7)),
+            keepalive: Some(Duration::from_secs(90)),
+            incoming_cpu: true,
+            ..Config::default()
+        };
+        // More than net.core.busy_read needs a capability.
+        config.socket_busy_poll = Some(Duration::ZERO);
+        let listeners = Listeners::new(&config, vec![Some(0)]);
+        let listening = listeners.open(&any()).expect("bound");
+        let listener = SockRef::from(&listening.sockets[0]);
+        assert_eq!(listener.cpu_affinity().expect("set"), 0);
+
+        let mut client = TcpStream::connect(internet(&listening)).expect("connected");
+        // It is accepted once something has come.
+        client.write_all(b"x").expect("sent");
+        listener.set_nonblocking(false).expect("blocks");
+        let (accepted, _) = listener.accept().expect("accepted");
+        assert!(accepted.tcp_nodelay().expect("read"));
+        assert!(accepted.keepalive().expect("read"));
+        assert_eq!(
+            accepted.tcp_keepalive_time().expect("read"),
+            Duration::from_secs(90)
+        );
+        assert_eq!(
+            accepted.tcp_user_timeout().expect("read"),
+            Some(Duration::from_secs(7))
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_in_the_way_is_kept_unless_it_is_a_dead_socket() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("echo.sock");
+        let address = Address::Unix(path.clone());
+
+        fs::write(&path, "precious").expect("written");
+        let refused = listeners(1).open(&address).expect_err("in the way");
+        assert!(refused.to_string().contains("no socket"), "{refused}");
+        assert_eq!(fs::read(&path).expect("kept"), b"precious");
+        fs::remove_file(&path).expect("removed");
+
+        let live = listeners(2).open(&address).expect("bound");
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        let refused = listeners(1).open(&address).expect_err("in use");
+        assert!(refused.to_string().contains("in use"), "{refused}");
+
+        drop(live);
+        assert!(path.exists(), "nobody has cleared up");
+        listeners(1)
+            .open(&address)
+            .expect("the dead socket is replaced");
+    }
+
+    #[tokio::test]
+    async fn who_comes_over_a_unix_socket_is_local() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("echo.sock");
+        let mut listening = listeners(1)
+            .open(&Address::Unix(path.clone()))
+            .expect("bound");
+        let socket = listening.sockets.pop().expect("one");
+        let accepting = Accepting::new(socket).expect("on the runtime");
+        let _client = UnixStream::connect(&path).expect("connected");
+        let (stream, peer) = accepting.accept().await.expect("accepted");
+        assert!(matches!(stream, Stream::Unix(_)));
+        assert_eq!(peer, crate::Peer::Local);
     }
 }

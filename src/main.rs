@@ -3,6 +3,7 @@
 mod args;
 mod logging;
 mod printing;
+mod reload;
 mod settings;
 
 use std::env;
@@ -11,7 +12,8 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mimalloc::MiMalloc;
-use ringback::{Config, Error, Server, Signals, raise_descriptor_limit};
+use ringback::message::handler;
+use ringback::{Config, Error, Inherited, Server, Signals, raise_descriptor_limit};
 
 use args::{CommandLine, Task};
 use settings::Effective;
@@ -35,6 +37,13 @@ fn main() -> ExitCode {
         Task::ShowConfig => {
             show(&effective).map_err(|error| format!("cannot write the configuration: {error}"))
         }
+        Task::Reload => match reload::reload(effective.args().pid_file()) {
+            Ok(done) => {
+                println!("{done}");
+                Ok(())
+            }
+            Err(reason) => Err(reason),
+        },
         Task::Serve => {
             let args = effective.args();
             logging::start(args.log(), args.log_format());
@@ -60,15 +69,13 @@ fn show(effective: &Effective) -> io::Result<()> {
 }
 
 fn serve(config: Config, print_messages: bool) -> Result<(), Error> {
+    let inherited = Inherited::from_environment()?;
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
     let signals = Signals::catch()?;
-    let server = if print_messages {
-        Server::start_with(config, printing::echo_and_print)?
-    } else {
-        Server::start(config)?
-    };
+    let handler = print_messages.then(|| handler(printing::echo_and_print));
+    let server = Server::start_inheriting(config, inherited, handler.as_ref())?;
     if let Err(error) = announce(&server) {
         tracing::warn!(%error, "cannot say on stdout where the server listens");
     }
@@ -79,9 +86,14 @@ fn serve(config: Config, print_messages: bool) -> Result<(), Error> {
 fn announce(server: &Server) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     for address in server.addresses() {
+        let scheme = if address.internet().is_some() {
+            "ws://"
+        } else {
+            ""
+        };
         writeln!(
             stdout,
-            "listening ws://{address} engine={} threads={}",
+            "listening {scheme}{address} engine={} threads={}",
             server.engine(),
             server.threads()
         )?;

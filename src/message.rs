@@ -122,12 +122,11 @@ pub struct MessageSocket {
     shutdown: Shutdown,
 }
 
-/// What serves connections instead of an engine.
-pub(crate) type Handler =
-    Arc<dyn Fn(MessageSocket) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync>;
+/// What serves connections instead of an engine; see [`handler`].
+pub type Handler = Arc<dyn Fn(MessageSocket) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync>;
 
 /// A handler of any type as one that workers can share.
-pub(crate) fn erase<H, F>(handler: H) -> Handler
+pub fn handler<H, F>(handler: H) -> Handler
 where
     H: Fn(MessageSocket) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + 'static,

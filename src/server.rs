@@ -1,10 +1,14 @@
 //! A server as a whole: bind, one worker per core, drain, join.
 
+use std::env;
 use std::fmt;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::panic;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
@@ -12,16 +16,20 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::address::Address;
 use crate::admin::{Admin, Bound, Overview, Watched, health};
 use crate::admission::House;
 use crate::config::Config;
 use crate::cores;
 use crate::engine::EngineKind;
 use crate::error::Error;
-use crate::listener;
+use crate::listener::inherited::{Inherited, Origin};
+use crate::listener::{Listeners, Listening, SocketFile};
 use crate::message::{self, Handler, MessageSocket};
 use crate::metrics::{Counters, Snapshot};
-use crate::shutdown::{self, Signals, Trigger};
+use crate::pid_file::PidFile;
+use crate::shutdown::{self, Departure, Request, Signals, Trigger};
+use crate::successor::{self, Successor};
 use crate::systemd::Systemd;
 use crate::worker::{self, Assignment};
 
@@ -31,7 +39,11 @@ use crate::worker::{self, Assignment};
 /// stop, and nobody waits for them. Use [`stop`](Self::stop) or
 /// [`run_until_signal`](Self::run_until_signal).
 pub struct Server {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
+    /// What a successor would be handed, while this server accepts.
+    handover: Option<Handover>,
+    /// The files of Unix-domain sockets, which go with the server.
+    files: Vec<SocketFile>,
     engine: EngineKind,
     workers: Vec<Worker>,
     thread_ids: Vec<i32>,
@@ -41,6 +53,17 @@ pub struct Server {
     epoch: Instant,
     /// Each worker's number, when it has ended.
     ended: mpsc::UnboundedReceiver<usize>,
+    /// Where the process id goes while the server serves.
+    pid_file: Option<PathBuf>,
+}
+
+/// What a successor is handed.
+struct Handover {
+    program: PathBuf,
+    origin: Origin,
+    sockets: Vec<OwnedFd>,
+    /// Where the predecessor waits to hear that this server serves.
+    report: Option<OwnedFd>,
 }
 
 struct Worker {
@@ -75,7 +98,7 @@ impl Server {
     /// What is wrong with the configuration, an address, the engine, or a
     /// thread.
     pub fn start(config: Config) -> Result<Self, Error> {
-        Self::launch(config, None)
+        Self::launch(config, None, None)
     }
 
     /// As [`start`](Self::start), but `handler` serves the connections; see
@@ -88,11 +111,25 @@ impl Server {
         H: Fn(MessageSocket) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + 'static,
     {
-        Self::launch(config, Some(&message::erase(handler)))
+        Self::launch(config, None, Some(&message::handler(handler)))
+    }
+
+    /// As [`start`](Self::start), or [`start_with`](Self::start_with) a handler,
+    /// with the listening sockets that this process was started with. Such a
+    /// server can be replaced: see [`run_until_signal`](Self::run_until_signal).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_inheriting(
+        config: Config,
+        inherited: Inherited,
+        handler: Option<&Handler>,
+    ) -> Result<Self, Error> {
+        Self::launch(config, Some(inherited), handler)
     }
 
     /// Where the server listens, in the order of the configuration.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -132,13 +169,19 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Worker`] if a worker had failed.
-    pub fn stop(self) -> Result<(), Error> {
-        self.trigger.pull();
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.depart(Departure::Stopped);
         self.join()
     }
 
     /// Serves until SIGTERM or SIGINT, then [`stop`](Self::stop)s. A second
     /// signal ends the process at once.
+    ///
+    /// SIGUSR2 replaces a server that was started
+    /// [inheriting](Self::start_inheriting): the same program is started again
+    /// with this process' arguments, environment and listening sockets, and once
+    /// it serves, this server stops accepting and drains. If it does not, this
+    /// server goes on.
     ///
     /// Where systemd supervises the process (`NOTIFY_SOCKET`, `WATCHDOG_USEC`), it
     /// is told when the server serves and when it drains, and its watchdog is
@@ -155,31 +198,108 @@ impl Server {
     /// systemd hears of each step.
     async fn wait_for_end(&mut self, mut signals: shutdown::Stream) {
         let mut systemd = Systemd::from_environment();
-        Systemd::ready(&self.status());
-        loop {
+        let _pid_file = self.begin();
+        let mut successor = None;
+        let departure = loop {
             tokio::select! {
-                _ = signals.next() => {
-                    tracing::info!("draining; a second signal exits at once");
-                    break;
+                request = signals.next() => match request {
+                    Request::Stop(_) => {
+                        tracing::info!("draining; a second signal exits at once");
+                        break Departure::Stopped;
+                    }
+                    Request::Replace if successor.is_none() => successor = self.start_successor(),
+                    Request::Replace => tracing::info!("a successor is starting already"),
+                },
+                outcome = successor::outcome(&mut successor) => {
+                    successor = None;
+                    match outcome {
+                        Ok(pid) => {
+                            tracing::info!(pid, "a successor serves; draining");
+                            Systemd::hand_over(pid);
+                            break Departure::HandedOver;
+                        }
+                        Err(reason) => {
+                            tracing::error!("no successor, this server goes on: {reason}");
+                            Systemd::ready(&self.status());
+                        }
+                    }
                 }
                 _ = self.ended.recv() => {
                     tracing::error!("a worker ended; draining the others");
-                    break;
+                    break Departure::Stopped;
                 }
                 () = systemd.hungry() => self.feed(&mut systemd),
             }
+        };
+        if departure == Departure::Stopped {
+            if let Some(mut successor) = successor {
+                // How it ended is of no interest any more.
+                let _ = successor.end();
+            }
+            Systemd::stopping("draining");
         }
-        self.trigger.pull();
-        Systemd::stopping("draining");
+        self.depart(departure);
         loop {
             tokio::select! {
-                signal = signals.next() => shutdown::exit_at_once(signal),
+                request = signals.next() => if let Request::Stop(signal) = request {
+                    shutdown::exit_at_once(signal);
+                },
                 ended = self.ended.recv() => if ended.is_none() {
                     return;
                 },
                 () = systemd.hungry() => self.feed(&mut systemd),
             }
         }
+    }
+
+    /// Tells everybody who waits for it that the server serves.
+    fn begin(&mut self) -> Option<PidFile> {
+        let pid_file = self.pid_file.as_deref().and_then(|path| {
+            PidFile::write(path)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, file = %path.display(), "cannot write the pid file");
+                })
+                .ok()
+        });
+        Systemd::ready(&self.status());
+        let report = self.handover.as_mut().and_then(|it| it.report.take());
+        if let Some(report) = report
+            && let Err(error) = rustix::io::write(report, successor::SERVES)
+        {
+            tracing::warn!(%error, "cannot tell the predecessor that this server serves");
+        }
+        pid_file
+    }
+
+    fn start_successor(&self) -> Option<Successor> {
+        let Some(handover) = &self.handover else {
+            tracing::warn!("SIGUSR2: this program cannot be replaced");
+            return None;
+        };
+        let Handover {
+            program, origin, ..
+        } = handover;
+        tracing::info!(program = %program.display(), "starting a successor");
+        Systemd::reloading();
+        Successor::start(program, *origin, &handover.sockets)
+            .inspect_err(|error| {
+                tracing::error!(%error, "cannot start a successor, this server goes on");
+                Systemd::ready(&self.status());
+            })
+            .ok()
+    }
+
+    /// Lets the workers drain. The listening sockets are theirs alone from here
+    /// on, or a successor's.
+    fn depart(&mut self, departure: Departure) {
+        self.handover = None;
+        if departure == Departure::HandedOver {
+            self.files.drain(..).for_each(SocketFile::leave);
+            if let Some(admin) = self.admin.take() {
+                admin.stop();
+            }
+        }
+        self.trigger.pull(departure);
     }
 
     /// Feeds the watchdog only while every worker that has not ended gets
@@ -212,23 +332,47 @@ impl Server {
         )
     }
 
-    fn launch(config: Config, handler: Option<&Handler>) -> Result<Self, Error> {
+    fn launch(
+        config: Config,
+        inherited: Option<Inherited>,
+        handler: Option<&Handler>,
+    ) -> Result<Self, Error> {
         config.validate()?;
         let cores = cores::usable().map_err(|source| Error::Start {
             what: "counting the cores",
             source,
         })?;
         let threads = config.threads.map_or(cores.len().max(1), NonZeroUsize::get);
-        let (addresses, listeners) = listen(&config, threads)?;
-        let admin = config.admin.map(Bound::new).transpose()?;
+        let cores: Vec<_> = (0..threads)
+            .map(|index| (config.pin && !cores.is_empty()).then(|| cores[index % cores.len()]))
+            .collect();
+        let may_hand_over = inherited.is_some();
+        let mut inherited = inherited.unwrap_or_default();
+        let admin = config
+            .admin
+            .map(|address| {
+                let given = inherited.take(&address.into());
+                Bound::new(address, given.into_iter().next())
+            })
+            .transpose()?;
+        let listening = listen(&config, &mut inherited, cores.clone())?;
+        let handover = may_hand_over
+            .then(|| Handover::new(inherited, &listening, admin.as_ref()))
+            .transpose()?;
+        let files = socket_files(&listening, handover.as_ref());
         let engine = config.engine.resolve()?;
         let (trigger, shutdown) = shutdown::channel();
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let house = House::new(config.max_connections);
         let config = Arc::new(config);
         let epoch = Instant::now();
+        let addresses = listening.iter().map(|it| it.address.clone()).collect();
+        let pid_file = config.pid_file.clone();
         let mut server = Self {
             addresses,
+            handover,
+            files,
+            pid_file,
             engine,
             workers: Vec::with_capacity(threads),
             thread_ids: Vec::with_capacity(threads),
@@ -237,11 +381,12 @@ impl Server {
             epoch,
             ended,
         };
+        let listeners = by_worker(listening, threads);
         for (index, listeners) in listeners.into_iter().enumerate() {
             let assignment = Assignment {
                 config: Arc::clone(&config),
                 engine,
-                core: (config.pin && !cores.is_empty()).then(|| cores[index % cores.len()]),
+                core: cores[index],
                 listeners,
                 house: Arc::clone(&house),
                 counters: Arc::default(),
@@ -352,21 +497,79 @@ impl Drop for SaysWhenEnded {
     }
 }
 
-/// All listeners, by worker.
+impl Handover {
+    fn new(
+        inherited: Inherited,
+        listening: &[Listening],
+        admin: Option<&Bound>,
+    ) -> Result<Self, Error> {
+        let start = |source| Error::Start {
+            what: "a server that can be replaced",
+            source,
+        };
+        let sockets = listening.iter().flat_map(|it| &it.sockets);
+        let mut sockets = sockets
+            .map(OwnedFd::try_clone)
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(start)?;
+        if let Some(admin) = admin {
+            sockets.push(admin.try_clone().map_err(start)?);
+        }
+        Ok(Self {
+            // Whatever is there when it is started: a newer version perhaps.
+            program: env::current_exe().map_err(start)?,
+            origin: inherited.origin,
+            sockets,
+            report: inherited.report,
+        })
+    }
+}
+
+/// Listens on what systemd has passed, or else on what is configured, as far as
+/// possible with the sockets of a predecessor.
 fn listen(
     config: &Config,
-    workers: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), Error> {
-    let mut addresses = Vec::new();
-    let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &address in &config.listen {
-        let (bound, listeners) = listener::bind_all(address, workers, config.backlog)?;
-        addresses.push(bound);
-        for (of_worker, listener) in by_worker.iter_mut().zip(listeners) {
-            of_worker.push(listener);
+    inherited: &mut Inherited,
+    cores: Vec<Option<usize>>,
+) -> Result<Vec<Listening>, Error> {
+    let listeners = Listeners::new(config, cores);
+    let addresses = if inherited.is_activated() {
+        let addresses = inherited.addresses();
+        tracing::info!("listening on what systemd has passed, not on what is configured");
+        addresses
+    } else {
+        config.listen.clone()
+    };
+    let mut listening = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let given = inherited.take(&address);
+        listening.push(if given.is_empty() {
+            listeners.open(&address)?
+        } else {
+            listeners.adopt(address, given)?
+        });
+    }
+    Ok(listening)
+}
+
+/// Every worker's listeners.
+fn by_worker(listening: Vec<Listening>, workers: usize) -> Vec<Vec<OwnedFd>> {
+    let mut by_worker: Vec<Vec<OwnedFd>> = (0..workers).map(|_| Vec::new()).collect();
+    for Listening { sockets, .. } in listening {
+        for (index, socket) in sockets.into_iter().enumerate() {
+            by_worker[index % workers].push(socket);
         }
     }
-    Ok((addresses, by_worker))
+    by_worker
+}
+
+/// The files that are to go with the server: not those that systemd has made.
+fn socket_files(listening: &[Listening], handover: Option<&Handover>) -> Vec<SocketFile> {
+    if handover.is_some_and(|handover| handover.origin == Origin::Systemd) {
+        return Vec::new();
+    }
+    let files = listening.iter().filter_map(|it| it.address.file());
+    files.filter_map(|path| SocketFile::of(path).ok()).collect()
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

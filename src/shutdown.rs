@@ -13,21 +13,30 @@ use crate::error::Error;
 
 /// Tells everybody who waits for it that the server is about to stop.
 #[derive(Debug)]
-pub(crate) struct Trigger(watch::Sender<bool>);
+pub(crate) struct Trigger(watch::Sender<Option<Departure>>);
 
 /// The other end of a [`Trigger`], one for everybody who waits.
 #[derive(Clone, Debug)]
-pub(crate) struct Shutdown(watch::Receiver<bool>);
+pub(crate) struct Shutdown(watch::Receiver<Option<Departure>>);
+
+/// How a server goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// For good.
+    Stopped,
+    /// A successor has its listening sockets.
+    HandedOver,
+}
 
 /// A trigger that was not pulled yet.
 pub(crate) fn channel() -> (Trigger, Shutdown) {
-    let (sender, receiver) = watch::channel(false);
+    let (sender, receiver) = watch::channel(None);
     (Trigger(sender), Shutdown(receiver))
 }
 
 impl Trigger {
-    pub(crate) fn pull(&self) {
-        self.0.send_replace(true);
+    pub(crate) fn pull(&self, departure: Departure) {
+        self.0.send_replace(Some(departure));
     }
 }
 
@@ -35,15 +44,20 @@ impl Shutdown {
     /// Waits until the trigger is pulled, or is gone.
     pub(crate) async fn begun(&mut self) {
         // An error means that nobody is left to pull it.
-        let _ = self.0.wait_for(|&pulled| pulled).await;
+        let _ = self.0.wait_for(Option::is_some).await;
     }
 
     pub(crate) fn has_begun(&self) -> bool {
-        *self.0.borrow()
+        self.0.borrow().is_some()
+    }
+
+    /// Whether somebody else accepts connections from now on.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        *self.0.borrow() == Some(Departure::HandedOver)
     }
 }
 
-/// SIGTERM and SIGINT, caught from the moment this is made.
+/// SIGTERM, SIGINT and SIGUSR2, caught from the moment this is made.
 ///
 /// It is to be made before the server that it stops, so that no signal meets a
 /// server that has started and does not know what to do with it, and so that
@@ -57,6 +71,16 @@ pub struct Signals {
 pub(crate) struct Stream {
     terminate: Signal,
     interrupt: Signal,
+    user_defined_2: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// To end, by this signal.
+    Stop(SignalKind),
+    /// To start a successor.
+    Replace,
 }
 
 impl Signals {
@@ -95,14 +119,16 @@ impl Stream {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            user_defined_2: signal(SignalKind::user_defined2())?,
         })
     }
 
     /// Waits for the next signal.
-    pub(crate) async fn next(&mut self) -> SignalKind {
+    pub(crate) async fn next(&mut self) -> Request {
         tokio::select! {
-            _ = self.terminate.recv() => SignalKind::terminate(),
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => Request::Stop(SignalKind::terminate()),
+            _ = self.interrupt.recv() => Request::Stop(SignalKind::interrupt()),
+            _ = self.user_defined_2.recv() => Request::Replace,
         }
     }
 }

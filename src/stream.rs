@@ -14,7 +14,6 @@ use tokio::net::{TcpStream, UnixStream};
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
-    #[expect(dead_code, reason = "listeners come next")]
     Unix(UnixStream),
 }
 

@@ -42,6 +42,20 @@ impl Systemd {
         tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
+    /// The server starts a successor; [`ready`](Self::ready) or
+    /// [`hand_over`](Self::hand_over) follows.
+    pub(crate) fn reloading() {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "cannot notify systemd"),
+        }
+    }
+
+    /// Another process is the service from now on, and serves.
+    pub(crate) fn hand_over(pid: u32) {
+        tell(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+    }
+
     /// The server drains.
     pub(crate) fn stopping(status: &str) {
         tell(&[NotifyState::Stopping, NotifyState::Status(status)]);

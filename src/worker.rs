@@ -2,12 +2,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
-use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -18,6 +17,7 @@ use crate::engine::activity::Activity;
 use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
 use crate::error::Error;
 use crate::http::{self, HttpOptions, Outcome};
+use crate::listener::Accepting;
 use crate::message::{Handler, MessageSocket};
 use crate::metrics::Counters;
 use crate::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
@@ -45,7 +45,7 @@ pub(crate) struct Assignment {
     pub(crate) engine: EngineKind,
     /// The core to be bound to.
     pub(crate) core: Option<usize>,
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) house: Arc<House>,
     pub(crate) counters: Arc<Counters>,
     /// When the server was started; the worker's heartbeat counts from here.
@@ -106,14 +106,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(assignment: Assignment) -> io::Result<(Self, Vec<tokio::net::TcpListener>)> {
+    fn new(assignment: Assignment) -> io::Result<(Self, Vec<Accepting>)> {
         let config = &*assignment.config;
         let counters = assignment.counters;
         let settings = Rc::new(settings(config, Arc::clone(&counters)));
         let listeners = assignment
             .listeners
             .into_iter()
-            .map(tokio::net::TcpListener::from_std)
+            .map(Accepting::new)
             .collect::<io::Result<_>>()?;
         let worker = Self {
             engine: runtime::engine(assignment.engine, Rc::clone(&settings))?,
@@ -321,7 +321,7 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener) {
+async fn accept(worker: Rc<Worker>, listener: Accepting) {
     let mut shutdown = worker.shutdown.clone();
     loop {
         let accepted = tokio::select! {
@@ -331,7 +331,7 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                worker.let_in(Stream::Tcp(stream), peer.into());
+                worker.let_in(stream, peer);
             }
             Err(error) if is_exhaustion(&error) => {
                 tokio::select! {
@@ -343,21 +343,22 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener) {
             Err(error) => tracing::debug!(%error, "accept"),
         }
     }
+    if shutdown.is_handed_over() {
+        // The queue is the successor's as well.
+        return;
+    }
     if let Err(error) = accept_rest(&worker, listener) {
         tracing::debug!(%error, "accept");
     }
 }
 
 /// Lets those in who wait to be accepted: closing the listener would reset
-/// them. The runtime need not have heard of them, so the kernel is asked.
-fn accept_rest(worker: &Rc<Worker>, listener: tokio::net::TcpListener) -> io::Result<()> {
-    let listener = listener.into_std()?;
+/// them.
+fn accept_rest(worker: &Rc<Worker>, listener: Accepting) -> io::Result<()> {
+    let waiting = listener.into_blocking()?;
     loop {
-        match listener.accept() {
-            Ok((stream, peer)) => {
-                stream.set_nonblocking(true)?;
-                worker.let_in(Stream::Tcp(TcpStream::from_std(stream)?), peer.into());
-            }
+        match waiting.next() {
+            Ok((stream, peer)) => worker.let_in(stream, peer),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),

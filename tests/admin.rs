@@ -186,7 +186,7 @@ fn it_ends_with_the_server() {
 fn a_dropped_server_takes_it_along() {
     let anywhere: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let config = ringback::Config {
-        listen: vec![anywhere],
+        listen: vec![anywhere.into()],
         admin: Some(anywhere),
         engine: "epoll".parse().expect("an engine"),
         pin: false,

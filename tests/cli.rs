@@ -265,12 +265,19 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 27] = [
+    const FLAGS: [&str; 34] = [
         "--config",
         "--profile",
         "--busy-poll",
         "--read-size",
         "--listen",
+        "--unix-mode",
+        "--defer-accept",
+        "--user-timeout",
+        "--keepalive",
+        "--socket-busy-poll",
+        "--incoming-cpu",
+        "--pid-file",
         "--engine",
         "--threads",
         "--no-pin",

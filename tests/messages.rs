@@ -42,7 +42,8 @@ fn config(engine: Engine) -> Config {
 }
 
 fn connect(server: &Server) -> Client {
-    let stream = TcpStream::connect(server.addresses()[0]).expect("connected");
+    let stream =
+        TcpStream::connect(server.addresses()[0].internet().expect("TCP")).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
     let (client, _response) = tungstenite::client("ws://ringback.test/", stream).expect("upgraded");

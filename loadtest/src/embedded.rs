@@ -1,6 +1,8 @@
 //! The demo: an embedded ringback server for each engine.
 
-use ringback::{Config, EngineChoice, EngineKind};
+use std::net::SocketAddr;
+
+use ringback::{Address, Config, EngineChoice, EngineKind};
 
 use crate::args::Cli;
 use crate::cores::Cores;
@@ -82,14 +84,14 @@ fn drive_engine(
     // The server starts one worker per core its starter may run on.
     Cores::pin(server_core).map_err(affinity)?;
     let started = ringback::Server::start(Config {
-        listen: vec![([127, 0, 0, 1], 0).into()],
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         engine: EngineChoice::Only(engine),
         ..Config::default()
     });
     cores.restore().map_err(affinity)?;
     let server = started.map_err(|error| embedded(error.to_string()))?;
 
-    let address = server.addresses().first().copied();
+    let address = server.addresses().first().and_then(Address::internet);
     let address = address.ok_or_else(|| embedded("it listens nowhere".to_owned()))?;
     plan.targets = vec![Target::at(Scheme::Ws, address)];
     let mut workers = ThreadGroup::of(server.worker_thread_ids()).ok();

@@ -97,7 +97,7 @@ mod tests {
     use crate::admin::Watched;
     use crate::admission::{Admission, House};
     use crate::engine::EngineKind;
-    use crate::shutdown::{self, Trigger};
+    use crate::shutdown::{self, Departure, Trigger};
 
     /// A server that was started so long ago and whose workers last showed
     /// themselves so many seconds after that.
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_server_that_stops_is_neither() {
         let (overview, trigger) = overview(Duration::from_secs(60), [0, 0]);
-        trigger.pull();
+        trigger.pull(Departure::Stopped);
         assert_eq!(overview.health(), Err(Trouble::Draining));
         assert_eq!(overview.readiness(), Err(Trouble::Draining));
     }

@@ -34,9 +34,30 @@ impl FromStr for Size {
     }
 }
 
+/// The permissions of a file: `660`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode(pub(crate) u32);
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        u32::from_str_radix(text, 8)
+            .map(Self)
+            .map_err(|_| "expected an octal mode such as 660".to_owned())
+    }
+}
+
 /// A length of time: `500ms`, `10s`, `2m`, or `0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
+
+impl Span {
+    /// Nothing where it is 0.
+    pub(crate) fn unless_zero(self) -> Option<Duration> {
+        Some(self.0).filter(|time| !time.is_zero())
+    }
+}
 
 impl FromStr for Span {
     type Err = String;

@@ -38,9 +38,9 @@ fn a_ping_waits_for_a_buffer_of_each_flooder_at_most(engine: Engine) {
     };
     let server = ringback::Server::start(config).expect("started");
     let flooders: Vec<_> = (0..FLOODERS)
-        .map(|_| Flooder::start(server.addresses()[0]))
+        .map(|_| Flooder::start(server.addresses()[0].internet().expect("TCP")))
         .collect();
-    let mut raw = Raw::open(server.addresses()[0]);
+    let mut raw = Raw::open(server.addresses()[0].internet().expect("TCP"));
     let least = (0..ROUNDS)
         .map(|_| {
             let before = server.metrics().bytes_in;

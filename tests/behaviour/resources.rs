@@ -34,7 +34,7 @@ fn a_batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
         ..Config::default()
     };
     let server = ringback::Server::start(config).expect("started");
-    let mut raw = Raw::open(server.addresses()[0]);
+    let mut raw = Raw::open(server.addresses()[0].internet().expect("TCP"));
     // All of it fits into the smallest buffer that an engine reads with.
     raw.send(&frame(TEXT, b"x").repeat(BATCH));
     raw.expect(&unmasked(TEXT, b"x").repeat(BATCH));

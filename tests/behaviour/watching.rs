@@ -444,7 +444,7 @@ where
 {
     let anywhere: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let config = Config {
-        listen: vec![anywhere],
+        listen: vec![anywhere.into()],
         admin: Some(anywhere),
         engine: engine.parse().expect("an engine"),
         threads: std::num::NonZeroUsize::new(1),
@@ -452,7 +452,7 @@ where
         ..Config::default()
     };
     let server = ringback::Server::start_with(config, handler).expect("started");
-    let address = server.addresses()[0];
+    let address = server.addresses()[0].internet().expect("TCP");
     let admin = Admin {
         address: server.admin_address().expect("one was asked for"),
     };

@@ -156,7 +156,7 @@ pub(crate) fn serve_if_asked() {
 fn echo_at(address: SocketAddr, file: &str) {
     let signals = ringback::Signals::catch().expect("signals");
     let server = ringback::Server::start(ringback::Config {
-        listen: vec![address],
+        listen: vec![address.into()],
         threads: NonZeroUsize::new(1),
         pin: false,
         ..ringback::Config::default()

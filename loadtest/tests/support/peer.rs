@@ -179,7 +179,7 @@ pub(crate) fn echo<S: Read + Write>(socket: &mut WebSocket<S>, seen: &Seen) {
 /// A ringback server in this process, with a change to what it would be.
 pub(crate) fn ringback(change: impl FnOnce(&mut ringback::Config)) -> ringback::Server {
     let mut config = ringback::Config {
-        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         threads: NonZeroUsize::new(1),
         pin: false,
         ..ringback::Config::default()

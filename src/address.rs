@@ -1,0 +1,157 @@
+//! Where a server listens.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use socket2::SockAddr;
+
+/// What the name of a Unix-domain socket begins with.
+const UNIX: &str = "unix:";
+
+/// Where a server listens: `127.0.0.1:9001`, `[::1]:9001`, `unix:/run/echo.sock`,
+/// or `unix:@echo` for a name in Linux' abstract namespace, which is no file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An address and a port, over TCP; port 0 takes a free one.
+    Internet(SocketAddr),
+    /// The path of a Unix-domain stream socket, or a name after an `@`.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The address and port, if it has them.
+    pub fn internet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Internet(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The file of a Unix-domain socket, if it has one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Unix(path) if abstract_name(path).is_none() => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The address as the kernel takes it.
+    ///
+    /// # Errors
+    /// A path that is longer than the kernel's 107 bytes.
+    pub(crate) fn to_kernel(&self) -> io::Result<SockAddr> {
+        match self {
+            Self::Internet(address) => Ok((*address).into()),
+            Self::Unix(path) => match abstract_name(path) {
+                Some(name) => {
+                    let name = [&[0], name].concat();
+                    SockAddr::unix(std::ffi::OsStr::from_bytes(&name))
+                }
+                None => SockAddr::unix(path),
+            },
+        }
+    }
+
+    /// The address as the kernel gives it; none if it is of another family, or
+    /// a Unix-domain socket without a name.
+    pub(crate) fn from_kernel(address: &SockAddr) -> Option<Self> {
+        if let Some(address) = address.as_socket() {
+            return Some(Self::Internet(address));
+        }
+        if let Some(path) = address.as_pathname() {
+            return Some(Self::Unix(path.to_owned()));
+        }
+        let name = address.as_abstract_namespace()?;
+        let name = [b"@", name].concat();
+        Some(Self::Unix(std::ffi::OsStr::from_bytes(&name).into()))
+    }
+}
+
+/// What follows the `@`.
+fn abstract_name(path: &Path) -> Option<&[u8]> {
+    path.as_os_str().as_bytes().strip_prefix(b"@")
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Internet(address)
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix(UNIX) {
+            Some("" | "@") => Err("expected a path after unix:".to_owned()),
+            Some(path) => {
+                let address = Self::Unix(path.into());
+                address.to_kernel().map_err(|error| error.to_string())?;
+                Ok(address)
+            }
+            None => text.parse().map(Self::Internet).map_err(|_| {
+                "expected an address and port such as 127.0.0.1:9001 or [::1]:9001, or \
+                 unix:/path/of/socket"
+                    .to_owned()
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internet(address) => fmt::Display::fmt(address, f),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_back_from_their_names_and_from_the_kernel() {
+        for name in [
+            "127.0.0.1:9001",
+            "[::1]:9001",
+            "unix:/run/echo.sock",
+            "unix:echo.sock",
+            "unix:@echo",
+        ] {
+            let address: Address = name.parse().expect("an address");
+            assert_eq!(address.to_string(), name);
+            let kernel = address.to_kernel().expect("an address");
+            assert_eq!(Address::from_kernel(&kernel), Some(address));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_what_would_be_one() {
+        let refused = "localhost:9001".parse::<Address>().expect_err("a name");
+        assert!(refused.contains("127.0.0.1:9001"), "{refused}");
+        for name in ["unix:", "unix:@"] {
+            let refused = name.parse::<Address>().expect_err("no path");
+            assert!(refused.contains("path"), "{refused}");
+        }
+        let long = format!("unix:/{}", "x".repeat(108));
+        let refused = long.parse::<Address>().expect_err("too long");
+        assert!(refused.contains("must be"), "{refused}");
+    }
+
+    #[test]
+    fn only_a_path_is_a_file() {
+        let file = |name: &str| {
+            let address: Address = name.parse().expect("an address");
+            address.file().map(Path::to_owned)
+        };
+        assert_eq!(file("unix:/run/x"), Some("/run/x".into()));
+        assert_eq!(file("unix:@x"), None);
+        assert_eq!(file("127.0.0.1:1"), None);
+    }
+}

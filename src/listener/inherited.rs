@@ -1,0 +1,255 @@
+//! Listening sockets that this process was started with: by systemd, which
+//! listens for services (`sd_listen_fds(3)`), or by the server before it.
+
+use std::env;
+use std::io;
+use std::mem;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::process::getppid;
+use socket2::{SockRef, Type};
+
+use crate::address::Address;
+use crate::error::Error;
+
+/// Says to a successor what it is handed: the process id of its predecessor,
+/// where its sockets come from, their descriptors, and that of a pipe to report
+/// on. Of no use to anybody else, and no setting.
+pub(crate) const HANDOVER: &str = "_RINGBACK_HANDOVER";
+
+/// Listening sockets that this process was started with. To be taken once, at
+/// the start, before other descriptors are opened.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    pub(crate) origin: Origin,
+    pub(crate) sockets: Vec<(Address, OwnedFd)>,
+    /// Where the predecessor waits to hear that this process serves.
+    pub(crate) report: Option<OwnedFd>,
+}
+
+/// Who has made the sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A server like this one: those of an address that is not configured any
+    /// more are closed, and what is missing is made.
+    #[default]
+    Server,
+    /// systemd: they are what is listened on, whatever is configured.
+    Systemd,
+}
+
+impl Origin {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Systemd => "systemd",
+        }
+    }
+}
+
+impl Inherited {
+    /// Takes what the environment says this process was given, which may be
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::Inherited`]: a descriptor is no listening stream socket.
+    pub fn from_environment() -> Result<Self, Error> {
+        if let Some(handover) = env::var(HANDOVER).ok().as_deref().and_then(parse) {
+            return take(handover);
+        }
+        let descriptors = sd_notify::listen_fds().map_err(|source| Error::Inherited {
+            descriptor: None,
+            source,
+        })?;
+        let sockets: Vec<_> = descriptors.collect();
+        if sockets.is_empty() {
+            return Ok(Self::default());
+        }
+        take(Handover {
+            origin: Origin::Systemd,
+            sockets,
+            report: None,
+        })
+    }
+
+    /// Whether systemd listens for this process.
+    pub(crate) fn is_activated(&self) -> bool {
+        self.origin == Origin::Systemd
+    }
+
+    /// What they listen on, each address once.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let mut addresses: Vec<Address> = Vec::new();
+        for (address, _) in &self.sockets {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses
+    }
+
+    /// Takes the sockets of this address.
+    pub(crate) fn take(&mut self, address: &Address) -> Vec<OwnedFd> {
+        let (taken, rest) = mem::take(&mut self.sockets)
+            .into_iter()
+            .partition(|(bound, _)| bound == address);
+        self.sockets = rest;
+        taken.into_iter().map(|(_, socket)| socket).collect()
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Handover {
+    origin: Origin,
+    sockets: Vec<RawFd>,
+    report: Option<RawFd>,
+}
+
+/// What [`HANDOVER`] says, if it is meant for this process.
+fn parse(value: &str) -> Option<Handover> {
+    let mut parts = value.split(':');
+    let parent: i32 = parts.next()?.parse().ok()?;
+    if getppid().is_none_or(|ppid| ppid.as_raw_nonzero().get() != parent) {
+        return None;
+    }
+    let origin = match parts.next()? {
+        "server" => Origin::Server,
+        "systemd" => Origin::Systemd,
+        _ => return None,
+    };
+    let report = parts.next()?.parse().ok()?;
+    let sockets = parts
+        .next()?
+        .split(',')
+        .map(|number| number.parse().ok())
+        .collect::<Option<_>>()?;
+    Some(Handover {
+        origin,
+        sockets,
+        report: Some(report),
+    })
+}
+
+/// The value that [`parse`] reads.
+pub(crate) fn describe(origin: Origin, report: RawFd, sockets: &[RawFd]) -> String {
+    let sockets: Vec<_> = sockets.iter().map(ToString::to_string).collect();
+    format!(
+        "{}:{}:{report}:{}",
+        std::process::id(),
+        origin.name(),
+        sockets.join(",")
+    )
+}
+
+fn take(handover: Handover) -> Result<Inherited, Error> {
+    let mut inherited = Inherited {
+        origin: handover.origin,
+        ..Inherited::default()
+    };
+    for descriptor in handover.sockets {
+        let in_context = |source| Error::Inherited {
+            descriptor: Some(descriptor),
+            source,
+        };
+        let socket = own(descriptor).map_err(in_context)?;
+        let address = listens_on(&socket).map_err(in_context)?;
+        inherited.sockets.push((address, socket));
+    }
+    if let Some(descriptor) = handover.report {
+        let report = own(descriptor).map_err(|source| Error::Inherited {
+            descriptor: Some(descriptor),
+            source,
+        })?;
+        inherited.report = Some(report);
+    }
+    Ok(inherited)
+}
+
+/// Takes a descriptor over, and keeps it from those that this process starts.
+fn own(descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the borrow ends with the call, which fails for a number that is
+    // no open descriptor.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let flags = fcntl_getfd(borrowed)?;
+    fcntl_setfd(borrowed, flags | FdFlags::CLOEXEC)?;
+    // SAFETY: it is open, and whoever started this process says in its
+    // environment that it is for us; nothing else here knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// The address of a listening stream socket.
+fn listens_on(socket: &OwnedFd) -> io::Result<Address> {
+    let socket = SockRef::from(socket);
+    let refuse = |reason| io::Error::new(io::ErrorKind::InvalidInput, reason);
+    if socket.r#type()? != Type::STREAM {
+        return Err(refuse("it is no stream socket"));
+    }
+    if !socket.is_listener()? {
+        return Err(refuse("it does not listen (systemd: Accept=no)"));
+    }
+    Address::from_kernel(&socket.local_addr()?)
+        .ok_or_else(|| refuse("it has no address of the Internet and no name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::fd::{AsRawFd, IntoRawFd};
+
+    #[test]
+    fn a_handover_is_for_the_child_of_who_describes_it() {
+        let parent = getppid().expect("a parent").as_raw_nonzero();
+        let expected = Handover {
+            origin: Origin::Systemd,
+            sockets: vec![5, 6],
+            report: Some(9),
+        };
+        assert_eq!(parse(&format!("{parent}:systemd:9:5,6")), Some(expected));
+        for value in [
+            "",
+            "1",
+            &format!("{parent}:systemd:9"),
+            &format!("{parent}:nobody:9:5"),
+            &format!("{parent}:server:9:x"),
+            // Described by this process, for a child of it.
+            &describe(Origin::Server, 9, &[5]),
+        ] {
+            assert_eq!(parse(value), None, "{value:?}");
+        }
+    }
+
+    fn taken(descriptor: RawFd) -> Result<Inherited, Error> {
+        take(Handover {
+            origin: Origin::Server,
+            sockets: vec![descriptor],
+            report: None,
+        })
+    }
+
+    #[test]
+    fn a_listening_socket_is_taken_by_its_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = Address::from(listener.local_addr().expect("bound"));
+        let mut inherited = taken(listener.into_raw_fd()).expect("listens");
+        let other = "127.0.0.1:1".parse().expect("an address");
+        assert!(inherited.take(&other).is_empty());
+        assert_eq!(inherited.take(&address).len(), 1);
+        assert!(inherited.take(&address).is_empty());
+    }
+
+    #[test]
+    fn whatever_else_is_refused_by_its_number() {
+        let datagrams = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let number = datagrams.as_raw_fd();
+        let refused = taken(datagrams.into_raw_fd()).expect_err("datagrams");
+        assert!(
+            refused.to_string().contains(&number.to_string()),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("no stream"), "{refused}");
+        let refused = taken(RawFd::MAX).expect_err("not open");
+        assert!(refused.to_string().contains("Bad file"), "{refused}");
+    }
+}

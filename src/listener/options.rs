@@ -1,0 +1,104 @@
+//! What listening sockets are told to do, and hand on to what they accept.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+
+use crate::config::Config;
+
+/// Options of TCP sockets. Linux hands each of them on from the listening
+/// socket to those that it accepts, but for the last.
+#[derive(Clone, Debug)]
+pub(crate) struct TcpOptions {
+    /// `TCP_DEFER_ACCEPT`.
+    pub(crate) defer_accept: Option<Duration>,
+    /// `TCP_USER_TIMEOUT`.
+    pub(crate) user_timeout: Option<Duration>,
+    /// `SO_KEEPALIVE` with `TCP_KEEPIDLE`.
+    pub(crate) keepalive: Option<Duration>,
+    /// `SO_BUSY_POLL`.
+    pub(crate) busy_poll: Option<Duration>,
+    /// `SO_INCOMING_CPU`.
+    pub(crate) incoming_cpu: bool,
+}
+
+/// How often a peer that does not answer is asked before it is given up, and
+/// the time between two times.
+const KEEPALIVE_RETRIES: u32 = 3;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+impl TcpOptions {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            defer_accept: config.defer_accept,
+            user_timeout: config.user_timeout,
+            keepalive: config.keepalive,
+            busy_poll: config.socket_busy_poll,
+            incoming_cpu: config.incoming_cpu,
+        }
+    }
+
+    /// Sets them. `core` is the one that the socket's worker is bound to.
+    ///
+    /// # Errors
+    /// Which option the kernel refuses, and why.
+    pub(super) fn apply(&self, socket: &impl AsFd, core: Option<usize>) -> io::Result<()> {
+        let named =
+            |name| move |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
+        let socket = SockRef::from(socket);
+        // A reply is complete when it is written; nothing is worth waiting for.
+        socket.set_tcp_nodelay(true).map_err(named("TCP_NODELAY"))?;
+        if let Some(timeout) = self.defer_accept {
+            set_defer_accept(&*socket, timeout).map_err(named("TCP_DEFER_ACCEPT"))?;
+        }
+        if self.user_timeout.is_some() {
+            socket
+                .set_tcp_user_timeout(self.user_timeout)
+                .map_err(named("TCP_USER_TIMEOUT"))?;
+        }
+        if let Some(idle) = self.keepalive {
+            let keepalive = TcpKeepalive::new()
+                .with_time(idle)
+                .with_interval(KEEPALIVE_INTERVAL)
+                .with_retries(KEEPALIVE_RETRIES);
+            socket
+                .set_tcp_keepalive(&keepalive)
+                .map_err(named("SO_KEEPALIVE"))?;
+        }
+        if let Some(busy_poll) = self.busy_poll {
+            let us = u32::try_from(busy_poll.as_micros()).unwrap_or(u32::MAX);
+            socket.set_busy_poll(us).map_err(named("SO_BUSY_POLL"))?;
+        }
+        if let Some(core) = core.filter(|_| self.incoming_cpu) {
+            socket
+                .set_cpu_affinity(core)
+                .map_err(named("SO_INCOMING_CPU"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Neither socket2 nor rustix knows this one.
+fn set_defer_accept(socket: &impl AsRawFd, timeout: Duration) -> io::Result<()> {
+    // The kernel counts in seconds; none of them would switch it off.
+    let seconds = timeout.as_secs().max(1);
+    let value = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
+    let len = libc::socklen_t::try_from(size_of_val(&value)).expect("four bytes");
+    // SAFETY: the pointer is that of a `c_int`, and the length its size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const value).cast(),
+            len,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

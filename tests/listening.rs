@@ -1,0 +1,326 @@
+//! What is listened on besides a port: Unix-domain sockets, sockets that
+//! systemd passes, and those of a predecessor.
+
+mod common;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tungstenite::{Message, WebSocket};
+
+use common::PATIENCE;
+use common::admin::Admin;
+use common::client::{Client, Raw};
+use common::engines::{Engine, on_every_engine};
+use common::server::{Server, binary};
+use common::{wait_for, wait_until};
+
+/// The server, its listening flags aside.
+fn command(engine: Engine) -> Command {
+    let mut command = binary();
+    command.args(["--engine", engine, "--threads=2", "--no-pin"]);
+    command
+}
+
+/// Starts a server and waits until it prints where it listens.
+fn spawn(command: &mut Command) -> Server {
+    Server::spawn(command, 0)
+}
+
+fn over_unix(path: &Path) -> WebSocket<UnixStream> {
+    let stream = UnixStream::connect(path).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let (client, _) = tungstenite::client("ws://localhost/", stream).expect("upgraded");
+    client
+}
+
+fn echoes_over_a_unix_domain_socket(engine: Engine) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("echo.sock");
+    let mut server = spawn(command(engine).arg(format!("--listen=unix:{}", path.display())));
+    let line = server.printed().expect("a line");
+    let expected = format!(
+        "listening unix:{} engine={engine} threads=2",
+        path.display()
+    );
+    assert_eq!(line, expected);
+    // More of them than either worker may get alone.
+    let mut clients: Vec<_> = (0..8).map(|_| over_unix(&path)).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        for len in [0, 1, 125, 70_000] {
+            let message = Message::binary(vec![b'a' + index as u8; len]);
+            client.send(message.clone()).expect("sent");
+            assert_eq!(client.read().expect("an echo"), message);
+        }
+    }
+    server.terminate();
+    for client in &mut clients {
+        let Message::Close(Some(close)) = client.read().expect("a Close") else {
+            panic!("no Close");
+        };
+        assert_eq!(u16::from(close.code), 1001);
+        // The answer goes out with the next call, and the server's end follows.
+        assert!(client.read().is_err());
+    }
+    server.wait_for_success();
+    assert!(!path.exists(), "the socket's file went with the server");
+}
+
+/// Starts a server as systemd does: with a listening socket as descriptor 3.
+fn activated(engine: Engine, listener: TcpListener, flags: &[&str]) -> Server {
+    let passed = rustix::io::dup(&OwnedFd::from(listener)).expect("a duplicate");
+    // The process id is not known before there is one.
+    let script = format!(
+        "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&{}",
+        passed.as_raw_fd()
+    );
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_ringback")])
+        .args(["--engine", engine, "--threads=2", "--no-pin"])
+        .args(flags);
+    spawn(&mut command)
+}
+
+fn serves_on_the_socket_that_systemd_passes(engine: Engine) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("bound");
+    // It waits in the queue of the socket before there is a server.
+    let early = TcpStream::connect(address).expect("queued");
+    let mut server = activated(engine, listener, &["--listen=192.0.2.1:1"]);
+    let line = server.printed().expect("a line");
+    assert!(line.contains(&format!("ws://{address} ")), "{line}");
+    let (mut early, _) = tungstenite::client(format!("ws://{address}/"), early).expect("upgraded");
+    early.send(Message::text("early")).expect("sent");
+    assert_eq!(early.read().expect("an echo"), Message::text("early"));
+    // Both workers accept from it.
+    for _ in 0..16 {
+        Client::connect(address).echo("x");
+    }
+    drop(early);
+    server.terminate();
+    server.wait_for_success();
+}
+
+fn a_passed_socket_that_does_not_listen_is_refused(engine: Engine) {
+    let stream = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let passed = rustix::io::dup(&OwnedFd::from(stream)).expect("a duplicate");
+    let script = format!(
+        "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" --engine {engine} 3<&{}",
+        passed.as_raw_fd()
+    );
+    let output = Command::new("bash")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_ringback")])
+        .stdin(Stdio::null())
+        .output()
+        .expect("started");
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(
+        error.contains("descriptor 3: it is no stream socket"),
+        "{error}"
+    );
+}
+
+on_every_engine! {
+    echoes_over_a_unix_domain_socket,
+    serves_on_the_socket_that_systemd_passes,
+    a_passed_socket_that_does_not_listen_is_refused,
+    no_connection_and_no_message_is_lost_by_reloads_under_load,
+    a_reload_that_fails_changes_nothing,
+}
+
+/// A server that can be reloaded, and all that succeed it.
+struct Line {
+    first: Server,
+    address: SocketAddr,
+    directory: tempfile::TempDir,
+}
+
+impl Line {
+    fn start(engine: Engine, flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        // A port that is free for the moment: a successor has the same flags.
+        let free = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = free.local_addr().expect("bound");
+        drop(free);
+        let config = directory.path().join("ringback.toml");
+        let pid_file = directory.path().join("pid");
+        std::fs::write(&config, format!("pid-file = {pid_file:?}\n")).expect("written");
+        let mut command = command(engine);
+        command
+            .arg(format!("--listen={address}"))
+            .arg("--config")
+            .arg(&config)
+            .args(flags);
+        let first = spawn(&mut command);
+        first.wait_for_log_or_pid(&pid_file);
+        Self {
+            first,
+            address,
+            directory,
+        }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("ringback.toml")
+    }
+
+    fn pid(&self) -> i32 {
+        ringback::read_pid_file(&self.directory.path().join("pid")).expect("a process serves")
+    }
+
+    fn reload(&self) -> Output {
+        let mut command = binary();
+        command.args(["reload", "--config"]).arg(self.config());
+        command.stdin(Stdio::null()).output().expect("started")
+    }
+
+    /// Ends whoever serves, and waits until its file is gone.
+    fn stop(self) {
+        let pid = Pid::from_raw(self.pid()).expect("a process");
+        kill_process(pid, Signal::TERM).expect("it serves");
+        let pid_file = self.directory.path().join("pid");
+        wait_until("the last server ends", || !pid_file.exists());
+    }
+}
+
+trait Serves {
+    fn wait_for_log_or_pid(&self, pid_file: &Path);
+}
+
+impl Serves for Server {
+    fn wait_for_log_or_pid(&self, pid_file: &Path) {
+        wait_until("the server says who it is", || pid_file.exists());
+    }
+}
+
+/// Sends numbers and counts their echoes until told to stop. A number that was
+/// answered by Close 1001 goes out again on the next connection; anything else
+/// is a loss.
+fn count_up(address: SocketAddr, stop: &AtomicBool, echoed: &AtomicU64) {
+    let mut number = 0_u64;
+    while !stop.load(Relaxed) {
+        let stream = TcpStream::connect(address).expect("never refused");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let url = format!("ws://{address}/");
+        let (mut client, _) = tungstenite::client(url, stream).expect("always upgraded");
+        // Short ones too, so that handshakes are under way at any time.
+        for _ in 0..=number % 50 {
+            let message = Message::text(number.to_string());
+            if client.send(message.clone()).is_err() {
+                break;
+            }
+            match client.read().expect("an echo or a Close") {
+                Message::Close(Some(close)) => {
+                    assert_eq!(u16::from(close.code), 1001);
+                    break;
+                }
+                echo => assert_eq!(echo, message),
+            }
+            number += 1;
+            echoed.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+fn no_connection_and_no_message_is_lost_by_reloads_under_load(engine: Engine) {
+    const RELOADS: usize = 4;
+    let line = Line::start(engine, &[]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let echoed: Vec<_> = (0..4).map(|_| Arc::new(AtomicU64::new(0))).collect();
+    let clients: Vec<_> = echoed
+        .iter()
+        .map(|echoed| {
+            let (address, stop, echoed) = (line.address, Arc::clone(&stop), Arc::clone(echoed));
+            thread::spawn(move || count_up(address, &stop, &echoed))
+        })
+        .collect();
+    let sum = || echoed.iter().map(|count| count.load(Relaxed)).sum::<u64>();
+    let mut pids = vec![line.pid()];
+    for _ in 0..RELOADS {
+        let before = sum();
+        wait_until("the load goes on", || sum() > before + 200);
+        let output = line.reload();
+        assert!(output.status.success(), "{output:?}");
+        let pid = line.pid();
+        let said = String::from_utf8(output.stdout).expect("UTF-8");
+        let old = pids.last().expect("one");
+        assert_eq!(said, format!("reloaded: {old} is succeeded by {pid}\n"));
+        assert!(!pids.contains(&pid));
+        pids.push(pid);
+    }
+    let before = sum();
+    wait_until("the last one serves", || sum() > before + 200);
+    stop.store(true, Relaxed);
+    for client in clients {
+        client.join().expect("nothing was lost");
+    }
+    let mut first = line;
+    first.first.wait_for_success();
+    first.stop();
+}
+
+fn a_reload_that_fails_changes_nothing(engine: Engine) {
+    let line = Line::start(engine, &[]);
+    let mut client = Client::connect(line.address);
+    client.echo("before");
+    let pid = line.pid();
+    let good = std::fs::read_to_string(line.config()).expect("read");
+    std::fs::write(line.config(), format!("{good}window = 1\n")).expect("written");
+    let process = Pid::from_raw(pid).expect("a process");
+    kill_process(process, Signal::USR2).expect("it serves");
+    line.first.wait_for_log("no successor, this server goes on");
+    client.echo("after");
+    Client::connect(line.address).echo("new");
+    assert_eq!(line.pid(), pid);
+
+    // And once that is put right, it works.
+    std::fs::write(line.config(), good).expect("written");
+    let output = line.reload();
+    assert!(output.status.success(), "{output:?}");
+    client.expect_close(1001);
+    assert_ne!(line.pid(), pid);
+    Client::connect(line.address).echo("again");
+    line.stop();
+}
+
+/// Two processes have the admin address for a moment; then the new one alone.
+#[test]
+fn the_admin_listener_goes_to_the_successor() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let admin = free.local_addr().expect("bound");
+    drop(free);
+    let line = Line::start("epoll", &[&format!("--admin={admin}")]);
+    let watched = Admin { address: admin };
+    // It keeps the first server draining.
+    let silent = Raw::open(line.address);
+    assert!(line.reload().status.success());
+    Client::connect(line.address).echo("x");
+    wait_for("the new server answers", || {
+        let page = watched.metrics();
+        (page.sum("ringback_connections_accepted_total", &[]) < 2.0).then_some(())
+    });
+    drop(silent);
+    line.stop();
+}
+
+#[test]
+fn reload_says_what_it_needs() {
+    let run = |arguments: &[&str]| {
+        let output = binary().arg("reload").args(arguments).output();
+        let output = output.expect("started");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    assert!(run(&[]).contains("pid-file"));
+    let said = run(&["--pid-file=/nonexistent/pid"]);
+    assert!(said.contains("/nonexistent/pid: No such file"), "{said}");
+}
