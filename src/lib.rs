@@ -30,6 +30,8 @@
 //! * `admin`: health and metrics, on a thread of its own; reads `metrics` and
 //!   `admission`, and knows no engine
 //! * `systemd`: what the service manager is told
+//! * `calls`: the kernel's calls of engines and workers, which fail on demand
+//!   in tests
 //! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
 //!   `cores`, `descriptors`, `peer`, `stream`: one noun each
 //!
@@ -50,6 +52,11 @@
 mod address;
 mod admin;
 mod admission;
+#[cfg(not(test))]
+mod calls;
+#[cfg(test)]
+#[path = "calls/faulty.rs"]
+mod calls;
 pub mod config;
 mod cores;
 mod descriptors;

@@ -94,3 +94,6 @@ pub(crate) fn engine(kind: EngineKind, settings: Rc<Settings>) -> io::Result<Rc<
         EngineKind::Ring => Rc::new(RingEngine::new(settings)?),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::admission::{Admission, Entry, House, Permit};
+use crate::calls;
 use crate::config::Config;
 use crate::cores;
 use crate::engine::activity::Activity;
@@ -327,7 +328,7 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
         let accepted = tokio::select! {
             biased;
             () = shutdown.begun() => break,
-            accepted = listener.accept() => accepted,
+            accepted = calls::accept(&listener) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {

@@ -19,8 +19,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
 
-use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use slab::Slab;
 use tokio::io::Interest;
@@ -29,6 +27,7 @@ use tokio::sync::Notify;
 
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
+use crate::calls;
 use connection::{Connection, Fate, INTEREST};
 
 /// Events taken at once. Between two batches the runtime gets its turn, so
@@ -41,11 +40,6 @@ const TURNS_PER_STRETCH: usize = 4;
 /// Looks for events, while spinning, before the runtime gets its turn. Its own
 /// look costs several of these.
 const LOOKS_PER_STRETCH: usize = 16;
-
-const AT_ONCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
 
 /// The engine as the worker sees it.
 pub(crate) struct EpollEngine {
@@ -209,7 +203,7 @@ impl Core {
         }
         let entry = self.connections.vacant_entry();
         let data = EventData::new_u64(entry.key() as u64);
-        if let Err(error) = epoll::add(epoll, connection.socket(), data, INTEREST) {
+        if let Err(error) = calls::watch(epoll, connection.socket(), data, INTEREST) {
             connection.over(&self.shared);
             return Err(error.into());
         }
@@ -225,7 +219,7 @@ impl Core {
     /// one read.
     fn turn(&mut self, epoll: &OwnedFd) -> io::Result<Turn> {
         self.events.clear();
-        epoll::wait(epoll, spare_capacity(&mut self.events), Some(&AT_ONCE))?;
+        rustix::io::retry_on_intr(|| calls::take_events(epoll, &mut self.events))?;
         for &event in &self.events {
             let key = usize::try_from(event.data.u64()).expect("a key of the slab");
             // Its connection may have ended since the kernel queued it.

@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::admission::Permit;
+use crate::calls;
 use crate::metrics::Counters;
 use crate::proto::{Limits, TAIL_ROOM};
 use activity::Activity;
@@ -147,12 +148,12 @@ pub(crate) struct Clock(Instant);
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        Self(calls::now())
     }
 
     pub(crate) fn now(&self) -> Millis {
-        let elapsed = self.0.elapsed();
-        Millis(elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis()))
+        let elapsed = calls::now().saturating_duration_since(self.0);
+        Millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

@@ -19,6 +19,8 @@
 //! an operation that waits, and only then is the connection read again.
 
 mod connection;
+#[cfg(test)]
+mod inspection;
 mod operation;
 mod pool;
 mod probe;

@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{SendFlags, Shutdown};
 
 use super::Shared;
 use crate::admission::Permit;
+use crate::calls;
 use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
 use crate::metrics::label::EndReason;
@@ -189,9 +190,9 @@ impl Connection {
         let end = shared.read_buf.len() - TAIL_ROOM;
         let space = &mut shared.read_buf[kept..end];
         let room = space.len();
-        match rustix::net::recv(&self.socket, space, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => Fate::Ended,
-            Ok((len, _)) => {
+        match calls::recv(&self.socket, space) {
+            Ok(0) => Fate::Ended,
+            Ok(len) => {
                 self.floods = len == room;
                 // Fewer bytes than there was room for: the socket is empty, and
                 // the next byte makes an event of its own. Only what ends a read
@@ -294,8 +295,7 @@ impl Connection {
 
     /// One write; 0 bytes if the socket has no room.
     fn write(&self, bytes: &[u8], flags: SendFlags, shared: &Shared) -> rustix::io::Result<usize> {
-        let flags = flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        match rustix::net::send(&self.socket, bytes, flags) {
+        match calls::send(&self.socket, bytes, flags) {
             Ok(sent) => {
                 shared.settings.counters.count_write(sent);
                 Ok(sent)

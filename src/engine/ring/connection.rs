@@ -14,6 +14,7 @@ use super::reads::Reads;
 use super::uring::Uring;
 use super::{Reply, Shared};
 use crate::admission::Permit;
+use crate::calls;
 use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
 use crate::metrics::label::EndReason;
@@ -227,7 +228,14 @@ impl Connection {
         let sent = match u32::try_from(result) {
             Ok(sent) if sent == len => return,
             Ok(sent) => sent,
-            Err(_) if Errno::from_raw_os_error(-result) == Errno::AGAIN => 0,
+            Err(_)
+                if matches!(
+                    Errno::from_raw_os_error(-result),
+                    Errno::AGAIN | Errno::INTR
+                ) =>
+            {
+                0
+            }
             Err(_) => {
                 self.send = Send::None;
                 self.hung_up = true;
@@ -492,8 +500,7 @@ impl Connection {
             rest.behind.extend_from_slice(bytes);
             return Fate::Open;
         }
-        let flags = flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let sent = match rustix::net::send(&self.socket, bytes, flags) {
+        let sent = match calls::send(&self.socket, bytes, flags) {
             Ok(sent) => sent,
             Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(_) => return Fate::Ended,

@@ -19,6 +19,8 @@ use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use crate::calls;
+
 /// Operations that are started with one call; more than that take two.
 const SUBMISSIONS: u32 = 1024;
 
@@ -30,9 +32,6 @@ const FILES: u32 = 16 * 1024;
 
 /// What an empty place in the table of registered files holds.
 const NO_FILE: RawFd = -1;
-
-/// `io_uring_enter(2)`: finish what can be finished.
-const GETEVENTS: u32 = 1;
 
 /// Time that operations get to end when the ring does.
 const LAST_WAIT: Duration = Duration::from_secs(1);
@@ -129,6 +128,7 @@ impl Uring {
     /// The memory that the operation names stays valid, and untouched by
     /// others if it is written to, until the operation has completed.
     pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
+        let entry = calls::submission(entry);
         // SAFETY: as promised by the caller.
         if !self.overflow.is_empty() || unsafe { self.submissions.push(&entry) }.is_err() {
             self.overflow.push_back(entry);
@@ -162,7 +162,7 @@ impl Uring {
     /// The next completion of those that were there when the kernel was last
     /// entered.
     pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
-        self.completions.next()
+        self.completions.next().map(calls::completion)
     }
 
     /// Whether [`submit`](Self::submit) would get any further.
@@ -192,8 +192,7 @@ impl Uring {
         self.submissions.sync();
         self.completions.sync();
         let queued = u32::try_from(self.submissions.len()).expect("as many as fit");
-        // SAFETY: no argument is passed.
-        let entered = unsafe { self.submitter.enter::<()>(queued, 0, GETEVENTS, None) };
+        let entered = calls::enter(&self.submitter, queued);
         self.submissions.sync();
         self.completions.sync();
         match entered {
@@ -214,6 +213,9 @@ impl Drop for Uring {
         let _ = self
             .submitter
             .register_sync_cancel(Some(LAST_WAIT.into()), CancelBuilder::any());
+        // The thread would keep the ring, and all it has registered, for as long
+        // as it lives, and has room for few of them.
+        let _ = self.submitter.unregister_ring_fd();
     }
 }
 

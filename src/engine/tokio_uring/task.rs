@@ -17,6 +17,7 @@ use tokio_uring::buf::{BoundedBuf, Slice};
 
 use super::cancel::cancel_read;
 use super::{Doing, IDLE_BUFFER, Link, TokioUringEngine};
+use crate::calls;
 use crate::engine::Drain;
 use crate::engine::session::{Due, PING, Session};
 use crate::metrics::label::EndReason;
@@ -109,7 +110,7 @@ impl<'a> Task<'a> {
     /// fed by a peer that never pauses, would keep the runtime from parking,
     /// and only when it parks does it submit what the other tasks ask for.
     async fn read_into(&self, space: Slice<Vec<u8>>) -> BufResult<usize, Slice<Vec<u8>>> {
-        let mut read = pin!(self.link.stream.read(space));
+        let mut read = pin!(calls::read(&self.link.stream, space));
         if self.may_close() {
             if let Poll::Ready(done) = poll_once(read.as_mut()).await {
                 return done;
@@ -166,7 +167,7 @@ impl<'a> Task<'a> {
         let settings = &*self.engine.settings;
         let since = settings.clock.now();
         self.link.doing.set(Doing::Write { since, len });
-        let (result, bytes) = self.link.stream.write_all(bytes).await;
+        let (result, bytes) = calls::write_all(&self.link.stream, bytes).await;
         self.link.doing.set(Doing::Work);
         self.buf = bytes.into_inner();
         if result.is_err() {
@@ -178,11 +179,10 @@ impl<'a> Task<'a> {
 
     /// Writes what the socket takes at once, without the ring; says how much.
     fn write_at_once(&self, reply: Range<usize>, flags: SendFlags) -> usize {
-        let flags = flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         // SAFETY: the stream is borrowed, and open, for as long as the call takes.
         let socket = unsafe { BorrowedFd::borrow_raw(self.link.stream.as_raw_fd()) };
         // Whatever is wrong, the write of the rest will meet it again.
-        let Ok(len) = rustix::net::send(socket, &self.buf[reply], flags) else {
+        let Ok(len) = calls::send(socket, &self.buf[reply], flags) else {
             return 0;
         };
         self.engine.settings.counters.count_write(len);

@@ -121,6 +121,11 @@ impl Group {
 
     /// What the kernel sees: the tail of its ring, and the entry at a place.
     #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    #[cfg(test)]
     pub(super) fn seen_by_kernel(&self, head: u16) -> (u16, &BufRingEntry) {
         let base = self.entries.start.cast::<BufRingEntry>();
         // SAFETY: the base of a ring of buffers.

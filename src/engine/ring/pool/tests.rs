@@ -4,6 +4,15 @@ use crate::proto::TAIL_ROOM;
 const HEADROOM: usize = 300;
 const LARGE_LEN: usize = 10_000;
 
+impl Pool {
+    /// Whether every buffer is the kernel's, or can be given to it.
+    pub(in crate::engine::ring) fn is_whole(&self) -> bool {
+        let is_whole =
+            |group: &Group| usize::from(group.given_out) + group.spare.len() == group.len();
+        !self.taken.contains(&true) && is_whole(&self.small) && is_whole(&self.large)
+    }
+}
+
 /// A pool and what the kernel would do with it.
 struct Rig {
     pool: Pool,

@@ -1,0 +1,59 @@
+//! Whole engines on the test's own thread, where the kernel and the clock do what
+//! the test wants; see `calls/faulty.rs`.
+//!
+//! * [`rig`]: an engine, its connections, and what must be left of them: nothing
+//! * [`client`]: what is said to it, and what must come back
+//! * [`faults`]: every call of a conversation fails once, and all of them often
+//! * [`shortage`]: more at once than the buffers of a ring's pool take
+//! * [`clock`]: a clock that jumps, and one that goes back
+
+mod client;
+mod clock;
+mod faults;
+mod rig;
+mod shortage;
+
+use std::env;
+use std::io::Write;
+
+use crate::engine::EngineKind;
+
+/// Makes each of these functions, which take an engine's name, a test for each
+/// engine.
+macro_rules! on_every_engine {
+    ($($test:ident,)*) => {
+        mod epoll {
+            $(#[test] fn $test() {
+                crate::runtime::tests::run(crate::engine::EngineKind::Epoll, super::$test);
+            })*
+        }
+        mod ring {
+            $(#[test] fn $test() {
+                crate::runtime::tests::run(crate::engine::EngineKind::Ring, super::$test);
+            })*
+        }
+        mod tokio_uring {
+            $(#[test] fn $test() {
+                crate::runtime::tests::run(crate::engine::EngineKind::TokioUring, super::$test);
+            })*
+        }
+    };
+}
+use on_every_engine;
+
+/// Names the engines to be tested where not all of them work, as it does for
+/// the tests in `tests/`.
+const RESTRICTION: &str = "RINGBACK_TEST_ENGINES";
+
+/// Runs a test on an engine, unless the environment says otherwise; then it is
+/// said, past the harness that would swallow it.
+fn run(kind: EngineKind, test: fn(EngineKind)) {
+    match env::var(RESTRICTION) {
+        Ok(wanted) if !wanted.split(',').any(|name| name.trim() == kind.name()) => {
+            let note = format!("not run on {kind}: {RESTRICTION}={wanted}\n");
+            // If stderr is gone, nobody reads this anyway.
+            let _ = std::io::stderr().write_all(note.as_bytes());
+        }
+        _ => test(kind),
+    }
+}

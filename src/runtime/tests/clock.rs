@@ -1,0 +1,171 @@
+//! A clock that jumps, as after a suspended machine, and one that goes back, which
+//! the kernel's does not: then nothing is due, and nothing breaks.
+
+use std::time::Duration;
+
+use super::client::{
+    BINARY, CLOSE, Client, End, PING, Step, TEXT, everything, frame, noise, reply,
+};
+use super::on_every_engine;
+use super::rig::{Rig, on_engine};
+use crate::calls::{self, Shift};
+use crate::config::Config;
+use crate::engine::EngineKind;
+
+on_every_engine![
+    a_jump_makes_due_what_has_run_out,
+    a_jump_does_not_make_due_what_has_not,
+    a_jump_cuts_off_who_does_not_read,
+    a_jump_ends_a_closing_handshake,
+    a_clock_that_goes_back_makes_nothing_due,
+    a_clock_at_its_end,
+];
+
+/// Time for an engine to do what it must not do.
+const A_WHILE: Duration = Duration::from_millis(20);
+
+fn idle_timeout() -> Duration {
+    Config::default().idle_timeout.expect("there is one")
+}
+
+/// Has clients say hello on connections that live on.
+async fn greeted(rig: &Rig) -> Client {
+    let stream = rig.connect(b"");
+    rig.clients(move || {
+        let mut client = Client::new(stream);
+        client.take(&hello());
+        client
+    })
+    .await
+}
+
+fn hello() -> Step {
+    Step {
+        send: frame(TEXT, b"hello"),
+        expect: reply(TEXT, b"hello"),
+    }
+}
+
+/// Sees the client out, who must have heard nothing in between.
+async fn say_good_bye(rig: &Rig, mut client: Client) {
+    rig.clients(move || {
+        client.take(&hello());
+        client.close();
+        assert_eq!(client.end, Some(End::Closed));
+        let expected = everything(&[], &[hello(), hello()]);
+        assert_eq!(client.received, expected);
+    })
+    .await;
+}
+
+async fn tick_for_a_while(rig: &Rig) {
+    for _ in 0..5 {
+        rig.run_for(A_WHILE / 5).await;
+        rig.tick();
+    }
+}
+
+fn a_jump_makes_due_what_has_run_out(kind: EngineKind) {
+    for jump in [idle_timeout(), Duration::from_secs(24 * 3600)] {
+        on_engine(kind, async |rig| {
+            let mut client = greeted(rig).await;
+            calls::shift_clock(Shift::Ahead(jump));
+            client = rig
+                .clients(move || {
+                    client.expect(&reply(PING, b""));
+                    client
+                })
+                .await;
+            assert_eq!(rig.counters().pings_sent.get(), 1, "once, after {jump:?}");
+            calls::shift_clock(Shift::Ahead(2 * jump + Config::default().pong_timeout));
+            rig.clients(move || client.expect(&reply(CLOSE, &1001_u16.to_be_bytes())))
+                .await;
+            assert_eq!(rig.counters().idle_timeouts.get(), 1);
+        });
+    }
+}
+
+fn a_jump_does_not_make_due_what_has_not(kind: EngineKind) {
+    on_engine(kind, async |rig| {
+        let client = greeted(rig).await;
+        calls::shift_clock(Shift::Ahead(idle_timeout() / 2));
+        tick_for_a_while(rig).await;
+        assert_eq!(rig.counters().pings_sent.get(), 0);
+        say_good_bye(rig, client).await;
+    });
+}
+
+fn a_jump_cuts_off_who_does_not_read(kind: EngineKind) {
+    on_engine(kind, async |rig| {
+        let stream = rig.connect_narrow(b"");
+        let mut client = Client::new(stream);
+        // More than all buffers on the way take, in messages that are answered.
+        let message = frame(BINARY, &noise(60_000));
+        rig.run_until("a reply waits for its client", || {
+            client.say_what_fits(&message);
+            rig.tick().slow_readers == 1
+        })
+        .await;
+        assert_eq!(rig.counters().write_timeouts.get(), 0);
+        calls::shift_clock(Shift::Ahead(Config::default().write_timeout));
+        rig.run_until("it is cut off", || rig.counters().write_timeouts.get() == 1)
+            .await;
+        rig.clients(move || client.read_to_end()).await;
+    });
+}
+
+fn a_jump_ends_a_closing_handshake(kind: EngineKind) {
+    on_engine(kind, async |rig| {
+        let mut client = greeted(rig).await;
+        client = rig
+            .clients(move || {
+                client.take(&Step {
+                    send: frame(CLOSE, &1000_u16.to_be_bytes()),
+                    expect: reply(CLOSE, &1000_u16.to_be_bytes()),
+                });
+                client
+            })
+            .await;
+        // The client does not hang up.
+        tick_for_a_while(rig).await;
+        assert_eq!(rig.open(), 1);
+        calls::shift_clock(Shift::Ahead(Config::default().close_timeout));
+        rig.run_until("the server does", || rig.open() == 0).await;
+        drop(client);
+    });
+}
+
+fn a_clock_that_goes_back_makes_nothing_due(kind: EngineKind) {
+    on_engine(kind, async |rig| {
+        let client = greeted(rig).await;
+        // Before its own start, even.
+        calls::shift_clock(Shift::Behind(Duration::from_secs(3600)));
+        tick_for_a_while(rig).await;
+        let late = greeted(rig).await;
+        calls::shift_clock(Shift::None);
+        tick_for_a_while(rig).await;
+        assert_eq!(rig.counters().pings_sent.get(), 0);
+        say_good_bye(rig, client).await;
+        say_good_bye(rig, late).await;
+    });
+}
+
+/// The largest jump that a clock of 64 bits of seconds can show is beyond what
+/// milliseconds in 64 bits can.
+fn a_clock_at_its_end(kind: EngineKind) {
+    for years in [1_000, 100_000_000_000] {
+        on_engine(kind, async |rig| {
+            let mut client = greeted(rig).await;
+            let jump = Duration::from_secs(years * 365 * 24 * 3600);
+            calls::shift_clock(Shift::Ahead(jump));
+            client = rig
+                .clients(move || {
+                    client.expect(&reply(PING, b""));
+                    client.take(&hello());
+                    client
+                })
+                .await;
+            rig.clients(move || client.close()).await;
+        });
+    }
+}
