@@ -6,14 +6,13 @@ use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use tungstenite::Message;
 
 use common::client::{Client, Raw};
 use common::process::Process;
-use common::server::{Server, binary};
-use common::wait_for;
+use common::server::{Server, binary, run_to_end};
 use common::wire::{LAST_FRAGMENT, TEXT, TEXT_FRAGMENT, frame, unmasked};
 
 /// Runs the binary to its end, which comes soon where it has nothing to serve.
@@ -25,35 +24,7 @@ fn run(args: &[&str]) -> Output {
 /// The same with these variables in its environment.
 #[track_caller]
 fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Output {
-    let mut child = binary()
-        .args(args)
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let status = wait_for(&format!("the end of ringback {args:?}"), || {
-        child.try_wait().expect("our own child")
-    });
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    child
-        .stdout
-        .take()
-        .expect("piped")
-        .read_to_end(&mut stdout)
-        .expect("read");
-    child
-        .stderr
-        .take()
-        .expect("piped")
-        .read_to_end(&mut stderr)
-        .expect("read");
-    Output {
-        status,
-        stdout,
-        stderr,
-    }
+    run_to_end(binary().args(args).envs(variables.iter().copied()))
 }
 
 /// Ends with this status, nothing on stdout and one line on stderr, which is

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -232,6 +232,30 @@ impl Drop for Server {
                 "a part of the server panicked:\n{log}"
             );
         }
+    }
+}
+
+/// Runs the binary to its end, which comes soon where it has nothing to serve.
+#[track_caller]
+pub(crate) fn run_to_end(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let status = wait_for(&format!("the end of {command:?}"), || {
+        child.try_wait().expect("our own child")
+    });
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let read = child.stdout.take().expect("piped").read_to_end(&mut stdout);
+    read.expect("read");
+    let read = child.stderr.take().expect("piped").read_to_end(&mut stderr);
+    read.expect("read");
+    Output {
+        status,
+        stdout,
+        stderr,
     }
 }
 

@@ -1,0 +1,112 @@
+//! Where a seccomp filter forbids `io_uring`, as those of container runtimes do:
+//! `auto` serves on epoll and says why, an engine that was asked for by name says
+//! why not.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::io::Errno;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use tungstenite::Message;
+
+use common::client::Client;
+use common::server::{Server, binary, run_to_end};
+
+/// `io_uring_setup`, `io_uring_enter` and `io_uring_register`, whose numbers are the
+/// same on all architectures that Rust's tests run on.
+const IO_URING: [i64; 3] = [425, 426, 427];
+
+/// What is said: Docker and containerd say the first, others the second.
+const ANSWERS: [Errno; 2] = [Errno::PERM, Errno::NOSYS];
+
+/// What an operator has to read: what it is, who does it, what helps.
+const ADVICE: [&str; 5] = [
+    "io_uring",
+    "seccomp",
+    "container runtime",
+    "allow io_uring_setup",
+    "--engine epoll",
+];
+
+/// The binary in a process that gets this answer to every call of `io_uring`.
+fn forbidden(answer: Errno) -> Command {
+    let answer = SeccompAction::Errno(answer.raw_os_error().cast_unsigned());
+    let calls = BTreeMap::from(IO_URING.map(|call| (call, Vec::new())));
+    let arch = std::env::consts::ARCH.try_into().expect("known to seccomp");
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, answer, arch);
+    let program: BpfProgram = filter
+        .and_then(TryInto::try_into)
+        .expect("a filter without conditions");
+    let mut command = binary();
+    command.args(["--listen=127.0.0.1:0", "--threads=1", "--no-pin"]);
+    // SAFETY: between fork and exec this makes two system calls, and allocates
+    // nothing.
+    unsafe {
+        command.pre_exec(move || {
+            seccompiler::apply_filter(&program).map_err(|_| std::io::Error::last_os_error())
+        });
+    }
+    command
+}
+
+#[test]
+fn auto_serves_on_epoll_and_says_why() {
+    for answer in ANSWERS {
+        for flags in [&[][..], &["--engine=auto"]] {
+            let mut server = Server::spawn(forbidden(answer).args(flags), 1);
+            assert!(
+                server.greeting()[0].contains(" engine=epoll "),
+                "{answer}: {:?}",
+                server.greeting()
+            );
+            let mut client = Client::connect(server.address());
+            client.echo(Message::text("on what else there is"));
+            client.echo(Message::binary(vec![7; 200_000]));
+            client.close();
+            let log = server.log();
+            let lines: Vec<_> = log
+                .lines()
+                .filter(|line| line.contains("io_uring"))
+                .collect();
+            assert_eq!(lines.len(), 1, "{answer}: {log}");
+            for part in [&["falling back", "WARN"], &ADVICE[..]].concat() {
+                assert!(
+                    lines[0].contains(part),
+                    "{answer}: no {part:?} in {}",
+                    lines[0]
+                );
+            }
+            server.terminate();
+            server.wait_for_success();
+        }
+    }
+}
+
+#[test]
+fn an_engine_that_is_named_says_why_not() {
+    for answer in ANSWERS {
+        for engine in ["ring", "tokio-uring"] {
+            let output = run_to_end(forbidden(answer).args(["--engine", engine]));
+            let line = String::from_utf8(output.stderr).expect("UTF-8");
+            assert_eq!(output.status.code(), Some(1), "{answer}: {line}");
+            assert!(output.stdout.is_empty(), "{answer}: {:?}", output.stdout);
+            assert_eq!(line.lines().count(), 1, "{answer}: {line}");
+            for part in [&[engine][..], &ADVICE].concat() {
+                assert!(line.contains(part), "{answer}: no {part:?} in {line}");
+            }
+        }
+    }
+}
+
+/// The filter is what forbids it: epoll alone asks for no ring.
+#[test]
+fn epoll_by_name_does_not_care() {
+    for answer in ANSWERS {
+        let server = Server::spawn(forbidden(answer).arg("--engine=epoll"), 1);
+        Client::connect(server.address()).close();
+        assert!(!server.log().contains("io_uring"), "{}", server.log());
+    }
+}
