@@ -96,4 +96,4 @@ pub(crate) fn engine(kind: EngineKind, settings: Rc<Settings>) -> io::Result<Rc<
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

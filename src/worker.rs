@@ -28,8 +28,8 @@ use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
 use crate::stream::Stream;
 
-/// How long accepting rests when there are no file descriptors left, unless a
-/// connection ends sooner.
+/// How long accepting rests when it cannot go on, mostly because there are no file
+/// descriptors left, unless a connection ends sooner.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often the log says so at most: with each connection that ends, another
@@ -287,7 +287,7 @@ impl Worker {
         true
     }
 
-    /// Rests until there may be file descriptors again.
+    /// Rests until accepting may work again.
     async fn pause(&self, error: &io::Error) {
         let logged_at = self.pause_logged_at.get();
         if logged_at.is_none_or(|at| at.elapsed() > PAUSE_LOG_INTERVAL) {
@@ -334,14 +334,14 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
             Ok((stream, peer)) => {
                 worker.let_in(stream, peer);
             }
-            Err(error) if is_exhaustion(&error) => {
+            // The next may be fine.
+            Err(error) if is_of_the_connection(&error) => tracing::debug!(%error, "accept"),
+            Err(error) => {
                 tokio::select! {
                     () = worker.pause(&error) => {}
                     () = shutdown.begun() => break,
                 }
             }
-            // The connection ended while it waited; the next may be fine.
-            Err(error) => tracing::debug!(%error, "accept"),
         }
     }
     if shutdown.is_handed_over() {
@@ -382,11 +382,29 @@ async fn tick(worker: Rc<Worker>) {
     }
 }
 
-/// Whether accepting has to wait for resources, instead of for connections.
-fn is_exhaustion(error: &io::Error) -> bool {
+/// Whether accepting failed because of the connection that was next, as accept(2)
+/// has it, and not for want of descriptors or memory, or for good.
+fn is_of_the_connection(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
         error.raw_os_error().map(Errno::from_raw_os_error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+        Some(
+            Errno::CONNABORTED
+                | Errno::INTR
+                | Errno::AGAIN
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NETDOWN
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH
+                | Errno::TIMEDOUT
+        )
     )
 }
+
+#[cfg(test)]
+mod tests;

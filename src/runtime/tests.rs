@@ -7,7 +7,7 @@
 //! * [`shortage`]: more at once than the buffers of a ring's pool take
 //! * [`clock`]: a clock that jumps, and one that goes back
 
-mod client;
+pub(crate) mod client;
 mod clock;
 mod faults;
 mod rig;
@@ -39,7 +39,7 @@ macro_rules! on_every_engine {
         }
     };
 }
-use on_every_engine;
+pub(crate) use on_every_engine;
 
 /// Names the engines to be tested where not all of them work, as it does for
 /// the tests in `tests/`.
@@ -47,7 +47,7 @@ const RESTRICTION: &str = "RINGBACK_TEST_ENGINES";
 
 /// Runs a test on an engine, unless the environment says otherwise; then it is
 /// said, past the harness that would swallow it.
-fn run(kind: EngineKind, test: fn(EngineKind)) {
+pub(crate) fn run(kind: EngineKind, test: fn(EngineKind)) {
     match env::var(RESTRICTION) {
         Ok(wanted) if !wanted.split(',').any(|name| name.trim() == kind.name()) => {
             let note = format!("not run on {kind}: {RESTRICTION}={wanted}\n");

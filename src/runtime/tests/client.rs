@@ -12,24 +12,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 
 /// First bytes of frames.
-pub(super) const TEXT: u8 = 0x81;
-pub(super) const BINARY: u8 = 0x82;
+pub(crate) const TEXT: u8 = 0x81;
+pub(crate) const BINARY: u8 = 0x82;
 const TEXT_FRAGMENT: u8 = 0x01;
 const LAST_FRAGMENT: u8 = 0x80;
-pub(super) const PING: u8 = 0x89;
+pub(crate) const PING: u8 = 0x89;
 const PONG: u8 = 0x8A;
-pub(super) const CLOSE: u8 = 0x88;
+pub(crate) const CLOSE: u8 = 0x88;
 
 /// What is sent at once, and what must come back before the next.
 #[derive(Clone)]
-pub(super) struct Step {
-    pub(super) send: Vec<u8>,
-    pub(super) expect: Vec<u8>,
+pub(crate) struct Step {
+    pub(crate) send: Vec<u8>,
+    pub(crate) expect: Vec<u8>,
 }
 
 /// How a conversation has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// As it should, with the closing handshake.
     Closed,
     /// With a reset, or the end of the stream, before that.
@@ -37,7 +37,7 @@ pub(super) enum End {
 }
 
 /// A frame as a client sends it.
-pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(first, payload.len());
     frame[1] |= 0x80;
     frame.extend(MASK);
@@ -47,7 +47,7 @@ pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The same as a server does.
-pub(super) fn reply(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn reply(first: u8, payload: &[u8]) -> Vec<u8> {
     [header(first, payload.len()), payload.to_vec()].concat()
 }
 
@@ -60,7 +60,7 @@ fn header(first: u8, len: usize) -> Vec<u8> {
 }
 
 /// Payload in which no two places are alike for long.
-pub(super) fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -71,7 +71,7 @@ pub(super) fn noise(len: usize) -> Vec<u8> {
 
 /// A bit of everything: small frames, control frames, fragments, frames that
 /// come in parts, a batch, and frames longer than every buffer.
-pub(super) fn script() -> Vec<Step> {
+pub(crate) fn script() -> Vec<Step> {
     let echo = |first, payload: &[u8]| Step {
         send: frame(first, payload),
         expect: reply(first, payload),
@@ -119,7 +119,7 @@ pub(super) fn script() -> Vec<Step> {
 }
 
 /// All that comes back of a conversation that goes well.
-pub(super) fn everything(leftover: &[u8], steps: &[Step]) -> Vec<u8> {
+pub(crate) fn everything(leftover: &[u8], steps: &[Step]) -> Vec<u8> {
     let replies = steps.iter().flat_map(|step| step.expect.clone());
     leftover
         .iter()
@@ -133,14 +133,14 @@ fn bye() -> Vec<u8> {
     reply(CLOSE, &1000_u16.to_be_bytes())
 }
 
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
-    pub(super) received: Vec<u8>,
-    pub(super) end: Option<End>,
+    pub(crate) received: Vec<u8>,
+    pub(crate) end: Option<End>,
 }
 
 impl Client {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nonblocking(true).expect("a socket");
         Self {
             stream,
@@ -150,7 +150,7 @@ impl Client {
     }
 
     /// Takes a step, unless the conversation is over.
-    pub(super) fn take(&mut self, step: &Step) {
+    pub(crate) fn take(&mut self, step: &Step) {
         if self.end.is_some() {
             return;
         }
@@ -178,12 +178,12 @@ impl Client {
     }
 
     /// Sends a short message, and waits for nothing.
-    pub(super) fn say(&self, message: &[u8]) {
+    pub(crate) fn say(&self, message: &[u8]) {
         assert_eq!(self.say_what_fits(message), message.len(), "there is room");
     }
 
     /// Sends as much of a message as there is room for.
-    pub(super) fn say_what_fits(&self, message: &[u8]) -> usize {
+    pub(crate) fn say_what_fits(&self, message: &[u8]) -> usize {
         match (&self.stream).write(message) {
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
@@ -192,7 +192,7 @@ impl Client {
     }
 
     /// Reads whatever is left.
-    pub(super) fn read_to_end(&mut self) {
+    pub(crate) fn read_to_end(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while self.end.is_none() {
             assert!(Instant::now() < deadline, "the stream does not end");
@@ -202,7 +202,7 @@ impl Client {
     }
 
     /// Receives bytes that come without being asked for.
-    pub(super) fn expect(&mut self, bytes: &[u8]) {
+    pub(crate) fn expect(&mut self, bytes: &[u8]) {
         let before = self.received.len();
         self.take(&Step {
             send: Vec::new(),
@@ -212,7 +212,7 @@ impl Client {
     }
 
     /// Ends the conversation with a closing handshake.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.take(&Step {
             send: frame(CLOSE, &1000_u16.to_be_bytes()),
             expect: bye(),
@@ -255,7 +255,7 @@ impl Client {
 
 /// Has clients take the steps of a script in turn, each with a connection, and
 /// say good-bye.
-pub(super) fn converse(streams: Vec<TcpStream>, steps: &[Step]) -> Vec<Client> {
+pub(crate) fn converse(streams: Vec<TcpStream>, steps: &[Step]) -> Vec<Client> {
     let mut clients: Vec<_> = streams.into_iter().map(Client::new).collect();
     for step in steps {
         for client in &mut clients {
