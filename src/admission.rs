@@ -1,30 +1,61 @@
-//! Who is inside: the connections of one worker, and of all.
+//! Who is inside: the connections of one worker, and of all, and who may come
+//! in.
+//!
+//! A connection is counted twice: in total when it is accepted
+//! ([`Admission::enter`]), and for its client's address once that is known
+//! ([`Admission::admit`]). Who is over a limit is told so, by few at a time.
+
+mod census;
+mod pacer;
+mod source;
 
 use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::config::Config;
 use crate::metrics::Counters;
+use crate::metrics::label::RefusalReason;
+use crate::peer::Peer;
+use crate::visit::Visit;
+use census::Census;
+use pacer::Pacer;
+use source::Source;
 
 /// The connections of all workers. Touched when one opens or closes, never in
 /// between.
 #[derive(Debug)]
 pub(crate) struct House {
+    accepted: AtomicU64,
     welcome: AtomicUsize,
     turned_away: AtomicUsize,
     capacity: NonZeroUsize,
+    /// Where there is a limit per address.
+    census: Option<Census>,
+    /// Where there is a rate per address.
+    pacer: Option<Pacer>,
+    epoch: Instant,
 }
 
 impl House {
-    pub(crate) fn new(capacity: NonZeroUsize) -> Arc<Self> {
+    pub(crate) fn new(config: &Config) -> Arc<Self> {
+        let pacer = config.handshake_rate.map(|rate| {
+            let burst = config.handshake_burst.unwrap_or(rate.count());
+            Pacer::new(rate, burst)
+        });
         Arc::new(Self {
+            accepted: AtomicU64::new(0),
             welcome: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
-            capacity,
+            capacity: config.max_connections,
+            census: config.max_connections_per_address.map(Census::new),
+            pacer,
+            epoch: Instant::now(),
         })
     }
 
@@ -37,6 +68,19 @@ impl House {
     pub(crate) fn is_full(&self) -> bool {
         self.welcome.load(Relaxed) >= self.capacity.get()
     }
+
+    /// Whether a client may come in now that has this address.
+    fn admit(&self, source: Source) -> Result<(), Rejection> {
+        if let Some(pacer) = &self.pacer {
+            pacer
+                .take(source, self.epoch.elapsed())
+                .map_err(|wait| Rejection::Rate { wait })?;
+        }
+        match &self.census {
+            Some(census) if !census.enter(source) => Err(Rejection::Address),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The connections of one worker.
@@ -48,8 +92,8 @@ pub(crate) struct Admission {
     left: Notify,
 }
 
-/// Connections over the capacity that are told so at a time. More are closed
-/// without a word.
+/// Connections over a limit that are told so at a time. More are closed without
+/// a word.
 pub(crate) const MAX_TURNED_AWAY: usize = 256;
 
 /// What is to be done with a connection.
@@ -57,17 +101,48 @@ pub(crate) const MAX_TURNED_AWAY: usize = 256;
 pub(crate) enum Entry {
     /// Serve it.
     Welcome(Permit),
-    /// Tell it that the server is full.
-    Full(Permit),
+    /// Tell it why it cannot be served.
+    TurnedAway(Rejection, Apology),
     /// Close it.
     Overrun,
+}
+
+/// The limit that a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// The server holds as many connections as it may.
+    Full,
+    /// The client's address has as many connections as it may.
+    Address,
+    /// The client's address connects too often.
+    Rate {
+        /// How long until it may again.
+        wait: Duration,
+    },
+}
+
+impl Rejection {
+    pub(crate) fn reason(self) -> RefusalReason {
+        match self {
+            Self::Full => RefusalReason::Full,
+            Self::Address => RefusalReason::Address,
+            Self::Rate { .. } => RefusalReason::Rate,
+        }
+    }
 }
 
 /// A connection's place; it leaves when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     admission: Rc<Admission>,
-    is_welcome: bool,
+    /// Whose it is, where anybody has to know.
+    visit: Option<Rc<Visit>>,
+}
+
+/// The place of a connection that is being told that there is none.
+#[derive(Debug)]
+pub(crate) struct Apology {
+    admission: Rc<Admission>,
 }
 
 impl Admission {
@@ -83,20 +158,45 @@ impl Admission {
     /// Gives an accepted connection its place.
     pub(crate) fn enter(self: &Rc<Self>) -> Entry {
         if take_place(&self.house.welcome, self.house.capacity.get()) {
-            Entry::Welcome(self.permit(true))
-        } else if take_place(&self.house.turned_away, MAX_TURNED_AWAY) {
-            Entry::Full(self.permit(false))
+            self.set_open(self.open.get() + 1);
+            Entry::Welcome(Permit {
+                admission: Rc::clone(self),
+                visit: None,
+            })
         } else {
-            Entry::Overrun
+            self.turn_away(Rejection::Full)
         }
     }
 
-    fn permit(self: &Rc<Self>, is_welcome: bool) -> Permit {
-        self.set_open(self.open.get() + 1);
-        Permit {
-            admission: Rc::clone(self),
-            is_welcome,
+    /// Lets a connection stay, or not, now that its client's address is known.
+    /// To be called once for each.
+    pub(crate) fn admit(self: &Rc<Self>, entry: Entry, visit: &Rc<Visit>) -> Entry {
+        let Entry::Welcome(mut permit) = entry else {
+            return entry;
+        };
+        let source = Source::of(visit.peer());
+        if let Some(Err(rejection)) = source.map(|source| self.house.admit(source)) {
+            drop(permit);
+            return self.turn_away(rejection);
         }
+        permit.visit = Some(Rc::clone(visit));
+        Entry::Welcome(permit)
+    }
+
+    fn turn_away(self: &Rc<Self>, rejection: Rejection) -> Entry {
+        if !take_place(&self.house.turned_away, MAX_TURNED_AWAY) {
+            return Entry::Overrun;
+        }
+        self.set_open(self.open.get() + 1);
+        let admission = Rc::clone(self);
+        Entry::TurnedAway(rejection, Apology { admission })
+    }
+
+    /// A connection of this peer, under a number that no other one of this
+    /// process has.
+    pub(crate) fn visit(&self, peer: Peer, tells: bool) -> Rc<Visit> {
+        let id = self.house.accepted.fetch_add(1, Relaxed) + 1;
+        Rc::new(Visit::new(id, peer, tells))
     }
 
     /// How many of this worker's connections are open.
@@ -113,19 +213,45 @@ impl Admission {
     pub(crate) async fn one_left(&self) {
         self.left.notified().await;
     }
+
+    fn leave(&self, places: &AtomicUsize) {
+        self.set_open(self.open() - 1);
+        places.fetch_sub(1, Relaxed);
+        self.left.notify_waiters();
+    }
+}
+
+impl Permit {
+    /// What is told of the connection, where anybody wants to know.
+    #[inline]
+    pub(crate) fn visit(&self) -> Option<&Rc<Visit>> {
+        self.visit.as_ref()
+    }
+
+    /// Lets go of what nobody will ask for.
+    pub(crate) fn forget_visit_if_unwanted(&mut self) {
+        let is_counted = self.admission.house.census.is_some();
+        if !is_counted && self.visit.as_ref().is_some_and(|visit| !visit.is_wanted()) {
+            self.visit = None;
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Admission { house, left, .. } = &*self.admission;
-        self.admission.set_open(self.admission.open() - 1);
-        let places = if self.is_welcome {
-            &house.welcome
-        } else {
-            &house.turned_away
-        };
-        places.fetch_sub(1, Relaxed);
-        left.notify_waiters();
+        let Admission { house, .. } = &*self.admission;
+        if let (Some(census), Some(visit)) = (&house.census, &self.visit)
+            && let Some(source) = Source::of(visit.peer())
+        {
+            census.leave(source);
+        }
+        self.admission.leave(&house.welcome);
+    }
+}
+
+impl Drop for Apology {
+    fn drop(&mut self) {
+        self.admission.leave(&self.admission.house.turned_away);
     }
 }
 
@@ -143,7 +269,10 @@ mod tests {
     use super::*;
 
     fn house(capacity: usize) -> Arc<House> {
-        House::new(NonZeroUsize::new(capacity).expect("not zero"))
+        House::new(&Config {
+            max_connections: NonZeroUsize::new(capacity).expect("not zero"),
+            ..Config::default()
+        })
     }
 
     #[test]
@@ -158,7 +287,7 @@ mod tests {
             (Entry::Welcome(_), Entry::Welcome(_))
         ));
         let full = first.enter();
-        assert!(matches!(full, Entry::Full(_)));
+        assert!(matches!(full, Entry::TurnedAway(Rejection::Full, _)));
         assert_eq!((first.open(), second.open()), (2, 1));
         assert_eq!((first.counters.open.get(), house.is_full()), (2, true));
         drop(two);
@@ -178,12 +307,75 @@ mod tests {
         let admission = Admission::new(house(1), Arc::default());
         let _inside = admission.enter();
         let full: Vec<_> = (0..MAX_TURNED_AWAY).map(|_| admission.enter()).collect();
-        assert!(full.iter().all(|entry| matches!(entry, Entry::Full(_))));
+        assert!(
+            full.iter()
+                .all(|entry| matches!(entry, Entry::TurnedAway(Rejection::Full, _)))
+        );
         assert!(matches!(admission.enter(), Entry::Overrun));
         assert_eq!(
             admission.open(),
             1 + MAX_TURNED_AWAY,
             "who is not let in is not counted"
         );
+    }
+
+    /// A connection of this peer comes in.
+    fn come(admission: &Rc<Admission>, peer: Peer) -> Entry {
+        let visit = admission.visit(peer, false);
+        admission.admit(admission.enter(), &visit)
+    }
+
+    fn host(last: u8) -> Peer {
+        std::net::SocketAddr::from(([192, 0, 2, last], 1)).into()
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_over_all_workers() {
+        let house = House::new(&Config {
+            max_connections: NonZeroUsize::new(3).expect("not zero"),
+            max_connections_per_address: NonZeroUsize::new(1),
+            ..Config::default()
+        });
+        let first = Admission::new(Arc::clone(&house), Arc::default());
+        let second = Admission::new(Arc::clone(&house), Arc::default());
+        let one = come(&first, host(1));
+        assert!(matches!(one, Entry::Welcome(_)));
+        let over = come(&second, host(1));
+        assert!(matches!(over, Entry::TurnedAway(Rejection::Address, _)));
+        let other = come(&second, host(2));
+        assert!(matches!(other, Entry::Welcome(_)));
+        let local = come(&first, Peer::Local);
+        assert!(
+            matches!(local, Entry::Welcome(_)),
+            "who is turned away leaves the place to another"
+        );
+        let full = come(&first, Peer::Local);
+        assert!(matches!(full, Entry::TurnedAway(Rejection::Full, _)));
+        drop(one);
+        assert!(matches!(come(&second, host(1)), Entry::Welcome(_)));
+        drop((over, other, local, full));
+        assert_eq!((first.open(), second.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_full_server_costs_an_address_nothing() {
+        let house = House::new(&Config {
+            max_connections: NonZeroUsize::MIN,
+            handshake_rate: "2/h".parse().ok(),
+            ..Config::default()
+        });
+        let admission = Admission::new(house, Arc::default());
+        let inside = come(&admission, host(1));
+        assert!(matches!(
+            come(&admission, host(1)),
+            Entry::TurnedAway(Rejection::Full, _)
+        ));
+        drop(inside);
+        assert!(matches!(come(&admission, host(1)), Entry::Welcome(_)));
+        let Entry::TurnedAway(Rejection::Rate { wait }, _) = come(&admission, host(1)) else {
+            panic!("three in a moment");
+        };
+        assert!(wait > Duration::from_secs(29 * 60), "{wait:?}");
+        assert!(matches!(come(&admission, host(2)), Entry::Welcome(_)));
     }
 }

@@ -10,7 +10,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, CommandFactory, Parser, value_parser};
-use ringback::{Address, Config, EngineChoice, Error};
+use ringback::{Address, Config, EngineChoice, Error, Rate};
 
 use crate::logging::{Directives, Format};
 use crate::settings::Profile;
@@ -196,6 +196,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = Config::default().max_connections, help_heading = "Limits")]
     max_connections: NonZeroUsize,
 
+    /// Most connections at a time from one address, a /64 for IPv6; more get
+    /// 429. 0 sets no limit
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    max_connections_per_address: usize,
+
+    /// How often an address may connect, such as 10/s, 30/m or 600/h; who comes
+    /// more often gets 429 [default: no limit]
+    #[arg(long, value_name = "RATE", help_heading = "Limits")]
+    handshake_rate: Option<Rate>,
+
+    /// Most connections that an address may open at once within that rate
+    /// [default: as many as the rate names]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    handshake_burst: Option<NonZeroU32>,
+
     /// Silence after which a client is pinged; 0 never does
     #[arg(
         long,
@@ -274,6 +289,11 @@ pub(crate) struct Args {
         hide_possible_values = true
     )]
     log_format: Format,
+
+    /// Log a line for each connection at its end, in the same format: who, how
+    /// long, how much, and why it ended
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
+    access_log: Switch,
 }
 
 impl Args {
@@ -321,6 +341,9 @@ impl Args {
             window: self.window.bytes(),
             read_size: self.read_size.map(Size::bytes),
             max_connections: self.max_connections,
+            max_connections_per_address: NonZeroUsize::new(self.max_connections_per_address),
+            handshake_rate: self.handshake_rate,
+            handshake_burst: self.handshake_burst,
             idle_timeout: self.idle_timeout.unless_zero(),
             pong_timeout: self.pong_timeout.0,
             write_timeout: self.write_timeout.0,
@@ -328,6 +351,7 @@ impl Args {
             close_timeout: self.close_timeout.0,
             max_header_bytes: self.max_header_bytes.bytes(),
             drain_timeout: self.drain_timeout.0,
+            access_log: self.access_log.0,
         };
         config.validate()?;
         Ok(config)
@@ -462,6 +486,9 @@ mod tests {
             "--window=1K",
             "--read-size=8k",
             "--max-connections=11",
+            "--max-connections-per-address=12",
+            "--handshake-rate=10/m",
+            "--handshake-burst=13",
             "--idle-timeout=1s",
             "--pong-timeout=2s",
             "--write-timeout=3s",
@@ -469,6 +496,7 @@ mod tests {
             "--close-timeout=500ms",
             "--max-header-bytes=32k",
             "--drain-timeout=6s",
+            "--access-log",
         ]);
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.admin, "127.0.0.1:9090".parse().ok());
@@ -491,6 +519,12 @@ mod tests {
         assert_eq!(config.window, 1024);
         assert_eq!(config.read_size, Some(8192));
         assert_eq!(config.max_connections.get(), 11);
+        assert_eq!(
+            config.max_connections_per_address.map(NonZeroUsize::get),
+            Some(12)
+        );
+        assert_eq!(config.handshake_rate, "10/m".parse().ok());
+        assert_eq!(config.handshake_burst.map(NonZeroU32::get), Some(13));
         assert_eq!(config.idle_timeout, Some(Duration::from_secs(1)));
         assert_eq!(config.pong_timeout, Duration::from_secs(2));
         assert_eq!(config.write_timeout, Duration::from_secs(3));
@@ -498,6 +532,7 @@ mod tests {
         assert_eq!(config.close_timeout, Duration::from_millis(500));
         assert_eq!(config.max_header_bytes, 32 * 1024);
         assert_eq!(config.drain_timeout, Duration::from_secs(6));
+        assert!(config.access_log);
     }
 
     #[test]
@@ -537,6 +572,12 @@ mod tests {
             ("--window=1", "window"),
             ("--read-size=31k", "read size"),
             ("--max-connections=0", "--max-connections"),
+            (
+                "--max-connections-per-address=-1",
+                "--max-connections-per-address",
+            ),
+            ("--handshake-rate=10", "--handshake-rate"),
+            ("--handshake-burst=5", "handshake burst"),
             ("--idle-timeout=long", "--idle-timeout"),
             ("--pong-timeout=0", "pong timeout"),
             ("--max-header-bytes=1k", "header bytes"),

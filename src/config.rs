@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::engine::{EngineChoice, EngineKind};
 use crate::error::Error;
 use crate::proto::sequence::MIN_WINDOW;
+use crate::rate::Rate;
 
 /// The largest window: an engine's buffers are at least twice as large.
 pub const MAX_WINDOW: usize = 1024 * 1024;
@@ -106,6 +107,14 @@ pub struct Config {
     pub read_size: Option<usize>,
     /// Connections open at a time, over all workers.
     pub max_connections: NonZeroUsize,
+    /// Connections open at a time from one IPv4 address or one /64 of IPv6, over
+    /// all workers; `None` sets no limit.
+    pub max_connections_per_address: Option<NonZeroUsize>,
+    /// How often such an address may connect; `None` sets no limit.
+    pub handshake_rate: Option<Rate>,
+    /// How many of its connections may come at once; `None` is as many as the
+    /// rate names. Only with a rate.
+    pub handshake_burst: Option<NonZeroU32>,
     /// Silence after which a peer is pinged; `None` never does.
     pub idle_timeout: Option<Duration>,
     /// Silence after that ping until the connection is closed.
@@ -120,6 +129,9 @@ pub struct Config {
     pub max_header_bytes: usize,
     /// The time that connections have to end when the server stops.
     pub drain_timeout: Duration,
+    /// Whether each connection is told of at its end, in an event of the target
+    /// `access` at the level info.
+    pub access_log: bool,
 }
 
 impl Default for Config {
@@ -147,6 +159,9 @@ impl Default for Config {
             window: 16 * 1024,
             read_size: None,
             max_connections: NonZeroUsize::new(1_000_000).expect("not zero"),
+            max_connections_per_address: None,
+            handshake_rate: None,
+            handshake_burst: None,
             idle_timeout: Some(Duration::from_secs(120)),
             pong_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(30),
@@ -154,6 +169,7 @@ impl Default for Config {
             close_timeout: Duration::from_secs(5),
             max_header_bytes: 16 * 1024,
             drain_timeout: Duration::from_secs(10),
+            access_log: false,
         }
     }
 }
@@ -175,6 +191,12 @@ impl Config {
             return refuse("listen", "there is no address to listen on");
         }
         self.check_buffers()?;
+        if self.handshake_burst.is_some() && self.handshake_rate.is_none() {
+            return refuse(
+                "handshake-burst",
+                "the handshake burst needs a handshake rate",
+            );
+        }
         if self.busy_poll > MAX_BUSY_POLL {
             let busy_poll = self.busy_poll;
             let reason =
@@ -362,6 +384,8 @@ mod tests {
         let small = |config: &mut Config| (config.window, config.read_size) = (256, Some(4095));
         assert!(refusal(small).contains("4096 to"));
         assert!(refusal(|config| config.max_header_bytes = 8191).contains("header bytes"));
+        let burst = |config: &mut Config| config.handshake_burst = NonZeroU32::new(1);
+        assert!(refusal(burst).contains("needs a handshake rate"));
         let too_long = MAX_BUSY_POLL + Duration::from_nanos(1);
         assert!(refusal(|config| config.busy_poll = too_long).contains("busy poll"));
         assert!(

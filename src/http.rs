@@ -38,7 +38,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use crate::stream::Stream;
-use refusal::Refusal;
+pub(crate) use refusal::Refusal;
 
 /// The least that hyper takes as the bound of its read buffer.
 const READ_BUFFER_BYTES_MIN: usize = 8192;
@@ -91,10 +91,14 @@ pub(crate) async fn serve(stream: Stream, options: &Rc<HttpOptions>) -> Outcome 
     exchange(stream, options, |request| route(request, options)).await
 }
 
-/// Turns a socket away that is over the connection limit: whatever it asks
-/// for, it gets a 503, under the same deadlines as everyone.
-pub(crate) async fn turn_away(stream: Stream, options: &Rc<HttpOptions>) -> Outcome {
-    exchange(stream, options, |_| refuse(&refusal::FULL)).await
+/// Turns a socket away that is over a limit: whatever it asks for, it gets this
+/// refusal, under the same deadlines as everyone.
+pub(crate) async fn turn_away(
+    stream: Stream,
+    options: &Rc<HttpOptions>,
+    refusal: Refusal,
+) -> Outcome {
+    exchange(stream, options, |_| refuse(&refusal)).await
 }
 
 type Reply = Response<Full<Bytes>>;

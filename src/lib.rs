@@ -33,7 +33,8 @@
 //! * `calls`: the kernel's calls of engines and workers, which fail on demand
 //!   in tests
 //! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
-//!   `cores`, `descriptors`, `peer`, `stream`: one noun each
+//!   `cores`, `descriptors`, `peer`, `rate`, `stream`, `throttle`, `visit`: one
+//!   noun each
 //!
 //! # Example
 //!
@@ -69,12 +70,15 @@ mod metrics;
 mod peer;
 mod pid_file;
 pub mod proto;
+mod rate;
 mod runtime;
 mod server;
 mod shutdown;
 mod stream;
 mod successor;
 mod systemd;
+mod throttle;
+mod visit;
 mod worker;
 
 pub use address::Address;
@@ -88,5 +92,6 @@ pub use metrics::Snapshot;
 pub use peer::Peer;
 pub use pid_file::read_pid_file;
 pub use proto::CloseCode;
+pub use rate::Rate;
 pub use server::{Server, serve};
 pub use shutdown::Signals;

@@ -29,6 +29,9 @@ impl FromStr for Directives {
     }
 }
 
+/// What makes the access lines pass, which are written only if that is configured.
+const ACCESS: &str = "access=info";
+
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -39,11 +42,17 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Starts to log. Without directives it is as `RUST_LOG` says.
-pub(crate) fn start(directives: Option<&Directives>, format: Format) {
+/// Starts to log. Without directives it is as `RUST_LOG` says; whatever they say,
+/// access lines are written where they were asked for.
+pub(crate) fn start(directives: Option<&Directives>, format: Format, access_log: bool) {
     let filter = match directives {
         Some(Directives(text)) => EnvFilter::new(text),
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info")),
+    };
+    let filter = if access_log {
+        filter.add_directive(ACCESS.parse().expect("a directive"))
+    } else {
+        filter
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -52,6 +61,11 @@ pub(crate) fn start(directives: Option<&Directives>, format: Format) {
         Format::Text => subscriber
             .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
             .init(),
-        Format::Json => subscriber.json().flatten_event(true).init(),
+        // A connection's span has no parent, so a list of spans would repeat it.
+        Format::Json => subscriber
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .init(),
     }
 }

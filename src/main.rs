@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         },
         Task::Serve => {
             let args = effective.args();
-            logging::start(args.log(), args.log_format());
+            logging::start(args.log(), args.log_format(), config.access_log);
             serve(config, args.print_messages()).map_err(|error| error.to_string())
         }
     };

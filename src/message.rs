@@ -29,6 +29,7 @@ use crate::proto::frame::ServerHeader;
 use crate::proto::{CloseCode, Limits, OpCode, Violation};
 use crate::shutdown::Shutdown;
 use crate::stream::Stream;
+use crate::visit::Visit;
 use account::Account;
 use inbox::{Event, Inbox};
 
@@ -101,7 +102,6 @@ impl From<Ending> for MessageError {
 /// connection is closed already.
 pub struct MessageSocket {
     stream: Stream,
-    peer: Peer,
     subprotocol: Option<String>,
     inbox: Inbox,
     /// What is to be written before anything else; `written` bytes of it are.
@@ -137,7 +137,7 @@ where
 impl MessageSocket {
     pub(crate) fn new(
         handover: Handover,
-        peer: Peer,
+        visit: Rc<Visit>,
         settings: Rc<Settings>,
         shutdown: Shutdown,
     ) -> Self {
@@ -147,7 +147,6 @@ impl MessageSocket {
         }
         Self {
             stream: handover.stream,
-            peer,
             subprotocol: handover.subprotocol,
             inbox: Inbox::new(&handover.leftover),
             outbox: Vec::new(),
@@ -157,7 +156,7 @@ impl MessageSocket {
             heard_at: Instant::now(),
             is_pinged: false,
             owes_a_turn: false,
-            account: Account::open(&settings.counters, handover.leftover.len()),
+            account: Account::open(&settings.counters, visit, handover.leftover.len()),
             limits,
             settings,
             shutdown,
@@ -218,7 +217,7 @@ impl MessageSocket {
         let header = ServerHeader::new(true, opcode, payload.len() as u64);
         self.put(header.as_bytes());
         self.outbox.extend_from_slice(payload);
-        self.settings.counters.messages_sent.add(1);
+        self.account.sends_message();
         self.flush().await
     }
 
@@ -234,7 +233,7 @@ impl MessageSocket {
 
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
-        self.peer
+        self.account.peer()
     }
 
     /// The subprotocol that was agreed on, if any.
@@ -358,7 +357,7 @@ impl MessageSocket {
             self.stream.writable().await?;
             match self.stream.try_write(&self.outbox[self.written..]) {
                 Ok(len) => {
-                    self.settings.counters.count_write(len);
+                    self.account.wrote(len);
                     self.written += len;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -102,8 +102,9 @@ impl Counters {
     /// Adds what has been counted to `snapshot`.
     pub(crate) fn merge_into(&self, snapshot: &mut Snapshot) {
         use HandshakeOutcome::{TimedOut, Upgraded};
-        use RefusalReason::{Full, Overrun, Timeout};
+        use RefusalReason::{Address, Full, Overrun, Rate, Timeout};
         let full = self.refusals.get(Full) + self.refusals.get(Overrun);
+        let address = self.refusals.get(Address) + self.refusals.get(Rate);
         let refused: u64 = RefusalReason::ALL
             .into_iter()
             .map(|reason| self.refusals.get(reason))
@@ -114,11 +115,12 @@ impl Counters {
         for (total, counted) in [
             (&mut snapshot.accepted, self.accepted.get()),
             (&mut snapshot.refused_full, full),
+            (&mut snapshot.refused_address, address),
             (&mut snapshot.accept_pauses, self.accept_pauses.get()),
             (&mut snapshot.upgraded, self.handshakes.get(Upgraded)),
             (
                 &mut snapshot.refused_request,
-                refused - full - self.refusals.get(Timeout),
+                refused - full - address - self.refusals.get(Timeout),
             ),
             (
                 &mut snapshot.handshake_timeouts,
@@ -152,8 +154,12 @@ impl Counters {
 pub struct Snapshot {
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections turned away because of the connection limit.
+    /// Connections turned away because of the connection limit, and those over
+    /// any limit that were closed without a word.
     pub refused_full: u64,
+    /// Connections turned away because their address has too many of them, or
+    /// connects too often.
+    pub refused_address: u64,
     /// Times that accepting paused for want of file descriptors.
     pub accept_pauses: u64,
     /// Handshakes that ended in an upgrade.

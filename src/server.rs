@@ -363,7 +363,7 @@ impl Server {
         let engine = config.engine.resolve()?;
         let (trigger, shutdown) = shutdown::channel();
         let (ended_sender, ended) = mpsc::unbounded_channel();
-        let house = House::new(config.max_connections);
+        let house = House::new(&config);
         let config = Arc::new(config);
         let epoch = Instant::now();
         let addresses = listening.iter().map(|it| it.address.clone()).collect();

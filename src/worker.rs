@@ -1,23 +1,24 @@
 //! One core: accept, handshake, then the engine or a handler.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
+use hyper::StatusCode;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Instrument;
 
-use crate::admission::{Admission, Entry, House, Permit};
+use crate::admission::{Admission, Entry, House, Permit, Rejection};
 use crate::calls;
 use crate::config::Config;
 use crate::cores;
 use crate::engine::activity::Activity;
 use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
 use crate::error::Error;
-use crate::http::{self, HttpOptions, Outcome};
+use crate::http::{self, HttpOptions, Outcome, Refusal};
 use crate::listener::Accepting;
 use crate::message::{Handler, MessageSocket};
 use crate::metrics::Counters;
@@ -27,14 +28,14 @@ use crate::proto::Limits;
 use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
 use crate::stream::Stream;
+use crate::throttle::{
+    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, REFUSED, TOO_SLOW, throttled,
+};
+use crate::visit::{Handshake, Visit};
 
 /// How long accepting rests when it cannot go on, mostly because there are no file
 /// descriptors left, unless a connection ends sooner.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-
-/// How often the log says so at most: with each connection that ends, another
-/// one is accepted, and accepting rests again.
-const PAUSE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a server that stops waits for handshakes: time for requests that
 /// are on their way, but not for browsers that connect in advance.
@@ -87,6 +88,7 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce()) -> Result<(), Er
                 source: ended.unwrap_or_else(io::Error::other),
             }),
         };
+        throttle::finish();
         running.abort();
         ticking.abort();
         result
@@ -102,8 +104,8 @@ struct Worker {
     shutdown: Shutdown,
     /// What the heartbeat counts from.
     epoch: StdInstant,
-    /// When the log last said that accepting rests.
-    pause_logged_at: Cell<Option<Instant>>,
+    /// Each connection gets an access line.
+    tells: bool,
 }
 
 impl Worker {
@@ -130,7 +132,7 @@ impl Worker {
             handler: assignment.handler,
             shutdown: assignment.shutdown,
             epoch: assignment.epoch,
-            pause_logged_at: Cell::new(None),
+            tells: config.access_log,
         };
         Ok((worker, listeners))
     }
@@ -140,26 +142,30 @@ impl Worker {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
         let entry = self.admission.enter();
-        spawn_local(Rc::clone(self).shake_hands(stream, peer, entry));
+        let visit = self.admission.visit(peer, self.tells);
+        let shaking = Rc::clone(self)
+            .shake_hands(stream, Rc::clone(&visit), entry)
+            .instrument(visit.span());
+        spawn_local(async move {
+            shaking.await;
+            // Told of outside of its span, which says the same.
+            drop(visit);
+        });
     }
 
-    async fn shake_hands(self: Rc<Self>, stream: Stream, peer: Peer, entry: Entry) {
-        let counters = &self.settings.counters;
-        let start = StdInstant::now();
-        match entry {
-            Entry::Welcome(_) => {}
-            Entry::Full(_) => counters.refusals.add(RefusalReason::Full),
-            Entry::Overrun => {
-                counters.refusals.add(RefusalReason::Overrun);
-                counters.handshakes.add(HandshakeOutcome::Refused);
-                return;
-            }
-        }
-        let is_full = matches!(entry, Entry::Full(_));
+    async fn shake_hands(self: Rc<Self>, stream: Stream, visit: Rc<Visit>, entry: Entry) {
+        let entry = self.admit(entry, &visit);
         let handshake = async {
             match entry {
-                Entry::Welcome(permit) => Some((http::serve(stream, &self.http).await, permit)),
-                Entry::Full(permit) => Some((http::turn_away(stream, &self.http).await, permit)),
+                Entry::Welcome(permit) => {
+                    let outcome = http::serve(stream, &self.http).await;
+                    Some((outcome, Some(permit)))
+                }
+                Entry::TurnedAway(rejection, _place) => {
+                    let refusal = refusal(rejection);
+                    let outcome = http::turn_away(stream, &self.http, refusal).await;
+                    Some((outcome, None))
+                }
                 Entry::Overrun => None,
             }
         };
@@ -167,52 +173,92 @@ impl Worker {
             biased;
             shaken = handshake => shaken,
             () = self.handshakes_end() => {
-                tracing::debug!(%peer, "a handshake was cut off because the server stops");
-                counters.handshakes.add(HandshakeOutcome::CutOff);
+                throttled!(debug, CUT_OFF, "a handshake was cut off because the server stops");
+                self.settings.counters.handshakes.add(HandshakeOutcome::CutOff);
                 None
             }
         };
         let Some((outcome, permit)) = shaken else {
             return;
         };
-        self.count_handshake(&outcome, is_full, start);
-        match outcome {
-            Outcome::Upgraded(handover) => self.hand_over(handover, peer, permit).await,
-            Outcome::Refused(status) => {
-                tracing::debug!(%peer, %status, "a request was refused");
+        self.count_handshake(&outcome, &visit, permit.is_none());
+        match (outcome, permit) {
+            (Outcome::Upgraded(handover), Some(permit)) => {
+                self.hand_over(handover, visit, permit).await;
             }
-            Outcome::TimedOut => {
-                tracing::debug!(%peer, "a handshake took too long");
+            (Outcome::Upgraded(_), None) => unreachable!("who is turned away is not upgraded"),
+            (Outcome::Refused(status), _) => {
+                throttled!(debug, REFUSED, %status, "a request was refused");
             }
-            Outcome::Served(status) => {
-                tracing::trace!(%peer, %status, "a plain request was answered");
+            (Outcome::TimedOut, _) => {
+                throttled!(debug, TOO_SLOW, "a handshake took too long");
             }
-            Outcome::Failed => {
-                tracing::trace!(%peer, "a connection ended without a request");
+            (Outcome::Served(status), _) => {
+                tracing::trace!(%status, "a plain request was answered");
+            }
+            (Outcome::Failed, _) => {
+                tracing::trace!("a connection ended without a request");
             }
         }
     }
 
-    /// Counts a handshake that began at `start`. The refusal of a connection
-    /// to a full server is counted already, whatever came of it.
-    fn count_handshake(&self, outcome: &Outcome, is_full: bool, start: StdInstant) {
+    /// Applies the limits per address, and counts who is not let in. To be called
+    /// once for each connection, when it is known whose it is: from there on its
+    /// `visit` has the right peer.
+    fn admit(&self, entry: Entry, visit: &Rc<Visit>) -> Entry {
+        let entry = self.admission.admit(entry, visit);
         let counters = &self.settings.counters;
-        let (ended, reason) = match outcome {
+        let reason = match &entry {
+            Entry::Welcome(_) => return entry,
+            Entry::TurnedAway(rejection, _) => rejection.reason(),
+            Entry::Overrun => {
+                counters.handshakes.add(HandshakeOutcome::Refused);
+                RefusalReason::Overrun
+            }
+        };
+        counters.refusals.add(reason);
+        visit.shaken(Handshake {
+            outcome: HandshakeOutcome::Refused,
+            status: None,
+            refusal: Some(reason),
+        });
+        entry
+    }
+
+    /// Counts a handshake. The refusal of a connection that was turned away is
+    /// counted already, whatever came of it.
+    fn count_handshake(&self, outcome: &Outcome, visit: &Visit, was_turned_away: bool) {
+        let counters = &self.settings.counters;
+        let (ended, status, reason) = match outcome {
             Outcome::Upgraded(_) => {
-                counters.handshake_times.note(start.elapsed());
-                (HandshakeOutcome::Upgraded, None)
+                counters.handshake_times.note(visit.start().elapsed());
+                let status = StatusCode::SWITCHING_PROTOCOLS;
+                (HandshakeOutcome::Upgraded, Some(status), None)
             }
-            Outcome::Refused(status) => {
-                (HandshakeOutcome::Refused, Some(RefusalReason::of(*status)))
+            &Outcome::Refused(status) => {
+                let reason = RefusalReason::of(status);
+                (HandshakeOutcome::Refused, Some(status), Some(reason))
             }
-            Outcome::TimedOut => (HandshakeOutcome::TimedOut, Some(RefusalReason::Timeout)),
-            Outcome::Served(_) => (HandshakeOutcome::Served, None),
-            Outcome::Failed => (HandshakeOutcome::Abandoned, None),
+            Outcome::TimedOut => {
+                let reason = RefusalReason::Timeout;
+                (HandshakeOutcome::TimedOut, None, Some(reason))
+            }
+            &Outcome::Served(status) => (HandshakeOutcome::Served, Some(status), None),
+            Outcome::Failed => (HandshakeOutcome::Abandoned, None, None),
         };
         counters.handshakes.add(ended);
-        if let Some(reason) = reason.filter(|_| !is_full) {
+        if let Some(reason) = reason.filter(|_| !was_turned_away) {
             counters.refusals.add(reason);
         }
+        visit.shaken(Handshake {
+            outcome: ended,
+            status,
+            refusal: if was_turned_away {
+                visit.refusal()
+            } else {
+                reason
+            },
+        });
     }
 
     /// Shows that the worker does its work.
@@ -231,25 +277,34 @@ impl Worker {
         sleep(HANDSHAKE_GRACE).await;
     }
 
-    async fn hand_over(&self, handover: http::Handover, peer: Peer, permit: Permit) {
-        tracing::trace!(%peer, subprotocol = handover.subprotocol, "upgraded");
+    async fn hand_over(&self, handover: http::Handover, visit: Rc<Visit>, mut permit: Permit) {
+        let subprotocol = handover.subprotocol.as_deref();
+        tracing::trace!(subprotocol, "upgraded");
+        if let Some(subprotocol) = subprotocol {
+            visit.agreed(subprotocol);
+        }
         if let Some(handler) = &self.handler {
             let settings = Rc::clone(&self.settings);
             let shutdown = self.shutdown.clone();
-            handler(MessageSocket::new(handover, peer, settings, shutdown)).await;
+            handler(MessageSocket::new(handover, visit, settings, shutdown)).await;
             drop(permit);
             return;
         }
         match handover.stream.into_socket() {
-            Ok(socket) => Rc::clone(&self.engine).adopt(Upgraded {
-                socket,
-                leftover: handover.leftover,
-                permit,
-            }),
+            Ok(socket) => {
+                permit.forget_visit_if_unwanted();
+                drop(visit);
+                Rc::clone(&self.engine).adopt(Upgraded {
+                    socket,
+                    leftover: handover.leftover,
+                    permit,
+                });
+            }
             Err(error) => {
-                tracing::debug!(%peer, %error, "a connection ended before it began");
+                throttled!(debug, ENDED_EARLY, %error, "a connection ended before it began");
                 let counters = &self.settings.counters;
                 counters.count_end(EndReason::Gone, None);
+                visit.ended(EndReason::Gone, None);
             }
         }
     }
@@ -289,11 +344,8 @@ impl Worker {
 
     /// Rests until accepting may work again.
     async fn pause(&self, error: &io::Error) {
-        let logged_at = self.pause_logged_at.get();
-        if logged_at.is_none_or(|at| at.elapsed() > PAUSE_LOG_INTERVAL) {
-            self.pause_logged_at.set(Some(Instant::now()));
-            tracing::warn!(%error, open = self.admission.open(), "accepting rests");
-        }
+        let open = self.admission.open();
+        throttled!(warn, ACCEPT_RESTS, %error, open, "accepting rests");
         self.settings.counters.accept_pauses.add(1);
         tokio::select! {
             () = self.admission.one_left() => {}
@@ -322,6 +374,15 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
     }
 }
 
+/// What is said to a connection that is not let in.
+fn refusal(rejection: Rejection) -> Refusal {
+    match rejection {
+        Rejection::Full => Refusal::FULL,
+        Rejection::Address => Refusal::TOO_MANY,
+        Rejection::Rate { wait } => Refusal::too_often(wait),
+    }
+}
+
 async fn accept(worker: Rc<Worker>, listener: Accepting) {
     let mut shutdown = worker.shutdown.clone();
     loop {
@@ -335,7 +396,9 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
                 worker.let_in(stream, peer);
             }
             // The next may be fine.
-            Err(error) if is_of_the_connection(&error) => tracing::debug!(%error, "accept"),
+            Err(error) if is_of_the_connection(&error) => {
+                throttled!(debug, ACCEPT_FAILS, %error, "accept");
+            }
             Err(error) => {
                 tokio::select! {
                     () = worker.pause(&error) => {}
@@ -349,7 +412,7 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
         return;
     }
     if let Err(error) = accept_rest(&worker, listener) {
-        tracing::debug!(%error, "accept");
+        throttled!(debug, ACCEPT_FAILS, %error, "accept");
     }
 }
 
@@ -379,6 +442,7 @@ async fn tick(worker: Rc<Worker>) {
             counters.slow_readers.set(holdings.slow_readers as u64);
         }
         worker.beat();
+        throttle::look_after();
     }
 }
 

@@ -157,6 +157,8 @@ fn wrong_arguments_get_one_line_and_status_2() {
         (&["--window=255"], "window"),
         (&["--window=1g"], "window"),
         (&["--max-connections=0"], "--max-connections"),
+        (&["--handshake-rate=0/s"], "--handshake-rate"),
+        (&["--handshake-burst=3"], "handshake burst"),
         (&["--idle-timeout=soon"], "--idle-timeout"),
         (&["--idle-timeout=5"], "--idle-timeout"),
         (&["--pong-timeout=0s"], "pong timeout"),
@@ -236,7 +238,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 34] = [
+    const FLAGS: [&str; 38] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -261,6 +263,9 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--max-fragments",
         "--window",
         "--max-connections",
+        "--max-connections-per-address",
+        "--handshake-rate",
+        "--handshake-burst",
         "--idle-timeout",
         "--pong-timeout",
         "--write-timeout",
@@ -270,6 +275,7 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--drain-timeout",
         "--log",
         "--log-format",
+        "--access-log",
         "--version",
     ];
     for flag in ["--help", "-h"] {

@@ -189,8 +189,9 @@ fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
     )?;
     page.counter_by_label(
         "ringback_connections_refused",
-        "Connections refused: full (503), overrun (closed without an answer, when too many \
-         are being told 503), malformed (400), origin (403), path (404), method (405), \
+        "Connections refused: full (503), address (429: it has too many connections), rate (429: \
+         it connects too often), overrun (closed without an answer, when too many are being \
+         told one of these), malformed (400), origin (403), path (404), method (405), \
          timeout (408), version (426), head_too_large (431), other.",
         RefusalReason::ALL.map(|reason| [("reason", reason.name())]),
         |counters, index| counters.refusals.get(RefusalReason::ALL[index]),
@@ -330,6 +331,7 @@ mod tests {
     use super::*;
     use crate::admin::Watched;
     use crate::admission::House;
+    use crate::config::Config;
     use crate::engine::EngineKind;
     use crate::proto::CloseCode;
     use crate::shutdown;
@@ -342,7 +344,10 @@ mod tests {
             workers: workers
                 .map(|counters| Watched::new(Arc::new(counters), this_thread))
                 .into(),
-            house: House::new(NonZeroUsize::new(7).expect("not zero")),
+            house: House::new(&Config {
+                max_connections: NonZeroUsize::new(7).expect("not zero"),
+                ..Config::default()
+            }),
             epoch: Instant::now(),
             shutdown,
         };

@@ -96,6 +96,7 @@ mod tests {
     use super::*;
     use crate::admin::Watched;
     use crate::admission::{Admission, House};
+    use crate::config::Config;
     use crate::engine::EngineKind;
     use crate::shutdown::{self, Departure, Trigger};
 
@@ -106,7 +107,10 @@ mod tests {
         let overview = Overview {
             engine: EngineKind::Epoll,
             workers: beats_s.map(|_| Watched::new(Arc::default(), 0)).into(),
-            house: House::new(NonZeroUsize::MIN),
+            house: House::new(&Config {
+                max_connections: NonZeroUsize::MIN,
+                ..Config::default()
+            }),
             epoch: Instant::now().checked_sub(age).expect("the machine is up"),
             shutdown,
         };

@@ -170,9 +170,7 @@ impl EpollEngine {
 impl Engine for EpollEngine {
     fn adopt(self: Rc<Self>, upgraded: Upgraded) {
         let mut core = self.core.borrow_mut();
-        if let Err(error) = core.adopt(self.epoll.get_ref(), upgraded) {
-            tracing::warn!(%error, "cannot watch a connection");
-        }
+        core.adopt(self.epoll.get_ref(), upgraded);
         if !core.due.is_empty() {
             self.work.notify_one();
         }
@@ -193,26 +191,25 @@ impl Engine for EpollEngine {
 }
 
 impl Core {
-    fn adopt(&mut self, epoll: &OwnedFd, upgraded: Upgraded) -> io::Result<()> {
+    fn adopt(&mut self, epoll: &OwnedFd, upgraded: Upgraded) {
         let now = self.shared.settings.clock.now();
         let leftover = upgraded.leftover;
         let mut connection = Connection::new(upgraded.socket, upgraded.permit, now);
         if connection.begin(&leftover, &mut self.shared, now) == Fate::Ended {
             connection.over(&self.shared);
-            return Ok(());
+            return;
         }
         let entry = self.connections.vacant_entry();
         let data = EventData::new_u64(entry.key() as u64);
         if let Err(error) = calls::watch(epoll, connection.socket(), data, INTEREST) {
-            connection.over(&self.shared);
-            return Err(error.into());
+            connection.lost(&error.into(), &self.shared);
+            return;
         }
         if connection.wants_service() {
             connection.listed = true;
             self.due.push(entry.key());
         }
         entry.insert(connection);
-        Ok(())
     }
 
     /// Takes one batch of events and serves each connection that is due with

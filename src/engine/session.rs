@@ -9,11 +9,14 @@
 //!      a Close either way, a violation, drain
 //! ```
 
+use std::io;
 use std::time::Duration;
 
 use super::{Millis, Settings};
+use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::proto::{CloseCode, Echo, Next, Others, Step};
+use crate::throttle::{NO_TAKEOVER, VIOLATION, throttled};
 
 /// A Ping without payload, as a server sends it.
 pub(crate) const PING: [u8; 2] = [0x89, 0x00];
@@ -25,6 +28,7 @@ pub(crate) struct Session {
     phase: Phase,
     /// When the phase began; in [`Phase::Open`], when bytes last came.
     since: Millis,
+    permit: Permit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +56,10 @@ pub(crate) enum Due {
 }
 
 impl Session {
-    /// A connection that was upgraded at `now`.
-    pub(crate) fn new(now: Millis) -> Self {
+    /// A connection that was upgraded at `now`, and leaves when this is dropped.
+    pub(crate) fn new(permit: Permit, now: Millis) -> Self {
         Self {
+            permit,
             echo: Echo::new(),
             phase: Phase::Open,
             since: now,
@@ -84,6 +89,9 @@ impl Session {
         self.since = now;
         let step = self.echo.advance(&settings.limits, buf, filled);
         settings.counters.count_step(&step);
+        if let Some(visit) = self.permit.visit() {
+            visit.count_step(&step);
+        }
         if step.next != Next::Read {
             self.stop_talking(settings, step.next, now);
         }
@@ -92,20 +100,45 @@ impl Session {
 
     #[cold]
     fn stop_talking(&mut self, settings: &Settings, next: Next, now: Millis) {
-        let counters = &settings.counters;
         match next {
             Next::Read => return,
-            Next::Close(code) => counters.count_end(EndReason::Client, code),
+            Next::Close(code) => self.count_end(settings, EndReason::Client, code),
             Next::Fail(violation) => {
-                counters.count_end(EndReason::Violation, Some(violation.close_code()));
+                self.count_end(settings, EndReason::Violation, Some(violation.close_code()));
             }
-            Next::Abort(_) => counters.count_end(EndReason::Violation, None),
+            Next::Abort(_) => self.count_end(settings, EndReason::Violation, None),
         }
         if let Next::Fail(violation) | Next::Abort(violation) = next {
-            tracing::debug!(%violation, "a client broke the protocol");
-            counters.violations.add(violation);
+            let _span = self.permit.visit().map(|visit| visit.span().entered());
+            throttled!(debug, VIOLATION, %violation, "a client broke the protocol");
+            settings.counters.violations.add(violation);
         }
         self.enter(Phase::Closing, now);
+    }
+
+    /// Counts a read that brought `len` bytes, or several that are served as one.
+    #[inline]
+    pub(crate) fn count_reads(&self, settings: &Settings, reads: u64, len: usize) {
+        settings.counters.count_reads(reads, len);
+        if let Some(visit) = self.permit.visit() {
+            visit.read(len);
+        }
+    }
+
+    /// Counts a write of `len` bytes.
+    #[inline]
+    pub(crate) fn count_write(&self, settings: &Settings, len: usize) {
+        settings.counters.count_write(len);
+        if let Some(visit) = self.permit.visit() {
+            visit.wrote(len);
+        }
+    }
+
+    fn count_end(&self, settings: &Settings, reason: EndReason, code: Option<CloseCode>) {
+        settings.counters.count_end(reason, code);
+        if let Some(visit) = self.permit.visit() {
+            visit.ended(reason, code);
+        }
     }
 
     /// Whether the connection has said its last word.
@@ -138,7 +171,7 @@ impl Session {
         now: Millis,
     ) -> Option<[u8; 4]> {
         let code = self.at_frame_boundary().then_some(CloseCode::GOING_AWAY);
-        settings.counters.count_end(reason, code);
+        self.count_end(settings, reason, code);
         self.enter(Phase::Closing, now);
         code.map(CloseCode::frame)
     }
@@ -147,7 +180,7 @@ impl Session {
     /// was not foreseeable already, this is the reason.
     pub(crate) fn cut(&mut self, settings: &Settings, reason: EndReason) {
         if self.phase != Phase::Closing {
-            settings.counters.count_end(reason, None);
+            self.count_end(settings, reason, None);
             self.phase = Phase::Closing;
         }
     }
@@ -156,6 +189,14 @@ impl Session {
     /// nobody has ended it, its client is gone.
     pub(crate) fn over(&mut self, settings: &Settings) {
         self.cut(settings, EndReason::Gone);
+    }
+
+    /// Notes that an engine cannot serve this connection.
+    pub(crate) fn lost(&mut self, settings: &Settings, error: &io::Error) {
+        let visit = self.permit.visit();
+        let _span = visit.map(|visit| visit.warning_span().entered());
+        throttled!(warn, NO_TAKEOVER, %error, "cannot take over a connection");
+        self.over(settings);
     }
 
     /// What the clock asks for now, without doing it.

@@ -125,13 +125,12 @@ impl TokioUringEngine {
         // On a non-blocking socket io_uring would answer EAGAIN instead of
         // waiting.
         if let Err(error) = socket.set_nonblocking(false) {
-            tracing::warn!(%error, "cannot take over a connection");
-            self.settings.counters.count_end(EndReason::Gone, None);
+            Session::new(permit, self.settings.clock.now()).lost(&self.settings, &error);
             return;
         }
         let link = Rc::new(Link {
             stream: UringStream::from_std(socket),
-            session: RefCell::new(Session::new(self.settings.clock.now())),
+            session: RefCell::new(Session::new(permit, self.settings.clock.now())),
             doing: Cell::new(Doing::Work),
             holds_too_much: Cell::new(false),
             kept: Cell::new(0),
@@ -141,7 +140,6 @@ impl TokioUringEngine {
         self.links.borrow_mut().remove(key);
         link.session.borrow_mut().over(&self.settings);
         link.shut_down();
-        drop(permit);
     }
 }
 

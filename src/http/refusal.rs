@@ -2,20 +2,17 @@
 //!
 //! The lines are constants, so nothing a peer sent is ever sent back.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 
 use super::Reply;
-
-pub(super) const FULL: Refusal = Refusal::new(
-    StatusCode::SERVICE_UNAVAILABLE,
-    "the server holds as many connections as it may; try again later\n",
-);
 
 pub(super) const TOO_SLOW: Refusal = Refusal::new(
     StatusCode::REQUEST_TIMEOUT,
@@ -27,7 +24,7 @@ pub(super) const HTTP_2: Refusal = Refusal::bad("this server speaks HTTP/1.1, no
 pub(super) const BAD_HANDSHAKE: Refusal = Refusal::bad("this is no WebSocket handshake\n");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub(super) status: StatusCode,
     line: &'static str,
     remedy: Remedy,
@@ -39,9 +36,36 @@ enum Remedy {
     None,
     Methods(&'static str),
     Handshake,
+    /// Try again after so many seconds.
+    Wait(u64),
 }
 
 impl Refusal {
+    /// The server is full.
+    pub(crate) const FULL: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the server holds as many connections as it may; try again later\n",
+    );
+
+    /// The client's address has as many connections as it may. Not a 503, which
+    /// says of the server what is true of this client alone, and makes balancers
+    /// take it out of service.
+    pub(crate) const TOO_MANY: Self = Self::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "your address has as many connections as it may\n",
+    );
+
+    /// The client's address connects too often, and may again after `wait` (RFC
+    /// 6585, section 4; RFC 9110, section 10.2.3).
+    pub(crate) fn too_often(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            line: "your address connects too often; try again later\n",
+            remedy: Remedy::Wait(seconds.max(1)),
+        }
+    }
+
     pub(super) const fn new(status: StatusCode, line: &'static str) -> Self {
         Self {
             status,
@@ -93,6 +117,9 @@ impl Refusal {
                 headers.insert(CONNECTION, HeaderValue::from_static("close, upgrade"));
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            Remedy::Wait(seconds) => {
+                headers.insert(RETRY_AFTER, seconds.into());
             }
         }
         reply

@@ -399,22 +399,46 @@ fn nothing_a_peer_sent_is_sent_back() {
     });
 }
 
+/// What a socket that is turned away gets for this request.
+async fn turned_away(request: &str, refusal: Refusal) -> (String, Outcome) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+    let (served, _) = listener.accept().await.unwrap();
+    let outcome =
+        spawn_local(
+            async move { turn_away(Stream::Tcp(served), &Rc::new(options()), refusal).await },
+        );
+    let mut client = client.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    let answer = rest(&mut client).await;
+    drop(client);
+    (answer, outcome.await.unwrap())
+}
+
 #[test]
-fn a_full_server_answers_503_to_everything() {
+fn who_is_turned_away_gets_the_same_answer_to_everything() {
     run(async {
         for request in [HANDSHAKE, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let client = TcpStream::connect(listener.local_addr().unwrap()).await;
-            let (served, _) = listener.accept().await.unwrap();
-            let outcome =
-                spawn_local(
-                    async move { turn_away(Stream::Tcp(served), &Rc::new(options())).await },
-                );
-            let mut client = client.unwrap();
-            client.write_all(request.as_bytes()).await.unwrap();
-            let answer = rest(&mut client).await;
-            drop(client);
-            assert_explained(&answer, &outcome.await.unwrap(), 503);
+            for (refusal, status) in [
+                (Refusal::FULL, 503),
+                (Refusal::TOO_MANY, 429),
+                (Refusal::too_often(Duration::ZERO), 429),
+            ] {
+                let (answer, outcome) = turned_away(request, refusal).await;
+                assert_explained(&answer, &outcome, status);
+            }
+        }
+    });
+}
+
+#[test]
+fn who_comes_too_often_is_told_when_to_come_again() {
+    run(async {
+        for (wait_ms, seconds) in [(0, "1"), (1000, "1"), (1001, "2"), (3_600_000, "3600")] {
+            let refusal = Refusal::too_often(Duration::from_millis(wait_ms));
+            let (answer, _outcome) = turned_away(HANDSHAKE, refusal).await;
+            let header = format!("\r\nretry-after: {seconds}\r\n");
+            assert!(answer.contains(&header), "{answer}");
         }
     });
 }

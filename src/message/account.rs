@@ -1,16 +1,21 @@
 //! What one handler's connection adds to its worker's counters.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::inbox::Counted;
 use crate::metrics::Counters;
 use crate::metrics::label::EndReason;
+use crate::peer::Peer;
 use crate::proto::{CloseCode, Violation};
+use crate::throttle::{VIOLATION, throttled};
+use crate::visit::Visit;
 
 /// The part of a connection in the counters. What is still open when this is
 /// dropped is settled then.
 pub(super) struct Account {
     counters: Arc<Counters>,
+    visit: Rc<Visit>,
     /// Frames of the last read, until they are counted.
     frames: Option<u32>,
     end_is_counted: bool,
@@ -21,20 +26,39 @@ pub(super) struct Account {
 impl Account {
     /// A connection that was upgraded, and `leftover` bytes that came with its
     /// handshake.
-    pub(super) fn open(counters: &Arc<Counters>, leftover: usize) -> Self {
+    pub(super) fn open(counters: &Arc<Counters>, visit: Rc<Visit>, leftover: usize) -> Self {
         counters.count_reads(0, leftover);
+        visit.read(leftover);
         Self {
             counters: Arc::clone(counters),
+            visit,
             frames: (leftover > 0).then_some(0),
             end_is_counted: false,
             held: 0,
         }
     }
 
+    pub(super) fn peer(&self) -> Peer {
+        self.visit.peer()
+    }
+
     /// Counts a read of `len` bytes.
     pub(super) fn read(&mut self, len: usize) {
         self.counters.count_reads(1, len);
+        self.visit.read(len);
         self.frames = Some(self.frames.unwrap_or(0));
+    }
+
+    /// Counts a write of `len` bytes.
+    pub(super) fn wrote(&self, len: usize) {
+        self.counters.count_write(len);
+        self.visit.wrote(len);
+    }
+
+    /// Counts a message that is to be sent.
+    pub(super) fn sends_message(&self) {
+        self.counters.messages_sent.add(1);
+        self.visit.count_messages(0, 1);
     }
 
     /// Counts what was found in the bytes that were read.
@@ -43,6 +67,7 @@ impl Account {
             *frames += counted.frames;
         }
         self.counters.messages_received.add(counted.messages.into());
+        self.visit.count_messages(counted.messages, 0);
         self.counters.pings_received.add(counted.pings.into());
         self.counters.pongs_received.add(counted.pongs.into());
     }
@@ -59,10 +84,12 @@ impl Account {
         if !self.end_is_counted {
             self.end_is_counted = true;
             self.counters.count_end(reason, code);
+            self.visit.ended(reason, code);
         }
     }
 
     pub(super) fn violation(&mut self, violation: Violation) {
+        throttled!(debug, VIOLATION, %violation, "a client broke the protocol");
         self.counters.violations.add(violation);
         self.end(EndReason::Violation, Some(violation.close_code()));
     }

@@ -100,7 +100,11 @@ labels! {
     RefusalReason {
         /// 503: the server holds as many connections as it may.
         Full = "full",
-        /// Full, and as many are being told so as may be.
+        /// 429: the address has as many connections as it may.
+        Address = "address",
+        /// 429: the address connects too often.
+        Rate = "rate",
+        /// Over one of these limits, and as many are being told so as may be.
         Overrun = "overrun",
         /// 400: no request, or no handshake.
         Malformed = "malformed",

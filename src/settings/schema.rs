@@ -70,6 +70,7 @@ impl<'a> Setting<'a> {
         let numbers = [
             TypeId::of::<NonZeroU32>(),
             TypeId::of::<NonZeroUsize>(),
+            TypeId::of::<usize>(),
             TypeId::of::<Size>(),
             TypeId::of::<Span>(),
         ];

@@ -6,6 +6,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
+mod addresses;
 mod busy_poll;
 mod closing;
 mod cores;

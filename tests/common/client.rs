@@ -2,7 +2,7 @@
 //! server, and raw sockets for those who break them.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -180,6 +180,18 @@ impl Raw {
     #[track_caller]
     pub(crate) fn dial(address: SocketAddr) -> Self {
         Self::over(dial(address))
+    }
+
+    /// A connection from another address of this machine.
+    #[track_caller]
+    pub(crate) fn dial_from(source: IpAddr, address: SocketAddr) -> Self {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&SocketAddr::new(source, 0).into())
+            .expect("bound");
+        socket.connect(&address.into()).expect("connected");
+        Self::over(prepare(socket.into()))
     }
 
     pub(crate) fn over(stream: TcpStream) -> Self {

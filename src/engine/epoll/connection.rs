@@ -1,6 +1,7 @@
 //! One connection of the `epoll` engine: its socket, its state, and the bytes
 //! that it cannot do without.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::event::epoll::EventFlags;
@@ -45,7 +46,6 @@ pub(super) struct Connection {
     floods: bool,
     /// The engine has this connection on its list.
     pub(super) listed: bool,
-    _permit: Permit,
 }
 
 /// What is known of the socket since the last event. Edge-triggered events do
@@ -71,7 +71,7 @@ impl Connection {
     pub(super) fn new(socket: OwnedFd, permit: Permit, now: Millis) -> Self {
         Self {
             socket,
-            session: Session::new(now),
+            session: Session::new(permit, now),
             kept: Vec::new(),
             unsent: Vec::new(),
             sent_at: now,
@@ -79,7 +79,6 @@ impl Connection {
             last_word: false,
             floods: false,
             listed: false,
-            _permit: permit,
         }
     }
 
@@ -96,7 +95,7 @@ impl Connection {
             let (piece, later) = rest.split_at(len);
             shared.read_buf[kept..kept + len].copy_from_slice(piece);
             rest = later;
-            shared.settings.counters.count_reads(0, len);
+            self.session.count_reads(&shared.settings, 0, len);
             if self.receive(shared, kept, len, now) == Fate::Ended {
                 return Fate::Ended;
             }
@@ -185,6 +184,11 @@ impl Connection {
         self.session.over(&shared.settings);
     }
 
+    /// To be called instead where epoll will not have it.
+    pub(super) fn lost(&mut self, error: &io::Error, shared: &Shared) {
+        self.session.lost(&shared.settings, error);
+    }
+
     fn read(&mut self, shared: &mut Shared, now: Millis) -> Fate {
         let kept = self.unpack_kept(shared);
         let end = shared.read_buf.len() - TAIL_ROOM;
@@ -198,7 +202,7 @@ impl Connection {
                 // the next byte makes an event of its own. Only what ends a read
                 // early may have made its event already.
                 self.ready.readable = self.floods || self.ready.reads_short;
-                shared.settings.counters.count_reads(1, len);
+                self.session.count_reads(&shared.settings, 1, len);
                 self.receive(shared, kept, len, now)
             }
             Err(Errno::AGAIN) => {
@@ -297,7 +301,7 @@ impl Connection {
     fn write(&self, bytes: &[u8], flags: SendFlags, shared: &Shared) -> rustix::io::Result<usize> {
         match calls::send(&self.socket, bytes, flags) {
             Ok(sent) => {
-                shared.settings.counters.count_write(sent);
+                self.session.count_write(&shared.settings, sent);
                 Ok(sent)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),

@@ -40,7 +40,6 @@ pub(super) struct Connection {
     hung_up: bool,
     /// The engine has this connection on its list.
     pub(super) listed: bool,
-    _permit: Permit,
 }
 
 /// How far a connection has come.
@@ -115,7 +114,7 @@ impl Connection {
         Self {
             socket,
             is_registered: false,
-            session: Session::new(now),
+            session: Session::new(permit, now),
             kept: Vec::new(),
             received: Line::EMPTY,
             receive: Receive::None,
@@ -125,7 +124,6 @@ impl Connection {
             stage: Stage::Talking,
             hung_up: false,
             listed: false,
-            _permit: permit,
         }
     }
 
@@ -134,7 +132,8 @@ impl Connection {
         if leftover.is_empty() {
             return Fate::Open;
         }
-        shared.settings.counters.count_reads(0, leftover.len());
+        self.session
+            .count_reads(&shared.settings, 0, leftover.len());
         self.answer_own(leftover, shared, now)
     }
 
@@ -244,7 +243,7 @@ impl Connection {
             }
         };
         if sent > 0 {
-            shared.settings.counters.count_write(sent as usize);
+            self.session.count_write(&shared.settings, sent as usize);
         }
         let unsent = (start + sent) as usize..(start + len) as usize;
         let unsent = shared.pool.slot(buffer, before as usize)[unsent].to_vec();
@@ -257,7 +256,7 @@ impl Connection {
             return Fate::Open;
         };
         self.send = Send::None;
-        shared.settings.counters.count_write(len as usize);
+        self.session.count_write(&shared.settings, len as usize);
         if self.stage == Stage::LastWord {
             self.half_close()
         } else {
@@ -292,7 +291,7 @@ impl Connection {
             return Fate::Ended;
         }
         if let Send::Rest(rest) = &mut self.send {
-            set_aside(&mut self.received, rest, shared);
+            set_aside(&mut self.received, rest, &self.session, shared);
             return Fate::Open;
         }
         if shared.draining == Some(Drain::Now)
@@ -419,7 +418,7 @@ impl Connection {
     fn answer(&mut self, key: u32, received: &Received, shared: &mut Shared, now: Millis) -> Fate {
         let &Received { buffer, filled, .. } = received;
         let settings = &shared.settings;
-        settings.counters.count_reads(received.reads, filled);
+        self.session.count_reads(settings, received.reads, filled);
         let before = self.kept.len();
         if before > shared.pool.headroom(buffer) {
             let bytes = shared.pool.slot(buffer, 0)[..filled].to_vec();
@@ -506,7 +505,7 @@ impl Connection {
             Err(_) => return Fate::Ended,
         };
         if sent > 0 {
-            shared.settings.counters.count_write(sent);
+            self.session.count_write(&shared.settings, sent);
         }
         if sent < bytes.len() {
             self.wait_for_room(bytes[sent..].to_vec(), now);
@@ -533,7 +532,7 @@ impl Connection {
             return Fate::Open;
         }
         if rest.sent == rest.sending.len() {
-            shared.settings.counters.count_write(rest.sent);
+            self.session.count_write(&shared.settings, rest.sent);
             self.sending_since = now;
             rest.sent = 0;
             rest.sending = mem::take(&mut rest.behind);
@@ -608,10 +607,10 @@ impl Connection {
 }
 
 /// Copies what was received while a rest waits out of the pool.
-fn set_aside(received: &mut Line, rest: &mut Rest, shared: &mut Shared) {
+fn set_aside(received: &mut Line, rest: &mut Rest, session: &Session, shared: &mut Shared) {
     let pool = &mut shared.pool;
     while let Some((buffer, filled)) = pool.take_first(received) {
-        shared.settings.counters.count_reads(1, filled);
+        session.count_reads(&shared.settings, 1, filled);
         let received = &pool.slot(buffer, 0)[..filled];
         rest.received.reserve_exact(filled);
         rest.received.extend_from_slice(received);

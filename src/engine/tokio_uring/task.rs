@@ -61,7 +61,7 @@ impl<'a> Task<'a> {
         let len = leftover.len();
         self.resize(IDLE_BUFFER.max(len + TAIL_ROOM));
         self.buf[..len].copy_from_slice(&leftover);
-        self.engine.settings.counters.count_reads(0, len);
+        self.session().count_reads(&self.engine.settings, 0, len);
         // It shares the buffer that the request was read into.
         drop(leftover);
         let mut flow = self.receive(len).await;
@@ -91,7 +91,7 @@ impl<'a> Task<'a> {
         match result {
             Ok(0) => END,
             Ok(len) => {
-                self.engine.settings.counters.count_reads(1, len);
+                self.session().count_reads(&self.engine.settings, 1, len);
                 self.receive(len).await
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -173,7 +173,7 @@ impl<'a> Task<'a> {
         if result.is_err() {
             return END;
         }
-        settings.counters.count_write(len);
+        self.session().count_write(settings, len);
         GO_ON
     }
 
@@ -185,7 +185,7 @@ impl<'a> Task<'a> {
         let Ok(len) = calls::send(socket, &self.buf[reply], flags) else {
             return 0;
         };
-        self.engine.settings.counters.count_write(len);
+        self.session().count_write(&self.engine.settings, len);
         len
     }
 

@@ -1,0 +1,415 @@
+//! What the log says about a connection: its access line, and which one it is.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_json::{Value, json};
+
+use crate::common::client::Raw;
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::server::Server;
+use crate::common::wait_for;
+use crate::common::wire::{
+    BINARY, CLOSE, FRAGMENT, LAST_FRAGMENT, PING, PONG, REQUEST, TEXT, TEXT_FRAGMENT, close,
+    closed, frame, header, noise, unmasked,
+};
+
+on_every_engine![
+    a_closed_connection_is_told_with_what_went_over_it,
+    each_way_to_end_is_told,
+    a_slow_reader_is_told,
+    a_drain_is_told,
+    refused_handshakes_are_told,
+    a_limit_that_refuses_is_told,
+    handlers_connections_are_told,
+    without_being_asked_for_nothing_is_told,
+    lines_of_a_connection_name_it,
+    a_flood_of_violations_is_a_bounded_number_of_lines,
+];
+
+const LOG: [&str; 3] = ["--access-log", "--log=off", "--log-format=json"];
+
+#[track_caller]
+fn start(engine: Engine, flags: &[&str]) -> Server {
+    Server::start(engine, &[&LOG[..], flags].concat())
+}
+
+fn lines(log: &str) -> Vec<Value> {
+    // The last line may be on its way.
+    let whole = &log[..log.rfind('\n').map_or(0, |at| at + 1)];
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+fn is_access(line: &Value) -> bool {
+    line["target"] == "access"
+}
+
+/// Who is at the client's end.
+fn peer(raw: &Raw) -> String {
+    let address = raw.stream().local_addr().expect("connected");
+    address.to_string()
+}
+
+/// Waits for the access line of this peer, the only one.
+#[track_caller]
+fn told(server: &Server, peer: &str) -> Value {
+    let line = wait_for(&format!("the access line of {peer}"), || {
+        let lines = lines(&server.log());
+        let mut of_peer = lines
+            .iter()
+            .filter(|line| is_access(line))
+            .filter(|l| l["peer"] == peer);
+        let line = of_peer.next().cloned();
+        assert_eq!(of_peer.next(), None, "a second line");
+        line
+    });
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["message"], "connection");
+    assert!(
+        line["id"].is_u64() && line["duration_ms"].is_u64(),
+        "{line}"
+    );
+    line
+}
+
+/// Compares an access line with the fields that it must have besides those that
+/// every line has.
+#[track_caller]
+fn expect(line: &Value, expected: &Value) {
+    let mut found = line.as_object().expect("an object").clone();
+    for common in [
+        "timestamp",
+        "level",
+        "target",
+        "message",
+        "id",
+        "peer",
+        "duration_ms",
+    ] {
+        assert!(
+            found.remove(common).is_some(),
+            "{common} is missing: {line}"
+        );
+    }
+    assert_eq!(&Value::Object(found), expected);
+}
+
+fn a_closed_connection_is_told_with_what_went_over_it(engine: Engine) {
+    let server = start(engine, &["--subprotocol=chat"]);
+    let mut raw = Raw::dial(server.address());
+    let request = REQUEST.trim_end().to_owned() + "\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+    raw.send(request.as_bytes());
+    raw.expect_upgrade();
+    let batch = [
+        frame(TEXT, b"hello"),
+        frame(TEXT_FRAGMENT, b"in "),
+        frame(PING, b"?"),
+        frame(FRAGMENT, b"three "),
+        frame(PONG, b"!"),
+        frame(LAST_FRAGMENT, b"parts"),
+        frame(BINARY, &noise(1, 100_000)),
+    ]
+    .concat();
+    let reply = [
+        unmasked(TEXT, b"hello"),
+        unmasked(TEXT_FRAGMENT, b"in "),
+        unmasked(PONG, b"?"),
+        unmasked(FRAGMENT, b"three "),
+        unmasked(LAST_FRAGMENT, b"parts"),
+        unmasked(BINARY, &noise(1, 100_000)),
+    ]
+    .concat();
+    raw.send(&batch);
+    raw.expect(&reply);
+    raw.send(&close(1000, "bye"));
+    raw.expect(&unmasked(CLOSE, b"\x03\xe8bye"));
+    let who = peer(&raw);
+    drop(raw);
+    let expected = json!({
+        "outcome": "upgraded", "status": 101, "subprotocol": "chat",
+        "messages_in": 3, "messages_out": 3,
+        "bytes_in": batch.len() + close(1000, "bye").len(),
+        "bytes_out": reply.len() + unmasked(CLOSE, b"\x03\xe8bye").len(),
+        "reason": "client", "code": 1000,
+    });
+    expect(&told(&server, &who), &expected);
+}
+
+/// What is told of a connection that was upgraded, sent this, got that, and
+/// ended so.
+fn upgraded(messages: u64, sent: usize, got: usize, reason: &str, code: Option<u16>) -> Value {
+    let mut expected = json!({
+        "outcome": "upgraded", "status": 101,
+        "messages_in": messages, "messages_out": messages,
+        "bytes_in": sent, "bytes_out": got,
+        "reason": reason,
+    });
+    if let Some(code) = code {
+        expected["code"] = code.into();
+    }
+    expected
+}
+
+fn each_way_to_end_is_told(engine: Engine) {
+    let flags = ["--idle-timeout=300ms", "--pong-timeout=200ms"];
+    let server = start(engine, &flags);
+    let (hello, echo) = (frame(TEXT, b"hello"), unmasked(TEXT, b"hello"));
+    let greet = || {
+        let mut raw = Raw::open(server.address());
+        raw.send(&hello);
+        raw.expect(&echo);
+        raw
+    };
+
+    let mut wrong = greet();
+    let bare = unmasked(TEXT, b"naked");
+    wrong.send(&bare);
+    wrong.expect(&closed(1002));
+    let who = peer(&wrong);
+    drop(wrong);
+    let (sent, got) = (hello.len() + bare.len(), echo.len() + closed(1002).len());
+    let expected = upgraded(1, sent, got, "violation", Some(1002));
+    expect(&told(&server, &who), &expected);
+
+    let gone = greet();
+    let who = peer(&gone);
+    gone.reset();
+    let expected = upgraded(1, hello.len(), echo.len(), "gone", None);
+    expect(&told(&server, &who), &expected);
+
+    let mut left = greet();
+    left.send(&hello[..3]);
+    let who = peer(&left);
+    drop(left);
+    let expected = upgraded(1, hello.len() + 3, echo.len(), "gone", None);
+    expect(&told(&server, &who), &expected);
+
+    let mut silent = greet();
+    silent.expect_frame(PING, b"");
+    silent.expect_close(1001);
+    let who = peer(&silent);
+    drop(silent);
+    let got = echo.len() + unmasked(PING, b"").len() + closed(1001).len();
+    let expected = upgraded(1, hello.len(), got, "idle", Some(1001));
+    expect(&told(&server, &who), &expected);
+
+    // Within a frame nothing can be said.
+    let mut streaming = greet();
+    let start = header(BINARY, 1 << 20);
+    streaming.send(&start);
+    let got = streaming.rest_until_cut().len();
+    let who = peer(&streaming);
+    let sent = hello.len() + start.len();
+    let expected = upgraded(1, sent, echo.len() + got, "idle", None);
+    expect(&told(&server, &who), &expected);
+}
+
+fn a_slow_reader_is_told(engine: Engine) {
+    let server = start(engine, &["--write-timeout=300ms"]);
+    let mut raw = Raw::open_narrow(server.address());
+    let message = frame(BINARY, &noise(1, 60_000));
+    raw.send_until_cut(&message);
+    let line = told(&server, &peer(&raw));
+    assert_eq!(line["reason"], "slow_reader");
+    assert_eq!(line["code"], Value::Null);
+    let number = |name: &str| line[name].as_u64().expect("a number");
+    // What stood in the sockets is nobody's; what was counted is of whole frames.
+    let messages = number("messages_in");
+    let least = messages * message.len() as u64;
+    let read = number("bytes_in");
+    assert!(
+        (least..least + message.len() as u64).contains(&read),
+        "{line}"
+    );
+    assert!(number("bytes_out") < read, "{line}");
+    assert!(number("duration_ms") >= 299, "{line}");
+}
+
+fn a_drain_is_told(engine: Engine) {
+    let mut server = start(engine, &["--drain-timeout=500ms"]);
+    let mut quiet = Raw::open(server.address());
+    let mut stuck = Raw::open(server.address());
+    let start = header(BINARY, 1 << 20);
+    stuck.send(&start);
+    let echoed = stuck.receive(10).len();
+    server.terminate();
+    quiet.expect_close(1001);
+    let (quiet, stuck) = (peer(&quiet), peer(&stuck));
+    server.wait_for_success();
+    server.whole_log();
+    let expected = upgraded(0, 0, closed(1001).len(), "drain", Some(1001));
+    expect(&told(&server, &quiet), &expected);
+    let expected = upgraded(0, start.len(), echoed, "drain", None);
+    expect(&told(&server, &stuck), &expected);
+}
+
+fn refused_handshakes_are_told(engine: Engine) {
+    let flags = ["--path=/echo", "--handshake-timeout=300ms"];
+    let server = start(engine, &flags);
+    for (request, expected) in [
+        (
+            REQUEST,
+            json!({ "outcome": "refused", "status": 404, "refusal": "path" }),
+        ),
+        (
+            "nonsense\r\n\r\n",
+            json!({ "outcome": "refused", "status": 400, "refusal": "malformed" }),
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            json!({ "outcome": "served", "status": 200 }),
+        ),
+        (
+            "GET / HT",
+            json!({ "outcome": "timeout", "refusal": "timeout" }),
+        ),
+    ] {
+        let mut raw = Raw::dial(server.address());
+        raw.send(request.as_bytes());
+        raw.rest();
+        let who = peer(&raw);
+        drop(raw);
+        expect(&told(&server, &who), &expected);
+    }
+    let raw = Raw::dial(server.address());
+    let who = peer(&raw);
+    raw.half_close();
+    expect(&told(&server, &who), &json!({ "outcome": "abandoned" }));
+}
+
+fn a_limit_that_refuses_is_told(engine: Engine) {
+    let flags = [
+        "--max-connections=2",
+        "--max-connections-per-address=1",
+        "--handshake-rate=3/h",
+    ];
+    let server = start(engine, &flags);
+    let from = |last| {
+        let address: IpAddr = Ipv4Addr::new(127, 0, 0, last).into();
+        let mut raw = Raw::dial_from(address, server.address());
+        raw.send(REQUEST.as_bytes());
+        raw
+    };
+    let mut inside = from(2);
+    inside.expect_upgrade();
+    let refused = |mut raw: Raw, status: u16, refusal: &str| {
+        raw.expect_refusal(status);
+        let who = peer(&raw);
+        drop(raw);
+        let expected = json!({ "outcome": "refused", "status": status, "refusal": refusal });
+        expect(&told(&server, &who), &expected);
+    };
+    refused(from(2), 429, "address");
+    refused(from(2), 429, "address");
+    refused(from(2), 429, "rate");
+    let mut other = from(3);
+    other.expect_upgrade();
+    refused(from(4), 503, "full");
+}
+
+fn handlers_connections_are_told(engine: Engine) {
+    let server = start(engine, &["--print-messages"]);
+    let mut raw = Raw::open(server.address());
+    let sent = [
+        frame(TEXT_FRAGMENT, b"to"),
+        frame(LAST_FRAGMENT, b"gether"),
+        close(1000, ""),
+    ]
+    .concat();
+    let reply = [unmasked(TEXT, b"together"), closed(1000)].concat();
+    raw.send(&sent);
+    raw.expect(&reply);
+    let who = peer(&raw);
+    drop(raw);
+    let expected = upgraded(1, sent.len(), reply.len(), "client", Some(1000));
+    expect(&told(&server, &who), &expected);
+}
+
+fn without_being_asked_for_nothing_is_told(engine: Engine) {
+    let mut server = Server::start(engine, &["--log=trace", "--log-format=json"]);
+    let mut raw = Raw::open(server.address());
+    raw.send(&close(1000, ""));
+    raw.expect_close(1000);
+    drop(raw);
+    server.terminate();
+    server.wait_for_success();
+    let log = server.whole_log();
+    assert!(!log.contains("\"access\""), "{log}");
+}
+
+fn lines_of_a_connection_name_it(engine: Engine) {
+    const CONNECTIONS: usize = 40;
+    let flags = [
+        "--access-log",
+        "--log=ringback=debug",
+        "--log-format=json",
+        "--threads=3",
+        "--path=/echo",
+    ];
+    let mut server = Server::start(engine, &flags);
+    let mut peers = Vec::new();
+    for index in 0..CONNECTIONS {
+        let mut raw = Raw::dial(server.address());
+        if index % 2 == 0 {
+            raw.send(REQUEST.replacen("GET / ", "GET /echo ", 1).as_bytes());
+            raw.expect_upgrade();
+            raw.send(&unmasked(TEXT, b"naked"));
+            raw.expect_close(1002);
+        } else {
+            raw.send(REQUEST.as_bytes());
+            raw.expect_refusal(404);
+        }
+        peers.push(peer(&raw));
+    }
+    server.terminate();
+    server.wait_for_success();
+    let lines = lines(&server.whole_log());
+    let mut ids = BTreeSet::new();
+    for (index, peer) in peers.iter().enumerate() {
+        let access = lines.iter().filter(|line| is_access(line));
+        let access: Vec<_> = access.filter(|line| line["peer"] == **peer).collect();
+        assert_eq!(access.len(), 1, "{peer}");
+        let id = access[0]["id"].as_u64().expect("an id");
+        assert!(ids.insert(id), "{id} is not unique");
+        let message = ["a client broke the protocol", "a request was refused"][index % 2];
+        let of_peer: Vec<_> = lines
+            .iter()
+            .filter(|line| line["span"]["peer"] == **peer)
+            .collect();
+        assert_eq!(of_peer.len(), 1, "{of_peer:?}");
+        assert_eq!(of_peer[0]["message"], message);
+        assert_eq!(of_peer[0]["span"]["name"], "connection");
+        assert_eq!(of_peer[0]["span"]["id"], id);
+    }
+}
+
+fn a_flood_of_violations_is_a_bounded_number_of_lines(engine: Engine) {
+    const CONNECTIONS: usize = 1000;
+    /// See the server's `throttle`: so many in an interval, of which the flood
+    /// may touch a few, on a machine that is busy.
+    const LINES: usize = 100;
+    let flags = ["--log=ringback=debug", "--log-format=json", "--threads=2"];
+    let mut server = Server::start(engine, &flags);
+    for _ in 0..CONNECTIONS {
+        let mut raw = Raw::open(server.address());
+        raw.send(&unmasked(TEXT, b"naked"));
+        raw.expect_close(1002);
+    }
+    server.terminate();
+    server.wait_for_success();
+    let lines = lines(&server.whole_log());
+    let violations = |line: &&Value| line["message"] == "a client broke the protocol";
+    let logged = lines.iter().filter(violations).count();
+    assert!((LINES..=4 * LINES).contains(&logged), "{logged} lines");
+    // None is lost without a word.
+    let suppressed: u64 = lines
+        .iter()
+        .filter(|line| line["message"] == "lines were suppressed")
+        .filter(|line| line["kind"] == "a client broke the protocol")
+        .map(|line| line["suppressed"].as_u64().expect("a number"))
+        .sum();
+    assert_eq!(logged as u64 + suppressed, CONNECTIONS as u64);
+}
