@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::held::Held;
 use crate::metrics::Counters;
 use crate::metrics::label::RefusalReason;
 use crate::peer::Peer;
@@ -40,6 +41,7 @@ pub(crate) struct House {
     /// Where there is a rate per address.
     pacer: Option<Pacer>,
     epoch: Instant,
+    held: Held,
 }
 
 impl House {
@@ -56,7 +58,13 @@ impl House {
             census: config.max_connections_per_address.map(Census::new),
             pacer,
             epoch: Instant::now(),
+            held: Held::new(config.max_held_bytes),
         })
+    }
+
+    /// The bytes that are held for all connections.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// Connections that may be open at a time.
@@ -197,6 +205,11 @@ impl Admission {
     pub(crate) fn visit(&self, peer: Peer, tells: bool) -> Rc<Visit> {
         let id = self.house.accepted.fetch_add(1, Relaxed) + 1;
         Rc::new(Visit::new(id, peer, tells))
+    }
+
+    /// The bytes that are held for all workers' connections.
+    pub(crate) fn held(&self) -> &Held {
+        self.house.held()
     }
 
     /// How many of this worker's connections are open.

@@ -211,6 +211,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", help_heading = "Limits")]
     handshake_burst: Option<NonZeroU32>,
 
+    /// Most bytes of incomplete frames and unread replies, over all connections;
+    /// beyond, those that hold most are ended. 0 sets no limit
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1g",
+        help_heading = "Limits"
+    )]
+    max_held_bytes: Size,
+
     /// Silence after which a client is pinged; 0 never does
     #[arg(
         long,
@@ -344,6 +354,7 @@ impl Args {
             max_connections_per_address: NonZeroUsize::new(self.max_connections_per_address),
             handshake_rate: self.handshake_rate,
             handshake_burst: self.handshake_burst,
+            max_held_bytes: NonZeroUsize::new(self.max_held_bytes.bytes()),
             idle_timeout: self.idle_timeout.unless_zero(),
             pong_timeout: self.pong_timeout.0,
             write_timeout: self.write_timeout.0,
@@ -489,6 +500,7 @@ mod tests {
             "--max-connections-per-address=12",
             "--handshake-rate=10/m",
             "--handshake-burst=13",
+            "--max-held-bytes=14m",
             "--idle-timeout=1s",
             "--pong-timeout=2s",
             "--write-timeout=3s",
@@ -525,6 +537,7 @@ mod tests {
         );
         assert_eq!(config.handshake_rate, "10/m".parse().ok());
         assert_eq!(config.handshake_burst.map(NonZeroU32::get), Some(13));
+        assert_eq!(config.max_held_bytes, NonZeroUsize::new(14 << 20));
         assert_eq!(config.idle_timeout, Some(Duration::from_secs(1)));
         assert_eq!(config.pong_timeout, Duration::from_secs(2));
         assert_eq!(config.write_timeout, Duration::from_secs(3));
@@ -578,6 +591,7 @@ mod tests {
             ),
             ("--handshake-rate=10", "--handshake-rate"),
             ("--handshake-burst=5", "handshake burst"),
+            ("--max-held-bytes=1k", "held bytes"),
             ("--idle-timeout=long", "--idle-timeout"),
             ("--pong-timeout=0", "pong timeout"),
             ("--max-header-bytes=1k", "header bytes"),

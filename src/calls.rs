@@ -26,8 +26,8 @@ pub(crate) fn now() -> Instant {
 
 /// The next connection that waits to be accepted.
 pub(crate) async fn accept(
-    listener: &tokio::net::TcpListener,
-) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
+    listener: &Accepting,
+) -> io::Result<(Stream, Peer)> {
     listener.accept().await
 }
 

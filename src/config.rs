@@ -115,6 +115,10 @@ pub struct Config {
     /// How many of its connections may come at once; `None` is as many as the
     /// rate names. Only with a rate.
     pub handshake_burst: Option<NonZeroU32>,
+    /// Bytes of incomplete frames and unread replies that are held for all
+    /// connections together, at least twice the read size; `None` sets no limit.
+    /// Over it, connections are ended that hold most.
+    pub max_held_bytes: Option<NonZeroUsize>,
     /// Silence after which a peer is pinged; `None` never does.
     pub idle_timeout: Option<Duration>,
     /// Silence after that ping until the connection is closed.
@@ -162,6 +166,7 @@ impl Default for Config {
             max_connections_per_address: None,
             handshake_rate: None,
             handshake_burst: None,
+            max_held_bytes: NonZeroUsize::new(1 << 30),
             idle_timeout: Some(Duration::from_secs(120)),
             pong_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(30),
@@ -285,6 +290,15 @@ impl Config {
             );
             return refuse("read-size", reason);
         }
+        let held = self.max_held_bytes.map_or(usize::MAX, NonZeroUsize::get);
+        if held < 2 * read_size {
+            let reason = format!(
+                "the limit on held bytes is {held}; with a read size of {read_size} bytes it must \
+                 be at least {}, which one connection may hold",
+                2 * read_size
+            );
+            return refuse("max-held-bytes", reason);
+        }
         if self.max_header_bytes < MIN_HEADER_BYTES {
             let reason = format!(
                 "the limit on header bytes is {}; it must be at least {MIN_HEADER_BYTES}",
@@ -384,6 +398,8 @@ mod tests {
         let small = |config: &mut Config| (config.window, config.read_size) = (256, Some(4095));
         assert!(refusal(small).contains("4096 to"));
         assert!(refusal(|config| config.max_header_bytes = 8191).contains("header bytes"));
+        let held = |config: &mut Config| config.max_held_bytes = NonZeroUsize::new(139_263);
+        assert!(refusal(held).contains("at least 139264"));
         let burst = |config: &mut Config| config.handshake_burst = NonZeroU32::new(1);
         assert!(refusal(burst).contains("needs a handshake rate"));
         let too_long = MAX_BUSY_POLL + Duration::from_nanos(1);

@@ -33,8 +33,8 @@
 //! * `calls`: the kernel's calls of engines and workers, which fail on demand
 //!   in tests
 //! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
-//!   `cores`, `descriptors`, `peer`, `rate`, `stream`, `throttle`, `visit`: one
-//!   noun each
+//!   `cores`, `descriptors`, `held`, `peer`, `rate`, `stream`, `throttle`, `visit`:
+//!   one noun each
 //!
 //! # Example
 //!
@@ -63,6 +63,7 @@ mod cores;
 mod descriptors;
 mod engine;
 mod error;
+mod held;
 mod http;
 mod listener;
 pub mod message;

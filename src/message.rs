@@ -6,6 +6,7 @@
 //! The sockets live on the runtime of the worker that accepted them.
 
 mod account;
+mod crowd;
 mod inbox;
 
 use std::future::Future;
@@ -31,6 +32,7 @@ use crate::shutdown::Shutdown;
 use crate::stream::Stream;
 use crate::visit::Visit;
 use account::Account;
+pub(crate) use crowd::Crowd;
 use inbox::{Event, Inbox};
 
 /// Bytes that are read at once.
@@ -70,6 +72,9 @@ pub enum MessageError {
     /// The peer did not read what was written.
     #[error("the peer did not read for too long")]
     SlowReader,
+    /// The server held more bytes than it may, and of those most for this peer.
+    #[error("the server held too much for the peer")]
+    HeldTooMuch,
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Io(#[from] io::Error),
@@ -82,6 +87,7 @@ enum Ending {
     Stopping,
     Violation(Violation),
     Silent,
+    HeldTooMuch,
 }
 
 impl From<Ending> for MessageError {
@@ -91,6 +97,7 @@ impl From<Ending> for MessageError {
             Ending::Stopping => Self::Stopping,
             Ending::Violation(violation) => Self::Violation(violation),
             Ending::Silent => Self::Silent,
+            Ending::HeldTooMuch => Self::HeldTooMuch,
         }
     }
 }
@@ -139,6 +146,7 @@ impl MessageSocket {
         handover: Handover,
         visit: Rc<Visit>,
         settings: Rc<Settings>,
+        crowd: Rc<Crowd>,
         shutdown: Shutdown,
     ) -> Self {
         let mut limits = settings.limits;
@@ -156,7 +164,7 @@ impl MessageSocket {
             heard_at: Instant::now(),
             is_pinged: false,
             owes_a_turn: false,
-            account: Account::open(&settings.counters, visit, handover.leftover.len()),
+            account: Account::open(&settings.counters, visit, crowd, handover.leftover.len()),
             limits,
             settings,
             shutdown,
@@ -266,6 +274,11 @@ impl MessageSocket {
             let silent_at = patience.map(|patience| self.heard_at + patience);
             tokio::select! {
                 biased;
+                () = self.account.dismissed() => {
+                    self.inbox = Inbox::new(&[]);
+                    self.go_away(EndReason::HeldBytes, Ending::HeldTooMuch);
+                    return Ok(());
+                }
                 ready = self.stream.readable() => {
                     if let Err(error) = ready {
                         return Err(self.break_off(error));
@@ -338,7 +351,12 @@ impl MessageSocket {
         if written.is_err() {
             let _counted = self.account.slow_reader();
             let rest = patience.saturating_sub(SLOW_READER);
-            written = timeout(rest, self.write_outbox()).await;
+            let dismissed = self.account.dismissed();
+            written = tokio::select! {
+                biased;
+                () = dismissed => return Err(self.let_go()),
+                written = timeout(rest, self.write_outbox()) => written,
+            };
         }
         self.tell_held();
         match written {
@@ -380,7 +398,7 @@ impl MessageSocket {
     }
 
     fn go_away(&mut self, reason: EndReason, ending: Ending) {
-        let code = CloseCode::GOING_AWAY;
+        let code = reason.close_code();
         self.account.end(reason, Some(code));
         self.put(&code.frame());
         self.ending = Some(ending);
@@ -390,6 +408,16 @@ impl MessageSocket {
     fn break_off(&mut self, error: io::Error) -> MessageError {
         self.account.end(EndReason::Gone, None);
         error.into()
+    }
+
+    /// Gives a connection up whose peer does not read, because of what it holds.
+    fn let_go(&mut self) -> MessageError {
+        self.account.end(EndReason::HeldBytes, None);
+        self.inbox = Inbox::new(&[]);
+        self.outbox = Vec::new();
+        self.written = 0;
+        self.tell_held();
+        MessageError::HeldTooMuch
     }
 
     fn tell_held(&mut self) {

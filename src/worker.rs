@@ -18,9 +18,10 @@ use crate::cores;
 use crate::engine::activity::Activity;
 use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
 use crate::error::Error;
+use crate::held::TICK_WHEN_HIGH;
 use crate::http::{self, HttpOptions, Outcome, Refusal};
 use crate::listener::Accepting;
-use crate::message::{Handler, MessageSocket};
+use crate::message::{Crowd, Handler, MessageSocket};
 use crate::metrics::Counters;
 use crate::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
 use crate::peer::Peer;
@@ -29,7 +30,8 @@ use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
 use crate::stream::Stream;
 use crate::throttle::{
-    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, REFUSED, TOO_SLOW, throttled,
+    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, HELD_TOO_MUCH, REFUSED, TOO_SLOW,
+    throttled,
 };
 use crate::visit::{Handshake, Visit};
 
@@ -101,6 +103,8 @@ struct Worker {
     http: Rc<HttpOptions>,
     admission: Rc<Admission>,
     handler: Option<Handler>,
+    /// The handler's connections.
+    crowd: Rc<Crowd>,
     shutdown: Shutdown,
     /// What the heartbeat counts from.
     epoch: StdInstant,
@@ -130,6 +134,7 @@ impl Worker {
             }),
             admission: Admission::new(assignment.house, counters),
             handler: assignment.handler,
+            crowd: Rc::default(),
             shutdown: assignment.shutdown,
             epoch: assignment.epoch,
             tells: config.access_log,
@@ -261,6 +266,18 @@ impl Worker {
         });
     }
 
+    /// Sees to the timeouts, and counts the bytes that the connections hold.
+    fn look_after_connections(&self) -> usize {
+        let holdings = self.engine.tick();
+        let counters = &self.settings.counters;
+        // A handler's connections count what they hold by themselves.
+        if self.handler.is_none() {
+            counters.held_bytes.set(holdings.bytes as u64);
+            counters.slow_readers.set(holdings.slow_readers as u64);
+        }
+        usize::try_from(counters.held_bytes.get()).unwrap_or(usize::MAX)
+    }
+
     /// Shows that the worker does its work.
     fn beat(&self) {
         let beat_ms = self.epoch.elapsed().as_millis();
@@ -286,7 +303,9 @@ impl Worker {
         if let Some(handler) = &self.handler {
             let settings = Rc::clone(&self.settings);
             let shutdown = self.shutdown.clone();
-            handler(MessageSocket::new(handover, visit, settings, shutdown)).await;
+            let crowd = Rc::clone(&self.crowd);
+            let socket = MessageSocket::new(handover, visit, settings, crowd, shutdown);
+            handler(socket).await;
             drop(permit);
             return;
         }
@@ -432,14 +451,22 @@ fn accept_rest(worker: &Rc<Worker>, listener: Accepting) -> io::Result<()> {
 
 async fn tick(worker: Rc<Worker>) {
     let interval = worker.settings.tick_interval();
+    let held = worker.admission.held();
+    let mut reported = 0;
     loop {
-        sleep(interval).await;
-        let holdings = worker.engine.tick();
-        // A handler's connections count what they hold by themselves.
-        if worker.handler.is_none() {
-            let counters = &worker.settings.counters;
-            counters.held_bytes.set(holdings.bytes as u64);
-            counters.slow_readers.set(holdings.slow_readers as u64);
+        sleep(if held.is_high() {
+            interval.min(TICK_WHEN_HIGH)
+        } else {
+            interval
+        })
+        .await;
+        let now = worker.look_after_connections();
+        let excess = held.report(reported, now);
+        reported = now;
+        if excess > 0 {
+            throttled!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
+            worker.engine.shed(excess);
+            worker.crowd.shed(excess);
         }
         worker.beat();
         throttle::look_after();

@@ -159,6 +159,7 @@ fn wrong_arguments_get_one_line_and_status_2() {
         (&["--max-connections=0"], "--max-connections"),
         (&["--handshake-rate=0/s"], "--handshake-rate"),
         (&["--handshake-burst=3"], "handshake burst"),
+        (&["--max-held-bytes=100k"], "held bytes"),
         (&["--idle-timeout=soon"], "--idle-timeout"),
         (&["--idle-timeout=5"], "--idle-timeout"),
         (&["--pong-timeout=0s"], "pong timeout"),
@@ -238,7 +239,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 38] = [
+    const FLAGS: [&str; 39] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -266,6 +267,7 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--max-connections-per-address",
         "--handshake-rate",
         "--handshake-burst",
+        "--max-held-bytes",
         "--idle-timeout",
         "--pong-timeout",
         "--write-timeout",

@@ -106,7 +106,15 @@ impl View {
             "ringback_connections_max",
             "Connections that may be open at a time, over all workers.",
             &(overview.house.capacity().get() as u64),
-        )
+        )?;
+        match overview.house.held().max() {
+            Some(max) => page.gauge(
+                "ringback_held_bytes_max",
+                "Bytes that may be held, over all workers. Missing if there is no limit.",
+                &(max.get() as u64),
+            ),
+            None => Ok(()),
+        }
     }
 
     fn workers(&self, page: &mut Page<'_, '_>) -> fmt::Result {
@@ -221,7 +229,7 @@ fn closes(page: &mut Page<'_, '_>) -> fmt::Result {
         "ringback_closes",
         "WebSocket connections that were ended, once for each, by why and by the code of the \
          Close frame that said so: client (it sent a Close), violation, idle, drain, handler, \
-         slow_reader, gone (it left without a Close). Code `none`: no Close frame, or no code \
+         slow_reader, held_bytes (the server held too much, and most of it for this one), gone (it left without a Close). Code `none`: no Close frame, or no code \
          in it; `other`: 3000 to 4999.",
         ends.iter()
             .map(|(reason, code)| [("reason", reason.name()), ("code", code.name())]),

@@ -151,8 +151,8 @@ pub(crate) fn now() -> Instant {
 }
 
 pub(crate) async fn accept(
-    listener: &tokio::net::TcpListener,
-) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
+    listener: &Accepting,
+) -> io::Result<(Stream, Peer)> {
     // Who waits stays in the queue, as with a real failure.
     let accepted = listener.accept();
     match fault(Call::Accept) {

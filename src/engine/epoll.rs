@@ -25,6 +25,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+use super::burden::{Burden, heaviest};
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::calls;
@@ -184,6 +185,10 @@ impl Engine for EpollEngine {
         self.core.borrow_mut().tick()
     }
 
+    fn shed(&self, bytes: usize) {
+        self.core.borrow_mut().shed(bytes);
+    }
+
     fn drain(&self, drain: Drain) {
         self.core.borrow_mut().drain(drain);
         self.work.notify_one();
@@ -288,11 +293,24 @@ impl Core {
             if fate == Fate::Ended {
                 connection.over(shared);
             } else {
-                connection.add_to(&mut holdings, now);
+                holdings.add(connection.holdings(now));
             }
             fate == Fate::Open
         });
         holdings
+    }
+
+    fn shed(&mut self, bytes: usize) {
+        let now = self.shared.settings.clock.now();
+        let connections = self.connections.iter();
+        let burdens = connections.filter_map(|(key, held)| Burden::of(key, held.holdings(now)));
+        for key in heaviest(burdens.collect(), bytes) {
+            let connection = &mut self.connections[key];
+            if connection.dismiss(&self.shared, now) == Fate::Ended {
+                connection.over(&self.shared);
+                self.connections.remove(key);
+            }
+        }
     }
 
     fn drain(&mut self, drain: Drain) {

@@ -10,7 +10,8 @@
 //! * no reading from a connection whose replies are not written yet;
 //! * the closing handshake, the timeouts and the drain as [`session`] keeps
 //!   them, and the counters;
-//! * what it holds for slow clients, told with every tick;
+//! * what it holds for slow clients, told with every tick, and that it lets go
+//!   of some when it is told to;
 //! * that an idle connection holds no buffer, or a small one;
 //! * that no connection keeps the others waiting, one that floods included;
 //! * that it [spins](spin) before it sleeps, where it is told to.
@@ -19,7 +20,9 @@
 //! a file descriptor of its own, or to spin for a while before it does.
 
 pub(crate) mod activity;
+pub(crate) mod burden;
 pub(crate) mod epoll;
+mod kept;
 mod obstacle;
 pub(crate) mod ring;
 pub(crate) mod session;
@@ -172,12 +175,20 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
-    /// Adds a connection that holds so many bytes, and whose reply waits since
-    /// then, if one does.
-    fn add(&mut self, bytes: usize, waits_since: Option<Millis>, now: Millis) {
-        self.bytes += bytes;
+    /// Those of a connection that holds so many bytes, and whose reply waits
+    /// since then, if one does.
+    fn of(bytes: usize, waits_since: Option<Millis>, now: Millis) -> Self {
         let is_slow = waits_since.is_some_and(|since| since.is_over(SLOW_READER, now));
-        self.slow_readers += usize::from(is_slow);
+        let slow_readers = is_slow.into();
+        Self {
+            bytes,
+            slow_readers,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.slow_readers += other.slow_readers;
     }
 }
 
@@ -202,6 +213,10 @@ pub(crate) trait Engine {
     /// Looks after the timeouts, and says what the connections hold. To be
     /// called every [`Settings::tick_interval`], on the worker's thread.
     fn tick(&self) -> Holdings;
+
+    /// Ends the connections that hold most, until so many bytes are let go of:
+    /// with a Close where one can be said.
+    fn shed(&self, bytes: usize);
 
     /// Starts to close all connections, and each that comes later.
     fn drain(&self, drain: Drain);

@@ -44,6 +44,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+use super::burden::{Burden, heaviest};
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Settings, Upgraded};
 use connection::{Connection, Fate};
@@ -190,6 +191,11 @@ impl Engine for RingEngine {
             self.work.notify_one();
         }
         holdings
+    }
+
+    fn shed(&self, bytes: usize) {
+        self.core.borrow_mut().shed(bytes);
+        self.work.notify_one();
     }
 
     fn drain(&self, drain: Drain) {
@@ -357,11 +363,25 @@ impl Core {
             if connection.tick(&mut self.shared, now) == Fate::Ended {
                 connection.end(key, &mut self.shared);
             } else {
-                connection.add_to(&mut holdings, now);
+                holdings.add(connection.holdings(now));
             }
             self.look_after(key);
         }
         holdings
+    }
+
+    fn shed(&mut self, bytes: usize) {
+        let now = self.shared.settings.clock.now();
+        let connections = self.connections.iter();
+        let burdens = connections.filter_map(|(key, held)| Burden::of(key, held.holdings(now)));
+        for index in heaviest(burdens.collect(), bytes) {
+            let key = key(index);
+            let connection = &mut self.connections[index];
+            if connection.dismiss(&self.shared, now) == Fate::Ended {
+                connection.end(key, &mut self.shared);
+            }
+            self.look_after(key);
+        }
     }
 
     fn drain(&mut self, drain: Drain) {

@@ -49,7 +49,7 @@ pub(crate) enum Due {
     Nothing,
     /// Send [`PING`].
     Ping,
-    /// Send a Close frame with [`CloseCode::GOING_AWAY`] and half-close.
+    /// Send a Close frame and half-close.
     Close,
     /// End the connection without another word.
     Cut,
@@ -170,7 +170,7 @@ impl Session {
         reason: EndReason,
         now: Millis,
     ) -> Option<[u8; 4]> {
-        let code = self.at_frame_boundary().then_some(CloseCode::GOING_AWAY);
+        let code = self.at_frame_boundary().then(|| reason.close_code());
         self.count_end(settings, reason, code);
         self.enter(Phase::Closing, now);
         code.map(CloseCode::frame)

@@ -28,6 +28,7 @@ use tokio_uring::net::TcpStream as UringStream;
 
 pub(crate) use probe::probe;
 
+use super::burden::{Burden, heaviest};
 use super::session::{Due, Session};
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
@@ -82,6 +83,8 @@ struct Link {
     holds_too_much: Cell<bool>,
     /// Bytes of a frame that is not complete, at the front of the task's buffer.
     kept: Cell<usize>,
+    /// The connection is to end because of what it holds.
+    is_dismissed: Cell<bool>,
 }
 
 /// What a task waits for.
@@ -90,9 +93,11 @@ enum Doing {
     /// Nothing: it is running.
     Work,
     Read,
+    /// The client has yet to read a reply.
     Write {
         since: Millis,
-        len: usize,
+        /// Bytes of the buffer that it stands in.
+        buffer: usize,
     },
 }
 
@@ -134,6 +139,7 @@ impl TokioUringEngine {
             doing: Cell::new(Doing::Work),
             holds_too_much: Cell::new(false),
             kept: Cell::new(0),
+            is_dismissed: Cell::new(false),
         });
         let key = self.links.borrow_mut().insert(Rc::clone(&link));
         Task::new(&self, &link).run(leftover).await;
@@ -168,9 +174,20 @@ impl Engine for TokioUringEngine {
         let mut holdings = Holdings::default();
         for (_key, link) in &*self.links.borrow() {
             link.tick(&self.settings, now);
-            link.add_to(&mut holdings, now);
+            holdings.add(link.holdings(now));
         }
         holdings
+    }
+
+    fn shed(&self, bytes: usize) {
+        let now = self.settings.clock.now();
+        let links = self.links.borrow();
+        let burdens = links
+            .iter()
+            .filter_map(|(key, link)| Burden::of(key, link.holdings(now)));
+        for key in heaviest(burdens.collect(), bytes) {
+            links[key].dismiss(&self.settings);
+        }
     }
 
     fn drain(&self, drain: Drain) {
@@ -210,11 +227,25 @@ impl Link {
         }
     }
 
-    /// Says what this connection holds.
-    fn add_to(&self, holdings: &mut Holdings, now: Millis) {
+    /// What this connection holds.
+    fn holdings(&self, now: Millis) -> Holdings {
+        let kept = self.kept.get();
         match self.doing.get() {
-            Doing::Write { since, len } => holdings.add(self.kept.get() + len, Some(since), now),
-            Doing::Work | Doing::Read => holdings.add(self.kept.get(), None, now),
+            Doing::Write { since, buffer } => Holdings::of(kept + buffer, Some(since), now),
+            Doing::Work | Doing::Read => Holdings::of(kept, None, now),
+        }
+    }
+
+    /// Ends the connection because of what it holds.
+    fn dismiss(&self, settings: &Settings) {
+        if let Doing::Write { .. } = self.doing.get() {
+            self.session
+                .borrow_mut()
+                .cut(settings, EndReason::HeldBytes);
+            self.shut_down();
+        } else {
+            self.is_dismissed.set(true);
+            self.wake();
         }
     }
 

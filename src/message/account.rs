@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::crowd::{Crowd, Place};
 use super::inbox::Counted;
 use crate::metrics::Counters;
 use crate::metrics::label::EndReason;
@@ -16,6 +17,7 @@ use crate::visit::Visit;
 pub(super) struct Account {
     counters: Arc<Counters>,
     visit: Rc<Visit>,
+    place: Rc<Place>,
     /// Frames of the last read, until they are counted.
     frames: Option<u32>,
     end_is_counted: bool,
@@ -26,12 +28,18 @@ pub(super) struct Account {
 impl Account {
     /// A connection that was upgraded, and `leftover` bytes that came with its
     /// handshake.
-    pub(super) fn open(counters: &Arc<Counters>, visit: Rc<Visit>, leftover: usize) -> Self {
+    pub(super) fn open(
+        counters: &Arc<Counters>,
+        visit: Rc<Visit>,
+        crowd: Rc<Crowd>,
+        leftover: usize,
+    ) -> Self {
         counters.count_reads(0, leftover);
         visit.read(leftover);
         Self {
             counters: Arc::clone(counters),
             visit,
+            place: Rc::new(crowd.join()),
             frames: (leftover > 0).then_some(0),
             end_is_counted: false,
             held: 0,
@@ -98,12 +106,22 @@ impl Account {
     pub(super) fn hold(&mut self, bytes: usize) {
         self.counters.held_bytes.change(self.held, bytes as u64);
         self.held = bytes as u64;
+        self.place.hold(bytes);
+    }
+
+    /// Waits until the connection is to end because of what it holds.
+    pub(super) fn dismissed(&self) -> impl Future<Output = ()> + use<> {
+        self.place.dismissed()
     }
 
     /// Counts the client as a slow reader for as long as the answer lives.
     pub(super) fn slow_reader(&self) -> SlowReader {
         self.counters.slow_readers.change(0, 1);
-        SlowReader(Arc::clone(&self.counters))
+        self.place.set_slow_reader(true);
+        SlowReader {
+            counters: Arc::clone(&self.counters),
+            place: Rc::clone(&self.place),
+        }
     }
 }
 
@@ -117,10 +135,14 @@ impl Drop for Account {
 }
 
 /// A client that leaves a reply unread.
-pub(super) struct SlowReader(Arc<Counters>);
+pub(super) struct SlowReader {
+    counters: Arc<Counters>,
+    place: Rc<Place>,
+}
 
 impl Drop for SlowReader {
     fn drop(&mut self) {
-        self.0.slow_readers.change(1, 0);
+        self.counters.slow_readers.change(1, 0);
+        self.place.set_slow_reader(false);
     }
 }

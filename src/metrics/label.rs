@@ -140,6 +140,8 @@ labels! {
         Handler = "handler",
         /// The client did not read for too long.
         SlowReader = "slow_reader",
+        /// The server held more than it may, and this client made it hold most.
+        HeldBytes = "held_bytes",
         /// The client left without a Close, or the connection broke.
         Gone = "gone",
     }
@@ -205,6 +207,14 @@ impl Code {
 }
 
 impl EndReason {
+    /// The code of a Close that the server sends by its own wish.
+    pub(crate) fn close_code(self) -> CloseCode {
+        match self {
+            Self::HeldBytes => CloseCode::TRY_AGAIN_LATER,
+            _ => CloseCode::GOING_AWAY,
+        }
+    }
+
     /// Whether a connection that ends for this reason can end with this code.
     pub(crate) fn may_carry(self, code: Code) -> bool {
         match self {
@@ -214,6 +224,7 @@ impl EndReason {
                 Code::ProtocolError | Code::InvalidPayload | Code::TooBig | Code::None
             ),
             Self::Idle | Self::Drain => matches!(code, Code::GoingAway | Code::None),
+            Self::HeldBytes => matches!(code, Code::TryAgain | Code::None),
             Self::SlowReader | Self::Gone => code == Code::None,
         }
     }

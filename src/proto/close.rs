@@ -19,6 +19,8 @@ impl CloseCode {
     pub const TOO_BIG: Self = Self(1009);
     /// 1011: the server met an unexpected condition.
     pub const INTERNAL_ERROR: Self = Self(1011);
+    /// 1013: the server is overloaded; registered with IANA, not in RFC 6455.
+    pub const TRY_AGAIN_LATER: Self = Self(1013);
 
     /// The code as a number.
     pub const fn get(self) -> u16 {

@@ -11,6 +11,7 @@ mod common;
 
 mod fragments;
 mod framing;
+mod held;
 mod request;
 mod siege;
 mod slow;

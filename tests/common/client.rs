@@ -273,11 +273,18 @@ impl Raw {
     /// Sends as much of this as there is room for at the moment.
     #[track_caller]
     pub(crate) fn send_what_fits(&mut self, bytes: &[u8]) -> u64 {
+        self.try_send_what_fits(bytes).expect("it is not cut")
+    }
+
+    /// The same, unless the connection is cut.
+    #[track_caller]
+    pub(crate) fn try_send_what_fits(&mut self, bytes: &[u8]) -> Option<u64> {
         let mut rest = &bytes[self.partly_sent..];
         self.stream.set_nonblocking(true).expect("set");
         let sent = match self.stream.write(rest) {
             Ok(sent) => sent,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) if is_cut(&error) => return None,
             Err(error) => panic!("{error}"),
         };
         self.stream.set_nonblocking(false).expect("set");
@@ -287,7 +294,7 @@ impl Raw {
         } else {
             bytes.len() - rest.len()
         };
-        sent as u64
+        Some(sent as u64)
     }
 
     /// Sends this over and over until nobody takes any more of it.

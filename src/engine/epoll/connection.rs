@@ -11,6 +11,7 @@ use rustix::net::{SendFlags, Shutdown};
 use super::Shared;
 use crate::admission::Permit;
 use crate::calls;
+use crate::engine::kept::keep;
 use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
 use crate::metrics::label::EndReason;
@@ -173,10 +174,20 @@ impl Connection {
         }
     }
 
-    /// Says what this connection holds.
-    pub(super) fn add_to(&self, holdings: &mut Holdings, now: Millis) {
+    /// What this connection holds.
+    pub(super) fn holdings(&self, now: Millis) -> Holdings {
         let waits_since = (!self.unsent.is_empty()).then_some(self.sent_at);
-        holdings.add(self.kept.len() + self.unsent.len(), waits_since, now);
+        Holdings::of(self.kept.len() + self.unsent.len(), waits_since, now)
+    }
+
+    /// Ends the connection because of what it holds.
+    pub(super) fn dismiss(&mut self, shared: &Shared, now: Millis) -> Fate {
+        if !self.unsent.is_empty() {
+            self.session.cut(&shared.settings, EndReason::HeldBytes);
+            return Fate::Ended;
+        }
+        self.kept = Vec::new();
+        self.close(EndReason::HeldBytes, shared, now)
     }
 
     /// To be called before a connection that has ended is dropped.
@@ -228,7 +239,7 @@ impl Connection {
         let step = self
             .session
             .receive(settings, &mut shared.read_buf, filled, now);
-        self.keep(&shared.read_buf[step.consumed..filled]);
+        keep(&mut self.kept, &shared.read_buf[step.consumed..filled]);
         self.answer(&step, shared, now)
     }
 
@@ -246,16 +257,6 @@ impl Connection {
             Next::Read => Fate::Open,
             Next::Close(_) | Next::Fail(_) => self.say_last_word(),
             Next::Abort(_) => Fate::Ended,
-        }
-    }
-
-    /// An idle connection holds no memory for this: an empty vector has none.
-    fn keep(&mut self, rest: &[u8]) {
-        if rest.is_empty() {
-            self.kept = Vec::new();
-        } else {
-            self.kept.clear();
-            self.kept.extend_from_slice(rest);
         }
     }
 
@@ -290,6 +291,8 @@ impl Connection {
             }
             Ok(sent) => {
                 self.unsent.drain(..sent);
+                // Who reads almost all of it does not have the rest for nothing.
+                self.unsent.shrink_to(2 * self.unsent.len());
                 self.ready.writable = false;
                 Fate::Open
             }

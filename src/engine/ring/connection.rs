@@ -15,6 +15,7 @@ use super::uring::Uring;
 use super::{Reply, Shared};
 use crate::admission::Permit;
 use crate::calls;
+use crate::engine::kept::keep;
 use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
 use crate::metrics::label::EndReason;
@@ -96,9 +97,10 @@ struct Rest {
 }
 
 impl Rest {
-    /// Bytes of it that wait: those to be sent, and those not looked at.
+    /// Bytes of it: those to be sent, of which the first stay until the last
+    /// are, and those not looked at.
     fn bytes(&self) -> usize {
-        self.sending.len() - self.sent + self.behind.len() + self.received.len()
+        self.sending.len() + self.behind.len() + self.received.len()
     }
 }
 
@@ -354,13 +356,27 @@ impl Connection {
         }
     }
 
-    /// Says what this connection holds, less what it has in the pool.
-    pub(super) fn add_to(&self, holdings: &mut Holdings, now: Millis) {
+    /// What this connection holds, less what it has in the pool. One that has
+    /// ended holds nothing that it could still let go of.
+    pub(super) fn holdings(&self, now: Millis) -> Holdings {
+        if self.has_ended() {
+            return Holdings::default();
+        }
         let (bytes, waits_since) = match &self.send {
             Send::Rest(rest) => (rest.bytes(), Some(self.sending_since)),
             Send::None | Send::Reply { .. } => (0, None),
         };
-        holdings.add(self.kept.len() + bytes, waits_since, now);
+        Holdings::of(self.kept.len() + bytes, waits_since, now)
+    }
+
+    /// Ends the connection because of what it holds.
+    pub(super) fn dismiss(&mut self, shared: &Shared, now: Millis) -> Fate {
+        if matches!(self.send, Send::Rest(_)) {
+            self.session.cut(&shared.settings, EndReason::HeldBytes);
+            return Fate::Ended;
+        }
+        self.kept = Vec::new();
+        self.close(EndReason::HeldBytes, shared, now)
     }
 
     /// To be called once for a connection that is not to be served any more.
@@ -615,16 +631,6 @@ fn set_aside(received: &mut Line, rest: &mut Rest, session: &Session, shared: &m
         rest.received.reserve_exact(filled);
         rest.received.extend_from_slice(received);
         pool.give_back(buffer);
-    }
-}
-
-/// An idle connection holds no memory for this: an empty vector has none.
-fn keep(kept: &mut Vec<u8>, rest: &[u8]) {
-    if rest.is_empty() {
-        *kept = Vec::new();
-    } else {
-        kept.clear();
-        kept.extend_from_slice(rest);
     }
 }
 

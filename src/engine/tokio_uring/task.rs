@@ -66,7 +66,9 @@ impl<'a> Task<'a> {
         drop(leftover);
         let mut flow = self.receive(len).await;
         while flow == GO_ON {
-            flow = if self.must_close() {
+            flow = if self.link.is_dismissed.take() {
+                self.dismiss().await
+            } else if self.must_close() {
                 self.close(EndReason::Drain).await
             } else {
                 self.read().await
@@ -97,6 +99,7 @@ impl<'a> Task<'a> {
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // Nothing had arrived, or the read would have brought it.
                 Some(Errno::CANCELED) if self.may_close() => self.close(EndReason::Drain).await,
+                Some(Errno::CANCELED) if self.link.is_dismissed.get() => GO_ON,
                 Some(Errno::CANCELED) => self.look_around().await,
                 Some(Errno::INTR | Errno::AGAIN) => GO_ON,
                 _ => END,
@@ -163,10 +166,11 @@ impl<'a> Task<'a> {
 
     async fn write(&mut self, reply: Range<usize>) -> Flow {
         let len = reply.len();
+        let buffer = self.buf.len();
         let bytes = mem::take(&mut self.buf).slice(reply);
         let settings = &*self.engine.settings;
         let since = settings.clock.now();
-        self.link.doing.set(Doing::Write { since, len });
+        self.link.doing.set(Doing::Write { since, buffer });
         let (result, bytes) = calls::write_all(&self.link.stream, bytes).await;
         self.link.doing.set(Doing::Work);
         self.buf = bytes.into_inner();
@@ -226,6 +230,13 @@ impl<'a> Task<'a> {
     /// Whether a drain has no more patience with this connection.
     fn must_close(&self) -> bool {
         self.engine.draining.get() == Some(Drain::Now) && !self.session().is_closing()
+    }
+
+    /// Ends the connection because of what it holds.
+    async fn dismiss(&mut self) -> Flow {
+        self.link.kept.set(0);
+        self.resize(IDLE_BUFFER);
+        self.close(EndReason::HeldBytes).await
     }
 
     /// Ends the connection by the server's own wish.

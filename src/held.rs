@@ -1,0 +1,101 @@
+//! The bytes that all workers hold together, and how many that may be.
+//!
+//! A worker reports what its connections hold at each tick, so nothing is
+//! counted when bytes come and go, and between two ticks there may be more than
+//! the limit. By how much is bounded twice: by what arrives in that time, a tick
+//! of [`TICK_WHEN_HIGH`] from half of the limit on; and by what each connection
+//! may hold at all, which is a window, the replies to one read, and what came
+//! meanwhile.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How often workers look when half of the limit is reached. A look at a hundred
+/// thousand connections takes some milliseconds.
+pub(crate) const TICK_WHEN_HIGH: Duration = Duration::from_millis(50);
+
+/// What all workers hold.
+#[derive(Debug)]
+pub(crate) struct Held {
+    max: Option<NonZeroUsize>,
+    total: AtomicUsize,
+}
+
+impl Held {
+    pub(crate) fn new(max: Option<NonZeroUsize>) -> Self {
+        Self {
+            max,
+            total: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many bytes there may be.
+    pub(crate) fn max(&self) -> Option<NonZeroUsize> {
+        self.max
+    }
+
+    /// Whether there is little room left.
+    pub(crate) fn is_high(&self) -> bool {
+        let total = self.total.load(Relaxed);
+        self.max.is_some_and(|max| total > max.get() / 2)
+    }
+
+    /// Replaces the part of a worker. Answers how many bytes of it have to go:
+    /// each worker lets go of its share of what is too much.
+    pub(crate) fn report(&self, before: usize, now: usize) -> usize {
+        let more = now.wrapping_sub(before);
+        let total = self.total.fetch_add(more, Relaxed).wrapping_add(more);
+        let Some(excess) = self.max.and_then(|max| total.checked_sub(max.get())) else {
+            return 0;
+        };
+        let share = (excess as u128 * now as u128).div_ceil((total as u128).max(1));
+        usize::try_from(share).unwrap_or(now).min(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(max: usize) -> Held {
+        Held::new(NonZeroUsize::new(max))
+    }
+
+    #[test]
+    fn nothing_has_to_go_up_to_the_limit() {
+        let held = held(100);
+        assert_eq!(held.report(0, 40), 0);
+        assert!(!held.is_high());
+        assert_eq!(held.report(40, 100), 0);
+        assert!(held.is_high());
+        assert_eq!(held.report(100, 101), 1);
+        assert_eq!(held.report(101, 0), 0);
+        assert!(!held.is_high());
+    }
+
+    #[test]
+    fn each_worker_lets_go_of_its_share() {
+        let held = held(100);
+        let mut parts = [10, 150, 340];
+        let shares = parts.map(|part| held.report(0, part));
+        // The first two cannot know of the third yet.
+        assert_eq!(shares, [0, 57, 272]);
+        for part in &mut parts {
+            let share = held.report(*part, *part);
+            let rest = *part - share;
+            held.report(*part, rest);
+            *part = rest;
+        }
+        let total: usize = parts.iter().sum();
+        assert!(total <= 100, "{parts:?}");
+        assert!(parts[0] > 0, "{parts:?}");
+    }
+
+    #[test]
+    fn without_a_limit_nothing_has_to_go() {
+        let held = Held::new(None);
+        assert_eq!(held.report(0, usize::MAX), 0);
+        assert!(!held.is_high());
+    }
+}

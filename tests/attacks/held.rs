@@ -1,0 +1,174 @@
+//! Those who are many, and each make the server hold a little.
+
+use crate::common::admin::Admin;
+use crate::common::client::Raw;
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::prometheus::Page;
+use crate::common::server::Server;
+use crate::common::wire::{BINARY, CLOSE, frame, noise};
+use crate::common::{wait_for_rest, wait_until};
+use crate::siege::{NOT_READ, SHAKING_HANDS, Siege, Toll, WAITING};
+
+on_every_engine![
+    hundreds_of_slow_readers_hold_no_more_than_may_be_held,
+    hundreds_of_halves_hold_no_more_than_may_be_held,
+    slow_readers_of_a_handler_hold_no_more_than_may_be_held,
+    halves_for_a_handler_hold_no_more_than_may_be_held,
+];
+
+/// What may be held, and how often the server looks: a quarter of the shortest
+/// timeout, so that a wave of attackers is seen before it has settled.
+const CAP: u64 = 4 << 20;
+const FLAGS: [&str; 4] = [
+    "--max-held-bytes=4m",
+    "--close-timeout=200ms",
+    "--write-timeout=10m",
+    "--window=64k",
+];
+
+/// Attackers come in waves.
+const WAVES: usize = 4;
+const WAVE: usize = 50;
+
+fn lay(engine: Engine, flags: &[&str]) -> (Siege, Admin) {
+    let flags = [&["--threads=1"], &FLAGS[..], flags].concat();
+    let (server, admin) = Server::start_watched(engine, &flags);
+    (Siege::around(server), admin)
+}
+
+fn held(page: &Page) -> u64 {
+    page.count("ringback_held_bytes", &[])
+}
+
+fn dismissed(page: &Page, code: &str) -> u64 {
+    let labels = [("reason", "held_bytes"), ("code", code)];
+    page.count("ringback_closes_total", &labels)
+}
+
+/// What the largest reads of such a window bring, the replies, and what came
+/// behind them.
+const NOT_READ_OF_WINDOW: u64 = 2 * NOT_READ;
+
+/// Waves of clients that do not read; those who are cut are no loss.
+fn slow_readers(siege: Siege, admin: Admin) {
+    assert_eq!(admin.metrics().count("ringback_held_bytes_max", &[]), CAP);
+    let message = frame(BINARY, &noise(1, 60_000));
+    let mut sent = 0;
+    let mut raws = Vec::new();
+    for wave in 1..=WAVES {
+        let mut newcomers: Vec<_> = (0..WAVE)
+            .map(|_| Raw::open_narrow(siege.address()))
+            .collect();
+        sent += fill_who_are_left(&mut newcomers, &message);
+        raws.append(&mut newcomers);
+        let page = admin.wait_for("no more is held than may be", |page| held(page) <= CAP);
+        // Some are left: nobody is cut for nothing.
+        assert!(held(&page) > CAP / 4, "{} after {wave}", held(&page));
+    }
+    let page = admin.wait_for("all is quiet", |page| held(page) <= CAP);
+    let cut = dismissed(&page, "none");
+    let all = (WAVES * WAVE) as u64;
+    assert!(cut > all / 4 && cut < all, "{cut} are cut");
+    assert_eq!(dismissed(&page, "1013"), 0, "nobody else is bothered");
+    drop(raws);
+    let page = admin.wait_for("all have left", |page| {
+        page.count("ringback_connections_open", &[]) == 1
+    });
+    assert_eq!(page.count("ringback_slow_readers_cut_total", &[]), 0);
+    admin.wait_for("nothing is held", |page| held(page) == 0);
+    let toll = Toll::new()
+        .connections(WAVES * WAVE)
+        .bytes(sent)
+        .held(1, CAP)
+        .held(WAVES * WAVE, WAITING)
+        // A wave is over the limit until it is seen.
+        .held(WAVE, NOT_READ_OF_WINDOW);
+    siege.lift(toll);
+}
+
+/// As [`fill`](crate::siege::fill), but lets go of those that are cut.
+fn fill_who_are_left(raws: &mut Vec<Raw>, bytes: &[u8]) -> usize {
+    let mut sent = 0;
+    wait_for_rest("nobody takes any more", || {
+        raws.retain_mut(|raw| {
+            let fits = raw.try_send_what_fits(bytes);
+            sent += fits.unwrap_or(0);
+            fits.is_some()
+        });
+        sent
+    });
+    usize::try_from(sent).expect("as much as sockets hold")
+}
+
+fn hundreds_of_slow_readers_hold_no_more_than_may_be_held(engine: Engine) {
+    let (siege, admin) = lay(engine, &[]);
+    slow_readers(siege, admin);
+}
+
+fn slow_readers_of_a_handler_hold_no_more_than_may_be_held(engine: Engine) {
+    let (siege, admin) = lay(engine, &["--print-messages"]);
+    slow_readers(siege, admin);
+}
+
+/// Waves of clients that never send the rest of a frame.
+fn halves(siege: Siege, admin: Admin) {
+    const LEN: usize = 60_000;
+    let most = frame(BINARY, &noise(1, LEN + 100))[..LEN].to_vec();
+    let mut raws = Vec::new();
+    for _ in 0..WAVES {
+        for _ in 0..WAVE {
+            let mut raw = Raw::open(siege.address());
+            raw.send(&most);
+            raws.push(raw);
+        }
+        admin.wait_for("the wave has come", |page| {
+            let come = raws.len() as u64;
+            let here = held(page).div_ceil(LEN as u64 - 100);
+            here + dismissed(page, "1013") >= come && held(page) <= CAP
+        });
+    }
+    let page = admin.metrics();
+    let told = dismissed(&page, "1013");
+    let stay = CAP / LEN as u64;
+    let all = (WAVES * WAVE) as u64;
+    assert!((all - stay - 2..=all - stay + 2).contains(&told), "{told}");
+    assert_eq!(dismissed(&page, "none"), 0);
+    // Who goes is told why; the others can still finish.
+    wait_until("those who go are told", || {
+        let news = raws.iter().filter(|raw| raw.has_news()).count();
+        news as u64 == told
+    });
+    let rest = &frame(BINARY, &noise(1, LEN + 100))[LEN..];
+    let (mut gone, mut stayed) = (0, 0);
+    for raw in &mut raws {
+        if raw.has_news() {
+            raw.expect_frame(CLOSE, &1013_u16.to_be_bytes());
+            gone += 1;
+        } else {
+            raw.send(rest);
+            raw.expect_frame(BINARY, &noise(1, LEN + 100));
+            stayed += 1;
+        }
+    }
+    assert_eq!((gone, gone + stayed), (told, all));
+    drop(raws);
+    let toll = Toll::new()
+        .connections(WAVES * WAVE)
+        .segments(WAVES * WAVE * 4)
+        .bytes(WAVES * WAVE * LEN * 2)
+        .held(1, 2 * CAP)
+        .held(WAVES * WAVE, WAITING)
+        .held(WAVE, NOT_READ_OF_WINDOW)
+        .held(2, SHAKING_HANDS);
+    siege.lift(toll);
+}
+
+fn hundreds_of_halves_hold_no_more_than_may_be_held(engine: Engine) {
+    let (siege, admin) = lay(engine, &[]);
+    halves(siege, admin);
+}
+
+fn halves_for_a_handler_hold_no_more_than_may_be_held(engine: Engine) {
+    let (siege, admin) = lay(engine, &["--print-messages"]);
+    halves(siege, admin);
+}
