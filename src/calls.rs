@@ -4,7 +4,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -14,6 +13,10 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio_uring::BufResult;
 use tokio_uring::buf::Slice;
+
+use crate::listener::Accepting;
+use crate::peer::Peer;
+use crate::stream::Stream;
 
 /// `io_uring_enter(2)`: finish what can be finished.
 const GETEVENTS: u32 = 1;

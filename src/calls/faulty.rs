@@ -10,7 +10,6 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio_uring::BufResult;
 use tokio_uring::buf::{BoundedBuf, Slice};
+
+use crate::listener::Accepting;
+use crate::peer::Peer;
+use crate::stream::Stream;
 
 /// What can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
