@@ -16,11 +16,13 @@
 //! * [`health`]: whether the server is well
 //! * `exposition`: every metric's name, labels and help
 //! * `process`: what the kernel knows of this process
+//! * `inquiry`: the other end, for health checks
 
 mod answer;
 mod connections;
 mod exposition;
 pub(crate) mod health;
+mod inquiry;
 mod process;
 
 use std::io;
@@ -38,6 +40,8 @@ use crate::error::Error;
 use crate::metrics::Counters;
 use crate::shutdown::{self, Departure, Shutdown, Trigger};
 use answer::Answers;
+pub(crate) use connections::CONNECTIONS_MAX;
+pub use inquiry::{Question, ask};
 use process::ThreadClock;
 
 /// What the admin listener is shown of the server.

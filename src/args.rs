@@ -8,9 +8,10 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command, CommandFactory, Parser, value_parser};
-use ringback::{Address, Config, EngineChoice, Error, Rate};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Parser, ValueEnum, value_parser};
+use ringback::{Address, Config, EngineChoice, Error, Question, Rate};
 
 use crate::logging::{Directives, Format};
 use crate::settings::Profile;
@@ -21,6 +22,16 @@ const CONFIG: &str = "config";
 
 /// The one that replaces a running server.
 const RELOAD: &str = "reload";
+
+/// The subcommand that examines the machine.
+const DOCTOR: &str = "doctor";
+
+/// The subcommand that asks a server whether it is well.
+const HEALTH: &str = "health";
+
+const FORMAT: &str = "format";
+const READY: &str = "ready";
+const TIMEOUT: &str = "timeout";
 
 /// A WebSocket echo server, thread per core, on epoll and io_uring.
 ///
@@ -378,31 +389,28 @@ pub(crate) enum Task {
     Serve,
     ShowConfig,
     Reload,
+    Examine(ReportFormat),
+    Ask(Question, Duration),
+}
+
+/// How findings are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    Text,
+    Json,
 }
 
 impl CommandLine {
     pub(crate) fn parse(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let show = with_file(Args::command())
-            .name(CONFIG)
-            .about("Print the effective configuration as TOML, with where each value comes from")
-            .long_about(None)
-            .after_help(
-                "The options are those of the server. What is printed is a file for --config.",
-            );
-        let reload = with_file(Args::command())
-            .name(RELOAD)
-            .about("Replace the running server by a new process, without losing a connection")
-            .long_about(None)
-            .after_help(
-                "The options are those of the server, and only --pid-file matters. The new \
-                 process has the old one's\narguments, environment and listening sockets; \
-                 the old one drains once it serves.",
-            );
         with_file(Args::command())
-            .subcommand(show)
-            .subcommand(reload)
+            .subcommands([
+                config_command(),
+                reload_command(),
+                doctor_command(),
+                health_command(),
+            ])
             .subcommand_value_name("COMMAND")
             .disable_help_subcommand(true)
             .args_conflicts_with_subcommands(true)
@@ -411,10 +419,21 @@ impl CommandLine {
     }
 
     pub(crate) fn task(&self) -> Task {
-        match self.0.subcommand_name() {
-            Some(RELOAD) => Task::Reload,
-            Some(_config) => Task::ShowConfig,
-            None => Task::Serve,
+        let Some((name, matches)) = self.0.subcommand() else {
+            return Task::Serve;
+        };
+        match name {
+            RELOAD => Task::Reload,
+            DOCTOR => Task::Examine(value(matches, FORMAT)),
+            HEALTH => {
+                let question = if matches.get_flag(READY) {
+                    Question::Readiness
+                } else {
+                    Question::Health
+                };
+                Task::Ask(question, value::<Span>(matches, TIMEOUT).0)
+            }
+            _config => Task::ShowConfig,
         }
     }
 
@@ -425,8 +444,87 @@ impl CommandLine {
 
     /// The flags of the task.
     pub(crate) fn flags(&self) -> &ArgMatches {
-        self.0.subcommand().map_or(&self.0, |(_, flags)| flags)
+        self.0.subcommand().map_or(&self.0, |(_name, flags)| flags)
     }
+}
+
+/// The value of an argument that has a default.
+fn value<T: Copy + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> T {
+    *matches.get_one(name).expect("it has a default")
+}
+
+fn config_command() -> Command {
+    subcommand(
+        CONFIG,
+        "Print the effective configuration as TOML, with where each value comes from",
+        "The options are those of the server. What is printed is a file for --config.",
+    )
+}
+
+fn reload_command() -> Command {
+    subcommand(
+        RELOAD,
+        "Replace the running server by a new process, without losing a connection",
+        "The options are those of the server, and only --pid-file matters. The new process has \
+         the old one's arguments, environment and listening sockets; the old one drains once it \
+         serves.",
+    )
+}
+
+fn doctor_command() -> Command {
+    subcommand(
+        DOCTOR,
+        "Say what to change on this machine for a server with this configuration",
+        "The options are those of the server. To see what the server will see, run it as the \
+         server's user, in its unit or container. It listens on the addresses for a moment and \
+         changes nothing.\n\nExit status: 0 no problem, 1 a problem, 2 wrong arguments. \
+         Warnings are no problem.",
+    )
+    .arg(
+        Arg::new(FORMAT)
+            .long(FORMAT)
+            .value_name("FORMAT")
+            .value_parser(value_parser!(ReportFormat))
+            .default_value("text")
+            .hide_possible_values(true)
+            .help("How findings are written: text, or json for programs")
+            .display_order(0),
+    )
+}
+
+fn health_command() -> Command {
+    subcommand(
+        HEALTH,
+        "Ask the server with this configuration, at --admin, whether it is well",
+        "The options are those of the server, of which only --admin matters. In a container, \
+         the environment has them already.\n\nExit status: 0 it is, 1 it is not or there is \
+         no answer, 2 wrong arguments.",
+    )
+    .arg(
+        Arg::new(READY)
+            .long(READY)
+            .action(ArgAction::SetTrue)
+            .help("Ask /readyz, which wants room for another connection, instead of /healthz")
+            .display_order(0),
+    )
+    .arg(
+        Arg::new(TIMEOUT)
+            .long(TIMEOUT)
+            .value_name("TIME")
+            .value_parser(value_parser!(Span))
+            .default_value("5s")
+            .help("Time that the answer may take")
+            .display_order(0),
+    )
+}
+
+/// A task with the options of the server.
+fn subcommand(name: &'static str, about: &'static str, after_help: &'static str) -> Command {
+    with_file(Args::command())
+        .name(name)
+        .about(about)
+        .long_about(None)
+        .after_help(after_help)
 }
 
 /// Adds the one option that is no setting: a file cannot say where it is.
@@ -445,7 +543,6 @@ fn with_file(command: Command) -> Command {
 mod tests {
     use super::*;
     use ringback::EngineKind;
-    use std::time::Duration;
 
     fn config(args: &[&str]) -> Config {
         Args::try_parse_from([&["ringback"], args].concat())
@@ -617,5 +714,35 @@ mod tests {
         assert_eq!(shown.config(), Some("x.toml".into()));
         assert!(parse(&["--window=1k", "config"]).is_err());
         assert!(parse(&["confg"]).is_err());
+    }
+
+    #[test]
+    fn other_tasks_take_the_options_of_the_server_and_their_own() {
+        let parse = |args: &[&str]| CommandLine::parse([&["ringback"], args].concat());
+        let task = |args: &[&str]| parse(args).expect("valid").task();
+        assert_eq!(
+            task(&["doctor", "--window=1k"]),
+            Task::Examine(ReportFormat::Text)
+        );
+        assert_eq!(
+            task(&["doctor", "--format=json"]),
+            Task::Examine(ReportFormat::Json)
+        );
+        assert_eq!(
+            task(&["health", "--admin=127.0.0.1:9090"]),
+            Task::Ask(Question::Health, Duration::from_secs(5))
+        );
+        assert_eq!(
+            task(&["health", "--ready", "--timeout=200ms"]),
+            Task::Ask(Question::Readiness, Duration::from_millis(200))
+        );
+        for wrong in [
+            &["doctor", "--format=xml"][..],
+            &["health", "--timeout=soon"],
+            &["config", "--ready"],
+            &["--ready"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -28,9 +28,7 @@ pub(crate) fn now() -> Instant {
 }
 
 /// The next connection that waits to be accepted.
-pub(crate) async fn accept(
-    listener: &Accepting,
-) -> io::Result<(Stream, Peer)> {
+pub(crate) async fn accept(listener: &Accepting) -> io::Result<(Stream, Peer)> {
     listener.accept().await
 }
 

@@ -30,6 +30,8 @@
 //! * `admin`: health and metrics, on a thread of its own; reads `metrics` and
 //!   `admission`, and knows no engine
 //! * `systemd`: what the service manager is told
+//! * [`doctor`]: what this machine lacks for a configuration, found out by
+//!   reading and trying
 //! * `calls`: the kernel's calls of engines and workers, which fail on demand
 //!   in tests
 //! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
@@ -61,6 +63,7 @@ mod calls;
 pub mod config;
 mod cores;
 mod descriptors;
+pub mod doctor;
 mod engine;
 mod error;
 mod held;
@@ -83,6 +86,7 @@ mod visit;
 mod worker;
 
 pub use address::Address;
+pub use admin::{Question, ask};
 pub use config::Config;
 pub use descriptors::raise_descriptor_limit;
 pub use engine::{EngineChoice, EngineKind};

@@ -9,13 +9,15 @@ mod settings;
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mimalloc::MiMalloc;
+use ringback::doctor::{self, Root, System};
 use ringback::message::handler;
-use ringback::{Config, Error, Inherited, Server, Signals, raise_descriptor_limit};
+use ringback::{Config, Error, Inherited, Question, Server, Signals, raise_descriptor_limit};
 
-use args::{CommandLine, Task};
+use args::{CommandLine, ReportFormat, Task};
 use settings::Effective;
 
 #[global_allocator]
@@ -34,16 +36,13 @@ fn main() -> ExitCode {
         Err(message) => return fail(USAGE, &message),
     };
     let result = match command_line.task() {
-        Task::ShowConfig => {
-            show(&effective).map_err(|error| format!("cannot write the configuration: {error}"))
-        }
-        Task::Reload => match reload::reload(effective.args().pid_file()) {
-            Ok(done) => {
-                println!("{done}");
-                Ok(())
-            }
-            Err(reason) => Err(reason),
-        },
+        Task::ShowConfig => print(&settings::show(&effective))
+            .map_err(|error| format!("cannot write the configuration: {error}")),
+        Task::Reload => reload::reload(effective.args().pid_file()).and_then(|done| {
+            print(&format!("{done}\n")).map_err(|error| format!("cannot write: {error}"))
+        }),
+        Task::Examine(format) => return examine(&config, format),
+        Task::Ask(question, patience) => ask(&config, question, patience),
         Task::Serve => {
             let args = effective.args();
             logging::start(args.log(), args.log_format(), config.access_log);
@@ -62,10 +61,32 @@ fn configure(command_line: &CommandLine) -> Result<(Effective, Config), String> 
     Ok((effective, config))
 }
 
-fn show(effective: &Effective) -> io::Result<()> {
+fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(settings::show(effective).as_bytes())?;
+    stdout.write_all(text.as_bytes())?;
     stdout.flush()
+}
+
+/// A problem is no error of the examination: it gets its status, and no line.
+fn examine(config: &Config, format: ReportFormat) -> ExitCode {
+    let system = System::read(&Root::of_this_machine(), config);
+    let report = doctor::examine(config, &system);
+    let text = match format {
+        ReportFormat::Text => report.to_string(),
+        ReportFormat::Json => report.to_json(),
+    };
+    match print(&text) {
+        Ok(()) => ExitCode::from(u8::from(report.has_problem())),
+        Err(error) => fail(1, &format!("cannot write the findings: {error}")),
+    }
+}
+
+fn ask(config: &Config, question: Question, patience: Duration) -> Result<(), String> {
+    let admin = config
+        .admin
+        .ok_or("there is nobody to ask: no --admin is set")?;
+    let answer = ringback::ask(admin, question, patience)?;
+    print(&format!("{answer}\n")).map_err(|error| format!("cannot write the answer: {error}"))
 }
 
 fn serve(config: Config, print_messages: bool) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use crate::engine::{Engine, EngineChoice, EngineKind, Settings};
 use crate::error::Error;
 
 /// What `auto` tries, in this order; the last one works everywhere.
-const PREFERENCE: [EngineKind; 2] = [EngineKind::Ring, EngineKind::Epoll];
+pub(crate) const PREFERENCE: [EngineKind; 2] = [EngineKind::Ring, EngineKind::Epoll];
 
 impl EngineKind {
     /// Finds out, by a real echo, whether this engine works here.

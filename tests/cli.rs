@@ -3,29 +3,16 @@
 mod common;
 
 use std::fs;
-use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use tungstenite::Message;
 
 use common::client::{Client, Raw};
 use common::process::Process;
-use common::server::{Server, binary, run_to_end};
+use common::run::{run, run_with};
+use common::server::{Server, binary};
 use common::wire::{LAST_FRAGMENT, TEXT, TEXT_FRAGMENT, frame, unmasked};
-
-/// Runs the binary to its end, which comes soon where it has nothing to serve.
-#[track_caller]
-fn run(args: &[&str]) -> Output {
-    run_with(args, &[])
-}
-
-/// The same with these variables in its environment.
-#[track_caller]
-fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Output {
-    run_to_end(binary().args(args).envs(variables.iter().copied()))
-}
 
 /// Ends with this status, nothing on stdout and one line on stderr, which is
 /// returned.

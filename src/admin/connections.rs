@@ -22,7 +22,7 @@ use crate::config::MIN_HEADER_BYTES;
 use crate::shutdown::Shutdown;
 
 /// Connections at a time.
-const CONNECTIONS_MAX: usize = 64;
+pub(crate) const CONNECTIONS_MAX: usize = 64;
 
 /// The time that a request's head may take, and that a connection may rest
 /// before its next request.

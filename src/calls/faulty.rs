@@ -153,9 +153,7 @@ pub(crate) fn now() -> Instant {
     }
 }
 
-pub(crate) async fn accept(
-    listener: &Accepting,
-) -> io::Result<(Stream, Peer)> {
+pub(crate) async fn accept(listener: &Accepting) -> io::Result<(Stream, Peer)> {
     // Who waits stays in the queue, as with a real failure.
     let accepted = listener.accept();
     match fault(Call::Accept) {

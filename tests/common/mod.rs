@@ -13,6 +13,7 @@ pub(crate) mod client;
 pub(crate) mod engines;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod run;
 pub(crate) mod server;
 pub(crate) mod wire;
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::frequency::{self, Turbo};
-use super::{cgroup, read, topology};
+use super::{cgroup_limits, read, topology};
 
 /// The kernel parameters that bear on sockets and their speed.
 const SYSCTLS: [&str; 21] = [
@@ -107,6 +107,7 @@ impl Environment {
     pub fn capture(loopback: bool) -> Self {
         let cores = topology::cores_allowed();
         let open_files = getrlimit(Resource::Nofile);
+        let cgroup = cgroup_limits();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: option_env!("LOADTEST_COMMIT").map(str::to_owned),
@@ -125,8 +126,8 @@ impl Environment {
             virtual_machine: topology::is_virtual(),
             mitigations: mitigations(),
             memory_total_bytes: memory_bytes("MemTotal"),
-            cgroup_cpu_quota_cores: cgroup::cpu_quota_cores(),
-            cgroup_memory_max_bytes: cgroup::memory_max_bytes(),
+            cgroup_cpu_quota_cores: cgroup.cpu_cores_max,
+            cgroup_memory_max_bytes: cgroup.memory_max_bytes,
             load_average_1min: load_average_1min(),
             sysctls: sysctls(),
             open_files_soft: open_files.current,

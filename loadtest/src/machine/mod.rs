@@ -4,7 +4,6 @@
 //! All of it is read from `/proc` and `/sys`, nothing is changed, and nothing
 //! fails: what a kernel does not tell stays unknown.
 
-mod cgroup;
 pub mod doctor;
 pub mod environment;
 mod frequency;
@@ -15,3 +14,10 @@ mod topology;
 pub use doctor::{Finding, Level, Report, examine, to_json};
 pub use environment::{Environment, binary_sha256};
 pub use steal::StealClock;
+
+use ringback::doctor::{Limits, Root};
+
+/// What the control groups around this process allow it.
+fn cgroup_limits() -> Limits {
+    Limits::read(&Root::of_this_machine())
+}

@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::machine::topology::format_list;
-use crate::machine::{cgroup, read, topology};
+use crate::machine::{cgroup_limits, read, topology};
 
 /// Cores, and how they hang together.
 #[derive(Debug, Clone, Default)]
@@ -24,14 +24,15 @@ impl Cores {
         let online = topology::cores_online().unwrap_or_default();
         let allowed = topology::cores_allowed().unwrap_or_else(|| online.clone());
         let isolated = read::text("/sys/devices/system/cpu/isolated");
+        let cgroup = cgroup_limits();
         Self {
             sibling_groups: topology::sibling_groups(&allowed),
             nodes: topology::numa_nodes(&allowed),
             isolated: isolated
                 .and_then(|list| topology::parse_list(&list))
                 .unwrap_or_default(),
-            quota_cores_max: cgroup::cpu_quota_cores(),
-            throttled: cgroup::throttled(),
+            quota_cores_max: cgroup.cpu_cores_max,
+            throttled: cgroup.throttled,
             allowed,
             online,
         }

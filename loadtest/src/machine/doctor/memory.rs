@@ -2,7 +2,7 @@
 
 use super::{Finding, rough_size};
 use crate::machine::environment::memory_bytes;
-use crate::machine::{cgroup, read};
+use crate::machine::{cgroup_limits, read};
 
 /// Enough for server and generator with ten thousands of connections.
 const AVAILABLE_BYTES_GOOD: u64 = 2 << 30;
@@ -31,7 +31,7 @@ impl Memory {
             total_bytes: memory_bytes("MemTotal"),
             available_bytes: memory_bytes("MemAvailable"),
             swap_used_bytes: swap_used_bytes(),
-            cgroup_max_bytes: cgroup::memory_max_bytes(),
+            cgroup_max_bytes: cgroup_limits().memory_max_bytes,
             huge_pages: read::text("/sys/kernel/mm/transparent_hugepage/enabled"),
         }
     }

@@ -1,60 +1,43 @@
 //! The limits that control groups put on this process: its own group's and
 //! those of the groups around it, in either version of the interface.
 
-use std::fs;
 use std::path::PathBuf;
 
-use super::read;
+use super::root::Root;
 
 /// Version 1 writes "no limit" as the largest multiple of the page size; no
 /// machine has half as much memory.
 const MEMORY_UNLIMITED_BYTES: u64 = 1 << 62;
 
-/// How many cores' worth of time this process may use at most, or `None`
-/// without such a limit.
-pub(super) fn cpu_quota_cores() -> Option<f64> {
-    let groups = Groups::of_this_process("cpu")?;
-    let limits = groups
-        .around
-        .iter()
-        .filter_map(|group| match groups.version {
-            Version::One => {
-                let quota = read::text(group.join("cpu.cfs_quota_us"))?;
-                let period = read::text(group.join("cpu.cfs_period_us"))?;
-                parse_quota(&format!("{quota} {period}"))
-            }
-            Version::Two => parse_quota(&read::text(group.join("cpu.max"))?),
-        });
-    limits.reduce(f64::min)
+/// What the groups around this process allow it; `None` is no limit, or one
+/// that cannot be seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// How many cores' worth of time it may use.
+    pub cpu_cores_max: Option<f64>,
+    /// How often a group was stopped because its time was used up, since it was
+    /// made.
+    pub throttled: u64,
+    /// Bytes of memory.
+    pub memory_max_bytes: Option<u64>,
+    /// Processes and threads.
+    pub tasks_max: Option<u64>,
 }
 
-/// How often a group around this process was stopped because its time was used
-/// up, since the group was made.
-pub(super) fn throttled() -> u64 {
-    let Some(groups) = Groups::of_this_process("cpu") else {
-        return 0;
-    };
-    let counts = groups.around.iter().filter_map(|group| {
-        let stat = read::text(group.join("cpu.stat"))?;
-        read::field(&stat, "nr_throttled")?.parse().ok()
-    });
-    counts.max().unwrap_or(0)
-}
-
-/// How much memory this process may use at most, in bytes, or `None` without
-/// such a limit.
-pub(super) fn memory_max_bytes() -> Option<u64> {
-    let groups = Groups::of_this_process("memory")?;
-    let file = match groups.version {
-        Version::One => "memory.limit_in_bytes",
-        Version::Two => "memory.max",
-    };
-    groups
-        .around
-        .iter()
-        .filter_map(|group| read::number::<u64>(group.join(file)))
-        .filter(|&bytes| bytes < MEMORY_UNLIMITED_BYTES)
-        .min()
+impl Limits {
+    /// The limits on this process, as the files under `root` have them.
+    pub fn read(root: &Root) -> Self {
+        let groups = |controller| Groups::of_this_process(root, controller);
+        let cpu = groups("cpu");
+        Self {
+            cpu_cores_max: cpu.as_ref().and_then(|cpu| cpu.quota_cores(root)),
+            throttled: cpu.map_or(0, |cpu| cpu.throttled(root)),
+            memory_max_bytes: groups("memory")
+                .and_then(|memory| memory.smallest(root, "memory.limit_in_bytes", "memory.max"))
+                .filter(|&bytes| bytes < MEMORY_UNLIMITED_BYTES),
+            tasks_max: groups("pids").and_then(|pids| pids.smallest(root, "pids.max", "pids.max")),
+        }
+    }
 }
 
 /// Reads quota and period: `150000 100000` is one and a half cores; `max` and
@@ -80,10 +63,45 @@ struct Groups {
 }
 
 impl Groups {
-    fn of_this_process(controller: &str) -> Option<Self> {
-        let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    fn of_this_process(root: &Root, controller: &str) -> Option<Self> {
+        let membership = root.text("proc/self/cgroup")?;
+        let mounts = root.text("proc/self/mountinfo")?;
         Self::find(&membership, &mounts, controller)
+    }
+
+    fn quota_cores(&self, root: &Root) -> Option<f64> {
+        let quotas = self.around.iter().filter_map(|group| match self.version {
+            Version::One => {
+                let quota = root.text(group.join("cpu.cfs_quota_us"))?;
+                let period = root.text(group.join("cpu.cfs_period_us"))?;
+                parse_quota(&format!("{quota} {period}"))
+            }
+            Version::Two => parse_quota(&root.text(group.join("cpu.max"))?),
+        });
+        quotas.reduce(f64::min)
+    }
+
+    fn throttled(&self, root: &Root) -> u64 {
+        let counts = self.around.iter().filter_map(|group| {
+            let stat = root.text(group.join("cpu.stat"))?;
+            let count = stat
+                .lines()
+                .find_map(|line| line.strip_prefix("nr_throttled "))?;
+            count.parse().ok()
+        });
+        counts.max().unwrap_or(0)
+    }
+
+    /// The smallest number in a file that has one name for each version.
+    fn smallest(&self, root: &Root, one: &str, two: &str) -> Option<u64> {
+        let file = match self.version {
+            Version::One => one,
+            Version::Two => two,
+        };
+        let limits = self.around.iter();
+        limits
+            .filter_map(|group| root.number(group.join(file)))
+            .min()
     }
 
     /// Finds them from `/proc/self/cgroup`, see cgroups(7), and
@@ -158,9 +176,62 @@ impl<'a> Mount<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::root::tests::Tree;
 
     const UNIFIED: &str =
         "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn the_strictest_group_around_decides() {
+        let tree = Tree::new();
+        tree.write("proc/self/cgroup", "0::/job/server\n");
+        tree.write("proc/self/mountinfo", UNIFIED);
+        tree.write("sys/fs/cgroup/job/cpu.max", "150000 100000\n");
+        tree.write(
+            "sys/fs/cgroup/job/cpu.stat",
+            "usage_usec 9\nnr_throttled 7\n",
+        );
+        tree.write("sys/fs/cgroup/job/server/cpu.max", "max 100000\n");
+        tree.write("sys/fs/cgroup/job/memory.max", "max\n");
+        tree.write("sys/fs/cgroup/job/server/memory.max", "1048576\n");
+        tree.write("sys/fs/cgroup/job/pids.max", "100\n");
+        tree.write("sys/fs/cgroup/job/server/pids.max", "200\n");
+        assert_eq!(
+            Limits::read(&tree.root()),
+            Limits {
+                cpu_cores_max: Some(1.5),
+                throttled: 7,
+                memory_max_bytes: Some(1 << 20),
+                tasks_max: Some(100),
+            }
+        );
+        assert_eq!(Limits::read(&Tree::new().root()), Limits::default());
+    }
+
+    #[test]
+    fn version_1_has_files_of_its_own() {
+        let tree = Tree::new();
+        tree.write(
+            "proc/self/cgroup",
+            "4:memory:/job\n3:cpu:/job\n2:pids:/job\n",
+        );
+        let mounts = ["memory", "cpu", "pids"].map(|controller| {
+            format!("30 23 0:26 / /sys/fs/cgroup/{controller} rw - cgroup cgroup rw,{controller}\n")
+        });
+        tree.write("proc/self/mountinfo", &mounts.concat());
+        tree.write(
+            "sys/fs/cgroup/memory/job/memory.limit_in_bytes",
+            "9223372036854771712\n",
+        );
+        tree.write("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "50000\n");
+        tree.write("sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000\n");
+        tree.write("sys/fs/cgroup/pids/job/pids.max", "max\n");
+        let limits = Limits::read(&tree.root());
+        assert_eq!(limits.cpu_cores_max, Some(0.5));
+        assert_eq!((limits.memory_max_bytes, limits.tasks_max), (None, None));
+        tree.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "4096\n");
+        assert_eq!(Limits::read(&tree.root()).memory_max_bytes, Some(4096));
+    }
 
     fn paths(groups: &Groups) -> Vec<&str> {
         groups

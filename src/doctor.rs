@@ -1,0 +1,141 @@
+//! What an operator has to change on this machine before the server does what
+//! its settings promise.
+//!
+//! Each check is a function of the configuration and a [`System`], which is what
+//! was read and tried, once; the checks look at nothing else, and change
+//! nothing.
+//!
+//! * `descriptors`, `locked`, `threads`, `memory`: limits, of the process and of
+//!   its control groups, against what the settings ask for
+//! * `queue`, `addresses`, `ports`: sockets
+//! * `engines`: an echo through each
+//! * `clock`: the CPU governor
+//!
+//! What is not checked does not matter here: swap and huge pages, which nothing
+//! of the server depends on, and the sizes of TCP buffers, which the kernel
+//! grows as it needs them.
+
+mod addresses;
+mod cgroup;
+mod clock;
+mod descriptors;
+mod engines;
+mod finding;
+mod locked;
+mod memory;
+mod ports;
+mod queue;
+mod report;
+mod root;
+mod system;
+mod threads;
+
+use crate::config::Config;
+use crate::engine::EngineKind;
+
+pub use cgroup::Limits;
+pub use finding::{Finding, Level};
+pub use report::Report;
+pub use root::Root;
+pub use system::System;
+
+/// Judges a machine by what a server with this configuration needs.
+pub fn examine(config: &Config, system: &System) -> Report {
+    let mut findings = vec![descriptors::check(config, system)];
+    findings.extend(locked::check(config, system));
+    findings.extend(queue::check(config, system));
+    findings.extend(addresses::check(system));
+    findings.extend(ports::check(config, system));
+    findings.extend(engines::check(config, system));
+    findings.extend(threads::check(config, system));
+    findings.extend(memory::check(config, system));
+    findings.push(clock::check(system));
+    Report::new(findings)
+}
+
+/// What a server would run with.
+struct Need {
+    engine: EngineKind,
+    threads: u64,
+}
+
+impl Need {
+    fn of(config: &Config, system: &System) -> Self {
+        let threads = config.threads.map_or(system.cores.len().max(1), Into::into);
+        Self {
+            engine: engines::chosen(config.engine, &system.probes),
+            threads: threads as u64,
+        }
+    }
+}
+
+/// How bad it is if not all of `max_connections` fit: the default of a million
+/// is a ceiling that nobody chose.
+fn promise(config: &Config) -> Level {
+    if config.max_connections == Config::default().max_connections {
+        Level::Warning
+    } else {
+        Level::Problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use rustix::process::Rlimit;
+
+    use super::*;
+
+    /// A machine that tells nothing.
+    pub(super) fn system() -> System {
+        System::silent()
+    }
+
+    pub(super) fn config(max_connections: usize) -> Config {
+        Config {
+            max_connections: NonZeroUsize::new(max_connections).expect("not zero"),
+            ..Config::default()
+        }
+    }
+
+    pub(super) fn limit(bytes: Option<u64>) -> Rlimit {
+        Rlimit {
+            current: bytes,
+            maximum: bytes,
+        }
+    }
+
+    #[test]
+    fn this_machine_is_judged_and_every_finding_is_a_line() {
+        let config = Config {
+            listen: vec!["127.0.0.1:0".parse().expect("an address")],
+            ..config(10)
+        };
+        let system = System::read(&Root::of_this_machine(), &config);
+        let report = examine(&config, &system);
+        for check in [
+            "open files",
+            "accept queue",
+            "listen address",
+            "local ports",
+        ] {
+            let mut findings = report.findings().iter();
+            assert!(findings.any(|found| found.check == check), "{check}");
+        }
+        for finding in report.findings() {
+            assert!(!finding.found.contains('\n'), "{finding:?}");
+            assert_eq!(
+                finding.change.is_some(),
+                finding.level > Level::Ok,
+                "{finding:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_machine_that_tells_nothing_is_no_problem() {
+        let report = examine(&config(10), &system());
+        assert!(!report.has_problem(), "{report}");
+    }
+}

@@ -1,0 +1,206 @@
+//! Whether the server could listen where it is to.
+
+use std::io;
+
+use super::finding::Finding;
+use super::system::System;
+use crate::address::Address;
+use crate::admin;
+use crate::config::Config;
+use crate::error::Error;
+use crate::listener::{Listeners, SocketFile};
+
+/// What came of listening on an address.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) check: &'static str,
+    pub(super) address: Address,
+    pub(super) outcome: io::Result<()>,
+}
+
+pub(super) const LISTEN: &str = "listen address";
+pub(super) const ADMIN: &str = "admin address";
+
+/// Listens on every address as the server does, all at the same time, and lets
+/// go of them at once.
+pub(super) fn attempt(config: &Config) -> Vec<Attempt> {
+    let mut held = Vec::new();
+    let mut attempts = Vec::new();
+    let listeners = Listeners::new(config, vec![None]);
+    for address in &config.listen {
+        let bound = listeners.open(address).map(|listening| {
+            // Goes with it.
+            let file = address.file().and_then(|path| SocketFile::of(path).ok());
+            (listening, file)
+        });
+        attempts.push(Attempt {
+            check: LISTEN,
+            address: address.clone(),
+            outcome: bound.map(|bound| held.push(bound)).map_err(source),
+        });
+    }
+    if let Some(address) = config.admin {
+        let bound = admin::Bound::new(address, None);
+        attempts.push(Attempt {
+            check: ADMIN,
+            address: address.into(),
+            outcome: bound.map(drop).map_err(source),
+        });
+    }
+    attempts
+}
+
+fn source(error: Error) -> io::Error {
+    match error {
+        Error::Listen { source, .. } | Error::Admin { source, .. } => source,
+        other => io::Error::other(other),
+    }
+}
+
+pub(super) fn check(system: &System) -> Vec<Finding> {
+    let attempts = system.attempts.iter();
+    attempts.map(|attempt| judge(attempt, system)).collect()
+}
+
+fn judge(attempt: &Attempt, system: &System) -> Finding {
+    let &Attempt {
+        check,
+        address,
+        ref outcome,
+    } = attempt;
+    let Err(error) = outcome else {
+        return reach(check, address);
+    };
+    let port = address.port();
+    let change = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "see who has it, ss -ltnp 'sport = :{port}', and end that, or choose another port; \
+             two settings must not name the same address"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            let first = system.unprivileged_port_first.unwrap_or(1024);
+            format!(
+                "a port from {first} on, or the capability: \
+                 AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, docker run \
+                 --cap-add NET_BIND_SERVICE, or setcap cap_net_bind_service=+ep on the binary"
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "an address of this host: ip -brief address shows them; 0.0.0.0 or [::] is all of them"
+                .to_owned()
+        }
+        _ if address.is_ipv6() => {
+            "an IPv4 address, or IPv6 on this host: sysctl net.ipv6.conf.all.disable_ipv6"
+                .to_owned()
+        }
+        _ => "another address".to_owned(),
+    };
+    Finding::problem(check, format!("{address}: {error}"), change)
+}
+
+/// Who will be able to connect to an address that can be listened on.
+fn reach(check: &'static str, address: SocketAddr) -> Finding {
+    let ip = address.ip();
+    if ip.is_loopback() {
+        return Finding::ok(check, format!("{address} is free, for this machine only"));
+    }
+    let found = format!("{address} is free");
+    if check == ADMIN && ip.is_unspecified() {
+        return Finding::warning(
+            check,
+            format!("{found}, and whoever reaches this machine may ask"),
+            "--admin 127.0.0.1:PORT, or keep the port from the public: a firewall, or \
+             deploy/kubernetes/networkpolicy.yaml",
+        );
+    }
+    Finding::ok(check, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::doctor::Level;
+    use crate::doctor::tests::system;
+
+    fn judged(check: &'static str, address: &str, outcome: Result<(), Errno>) -> Finding {
+        let attempt = Attempt {
+            check,
+            address: address.parse().expect("an address"),
+            outcome: outcome.map_err(io::Error::from),
+        };
+        judge(&attempt, &system())
+    }
+
+    #[test]
+    fn what_is_free_is_fine() {
+        let local = judged(LISTEN, "127.0.0.1:9001", Ok(()));
+        assert_eq!(local.level, Level::Ok);
+        assert!(local.found.ends_with("this machine only"), "{local:?}");
+        assert_eq!(judged(LISTEN, "0.0.0.0:80", Ok(())).level, Level::Ok);
+        assert_eq!(judged(ADMIN, "10.0.0.1:9090", Ok(())).level, Level::Ok);
+        assert_eq!(judged(ADMIN, "0.0.0.0:9090", Ok(())).level, Level::Warning);
+    }
+
+    #[test]
+    fn each_obstacle_has_its_way_out() {
+        for (address, errno, word) in [
+            ("127.0.0.1:9001", Errno::ADDRINUSE, "sport = :9001"),
+            ("0.0.0.0:80", Errno::ACCESS, "CAP_NET_BIND_SERVICE"),
+            ("192.0.2.1:9001", Errno::ADDRNOTAVAIL, "ip -brief address"),
+            ("[::]:9001", Errno::AFNOSUPPORT, "disable_ipv6"),
+        ] {
+            let found = judged(LISTEN, address, Err(errno));
+            assert_eq!(found.level, Level::Problem);
+            assert!(found.found.starts_with(address), "{found:?}");
+            assert!(found.change.expect("a way out").contains(word), "{address}");
+        }
+    }
+
+    #[test]
+    fn listening_is_tried() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let taken = taken.local_addr().map(|address| (taken, address));
+        let (_taken, address) = taken.expect("bound");
+        let config = Config {
+            listen: vec![
+                "127.0.0.1:0".parse().expect("an address"),
+                address.into(),
+                "192.0.2.1:0".parse().expect("an address of nobody"),
+            ],
+            admin: Some(address),
+            ..Config::default()
+        };
+        let attempts = attempt(&config);
+        let kinds = attempts.iter().map(|attempt| {
+            let error = attempt.outcome.as_ref().err();
+            (attempt.check, error.map(io::Error::kind))
+        });
+        let in_use = Some(io::ErrorKind::AddrInUse);
+        assert_eq!(
+            kinds.collect::<Vec<_>>(),
+            [
+                (LISTEN, None),
+                (LISTEN, in_use),
+                (LISTEN, Some(io::ErrorKind::AddrNotAvailable)),
+                (ADMIN, in_use),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_address_that_is_named_twice_is_in_use() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("bound");
+        drop(taken);
+        let config = Config {
+            listen: vec![address.into(), address.into()],
+            ..Config::default()
+        };
+        let [first, second] = &attempt(&config)[..] else {
+            panic!("two attempts");
+        };
+        assert!(first.outcome.is_ok() && second.outcome.is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! The limit on open files, which is the limit on connections.
+
+use super::finding::Finding;
+use super::system::System;
+use super::{Need, promise};
+use crate::admin::CONNECTIONS_MAX;
+use crate::admission::MAX_TURNED_AWAY;
+use crate::config::Config;
+
+const CHECK: &str = "open files";
+
+/// What a worker holds besides connections and listeners: its runtime's and its
+/// engine's epoll, ring, eventfds, timer, and a clock that the metrics read.
+const PER_WORKER: u64 = 16;
+
+/// Standard streams, signals, the admin listener and its runtime.
+const PER_PROCESS: u64 = 32;
+
+pub(super) fn check(config: &Config, system: &System) -> Finding {
+    let besides = besides_connections(config, Need::of(config, system).threads);
+    let connections = config.max_connections.get() as u64;
+    let needed = connections.saturating_add(besides);
+    let Some(hard) = system.open_files.maximum else {
+        return Finding::ok(CHECK, "no limit");
+    };
+    let found =
+        format!("{hard} at most (hard limit), {needed} needed for {connections} connections");
+    if hard >= needed {
+        return Finding::ok(CHECK, found);
+    }
+    let Some(room) = hard.checked_sub(besides).filter(|&room| room > 0) else {
+        let found = format!("{found}: the server cannot even start");
+        return Finding::problem(CHECK, found, raise(system, needed));
+    };
+    let change = format!("--max-connections {room}, or {}", raise(system, needed));
+    Finding::bad(promise(config), CHECK, found, change)
+}
+
+/// Descriptors that are no connections of clients who are let in.
+fn besides_connections(config: &Config, threads: u64) -> u64 {
+    let per_worker = PER_WORKER + config.listen.len() as u64;
+    PER_PROCESS + threads * per_worker + (MAX_TURNED_AWAY + CONNECTIONS_MAX) as u64
+}
+
+/// How to have so many.
+fn raise(system: &System, needed: u64) -> String {
+    let everywhere = format!(
+        "LimitNOFILE={needed} in the unit, docker run --ulimit nofile={needed}, \
+         or ulimit -Hn {needed} as root"
+    );
+    match system.open_files_max {
+        Some(most) if most < needed => {
+            format!("first sysctl -w fs.nr_open={needed}, then {everywhere}")
+        }
+        _ => everywhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+    use crate::doctor::tests::{config, limit, system};
+
+    fn checked(hard: Option<u64>, max_connections: usize) -> Finding {
+        let system = System {
+            open_files: limit(hard),
+            open_files_max: Some(1 << 20),
+            ..system()
+        };
+        check(&config(max_connections), &system)
+    }
+
+    #[test]
+    fn every_connection_needs_a_descriptor() {
+        assert_eq!(checked(None, 1000).level, Level::Ok);
+        assert_eq!(checked(Some(20_000), 10_000).level, Level::Ok);
+        let few = checked(Some(8192), 10_000);
+        assert_eq!(few.level, Level::Problem);
+        assert!(few.found.starts_with("8192 at most"), "{few:?}");
+        let change = few.change.expect("a way out");
+        assert!(change.starts_with("--max-connections 7"), "{change}");
+        assert!(change.contains("LimitNOFILE=10"), "{change}");
+        assert!(!change.contains("nr_open"), "{change}");
+    }
+
+    #[test]
+    fn what_is_advised_is_enough() {
+        let change = checked(Some(8192), 10_000).change.expect("a way out");
+        let room = change.split([' ', ',']).nth(1).expect("a number");
+        let room = room.parse().expect("a number");
+        assert_eq!(checked(Some(8192), room).level, Level::Ok);
+        assert_eq!(checked(Some(8192), room + 1).level, Level::Problem);
+    }
+
+    #[test]
+    fn nobody_chose_the_default() {
+        let few = checked(Some(8192), 1_000_000);
+        assert_eq!(few.level, Level::Warning);
+    }
+
+    #[test]
+    fn a_limit_below_what_the_server_itself_needs_stops_it() {
+        let few = checked(Some(64), 1_000_000);
+        assert_eq!(few.level, Level::Problem);
+        assert!(few.found.ends_with("cannot even start"), "{few:?}");
+    }
+
+    #[test]
+    fn the_kernel_has_a_limit_of_limits() {
+        let few = checked(Some(8192), 2_000_000);
+        assert!(
+            few.change
+                .expect("a way out")
+                .contains("sysctl -w fs.nr_open=2000")
+        );
+    }
+}

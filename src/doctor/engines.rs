@@ -1,0 +1,215 @@
+//! Which engines work here, found out by an echo through each.
+
+use super::finding::Finding;
+use super::system::System;
+use crate::config::Config;
+use crate::engine::{EngineChoice, EngineKind};
+use crate::error::Error;
+use crate::runtime::PREFERENCE;
+
+/// What came of an echo through an engine.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub(super) engine: EngineKind,
+    pub(super) outcome: Result<(), String>,
+}
+
+pub(super) fn probe_all() -> Vec<Probe> {
+    let probe = |&engine: &EngineKind| Probe {
+        engine,
+        outcome: engine.probe().map_err(|error| match error {
+            Error::Engine { reason, .. } => reason,
+            other => other.to_string(),
+        }),
+    };
+    EngineKind::ALL.iter().map(probe).collect()
+}
+
+/// The engine that a server would use, or would have to.
+pub(super) fn chosen(choice: EngineChoice, probes: &[Probe]) -> EngineKind {
+    let [preferred @ .., last] = PREFERENCE;
+    let works = |&engine: &EngineKind| {
+        let mut probes = probes.iter();
+        probes.any(|probe| probe.engine == engine && probe.outcome.is_ok())
+    };
+    match choice {
+        EngineChoice::Only(engine) => engine,
+        EngineChoice::Auto => preferred.into_iter().find(works).unwrap_or(last),
+    }
+}
+
+pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
+    let chosen = chosen(config.engine, &system.probes);
+    let judge = |probe| judge(probe, chosen, config.engine, system);
+    system.probes.iter().map(judge).collect()
+}
+
+fn judge(probe: &Probe, chosen: EngineKind, choice: EngineChoice, system: &System) -> Finding {
+    let check = check_name(probe.engine);
+    let is_chosen = probe.engine == chosen;
+    let Err(reason) = &probe.outcome else {
+        let use_of_it = if is_chosen {
+            "works, and is used"
+        } else {
+            "works"
+        };
+        return Finding::ok(check, use_of_it);
+    };
+    let change = || remedy(probe.engine, system);
+    if is_chosen {
+        let found = format!("does not work, and the server does not start: {reason}");
+        let change = format!("--engine auto, or {}", change());
+        return Finding::problem(check, found, change);
+    }
+    if choice == EngineChoice::Auto && PREFERENCE.contains(&probe.engine) {
+        let found = format!("does not work, so that auto takes {chosen}: {reason}");
+        return Finding::warning(check, found, change());
+    }
+    Finding::ok(
+        check,
+        format!("does not work, and is not asked for: {reason}"),
+    )
+}
+
+const fn check_name(engine: EngineKind) -> &'static str {
+    match engine {
+        EngineKind::Epoll => "engine epoll",
+        EngineKind::TokioUring => "engine tokio-uring",
+        EngineKind::Ring => "engine ring",
+    }
+}
+
+/// What stands in the way of `io_uring`, the most general first.
+fn remedy(engine: EngineKind, system: &System) -> String {
+    let (major, minor) = match engine {
+        EngineKind::TokioUring => (6, 0),
+        _ => (6, 1),
+    };
+    if let Some(version) = system
+        .kernel_version
+        .filter(|&version| version < (major, minor))
+    {
+        let (here, minor_here) = version;
+        return format!("Linux {major}.{minor} or later; this is {here}.{minor_here}");
+    }
+    match system.io_uring_disabled {
+        Some(2..) => return "sysctl -w kernel.io_uring_disabled=0".to_owned(),
+        Some(1) => {
+            return "sysctl -w kernel.io_uring_disabled=0, or a group in kernel.io_uring_group"
+                .to_owned();
+        }
+        _ => {}
+    }
+    if system.seccomp_filters {
+        return "a seccomp profile with io_uring_setup, io_uring_enter and io_uring_register: \
+                docker run --security-opt seccomp=deploy/seccomp.json"
+            .to_owned();
+    }
+    "what the reason names".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+    use crate::doctor::tests::system;
+
+    const BLOCKED: &str = "io_uring is forbidden here";
+
+    /// A machine on which only `epoll` works.
+    fn blocked() -> System {
+        System {
+            probes: probes(&Err(BLOCKED.to_owned())),
+            seccomp_filters: true,
+            ..system()
+        }
+    }
+
+    fn probes(io_uring: &Result<(), String>) -> Vec<Probe> {
+        let outcome = |engine| match engine {
+            EngineKind::Epoll => Ok(()),
+            _ => io_uring.clone(),
+        };
+        let probe = |&engine: &EngineKind| Probe {
+            engine,
+            outcome: outcome(engine),
+        };
+        EngineKind::ALL.iter().map(probe).collect()
+    }
+
+    #[track_caller]
+    fn finding(engine: EngineKind, choice: EngineChoice, system: &System) -> Finding {
+        let config = Config {
+            engine: choice,
+            ..Config::default()
+        };
+        let findings = check(&config, system);
+        assert_eq!(findings.len(), EngineKind::ALL.len());
+        let is_wanted = |found: &Finding| found.check == check_name(engine);
+        findings.into_iter().find(is_wanted).expect("judged")
+    }
+
+    #[test]
+    fn auto_takes_the_best_that_works() {
+        let works = System {
+            probes: probes(&Ok(())),
+            ..system()
+        };
+        let ring = finding(EngineKind::Ring, EngineChoice::Auto, &works);
+        assert_eq!(ring, Finding::ok("engine ring", "works, and is used"));
+        let epoll = finding(EngineKind::Epoll, EngineChoice::Auto, &works);
+        assert_eq!(epoll, Finding::ok("engine epoll", "works"));
+    }
+
+    #[test]
+    fn falling_back_is_a_warning_and_what_nobody_wants_is_none() {
+        let ring = finding(EngineKind::Ring, EngineChoice::Auto, &blocked());
+        assert_eq!(ring.level, Level::Warning);
+        assert!(ring.found.contains("auto takes epoll"), "{ring:?}");
+        let other = finding(EngineKind::TokioUring, EngineChoice::Auto, &blocked());
+        assert_eq!(other.level, Level::Ok);
+        let epoll = finding(EngineKind::Epoll, EngineChoice::Auto, &blocked());
+        assert_eq!(epoll.found, "works, and is used");
+    }
+
+    #[test]
+    fn an_engine_that_is_asked_for_has_to_work() {
+        for engine in [EngineKind::Ring, EngineKind::TokioUring] {
+            let found = finding(engine, EngineChoice::Only(engine), &blocked());
+            assert_eq!(found.level, Level::Problem);
+            assert!(found.found.ends_with(BLOCKED), "{found:?}");
+            let change = found.change.expect("a way out");
+            assert!(change.starts_with("--engine auto, or"), "{change}");
+        }
+        let epoll = EngineChoice::Only(EngineKind::Epoll);
+        let ring = finding(EngineKind::Ring, epoll, &blocked());
+        assert_eq!(ring.level, Level::Ok);
+    }
+
+    #[test]
+    fn each_obstacle_has_its_remedy() {
+        let remedy = |change: fn(&mut System)| {
+            let mut system = blocked();
+            change(&mut system);
+            remedy(EngineKind::Ring, &system)
+        };
+        assert!(remedy(|_| {}).contains("seccomp=deploy/seccomp.json"));
+        let old = remedy(|system| system.kernel_version = Some((5, 15)));
+        assert_eq!(old, "Linux 6.1 or later; this is 5.15");
+        assert!(remedy(|system| system.io_uring_disabled = Some(2)).contains("disabled=0"));
+        assert!(remedy(|system| system.io_uring_disabled = Some(1)).contains("io_uring_group"));
+    }
+
+    #[test]
+    fn every_engine_is_tried() {
+        let probes = probe_all();
+        assert_eq!(probes.len(), EngineKind::ALL.len());
+        assert!(
+            probes
+                .iter()
+                .any(|probe| probe.engine == EngineKind::Epoll && probe.outcome.is_ok())
+        );
+        let engine = EngineChoice::Auto.resolve().expect("epoll at least");
+        assert_eq!(chosen(EngineChoice::Auto, &probes), engine);
+    }
+}

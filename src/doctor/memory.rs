@@ -1,0 +1,159 @@
+//! Memory for as many connections as there may be.
+
+use super::finding::Finding;
+use super::system::System;
+use super::{Need, promise};
+use crate::config::Config;
+use crate::engine::EngineKind;
+
+const CHECK: &str = "memory";
+
+/// What the kernel keeps for an idle connection, buffers apart. On Linux 6.18,
+/// 1.5 KiB are charged to the control group (file, inode, registration), and the
+/// socket itself is 2.4 KiB, which newer kernels charge as well.
+const KERNEL_BYTES: u64 = 4096;
+
+/// Without any connection: code, stacks, the workers' buffers.
+const SERVER_BYTES: u64 = 16 << 20;
+
+/// What the server keeps for an idle connection, as `cargo bench --bench
+/// idle_memory` has it, rounded up.
+const fn user_bytes(engine: EngineKind) -> u64 {
+    match engine {
+        EngineKind::Epoll => 384,
+        EngineKind::Ring => 192,
+        EngineKind::TokioUring => 3584,
+    }
+}
+
+pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
+    let total = system
+        .memory_total_bytes
+        .map(|bytes| (bytes, "this machine has"));
+    let group = system.cgroup.memory_max_bytes;
+    let group = group.map(|bytes| (bytes, "the control group allows"));
+    let (most, whose) = total
+        .into_iter()
+        .chain(group)
+        .min_by_key(|&(bytes, _)| bytes)?;
+    let each = KERNEL_BYTES + user_bytes(Need::of(config, system).engine);
+    let connections = config.max_connections.get() as u64;
+    let idle = connections
+        .saturating_mul(each)
+        .saturating_add(SERVER_BYTES);
+    let found = format!(
+        "{connections} idle connections take about {} MiB of the {} MiB that {whose}",
+        mib(idle),
+        mib(most)
+    );
+    let room = |each: u64| most.saturating_sub(SERVER_BYTES) / each;
+    if idle > most {
+        let change = format!(
+            "--max-connections {}, or {}",
+            room(each).max(1),
+            raise(idle)
+        );
+        return Some(Finding::bad(promise(config), CHECK, found, change));
+    }
+    let each = each + config.window as u64;
+    let worst = connections
+        .saturating_mul(each)
+        .saturating_add(SERVER_BYTES);
+    if worst > most {
+        let found = format!(
+            "{found}, and {} MiB if each keeps half a frame of --window {} waiting",
+            mib(worst),
+            config.window
+        );
+        let change = format!(
+            "--max-connections {}, a smaller --window, or {}",
+            room(each).max(1),
+            raise(worst)
+        );
+        return Some(Finding::warning(CHECK, found, change));
+    }
+    Some(Finding::ok(CHECK, found))
+}
+
+fn raise(bytes: u64) -> String {
+    let mib = mib(bytes);
+    format!(
+        "{mib} MiB: MemoryMax={mib}M in the unit, docker update --memory {mib}m, limits.memory of the pod"
+    )
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+    use crate::doctor::cgroup::Limits;
+    use crate::doctor::tests::{config, system};
+
+    const MIB: u64 = 1 << 20;
+
+    fn checked(max_connections: usize, total: u64, group: Option<u64>) -> Finding {
+        let system = System {
+            memory_total_bytes: Some(total * MIB),
+            cgroup: Limits {
+                memory_max_bytes: group.map(|group| group * MIB),
+                ..Limits::default()
+            },
+            ..system()
+        };
+        check(&config(max_connections), &system).expect("judged")
+    }
+
+    #[test]
+    fn idle_connections_have_to_fit() {
+        let fits = checked(1000, 1024, None);
+        assert_eq!(fits.level, Level::Ok);
+        assert!(
+            fits.found.ends_with("1024 MiB that this machine has"),
+            "{fits:?}"
+        );
+        let group = checked(100_000, 65_536, Some(128));
+        assert_eq!(group.level, Level::Problem);
+        assert!(
+            group
+                .found
+                .ends_with("128 MiB that the control group allows"),
+            "{group:?}"
+        );
+        assert_eq!(checked(1_000_000, 65_536, Some(128)).level, Level::Warning);
+    }
+
+    #[test]
+    fn what_is_advised_fits() {
+        for total in [64, 128, 1000] {
+            let mut connections = 3_000_000;
+            for level in [Level::Problem, Level::Warning, Level::Ok] {
+                let found = checked(connections, total, None);
+                assert_eq!(found.level, level, "{found:?}");
+                if let Some(change) = found.change {
+                    let room = change.split([' ', ',']).nth(1).expect("a number");
+                    connections = room.parse().expect("a number");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn half_frames_may_not_fit() {
+        let found = checked(10_000, 128, None);
+        assert_eq!(found.level, Level::Warning);
+        assert!(found.found.contains("--window 16384"), "{found:?}");
+    }
+
+    #[test]
+    fn a_machine_that_does_not_tell_is_not_judged() {
+        let system = System {
+            memory_total_bytes: None,
+            ..system()
+        };
+        assert_eq!(check(&config(1000), &system), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! The ports that the kernel chooses for outgoing connections.
+
+use std::ops::RangeInclusive;
+
+use super::finding::Finding;
+use super::system::System;
+use crate::address::Address;
+use crate::config::Config;
+
+const CHECK: &str = "local ports";
+
+/// A listening port in that range may be an outgoing connection's when the
+/// server starts; for load generators on this host, the range is the most
+/// connections they can open from an address to an address.
+pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
+    let range = system.local_ports.clone()?;
+    let (first, last) = (*range.start(), *range.end());
+    let found = format!(
+        "{first}-{last} for outgoing connections, {} to one address and port",
+        range.len()
+    );
+    let listening = config.listen.iter().filter_map(Address::internet);
+    let at_risk = listening
+        .chain(config.admin)
+        .map(|address| address.port())
+        .find(|port| range.contains(port) && !is_reserved(*port, &system.reserved_ports));
+    Some(match at_risk {
+        None => Finding::ok(CHECK, found),
+        Some(port) => Finding::warning(
+            CHECK,
+            format!("{found}: {port} may be taken by one when the server starts"),
+            format!("sysctl -w net.ipv4.ip_local_reserved_ports={port}, or a port below {first}"),
+        ),
+    })
+}
+
+/// Whether a list as `8080,9000-9010` has this port.
+fn is_reserved(port: u16, list: &str) -> bool {
+    list.split(',')
+        .filter_map(parse_range)
+        .any(|range| range.contains(&port))
+}
+
+fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+    use crate::doctor::tests::system;
+
+    fn level(port: u16, reserved: &str) -> Level {
+        let config = Config {
+            listen: vec![std::net::SocketAddr::from(([0, 0, 0, 0], port)).into()],
+            ..Config::default()
+        };
+        let system = System {
+            local_ports: Some(32_768..=60_999),
+            reserved_ports: reserved.to_owned(),
+            ..system()
+        };
+        check(&config, &system).expect("judged").level
+    }
+
+    #[test]
+    fn a_port_that_an_outgoing_connection_may_have_is_at_risk() {
+        assert_eq!(level(9001, ""), Level::Ok);
+        assert_eq!(level(0, ""), Level::Ok);
+        assert_eq!(level(40_000, ""), Level::Warning);
+        assert_eq!(level(40_000, "8080,39999-40001"), Level::Ok);
+        assert_eq!(level(40_000, "40000"), Level::Ok);
+        assert_eq!(level(40_000, "4000"), Level::Warning);
+    }
+
+    #[test]
+    fn the_admin_port_is_one_as_well() {
+        let config = Config {
+            admin: Some(([127, 0, 0, 1], 50_000).into()),
+            ..Config::default()
+        };
+        let system = System {
+            local_ports: Some(32_768..=60_999),
+            ..system()
+        };
+        let found = check(&config, &system).expect("judged");
+        assert_eq!(found.level, Level::Warning);
+        assert!(found.found.contains("28232 to one address"), "{found:?}");
+    }
+}

@@ -1,0 +1,94 @@
+//! How many connections may wait to be accepted.
+
+use super::finding::Finding;
+use super::system::System;
+use crate::config::Config;
+
+pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
+    let backlog = u64::from(config.backlog.get());
+    [accept_queue(backlog, system), syn_queue(backlog, system)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// `listen(2)` cuts the backlog without a word.
+fn accept_queue(backlog: u64, system: &System) -> Option<Finding> {
+    const CHECK: &str = "accept queue";
+    let somaxconn = system.somaxconn?;
+    if somaxconn >= backlog {
+        let found = format!("{backlog} for each worker (net.core.somaxconn is {somaxconn})");
+        return Some(Finding::ok(CHECK, found));
+    }
+    let found = format!(
+        "{somaxconn} for each worker, as net.core.somaxconn cuts --backlog {backlog}: when it \
+         is full, a client's connect takes a second longer"
+    );
+    let change = format!(
+        "sysctl -w net.core.somaxconn={backlog} before the server starts, \
+         or docker run --sysctl net.core.somaxconn={backlog}"
+    );
+    Some(Finding::warning(CHECK, found, change))
+}
+
+/// Only without SYN cookies does `tcp_max_syn_backlog` turn anybody away: with
+/// them, what does not fit gets a cookie (`tcp_conn_request` of the kernel).
+fn syn_queue(backlog: u64, system: &System) -> Option<Finding> {
+    const CHECK: &str = "SYN queue";
+    let (cookies, most) = (system.syn_cookies?, system.syn_backlog_max?);
+    if cookies > 0 {
+        return Some(Finding::ok(CHECK, "SYN cookies take over when it is full"));
+    }
+    if most >= backlog {
+        let found = format!("{most} (net.ipv4.tcp_max_syn_backlog), without SYN cookies");
+        return Some(Finding::ok(CHECK, found));
+    }
+    let found = format!(
+        "{most} (net.ipv4.tcp_max_syn_backlog) is less than --backlog {backlog}, and without \
+         SYN cookies a burst of clients is turned away before that"
+    );
+    let change =
+        format!("sysctl -w net.ipv4.tcp_syncookies=1, or net.ipv4.tcp_max_syn_backlog={backlog}");
+    Some(Finding::warning(CHECK, found, change))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+    use crate::doctor::tests::system;
+
+    #[test]
+    fn the_kernel_cuts_the_backlog() {
+        for (somaxconn, level) in [(4096, Level::Ok), (4095, Level::Warning)] {
+            let system = System {
+                somaxconn: Some(somaxconn),
+                ..system()
+            };
+            let found = accept_queue(4096, &system).expect("judged");
+            assert_eq!(found.level, level, "{found:?}");
+        }
+        let unknown = System {
+            somaxconn: None,
+            ..system()
+        };
+        assert_eq!(accept_queue(4096, &unknown), None);
+    }
+
+    #[test]
+    fn the_syn_queue_counts_only_without_cookies() {
+        for (cookies, most, level) in [
+            (1, 128, Level::Ok),
+            (0, 4096, Level::Ok),
+            (0, 1024, Level::Warning),
+        ] {
+            let system = System {
+                syn_cookies: Some(cookies),
+                syn_backlog_max: Some(most),
+                ..system()
+            };
+            let found = syn_queue(4096, &system).expect("judged");
+            assert_eq!(found.level, level, "{found:?}");
+        }
+    }
+}

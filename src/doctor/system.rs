@@ -1,0 +1,207 @@
+//! What this machine tells of itself, read once.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use rustix::process::{Resource, Rlimit, getrlimit};
+
+use super::addresses::{self, Attempt};
+use super::cgroup::Limits;
+use super::engines::{self, Probe};
+use super::root::Root;
+use crate::config::Config;
+use crate::cores;
+
+/// Whatever the checks judge. `None`, or empty, is what a machine does not tell.
+#[derive(Debug)]
+pub struct System {
+    pub(super) open_files: Rlimit,
+    /// The largest limit on open files that the kernel allows: `fs.nr_open`.
+    pub(super) open_files_max: Option<u64>,
+    pub(super) locked_memory: Rlimit,
+    /// Whether that limit does not bind this process: `CAP_IPC_LOCK`.
+    pub(super) may_lock_memory: bool,
+    pub(super) somaxconn: Option<u64>,
+    pub(super) syn_cookies: Option<u8>,
+    pub(super) syn_backlog_max: Option<u64>,
+    pub(super) local_ports: Option<RangeInclusive<u16>>,
+    /// Ports and ranges of them, as the kernel writes them: `8080,9000-9010`.
+    pub(super) reserved_ports: String,
+    pub(super) unprivileged_port_first: Option<u16>,
+    /// Those that this process may run on.
+    pub(super) cores: Vec<usize>,
+    /// Of those cores.
+    pub(super) governors: BTreeSet<String>,
+    pub(super) memory_total_bytes: Option<u64>,
+    pub(super) cgroup: Limits,
+    pub(super) kernel_version: Option<(u32, u32)>,
+    /// `kernel.io_uring_disabled`.
+    pub(super) io_uring_disabled: Option<u8>,
+    /// Whether this process lives under a seccomp filter.
+    pub(super) seccomp_filters: bool,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) probes: Vec<Probe>,
+}
+
+impl System {
+    /// Looks at what the files under `root` say, at the limits of this process,
+    /// and tries what a server with this configuration would do first: to
+    /// listen, and to echo on each engine. Addresses are held for a moment.
+    pub fn read(root: &Root, config: &Config) -> Self {
+        let cores = cores::usable().unwrap_or_default();
+        Self {
+            open_files: getrlimit(Resource::Nofile),
+            locked_memory: getrlimit(Resource::Memlock),
+            attempts: addresses::attempt(config),
+            probes: engines::probe_all(),
+            ..Self::files(root, cores)
+        }
+    }
+
+    /// The part of it that is in files.
+    fn files(root: &Root, cores: Vec<usize>) -> Self {
+        let core = "sys/devices/system/cpu/cpu";
+        let governor = |number| root.text(format!("{core}{number}/cpufreq/scaling_governor"));
+        let memory_total_kib = root
+            .field("proc/meminfo", "MemTotal")
+            .and_then(|total| total.strip_suffix(" kB")?.parse::<u64>().ok());
+        let seccomp = root.field("proc/self/status", "Seccomp");
+        Self {
+            open_files: UNLIMITED,
+            open_files_max: root.number("proc/sys/fs/nr_open"),
+            locked_memory: UNLIMITED,
+            may_lock_memory: root
+                .field("proc/self/status", "CapEff")
+                .is_some_and(|capabilities| has_ipc_lock(&capabilities)),
+            somaxconn: root.number("proc/sys/net/core/somaxconn"),
+            syn_cookies: root.number("proc/sys/net/ipv4/tcp_syncookies"),
+            syn_backlog_max: root.number("proc/sys/net/ipv4/tcp_max_syn_backlog"),
+            local_ports: root
+                .text("proc/sys/net/ipv4/ip_local_port_range")
+                .and_then(|range| parse_pair(&range)),
+            reserved_ports: root
+                .text("proc/sys/net/ipv4/ip_local_reserved_ports")
+                .unwrap_or_default(),
+            unprivileged_port_first: root.number("proc/sys/net/ipv4/ip_unprivileged_port_start"),
+            governors: cores.iter().filter_map(governor).collect(),
+            cores,
+            memory_total_bytes: memory_total_kib.map(|kib| kib * 1024),
+            cgroup: Limits::read(root),
+            kernel_version: root
+                .text("proc/sys/kernel/osrelease")
+                .and_then(|release| parse_version(&release)),
+            io_uring_disabled: root.number("proc/sys/kernel/io_uring_disabled"),
+            // 1 is strict mode, in which nothing of this could run.
+            seccomp_filters: seccomp.as_deref() == Some("2"),
+            attempts: Vec::new(),
+            probes: Vec::new(),
+        }
+    }
+}
+
+pub(super) const UNLIMITED: Rlimit = Rlimit {
+    current: None,
+    maximum: None,
+};
+
+/// `CAP_IPC_LOCK` of `linux/capability.h`.
+const IPC_LOCK_BIT: u32 = 14;
+
+fn has_ipc_lock(capabilities: &str) -> bool {
+    let mask = u64::from_str_radix(capabilities, 16).unwrap_or(0);
+    mask >> IPC_LOCK_BIT & 1 == 1
+}
+
+fn parse_pair(range: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = range.split_once(char::is_whitespace)?;
+    Some(first.parse().ok()?..=last.trim().parse().ok()?)
+}
+
+/// The first two numbers of `6.18.44-fc-v669`.
+fn parse_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|byte: char| !byte.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::doctor::root::tests::Tree;
+
+    impl System {
+        /// One that tells nothing, and on which nothing was tried.
+        pub(in crate::doctor) fn silent() -> Self {
+            Self::files(&Tree::new().root(), Vec::new())
+        }
+    }
+
+    #[test]
+    fn every_file_is_read() {
+        let tree = Tree::new();
+        for (path, text) in [
+            ("proc/sys/fs/nr_open", "1048576\n"),
+            ("proc/sys/net/core/somaxconn", "4096\n"),
+            ("proc/sys/net/ipv4/tcp_syncookies", "1\n"),
+            ("proc/sys/net/ipv4/tcp_max_syn_backlog", "1024\n"),
+            ("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
+            ("proc/sys/net/ipv4/ip_local_reserved_ports", "40000-40010\n"),
+            ("proc/sys/net/ipv4/ip_unprivileged_port_start", "80\n"),
+            ("proc/sys/kernel/osrelease", "6.18.44-fc-v669\n"),
+            ("proc/sys/kernel/io_uring_disabled", "2\n"),
+            ("proc/meminfo", "MemTotal:       1024 kB\nMemFree: 1 kB\n"),
+            (
+                "proc/self/status",
+                "CapEff:\t0000000000004000\nSeccomp:\t2\n",
+            ),
+            ("proc/self/cgroup", "0::/\n"),
+            (
+                "proc/self/mountinfo",
+                "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+            ),
+            ("sys/fs/cgroup/pids.max", "7\n"),
+            (
+                "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
+                "powersave\n",
+            ),
+            (
+                "sys/devices/system/cpu/cpu3/cpufreq/scaling_governor",
+                "schedutil\n",
+            ),
+            (
+                "sys/devices/system/cpu/cpu9/cpufreq/scaling_governor",
+                "ondemand\n",
+            ),
+        ] {
+            tree.write(path, text);
+        }
+        let system = System::files(&tree.root(), vec![0, 3]);
+        assert_eq!(system.open_files_max, Some(1 << 20));
+        assert_eq!(system.somaxconn, Some(4096));
+        assert_eq!(system.syn_cookies, Some(1));
+        assert_eq!(system.syn_backlog_max, Some(1024));
+        assert_eq!(system.local_ports, Some(32_768..=60_999));
+        assert_eq!(system.reserved_ports, "40000-40010");
+        assert_eq!(system.unprivileged_port_first, Some(80));
+        assert_eq!(system.kernel_version, Some((6, 18)));
+        assert_eq!(system.io_uring_disabled, Some(2));
+        assert_eq!(system.memory_total_bytes, Some(1 << 20));
+        assert!(system.may_lock_memory && system.seccomp_filters);
+        assert_eq!(system.cgroup.tasks_max, Some(7));
+        let governors: Vec<_> = system.governors.iter().collect();
+        assert_eq!(governors, ["powersave", "schedutil"]);
+    }
+
+    #[test]
+    fn capabilities_are_bits_in_hexadecimal() {
+        assert!(has_ipc_lock("000001ffffffffff"));
+        assert!(!has_ipc_lock("00000000a80425fb"));
+        assert!(!has_ipc_lock("nonsense"));
+    }
+
+    #[test]
+    fn a_release_begins_with_its_version() {
+        assert_eq!(parse_version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(parse_version("7.0-rc1"), Some((7, 0)));
+        assert_eq!(parse_version("unknown"), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! `ringback doctor` on this machine, as scripts use it.
+
+mod common;
+
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use common::engines::{Engine, RESTRICTION, on_every_engine};
+use common::run::{run, run_with};
+use common::server::{Server, binary};
+
+/// What it finds of a server with these flags, and its exit status.
+#[track_caller]
+fn examined(flags: &[&str]) -> (Vec<Value>, i32) {
+    let output = run(&[&["doctor", "--format=json"], flags].concat());
+    findings(&output)
+}
+
+#[track_caller]
+fn findings(output: &Output) -> (Vec<Value>, i32) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.is_empty(), "{errors}");
+    let findings = serde_json::from_slice(&output.stdout).expect("a JSON array");
+    (findings, output.status.code().expect("it exits"))
+}
+
+#[track_caller]
+fn finding<'a>(findings: &'a [Value], check: &str, about: &str) -> &'a Value {
+    let is_wanted = |finding: &&Value| {
+        let found = finding["found"].as_str().expect("text");
+        finding["check"] == check && found.contains(about)
+    };
+    let mut wanted = findings.iter().filter(is_wanted);
+    let finding = wanted.next();
+    finding.unwrap_or_else(|| panic!("no {check} with {about}: {findings:#?}"))
+}
+
+#[test]
+fn a_modest_server_has_no_problem_here() {
+    let flags = [
+        "--listen=127.0.0.1:0",
+        "--threads=1",
+        "--max-connections=10",
+    ];
+    let (findings, status) = examined(&[&flags[..], &["--engine=epoll"]].concat());
+    assert_eq!(status, 0, "{findings:#?}");
+    for check in ["open files", "listen address", "engine epoll", "memory"] {
+        assert_eq!(finding(&findings, check, "")["level"], "ok");
+    }
+    let text = run(&[&["doctor", "--engine=epoll"], &flags[..]].concat());
+    assert_eq!(text.status.code(), Some(0));
+    let text = String::from_utf8(text.stdout).expect("UTF-8");
+    assert!(text.starts_with("ok       open files"), "{text}");
+    assert!(text.contains("\n0 problems, "), "{text}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_a_problem() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    for (flag, check) in [("--listen", "listen address"), ("--admin", "admin address")] {
+        let (findings, status) = examined(&[flag, &address]);
+        assert_eq!(status, 1);
+        let finding = finding(&findings, check, &address);
+        assert_eq!(finding["level"], "problem");
+        let change = finding["change"].as_str().expect("a way out");
+        assert!(change.contains("ss -ltnp"), "{change}");
+    }
+}
+
+#[test]
+fn the_environment_counts() {
+    let output = run_with(
+        &["doctor", "--format=json"],
+        &[
+            ("RINGBACK_LISTEN", "127.0.0.1:0,192.0.2.1:1"),
+            ("RINGBACK_MAX_CONNECTIONS", "10"),
+        ],
+    );
+    let (findings, status) = findings(&output);
+    assert_eq!(status, 1);
+    assert_eq!(
+        finding(&findings, "listen address", "192.0.2.1:1")["level"],
+        "problem"
+    );
+}
+
+on_every_engine![what_a_server_has_open_besides_connections_was_counted_in,];
+
+fn what_a_server_has_open_besides_connections_was_counted_in(engine: Engine) {
+    let flags = ["--threads=3", "--max-connections=1"];
+    let (findings, _status) = examined(&[&flags[..], &["--engine", engine]].concat());
+    let found = &finding(&findings, "open files", "needed")["found"];
+    let words: Vec<_> = found.as_str().expect("text").split(' ').collect();
+    let at = words.iter().position(|&word| word == "needed");
+    let needed = words[at.expect("it says so") - 1];
+    let needed: usize = needed.parse().expect("a number");
+    let (server, admin) = Server::start_watched(engine, &flags);
+    admin.get("/metrics");
+    let open = server.process().descriptors().len();
+    assert!(open < needed, "{open} of {needed}");
+}
+
+/// `ulimit` before it, as an operator has it.
+#[track_caller]
+fn examined_under(limits: &str, flags: &[&str]) -> (Vec<Value>, i32) {
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            &format!("{limits} && exec \"$0\" doctor --format=json \"$@\""),
+        ])
+        .arg(binary().get_program())
+        .args(flags)
+        .env_remove(RESTRICTION)
+        .stdin(Stdio::null());
+    findings(&command.output().expect("a shell"))
+}
+
+#[test]
+fn a_low_limit_on_open_files_is_a_problem_for_many_connections() {
+    let flags = [
+        "--listen=127.0.0.1:0",
+        "--threads=1",
+        "--max-connections=5000",
+    ];
+    let (findings, status) = examined_under("ulimit -n 1000", &flags);
+    let open_files = finding(&findings, "open files", "1000 at most");
+    assert_eq!((&open_files["level"], status), (&"problem".into(), 1));
+    // What it advises is right.
+    let change = open_files["change"].as_str().expect("a way out");
+    let room = change.split([' ', ',']).nth(1).expect("a number");
+    let flags = [
+        "--listen=127.0.0.1:0",
+        "--threads=1",
+        "--max-connections",
+        room,
+    ];
+    let (findings, _status) = examined_under("ulimit -n 1000", &flags);
+    assert_eq!(finding(&findings, "open files", "")["level"], "ok");
+}
