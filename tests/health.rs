@@ -1,0 +1,84 @@
+//! `ringback health` against the real server: what a container's health check
+//! runs.
+
+mod common;
+
+use std::net::TcpListener;
+
+use common::admin::Admin;
+use common::client::Client;
+use common::run::run_with;
+use common::server::Server;
+
+/// The exit status, and the one line on stdout or stderr.
+#[track_caller]
+fn asked(flags: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let output = run_with(&[&["health"], flags].concat(), variables);
+    let status = output.status.code().expect("it exits");
+    let (said, silent) = match status {
+        0 => (output.stdout, output.stderr),
+        _ => (output.stderr, output.stdout),
+    };
+    assert!(silent.is_empty(), "{}", String::from_utf8_lossy(&silent));
+    let said = String::from_utf8(said).expect("UTF-8");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    (status, said.trim_end().to_owned())
+}
+
+fn start(flags: &[&str]) -> (Server, Admin, String) {
+    let (server, admin) = Server::start_watched("epoll", flags);
+    let flag = format!("--admin={}", admin.address);
+    (server, admin, flag)
+}
+
+#[test]
+fn a_server_that_serves_is_healthy_and_ready() {
+    let (_server, admin, flag) = start(&["--threads=1"]);
+    let well = (0, "ok".to_owned());
+    assert_eq!(asked(&[&flag], &[]), well);
+    assert_eq!(asked(&[&flag, "--ready"], &[]), well);
+    // As in a container, where the server has it from the environment.
+    let address = admin.address.to_string();
+    assert_eq!(asked(&[], &[("RINGBACK_ADMIN", &address)]), well);
+    let everywhere = format!("--admin=0.0.0.0:{}", admin.address.port());
+    assert_eq!(asked(&[&everywhere], &[]), well);
+}
+
+#[test]
+fn a_full_server_is_healthy_but_not_ready() {
+    let (server, _admin, flag) = start(&["--threads=1", "--max-connections=1"]);
+    let _inside = Client::connect(server.address());
+    assert_eq!(asked(&[&flag], &[]).0, 0);
+    let (status, why) = asked(&[&flag, "--ready"], &[]);
+    assert_eq!(status, 1);
+    assert!(
+        why.ends_with("/readyz: 503, full: 1 connections are open"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_server_that_is_gone_or_silent_is_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let flag = format!("--admin={}", listener.local_addr().expect("bound"));
+    let (status, why) = asked(&[&flag, "--timeout=50ms"], &[]);
+    assert_eq!(status, 1);
+    assert!(
+        why.starts_with("ringback: no answer from 127.0.0.1:"),
+        "{why}"
+    );
+    drop(listener);
+    let (status, why) = asked(&[&flag], &[]);
+    assert_eq!(status, 1);
+    assert!(why.contains("refused"), "{why}");
+}
+
+#[test]
+fn somebody_has_to_be_asked() {
+    let (status, why) = asked(&[], &[]);
+    assert_eq!(status, 1);
+    assert!(why.contains("--admin"), "{why}");
+    let (status, why) = asked(&["--timeout=soon"], &[]);
+    assert_eq!(status, 2);
+    assert!(why.contains("--timeout"), "{why}");
+}
