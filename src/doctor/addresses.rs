@@ -1,6 +1,7 @@
 //! Whether the server could listen where it is to.
 
 use std::io;
+use std::net::SocketAddr;
 
 use super::finding::Finding;
 use super::system::System;
@@ -63,16 +64,31 @@ pub(super) fn check(system: &System) -> Vec<Finding> {
 }
 
 fn judge(attempt: &Attempt, system: &System) -> Finding {
-    let &Attempt {
+    let Attempt {
         check,
         address,
-        ref outcome,
+        outcome,
     } = attempt;
-    let Err(error) = outcome else {
-        return reach(check, address);
+    let problem = |error: &io::Error, change: String| {
+        Finding::problem(check, format!("{address}: {error}"), change)
     };
+    match (outcome, address.internet()) {
+        (Ok(()), Some(address)) => reach(check, address),
+        (Ok(()), None) => Finding::ok(check, format!("{address} is free, for this machine only")),
+        (Err(error), Some(address)) => problem(error, way_out(error, address, system)),
+        (Err(error), None) => problem(
+            error,
+            "a directory that exists and that the server's user may write, and a name that no \
+             other program has"
+                .to_owned(),
+        ),
+    }
+}
+
+/// What to change where an address cannot be listened on.
+fn way_out(error: &io::Error, address: SocketAddr, system: &System) -> String {
     let port = address.port();
-    let change = match error.kind() {
+    match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "see who has it, ss -ltnp 'sport = :{port}', and end that, or choose another port; \
              two settings must not name the same address"
@@ -94,8 +110,7 @@ fn judge(attempt: &Attempt, system: &System) -> Finding {
                 .to_owned()
         }
         _ => "another address".to_owned(),
-    };
-    Finding::problem(check, format!("{address}: {error}"), change)
+    }
 }
 
 /// Who will be able to connect to an address that can be listened on.

@@ -1,7 +1,7 @@
 //! A worker whose `accept` fails.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
@@ -11,7 +11,7 @@ use super::*;
 use crate::calls::{Call, Fault, Plan, Tally, When};
 use crate::runtime::tests::client::{Client, End, Step, TEXT, frame, reply};
 use crate::runtime::tests::on_every_engine;
-use crate::shutdown::{self, Trigger};
+use crate::shutdown::{self, Departure, Trigger};
 
 on_every_engine![
     want_of_resources_is_waited_out,
@@ -46,11 +46,11 @@ impl Rig {
         let counters = Arc::<Counters>::default();
         let (trigger, shutdown) = shutdown::channel();
         let assignment = Assignment {
-            house: House::new(config.max_connections),
+            house: House::new(&config),
             config: Arc::new(config),
             engine: kind,
             core: None,
-            listeners: vec![listener],
+            listeners: vec![listener.into()],
             counters: Arc::clone(&counters),
             epoch: StdInstant::now(),
             shutdown,
@@ -98,7 +98,7 @@ impl Rig {
 
     /// Stops the worker; says what it has called.
     fn stop(self) -> Tally {
-        self.trigger.pull();
+        self.trigger.pull(Departure::Stopped);
         let (result, tally) = self.thread.join().expect("no panic");
         result.expect("it has drained");
         assert_eq!(self.counters.open.get(), 0);

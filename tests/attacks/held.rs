@@ -128,15 +128,15 @@ fn halves(siege: Siege, admin: Admin) {
         });
     }
     let page = admin.metrics();
-    let told = dismissed(&page, "1013");
+    let said = dismissed(&page, "1013");
     let stay = CAP / LEN as u64;
     let all = (WAVES * WAVE) as u64;
-    assert!((all - stay - 2..=all - stay + 2).contains(&told), "{told}");
+    assert!((all - stay - 2..=all - stay + 2).contains(&said), "{said}");
     assert_eq!(dismissed(&page, "none"), 0);
-    // Who goes is told why; the others can still finish.
-    wait_until("those who go are told", || {
+    // Who goes is said why; the others can still finish.
+    wait_until("those who go are said", || {
         let news = raws.iter().filter(|raw| raw.has_news()).count();
-        news as u64 == told
+        news as u64 == said
     });
     let rest = &frame(BINARY, &noise(1, LEN + 100))[LEN..];
     let (mut gone, mut stayed) = (0, 0);
@@ -150,7 +150,7 @@ fn halves(siege: Siege, admin: Admin) {
             stayed += 1;
         }
     }
-    assert_eq!((gone, gone + stayed), (told, all));
+    assert_eq!((gone, gone + stayed), (said, all));
     drop(raws);
     let toll = Toll::new()
         .connections(WAVES * WAVE)

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -76,7 +75,7 @@ impl Rig {
             Some(ring) => Rc::<RingEngine>::clone(ring),
             None => engine(kind, settings).expect("an engine"),
         };
-        let house = House::new(NonZeroUsize::MAX);
+        let house = House::new(&Config::default());
         Self {
             running: spawn_local(Rc::clone(&engine).run()),
             engine,
@@ -116,7 +115,7 @@ impl Rig {
             panic!("the house is large enough");
         };
         Rc::clone(&self.engine).adopt(Upgraded {
-            socket,
+            socket: socket.into(),
             leftover: Bytes::copy_from_slice(leftover),
             permit,
         });
