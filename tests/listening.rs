@@ -53,9 +53,9 @@ fn echoes_over_a_unix_domain_socket(engine: Engine) {
     assert_eq!(line, expected);
     // More of them than either worker may get alone.
     let mut clients: Vec<_> = (0..8).map(|_| over_unix(&path)).collect();
-    for (index, client) in clients.iter_mut().enumerate() {
+    for (letter, client) in (b'a'..).zip(&mut clients) {
         for len in [0, 1, 125, 70_000] {
-            let message = Message::binary(vec![b'a' + index as u8; len]);
+            let message = Message::binary(vec![letter; len]);
             client.send(message.clone()).expect("sent");
             assert_eq!(client.read().expect("an echo"), message);
         }
@@ -75,7 +75,7 @@ fn echoes_over_a_unix_domain_socket(engine: Engine) {
 
 /// Starts a server as systemd does: with a listening socket as descriptor 3.
 fn activated(engine: Engine, listener: TcpListener, flags: &[&str]) -> Server {
-    let passed = rustix::io::dup(&OwnedFd::from(listener)).expect("a duplicate");
+    let passed = rustix::io::dup(OwnedFd::from(listener)).expect("a duplicate");
     // The process id is not known before there is one.
     let script = format!(
         "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&{}",
@@ -111,7 +111,7 @@ fn serves_on_the_socket_that_systemd_passes(engine: Engine) {
 
 fn a_passed_socket_that_does_not_listen_is_refused(engine: Engine) {
     let stream = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
-    let passed = rustix::io::dup(&OwnedFd::from(stream)).expect("a duplicate");
+    let passed = rustix::io::dup(OwnedFd::from(stream)).expect("a duplicate");
     let script = format!(
         "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" --engine {engine} 3<&{}",
         passed.as_raw_fd()
@@ -153,7 +153,7 @@ impl Line {
         drop(free);
         let config = directory.path().join("ringback.toml");
         let pid_file = directory.path().join("pid");
-        std::fs::write(&config, format!("pid-file = {pid_file:?}\n")).expect("written");
+        std::fs::write(&config, format!("pid-file = '{}'\n", pid_file.display())).expect("written");
         let mut command = command(engine);
         command
             .arg(format!("--listen={address}"))
