@@ -105,10 +105,6 @@ impl Counters {
         use RefusalReason::{Address, Full, Overrun, Rate, Timeout};
         let full = self.refusals.get(Full) + self.refusals.get(Overrun);
         let address = self.refusals.get(Address) + self.refusals.get(Rate);
-        let refused: u64 = RefusalReason::ALL
-            .into_iter()
-            .map(|reason| self.refusals.get(reason))
-            .sum();
         let from_clients = Code::ALL
             .into_iter()
             .map(|code| self.ends(EndReason::Client, code));
@@ -120,7 +116,7 @@ impl Counters {
             (&mut snapshot.upgraded, self.handshakes.get(Upgraded)),
             (
                 &mut snapshot.refused_request,
-                refused - full - address - self.refusals.get(Timeout),
+                self.refusals.total() - full - address - self.refusals.get(Timeout),
             ),
             (
                 &mut snapshot.handshake_timeouts,
@@ -132,13 +128,7 @@ impl Counters {
             (&mut snapshot.reads, self.reads.get()),
             (&mut snapshot.writes, self.writes.get()),
             (&mut snapshot.closes, from_clients.sum()),
-            (
-                &mut snapshot.violations,
-                Violation::ALL
-                    .map(|kind| self.violations.get(kind))
-                    .iter()
-                    .sum(),
-            ),
+            (&mut snapshot.violations, self.violations.total()),
             (&mut snapshot.pings, self.pings_sent.get()),
             (&mut snapshot.idle_timeouts, self.idle_timeouts.get()),
             (&mut snapshot.write_timeouts, self.write_timeouts.get()),

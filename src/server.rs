@@ -51,8 +51,8 @@ pub struct Server {
     admin: Option<Admin>,
     /// What the workers' heartbeats count from.
     epoch: Instant,
-    /// Each worker's number, when it has ended.
-    ended: mpsc::UnboundedReceiver<usize>,
+    /// Says so when a worker has ended, and is closed when all have.
+    ended: mpsc::UnboundedReceiver<()>,
     /// Where the process id goes while the server serves.
     pid_file: Option<PathBuf>,
 }
@@ -448,14 +448,14 @@ impl Worker {
     fn start(
         index: usize,
         assignment: Assignment,
-        ended: mpsc::UnboundedSender<usize>,
+        ended: mpsc::UnboundedSender<()>,
     ) -> Result<(Self, i32), Error> {
         let counters = Arc::clone(&assignment.counters);
         let (ready_sender, ready) = std_mpsc::channel();
         let thread = thread::Builder::new()
             .name(format!("ringback-{index}"))
             .spawn(move || {
-                let _says_so = SaysWhenEnded { index, ended };
+                let _says_so = SaysWhenEnded { ended };
                 let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
                 worker::run(assignment, || {
                     // Nobody listens any more if another worker failed.
@@ -486,14 +486,13 @@ impl Worker {
 
 /// Reports the end of a worker's thread, even by a panic.
 struct SaysWhenEnded {
-    index: usize,
-    ended: mpsc::UnboundedSender<usize>,
+    ended: mpsc::UnboundedSender<()>,
 }
 
 impl Drop for SaysWhenEnded {
     fn drop(&mut self) {
         // The server may be gone.
-        let _ = self.ended.send(self.index);
+        let _ = self.ended.send(());
     }
 }
 

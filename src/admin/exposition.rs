@@ -201,15 +201,17 @@ fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
          it connects too often), overrun (closed without an answer, when too many are being \
          told one of these), malformed (400), origin (403), path (404), method (405), \
          timeout (408), version (426), head_too_large (431), other.",
-        RefusalReason::ALL.map(|reason| [("reason", reason.name())]),
-        |counters, index| counters.refusals.get(RefusalReason::ALL[index]),
+        RefusalReason::ALL,
+        |reason| [("reason", reason.name())],
+        |counters, reason| counters.refusals.get(reason),
     )?;
     page.counter_by_label(
         "ringback_handshakes",
         "Accepted connections by what became of their handshake: upgraded, refused, served (a \
          plain request), timeout, abandoned (no request came), cut_off (the server stopped).",
-        HandshakeOutcome::ALL.map(|outcome| [("outcome", outcome.name())]),
-        |counters, index| counters.handshakes.get(HandshakeOutcome::ALL[index]),
+        HandshakeOutcome::ALL,
+        |outcome| [("outcome", outcome.name())],
+        |counters, outcome| counters.handshakes.get(outcome),
     )?;
     page.durations(
         "ringback_handshake_duration_seconds",
@@ -220,29 +222,26 @@ fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
 }
 
 fn closes(page: &mut Page<'_, '_>) -> fmt::Result {
-    let ends: Vec<_> = EndReason::ALL
+    let ends = EndReason::ALL
         .into_iter()
         .flat_map(|reason| Code::ALL.map(|code| (reason, code)))
-        .filter(|&(reason, code)| reason.may_carry(code))
-        .collect();
+        .filter(|&(reason, code)| reason.may_carry(code));
     page.counter_by_label(
         "ringback_closes",
         "WebSocket connections that were ended, once for each, by why and by the code of the \
          Close frame that said so: client (it sent a Close), violation, idle, drain, handler, \
          slow_reader, held_bytes (the server held too much, and most of it for this one), gone (it left without a Close). Code `none`: no Close frame, or no code \
          in it; `other`: 3000 to 4999.",
-        ends.iter()
-            .map(|(reason, code)| [("reason", reason.name()), ("code", code.name())]),
-        |counters, index| {
-            let (reason, code) = ends[index];
-            counters.ends(reason, code)
-        },
+        ends,
+        |(reason, code)| [("reason", reason.name()), ("code", code.name())],
+        |counters, (reason, code)| counters.ends(reason, code),
     )?;
     page.counter_by_label(
         "ringback_violations",
         "Connections whose clients broke a rule of RFC 6455 or a limit, by which.",
-        Violation::ALL.map(|violation| [("kind", violation.name())]),
-        |counters, index| counters.violations.get(Violation::ALL[index]),
+        Violation::ALL,
+        |violation| [("kind", violation.name())],
+        |counters, violation| counters.violations.get(violation),
     )
 }
 

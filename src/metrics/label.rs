@@ -36,6 +36,11 @@ impl<L: Label, const N: usize> Labelled<L, N> {
     pub(crate) fn get(&self, label: L) -> u64 {
         self.counters[label.index()].get()
     }
+
+    /// The sum over all labels.
+    pub(crate) fn total(&self) -> u64 {
+        self.counters.iter().map(Counter::get).sum()
+    }
 }
 
 impl<L, const N: usize> Default for Labelled<L, N> {

@@ -63,22 +63,23 @@ impl Page<'_, '_> {
         self.counters(name, help, values.enumerate().map(|(n, v)| (worker(n), v)))
     }
 
-    /// One counter for each set of labels, added up over the workers by `count`,
-    /// which is given the index of the set.
-    pub(super) fn counter_by_label<L: EncodeLabelSet>(
+    /// One counter for each of `kinds`, which `labels` tells apart, added up over
+    /// the workers by `count`.
+    pub(super) fn counter_by_label<K: Copy, L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
-        labels: impl IntoIterator<Item = L>,
-        count: impl Fn(&Counters, usize) -> u64,
+        kinds: impl IntoIterator<Item = K>,
+        labels: impl Fn(K) -> L,
+        count: impl Fn(&Counters, K) -> u64,
     ) -> fmt::Result {
         let workers = self.workers.clone();
-        let total = |index| workers.iter().map(|counters| count(counters, index)).sum();
-        let values = labels.into_iter().enumerate();
+        let total = |kind| workers.iter().map(|counters| count(counters, kind)).sum();
+        let values = kinds.into_iter();
         self.counters(
             name,
             help,
-            values.map(|(index, labels)| -> (L, u64) { (labels, total(index)) }),
+            values.map(|kind| -> (L, u64) { (labels(kind), total(kind)) }),
         )
     }
 
