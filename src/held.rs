@@ -41,8 +41,10 @@ impl Held {
         self.max.is_some_and(|max| total > max.get() / 2)
     }
 
-    /// Replaces the part of a worker. Answers how many bytes of it have to go:
-    /// each worker lets go of its share of what is too much.
+    /// Replaces the part of a worker. Answers how many bytes of it have to go,
+    /// which are not a part of it any more: each worker lets go of its share of
+    /// what is too much when its turn comes, so that it takes some ticks until
+    /// all of that is gone, but nobody lets go of more.
     pub(crate) fn report(&self, before: usize, now: usize) -> usize {
         let more = now.wrapping_sub(before);
         let total = self.total.fetch_add(more, Relaxed).wrapping_add(more);
@@ -50,7 +52,9 @@ impl Held {
             return 0;
         };
         let share = (excess as u128 * now as u128).div_ceil((total as u128).max(1));
-        usize::try_from(share).unwrap_or(now).min(now)
+        let share = usize::try_from(share).unwrap_or(now).min(now);
+        self.total.fetch_sub(share, Relaxed);
+        share
     }
 }
 
@@ -70,26 +74,31 @@ mod tests {
         assert_eq!(held.report(40, 100), 0);
         assert!(held.is_high());
         assert_eq!(held.report(100, 101), 1);
-        assert_eq!(held.report(101, 0), 0);
+        assert_eq!(held.report(100, 0), 0);
         assert!(!held.is_high());
     }
 
     #[test]
     fn each_worker_lets_go_of_its_share() {
         let held = held(100);
-        let mut parts = [10, 150, 340];
+        let parts = [10, 150, 340];
         let shares = parts.map(|part| held.report(0, part));
         // The first two cannot know of the third yet.
-        assert_eq!(shares, [0, 57, 272]);
-        for part in &mut parts {
-            let share = held.report(*part, *part);
-            let rest = *part - share;
-            held.report(*part, rest);
-            *part = rest;
+        assert_eq!(shares, [0, 57, 264]);
+        let mut rests = [0, 1, 2].map(|worker| parts[worker] - shares[worker]);
+        let mut ticks = 0;
+        while rests.iter().sum::<usize>() > 100 {
+            for rest in &mut rests {
+                *rest -= held.report(*rest, *rest);
+            }
+            ticks += 1;
+            assert!(ticks < 10, "{rests:?}");
         }
-        let total: usize = parts.iter().sum();
-        assert!(total <= 100, "{parts:?}");
-        assert!(parts[0] > 0, "{parts:?}");
+        assert!(
+            (95..=100).contains(&rests.iter().sum::<usize>()),
+            "{rests:?}"
+        );
+        assert!(rests.iter().all(|&rest| rest > 0), "{rests:?}");
     }
 
     #[test]

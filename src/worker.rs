@@ -462,7 +462,7 @@ async fn tick(worker: Rc<Worker>) {
         .await;
         let now = worker.look_after_connections();
         let excess = held.report(reported, now);
-        reported = now;
+        reported = now - excess;
         if excess > 0 {
             throttled!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
             worker.engine.shed(excess);

