@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::Once;
 
 use ringback::{Message, MessageSocket};
 
@@ -10,7 +11,11 @@ use ringback::{Message, MessageSocket};
 pub(crate) async fn echo_and_print(mut socket: MessageSocket) {
     while let Ok(message) = socket.read_message().await {
         if let Err(error) = print(&socket, &message) {
-            tracing::warn!(%error, "stdout is gone, so messages are no longer printed");
+            // Once, not for every message that somebody cares to send.
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                tracing::warn!(%error, "stdout is gone, so messages are no longer printed");
+            });
         }
         if socket.write_message(&message).await.is_err() {
             break;
