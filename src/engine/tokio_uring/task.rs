@@ -66,12 +66,9 @@ impl<'a> Task<'a> {
         drop(leftover);
         let mut flow = self.receive(len).await;
         while flow == GO_ON {
-            flow = if self.link.is_dismissed.take() {
-                self.dismiss().await
-            } else if self.must_close() {
-                self.close(EndReason::Drain).await
-            } else {
-                self.read().await
+            flow = match self.must_close() {
+                Some(reason) => self.close(reason).await,
+                None => self.read().await,
             };
         }
     }
@@ -227,16 +224,16 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Whether a drain has no more patience with this connection.
-    fn must_close(&self) -> bool {
-        self.engine.draining.get() == Some(Drain::Now) && !self.session().is_closing()
-    }
-
-    /// Ends the connection because of what it holds.
-    async fn dismiss(&mut self) -> Flow {
-        self.link.kept.set(0);
-        self.resize(IDLE_BUFFER);
-        self.close(EndReason::HeldBytes).await
+    /// Why the connection has to be closed at once, if it has to: what it holds,
+    /// which it lets go of here, or a drain without patience.
+    fn must_close(&mut self) -> Option<EndReason> {
+        if self.link.is_dismissed.take() {
+            self.link.kept.set(0);
+            self.resize(IDLE_BUFFER);
+            return Some(EndReason::HeldBytes);
+        }
+        let is_late = self.engine.draining.get() == Some(Drain::Now);
+        (is_late && !self.session().is_closing()).then_some(EndReason::Drain)
     }
 
     /// Ends the connection by the server's own wish.
