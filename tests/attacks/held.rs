@@ -133,21 +133,24 @@ fn halves(siege: Siege, admin: Admin, each: u64) {
             here + dismissed(page, "1013") >= come && held(page) <= CAP
         });
     }
-    let told = wait_for_rest("nobody else has to go", || {
+    let closed = wait_for_rest("nobody else has to go", || {
         dismissed(&admin.metrics(), "1013")
     });
     let stay = CAP / LEN as u64;
     let all = (WAVES * WAVE) as u64;
     // Each worker lets go of whole connections, in several steps.
-    assert!((all - stay - 2..=all - stay + 6).contains(&told), "{told}");
+    assert!(
+        (all - stay - 2..=all - stay + 6).contains(&closed),
+        "{closed}"
+    );
     assert_eq!(dismissed(&admin.metrics(), "none"), 0);
     // Who goes is told why; the others can still finish.
     wait_until("those who go are told", || {
         let news = raws.iter().filter(|raw| raw.has_news()).count();
-        news as u64 == told
+        news as u64 == closed
     });
     let rest = &frame(BINARY, &noise(1, LEN + 100))[LEN..];
-    let (mut gone, mut stayed) = (0, 0);
+    let (mut gone, mut finished) = (0, 0);
     for raw in &mut raws {
         if raw.has_news() {
             raw.expect_frame(CLOSE, &1013_u16.to_be_bytes());
@@ -155,10 +158,10 @@ fn halves(siege: Siege, admin: Admin, each: u64) {
         } else {
             raw.send(rest);
             raw.expect_frame(BINARY, &noise(1, LEN + 100));
-            stayed += 1;
+            finished += 1;
         }
     }
-    assert_eq!((gone, gone + stayed), (said, all));
+    assert_eq!((gone, gone + finished), (closed, all));
     drop(raws);
     let toll = Toll::new()
         .connections(WAVES * WAVE)
