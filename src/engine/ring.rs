@@ -299,25 +299,35 @@ impl Core {
         }
     }
 
-    /// All replies of the last call are sent, or copied out.
+    /// The replies of the last call are sent, or copied out, but for those that
+    /// are awaited.
     fn settle_replies(&mut self) {
         let mut replies = mem::take(&mut self.shared.replies);
-        for Reply { key, buffer } in replies.drain(..) {
-            self.shared.pool.give_back(buffer);
-            let Some(connection) = self.connections.get_mut(key as usize) else {
-                // It was over when this reply failed.
-                continue;
-            };
-            if connection.reply_is_settled(&self.shared) == Fate::Ended {
-                connection.end(key, &mut self.shared);
+        replies.retain(|&Reply { key, buffer }| {
+            let connection = self.connections.get_mut(key as usize);
+            let is_awaited = connection.is_some_and(|connection| connection.awaits_reply());
+            if !is_awaited {
+                self.settle(key, buffer);
             }
-            // With nothing on its way a drain may close it.
-            if self.shared.draining.is_some() {
-                self.list(key);
-            }
-            self.look_after(key);
-        }
+            is_awaited
+        });
         self.shared.replies = replies;
+    }
+
+    fn settle(&mut self, key: u32, buffer: BufferId) {
+        self.shared.pool.give_back(buffer);
+        let Some(connection) = self.connections.get_mut(key as usize) else {
+            // It was over when this reply failed.
+            return;
+        };
+        if connection.reply_is_settled(&self.shared) == Fate::Ended {
+            connection.end(key, &mut self.shared);
+        }
+        // With nothing on its way a drain may close it.
+        if self.shared.draining.is_some() {
+            self.list(key);
+        }
+        self.look_after(key);
     }
 
     /// Puts a connection onto the list if it wants to be served, and drops it

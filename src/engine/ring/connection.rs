@@ -76,6 +76,9 @@ enum Send {
         before: u32,
         start: u32,
         len: u32,
+        /// It says so when it has ended, and has not: where the kernel takes a
+        /// linked operation without the next one, it leaves it to a thread.
+        awaited: bool,
     },
     /// What the socket did not take. It waits for the client, outside of the
     /// pool.
@@ -158,6 +161,7 @@ impl Connection {
         }
         match &self.send {
             Send::Rest(rest) => !rest.started || !self.received.is_empty(),
+            Send::Reply { awaited: true, .. } => false,
             _ => !self.received.is_empty() || self.receive == Receive::None || self.hung_up,
         }
     }
@@ -222,10 +226,12 @@ impl Connection {
             before,
             start,
             len,
+            ref mut awaited,
         } = self.send
         else {
             return;
         };
+        *awaited = false;
         let sent = match u32::try_from(result) {
             Ok(sent) if sent == len => return,
             Ok(sent) => sent,
@@ -252,7 +258,12 @@ impl Connection {
         self.wait_for_room(unsent, shared.settings.clock.now());
     }
 
-    /// Takes the end of the call that started a reply's send.
+    /// Whether the send of a reply has not ended with the call that started it.
+    pub(super) fn awaits_reply(&self) -> bool {
+        matches!(self.send, Send::Reply { awaited: true, .. })
+    }
+
+    /// Takes the end of a reply's send.
     pub(super) fn reply_is_settled(&mut self, shared: &Shared) -> Fate {
         let Send::Reply { len, .. } = self.send else {
             return Fate::Open;
@@ -286,7 +297,7 @@ impl Connection {
 
     /// Does the next thing: goes on with a rest, or else answers one buffer.
     pub(super) fn serve(&mut self, key: u32, shared: &mut Shared, now: Millis) -> Fate {
-        if self.has_ended() {
+        if self.has_ended() || self.awaits_reply() {
             return Fate::Open;
         }
         if self.send_rest(key, shared, now) == Fate::Ended {
@@ -328,6 +339,10 @@ impl Connection {
             // Its operations are cancelled once more: the kernel does not find
             // one that is about to start, which would then wait for ever.
             return Fate::Ended;
+        }
+        if self.awaits_reply() {
+            // Nothing may overtake it, and it takes no time.
+            return Fate::Open;
         }
         let settings = &shared.settings;
         if matches!(self.send, Send::Rest(_)) {
@@ -455,15 +470,14 @@ impl Connection {
             } else {
                 Target::Descriptor(&self.socket)
             };
+            let awaited = step.next == Next::Read && self.receives_next();
             let entry = match step.next {
-                Next::Read if self.receives_next() => {
-                    operation::send_before_next(target, key, reply)
-                }
+                Next::Read if awaited => operation::send_before_next(target, key, reply),
                 Next::Read => operation::send_at_once(target, key, reply),
                 _ => operation::send_before_end(target, key, reply),
             };
             // SAFETY: the buffer is given back when the reply is settled,
-            // after the call that starts and ends this send.
+            // after the call that starts this send, and its end.
             unsafe { shared.uring.push(entry) };
             shared.replies.push(Reply { key, buffer });
             self.send = Send::Reply {
@@ -471,6 +485,7 @@ impl Connection {
                 before: length(before),
                 start: length(step.reply.start),
                 len: length(step.reply.len()),
+                awaited,
             };
         }
         self.go_on(&step)

@@ -63,7 +63,9 @@ pub(super) fn send_before_end(target: Target<'_>, key: u32, bytes: &[u8]) -> Ent
 
 /// As [`send_at_once`], but always says so. The operation that is queued next
 /// waits for it, and is cancelled if the socket did not take everything. (A
-/// send that is silent about its success would silence that as well.)
+/// send that is silent about its success would silence that as well.) Where the
+/// kernel takes this one with one call, and the next with another, it leaves it to
+/// a thread, and it may end after the call.
 pub(super) fn send_before_next(target: Target<'_>, key: u32, bytes: &[u8]) -> Entry {
     send_with(target, key, bytes, AT_ONCE, Flags::IO_LINK)
 }

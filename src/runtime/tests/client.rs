@@ -253,17 +253,21 @@ impl Client {
     }
 }
 
-/// Has clients take the steps of a script in turn, each with a connection, and
-/// say good-bye.
-pub(crate) fn converse(streams: Vec<TcpStream>, steps: &[Step]) -> Vec<Client> {
-    let mut clients: Vec<_> = streams.into_iter().map(Client::new).collect();
+/// Has clients hear what each has asked for already, take the steps of a script in
+/// turn, and say good-bye.
+pub(crate) fn converse(clients: &mut [Client], begins: &[Vec<u8>], steps: &[Step]) {
+    for (client, begin) in clients.iter_mut().zip(begins) {
+        client.take(&Step {
+            send: Vec::new(),
+            expect: begin.clone(),
+        });
+    }
     for step in steps {
-        for client in &mut clients {
+        for client in &mut *clients {
             client.take(step);
         }
     }
-    for client in &mut clients {
+    for client in clients {
         client.close();
     }
-    clients
 }

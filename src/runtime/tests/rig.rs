@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -35,7 +36,7 @@ const TICK: Duration = Duration::from_millis(2);
 
 /// The send buffer of a connection that is to be written to in small pieces; the
 /// kernel doubles it.
-const NARROW: usize = 16 * 1024;
+const NARROW: usize = 8 * 1024;
 
 pub(super) struct Rig {
     engine: Rc<dyn Engine>,
@@ -49,7 +50,7 @@ pub(super) struct Rig {
 }
 
 /// Runs `test` on an engine of this kind, with the settings of
-/// `Config::default()`. All its connections have to be over in the end, and the
+/// `Config::default()` and the smallest read size for them. All its connections have to be over in the end, and the
 /// engine must not hold on to anything.
 pub(super) fn on_engine<T>(kind: EngineKind, test: impl AsyncFnOnce(&Rig) -> T) -> T {
     let runtime = Runtime::new(kind).expect("this engine works here");
@@ -90,26 +91,28 @@ impl Rig {
     /// Gives the engine a connection, with what came behind its request.
     /// Returns the client's end.
     pub(super) fn connect(&self, leftover: &[u8]) -> TcpStream {
-        self.connect_as(leftover, false)
-    }
-
-    /// As [`connect`](Self::connect), of a client that has to be written to in
-    /// small pieces.
-    pub(super) fn connect_narrow(&self, leftover: &[u8]) -> TcpStream {
-        self.connect_as(leftover, true)
-    }
-
-    fn connect_as(&self, leftover: &[u8], narrow: bool) -> TcpStream {
         let address = self.listener.local_addr().expect("bound");
         let client = TcpStream::connect(address).expect("connected");
         client.set_nodelay(true).expect("TCP");
         let (socket, _) = self.listener.accept().expect("accepted");
         socket.set_nodelay(true).expect("TCP");
+        self.adopt(socket, leftover);
+        client
+    }
+
+    /// As [`connect`](Self::connect), of a client that has to be written to in
+    /// small pieces. Its socket is a local one: with so small a buffer, TCP would
+    /// wait for its timers between any two of them.
+    pub(super) fn connect_narrow(&self, leftover: &[u8]) -> TcpStream {
+        let (socket, client) = UnixStream::pair().expect("a pair");
+        let set = SockRef::from(&socket).set_send_buffer_size(NARROW);
+        set.expect("small buffers are allowed");
+        self.adopt(OwnedFd::from(socket).into(), leftover);
+        OwnedFd::from(client).into()
+    }
+
+    fn adopt(&self, socket: TcpStream, leftover: &[u8]) {
         socket.set_nonblocking(true).expect("a socket");
-        if narrow {
-            let set = SockRef::from(&socket).set_send_buffer_size(NARROW);
-            set.expect("small buffers are allowed");
-        }
         self.sockets.borrow_mut().push(name(socket.as_raw_fd()));
         let Entry::Welcome(permit) = self.admission.enter() else {
             panic!("the house is large enough");
@@ -119,7 +122,6 @@ impl Rig {
             leftover: Bytes::copy_from_slice(leftover),
             permit,
         });
-        client
     }
 
     /// Connections that are open.
@@ -215,7 +217,8 @@ fn settings(counters: Arc<Counters>) -> Settings {
             fragments: config.max_fragments.get(),
             window: config.window,
         },
-        read_size: config.effective_read_size(),
+        // The smallest, so that one read seldom takes all there is.
+        read_size: 2 * config.window,
         idle_timeout: config.idle_timeout,
         pong_timeout: config.pong_timeout,
         write_timeout: config.write_timeout,
