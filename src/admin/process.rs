@@ -103,6 +103,10 @@ fn read(file: &File) -> Option<String> {
     String::from_utf8(text[..len].to_vec()).ok()
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the start is told as a time of day"
+)]
 fn start_time() -> Option<Duration> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // Behind the name, which may hold anything: the fields from the third on.
@@ -130,6 +134,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the start is told as a time of day"
+    )]
     fn this_process_started_a_moment_ago_and_uses_memory_and_time() {
         let process = Process::open();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("later");
