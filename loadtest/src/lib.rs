@@ -97,6 +97,7 @@ pub mod interrupt;
 pub mod limits;
 pub mod live;
 pub mod machine;
+pub mod merge;
 pub mod outcome;
 pub mod percentile;
 pub mod plan;

@@ -9,6 +9,7 @@ use loadtest::failure::Failure;
 use loadtest::floor;
 use loadtest::interrupt::Interrupt;
 use loadtest::machine::{Environment, Report, examine};
+use loadtest::merge::merge;
 use loadtest::plan::Plan;
 use loadtest::result::{ResultFile, schema};
 use loadtest::selftest;
@@ -45,6 +46,7 @@ fn execute(cli: &Cli) -> Result<u8, Failure> {
         Some(Command::Selftest(args)) => selftest::run(args.quick, &Interrupt::catch()?),
         Some(Command::Rerun(args)) => rerun(args),
         Some(Command::Doctor(args)) => Ok(doctor(args)),
+        Some(Command::Merge(args)) => merge(&args.from, &args.output),
         Some(Command::Schema) => {
             print(&schema());
             Ok(EXIT_FINE)

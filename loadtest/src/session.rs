@@ -166,6 +166,14 @@ impl Finished<'_> {
     /// [`Failure::File`] when the result file cannot be written.
     pub fn report(&self, output: &Output) -> Result<u8, Failure> {
         let judgement = judge(&Facts::of(self.plan, self.outcome));
+        self.report_judged(&judgement, output)
+    }
+
+    /// As [`report`](Self::report), with a judgement from elsewhere.
+    ///
+    /// # Errors
+    /// As [`report`](Self::report).
+    pub fn report_judged(&self, judgement: &Judgement, output: &Output) -> Result<u8, Failure> {
         let objectives = output
             .slo
             .as_ref()
@@ -175,10 +183,10 @@ impl Finished<'_> {
             label: self.label,
             plan: self.plan,
             outcome: self.outcome,
-            judgement: &judgement,
+            judgement,
             objectives: &objectives,
         };
-        let file = || self.file(&judgement, &objectives);
+        let file = || self.file(judgement, &objectives);
         print(&match output.format {
             Format::Text => summary.text(color_allowed(io::stdout())),
             Format::Json => file().to_json(),
@@ -191,7 +199,7 @@ impl Finished<'_> {
         if let Some(failure) = &self.outcome.failure {
             say(&failure.to_string());
         }
-        Ok(exit_code(self.outcome, &judgement, &objectives))
+        Ok(exit_code(self.outcome, judgement, &objectives))
     }
 
     /// The result file.

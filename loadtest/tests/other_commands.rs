@@ -9,7 +9,8 @@ use loadtest::result::ResultFile;
 use serde_json::Value;
 use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
 use support::peer::{ringback, url_of};
-use support::program::{command, loadtest};
+use support::program::{Program, command, loadtest};
+use support::scratch::Scratch;
 
 #[test]
 fn serves_when_another_test_asks() {
@@ -168,4 +169,79 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
             "{arguments:?}"
         );
     }
+}
+
+/// Two generators' results of the same load, at the same time.
+fn shared_load(scratch: &Scratch, rates: [&str; 2]) -> [String; 2] {
+    let server = ringback(|_| {});
+    let url = url_of(&server);
+    let files = ["0", "1"].map(|index| scratch.file(&format!("result-{index}.json")));
+    let start = |index: usize| {
+        let rate = format!("--rate={}", rates[index]);
+        let load = ["run", &url, "-c4", "-d1s", "--warmup=50ms", &rate];
+        Program::start(&[&load[..], &["-o", &files[index]]].concat())
+    };
+    for program in [start(0), start(1)] {
+        program.finish().fine();
+    }
+    // A busy machine may start the second one late; whether that is noticed is
+    // another test.
+    let first = result(&files[0]).started_at;
+    let text = std::fs::read_to_string(&files[1]).expect("a result");
+    let text = text.replace(&result(&files[1]).started_at, &first);
+    std::fs::write(&files[1], text).expect("written");
+    files
+}
+
+fn result(file: &str) -> ResultFile {
+    ResultFile::read(file.as_ref()).expect("a result")
+}
+
+#[test]
+fn results_of_a_shared_load_are_added_up() {
+    let scratch = Scratch::new("merge");
+    let [first, second] = shared_load(&scratch, ["400", "400"]);
+    let merged = scratch.file("merged.json");
+    let run = loadtest(&["merge", &first, &second, "-o", &merged]).fine();
+    assert!(run.stdout.contains("from 2 generators"), "{run:?}");
+    let (first, second, merged) = (result(&first), result(&second), result(&merged));
+    let sum = |count: fn(&ResultFile) -> u64| count(&first) + count(&second);
+    assert_eq!(merged.counts.due, sum(|part| part.counts.due));
+    assert_eq!(merged.counts.answered, sum(|part| part.counts.answered));
+    let samples = sum(|part| part.summary.response_ns.samples);
+    assert_eq!(merged.summary.response_ns.samples, samples);
+    let longest = first
+        .summary
+        .response_ns
+        .max
+        .max(second.summary.response_ns.max);
+    assert_eq!(merged.summary.response_ns.max, longest);
+    assert_eq!(
+        (merged.plan.connections, merged.plan.rate()),
+        (8, Some(800.0))
+    );
+    // Its objectives are judged anew.
+    let files = [scratch.file("result-0.json"), scratch.file("result-1.json")];
+    let missed = loadtest(&["merge", &files[0], &files[1], "--slo", "rate>1g"]);
+    assert!(matches!(missed.code, Some(3 | 4)), "{missed:?}");
+}
+
+#[test]
+fn what_is_no_shared_load_is_not_added_up() {
+    let scratch = Scratch::new("merge-not");
+    let [first, second] = shared_load(&scratch, ["400", "200"]);
+    let why = loadtest(&["merge", &first, &second]);
+    assert!(
+        why.refused(2).contains("result 2 is of another plan"),
+        "{why:?}"
+    );
+    let missing = scratch.file("missing.json");
+    let why = loadtest(&["merge", &first, &missing]);
+    assert!(why.refused(2).starts_with(&missing), "{why:?}");
+    let text = std::fs::read_to_string(&first).expect("a result");
+    let early = text.replace(&result(&first).started_at, "2001-01-01T00:00:00.000Z");
+    std::fs::write(&second, early).expect("written");
+    let why = loadtest(&["merge", &first, &second]);
+    let expected = format!("measured together for 0.0 s of 1.0 s, {first} last");
+    assert!(why.refused(2).contains(&expected), "{why:?}");
 }

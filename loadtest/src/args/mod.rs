@@ -61,6 +61,13 @@ Examples:
   100,000 connections from one machine:
     loadtest run ws://127.0.0.1:9001/ -c 100k --source 127.0.0.1-127.0.0.10";
 
+const MERGE_EXAMPLES: &str = "\
+Example:
+  on each of two machines, at the same time:
+    loadtest run ws://HOST:9001/ -c 5k --rate 50k -d 60s -o result-N.json
+  and then:
+    loadtest merge result-0.json result-1.json -o merged.json";
+
 const FLOOR_EXAMPLES: &str = "\
 Examples:
   loadtest floor                            the floor of the demo's workload
@@ -119,6 +126,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Repeat the run of a result file
     Rerun(Rerun),
+    /// Add up the results of generators that shared a load
+    Merge(Merge),
     /// Print the JSON schema of result files
     Schema,
     /// Print the completions for a shell
@@ -306,6 +315,21 @@ pub struct Rerun {
     /// Whom to watch.
     #[command(flatten)]
     pub server: Server,
+
+    /// What to make of the result.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Adds up results of one plan, measured at the same time by several generators,
+/// each with its share of the connections and of the rate. What comes out is a
+/// result like any other.
+#[derive(Debug, Args)]
+#[command(after_help = MERGE_EXAMPLES)]
+pub struct Merge {
+    /// What each `run -o` wrote
+    #[arg(value_name = "FILE", required = true, num_args = 1..)]
+    pub from: Vec<PathBuf>,
 
     /// What to make of the result.
     #[command(flatten)]

@@ -14,7 +14,7 @@ pub use file::{FILE_LEN_MAX, Problem, ResultError};
 pub use histogram::{DecodeError, decode, decode_latencies, encode, encode_latencies};
 pub use numbers::{Cost, Numbers, Spread};
 pub use schema::schema;
-pub use timestamp::format_utc;
+pub use timestamp::{format_utc, parse_utc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

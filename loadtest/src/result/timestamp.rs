@@ -1,6 +1,7 @@
 //! Points in time as text.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const MILLIS_PER_DAY: i128 = 24 * 60 * 60 * 1_000;
 
@@ -19,6 +20,23 @@ pub fn format_utc(time: SystemTime) -> String {
     let (hour, minute) = (millis / 3_600_000, millis / 60_000 % 60);
     let (second, milli) = (millis / 1_000 % 60, millis % 1_000);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+/// Reads what [`format_utc`] writes, from 1970 on; `None` for anything else.
+pub fn parse_utc(text: &str) -> Option<SystemTime> {
+    let number = |range: Range<usize>| text.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute) = (number(11..13)?, number(14..16)?);
+    let (second, milli) = (number(17..19)?, number(20..23)?);
+    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
+    let before_the_year = year.checked_sub(1970)? * 365 + leap_days(year - 1) - leap_days(1969);
+    // The month and the day are found by walking: there is no second algorithm
+    // that would have to agree with the one below.
+    let days = (before_the_year..before_the_year + 366)
+        .find(|&days| civil_from_days(days.into()) == (year.into(), month.into(), day.into()))?;
+    let millis = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000 + milli;
+    let time = UNIX_EPOCH.checked_add(Duration::from_millis(millis))?;
+    (format_utc(time) == text).then_some(time)
 }
 
 /// The date that is so many days after 1970-01-01, in the Gregorian calendar
@@ -60,9 +78,28 @@ mod tests {
         ] {
             let time = UNIX_EPOCH + Duration::from_millis(since_epoch_ms);
             assert_eq!(format_utc(time), text);
+            assert_eq!(parse_utc(text), Some(time));
         }
         let before = UNIX_EPOCH - Duration::from_nanos(1);
         assert_eq!(format_utc(before), "1969-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn what_is_no_time_is_not_read() {
+        for text in [
+            "",
+            "2026-11-24",
+            "2026-11-24T23:57:16Z",
+            "2026-13-24T23:57:16.000Z",
+            "2026-02-29T23:57:16.000Z",
+            "2026-11-24T24:00:00.000Z",
+            "2026-11-24T23:57:16.000+",
+            "1969-12-31T23:59:59.999Z",
+            "0000-01-01T00:00:00.000Z",
+            "ääääääääääää",
+        ] {
+            assert_eq!(parse_utc(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,264 @@
+//! Results of generators that shared a load, added up to one.
+//!
+//! The parts are runs of one plan, at the same time, each with its share of the
+//! connections and of the rate: as pods of an Indexed Job make them. Counts and
+//! histograms add up without loss, so what comes out is a result like any other.
+
+mod share;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::args::Output;
+use crate::failure::Failure;
+use crate::outcome::{Counts, GeneratorUse, Interval, Latencies, Outcome, histogram};
+use crate::result::{
+    DecodeError, ResultFile, Status, decode, decode_latencies, encode_latencies, parse_utc,
+};
+use crate::session::Finished;
+use crate::verdict::{Facts, Judgement, judge};
+
+use share::total_plan;
+
+/// What of the longest measurement all have to have in common: what the others
+/// did besides is no load of theirs together.
+pub const OVERLAP_SHARE_MIN: f64 = 0.9;
+
+/// Reads results, adds them up, and reports the sum.
+///
+/// # Errors
+/// A result that cannot be read or written, or that does not go with the others.
+pub fn merge(paths: &[PathBuf], output: &Output) -> Result<u8, Failure> {
+    let mut parts = Vec::with_capacity(paths.len());
+    for path in paths {
+        parts.push(Part::read(path)?);
+    }
+    let files: Vec<_> = parts.iter().map(|part| &part.file).collect();
+    let plan = total_plan(&files)?;
+    check_overlap(&parts)?;
+    let outcome = add_up(&parts).map_err(|error| error.to_string())?;
+    let mut judgement = judge(&Facts::of(&plan, &outcome));
+    for part in &parts {
+        inherit(&mut judgement, part);
+    }
+    let label = &parts[0].file.label;
+    Finished {
+        label: &format!("{label} from {} generators", parts.len()),
+        plan: &plan,
+        outcome: &outcome,
+        identity: &(None, None),
+        environment: &parts[0].file.environment,
+    }
+    .report_judged(&judgement, output)
+}
+
+/// One of the results.
+struct Part {
+    name: String,
+    file: ResultFile,
+    start: SystemTime,
+}
+
+impl Part {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let file = ResultFile::read(path)?;
+        let name = path.display().to_string();
+        if let Some(failure) = &file.failure {
+            let why = format!("{name} is of a run that failed: {failure}");
+            return Err(why.into());
+        }
+        let start = parse_utc(&file.started_at)
+            .ok_or_else(|| format!("{name}: '{}' is no time", file.started_at))?;
+        Ok(Self { name, file, start })
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.file.elapsed_ns)
+    }
+
+    fn end(&self) -> SystemTime {
+        self.start.checked_add(self.elapsed()).unwrap_or(self.start)
+    }
+}
+
+fn check_overlap(parts: &[Part]) -> Result<(), Failure> {
+    let longest = parts.iter().map(Part::elapsed).max().unwrap_or_default();
+    let latest = parts.iter().max_by_key(|part| part.start);
+    let first_end = parts.iter().map(Part::end).min();
+    let (Some(latest), Some(first_end)) = (latest, first_end) else {
+        return Ok(());
+    };
+    let common = first_end.duration_since(latest.start).unwrap_or_default();
+    if common.as_secs_f64() >= OVERLAP_SHARE_MIN * longest.as_secs_f64() {
+        return Ok(());
+    }
+    let why = format!(
+        "all measured together for {:.1} s of {:.1} s, {} last: start them at the same time, \
+         or run longer",
+        common.as_secs_f64(),
+        longest.as_secs_f64(),
+        latest.name
+    );
+    Err(why.into())
+}
+
+fn add_up(parts: &[Part]) -> Result<Outcome, DecodeError> {
+    let mut sum = Outcome {
+        started_at: parts[0].start,
+        elapsed: Duration::ZERO,
+        counts: Counts::default(),
+        latencies: Latencies::new(),
+        handshake_ns: histogram(),
+        intervals: Vec::new(),
+        generator: GeneratorUse::default(),
+        // Each has seen its own machine's, if any.
+        server: None,
+        shared_core: None,
+        steal_share: None,
+        interrupted: false,
+        failure: None,
+    };
+    for part in parts {
+        let file = &part.file;
+        sum.started_at = sum.started_at.min(part.start);
+        sum.elapsed = sum.elapsed.max(part.elapsed());
+        sum.counts += file.counts;
+        sum.latencies.add(&file.latencies()?);
+        let handshake_ns = decode(&file.histograms.handshake_ns)?;
+        sum.handshake_ns.add(handshake_ns).expect("the same bounds");
+        add_generator(&mut sum.generator, &file.generator);
+        sum.shared_core = sum.shared_core.max(file.shared_core);
+        sum.steal_share = larger(sum.steal_share, file.steal_share);
+        sum.interrupted |= file.status == Status::Interrupted;
+    }
+    sum.intervals = add_intervals(parts)?;
+    Ok(sum)
+}
+
+fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::max)
+}
+
+fn add_generator(sum: &mut GeneratorUse, part: &GeneratorUse) {
+    let (to, from) = (&mut sum.usage, &part.usage);
+    to.cpu_ns += from.cpu_ns;
+    to.user_ns += from.user_ns;
+    to.system_ns += from.system_ns;
+    to.voluntary_switches += from.voluntary_switches;
+    to.involuntary_switches += from.involuntary_switches;
+    to.rss_before += from.rss_before;
+    to.rss_after += from.rss_after;
+    to.threads += from.threads;
+    sum.spin_ns += part.spin_ns;
+    sum.busy_max = sum.busy_max.max(part.busy_max);
+}
+
+/// The seconds of all parts, each counted from its part's own start.
+fn add_intervals(parts: &[Part]) -> Result<Vec<Interval>, DecodeError> {
+    let mut seconds: BTreeMap<Duration, (Interval, Latencies)> = BTreeMap::new();
+    for interval in parts.iter().flat_map(|part| &part.file.intervals) {
+        let latencies = decode_latencies(&interval.latencies)?;
+        match seconds.get_mut(&interval.start) {
+            None => {
+                seconds.insert(interval.start, (interval.clone(), latencies));
+            }
+            Some((sum, sum_of_latencies)) => {
+                sum.length = sum.length.max(interval.length);
+                sum.due += interval.due;
+                sum.echoed += interval.echoed;
+                sum.timed_out += interval.timed_out;
+                sum_of_latencies.add(&latencies);
+            }
+        }
+    }
+    let encoded = seconds.into_values().map(|(mut interval, latencies)| {
+        interval.latencies = encode_latencies(&latencies);
+        interval
+    });
+    Ok(encoded.collect())
+}
+
+/// What speaks against a part speaks against the sum, which may hide it.
+fn inherit(judgement: &mut Judgement, part: &Part) {
+    for reason in &part.file.judgement.reasons {
+        let mut reason = reason.clone();
+        reason.what = format!("{}: {}", part.name, reason.what);
+        judgement.verdict = judgement.verdict.max(reason.verdict);
+        judgement.reasons.push(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::machine::Environment;
+    use crate::result::Record;
+    use crate::verdict::Verdict;
+
+    fn part(name: &str, change: impl FnOnce(&mut Outcome)) -> Part {
+        let plan = fixture::plan();
+        let mut outcome = fixture::outcome();
+        change(&mut outcome);
+        let file = ResultFile::new(&Record {
+            label: "epoll",
+            plan: &plan,
+            args: &[],
+            outcome: &outcome,
+            judgement: &judge(&Facts::of(&plan, &outcome)),
+            objectives: &[],
+            server_command: None,
+            server_sha256: None,
+            environment: &Environment::default(),
+        });
+        Part {
+            name: name.to_owned(),
+            start: parse_utc(&file.started_at).expect("a time"),
+            file,
+        }
+    }
+
+    #[test]
+    fn two_halves_are_a_whole() {
+        let parts = [part("a", |_| {}), part("b", |_| {})];
+        check_overlap(&parts).expect("at the same time");
+        let sum = add_up(&parts).expect("added up");
+        let one = fixture::outcome();
+        assert_eq!(sum.counts.due, 2 * one.counts.due);
+        assert_eq!(sum.elapsed, one.elapsed);
+        assert!((sum.rate() - 2.0 * one.rate()).abs() < 1e-6);
+        let (sums, ones) = (&sum.latencies.response_ns, &one.latencies.response_ns);
+        assert_eq!(sums.len(), 2 * ones.len());
+        assert_eq!(sums.value_at_quantile(0.99), ones.value_at_quantile(0.99));
+        assert_eq!(sum.handshake_ns.len(), 2 * one.handshake_ns.len());
+        assert_eq!(sum.intervals.len(), one.intervals.len());
+        assert_eq!(sum.intervals[3].due, 2 * one.intervals[3].due);
+        assert_eq!(sum.generator.usage.threads, 2);
+    }
+
+    #[test]
+    fn the_worst_of_a_part_is_that_of_the_sum() {
+        let busy = part("result-1.json", |outcome| outcome.generator.busy_max = 0.99);
+        assert_eq!(busy.file.judgement.verdict, Verdict::Suspect);
+        let mut judgement = judge(&Facts::of(&fixture::plan(), &fixture::outcome()));
+        assert_eq!(judgement.verdict, Verdict::Valid);
+        inherit(&mut judgement, &busy);
+        assert_eq!(judgement.verdict, Verdict::Suspect);
+        assert!(judgement.reasons[0].what.starts_with("result-1.json: "));
+    }
+
+    #[test]
+    fn runs_one_after_the_other_are_no_load_together() {
+        let late = |by_ms| {
+            part("late.json", |outcome| {
+                outcome.started_at += Duration::from_millis(by_ms);
+            })
+        };
+        check_overlap(&[part("a", |_| {}), late(900)]).expect("nine tenths");
+        for by_ms in [1_100, 60_000] {
+            let why = check_overlap(&[part("a", |_| {}), late(by_ms)]).expect_err("apart");
+            assert!(why.to_string().contains("late.json last"), "{why}");
+        }
+    }
+}
