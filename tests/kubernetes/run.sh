@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Whether the manifests are valid for every version of Kubernetes that they are for,
+# agree with the binary and with each other, and do what they are for, as far as runc
+# can show it: run.sh DIRECTORY [VENV], with the static binaries in DIRECTORY
+# (deploy/static-build). Needs root, runc and util-linux. VENV is where the validator
+# is or is to be made.
+set -euo pipefail
+binaries=$(realpath "$1")
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+venv=${2:-$work/venv}
+
+if [ ! -x "$venv/bin/kubernetes-validate" ]; then
+    "${PYTHON:-python3}" -m venv "$venv"
+    timeout 300 "$venv/bin/pip" install --quiet --disable-pip-version-check \
+        'kubernetes-validate==1.37.0'
+fi
+PYTHONPATH=$here/../container timeout 300 "$venv/bin/python" "$here/check.py" "$binaries"
