@@ -23,21 +23,22 @@ pub(super) const LISTEN: &str = "listen address";
 pub(super) const ADMIN: &str = "admin address";
 
 /// Listens on every address as the server does, all at the same time, and lets
-/// go of them at once.
+/// go of them at once. A socket's file is there for a moment, as one that a
+/// server has left behind is replaced.
 pub(super) fn attempt(config: &Config) -> Vec<Attempt> {
+    let listeners = Listeners::new(config, vec![None]);
     let mut held = Vec::new();
     let mut attempts = Vec::new();
-    let listeners = Listeners::new(config, vec![None]);
     for address in &config.listen {
-        let bound = listeners.open(address).map(|listening| {
-            // Goes with it.
-            let file = address.file().and_then(|path| SocketFile::of(path).ok());
-            (listening, file)
+        let outcome = listeners.open(address).map(|listening| {
+            // A socket's file goes with it.
+            let file = address.file().map(SocketFile::of);
+            held.push((listening, file));
         });
         attempts.push(Attempt {
             check: LISTEN,
             address: address.clone(),
-            outcome: bound.map(|bound| held.push(bound)).map_err(source),
+            outcome: outcome.map_err(source),
         });
     }
     if let Some(address) = config.admin {
@@ -69,24 +70,19 @@ fn judge(attempt: &Attempt, system: &System) -> Finding {
         address,
         outcome,
     } = attempt;
-    let problem = |error: &io::Error, change: String| {
-        Finding::problem(check, format!("{address}: {error}"), change)
-    };
-    match (outcome, address.internet()) {
-        (Ok(()), Some(address)) => reach(check, address),
-        (Ok(()), None) => Finding::ok(check, format!("{address} is free, for this machine only")),
-        (Err(error), Some(address)) => problem(error, way_out(error, address, system)),
-        (Err(error), None) => problem(
-            error,
-            "a directory that exists and that the server's user may write, and a name that no \
-             other program has"
-                .to_owned(),
-        ),
+    match outcome {
+        Ok(()) => reach(check, address),
+        Err(error) => {
+            let change = match address {
+                Address::Internet(address) => internet_way_out(error, *address, system),
+                Address::Unix(_) => unix_way_out(error),
+            };
+            Finding::problem(check, format!("{address}: {error}"), change)
+        }
     }
 }
 
-/// What to change where an address cannot be listened on.
-fn way_out(error: &io::Error, address: SocketAddr, system: &System) -> String {
+fn internet_way_out(error: &io::Error, address: SocketAddr, system: &System) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
@@ -113,9 +109,26 @@ fn way_out(error: &io::Error, address: SocketAddr, system: &System) -> String {
     }
 }
 
+fn unix_way_out(error: &io::Error) -> String {
+    let change = match error.kind() {
+        io::ErrorKind::AddrInUse => "see who listens there, ss -lxp, and end that",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "a directory that the server may write: RuntimeDirectory=ringback in the unit"
+        }
+        io::ErrorKind::NotFound => {
+            "make the directory: RuntimeDirectory=ringback in the unit, or mkdir"
+        }
+        _ => "another path",
+    };
+    change.to_owned()
+}
+
 /// Who will be able to connect to an address that can be listened on.
-fn reach(check: &'static str, address: SocketAddr) -> Finding {
-    let ip = address.ip();
+fn reach(check: &'static str, address: &Address) -> Finding {
+    let Some(internet) = address.internet() else {
+        return Finding::ok(check, format!("{address} is free"));
+    };
+    let ip = internet.ip();
     if ip.is_loopback() {
         return Finding::ok(check, format!("{address} is free, for this machine only"));
     }
@@ -171,6 +184,29 @@ mod tests {
             assert!(found.found.starts_with(address), "{found:?}");
             assert!(found.change.expect("a way out").contains(word), "{address}");
         }
+    }
+
+    #[test]
+    fn a_socket_is_a_file_in_a_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("echo.sock");
+        let tried = |path: std::path::PathBuf| {
+            let config = Config {
+                listen: vec![Address::Unix(path)],
+                ..Config::default()
+            };
+            let [attempt] = &attempt(&config)[..] else {
+                panic!("one attempt");
+            };
+            judge(attempt, &system())
+        };
+        assert_eq!(tried(path.clone()).level, Level::Ok);
+        assert!(!path.exists(), "its file is gone with it");
+        let nowhere = tried(directory.path().join("no/echo.sock"));
+        assert!(nowhere.change.expect("a way out").contains("mkdir"));
+        let _listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let taken = tried(path);
+        assert!(taken.change.expect("a way out").contains("ss -lxp"));
     }
 
     #[test]

@@ -48,13 +48,15 @@ fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::doctor::Level;
     use crate::doctor::tests::system;
 
     fn level(port: u16, reserved: &str) -> Level {
         let config = Config {
-            listen: vec![std::net::SocketAddr::from(([0, 0, 0, 0], port)).into()],
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], port)).into()],
             ..Config::default()
         };
         let system = System {

@@ -42,41 +42,26 @@ impl Root {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::env;
-    use std::process;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tempfile::TempDir;
 
     use super::*;
 
-    static TREES: AtomicUsize = AtomicUsize::new(0);
-
     /// A tree of files for one test, which is gone with it.
-    pub(in crate::doctor) struct Tree(PathBuf);
+    pub(in crate::doctor) struct Tree(TempDir);
 
     impl Tree {
         pub(in crate::doctor) fn new() -> Self {
-            let number = TREES.fetch_add(1, Ordering::Relaxed);
-            let name = format!("ringback-doctor-{}-{number}", process::id());
-            let path = env::temp_dir().join(name);
-            fs::create_dir(&path).expect("a directory of our own");
-            Self(path)
+            Self(tempfile::tempdir().expect("a directory"))
         }
 
         pub(in crate::doctor) fn root(&self) -> Root {
-            Root(self.0.clone())
+            Root(self.0.path().to_owned())
         }
 
         pub(in crate::doctor) fn write(&self, path: &str, text: &str) {
-            let path = self.0.join(path);
+            let path = self.0.path().join(path);
             fs::create_dir_all(path.parent().expect("below the tree")).expect("created");
             fs::write(path, text).expect("written");
-        }
-    }
-
-    impl Drop for Tree {
-        fn drop(&mut self) {
-            // A test that fails has more to say than this.
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 
