@@ -226,15 +226,19 @@ impl Config {
         self.path.as_deref().map_or(Ok(()), check_path)?;
         for protocol in &self.subprotocols {
             if protocol.is_empty() || !protocol.bytes().all(is_token_byte) {
-                let reason =
-                    format!("'{protocol}' is no subprotocol: it must be a token such as chat.v2");
+                let reason = format!(
+                    "'{}' is no subprotocol: it must be a token such as chat.v2",
+                    protocol.escape_debug()
+                );
                 return refuse("subprotocol", reason);
             }
         }
         for origin in &self.origins {
             if !origin.contains("://") || !origin.bytes().all(|byte| byte.is_ascii_graphic()) {
-                let reason =
-                    format!("'{origin}' is no origin: it must look like https://example.org");
+                let reason = format!(
+                    "'{}' is no origin: it must look like https://example.org",
+                    origin.escape_debug()
+                );
                 return refuse("origin", reason);
             }
         }
@@ -345,6 +349,7 @@ fn check_path(path: &str) -> Result<(), Error> {
     if path.starts_with('/') && path.bytes().all(is_path_byte) {
         Ok(())
     } else {
+        let path = path.escape_debug();
         let reason = format!("'{path}' is no path: it must start with / and hold no query");
         refuse("path", reason)
     }

@@ -19,6 +19,7 @@ impl FromStr for Directives {
     fn from_str(text: &str) -> Result<Self, String> {
         for directive in text.split(',') {
             if !directive.contains('=') && directive.parse::<LevelFilter>().is_err() {
+                let directive = directive.escape_debug();
                 return Err(format!("'{directive}' is neither a level nor MODULE=LEVEL"));
             }
         }

@@ -10,7 +10,7 @@ use super::schema::{Kind, Schema, Setting};
 const WIDEST: usize = 44;
 
 /// One line for each setting, as [`file::read`](super::file::read) reads them.
-/// What has no value is commented out.
+/// What nobody set and has no value is commented out.
 pub(crate) fn show(effective: &Effective) -> String {
     let schema = Schema::new();
     let lines: Vec<_> = schema
@@ -38,7 +38,10 @@ fn line(setting: &Setting<'_>, given: Option<&Given>) -> (String, String) {
     let (name, kind) = (setting.name(), setting.kind());
     if values.is_empty() && kind != Kind::List {
         let words = setting.default_words().unwrap_or_default();
-        return (format!("# {name} = \"\""), format!("{source}: {words}"));
+        // Set to nothing, it takes back what a weaker layer would say, here too.
+        let comment = if given.is_some() { "" } else { "# " };
+        let assignment = format!("{comment}{name} = \"\"");
+        return (assignment, format!("{source}: {words}"));
     }
     (
         format!("{name} = {}", literal(kind, &values)),

@@ -124,7 +124,7 @@ fn the_profile_itself_has_layers() {
     // Not at all, whatever the file says.
     assert_eq!(
         profile(&[&file], &[("RINGBACK_PROFILE", "")]),
-        "# profile = \"\""
+        "profile = \"\""
     );
     assert_eq!(
         config(&[&file], &[("RINGBACK_PROFILE", "")]).read_size,
@@ -201,6 +201,19 @@ fn what_does_not_fit_is_refused_with_its_source() {
     assert!(refusal(&["--config=/nowhere.toml"], &[]).starts_with("cannot read /nowhere.toml"));
 }
 
+/// Found by fuzzing: some refusals held line feeds of the values they quote.
+#[test]
+fn a_refusal_is_one_line_whatever_it_quotes() {
+    for name in ["PATH", "ORIGIN", "SUBPROTOCOL", "LOG", "ENGINE", "LISTEN"] {
+        for value in ["a\nb", "a=\n", "[\n]=\u{1b}", "\u{2}"] {
+            let variable = format!("RINGBACK_{name}");
+            let refused = refusal(&[], &[(&variable, value)]);
+            assert!(refused.starts_with(&format!("{variable}: ")), "{refused}");
+            assert!(!refused.contains(char::is_control), "{refused:?}");
+        }
+    }
+}
+
 /// What is wrong is found where it is, even if something stronger hides it.
 #[test]
 fn what_is_overridden_is_checked_as_well() {
@@ -230,6 +243,11 @@ fn what_is_shown_is_the_same_configuration_again() {
         (&flags[..], &[("RINGBACK_PROFILE", "memory")][..]),
         (&[], &[]),
         (&["--window=1m"], &[]),
+        // Found by fuzzing: what was taken back from a profile was not said.
+        (
+            &["--profile=latency"],
+            &[("RINGBACK_READ_SIZE", ""), ("RINGBACK_BUSY_POLL", "")],
+        ),
     ] {
         let before = resolved(flags, variables);
         let file = Scratch::new("again", &show(&before));
