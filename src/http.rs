@@ -12,6 +12,8 @@
 //! bytes that were read past the request.
 
 mod farewell;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod gate;
 mod page;
 mod refusal;

@@ -85,6 +85,22 @@ mod throttle;
 mod visit;
 mod worker;
 
+// What the fuzz targets reach; the binary's modules are among it, and name the
+// library by its name.
+#[cfg(fuzzing)]
+extern crate self as ringback;
+#[cfg(fuzzing)]
+#[expect(dead_code, reason = "what starts a server is the binary's alone")]
+mod args;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(fuzzing)]
+#[expect(dead_code, reason = "what starts a server is the binary's alone")]
+mod logging;
+#[cfg(fuzzing)]
+mod settings;
+
 pub use address::Address;
 pub use admin::{Question, ask};
 pub use config::Config;

@@ -1,5 +1,8 @@
 //! One core: accept, handshake, then the engine or a handler.
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

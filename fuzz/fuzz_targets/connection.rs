@@ -1,0 +1,192 @@
+//! A whole connection over a socket pair: handshake, frames, half-close, through
+//! the worker, hyper, the gate and an engine, or whole messages and a handler.
+//!
+//! Input: server (1 byte), shape (1 byte: bit 0 any head, bit 1 any frames), cuts
+//! (1 byte and 2 for each), the head (as `Head::take` has it, or 2 bytes of length
+//! and so many), frames (as `take_frames` has them, or any bytes).
+//!
+//! `RINGBACK_FUZZ_ENGINES`: which engines, by name and with commas; all that
+//! there are, if it is not set. `messages` is the handler.
+
+#![no_main]
+
+use std::env;
+
+use arbitrary::{Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use ringback::EngineKind;
+use ringback_fuzz::arrivals::Cuts;
+use ringback_fuzz::client::Server;
+use ringback_fuzz::frames::take_frames;
+use ringback_fuzz::handshake::{DOORS, Door, Fate, Head};
+use ringback_fuzz::reference::{Limits, Style};
+use tungstenite::handshake::derive_accept_key;
+
+/// One for each door.
+const LIMITS: [Limits; DOORS.len()] = [
+    Limits {
+        message_bytes: None,
+        fragments: 1 << 20,
+        window: 16 * 1024,
+    },
+    Limits {
+        message_bytes: None,
+        fragments: 3,
+        window: 256,
+    },
+    Limits {
+        message_bytes: Some(1000),
+        fragments: 1 << 20,
+        window: 512,
+    },
+    Limits {
+        message_bytes: Some(70_000),
+        fragments: 100,
+        window: 4096,
+    },
+];
+
+thread_local! {
+    static SERVERS: &'static [(Server, &'static Door)] = servers();
+}
+
+/// A server for each engine and door. They are not ended: there is no time at
+/// which a fuzzer would.
+fn servers() -> &'static [(Server, &'static Door)] {
+    let chosen = env::var("RINGBACK_FUZZ_ENGINES")
+        .unwrap_or_else(|_unset| "epoll,messages,ring,tokio-uring".to_owned());
+    let mut servers = Vec::new();
+    for name in chosen.split(',') {
+        let style = match name {
+            "messages" => Style::Messages,
+            _ => Style::Frames,
+        };
+        let named = EngineKind::ALL.iter().find(|engine| engine.name() == name);
+        let engine = match (style, named) {
+            (Style::Messages, _) => EngineKind::Epoll,
+            (_, Some(engine)) => *engine,
+            _ => panic!("RINGBACK_FUZZ_ENGINES: there is no '{name}'"),
+        };
+        for (door, limits) in DOORS.iter().zip(LIMITS) {
+            let server = Server::start(engine, style, limits, door);
+            servers.push((
+                server.unwrap_or_else(|error| panic!("{name}: {error}")),
+                door,
+            ));
+        }
+    }
+    servers.leak()
+}
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(case) = Case::take(&mut Unstructured::new(data)) {
+        SERVERS.with(|servers| {
+            let (server, door) = &servers[usize::from(case.server) % servers.len()];
+            case.check(server, door);
+        });
+    }
+});
+
+struct Case {
+    server: u8,
+    cuts: Cuts,
+    /// None, if it is not known what is to become of it.
+    head: Option<Head>,
+    request: Vec<u8>,
+    frames: Vec<u8>,
+}
+
+impl Case {
+    fn take(input: &mut Unstructured<'_>) -> Result<Self> {
+        let server = input.arbitrary()?;
+        let shape: u8 = input.arbitrary()?;
+        let cuts = Cuts::take(input)?;
+        let (head, request) = if shape & 1 == 0 {
+            let head = Head::take(input)?;
+            let request = head.wire();
+            (Some(head), request)
+        } else {
+            let len: u16 = input.arbitrary()?;
+            let len = usize::from(len).min(input.len());
+            (None, input.bytes(len)?.to_vec())
+        };
+        let mut frames = Vec::new();
+        if shape & 2 == 0 {
+            take_frames(input, &mut frames)?;
+        } else {
+            frames = input.bytes(input.len())?.to_vec();
+        }
+        Ok(Self {
+            server,
+            cuts,
+            head,
+            request,
+            frames,
+        })
+    }
+
+    fn check(&self, server: &Server, door: &Door) {
+        let stream = [&self.request[..], &self.frames].concat();
+        let talk = server.talk(&self.cuts.apply(&stream));
+        let (status, head, rest) = split(&talk.answer);
+        let Some(request) = self.head.as_ref().map(Head::parsed) else {
+            assert!(is_known(status), "status {status}");
+            return;
+        };
+        match request.fate(door) {
+            Fate::Upgraded(subprotocol) if request.is_plain() => {
+                assert_eq!(status, 101, "{request:?}");
+                check_101(head, &request, subprotocol.as_deref());
+                server.check_echo(&talk, rest, &self.frames);
+            }
+            Fate::Refused(expected) if request.is_plain() => {
+                assert_eq!(status, expected, "{request:?}");
+            }
+            // A body or an expectation is hyper's business as well.
+            Fate::Upgraded(_) => assert!(is_known(status), "status {status}: {request:?}"),
+            Fate::Refused(_) | Fate::Plain => {
+                assert!(
+                    is_known(status) && status != 101,
+                    "status {status}: {request:?}"
+                );
+            }
+        }
+    }
+}
+
+/// What a server may answer, 0 for nothing.
+fn is_known(status: u16) -> bool {
+    [0, 101, 200, 400, 403, 404, 405, 414, 426, 431].contains(&status)
+}
+
+/// The status, the head with its last line, and what follows it.
+fn split(answer: &[u8]) -> (u16, &str, &[u8]) {
+    if answer.is_empty() {
+        return (0, "", answer);
+    }
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let (head, rest) = answer.split_at(end.expect("a whole head") + 4);
+    let head = str::from_utf8(head).expect("ASCII");
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .or_else(|| head.strip_prefix("HTTP/1.0 "));
+    let status = status.and_then(|status| status.get(..3)?.parse().ok());
+    (status.expect("a status"), head, rest)
+}
+
+/// RFC 6455, section 4.2.2.
+fn check_101(head: &str, request: &Head, subprotocol: Option<&str>) {
+    let value = |name: &str| {
+        let lines = head.lines().filter_map(|line| line.split_once(": "));
+        let mut values = lines.filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        let value = values.next().map(|(_, value)| value);
+        assert!(values.next().is_none(), "{name} twice");
+        value
+    };
+    let accept = derive_accept_key(request.key().expect("a key"));
+    assert_eq!(value("sec-websocket-accept"), Some(&accept[..]));
+    assert!(value("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")));
+    assert!(value("connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")));
+    assert_eq!(value("sec-websocket-protocol"), subprotocol);
+    assert_eq!(value("sec-websocket-extensions"), None);
+}

@@ -1,0 +1,20 @@
+//! Any bytes from a client: the core against the reference.
+//!
+//! Input: limits (1 byte), cuts (1 byte and 2 for each), the stream.
+
+#![no_main]
+
+use arbitrary::Unstructured;
+use libfuzzer_sys::fuzz_target;
+use ringback_fuzz::arrivals::{Cuts, take_limits};
+use ringback_fuzz::{core, second};
+
+fuzz_target!(|data: &[u8]| {
+    let mut input = Unstructured::new(data);
+    let (Ok(limits), Ok(cuts)) = (take_limits(&mut input), Cuts::take(&mut input)) else {
+        return;
+    };
+    let stream = input.take_rest();
+    core::check(&limits, stream, &cuts);
+    second::compare(stream);
+});

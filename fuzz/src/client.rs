@@ -1,0 +1,202 @@
+//! A client at the other end of a socket pair, and what it must get to see.
+
+use std::io;
+use std::net::TcpStream as StdTcpStream;
+use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use ringback::config::DEFAULT_WHOLE_MESSAGE;
+use ringback::fuzzing::Worker;
+use ringback::{Config, EngineKind, Snapshot};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+
+use crate::handshake::Door;
+use crate::reference::{Answer, End, Limits, Reference, Style, Torn};
+
+/// A connection ends long before this, or never.
+const HANG: Duration = Duration::from_secs(10);
+
+/// No timeout of the server's is to end a connection.
+const NEVER: Duration = Duration::from_hours(1);
+
+/// How often the client lets the server work before it writes the next piece.
+const TURNS_MAX: u32 = 200;
+
+/// A worker and what it was told.
+pub struct Server {
+    worker: Worker,
+    limits: Limits,
+    style: Style,
+}
+
+impl Server {
+    /// A worker on this engine, or one that reads whole messages.
+    ///
+    /// # Errors
+    /// What the engine lacks here.
+    pub fn start(
+        engine: EngineKind,
+        style: Style,
+        limits: Limits,
+        door: &Door,
+    ) -> Result<Self, ringback::Error> {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let config = Config {
+            path: door.path.map(str::to_owned),
+            origins: owned(door.origins),
+            subprotocols: owned(door.subprotocols),
+            max_message: limits.message_bytes,
+            max_fragments: NonZeroU32::new(limits.fragments).expect("not zero"),
+            window: usize::try_from(limits.window).expect("a small window"),
+            idle_timeout: None,
+            pong_timeout: NEVER,
+            write_timeout: NEVER,
+            handshake_timeout: NEVER,
+            close_timeout: NEVER,
+            ..Config::default()
+        };
+        let mut server = Self {
+            worker: Worker::new(config, engine, style == Style::Messages)?,
+            limits,
+            style,
+        };
+        if style == Style::Messages {
+            // What is read whole always has a limit.
+            server
+                .limits
+                .message_bytes
+                .get_or_insert(DEFAULT_WHOLE_MESSAGE);
+        }
+        Ok(server)
+    }
+
+    /// What the server answers to these pieces and the end of the stream.
+    ///
+    /// # Panics
+    /// If the connection does not end, or something of it stays behind.
+    pub fn talk(&self, pieces: &[&[u8]]) -> Talk {
+        let before = self.worker.snapshot();
+        let (client, server) = UnixStream::pair().expect("a socket pair");
+        let answer = self.worker.serve(OwnedFd::from(server), async {
+            let answer = timeout(HANG, converse(client, pieces)).await;
+            answer.expect("the server ends the connection")
+        });
+        assert_eq!(self.worker.held_bytes(), 0, "held for nobody");
+        Talk {
+            answer,
+            before,
+            after: self.worker.snapshot(),
+        }
+    }
+
+    /// Checks what followed the handshake against the reference.
+    ///
+    /// # Panics
+    /// If it is not what the reference says.
+    pub fn check_echo(&self, talk: &Talk, reply: &[u8], frames: &[u8]) {
+        let mut reference = Reference::new(self.limits, self.style);
+        let expected = reference.arrive(frames);
+        match reference.torn {
+            Some(torn) if self.style == Style::Frames => check_torn(reply, &expected, &torn),
+            _ => assert_eq!(reply, expected.reply, "the echo"),
+        }
+        let counted = |count: fn(&Snapshot) -> u64| count(&talk.after) - count(&talk.before);
+        let is_violation = matches!(expected.end, Some(End::Failed(_) | End::Aborted(_)));
+        assert_eq!(counted(|s| s.upgraded), 1);
+        assert_eq!(counted(|s| s.messages), u64::from(expected.messages));
+        assert_eq!(counted(|s| s.violations), u64::from(is_violation));
+        let is_close = matches!(expected.end, Some(End::Closed(_)));
+        assert_eq!(counted(|s| s.closes), u64::from(is_close));
+    }
+}
+
+/// One connection.
+pub struct Talk {
+    /// All that the client has read.
+    pub answer: Vec<u8>,
+    before: Snapshot,
+    after: Snapshot,
+}
+
+/// Invalid text in a frame longer than the window: the Close frame alone, or
+/// some of the frame, or all of it and then the Close frame.
+fn check_torn(reply: &[u8], expected: &Answer, torn: &Torn) {
+    if reply == expected.reply {
+        return;
+    }
+    let (before, rest) = reply
+        .split_at_checked(torn.before)
+        .expect("what came before");
+    assert_eq!(
+        before,
+        &expected.reply[..torn.before],
+        "before what is torn"
+    );
+    let payload = rest
+        .strip_prefix(&torn.header[..])
+        .expect("the frame's header");
+    if torn.is_whole {
+        let close = payload
+            .strip_prefix(&torn.payload[..])
+            .expect("the payload");
+        assert_eq!(close, [0x88, 2, 3, 239], "a Close frame");
+    } else {
+        assert!(
+            torn.payload.starts_with(payload),
+            "what is valid of the payload"
+        );
+    }
+}
+
+async fn converse(client: UnixStream, pieces: &[&[u8]]) -> Vec<u8> {
+    client.set_nonblocking(true).expect("non-blocking");
+    // The runtime has no more to do with it than with any stream socket.
+    let client = StdTcpStream::from(OwnedFd::from(client));
+    let client = TcpStream::from_std(client).expect("registered");
+    let descriptor = client.as_raw_fd();
+    let (reader, writer) = client.into_split();
+    let (answer, ()) = tokio::join!(read(reader), write(writer, descriptor, pieces));
+    answer
+}
+
+/// Reads to the end. A server may cut off who sends for too long.
+async fn read(mut reader: OwnedReadHalf) -> Vec<u8> {
+    let mut answer = Vec::new();
+    match reader.read_to_end(&mut answer).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("{error}"),
+    }
+    answer
+}
+
+/// Writes piece after piece, each when the one before has been taken, and the end.
+async fn write(mut writer: OwnedWriteHalf, descriptor: RawFd, pieces: &[&[u8]]) {
+    for piece in pieces {
+        if writer.write_all(piece).await.is_err() {
+            break;
+        }
+        for _ in 0..TURNS_MAX {
+            if unread(descriptor) == 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    // Nobody to tell if the server has hung up.
+    let _ = writer.shutdown().await;
+}
+
+/// Bytes, or a measure of them, that the other end has not read.
+fn unread(descriptor: RawFd) -> i32 {
+    let mut unread = 0;
+    // SAFETY: this request writes one integer, which is there; a descriptor that
+    // is none is an error and no more.
+    let result = unsafe { libc::ioctl(descriptor, libc::TIOCOUTQ, &raw mut unread) };
+    if result == 0 { unread } else { 0 }
+}

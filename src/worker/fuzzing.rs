@@ -1,0 +1,117 @@
+//! A worker without listeners: its connections are ends of socket pairs.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpStream as StdTcpStream};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+
+use super::Assignment;
+use crate::admission::House;
+use crate::config::Config;
+use crate::engine::EngineKind;
+use crate::error::Error;
+use crate::message::{MessageSocket, erase};
+use crate::metrics::{Counters, Snapshot};
+use crate::runtime::Runtime;
+use crate::shutdown;
+
+/// One worker on the current thread. It runs while it serves a connection.
+pub struct Worker {
+    tasks: LocalSet,
+    runtime: Runtime,
+    worker: Rc<super::Worker>,
+    counters: Arc<Counters>,
+    _running: shutdown::Trigger,
+}
+
+impl Worker {
+    /// A worker on this engine; `whole` reads and writes whole messages instead.
+    ///
+    /// # Errors
+    /// What the engine lacks here.
+    pub fn new(config: Config, engine: EngineKind, whole: bool) -> Result<Self, Error> {
+        let start = |what| move |source| Error::Start { what, source };
+        config.validate()?;
+        engine.probe()?;
+        let runtime = Runtime::new(engine).map_err(start("a runtime"))?;
+        let tasks = LocalSet::new();
+        let counters = Arc::<Counters>::default();
+        let (running, shutdown) = shutdown::channel();
+        let assignment = Assignment {
+            engine,
+            core: None,
+            listeners: Vec::new(),
+            house: House::new(config.max_connections),
+            counters: Arc::clone(&counters),
+            epoch: Instant::now(),
+            shutdown,
+            handler: whole.then(|| erase(echo)),
+            config: Arc::new(config),
+        };
+        let made = block_on(&tasks, &runtime, async {
+            let (worker, _) = super::Worker::new(assignment)?;
+            let worker = Rc::new(worker);
+            tokio::task::spawn_local(Rc::clone(&worker.engine).run());
+            Ok(worker)
+        });
+        Ok(Self {
+            worker: made.map_err(start("a worker"))?,
+            tasks,
+            runtime,
+            counters,
+            _running: running,
+        })
+    }
+
+    /// Serves `socket`, a connected stream socket, while the client at its
+    /// other end does what it does, and until the connection is over.
+    ///
+    /// # Panics
+    /// If the socket cannot be registered.
+    pub fn serve<F: Future>(&self, socket: OwnedFd, client: F) -> F::Output {
+        block_on(&self.tasks, &self.runtime, async {
+            let socket = StdTcpStream::from(socket);
+            socket.set_nonblocking(true).expect("non-blocking");
+            let socket = TcpStream::from_std(socket).expect("registered");
+            self.worker.let_in(socket, SocketAddr::from(([0; 4], 0)));
+            let output = client.await;
+            while self.worker.admission.open() > 0 {
+                self.worker.admission.one_left().await;
+            }
+            output
+        })
+    }
+
+    /// What has been counted so far.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        self.counters.merge_into(&mut snapshot);
+        snapshot
+    }
+
+    /// Bytes that the worker holds for its connections.
+    pub fn held_bytes(&self) -> usize {
+        self.worker.engine.tick().bytes
+    }
+}
+
+/// Tasks that go on in the next call, which [`Runtime::block_on`]'s do not.
+fn block_on<F: Future>(tasks: &LocalSet, runtime: &Runtime, future: F) -> F::Output {
+    match runtime {
+        Runtime::Tokio(runtime) => tasks.block_on(runtime, future),
+        Runtime::TokioUring(runtime) => runtime.block_on(future),
+    }
+}
+
+async fn echo(mut socket: MessageSocket) {
+    while let Ok(message) = socket.read_message().await {
+        if socket.write_message(&message).await.is_err() {
+            break;
+        }
+    }
+}
