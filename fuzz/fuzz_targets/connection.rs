@@ -135,12 +135,12 @@ impl Case {
         };
         match request.fate(door) {
             Fate::Upgraded(subprotocol) if request.is_plain() => {
-                assert_eq!(status, 101, "{request:?}");
+                assert_eq!(status, 101, "{request:?}, answered {head}");
                 check_101(head, &request, subprotocol.as_deref());
                 server.check_echo(&talk, rest, &self.frames);
             }
             Fate::Refused(expected) if request.is_plain() => {
-                assert_eq!(status, expected, "{request:?}");
+                assert_eq!(status, expected, "{request:?}, answered {head}");
             }
             // A body or an expectation is hyper's business as well.
             Fate::Upgraded(_) => assert!(is_known(status), "status {status}: {request:?}"),

@@ -199,12 +199,17 @@ impl Head {
         wire
     }
 
-    /// The head as a parser reads it from the wire: without the white space around
+    /// The head as a parser reads it from the wire: without the spaces and tabs around
     /// values (RFC 9112, section 5.1).
     pub fn parsed(&self) -> Self {
+        let is_space = |byte: &u8| [b' ', b'\t'].contains(byte);
         let mut head = self.clone();
         for (_, value) in &mut head.headers {
-            *value = value.trim_ascii().to_vec();
+            let start = value.iter().position(|byte| !is_space(byte));
+            let end = value.iter().rposition(|byte| !is_space(byte));
+            *value = start
+                .zip(end)
+                .map_or_else(Vec::new, |(start, end)| value[start..=end].to_vec());
         }
         head
     }
