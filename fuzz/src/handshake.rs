@@ -199,6 +199,14 @@ impl Head {
         wire
     }
 
+    /// Whether it ends where it is meant to: a value may hold the end of its line.
+    pub fn is_one(&self) -> bool {
+        let is_end = |byte: &u8| [b'\r', b'\n'].contains(byte);
+        self.headers
+            .iter()
+            .all(|(_, value)| !value.iter().any(is_end))
+    }
+
     /// The head as a parser reads it from the wire: without the spaces and tabs around
     /// values (RFC 9112, section 5.1).
     pub fn parsed(&self) -> Self {
