@@ -206,9 +206,11 @@ ENVIRONMENTS = {
     "switch-and-time": [(5, b"1"), (6, b"0")],
     "unknown": [(10, b"1m")],
     "not-text": [(7, b"/\xff")],
-    "profile": [(2, b"latency"), (1, b"")],
+    "profile": [(2, b"latency")],
     "line-feed": [(7, b"/a\n")],
     "log": [(8, b"a=\n")],
+    "log-letters": [(8, " wi\u0648= ".encode())],
+    "read-size-taken-back": [(2, b"latency"), (1, b"")],
 }
 
 

@@ -7,6 +7,10 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+/// The filter's parser looks for the level at a fixed place, and panics if a
+/// character lies across it.
+const NOT_ASCII: &str = "it holds more than ASCII, which the name of no module does";
+
 /// A level, or directives such as `ringback=debug`, which are checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Directives(String);
@@ -17,6 +21,9 @@ impl FromStr for Directives {
     /// The filter takes any word for the name of a module, and `--log loud`
     /// would silence everything.
     fn from_str(text: &str) -> Result<Self, String> {
+        if !text.is_ascii() {
+            return Err(NOT_ASCII.to_owned());
+        }
         for directive in text.split(',') {
             if !directive.contains('=') && directive.parse::<LevelFilter>().is_err() {
                 let directive = directive.escape_debug();
@@ -48,7 +55,11 @@ pub(crate) enum Format {
 pub(crate) fn start(directives: Option<&Directives>, format: Format, access_log: bool) {
     let filter = match directives {
         Some(Directives(text)) => EnvFilter::new(text),
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info")),
+        None => std::env::var(EnvFilter::DEFAULT_ENV)
+            .ok()
+            .filter(|text| text.is_ascii())
+            .and_then(|text| EnvFilter::try_new(text).ok())
+            .unwrap_or_else(|| EnvFilter::new("info")),
     };
     let filter = if access_log {
         filter.add_directive(ACCESS.parse().expect("a directive"))

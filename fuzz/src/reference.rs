@@ -348,13 +348,11 @@ impl Reference {
         }
         let reply = reply_header(header.fin, header.opcode, header.payload_len);
         if header.payload_len.saturating_add(header.len as u64) > self.limits.window {
-            // What is wrong is at most four bytes, which may have arrived one by one.
-            let bad = error.valid_up_to() + error.error_len().unwrap_or(4);
-            let possible = if ends_inside {
-                payload.len()
-            } else {
-                (bad - 1).saturating_sub(before.len()).min(payload.len())
-            };
+            // The byte before the one that cannot follow may have been the last to arrive.
+            let possible = (error.valid_up_to()..=text.len())
+                .take_while(|&len| could_become_text(&text[..len]))
+                .last()
+                .map_or(0, |len| len.saturating_sub(before.len()));
             self.torn = Some(Torn {
                 before: self.replied + answer.reply.len(),
                 header: reply.clone(),
@@ -393,6 +391,11 @@ impl Reference {
             answer.reply.extend(message.payload);
         }
     }
+}
+
+/// Whether it is text, but for a character that may not be all there.
+fn could_become_text(bytes: &[u8]) -> bool {
+    str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_text| true)
 }
 
 /// A server's header, its length in the fewest bytes (section 5.2).

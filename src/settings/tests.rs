@@ -214,6 +214,14 @@ fn a_refusal_is_one_line_whatever_it_quotes() {
     }
 }
 
+/// Found by fuzzing: the parser of log directives panics.
+#[test]
+fn a_log_directive_is_ascii() {
+    let refused = refusal(&[], &[("RINGBACK_LOG", " wi\u{648}= ")]);
+    assert!(refused.starts_with("RINGBACK_LOG: invalid"), "{refused}");
+    assert!(refused.contains("ASCII"), "{refused}");
+}
+
 /// What is wrong is found where it is, even if something stronger hides it.
 #[test]
 fn what_is_overridden_is_checked_as_well() {
