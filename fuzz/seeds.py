@@ -8,6 +8,7 @@ the formats can say. The files are checked in; run this after a change here.
 
 import shutil
 import struct
+from itertools import chain
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -272,14 +273,42 @@ def connections():
             yield f"request-{name}-{cuts[0]}", bytes([4 * (at % 4), 3]) + cuts + sent + b"more"
 
 
+def at_limits():
+    """Limits, as src/arrivals.rs codes them, and what is just within and just over."""
+    for code, limit in ((1, 0), (2, 125), (3, 126), (4, 700), (5, 4096)):
+        for length in (limit, limit + 1):
+            stream = frame(BINARY, b"\xfe" * length) + frame(PING, b"next")
+            yield f"message-{length}-of-{limit}", bytes([code]) + WHOLE + stream
+            if limit:
+                stream = fragments(TEXT, b"x" * (limit - 1), b"x" * (length - limit + 1)) + frame(PING, b"next")
+                yield f"fragments-{length}-of-{limit}", bytes([code]) + WHOLE + stream
+    for code, limit in ((8, 1), (16, 2), (24, 5)):
+        for count in (limit, limit + 1):
+            yield f"frames-{count}-of-{limit}", bytes([code]) + EVERY_BYTE + fragments(BINARY, *[b"."] * count)
+    for code, window in ((1, 256), (2, 257), (3, 300), (4, 512), (5, 1024)):
+        # The header takes 8 of it.
+        for length in (window - 8, window - 7):
+            yield (f"window-{length + 8}-of-{window}", bytes([code * 32]) + EVERY_BYTE
+                   + frame(TEXT, b"x" * (length - 1) + b"\xff") + frame(PING, b"next"))
+
+
+def clear_at_limits():
+    """The largest limit, with what no seed could hold in full."""
+    whole = clear(0x82, b"\xfe" * 125, repeat=70)
+    first = clear(0x02, b"\xfe" * 125, repeat=70)
+    for name, stream in (("70000", whole), ("70000-and-0", first + clear(0x80, b"")),
+                         ("70001", first + clear(0x80, b"x"))):
+        yield f"message-{name}-of-70000", bytes([6]) + WHOLE + stream + clear(0x89, b"next")
+
+
 def targets():
     def cut(streams):
         """At every byte; the target does the whole as well. Every limit comes up."""
         for at, (name, stream) in enumerate(streams):
             yield name, bytes([at // 2 * 37 % 256 if at % 2 else 0]) + EVERY_BYTE + stream
 
-    yield "echo", cut(streams())
-    yield "frames", cut(clear_streams())
+    yield "echo", chain(cut(streams()), at_limits())
+    yield "frames", chain(cut(clear_streams()), clear_at_limits())
     yield "gate", ((f"{name}-{at % 4}", bytes([at % 4]) + head) for at, (name, head) in enumerate(heads()))
     yield "config", settings()
     yield "connection", connections()

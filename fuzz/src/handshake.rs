@@ -236,6 +236,11 @@ impl Head {
         self.values("Sec-WebSocket-Key").next()
     }
 
+    /// Whether the client would rather not keep the connection (RFC 9112, section 9.6).
+    pub fn asks_to_close(&self) -> bool {
+        self.has_element("Connection", "close")
+    }
+
     /// What RFC 6455, section 4.2.1, and the door say: the rules as one list, of
     /// which the first that is broken counts.
     pub fn fate(&self, door: &Door) -> Fate {
