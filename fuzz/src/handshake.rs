@@ -209,6 +209,7 @@ impl Head {
 
     /// The head as a parser reads it from the wire: without the spaces and tabs around
     /// values (RFC 9112, section 5.1).
+    #[must_use]
     pub fn parsed(&self) -> Self {
         let is_space = |byte: &u8| [b' ', b'\t'].contains(byte);
         let mut head = self.clone();
