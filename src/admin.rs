@@ -39,6 +39,7 @@ use crate::engine::EngineKind;
 use crate::error::Error;
 use crate::metrics::Counters;
 use crate::shutdown::{self, Departure, Shutdown, Trigger};
+use crate::tls::Tls;
 use answer::Answers;
 pub(crate) use connections::CONNECTIONS_MAX;
 pub use inquiry::{Question, ask};
@@ -51,6 +52,7 @@ pub(crate) struct Overview {
     /// In the order of their numbers.
     pub(crate) workers: Vec<Watched>,
     pub(crate) house: Arc<House>,
+    pub(crate) tls: Option<Arc<Tls>>,
     /// What the workers' heartbeats count from.
     pub(crate) epoch: Instant,
     /// The drain's, not the listener's own.

@@ -10,8 +10,9 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::ArgPredicate;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Parser, ValueEnum, value_parser};
-use ringback::{Address, Config, EngineChoice, Error, Question, Rate};
+use ringback::{Address, Config, EngineChoice, Error, ProxySource, Question, Rate, TlsFiles};
 
 use crate::logging::{Directives, Format};
 use crate::settings::Profile;
@@ -65,13 +66,38 @@ Examples:
 pub(crate) struct Args {
     /// Address to listen on, or unix:PATH (unix:@NAME is no file); may be given
     /// several times, port 0 takes a free port. Sockets that systemd passes come
-    /// instead
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9001")]
+    /// instead. With --tls-listen there is none unless it is given
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:9001",
+        default_value_if("tls_listen", ArgPredicate::IsPresent, None)
+    )]
     listen: Vec<Address>,
 
     /// Mode of a Unix-domain socket's file: who may connect
     #[arg(long, value_name = "MODE", default_value = "660")]
     unix_mode: Mode,
+
+    /// Address to listen on for TLS, that is wss://; may be given several times
+    /// [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT")]
+    tls_listen: Vec<Address>,
+
+    /// Certificate chain in PEM, the server's own first; it and the key are read
+    /// again on SIGHUP [default: none]
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key in PEM, without a passphrase [default: none]
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// Proxies that must begin each connection with a PROXY header of version 2,
+    /// such as 10.0.0.0/8, or unix; may be given several times. Nobody else may
+    /// [default: none]
+    #[arg(long, value_name = "CIDR")]
+    proxy_protocol: Vec<ProxySource>,
 
     /// Answer /healthz, /readyz and /metrics on this address, which must not be
     /// public; port 0 takes a free port [default: nowhere]
@@ -339,10 +365,22 @@ impl Args {
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong.
     pub(crate) fn config(&self) -> Result<Config, Error> {
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            (None, None) => None,
+            (Some(_), None) => return Err(alone("tls-cert", "tls-key")),
+            (None, Some(_)) => return Err(alone("tls-key", "tls-cert")),
+        };
         let config = Config {
             listen: self.listen.clone(),
             unix_mode: self.unix_mode.0,
             pid_file: self.pid_file.clone(),
+            tls_listen: self.tls_listen.clone(),
+            tls,
+            proxy_protocol: self.proxy_protocol.clone(),
             admin: self.admin,
             engine: self.engine,
             threads: self.threads,
@@ -377,6 +415,14 @@ impl Args {
         };
         config.validate()?;
         Ok(config)
+    }
+}
+
+/// One of two settings that say nothing without each other.
+fn alone(setting: &'static str, other: &str) -> Error {
+    Error::Config {
+        setting,
+        reason: format!("--{setting} needs --{other}"),
     }
 }
 
@@ -574,6 +620,11 @@ mod tests {
             "[::1]:80",
             "--unix-mode=600",
             "--pid-file=/run/echo.pid",
+            "--tls-listen=127.0.0.1:443",
+            "--tls-cert=chain.pem",
+            "--tls-key=key.pem",
+            "--proxy-protocol=10.0.0.0/8",
+            "--proxy-protocol=unix",
             "--admin=127.0.0.1:9090",
             "--engine=tokio-uring",
             "--threads=3",
@@ -608,6 +659,14 @@ mod tests {
             "--access-log",
         ]);
         assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.tls_listen.len(), 1);
+        let files = TlsFiles {
+            certificate: "chain.pem".into(),
+            key: "key.pem".into(),
+        };
+        assert_eq!(config.tls, Some(files));
+        let proxies = ["10.0.0.0/8", "unix"].map(|proxy| proxy.parse().expect("a proxy"));
+        assert_eq!(config.proxy_protocol, proxies);
         assert_eq!(config.admin, "127.0.0.1:9090".parse().ok());
         assert_eq!(config.engine, EngineChoice::Only(EngineKind::TokioUring));
         assert_eq!(config.threads.map(NonZeroUsize::get), Some(3));
@@ -646,6 +705,14 @@ mod tests {
     }
 
     #[test]
+    fn who_listens_for_tls_listens_for_nothing_else_unasked() {
+        let tls = ["--tls-listen=[::1]:443", "--tls-cert=a", "--tls-key=b"];
+        assert!(config(&tls).listen.is_empty());
+        let both = [&tls[..], &["--listen=127.0.0.1:80"]].concat();
+        assert_eq!(config(&both).listen.len(), 1);
+    }
+
+    #[test]
     fn an_idle_timeout_of_nothing_is_none() {
         assert_eq!(config(&["--idle-timeout=0"]).idle_timeout, None);
     }
@@ -661,6 +728,11 @@ mod tests {
     fn nonsense_is_refused_by_name() {
         for (arg, name) in [
             ("--listen=here", "--listen"),
+            ("--tls-listen=here", "--tls-listen"),
+            ("--tls-listen=127.0.0.1:0", "--tls-cert"),
+            ("--tls-cert=chain.pem", "--tls-key"),
+            ("--tls-key=key.pem", "--tls-cert"),
+            ("--proxy-protocol=10.0.0.1/8", "--proxy-protocol"),
             ("--admin=9090", "--admin"),
             ("--engine=kqueue", "--engine"),
             ("--threads=0", "--threads"),

@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::engine::{EngineChoice, EngineKind};
 use crate::error::Error;
 use crate::proto::sequence::MIN_WINDOW;
+use crate::proxy::ProxySource;
 use crate::rate::Rate;
 
 /// The largest window: an engine's buffers are at least twice as large.
@@ -49,6 +50,13 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
     /// The mode of a Unix-domain socket's file: who may connect to it.
     pub unix_mode: u32,
+    /// Addresses to listen on for TLS; they need [`tls`](Self::tls).
+    pub tls_listen: Vec<Address>,
+    /// The certificate and the key for those.
+    pub tls: Option<TlsFiles>,
+    /// Proxies whose connections must begin with a header of the PROXY protocol,
+    /// version 2, and are those of the clients that it names.
+    pub proxy_protocol: Vec<ProxySource>,
     /// Where health and metrics can be asked for; port 0 takes a free one.
     /// Everybody who can reach it may: it is not for the public.
     pub admin: Option<SocketAddr>,
@@ -138,12 +146,24 @@ pub struct Config {
     pub access_log: bool,
 }
 
+/// Where a server finds out who it is; both are read again on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain in PEM, the server's own first.
+    pub certificate: PathBuf,
+    /// The private key in PEM: PKCS#8, SEC1 or PKCS#1, without a passphrase.
+    pub key: PathBuf,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 9001)).into()],
             unix_mode: 0o660,
             pid_file: None,
+            tls_listen: Vec::new(),
+            tls: None,
+            proxy_protocol: Vec::new(),
             admin: None,
             engine: EngineChoice::Auto,
             threads: None,
@@ -192,7 +212,11 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong.
     pub fn validate(&self) -> Result<(), Error> {
-        if self.listen.is_empty() {
+        if self.tls_listen.is_empty() != self.tls.is_none() {
+            let reason = "--tls-listen, --tls-cert and --tls-key go together";
+            return refuse("tls-listen", reason);
+        }
+        if self.listen.is_empty() && self.tls_listen.is_empty() {
             return refuse("listen", "there is no address to listen on");
         }
         self.check_buffers()?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 
 use crate::address::Address;
 use crate::engine::EngineKind;
@@ -50,6 +51,14 @@ pub enum Error {
         /// The engine.
         engine: EngineKind,
         /// What stands in its way.
+        reason: String,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("cannot use {} for TLS: {reason}", file.display())]
+    Tls {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
         reason: String,
     },
     /// A thread could not be started or prepared.

@@ -37,7 +37,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::stream::Stream;
 pub(crate) use refusal::Refusal;
@@ -88,9 +88,9 @@ pub(crate) struct Handover {
     pub(crate) subprotocol: Option<String>,
 }
 
-/// Serves the one request of an accepted socket.
-pub(crate) async fn serve(stream: Stream, options: &Rc<HttpOptions>) -> Outcome {
-    exchange(stream, options, |request| route(request, options)).await
+/// Serves the one request of a socket that was accepted at `since`.
+pub(crate) async fn serve(stream: Stream, options: &Rc<HttpOptions>, since: Instant) -> Outcome {
+    exchange(stream, options, since, |request| route(request, options)).await
 }
 
 /// Turns a socket away that is over a limit: whatever it asks for, it gets this
@@ -98,9 +98,22 @@ pub(crate) async fn serve(stream: Stream, options: &Rc<HttpOptions>) -> Outcome 
 pub(crate) async fn turn_away(
     stream: Stream,
     options: &Rc<HttpOptions>,
+    since: Instant,
     refusal: Refusal,
 ) -> Outcome {
-    exchange(stream, options, |_| refuse(&refusal)).await
+    exchange(stream, options, since, |_| refuse(&refusal)).await
+}
+
+/// Answers a plain request where TLS is spoken; says with which status.
+pub(crate) async fn ask_for_tls(stream: Stream) -> StatusCode {
+    let refusal = &refusal::TLS_WANTED;
+    farewell::last_words(stream, refusal).await;
+    refusal.status
+}
+
+/// Ends a connection to which the last word is said, so that it arrives.
+pub(crate) async fn see_off(stream: Stream) {
+    farewell::linger(stream).await;
 }
 
 type Reply = Response<Full<Bytes>>;
@@ -115,6 +128,7 @@ enum Verdict {
 async fn exchange(
     stream: Stream,
     options: &HttpOptions,
+    since: Instant,
     decide: impl Fn(&mut Request<Incoming>) -> (Verdict, Reply),
 ) -> Outcome {
     let verdict = OnceCell::new();
@@ -129,8 +143,8 @@ async fn exchange(
     });
     let mut connection = builder(options).serve_connection(TokioIo::new(stream), service);
 
-    let driven = timeout(
-        options.handshake_timeout,
+    let driven = timeout_at(
+        since + options.handshake_timeout,
         poll_fn(|cx| {
             ready!(connection.poll_without_shutdown(cx))?;
             match verdict.get() {

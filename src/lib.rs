@@ -29,6 +29,9 @@
 //! * `worker`: one core, accept to engine; `server`: all of them, start to end
 //! * `admin`: health and metrics, on a thread of its own; reads `metrics` and
 //!   `admission`, and knows no engine
+//! * `proxy`: what a proxy says of its client before anything else
+//! * `tls`: certificate and key, and a stream that decrypts and encrypts over
+//!   another one; `engine::encrypted` serves what comes over it
 //! * `systemd`: what the service manager is told
 //! * [`doctor`]: what this machine lacks for a configuration, found out by
 //!   reading and trying
@@ -74,6 +77,7 @@ mod metrics;
 mod peer;
 mod pid_file;
 pub mod proto;
+mod proxy;
 mod rate;
 mod runtime;
 mod server;
@@ -82,6 +86,7 @@ mod stream;
 mod successor;
 mod systemd;
 mod throttle;
+mod tls;
 mod visit;
 mod worker;
 
@@ -103,7 +108,7 @@ mod settings;
 
 pub use address::Address;
 pub use admin::{Question, ask};
-pub use config::Config;
+pub use config::{Config, TlsFiles};
 pub use descriptors::raise_descriptor_limit;
 pub use engine::{EngineChoice, EngineKind};
 pub use error::Error;
@@ -113,6 +118,7 @@ pub use metrics::Snapshot;
 pub use peer::Peer;
 pub use pid_file::read_pid_file;
 pub use proto::CloseCode;
+pub use proxy::ProxySource;
 pub use rate::Rate;
 pub use server::{Server, serve};
 pub use shutdown::Signals;

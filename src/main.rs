@@ -15,7 +15,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mimalloc::MiMalloc;
 use ringback::doctor::{self, Root, System};
 use ringback::message::handler;
-use ringback::{Config, Error, Inherited, Question, Server, Signals, raise_descriptor_limit};
+use ringback::{
+    Address, Config, Error, Inherited, Question, Server, Signals, raise_descriptor_limit,
+};
 
 use args::{CommandLine, ReportFormat, Task};
 use settings::Effective;
@@ -106,11 +108,12 @@ fn serve(config: Config, print_messages: bool) -> Result<(), Error> {
 /// One line for each address; scripts wait for them.
 fn announce(server: &Server) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    for address in server.addresses() {
-        let scheme = if address.internet().is_some() {
-            "ws://"
-        } else {
-            ""
+    let plain = server.addresses().iter().map(|address| ("ws", address));
+    let tls = server.tls_addresses().iter();
+    for (scheme, address) in plain.chain(tls.map(|address| ("wss", address))) {
+        let scheme = match address {
+            Address::Internet(_) => format!("{scheme}://"),
+            Address::Unix(_) => String::new(),
         };
         writeln!(
             stdout,

@@ -16,7 +16,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::net::RecvFlags;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -314,10 +313,9 @@ impl MessageSocket {
 
     /// Reads what is there, even if the runtime has not heard of it yet.
     fn last_look(&mut self) -> Result<bool, MessageError> {
-        let result = self.inbox.fill(READ_LEN, |space| {
-            let (len, _) = rustix::net::recv(&self.stream, space, RecvFlags::DONTWAIT)?;
-            Ok(len)
-        });
+        let result = self
+            .inbox
+            .fill(READ_LEN, |space| self.stream.read_at_once(space));
         self.has_read(result)
     }
 
@@ -343,7 +341,7 @@ impl MessageSocket {
     /// Writes the outbox, within the write timeout.
     async fn flush(&mut self) -> Result<(), MessageError> {
         self.tell_held();
-        if self.outbox.is_empty() {
+        if self.outbox.is_empty() && self.stream.is_flushed() {
             return Ok(());
         }
         let patience = self.settings.write_timeout;
@@ -382,8 +380,14 @@ impl MessageSocket {
                 Err(error) => return Err(error),
             }
         }
-        let frames = mem::take(&mut self.outbox_frames);
-        self.settings.counters.frames_per_write.note(frames);
+        while !self.stream.try_flush()? {
+            self.stream.writable().await?;
+        }
+        // The end of the stream alone is no frame.
+        if !self.outbox.is_empty() {
+            let frames = mem::take(&mut self.outbox_frames);
+            self.settings.counters.frames_per_write.note(frames);
+        }
         self.outbox.clear();
         self.written = 0;
         // A connection that has written much does not hold on to it.
@@ -422,17 +426,19 @@ impl MessageSocket {
 
     fn tell_held(&mut self) {
         let unsent = self.outbox.len() - self.written;
-        self.account.hold(self.inbox.held() + unsent);
+        self.account
+            .hold(self.inbox.held() + unsent + self.stream.held());
     }
 
     /// Sends what is left and the end of our stream, then discards what the
     /// peer sends until the end of its own: a socket that is closed with unread
     /// bytes is reset, and the Close frame might be lost with it.
     async fn finish(&mut self) {
-        if self.flush().await.is_err() {
-            return;
-        }
-        if self.stream.half_close().is_err() {
+        if self.flush().await.is_err()
+            || self.stream.put_end().is_err()
+            || self.flush().await.is_err()
+            || self.stream.half_close().is_err()
+        {
             return;
         }
         // Neither its end nor the deadline changes anything here.

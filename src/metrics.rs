@@ -17,7 +17,7 @@ pub(crate) mod number;
 
 use crate::proto::{CloseCode, Step, Violation};
 use histogram::{Batches, Durations};
-use label::{Code, EndReason, HandshakeOutcome, Label, Labelled, RefusalReason};
+use label::{Code, EndReason, HandshakeOutcome, Label, Labelled, RefusalReason, TlsOutcome};
 use number::{Counter, Gauge};
 
 /// What one worker has counted; aligned so that two workers never write to one
@@ -41,6 +41,7 @@ pub(crate) struct Counters {
     pub(crate) open: Gauge,
     pub(crate) handshakes: Labelled<HandshakeOutcome, { HandshakeOutcome::COUNT }>,
     pub(crate) handshake_times: Durations,
+    pub(crate) tls_handshakes: Labelled<TlsOutcome, { TlsOutcome::COUNT }>,
     pub(crate) refusals: Labelled<RefusalReason, { RefusalReason::COUNT }>,
     closes: [[Counter; Code::COUNT]; EndReason::COUNT],
 

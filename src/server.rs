@@ -1,5 +1,7 @@
 //! A server as a whole: bind, one worker per core, drain, join.
 
+mod doors;
+
 use std::env;
 use std::fmt;
 use std::future::Future;
@@ -23,15 +25,17 @@ use crate::config::Config;
 use crate::cores;
 use crate::engine::EngineKind;
 use crate::error::Error;
+use crate::listener::SocketFile;
 use crate::listener::inherited::{Inherited, Origin};
-use crate::listener::{Listeners, Listening, SocketFile};
 use crate::message::{self, Handler, MessageSocket};
 use crate::metrics::{Counters, Snapshot};
 use crate::pid_file::PidFile;
 use crate::shutdown::{self, Departure, Request, Signals, Trigger};
 use crate::successor::{self, Successor};
 use crate::systemd::Systemd;
+use crate::tls::Tls;
 use crate::worker::{self, Assignment};
+use doors::{Doors, addresses, by_worker};
 
 /// A server that accepts connections, on threads of its own.
 ///
@@ -40,6 +44,8 @@ use crate::worker::{self, Assignment};
 /// [`run_until_signal`](Self::run_until_signal).
 pub struct Server {
     addresses: Vec<Address>,
+    tls_addresses: Vec<Address>,
+    tls: Option<Arc<Tls>>,
     /// What a successor would be handed, while this server accepts.
     handover: Option<Handover>,
     /// The files of Unix-domain sockets, which go with the server.
@@ -128,9 +134,14 @@ impl Server {
         Self::launch(config, Some(inherited), handler)
     }
 
-    /// Where the server listens, in the order of the configuration.
+    /// Where the server listens without TLS, in the order of the configuration.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Where the server listens for TLS, in the order of the configuration.
+    pub fn tls_addresses(&self) -> &[Address] {
+        &self.tls_addresses
     }
 
     /// Where the admin listener listens, if there is one.
@@ -175,7 +186,7 @@ impl Server {
     }
 
     /// Serves until SIGTERM or SIGINT, then [`stop`](Self::stop)s. A second
-    /// signal ends the process at once.
+    /// signal ends the process at once. SIGHUP reads the certificate again.
     ///
     /// SIGUSR2 replaces a server that was started
     /// [inheriting](Self::start_inheriting): the same program is started again
@@ -209,6 +220,7 @@ impl Server {
                     }
                     Request::Replace if successor.is_none() => successor = self.start_successor(),
                     Request::Replace => tracing::info!("a successor is starting already"),
+                    Request::Hangup => self.renew_certificate(),
                 },
                 outcome = successor::outcome(&mut successor) => {
                     successor = None;
@@ -271,6 +283,18 @@ impl Server {
         pid_file
     }
 
+    /// Reads the certificate and its key again.
+    fn renew_certificate(&self) {
+        let Some(tls) = &self.tls else {
+            tracing::info!("SIGHUP: without TLS there is nothing to read again");
+            return;
+        };
+        match tls.reload() {
+            Ok(()) => tracing::info!("SIGHUP: new connections get the certificate as it is now"),
+            Err(error) => tracing::error!(%error, "SIGHUP: the old certificate stays in use"),
+        }
+    }
+
     fn start_successor(&self) -> Option<Successor> {
         let Some(handover) = &self.handover else {
             tracing::warn!("SIGUSR2: this program cannot be replaced");
@@ -323,7 +347,11 @@ impl Server {
 
     /// What the server does, in a line.
     fn status(&self) -> String {
-        let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
+        let plain = self.addresses.iter().map(ToString::to_string);
+        let tls = self.tls_addresses.iter();
+        let addresses: Vec<_> = plain
+            .chain(tls.map(|address| format!("{address} (TLS)")))
+            .collect();
         format!(
             "serving {} with engine {} on {} threads",
             addresses.join(", "),
@@ -346,6 +374,10 @@ impl Server {
         let cores: Vec<_> = (0..threads)
             .map(|index| (config.pin && !cores.is_empty()).then(|| cores[index % cores.len()]))
             .collect();
+        let tls = config.tls.clone();
+        let tls = tls
+            .map(|files| Tls::load(files.certificate, files.key).map(Arc::new))
+            .transpose()?;
         let may_hand_over = inherited.is_some();
         let mut inherited = inherited.unwrap_or_default();
         let admin = config
@@ -355,21 +387,22 @@ impl Server {
                 Bound::new(address, given.into_iter().next())
             })
             .transpose()?;
-        let listening = listen(&config, &mut inherited, cores.clone())?;
+        let doors = Doors::open(&config, &mut inherited, cores.clone())?;
+        let files = doors.socket_files(inherited.origin);
         let handover = may_hand_over
-            .then(|| Handover::new(inherited, &listening, admin.as_ref()))
+            .then(|| Handover::new(inherited, &doors, admin.as_ref()))
             .transpose()?;
-        let files = socket_files(&listening, handover.as_ref());
         let engine = config.engine.resolve()?;
         let (trigger, shutdown) = shutdown::channel();
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let house = House::new(&config);
         let config = Arc::new(config);
         let epoch = Instant::now();
-        let addresses = listening.iter().map(|it| it.address.clone()).collect();
         let pid_file = config.pid_file.clone();
         let mut server = Self {
-            addresses,
+            addresses: addresses(&doors.plain),
+            tls_addresses: addresses(&doors.tls),
+            tls,
             handover,
             files,
             pid_file,
@@ -381,13 +414,16 @@ impl Server {
             epoch,
             ended,
         };
-        let listeners = by_worker(listening, threads);
-        for (index, listeners) in listeners.into_iter().enumerate() {
+        let listeners = by_worker(doors.plain, threads);
+        let listeners = listeners.into_iter().zip(by_worker(doors.tls, threads));
+        for (index, (listeners, tls_listeners)) in listeners.enumerate() {
             let assignment = Assignment {
                 config: Arc::clone(&config),
                 engine,
                 core: cores[index],
                 listeners,
+                tls_listeners,
+                tls: server.tls.clone(),
                 house: Arc::clone(&house),
                 counters: Arc::default(),
                 epoch,
@@ -406,6 +442,7 @@ impl Server {
                     .map(|(worker, &id)| Watched::new(Arc::clone(&worker.counters), id))
                     .collect(),
                 house,
+                tls: server.tls.clone(),
                 epoch,
                 shutdown,
             };
@@ -497,16 +534,12 @@ impl Drop for SaysWhenEnded {
 }
 
 impl Handover {
-    fn new(
-        inherited: Inherited,
-        listening: &[Listening],
-        admin: Option<&Bound>,
-    ) -> Result<Self, Error> {
+    fn new(inherited: Inherited, doors: &Doors, admin: Option<&Bound>) -> Result<Self, Error> {
         let start = |source| Error::Start {
             what: "a server that can be replaced",
             source,
         };
-        let sockets = listening.iter().flat_map(|it| &it.sockets);
+        let sockets = doors.all().flat_map(|it| &it.sockets);
         let mut sockets = sockets
             .map(OwnedFd::try_clone)
             .collect::<io::Result<Vec<_>>>()
@@ -522,53 +555,6 @@ impl Handover {
             report: inherited.report,
         })
     }
-}
-
-/// Listens on what systemd has passed, or else on what is configured, as far as
-/// possible with the sockets of a predecessor.
-fn listen(
-    config: &Config,
-    inherited: &mut Inherited,
-    cores: Vec<Option<usize>>,
-) -> Result<Vec<Listening>, Error> {
-    let listeners = Listeners::new(config, cores);
-    let addresses = if inherited.is_activated() {
-        let addresses = inherited.addresses();
-        tracing::info!("listening on what systemd has passed, not on what is configured");
-        addresses
-    } else {
-        config.listen.clone()
-    };
-    let mut listening = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let given = inherited.take(&address);
-        listening.push(if given.is_empty() {
-            listeners.open(&address)?
-        } else {
-            listeners.adopt(address, given)?
-        });
-    }
-    Ok(listening)
-}
-
-/// Every worker's listeners.
-fn by_worker(listening: Vec<Listening>, workers: usize) -> Vec<Vec<OwnedFd>> {
-    let mut by_worker: Vec<Vec<OwnedFd>> = (0..workers).map(|_| Vec::new()).collect();
-    for Listening { sockets, .. } in listening {
-        for (index, socket) in sockets.into_iter().enumerate() {
-            by_worker[index % workers].push(socket);
-        }
-    }
-    by_worker
-}
-
-/// The files that are to go with the server: not those that systemd has made.
-fn socket_files(listening: &[Listening], handover: Option<&Handover>) -> Vec<SocketFile> {
-    if handover.is_some_and(|handover| handover.origin == Origin::Systemd) {
-        return Vec::new();
-    }
-    let files = listening.iter().filter_map(|it| it.address.file());
-    files.filter_map(|path| SocketFile::of(path).ok()).collect()
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -19,11 +19,12 @@ mod show;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use clap::ArgMatches;
 use ringback::{Config, Error};
 
 use crate::args::{Args, CommandLine};
 use layer::{Given, Layer, Source};
-use schema::Schema;
+use schema::{Schema, Setting};
 
 pub(crate) use profile::Profile;
 pub(crate) use show::show;
@@ -32,6 +33,8 @@ pub(crate) use show::show;
 #[derive(Debug)]
 pub(crate) struct Effective {
     args: Args,
+    /// What they were made from.
+    matches: ArgMatches,
     given: BTreeMap<String, Given>,
 }
 
@@ -61,10 +64,14 @@ impl Effective {
                 .iter()
                 .map(move |value| format!("--{name}={value}"))
         });
-        let args = schema
+        let (args, matches) = schema
             .parse(&values.collect::<Vec<_>>())
             .map_err(|error| error.to_string())?;
-        Ok(Self { args, given })
+        Ok(Self {
+            args,
+            matches,
+            given,
+        })
     }
 
     /// The part that says how to run, rather than what to serve.
@@ -84,6 +91,11 @@ impl Effective {
             },
             _ => error.to_string(),
         })
+    }
+
+    /// What is in effect where nothing was given.
+    fn default_values(&self, setting: &Setting<'_>) -> Vec<String> {
+        setting.values(&self.matches)
     }
 
     fn given(&self, name: &str) -> Option<&Given> {

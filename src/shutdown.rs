@@ -57,7 +57,7 @@ impl Shutdown {
     }
 }
 
-/// SIGTERM, SIGINT and SIGUSR2, caught from the moment this is made.
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR2, caught from the moment this is made.
 ///
 /// It is to be made before the server that it stops, so that no signal meets a
 /// server that has started and does not know what to do with it, and so that
@@ -72,6 +72,7 @@ pub(crate) struct Stream {
     terminate: Signal,
     interrupt: Signal,
     user_defined_2: Signal,
+    hangup: Signal,
 }
 
 /// What a signal asks for.
@@ -81,6 +82,8 @@ pub(crate) enum Request {
     Stop(SignalKind),
     /// To start a successor.
     Replace,
+    /// To read files again.
+    Hangup,
 }
 
 impl Signals {
@@ -120,6 +123,7 @@ impl Stream {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             user_defined_2: signal(SignalKind::user_defined2())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -129,6 +133,7 @@ impl Stream {
             _ = self.terminate.recv() => Request::Stop(SignalKind::terminate()),
             _ = self.interrupt.recv() => Request::Stop(SignalKind::interrupt()),
             _ = self.user_defined_2.recv() => Request::Replace,
+            _ = self.hangup.recv() => Request::Hangup,
         }
     }
 }

@@ -1,20 +1,35 @@
-//! An accepted connection on the worker's runtime, whatever it came over.
+//! An accepted connection on the worker's runtime, whatever it came over, and
+//! be it encrypted or not.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::tls::TlsStream;
 
 /// A connection that no engine has yet.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Over one of the others.
+    Tls(Box<TlsStream>),
+}
+
+/// What moves the bytes of an upgraded connection.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Socket(OwnedFd),
+    /// It cannot do without what decrypts it.
+    Tls(Box<TlsStream>),
 }
 
 /// Calls the same method of whichever stream it is.
@@ -23,37 +38,93 @@ macro_rules! either {
         match $stream {
             Stream::Tcp($inner) => $call,
             Stream::Unix($inner) => $call,
+            Stream::Tls($inner) => $call,
         }
     };
 }
 
 impl Stream {
-    /// Takes the socket away from the runtime. It stays non-blocking.
-    pub(crate) fn into_socket(self) -> io::Result<OwnedFd> {
-        match self {
-            Self::Tcp(stream) => Ok(stream.into_std()?.into()),
-            Self::Unix(stream) => Ok(stream.into_std()?.into()),
-        }
+    /// Takes the socket away from the runtime, where it is all there is. It stays
+    /// non-blocking.
+    pub(crate) fn into_transport(self) -> io::Result<Transport> {
+        Ok(match self {
+            Self::Tcp(stream) => Transport::Socket(stream.into_std()?.into()),
+            Self::Unix(stream) => Transport::Socket(stream.into_std()?.into()),
+            Self::Tls(stream) => Transport::Tls(stream),
+        })
     }
 
     /// Waits until there may be bytes to read.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        either!(self, stream => stream.readable().await)
+        poll_fn(|cx| self.poll_read_ready(cx)).await
     }
 
-    /// Reads what is there.
-    pub(crate) fn try_read(&self, space: &mut [u8]) -> io::Result<usize> {
+    /// As [`readable`](Self::readable), for one task at a time.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read_ready(cx))
+    }
+
+    /// Reads what is there, as far as the runtime knows.
+    pub(crate) fn try_read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         either!(self, stream => stream.try_read(space))
+    }
+
+    /// Reads what is there, even if the runtime has not heard of it yet.
+    pub(crate) fn read_at_once(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        if let Self::Tls(stream) = self {
+            return stream.read_at_once(space);
+        }
+        let (len, _) = rustix::net::recv(&*self, space, RecvFlags::DONTWAIT)?;
+        Ok(len)
     }
 
     /// Waits until there may be room to write.
     pub(crate) async fn writable(&self) -> io::Result<()> {
-        either!(self, stream => stream.writable().await)
+        poll_fn(|cx| self.poll_write_ready(cx)).await
     }
 
-    /// Writes what there is room for.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// As [`writable`](Self::writable), for one task at a time.
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_write_ready(cx))
+    }
+
+    /// Writes what there is room for. Over TLS that may still have to be
+    /// [flushed](Self::try_flush).
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         either!(self, stream => stream.try_write(bytes))
+    }
+
+    /// Whether nothing that was written waits in the stream itself.
+    pub(crate) fn is_flushed(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.is_flushed(),
+            Self::Tcp(_) | Self::Unix(_) => true,
+        }
+    }
+
+    /// Sends what was written; whether none of it waits any more.
+    pub(crate) fn try_flush(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Tls(stream) => stream.flush(),
+            Self::Tcp(_) | Self::Unix(_) => Ok(true),
+        }
+    }
+
+    /// Bytes that were written, or that came, and wait in the stream itself.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Self::Tls(stream) => stream.held(),
+            Self::Tcp(_) | Self::Unix(_) => 0,
+        }
+    }
+
+    /// Puts what has to be said before a [half-close](Self::half_close) behind
+    /// what was written, where something has to be.
+    pub(crate) fn put_end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(stream) => stream.put_end(),
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+        }
     }
 
     /// Sends the end of our side.

@@ -25,18 +25,22 @@ pub(crate) static NO_TAKEOVER: Throttle = Throttle::warn("cannot take over a con
 pub(crate) static HELD_TOO_MUCH: Throttle = Throttle::warn("more is held than may be");
 pub(crate) static ACCEPT_FAILS: Throttle = Throttle::debug("accept");
 pub(crate) static CUT_OFF: Throttle = Throttle::debug("a handshake was cut off");
+pub(crate) static PROXY_FAILS: Throttle = Throttle::debug("a proxy's header");
+pub(crate) static TLS_FAILS: Throttle = Throttle::debug("a TLS handshake failed");
 pub(crate) static REFUSED: Throttle = Throttle::debug("a request was refused");
 pub(crate) static TOO_SLOW: Throttle = Throttle::debug("a handshake took too long");
 pub(crate) static ENDED_EARLY: Throttle = Throttle::debug("a connection ended before it began");
 pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
-static ALL: [&Throttle; 9] = [
+static ALL: [&Throttle; 11] = [
     &ACCEPT_RESTS,
     &NO_TAKEOVER,
     &HELD_TOO_MUCH,
     &ACCEPT_FAILS,
     &CUT_OFF,
+    &PROXY_FAILS,
+    &TLS_FAILS,
     &REFUSED,
     &TOO_SLOW,
     &ENDED_EARLY,

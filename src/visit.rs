@@ -19,7 +19,9 @@ const ACCESS: &str = "access";
 pub(crate) struct Visit {
     /// No other connection of this process has it.
     id: u64,
-    peer: Peer,
+    peer: Cell<Peer>,
+    /// Who speaks for it.
+    proxy: Cell<Option<Peer>>,
     /// An access line is to be written.
     tells: bool,
     start: Instant,
@@ -61,7 +63,8 @@ impl Visit {
     pub(crate) fn new(id: u64, peer: Peer, tells: bool) -> Self {
         Self {
             id,
-            peer,
+            peer: Cell::new(peer),
+            proxy: Cell::new(None),
             tells,
             start: Instant::now(),
             handshake: Cell::new(Handshake {
@@ -78,8 +81,14 @@ impl Visit {
         }
     }
 
+    /// Whose it is.
     pub(crate) fn peer(&self) -> Peer {
-        self.peer
+        self.peer.get()
+    }
+
+    /// Who has connected speaks for this client.
+    pub(crate) fn is_of(&self, client: Peer) {
+        self.proxy.set(Some(self.peer.replace(client)));
     }
 
     /// When it began.
@@ -90,12 +99,12 @@ impl Visit {
     /// What lines of the log about this connection stand in. Made when there is
     /// such a line, or for a while: one that is kept costs memory.
     pub(crate) fn span(&self) -> Span {
-        tracing::debug_span!("connection", id = self.id, peer = %self.peer)
+        tracing::debug_span!("connection", id = self.id, peer = %self.peer())
     }
 
     /// The span of lines that are seen where [`span`](Self::span) is not.
     pub(crate) fn warning_span(&self) -> Span {
-        tracing::warn_span!("connection", id = self.id, peer = %self.peer)
+        tracing::warn_span!("connection", id = self.id, peer = %self.peer())
     }
 
     /// Whether a line may still be written that has to do with it.
@@ -166,7 +175,8 @@ impl Visit {
             target: ACCESS,
             parent: None,
             id = self.id,
-            peer = %self.peer,
+            peer = %self.peer(),
+            proxy = self.proxy.get().map(tracing::field::display),
             outcome = outcome.name(),
             status = status.map(|status| status.as_u16()),
             refusal = refusal.map(RefusalReason::name),

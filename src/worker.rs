@@ -2,7 +2,9 @@
 
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod opening;
 
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -14,11 +16,12 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
 
-use crate::admission::{Admission, Entry, House, Permit, Rejection};
+use crate::admission::{Admission, Apology, Entry, House, Permit, Rejection};
 use crate::calls;
 use crate::config::Config;
 use crate::cores;
 use crate::engine::activity::Activity;
+use crate::engine::encrypted::Encrypted;
 use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
 use crate::error::Error;
 use crate::held::TICK_WHEN_HIGH;
@@ -29,13 +32,15 @@ use crate::metrics::Counters;
 use crate::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
 use crate::peer::Peer;
 use crate::proto::Limits;
+use crate::proxy::ProxySource;
 use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
-use crate::stream::Stream;
+use crate::stream::{Stream, Transport};
 use crate::throttle::{
     self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, HELD_TOO_MUCH, REFUSED, TOO_SLOW,
     throttled,
 };
+use crate::tls::{Acceptor, Tls};
 use crate::visit::{Handshake, Visit};
 
 /// How long accepting rests when it cannot go on, mostly because there are no file
@@ -53,6 +58,9 @@ pub(crate) struct Assignment {
     /// The core to be bound to.
     pub(crate) core: Option<usize>,
     pub(crate) listeners: Vec<OwnedFd>,
+    /// Those on which TLS is spoken; they need `tls`.
+    pub(crate) tls_listeners: Vec<OwnedFd>,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) house: Arc<House>,
     pub(crate) counters: Arc<Counters>,
     /// When the server was started; the worker's heartbeat counts from here.
@@ -80,7 +88,7 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce()) -> Result<(), Er
         let ticking = spawn_local(tick(Rc::clone(&worker)));
         let accepting: Vec<_> = listeners
             .into_iter()
-            .map(|listener| spawn_local(accept(Rc::clone(&worker), listener)))
+            .map(|(listener, security)| spawn_local(accept(Rc::clone(&worker), listener, security)))
             .collect();
         ready();
         let result = tokio::select! {
@@ -102,12 +110,16 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce()) -> Result<(), Er
 
 struct Worker {
     engine: Rc<dyn Engine>,
+    /// What came over TLS.
+    encrypted: Rc<Encrypted>,
     settings: Rc<Settings>,
     http: Rc<HttpOptions>,
     admission: Rc<Admission>,
     handler: Option<Handler>,
     /// The handler's connections.
     crowd: Rc<Crowd>,
+    /// Who must say for whom it speaks.
+    proxies: Vec<ProxySource>,
     shutdown: Shutdown,
     /// What the heartbeat counts from.
     epoch: StdInstant,
@@ -115,18 +127,30 @@ struct Worker {
     tells: bool,
 }
 
+/// Why a connection is turned away, and its place until it is.
+type Turned = (Rejection, Apology);
+
+/// Whether TLS is spoken on a connection, and by whom.
+type Security = Option<Rc<Acceptor>>;
+
 impl Worker {
-    fn new(assignment: Assignment) -> io::Result<(Self, Vec<Accepting>)> {
+    fn new(assignment: Assignment) -> io::Result<(Self, Vec<(Accepting, Security)>)> {
         let config = &*assignment.config;
         let counters = assignment.counters;
         let settings = Rc::new(settings(config, Arc::clone(&counters)));
-        let listeners = assignment
-            .listeners
-            .into_iter()
-            .map(Accepting::new)
+        let acceptor = assignment
+            .tls
+            .map(|tls| Rc::new(Acceptor::new(tls, settings.read_size)));
+        let plain = assignment.listeners.into_iter();
+        let secure = assignment.tls_listeners.into_iter();
+        let listeners = plain
+            .map(|socket| (socket, None))
+            .chain(secure.map(|socket| (socket, acceptor.clone())))
+            .map(|(socket, security)| Ok((Accepting::new(socket)?, security)))
             .collect::<io::Result<_>>()?;
         let worker = Self {
             engine: runtime::engine(assignment.engine, Rc::clone(&settings))?,
+            encrypted: Rc::new(Encrypted::new(Rc::clone(&settings))),
             settings,
             http: Rc::new(HttpOptions {
                 path: config.path.clone(),
@@ -138,6 +162,7 @@ impl Worker {
             admission: Admission::new(assignment.house, counters),
             handler: assignment.handler,
             crowd: Rc::default(),
+            proxies: config.proxy_protocol.clone(),
             shutdown: assignment.shutdown,
             epoch: assignment.epoch,
             tells: config.access_log,
@@ -146,48 +171,69 @@ impl Worker {
     }
 
     /// Gives a connection its place and a task for its handshake.
-    fn let_in(self: &Rc<Self>, stream: Stream, peer: Peer) {
+    fn let_in(self: &Rc<Self>, stream: Stream, peer: Peer, security: &Security) {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
         let entry = self.admission.enter();
         let visit = self.admission.visit(peer, self.tells);
-        let shaking = Rc::clone(self)
-            .shake_hands(stream, Rc::clone(&visit), entry)
-            .instrument(visit.span());
-        spawn_local(async move {
-            shaking.await;
-            // Told of outside of its span, which says the same.
-            drop(visit);
-        });
+        let meeting = Rc::clone(self).meet(stream, visit, security.clone(), entry);
+        spawn_local(meeting);
     }
 
-    async fn shake_hands(self: Rc<Self>, stream: Stream, visit: Rc<Visit>, entry: Entry) {
-        let entry = self.admit(entry, &visit);
-        let handshake = async {
-            match entry {
-                Entry::Welcome(permit) => {
-                    let outcome = http::serve(stream, &self.http).await;
-                    Some((outcome, Some(permit)))
-                }
-                Entry::TurnedAway(rejection, _place) => {
-                    let refusal = refusal(rejection);
-                    let outcome = http::turn_away(stream, &self.http, refusal).await;
-                    Some((outcome, None))
-                }
-                Entry::Overrun => None,
+    /// A connection from its accept until it is over, or the engine has it.
+    async fn meet(
+        self: Rc<Self>,
+        mut stream: Stream,
+        visit: Rc<Visit>,
+        security: Security,
+        entry: Entry,
+    ) {
+        if !matches!(entry, Entry::Overrun) && self.is_from_a_proxy(&visit) {
+            let introduction = self.introduce(&mut stream, &visit);
+            if !introduction.instrument(visit.span()).await {
+                return;
             }
-        };
-        let shaken = tokio::select! {
-            biased;
-            shaken = handshake => shaken,
-            () = self.handshakes_end() => {
-                throttled!(debug, CUT_OFF, "a handshake was cut off because the server stops");
-                self.settings.counters.handshakes.add(HandshakeOutcome::CutOff);
-                None
-            }
-        };
-        let Some((outcome, permit)) = shaken else {
+        }
+        self.shake_hands(stream, Rc::clone(&visit), security, entry)
+            .instrument(visit.span())
+            .await;
+        // Told of outside of its span, which says the same.
+        drop(visit);
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: Stream,
+        visit: Rc<Visit>,
+        security: Security,
+        entry: Entry,
+    ) {
+        let Some(admitted) = self.admit(entry, &visit) else {
             return;
+        };
+        let was_turned_away = admitted.is_err();
+        let handshake = async {
+            let stream = self.open(stream, &visit, security).await?;
+            let since = visit.start().into();
+            Ok(match admitted {
+                Ok(permit) => {
+                    let outcome = http::serve(stream, &self.http, since).await;
+                    (outcome, Some(permit))
+                }
+                Err((rejection, _place)) => {
+                    let refusal = refusal(rejection);
+                    let outcome = http::turn_away(stream, &self.http, since, refusal).await;
+                    (outcome, None)
+                }
+            })
+        };
+        let (outcome, permit) = match self.unless_cut_off(handshake).await {
+            Some(Ok(shaken)) => shaken,
+            Some(Err(unopened)) => {
+                self.count_unopened(unopened, &visit, was_turned_away);
+                return;
+            }
+            None => return,
         };
         self.count_handshake(&outcome, &visit, permit.is_none());
         match (outcome, permit) {
@@ -210,18 +256,30 @@ impl Worker {
         }
     }
 
+    /// Does what belongs to a handshake, unless the server stops meanwhile.
+    async fn unless_cut_off<T>(&self, part: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = part => Some(done),
+            () = self.handshakes_end() => {
+                throttled!(debug, CUT_OFF, "a handshake was cut off because the server stops");
+                self.settings.counters.handshakes.add(HandshakeOutcome::CutOff);
+                None
+            }
+        }
+    }
+
     /// Applies the limits per address, and counts who is not let in. To be called
     /// once for each connection, when it is known whose it is: from there on its
-    /// `visit` has the right peer.
-    fn admit(&self, entry: Entry, visit: &Rc<Visit>) -> Entry {
-        let entry = self.admission.admit(entry, visit);
+    /// `visit` has the right peer. `None` is for who is not even told.
+    fn admit(&self, entry: Entry, visit: &Rc<Visit>) -> Option<Result<Permit, Turned>> {
         let counters = &self.settings.counters;
-        let reason = match &entry {
-            Entry::Welcome(_) => return entry,
-            Entry::TurnedAway(rejection, _) => rejection.reason(),
+        let (reason, turned) = match self.admission.admit(entry, visit) {
+            Entry::Welcome(permit) => return Some(Ok(permit)),
+            Entry::TurnedAway(rejection, place) => (rejection.reason(), Some((rejection, place))),
             Entry::Overrun => {
                 counters.handshakes.add(HandshakeOutcome::Refused);
-                RefusalReason::Overrun
+                (RefusalReason::Overrun, None)
             }
         };
         counters.refusals.add(reason);
@@ -230,16 +288,16 @@ impl Worker {
             status: None,
             refusal: Some(reason),
         });
-        entry
+        turned.map(Err)
     }
 
     /// Counts a handshake. The refusal of a connection that was turned away is
     /// counted already, whatever came of it.
     fn count_handshake(&self, outcome: &Outcome, visit: &Visit, was_turned_away: bool) {
-        let counters = &self.settings.counters;
-        let (ended, status, reason) = match outcome {
+        let (outcome, status, refusal) = match outcome {
             Outcome::Upgraded(_) => {
-                counters.handshake_times.note(visit.start().elapsed());
+                let times = &self.settings.counters.handshake_times;
+                times.note(visit.start().elapsed());
                 let status = StatusCode::SWITCHING_PROTOCOLS;
                 (HandshakeOutcome::Upgraded, Some(status), None)
             }
@@ -254,24 +312,35 @@ impl Worker {
             &Outcome::Served(status) => (HandshakeOutcome::Served, Some(status), None),
             Outcome::Failed => (HandshakeOutcome::Abandoned, None, None),
         };
-        counters.handshakes.add(ended);
-        if let Some(reason) = reason.filter(|_| !was_turned_away) {
-            counters.refusals.add(reason);
-        }
-        visit.shaken(Handshake {
-            outcome: ended,
+        let handshake = Handshake {
+            outcome,
             status,
-            refusal: if was_turned_away {
-                visit.refusal()
-            } else {
-                reason
-            },
+            refusal,
+        };
+        self.count(handshake, visit, was_turned_away);
+    }
+
+    fn count(&self, handshake: Handshake, visit: &Visit, was_turned_away: bool) {
+        let counters = &self.settings.counters;
+        counters.handshakes.add(handshake.outcome);
+        let refusal = if was_turned_away {
+            visit.refusal()
+        } else {
+            if let Some(reason) = handshake.refusal {
+                counters.refusals.add(reason);
+            }
+            handshake.refusal
+        };
+        visit.shaken(Handshake {
+            refusal,
+            ..handshake
         });
     }
 
     /// Sees to the timeouts, and counts the bytes that the connections hold.
     fn look_after_connections(&self) -> usize {
-        let holdings = self.engine.tick();
+        let mut holdings = self.engine.tick();
+        holdings.add(self.encrypted.tick());
         let counters = &self.settings.counters;
         // A handler's connections count what they hold by themselves.
         if self.handler.is_none() {
@@ -279,6 +348,17 @@ impl Worker {
             counters.slow_readers.set(holdings.slow_readers as u64);
         }
         usize::try_from(counters.held_bytes.get()).unwrap_or(usize::MAX)
+    }
+
+    /// Ends the connections that hold most, until `excess` bytes of those that
+    /// are held are let go of.
+    fn shed(&self, excess: usize, held: usize) {
+        let encrypted = self.encrypted.holdings().bytes.min(held);
+        let share = (excess as u128 * encrypted as u128).div_ceil((held as u128).max(1));
+        let share = usize::try_from(share).unwrap_or(excess).min(excess);
+        self.encrypted.shed(share);
+        self.engine.shed(excess - share);
+        self.crowd.shed(excess);
     }
 
     /// Shows that the worker does its work.
@@ -312,15 +392,19 @@ impl Worker {
             drop(permit);
             return;
         }
-        match handover.stream.into_socket() {
-            Ok(socket) => {
+        match handover.stream.into_transport() {
+            Ok(transport) => {
                 permit.forget_visit_if_unwanted();
                 drop(visit);
-                Rc::clone(&self.engine).adopt(Upgraded {
-                    socket,
-                    leftover: handover.leftover,
-                    permit,
-                });
+                let leftover = handover.leftover;
+                match transport {
+                    Transport::Socket(socket) => Rc::clone(&self.engine).adopt(Upgraded {
+                        socket,
+                        leftover,
+                        permit,
+                    }),
+                    Transport::Tls(stream) => self.encrypted.adopt(stream, leftover, permit),
+                }
             }
             Err(error) => {
                 throttled!(debug, ENDED_EARLY, %error, "a connection ended before it began");
@@ -339,11 +423,11 @@ impl Worker {
         for accepting in accepting {
             let _ = accepting.await;
         }
-        self.engine.drain(Drain::WhenQuiet);
+        self.tell(Drain::WhenQuiet);
         if self.all_left_by(start + timeout / 2).await {
             return;
         }
-        self.engine.drain(Drain::Now);
+        self.tell(Drain::Now);
         if !self.all_left_by(start + timeout).await {
             let open = self.admission.open();
             tracing::warn!(
@@ -351,6 +435,12 @@ impl Worker {
                 "connections are cut off at the end of the drain timeout"
             );
         }
+    }
+
+    /// Tells whatever serves connections how far the drain has come.
+    fn tell(&self, drain: Drain) {
+        self.engine.drain(drain);
+        self.encrypted.drain(drain);
     }
 
     /// Waits until no connection is left; whether that came before `deadline`.
@@ -405,7 +495,7 @@ fn refusal(rejection: Rejection) -> Refusal {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: Accepting) {
+async fn accept(worker: Rc<Worker>, listener: Accepting, security: Security) {
     let mut shutdown = worker.shutdown.clone();
     loop {
         let accepted = tokio::select! {
@@ -415,7 +505,7 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                worker.let_in(stream, peer);
+                worker.let_in(stream, peer, &security);
             }
             // The next may be fine.
             Err(error) if is_of_the_connection(&error) => {
@@ -433,18 +523,18 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
         // The queue is the successor's as well.
         return;
     }
-    if let Err(error) = accept_rest(&worker, listener) {
+    if let Err(error) = accept_rest(&worker, listener, &security) {
         throttled!(debug, ACCEPT_FAILS, %error, "accept");
     }
 }
 
 /// Lets those in who wait to be accepted: closing the listener would reset
 /// them.
-fn accept_rest(worker: &Rc<Worker>, listener: Accepting) -> io::Result<()> {
+fn accept_rest(worker: &Rc<Worker>, listener: Accepting, security: &Security) -> io::Result<()> {
     let waiting = listener.into_blocking()?;
     loop {
         match waiting.next() {
-            Ok((stream, peer)) => worker.let_in(stream, peer),
+            Ok((stream, peer)) => worker.let_in(stream, peer, security),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),
@@ -468,8 +558,7 @@ async fn tick(worker: Rc<Worker>) {
         reported = now - excess;
         if excess > 0 {
             throttled!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
-            worker.engine.shed(excess);
-            worker.crowd.shed(excess);
+            worker.shed(excess, now);
         }
         worker.beat();
         throttle::look_after();

@@ -2,13 +2,15 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tungstenite::Message;
 
 use common::client::{Client, Raw};
+use common::pki::{self, Pki};
 use common::process::Process;
 use common::run::{run, run_with};
 use common::server::{Server, binary};
@@ -52,6 +54,92 @@ fn one_line_says_where_it_listens_on_what_with_how_many_threads() {
         [format!("listening ws://{address} engine=epoll threads=2")]
     );
     Client::connect(address).close();
+}
+
+#[test]
+fn files_that_are_no_good_for_tls_are_named_with_what_is_wrong() {
+    let pair = pki::pair();
+    let other = pki::pair();
+    let garbled = pair.certificate.replace("MII", "M!!");
+    let twice = [&pair.certificate, &garbled[..]].concat();
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMA==\n\
+        -----END ENCRYPTED PRIVATE KEY-----\n";
+    let certificate_of_nothing = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    for (certificate, key, file, reason) in [
+        (
+            "",
+            &pair.key[..],
+            "cert.pem",
+            "there is no certificate in it",
+        ),
+        (
+            &pair.key,
+            &pair.key,
+            "cert.pem",
+            "there is no certificate in it",
+        ),
+        (&twice, &pair.key, "cert.pem", "certificate 2: base64"),
+        (
+            certificate_of_nothing,
+            &pair.key,
+            "cert.pem",
+            "the first certificate is unusable: BadEncoding",
+        ),
+        (&pair.certificate, "", "key.pem", "there is no private key"),
+        (&pair.certificate, encrypted, "key.pem", "is encrypted"),
+        (&pair.certificate, &other.key, "key.pem", "does not match"),
+    ] {
+        let pki = Pki::empty();
+        pki.write("cert.pem", certificate);
+        pki.write("key.pem", key);
+        let [cert_flag, key_flag] = pki.flags();
+        let line = refused(&["--tls-listen=127.0.0.1:0", &cert_flag, &key_flag], 1);
+        let path = pki.path(file);
+        assert!(line.contains(path.to_str().expect("UTF-8")), "{line}");
+        assert!(line.contains(reason), "{reason}: {line}");
+    }
+    let [cert_flag, key_flag] = Pki::empty().flags();
+    let line = refused(&["--tls-listen=127.0.0.1:0", &cert_flag, &key_flag], 1);
+    assert!(line.contains("No such file"), "{line}");
+    let alone = refused(&["--tls-listen=127.0.0.1:0"], 2);
+    assert!(alone.contains("--tls-cert"), "{alone}");
+}
+
+#[test]
+fn a_certificate_that_has_expired_and_a_key_that_others_may_read_are_warned_of() {
+    let pair = pki::pair_with(|params| {
+        params.not_before = rcgen::date_time_ymd(1999, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2001, 2, 3);
+    });
+    let pki = Pki::of(&pair);
+    fs::set_permissions(pki.path("key.pem"), Permissions::from_mode(0o644)).expect("set");
+    let server = Server::start_tls("epoll", pki, &[]);
+    server.wait_for_log("the certificate has expired");
+    server.wait_for_log("2001-02-03T00:00:00Z");
+    server.wait_for_log("others may read the private key");
+}
+
+#[test]
+fn sighup_without_tls_is_nothing_to_be_afraid_of() {
+    let server = Server::start("epoll", &[]);
+    server.signal(rustix::process::Signal::HUP);
+    server.wait_for_log("nothing to read again");
+    Client::connect(server.address()).echo("still here");
+}
+
+#[test]
+fn with_tls_alone_nothing_else_is_listened_on() {
+    let pki = Pki::of(&pki::pair());
+    let [cert_flag, key_flag] = pki.flags();
+    let flags = ["--tls-listen=127.0.0.1:443", &cert_flag, &key_flag];
+    let output = run(&[&["config"], &flags[..]].concat());
+    let shown = String::from_utf8(output.stdout).expect("UTF-8");
+    let has = |start| shown.lines().any(|line| line.starts_with(start));
+    assert!(has("listen = [] "), "{shown}");
+    assert!(has("tls-listen = [\"127.0.0.1:443\"] "), "{shown}");
+    let server = Server::start_tls("epoll", pki, &[]);
+    assert_eq!(server.greeting().len(), 1);
+    assert!(server.greeting()[0].starts_with("listening wss://127.0.0.1:"));
 }
 
 #[test]
@@ -226,7 +314,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 39] = [
+    const FLAGS: [&str; 43] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -239,6 +327,10 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--socket-busy-poll",
         "--incoming-cpu",
         "--pid-file",
+        "--tls-listen",
+        "--tls-cert",
+        "--tls-key",
+        "--proxy-protocol",
         "--engine",
         "--threads",
         "--no-pin",

@@ -57,6 +57,8 @@ fn every_label_value_is_documented() {
     for (name, label) in [
         ("ringback_connections_refused_total", "reason"),
         ("ringback_handshakes_total", "outcome"),
+        ("ringback_tls_handshakes_total", "outcome"),
+        ("ringback_tls_reloads_total", "outcome"),
         ("ringback_closes_total", "reason"),
     ] {
         for value in page.values_of(name, label) {

@@ -21,9 +21,10 @@ use prometheus_client::registry::Registry;
 use super::Overview;
 use super::process::Process;
 use crate::metrics::Counters;
-use crate::metrics::label::{Code, EndReason, HandshakeOutcome, RefusalReason};
+use crate::metrics::label::{Code, EndReason, HandshakeOutcome, RefusalReason, TlsOutcome};
 use crate::metrics::number::Counter;
 use crate::proto::Violation;
+use crate::tls::Tls;
 use page::{Page, worker};
 
 /// What was built: the commit, if whoever builds says which.
@@ -77,6 +78,7 @@ impl Collector for View {
         self.server(&mut page)?;
         self.workers(&mut page)?;
         connections(&mut page)?;
+        self.tls(&mut page)?;
         traffic(&mut page)?;
         self.process(&mut page)
     }
@@ -132,6 +134,32 @@ impl View {
             cpu_times
                 .enumerate()
                 .filter_map(|(n, time)| Some((worker(n), time?.as_secs_f64()))),
+        )
+    }
+
+    fn tls(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        page.counter_by_label(
+            "ringback_tls_handshakes",
+            "TLS handshakes by how they ended: tls12, tls13, failed, plain_http (a request without \
+             TLS), timeout, abandoned.",
+            TlsOutcome::ALL,
+            |outcome| [("outcome", outcome.name())],
+            |counters, outcome| counters.tls_handshakes.get(outcome),
+        )?;
+        let tls = self.overview.tls.as_deref();
+        let (good, failed) = tls.map_or((0, 0), Tls::reloads);
+        page.counters(
+            "ringback_tls_reloads",
+            "Times that the certificate and its key were read again: ok, or failed, which left the \
+             old ones in use.",
+            [("ok", good), ("failed", failed)]
+                .into_iter()
+                .map(|(outcome, count)| ([("outcome", outcome)], count)),
+        )?;
+        page.gauge(
+            "ringback_tls_certificate_not_after_seconds",
+            "When the certificate in use ends, in seconds since 1970; 0 without TLS.",
+            &tls.map_or(0, Tls::not_after_s),
         )
     }
 
@@ -200,7 +228,8 @@ fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
         "Connections refused: full (503), address (429: it has too many connections), rate (429: \
          it connects too often), overrun (closed without an answer, when too many are being \
          told one of these), malformed (400), origin (403), path (404), method (405), \
-         timeout (408), version (426), head_too_large (431), other.",
+         timeout (408), version (426), head_too_large (431), tls (an alert), proxy (no good \
+         PROXY header), other.",
         RefusalReason::ALL,
         |reason| [("reason", reason.name())],
         |counters, reason| counters.refusals.get(reason),
@@ -355,6 +384,7 @@ mod tests {
                 max_connections: NonZeroUsize::new(7).expect("not zero"),
                 ..Config::default()
             }),
+            tls: None,
             epoch: Instant::now(),
             shutdown,
         };

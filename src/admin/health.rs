@@ -111,6 +111,7 @@ mod tests {
                 max_connections: NonZeroUsize::MIN,
                 ..Config::default()
             }),
+            tls: None,
             epoch: Instant::now().checked_sub(age).expect("the machine is up"),
             shutdown,
         };

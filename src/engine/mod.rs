@@ -16,11 +16,15 @@
 //! * that no connection keeps the others waiting, one that floods included;
 //! * that it [spins](spin) before it sleeps, where it is told to.
 //!
+//! What came over TLS no engine can read; [`encrypted`] serves it beside each of
+//! them, and owes the same.
+//!
 //! [`Engine::run`] is one future on the worker's thread. It is free to wait for
 //! a file descriptor of its own, or to spin for a while before it does.
 
 pub(crate) mod activity;
 pub(crate) mod burden;
+pub(crate) mod encrypted;
 pub(crate) mod epoll;
 mod kept;
 mod obstacle;
@@ -186,7 +190,7 @@ impl Holdings {
         }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.slow_readers += other.slow_readers;
     }

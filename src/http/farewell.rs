@@ -51,6 +51,6 @@ async fn part(stream: &mut Stream) -> io::Result<()> {
 }
 
 /// Not a part of the future above, which would carry the buffer along.
-fn discard(stream: &Stream) -> io::Result<usize> {
+fn discard(stream: &mut Stream) -> io::Result<usize> {
     stream.try_read(&mut [0; 4096])
 }

@@ -21,6 +21,9 @@ pub(super) const TOO_SLOW: Refusal = Refusal::new(
 
 pub(super) const HTTP_2: Refusal = Refusal::bad("this server speaks HTTP/1.1, not HTTP/2\n");
 
+pub(super) const TLS_WANTED: Refusal =
+    Refusal::bad("this port speaks TLS; ask again with https or wss\n");
+
 pub(super) const BAD_HANDSHAKE: Refusal = Refusal::bad("this is no WebSocket handshake\n");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -54,7 +54,14 @@ async fn connect(options: HttpOptions) -> (TcpStream, JoinHandle<Outcome>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (served, _) = listener.accept().await.unwrap();
-    let outcome = spawn_local(async move { serve(Stream::Tcp(served), &Rc::new(options)).await });
+    let outcome = spawn_local(async move {
+        serve(
+            Stream::Tcp(served),
+            &Rc::new(options),
+            Instant::now().into(),
+        )
+        .await
+    });
     (client.unwrap(), outcome)
 }
 
@@ -404,10 +411,10 @@ async fn turned_away(request: &str, refusal: Refusal) -> (String, Outcome) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (served, _) = listener.accept().await.unwrap();
-    let outcome =
-        spawn_local(
-            async move { turn_away(Stream::Tcp(served), &Rc::new(options()), refusal).await },
-        );
+    let outcome = spawn_local(async move {
+        let now = Instant::now().into();
+        turn_away(Stream::Tcp(served), &Rc::new(options()), now, refusal).await
+    });
     let mut client = client.unwrap();
     client.write_all(request.as_bytes()).await.unwrap();
     let answer = rest(&mut client).await;
@@ -729,7 +736,14 @@ async fn connect_narrowly(options: HttpOptions) -> (TcpStream, JoinHandle<Outcom
     connecting.set_recv_buffer_size(2048).unwrap();
     let client = connecting.connect(listener.local_addr().unwrap()).await;
     let (served, _) = listener.accept().await.unwrap();
-    let outcome = spawn_local(async move { serve(Stream::Tcp(served), &Rc::new(options)).await });
+    let outcome = spawn_local(async move {
+        serve(
+            Stream::Tcp(served),
+            &Rc::new(options),
+            Instant::now().into(),
+        )
+        .await
+    });
     (client.unwrap(), outcome)
 }
 

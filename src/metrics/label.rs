@@ -125,8 +125,30 @@ labels! {
         Version = "version",
         /// 431: the request is too large.
         HeadTooLarge = "head_too_large",
+        /// No TLS, or none that suits, where it is spoken.
+        Tls = "tls",
+        /// No PROXY header, or a wrong one, from where one must come.
+        Proxy = "proxy",
         /// Any other status.
         Other = "other",
+    }
+}
+
+labels! {
+    /// How a TLS handshake ended.
+    TlsOutcome {
+        /// With TLS 1.2.
+        Tls12 = "tls12",
+        /// With TLS 1.3.
+        Tls13 = "tls13",
+        /// The client spoke no TLS, or nothing was agreed on.
+        Failed = "failed",
+        /// The client sent a plain request, and was told.
+        Plain = "plain_http",
+        /// It took too long.
+        TimedOut = "timeout",
+        /// The client left before its end.
+        Abandoned = "abandoned",
     }
 }
 

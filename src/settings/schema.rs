@@ -55,8 +55,9 @@ impl Schema {
     }
 
     /// The values of all flags: `--name=value`.
-    pub(crate) fn parse(&self, flags: &[String]) -> Result<Args, clap::Error> {
-        Args::from_arg_matches(&self.command.clone().try_get_matches_from(flags)?)
+    pub(crate) fn parse(&self, flags: &[String]) -> Result<(Args, ArgMatches), clap::Error> {
+        let matches = self.command.clone().try_get_matches_from(flags)?;
+        Ok((Args::from_arg_matches(&matches)?, matches))
     }
 }
 
@@ -86,14 +87,6 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// What it is without being set; none where the help has only words for it.
-    pub(crate) fn default_values(&self) -> Vec<String> {
-        let values = self.arg.get_default_values().iter();
-        values
-            .map(|value| value.to_string_lossy().into_owned())
-            .collect()
-    }
-
     /// What the help says about being without a value.
     pub(crate) fn default_words(&self) -> Option<String> {
         let help = self.arg.get_help()?.to_string().replace('\n', " ");
@@ -105,12 +98,17 @@ impl<'a> Setting<'a> {
     pub(crate) fn flags(&self, matches: &ArgMatches) -> Option<Vec<String>> {
         let id = self.arg.get_id().as_str();
         let is_flag = matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
-        let values = matches.get_raw(id).filter(|_values| is_flag)?;
-        Some(
-            values
-                .map(|value| value.to_string_lossy().into_owned())
-                .collect(),
-        )
+        is_flag.then(|| self.values(matches))
+    }
+
+    /// The values that were given, or those of the default, which may depend on
+    /// other settings.
+    pub(crate) fn values(&self, matches: &ArgMatches) -> Vec<String> {
+        let values = matches.get_raw(self.arg.get_id().as_str());
+        let values = values.into_iter().flatten();
+        values
+            .map(|value| value.to_string_lossy().into_owned())
+            .collect()
     }
 
     /// Whether the flag would take this value.
@@ -152,7 +150,7 @@ mod tests {
     fn every_setting_has_a_default_or_words_for_it() {
         let schema = Schema::new();
         for setting in schema.settings() {
-            let has_value = !setting.default_values().is_empty();
+            let has_value = !setting.arg.get_default_values().is_empty();
             assert_ne!(
                 has_value,
                 setting.default_words().is_some(),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Effective;
-use super::layer::{Given, Source};
+use super::layer::Source;
 use super::schema::{Kind, Schema, Setting};
 
 /// The widest assignment that the comments behind it are aligned with.
@@ -15,7 +15,7 @@ pub(crate) fn show(effective: &Effective) -> String {
     let schema = Schema::new();
     let lines: Vec<_> = schema
         .settings()
-        .map(|setting| line(&setting, effective.given(setting.name())))
+        .map(|setting| line(&setting, effective))
         .collect();
     let widths = lines
         .iter()
@@ -29,11 +29,12 @@ pub(crate) fn show(effective: &Effective) -> String {
 }
 
 /// The assignment, and what is said about it.
-fn line(setting: &Setting<'_>, given: Option<&Given>) -> (String, String) {
+fn line(setting: &Setting<'_>, effective: &Effective) -> (String, String) {
+    let given = effective.given(setting.name());
     let source = given.map_or(&Source::Default, |given| &given.source);
     let mut values = given.map_or_else(Vec::new, |given| given.values.clone());
     if values.is_empty() {
-        values = setting.default_values();
+        values = effective.default_values(setting);
     }
     let (name, kind) = (setting.name(), setting.kind());
     if values.is_empty() && kind != Kind::List {

@@ -51,6 +51,8 @@ impl Rig {
             engine: kind,
             core: None,
             listeners: vec![listener.into()],
+            tls_listeners: Vec::new(),
+            tls: None,
             counters: Arc::clone(&counters),
             epoch: StdInstant::now(),
             shutdown,

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tungstenite::Message;
 
 use crate::common::client::{Client, Raw};
-use crate::common::engines::{Engine, on_every_engine};
+use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
 use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{
@@ -29,6 +29,16 @@ on_every_engine![
     clients_in_the_middle_of_a_talk_get_right_answers_and_a_close,
     who_never_pauses_does_not_keep_the_others,
     new_connections_are_refused,
+    who_does_not_leave_is_cut_at_the_end_of_the_drain,
+    a_second_signal_ends_the_server_at_once,
+];
+
+on_every_engine_over_tls![
+    everybody_gets_a_close_and_the_server_does_not_wait_longer,
+    a_message_in_progress_can_be_finished,
+    a_frame_in_progress_can_be_finished,
+    clients_in_the_middle_of_a_talk_get_right_answers_and_a_close,
+    who_never_pauses_does_not_keep_the_others,
     who_does_not_leave_is_cut_at_the_end_of_the_drain,
     a_second_signal_ends_the_server_at_once,
 ];

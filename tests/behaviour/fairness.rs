@@ -8,7 +8,7 @@ use std::thread;
 use ringback::Config;
 
 use crate::common::client::Raw;
-use crate::common::engines::{Engine, on_every_engine};
+use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
 use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{BINARY, TEXT, frame, noise, unmasked};
@@ -17,6 +17,8 @@ on_every_engine![
     a_ping_waits_for_a_buffer_of_each_flooder_at_most,
     of_many_who_send_all_they_can_none_is_left_out,
 ];
+
+on_every_engine_over_tls![of_many_who_send_all_they_can_none_is_left_out,];
 
 const FLOODERS: u64 = 10;
 

@@ -16,5 +16,7 @@ mod echo;
 mod fairness;
 mod hostile;
 mod limits;
+mod proxy;
 mod resources;
+mod tls;
 mod watching;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ringback::Config;
 
 use crate::common::client::{Client, Raw};
-use crate::common::engines::{Engine, on_every_engine};
+use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
 use crate::common::server::Server;
 use crate::common::wire::{BINARY, REQUEST, TEXT, frame, noise, unmasked};
 use crate::common::{wait_for_rest, wait_until};
@@ -21,6 +21,14 @@ on_every_engine![
     a_thousand_connections_are_served_and_leave_nothing_behind,
     connections_that_come_and_go_leave_nothing_behind,
     without_descriptors_accepting_rests_until_somebody_leaves,
+];
+
+on_every_engine_over_tls![
+    a_slow_reader_costs_little_and_gets_every_byte,
+    many_slow_readers_cost_little_and_disturb_nobody,
+    more_may_arrive_at_once_than_there_are_buffers_for,
+    a_thousand_connections_are_served_and_leave_nothing_behind,
+    connections_that_come_and_go_leave_nothing_behind,
 ];
 
 const MIB: u64 = 1024 * 1024;

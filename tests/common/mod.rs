@@ -11,10 +11,12 @@
 pub(crate) mod admin;
 pub(crate) mod client;
 pub(crate) mod engines;
+pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod run;
 pub(crate) mod server;
+pub(crate) mod tunnel;
 pub(crate) mod wire;
 
 use std::thread;

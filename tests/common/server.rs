@@ -11,9 +11,10 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::admin::Admin;
-use super::engines::{Engine, RESTRICTION};
+use super::engines::{self, Engine, RESTRICTION};
+use super::pki::{self, Pki};
 use super::process::Process;
-use super::{PATIENCE, POLL_INTERVAL, wait_for};
+use super::{PATIENCE, POLL_INTERVAL, tunnel, wait_for};
 
 /// A running server. It is killed when this is dropped.
 pub(crate) struct Server {
@@ -22,6 +23,10 @@ pub(crate) struct Server {
     stderr: Arc<Mutex<String>>,
     addresses: Vec<SocketAddr>,
     greeting: Vec<String>,
+    /// Where clients are to connect that speak no TLS, if the server does.
+    tunnel: Option<SocketAddr>,
+    /// The files that the server reads.
+    pki: Option<Pki>,
 }
 
 impl Server {
@@ -30,11 +35,39 @@ impl Server {
     /// Its workers are not pinned, since several servers share the cores here.
     #[track_caller]
     pub(crate) fn start(engine: Engine, flags: &[&str]) -> Self {
+        let name = engines::plain_name(engine);
+        if name != engine {
+            let pair = pki::pair();
+            let mut server = Self::start_tls(name, Pki::of(&pair), flags);
+            let client = pair.client(rustls::ALL_VERSIONS, &[]);
+            server.tunnel = Some(tunnel::open(server.addresses[0], client));
+            return server;
+        }
         let mut command = binary();
         command
             .args(["--listen=127.0.0.1:0", "--no-pin", "--engine", engine])
             .args(flags);
-        let server = Self::spawn(&mut command, 1);
+        Self::spawn(&mut command, 1).on(engine)
+    }
+
+    /// As [`start`](Self::start), but everybody has to speak TLS.
+    #[track_caller]
+    pub(crate) fn start_tls(engine: Engine, pki: Pki, flags: &[&str]) -> Self {
+        let mut command = binary();
+        command
+            .args(["--tls-listen=127.0.0.1:0", "--no-pin", "--engine", engine])
+            .args(pki.flags())
+            .args(flags);
+        let mut server = Self::spawn(&mut command, 1).on(engine);
+        assert!(server.greeting[0].starts_with("listening wss://"));
+        server.pki = Some(pki);
+        server
+    }
+
+    /// Checks that it runs on the engine that was asked for.
+    #[track_caller]
+    fn on(self, engine: Engine) -> Self {
+        let server = self;
         assert!(
             server.greeting[0].contains(&format!(" engine={engine} ")),
             "asked for {engine}: {:?}",
@@ -84,6 +117,8 @@ impl Server {
             child,
             addresses: Vec::new(),
             greeting: Vec::new(),
+            tunnel: None,
+            pki: None,
         };
         for _ in 0..addresses {
             let line = server
@@ -103,9 +138,14 @@ impl Server {
         server
     }
 
-    /// Where it listens.
+    /// Where it listens, for clients that speak no TLS.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.addresses[0]
+        self.tunnel.unwrap_or(self.addresses[0])
+    }
+
+    /// The files of a server that speaks TLS.
+    pub(crate) fn pki(&self) -> &Pki {
+        self.pki.as_ref().expect("it speaks TLS")
     }
 
     /// Everywhere it listens.
@@ -273,6 +313,7 @@ pub(crate) fn binary() -> Command {
 
 fn address_of(line: &str) -> SocketAddr {
     line.strip_prefix("listening ws://")
+        .or_else(|| line.strip_prefix("listening wss://"))
         .and_then(|rest| rest.split(' ').next())
         .and_then(|address| address.parse().ok())
         .unwrap_or_else(|| panic!("no listening line: {line:?}"))

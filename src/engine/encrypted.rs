@@ -1,0 +1,125 @@
+//! Connections over TLS, beside whichever engine serves the others.
+//!
+//! An engine moves bytes between a socket and the frame core; what is encrypted
+//! has to be decrypted in between, by code that no kernel interface knows of. So
+//! such a connection stays on the worker's runtime, which every engine has, and
+//! gets a task there that does what an engine owes: one read, one pass, one
+//! write, and the same [session](super::session).
+
+mod connection;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio::task::spawn_local;
+
+use super::burden::{Burden, heaviest};
+use super::{Drain, Holdings, Settings};
+use crate::admission::Permit;
+use crate::tls::TlsStream;
+use connection::Connection;
+
+/// All of a worker's connections over TLS.
+pub(crate) struct Encrypted {
+    connections: RefCell<Slab<Rc<RefCell<Connection>>>>,
+    shared: RefCell<Shared>,
+}
+
+/// What the connections have in common.
+struct Shared {
+    /// Belongs to the connection that is being served; made with the first.
+    read_buf: Vec<u8>,
+    draining: Option<Drain>,
+    settings: Rc<Settings>,
+}
+
+impl Encrypted {
+    pub(crate) fn new(settings: Rc<Settings>) -> Self {
+        Self {
+            connections: RefCell::new(Slab::new()),
+            shared: RefCell::new(Shared {
+                read_buf: Vec::new(),
+                draining: None,
+                settings,
+            }),
+        }
+    }
+
+    /// Owns the connection from now on; see [`Engine::adopt`](super::Engine::adopt).
+    pub(crate) fn adopt(self: &Rc<Self>, stream: Box<TlsStream>, leftover: Bytes, permit: Permit) {
+        spawn_local(Rc::clone(self).serve(stream, leftover, permit));
+    }
+
+    async fn serve(self: Rc<Self>, stream: Box<TlsStream>, leftover: Bytes, permit: Permit) {
+        let now = self.shared.borrow().settings.clock.now();
+        let connection = Rc::new(RefCell::new(Connection::new(stream, permit, now)));
+        let key = self.connections.borrow_mut().insert(Rc::clone(&connection));
+        connection
+            .borrow_mut()
+            .begin(&leftover, &mut self.shared.borrow_mut());
+        // It shares the buffer that the request was read into.
+        drop(leftover);
+        poll_fn(|cx| {
+            connection
+                .borrow_mut()
+                .poll(&mut self.shared.borrow_mut(), cx)
+        })
+        .await;
+        self.connections.borrow_mut().remove(key);
+        connection.borrow_mut().over(&self.shared.borrow());
+    }
+
+    /// See [`Engine::tick`](super::Engine::tick).
+    pub(crate) fn tick(&self) -> Holdings {
+        let shared = self.shared.borrow();
+        let now = shared.settings.clock.now();
+        for (_key, connection) in &*self.connections.borrow() {
+            connection.borrow_mut().tick(&shared, now);
+        }
+        drop(shared);
+        self.holdings()
+    }
+
+    /// What the connections hold.
+    pub(crate) fn holdings(&self) -> Holdings {
+        let now = self.shared.borrow().settings.clock.now();
+        let mut holdings = Holdings::default();
+        for (_key, connection) in &*self.connections.borrow() {
+            holdings.add(connection.borrow().holdings(now));
+        }
+        holdings
+    }
+
+    /// See [`Engine::shed`](super::Engine::shed).
+    pub(crate) fn shed(&self, bytes: usize) {
+        let shared = self.shared.borrow();
+        let now = shared.settings.clock.now();
+        let connections = self.connections.borrow();
+        let burdens = connections
+            .iter()
+            .filter_map(|(key, connection)| Burden::of(key, connection.borrow().holdings(now)));
+        for key in heaviest(burdens.collect(), bytes) {
+            connections[key].borrow_mut().dismiss(&shared);
+        }
+    }
+
+    /// See [`Engine::drain`](super::Engine::drain).
+    pub(crate) fn drain(&self, drain: Drain) {
+        self.shared.borrow_mut().draining = Some(drain);
+        for (_key, connection) in &*self.connections.borrow() {
+            connection.borrow_mut().wake();
+        }
+    }
+}
+
+impl Shared {
+    fn read_buf(&mut self) -> &mut [u8] {
+        if self.read_buf.is_empty() {
+            self.read_buf = vec![0; self.settings.read_buffer_len()];
+        }
+        &mut self.read_buf
+    }
+}

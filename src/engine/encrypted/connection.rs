@@ -1,0 +1,334 @@
+//! One connection over TLS.
+
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use super::Shared;
+use crate::admission::Permit;
+use crate::engine::kept::keep;
+use crate::engine::session::{Due, PING, Session};
+use crate::engine::{Drain, Holdings, Millis};
+use crate::metrics::label::EndReason;
+use crate::proto::{Next, TAIL_ROOM};
+use crate::tls::TlsStream;
+
+pub(super) struct Connection {
+    stream: Box<TlsStream>,
+    session: Session,
+    /// What the last step did not consume: part of a frame.
+    kept: Vec<u8>,
+    /// When everything that was written was last sent.
+    sent_at: Millis,
+    /// The stream is to be half-closed once everything is sent.
+    last_word: bool,
+    phase: Phase,
+    /// The task, if it waits.
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The stream is half-closed.
+    HalfClosed,
+    /// The connection is over, with nothing more to be said.
+    Ended,
+}
+
+/// Whether there was something to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Nothing,
+    Bytes,
+}
+
+/// What came of a look at a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    /// Nothing, for now.
+    Wait,
+    /// There were bytes, and there may be more.
+    LookAgain,
+    Closed,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Box<TlsStream>, permit: Permit, now: Millis) -> Self {
+        Self {
+            stream,
+            session: Session::new(permit, now),
+            kept: Vec::new(),
+            sent_at: now,
+            last_word: false,
+            phase: Phase::Open,
+            waker: None,
+        }
+    }
+
+    /// Echoes the frames that came with the handshake.
+    pub(super) fn begin(&mut self, leftover: &[u8], shared: &mut Shared) {
+        let mut rest = leftover;
+        while !rest.is_empty() && self.phase != Phase::Ended {
+            let kept = self.unpack_kept(shared);
+            let space = &mut shared.read_buf()[kept..];
+            let len = rest.len().min(space.len() - TAIL_ROOM);
+            let (piece, later) = rest.split_at(len);
+            space[..len].copy_from_slice(piece);
+            rest = later;
+            self.session.count_reads(&shared.settings, 0, len);
+            self.receive(shared, kept, len);
+        }
+    }
+
+    /// Goes on as far as the socket does; ready when the connection is over.
+    pub(super) fn poll(&mut self, shared: &mut Shared, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.phase == Phase::Ended {
+                return Poll::Ready(());
+            }
+            if !self.stream.is_flushed() && self.poll_send(shared, cx).is_pending() {
+                return self.rest(cx);
+            }
+            if self.phase == Phase::Ended {
+                return Poll::Ready(());
+            }
+            match self.poll_read(shared, cx) {
+                Poll::Ready(Ok(())) if self.has_more() => {
+                    // The others get their turn first.
+                    cx.waker().wake_by_ref();
+                    return self.rest(cx);
+                }
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_gone)) => self.phase = Phase::Ended,
+                Poll::Pending => match self.drain(shared) {
+                    Drained::Wait => return self.rest(cx),
+                    Drained::LookAgain => {
+                        cx.waker().wake_by_ref();
+                        return self.rest(cx);
+                    }
+                    Drained::Closed => {}
+                },
+            }
+        }
+    }
+
+    /// Does what the clock asks for.
+    pub(super) fn tick(&mut self, shared: &Shared, now: Millis) {
+        let settings = &shared.settings;
+        if !self.stream.is_flushed() {
+            if self.sent_at.is_over(settings.write_timeout, now) {
+                settings.counters.write_timeouts.add(1);
+                self.session.cut(settings, EndReason::SlowReader);
+                self.end();
+            }
+            // A peer that is not read from is not silent.
+            return;
+        }
+        match self.session.due(settings, now) {
+            Due::Nothing => {}
+            Due::Cut => {
+                self.session.cut(settings, EndReason::Idle);
+                self.end();
+            }
+            Due::Ping => {
+                self.session.probed(settings, now);
+                self.send(&PING, shared);
+                self.wake();
+            }
+            Due::Close => {
+                settings.counters.idle_timeouts.add(1);
+                self.close(EndReason::Idle, shared);
+                self.wake();
+            }
+        }
+    }
+
+    /// What this connection holds.
+    pub(super) fn holdings(&self, now: Millis) -> Holdings {
+        let waits_since = (!self.stream.is_flushed()).then_some(self.sent_at);
+        Holdings::of(self.kept.len() + self.stream.held(), waits_since, now)
+    }
+
+    /// Ends the connection because of what it holds.
+    pub(super) fn dismiss(&mut self, shared: &Shared) {
+        if self.stream.is_flushed() {
+            self.kept = Vec::new();
+            self.close(EndReason::HeldBytes, shared);
+        } else {
+            self.session.cut(&shared.settings, EndReason::HeldBytes);
+            self.phase = Phase::Ended;
+        }
+        self.wake();
+    }
+
+    /// Makes the task look around.
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// To be called once the connection has ended.
+    pub(super) fn over(&mut self, shared: &Shared) {
+        self.session.over(&shared.settings);
+        // Whoever left without a word gets the end of our side, if it fits.
+        if self.stream.is_flushed() && self.stream.put_end().is_ok() {
+            let _ = self.stream.flush();
+        }
+    }
+
+    /// Waits for what was polled, and for [`wake`](Self::wake).
+    fn rest(&mut self, cx: &Context<'_>) -> Poll<()> {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Whether there is something to do without an event.
+    fn has_more(&self) -> bool {
+        self.stream.floods() || self.stream.has_plain()
+    }
+
+    fn poll_send(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
+        match self.stream.poll_send(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_gone)) => self.phase = Phase::Ended,
+            Poll::Ready(Ok(())) => {
+                self.sent_at = shared.settings.clock.now();
+                self.half_close_after_last_word();
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads once and answers.
+    fn poll_read(&mut self, shared: &mut Shared, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let kept = self.unpack_kept(shared);
+        let read_buf = shared.read_buf();
+        let end = read_buf.len() - TAIL_ROOM;
+        let read = self.stream.poll_read_into(cx, &mut read_buf[kept..end]);
+        read.map(|result| self.has_read(shared, kept, result?))
+    }
+
+    /// Reads what is there, even if the runtime has not heard of it.
+    fn last_look(&mut self, shared: &mut Shared) -> io::Result<Look> {
+        let kept = self.unpack_kept(shared);
+        let read_buf = shared.read_buf();
+        let end = read_buf.len() - TAIL_ROOM;
+        match self.stream.read_at_once(&mut read_buf[kept..end]) {
+            Ok(len) => self.has_read(shared, kept, len).map(|()| Look::Bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Look::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn has_read(&mut self, shared: &mut Shared, kept: usize, len: usize) -> io::Result<()> {
+        if len == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        shared.settings.activity.note();
+        self.session.count_reads(&shared.settings, 1, len);
+        self.receive(shared, kept, len);
+        Ok(())
+    }
+
+    /// Puts what was kept at the front of the read buffer; says how much.
+    fn unpack_kept(&mut self, shared: &mut Shared) -> usize {
+        let kept = self.kept.len();
+        shared.read_buf()[..kept].copy_from_slice(&self.kept);
+        kept
+    }
+
+    /// Answers `len` bytes that stand in the read buffer behind what was kept.
+    fn receive(&mut self, shared: &mut Shared, kept: usize, len: usize) {
+        let filled = kept + len;
+        let settings = &shared.settings;
+        let now = settings.clock.now();
+        let step = self
+            .session
+            .receive(settings, &mut shared.read_buf, filled, now);
+        keep(&mut self.kept, &shared.read_buf[step.consumed..filled]);
+        self.last_word |= matches!(step.next, Next::Close(_) | Next::Fail(_));
+        if !step.reply.is_empty() {
+            self.send(&shared.read_buf[step.reply], shared);
+        }
+        if let Next::Abort(_) = step.next {
+            self.phase = Phase::Ended;
+        }
+    }
+
+    /// Writes `bytes` behind whatever is unsent, and the end of the stream
+    /// behind the last word.
+    fn send(&mut self, bytes: &[u8], shared: &Shared) {
+        let settings = &shared.settings;
+        if self.stream.is_flushed() {
+            self.sent_at = settings.clock.now();
+        }
+        let mut put = self.stream.put(bytes);
+        if self.last_word {
+            put = put.and_then(|()| self.stream.put_end());
+        }
+        if put.and_then(|()| self.stream.flush()).is_err() {
+            self.phase = Phase::Ended;
+            return;
+        }
+        self.session.count_write(settings, bytes.len());
+        self.half_close_after_last_word();
+    }
+
+    fn half_close_after_last_word(&mut self) {
+        if self.last_word && self.phase == Phase::Open && self.stream.is_flushed() {
+            self.phase = match self.stream.half_close() {
+                Ok(()) => Phase::HalfClosed,
+                Err(_gone) => Phase::Ended,
+            };
+        }
+    }
+
+    /// Closes the connection if a drain wants that and nothing more has arrived.
+    fn drain(&mut self, shared: &mut Shared) -> Drained {
+        let Some(drain) = shared.draining else {
+            return Drained::Wait;
+        };
+        if self.session.is_closing() {
+            return Drained::Wait;
+        }
+        if drain == Drain::WhenQuiet {
+            match self.last_look(shared) {
+                Ok(Look::Nothing) if self.is_quiet() => {}
+                Ok(Look::Nothing) => return Drained::Wait,
+                Ok(Look::Bytes) => return Drained::LookAgain,
+                Err(_gone) => {
+                    self.phase = Phase::Ended;
+                    return Drained::Closed;
+                }
+            }
+        }
+        self.close(EndReason::Drain, shared);
+        Drained::Closed
+    }
+
+    /// Whether everything that came has been answered.
+    fn is_quiet(&self) -> bool {
+        self.stream.is_quiet() && self.session.is_quiet(self.kept.len())
+    }
+
+    /// Ends the connection by the server's own wish.
+    fn close(&mut self, reason: EndReason, shared: &Shared) {
+        let now = shared.settings.clock.now();
+        match self.session.close(&shared.settings, reason, now) {
+            Some(frame) => {
+                self.last_word = true;
+                self.send(&frame, shared);
+            }
+            None => self.phase = Phase::Ended,
+        }
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Ended;
+        self.wake();
+    }
+}

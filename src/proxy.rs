@@ -1,0 +1,64 @@
+//! The PROXY protocol, version 2: what a proxy says of the client it speaks for.
+//!
+//! Connections from the networks that the operator trusts must begin with such a
+//! header; from everywhere else it is nonsense where a request should be, as
+//! anybody can write one. The rules are those of section 2.2 of haproxy's
+//! `proxy-protocol.txt`. Version 1, a line of text, is not taken.
+
+mod crc32c;
+mod header;
+mod source;
+
+use std::io;
+
+use tokio::io::AsyncReadExt;
+
+use crate::peer::Peer;
+use crate::stream::Stream;
+pub(crate) use header::Malformed;
+use header::{PREFIX_LEN, Prefix};
+pub use source::ProxySource;
+
+/// Why there is no header.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something else came.
+    Malformed(Malformed),
+    /// The stream ended first, or the connection broke.
+    Gone,
+}
+
+impl From<io::Error> for Failure {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+/// Reads the header, and not a byte behind it: who the client is, `None` where
+/// the proxy speaks for itself or does not know.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) async fn read_header(stream: &mut Stream) -> Result<Option<Peer>, Failure> {
+    let mut bytes = [0; PREFIX_LEN];
+    let mut filled = 0;
+    while filled < PREFIX_LEN {
+        let read = stream.read(&mut bytes[filled..]).await?;
+        if read == 0 {
+            return Err(Failure::Gone);
+        }
+        filled += read;
+        // Who speaks something else may have nothing more to say.
+        header::check_signature(&bytes[..filled])?;
+    }
+    let prefix = Prefix::parse(&bytes)?;
+    let mut rest = vec![0; prefix.rest_len()];
+    stream.read_exact(&mut rest).await?;
+    Ok(prefix.finish(&bytes, &rest)?)
+}

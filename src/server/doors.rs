@@ -1,0 +1,88 @@
+//! The listening sockets of a server.
+
+use std::os::fd::OwnedFd;
+
+use crate::address::Address;
+use crate::config::Config;
+use crate::error::Error;
+use crate::listener::inherited::{Inherited, Origin};
+use crate::listener::{Listeners, Listening, SocketFile};
+
+/// Everything that is listened on.
+pub(super) struct Doors {
+    pub(super) plain: Vec<Listening>,
+    pub(super) tls: Vec<Listening>,
+}
+
+impl Doors {
+    /// Listens on what systemd has passed, or else on what is configured, as far
+    /// as possible with the sockets of a predecessor.
+    ///
+    /// # Errors
+    /// [`Error::Listen`], or that systemd has not passed what it should.
+    pub(super) fn open(
+        config: &Config,
+        inherited: &mut Inherited,
+        cores: Vec<Option<usize>>,
+    ) -> Result<Self, Error> {
+        let listeners = Listeners::new(config, cores);
+        let tls = config.tls_listen.clone();
+        let plain = if inherited.is_activated() {
+            tracing::info!("listening on what systemd has passed, not on what is configured");
+            let passed = inherited.addresses();
+            // Without this, what is to be encrypted might be served as it is.
+            if let Some(address) = tls.iter().find(|address| !passed.contains(address)) {
+                return Err(Error::Config {
+                    setting: "tls-listen",
+                    reason: format!("systemd has passed no socket for {address}"),
+                });
+            }
+            passed.into_iter().filter(|it| !tls.contains(it)).collect()
+        } else {
+            config.listen.clone()
+        };
+        let mut open = |addresses: Vec<Address>| {
+            let listening = addresses.into_iter().map(|address| {
+                let given = inherited.take(&address);
+                if given.is_empty() {
+                    listeners.open(&address)
+                } else {
+                    listeners.adopt(address, given)
+                }
+            });
+            listening.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            plain: open(plain)?,
+            tls: open(tls)?,
+        })
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Listening> {
+        self.plain.iter().chain(&self.tls)
+    }
+
+    /// The files that are to go with the server: not those that systemd has made.
+    pub(super) fn socket_files(&self, origin: Origin) -> Vec<SocketFile> {
+        if origin == Origin::Systemd {
+            return Vec::new();
+        }
+        let files = self.all().filter_map(|it| it.address.file());
+        files.filter_map(|path| SocketFile::of(path).ok()).collect()
+    }
+}
+
+pub(super) fn addresses(listening: &[Listening]) -> Vec<Address> {
+    listening.iter().map(|it| it.address.clone()).collect()
+}
+
+/// Every worker's listeners.
+pub(super) fn by_worker(listening: Vec<Listening>, workers: usize) -> Vec<Vec<OwnedFd>> {
+    let mut by_worker: Vec<Vec<OwnedFd>> = (0..workers).map(|_| Vec::new()).collect();
+    for Listening { sockets, .. } in listening {
+        for (index, socket) in sockets.into_iter().enumerate() {
+            by_worker[index % workers].push(socket);
+        }
+    }
+    by_worker
+}

@@ -1,0 +1,571 @@
+//! A connection over TLS.
+//!
+//! rustls decrypts and encrypts in buffers that it is given. Those belong to the
+//! worker, so that a connection that waits holds none: what it keeps is part of
+//! a record that has not come whole, plaintext that nobody has read yet, and
+//! ciphertext that the socket did not take. Each of the three is bounded: by
+//! [`RECORD_BYTES_MAX`], by one read, and by one write, since nothing is read
+//! while it waits for the latter.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, WriteTraffic};
+use rustls::{Error as TlsError, ProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Tls;
+use super::outbox::Outbox;
+use crate::stream::Stream;
+
+/// The largest record there is (RFC 5246 section 6.2.3): what is kept of one
+/// that has not come whole. A handshake message that needs more is refused; a
+/// client's take a tenth of it.
+const RECORD_BYTES_MAX: usize = 5 + (1 << 14) + 2048;
+
+/// Ciphertext that is read at once, at least.
+const READ_BYTES_MIN: usize = 4096;
+
+/// What a record adds to its plaintext at most, with room to spare.
+const RECORD_OVERHEAD: usize = 64;
+
+/// Plaintext in a record of ours.
+const FRAGMENT: usize = 1 << 14;
+
+/// What the TLS connections of one worker have in common.
+pub(crate) struct Acceptor {
+    tls: Arc<Tls>,
+    scratch: Rc<RefCell<Scratch>>,
+}
+
+/// Buffers that belong to whichever connection is being served.
+struct Scratch {
+    /// What is read; made with the first connection.
+    ciphertext: Vec<u8>,
+    ciphertext_len: usize,
+    /// What is to be sent.
+    spare: Vec<u8>,
+}
+
+/// A server's end of a TLS connection.
+pub(crate) struct TlsStream {
+    under: Stream,
+    tls: UnbufferedServerConnection,
+    /// Part of a record that has not come whole.
+    incoming: Vec<u8>,
+    /// Plaintext that found no room where it was to go; what stands before
+    /// `plain_read` is read.
+    plain: Vec<u8>,
+    plain_read: usize,
+    outbox: Outbox,
+    /// The peer sends no more.
+    has_ended: bool,
+    /// rustls has found an error, and is not to be asked again.
+    has_failed: bool,
+    /// The last read took all that it had room for.
+    floods: bool,
+    scratch: Rc<RefCell<Scratch>>,
+}
+
+/// Why there is no TLS connection. The socket comes back where there is
+/// something left to be said.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The client has sent a plain request.
+    Plain(Stream),
+    /// It speaks no TLS, or none that suits, and has been told so by an alert.
+    Refused(Stream, io::Error),
+    /// It has left, or the connection broke.
+    Gone,
+}
+
+impl Acceptor {
+    /// For a worker that reads `read_size` bytes at once.
+    pub(crate) fn new(tls: Arc<Tls>, read_size: usize) -> Self {
+        Self {
+            tls,
+            scratch: Rc::new(RefCell::new(Scratch {
+                ciphertext: Vec::new(),
+                ciphertext_len: RECORD_BYTES_MAX + read_size.max(READ_BYTES_MIN),
+                spare: Vec::new(),
+            })),
+        }
+    }
+
+    /// Does the handshake on a socket on which nothing was said yet.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn accept(&self, under: Stream) -> Result<Box<TlsStream>, Failure> {
+        let Ok(tls) = UnbufferedServerConnection::new(self.tls.config()) else {
+            return Err(Failure::Gone);
+        };
+        let mut stream = Box::new(TlsStream {
+            under,
+            tls,
+            incoming: Vec::new(),
+            plain: Vec::new(),
+            plain_read: 0,
+            outbox: Outbox::default(),
+            has_ended: false,
+            has_failed: false,
+            floods: false,
+            scratch: Rc::clone(&self.scratch),
+        });
+        match poll_fn(|cx| stream.poll_handshake(cx)).await {
+            Ok(()) => Ok(stream),
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(Failure::Gone),
+            Err(_) if stream.got_a_request() => Err(Failure::Plain(stream.under)),
+            // It has the alert, or as much of it as there was room for.
+            Err(error) => Err(Failure::Refused(stream.under, error)),
+        }
+    }
+}
+
+impl TlsStream {
+    /// Whether TLS 1.3 was agreed on, and not 1.2.
+    pub(crate) fn is_newest(&self) -> bool {
+        self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
+    /// Sends the end of the stream below, behind that of TLS.
+    pub(crate) fn half_close(&self) -> io::Result<()> {
+        self.under.half_close()
+    }
+
+    /// Bytes that the connection holds on to.
+    pub(crate) fn held(&self) -> usize {
+        self.incoming.len() + self.plain.len() - self.plain_read + self.outbox.len()
+    }
+
+    /// Whether all that was read is handed out.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.incoming.is_empty() && !self.has_plain()
+    }
+
+    /// Whether the client sends as fast as it is read.
+    pub(crate) fn floods(&self) -> bool {
+        self.floods
+    }
+
+    /// Whether there is something to read without asking the socket.
+    pub(crate) fn has_plain(&self) -> bool {
+        self.plain_read < self.plain.len()
+    }
+
+    /// Whether everything that was written has been sent.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// Reads what the runtime knows of, at most one read of the socket.
+    pub(crate) fn try_read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.read_once(space, Stream::try_read)
+    }
+
+    /// Reads what is there, even if the runtime has not heard of it yet.
+    pub(crate) fn read_at_once(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.read_once(space, Stream::read_at_once)
+    }
+
+    fn read_once(
+        &mut self,
+        space: &mut [u8],
+        read: impl FnOnce(&mut Stream, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let result = self.read_with(space, |under, space| Poll::Ready(read(under, space)));
+        match result {
+            Poll::Ready(Ok(Some(len))) => Ok(len),
+            Poll::Ready(Ok(None)) | Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+
+    /// Reads; 0 bytes at the end of the stream, be it a proper one or not.
+    pub(crate) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        space: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            // The runtime sees to it that this ends, whatever a client sends.
+            if let Some(len) = ready!(self.fill(cx, space))? {
+                return Poll::Ready(Ok(len));
+            }
+        }
+    }
+
+    /// Waits until there may be something to read.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_plain() || self.has_ended || self.has_failed {
+            return Poll::Ready(Ok(()));
+        }
+        self.under.poll_read_ready(cx)
+    }
+
+    /// Waits until there may be room to write.
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.under.poll_write_ready(cx)
+    }
+
+    /// Encrypts, to be sent with the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// The connection cannot be written to any more.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let fragments = bytes.len().div_ceil(FRAGMENT);
+        let mut room = bytes.len() + fragments * RECORD_OVERHEAD;
+        loop {
+            match self.write_with(room, |traffic, space| traffic.encrypt(bytes, space))? {
+                Ok(()) => return Ok(()),
+                Err(EncryptError::InsufficientSize(size)) if size.required_size > room => {
+                    room = size.required_size;
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+
+    /// Puts the end of our side behind what was put.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub(crate) fn put_end(&mut self) -> io::Result<()> {
+        self.write_with(2 * RECORD_OVERHEAD, |traffic, space| {
+            traffic.queue_close_notify(space)
+        })?
+        .map_err(io::Error::other)
+    }
+
+    /// Sends what waits; whether nothing does any more.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        if self.outbox.is_empty() {
+            return Ok(true);
+        }
+        let sent = loop {
+            match self.under.try_write(self.outbox.unsent()) {
+                Ok(len) => {
+                    self.outbox.sent(len);
+                    if self.outbox.is_empty() {
+                        break Ok(true);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),
+                Err(error) => break Err(error),
+            }
+        };
+        self.outbox.give_back(&mut self.scratch.borrow_mut().spare);
+        sent
+    }
+
+    /// Sends all that waits.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.flush()? {
+            ready!(self.under.poll_write_ready(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes as a socket does. What is taken may still have to be
+    /// [flushed](Self::flush); until it is, no more is taken.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.flush()? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let piece = &bytes[..bytes.len().min(4 * FRAGMENT)];
+        self.put(piece)?;
+        self.flush()?;
+        Ok(piece.len())
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_send(cx))?;
+            if !self.tls.is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(self.fill(cx, &mut []))? == Some(0) {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    fn fill(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<Option<usize>>> {
+        self.read_with(space, |under, space| {
+            let mut space = ReadBuf::new(space);
+            let read = Pin::new(under).poll_read(cx, &mut space);
+            read.map_ok(|()| space.filled().len())
+        })
+    }
+
+    /// Hands out plaintext, or else reads once and decrypts; `None` if there
+    /// was none in what came.
+    fn read_with(
+        &mut self,
+        space: &mut [u8],
+        read: impl FnOnce(&mut Stream, &mut [u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<Option<usize>>> {
+        if self.has_plain() {
+            return Poll::Ready(Ok(Some(self.take_plain(space))));
+        }
+        if self.has_ended || self.has_failed {
+            return Poll::Ready(Ok(Some(0)));
+        }
+        let scratch = Rc::clone(&self.scratch);
+        let mut scratch = scratch.borrow_mut();
+        let kept = self.incoming.len();
+        let buf = scratch.ciphertext();
+        // As much as there is room for, so that little has to be put aside.
+        let len = space.len().saturating_sub(kept).max(READ_BYTES_MIN);
+        let len = len.min(buf.len() - kept);
+        let came = ready!(read(&mut self.under, &mut buf[kept..kept + len]))?;
+        self.floods = came == len;
+        if came == 0 {
+            self.has_ended = true;
+            return Poll::Ready(Ok(Some(0)));
+        }
+        buf[..kept].copy_from_slice(&self.incoming);
+        let decrypted = self.decrypt(&mut buf[..kept + came], space);
+        // There may be answers to what is no data, and an alert is one.
+        drop(scratch);
+        let flushed = self.flush();
+        self.has_failed = decrypted.is_err();
+        let filled = decrypted?;
+        flushed?;
+        let is_something = filled > 0 || self.has_ended;
+        Poll::Ready(Ok(is_something.then_some(filled)))
+    }
+
+    fn take_plain(&mut self, space: &mut [u8]) -> usize {
+        let rest = &self.plain[self.plain_read..];
+        let len = rest.len().min(space.len());
+        space[..len].copy_from_slice(&rest[..len]);
+        self.plain_read += len;
+        if !self.has_plain() {
+            self.plain = Vec::new();
+            self.plain_read = 0;
+        }
+        len
+    }
+
+    /// Decrypts into `space`, and what finds no room there into `plain`. Keeps
+    /// what is no whole record.
+    fn decrypt(&mut self, bytes: &mut [u8], space: &mut [u8]) -> io::Result<usize> {
+        let (mut at, mut filled) = (0, 0);
+        let result = loop {
+            let status = self.tls.process_tls_records(&mut bytes[at..]);
+            let mut discard = status.discard;
+            let is_done = match status.state {
+                Ok(ConnectionState::ReadTraffic(mut records)) => {
+                    while let Some(record) = records.next_record() {
+                        let record = record.map_err(wrong)?;
+                        discard += record.discard;
+                        let fits = record.payload.len().min(space.len() - filled);
+                        let (here, later) = record.payload.split_at(fits);
+                        space[filled..filled + fits].copy_from_slice(here);
+                        filled += fits;
+                        self.plain.extend_from_slice(later);
+                    }
+                    false
+                }
+                Ok(state) => answer(state, &mut self.outbox, &mut self.has_ended)?,
+                Err(error) => {
+                    at += discard;
+                    break Err(error);
+                }
+            };
+            at += discard;
+            if is_done {
+                break Ok(());
+            }
+        };
+        self.incoming.clear();
+        if at < bytes.len() && !self.has_ended {
+            self.incoming.extend_from_slice(&bytes[at..]);
+        } else {
+            self.incoming = Vec::new();
+        }
+        match result {
+            Ok(()) if self.incoming.len() > RECORD_BYTES_MAX => {
+                Err(wrong(TlsError::General("a message is too large".into())))
+            }
+            Ok(()) => Ok(filled),
+            Err(error) => {
+                if !self.got_a_request() {
+                    self.put_alert();
+                }
+                Err(wrong(error))
+            }
+        }
+    }
+
+    /// Whether what came is no TLS but a plain request. Every record begins
+    /// with a number below 32, every request with a method.
+    fn got_a_request(&self) -> bool {
+        self.tls.protocol_version().is_none()
+            && self.incoming.first().is_some_and(u8::is_ascii_uppercase)
+    }
+
+    /// Puts what rustls has to say of an error, and no more: it must not be asked
+    /// for anything behind its last word.
+    fn put_alert(&mut self) {
+        while self.tls.wants_write() {
+            let status = self.tls.process_tls_records(&mut self.incoming);
+            let Ok(state @ ConnectionState::EncodeTlsData(_)) = status.state else {
+                return;
+            };
+            if answer(state, &mut self.outbox, &mut self.has_ended).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Writes into the outbox, where `len` bytes of room are made.
+    fn write_with(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> io::Result<Result<(), EncryptError>> {
+        if self.has_failed {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        self.outbox
+            .borrow_from(&mut self.scratch.borrow_mut().spare);
+        loop {
+            // rustls remembers where in it the part of a message is that has not
+            // come whole, and must not be shown another buffer.
+            let status = self.tls.process_tls_records(&mut self.incoming);
+            let discard = status.discard;
+            let is_done = match status.state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let written = write(&mut traffic, self.outbox.room(len));
+                    return Ok(written.map(|len| self.outbox.written(len)));
+                }
+                Ok(state) => answer(state, &mut self.outbox, &mut self.has_ended)?,
+                Err(error) => {
+                    self.has_failed = true;
+                    return Err(wrong(error));
+                }
+            };
+            self.incoming.drain(..discard);
+            if is_done {
+                return Err(io::ErrorKind::NotConnected.into());
+            }
+        }
+    }
+}
+
+type Traffic<'c> = WriteTraffic<'c, ServerConnectionData>;
+
+/// Does what rustls asks for, but for handing out what was decrypted; whether
+/// it needs more bytes, or has none to give.
+fn answer(
+    state: ConnectionState<'_, '_, ServerConnectionData>,
+    outbox: &mut Outbox,
+    has_ended: &mut bool,
+) -> io::Result<bool> {
+    match state {
+        ConnectionState::EncodeTlsData(mut data) => {
+            let mut room = RECORD_OVERHEAD;
+            loop {
+                match data.encode(outbox.room(room)) {
+                    Ok(len) => {
+                        outbox.written(len);
+                        return Ok(false);
+                    }
+                    Err(EncodeError::InsufficientSize(size)) if size.required_size > room => {
+                        room = size.required_size;
+                    }
+                    Err(error) => return Err(io::Error::other(error)),
+                }
+            }
+        }
+        // It is in the outbox, and nothing overtakes it there.
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            Ok(false)
+        }
+        ConnectionState::PeerClosed => {
+            *has_ended = true;
+            Ok(false)
+        }
+        ConnectionState::BlockedHandshake
+        | ConnectionState::WriteTraffic(_)
+        | ConnectionState::Closed => Ok(true),
+        state => Err(io::Error::other(format!("unexpected in TLS: {state:?}"))),
+    }
+}
+
+fn wrong(error: TlsError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl Scratch {
+    fn ciphertext(&mut self) -> &mut [u8] {
+        if self.ciphertext.is_empty() {
+            self.ciphertext = vec![0; self.ciphertext_len];
+        }
+        &mut self.ciphertext
+    }
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream")
+            .field("under", &self.under)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AsFd for TlsStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.under.as_fd()
+    }
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let len = ready!(self.get_mut().poll_read_into(cx, buf.initialize_unfilled()))?;
+        buf.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
+        Poll::Ready(this.try_write(bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_send(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.tls.is_handshaking() {
+            // rustls puts it once, however often it is told to.
+            this.put_end()?;
+        }
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.under).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,127 @@
+//! When a certificate begins and ends.
+//!
+//! Nothing else is needed of X.509 that rustls does not look after, so this
+//! walks to the two dates (RFC 5280 section 4.1) and reads no further. What it
+//! reads is the operator's own file.
+
+use std::ops::RangeInclusive;
+use std::time::SystemTime;
+
+const INTEGER: u8 = 0x02;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+const SEQUENCE: u8 = 0x30;
+/// `[0] EXPLICIT`: the certificate's version.
+const VERSION: u8 = 0xa0;
+
+/// The first and the last moment at which a certificate in DER is good, `None`
+/// if it cannot be made out.
+pub(super) fn read(certificate: &[u8]) -> Option<RangeInclusive<SystemTime>> {
+    let (mut certificate, _) = take(certificate, SEQUENCE)?;
+    let mut to_be_signed = skim(&mut certificate, SEQUENCE)?;
+    if to_be_signed.first() == Some(&VERSION) {
+        skim(&mut to_be_signed, VERSION)?;
+    }
+    skim(&mut to_be_signed, INTEGER)?; // serial number
+    skim(&mut to_be_signed, SEQUENCE)?; // signature algorithm
+    skim(&mut to_be_signed, SEQUENCE)?; // issuer
+    let mut validity = skim(&mut to_be_signed, SEQUENCE)?;
+    Some(time(&mut validity)?..=time(&mut validity)?)
+}
+
+/// The content of the element at the front, which must have this tag, and what
+/// follows it.
+fn take(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (&found, rest) = bytes.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (len, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            let len = digits
+                .iter()
+                .fold(0, |len, &digit| len << 8 | usize::from(digit));
+            (len, rest)
+        }
+        _ => return None,
+    };
+    (found == tag).then_some(())?;
+    rest.split_at_checked(len)
+}
+
+/// As [`take`], and steps over the element.
+fn skim<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+    let (content, rest) = take(bytes, tag)?;
+    *bytes = rest;
+    Some(content)
+}
+
+fn time(bytes: &mut &[u8]) -> Option<SystemTime> {
+    let tag = *bytes.first()?;
+    let text = str::from_utf8(skim(bytes, tag)?).ok()?;
+    // Both forms end in seconds and Z (RFC 5280 section 4.1.2.5).
+    let (year, rest) = match tag {
+        UTC_TIME => {
+            let (year, rest) = text.split_at_checked(2)?;
+            let century = if year < "50" { "20" } else { "19" };
+            (format!("{century}{year}"), rest)
+        }
+        GENERALIZED_TIME => {
+            let (year, rest) = text.split_at_checked(4)?;
+            (year.to_owned(), rest)
+        }
+        _ => return None,
+    };
+    let field = |at: usize| rest.get(at..at + 2);
+    let (month, day) = (field(0)?, field(2)?);
+    let (hour, minute, second) = (field(4)?, field(6)?, field(8)?);
+    let end = rest.get(10..)?;
+    humantime::parse_rfc3339(&format!(
+        "{year}-{month}-{day}T{hour}:{minute}:{second}{end}"
+    ))
+    .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    fn certificate(from: (i32, u8, u8), to: (i32, u8, u8)) -> Vec<u8> {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        params.not_before = date_time_ymd(from.0, from.1, from.2);
+        params.not_after = date_time_ymd(to.0, to.1, to.2);
+        let key = KeyPair::generate().expect("a key");
+        params.self_signed(&key).expect("signed").der().to_vec()
+    }
+
+    #[test]
+    fn both_forms_of_a_date_are_read() {
+        // Up to 2049 in two digits, later in four.
+        for (to, text) in [
+            ((2026, 2, 28), "2026-02-28T00:00:00Z"),
+            ((2049, 12, 31), "2049-12-31T00:00:00Z"),
+            ((2050, 1, 1), "2050-01-01T00:00:00Z"),
+            ((4096, 7, 9), "4096-07-09T00:00:00Z"),
+        ] {
+            let validity = read(&certificate((1999, 12, 31), to)).expect("two dates");
+            let shown = humantime::format_rfc3339_seconds(*validity.end()).to_string();
+            assert_eq!(shown, text);
+            let shown = humantime::format_rfc3339_seconds(*validity.start()).to_string();
+            assert_eq!(shown, "1999-12-31T00:00:00Z");
+        }
+    }
+
+    #[test]
+    fn half_a_certificate_has_no_dates_and_does_no_harm() {
+        let whole = certificate((2020, 1, 1), (2030, 1, 1));
+        for len in 0..whole.len() {
+            assert_eq!(read(&whole[..len]), None, "{len} bytes");
+        }
+        for at in 0..whole.len().min(160) {
+            let mut wrong = whole.clone();
+            wrong[at] ^= 0xff;
+            let _ = read(&wrong);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Connections that a proxy makes for its clients.
+
+use rustls::ALL_VERSIONS;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::common::admin::Admin;
+use crate::common::client::Raw;
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::pki::{self, Pki};
+use crate::common::server::Server;
+use crate::common::wire::{REQUEST, TEXT, frame, unmasked};
+
+on_every_engine![
+    the_client_is_whom_the_proxy_names,
+    a_header_may_come_byte_by_byte,
+    a_proxy_that_speaks_for_itself_is_the_client,
+    a_proxy_without_a_header_is_cut_off,
+    the_header_of_a_stranger_is_a_bad_request,
+    a_header_has_the_deadline_of_everything,
+    the_header_comes_before_tls,
+];
+
+const TRUSTED: &str = "--proxy-protocol=127.0.0.0/8";
+
+/// Of the client 192.0.2.7, port 12345, with a TLV behind the addresses.
+const HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11\
+    \xc0\0\x02\x07\xc6\x33\x64\x07\x30\x39\x01\xbb\x01\0\x02h2";
+
+/// Of a proxy that looks whether the server is there.
+const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
+fn the_client_is_whom_the_proxy_names(engine: Engine) {
+    let server = Server::start(engine, &[TRUSTED, "--print-messages"]);
+    let mut raw = Raw::dial(server.address());
+    // The header ends inside of what is read at once, and nothing behind it is
+    // lost.
+    raw.send(&[HEADER, REQUEST.as_bytes(), &frame(TEXT, b"hello")].concat());
+    raw.expect_upgrade();
+    raw.expect_frame(TEXT, b"hello");
+    assert_eq!(
+        server.printed().as_deref(),
+        Some("192.0.2.7:12345 sent: hello")
+    );
+    let six: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24\
+        \x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\
+        \x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x02\0\x07\x01\xbb";
+    let mut raw = Raw::dial(server.address());
+    raw.send(&[six, REQUEST.as_bytes(), &frame(TEXT, b"six")].concat());
+    raw.expect_upgrade();
+    raw.expect_frame(TEXT, b"six");
+    assert_eq!(
+        server.printed().as_deref(),
+        Some("[2001:db8::1]:7 sent: six")
+    );
+}
+
+fn a_header_may_come_byte_by_byte(engine: Engine) {
+    let server = Server::start(engine, &[TRUSTED]);
+    let all = [HEADER, REQUEST.as_bytes()].concat();
+    let mut raw = Raw::dial(server.address());
+    for byte in &all {
+        raw.send(&[*byte]);
+    }
+    raw.expect_upgrade();
+    for cut in 1..=HEADER.len() {
+        let mut raw = Raw::dial(server.address());
+        raw.send(&all[..cut]);
+        raw.send(&all[cut..]);
+        raw.expect_upgrade();
+        raw.send(&frame(TEXT, b"here"));
+        raw.expect_frame(TEXT, b"here");
+    }
+}
+
+fn a_proxy_that_speaks_for_itself_is_the_client(engine: Engine) {
+    let server = Server::start(engine, &[TRUSTED, "--print-messages"]);
+    let unknown = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\x03abc";
+    for header in [LOCAL, unknown] {
+        let mut raw = Raw::dial(server.address());
+        raw.send(&[header, REQUEST.as_bytes(), &frame(TEXT, b"me")].concat());
+        raw.expect_upgrade();
+        raw.expect_frame(TEXT, b"me");
+        let own = raw.stream().local_addr().expect("connected");
+        assert_eq!(server.printed(), Some(format!("{own} sent: me")));
+    }
+}
+
+fn a_proxy_without_a_header_is_cut_off(engine: Engine) {
+    let (server, admin) = Server::start_watched(engine, &[TRUSTED]);
+    let mut datagram = HEADER.to_vec();
+    datagram[13] = 0x12;
+    let mut third_version = HEADER.to_vec();
+    third_version[12] = 0x31;
+    let wrong = [
+        REQUEST.as_bytes(),
+        b"\r\n\r\n\0\r\nQUIX",
+        b"PROXY TCP4 192.0.2.7 198.51.100.7 12345 443\r\n",
+        &datagram,
+        &third_version,
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0babcdefghijk",
+    ];
+    for bytes in wrong {
+        let mut raw = Raw::dial(server.address());
+        raw.send(bytes);
+        assert!(raw.rest_until_cut().is_empty());
+    }
+    admin.wait_for("each is counted", |page| {
+        let reason = [("reason", "proxy")];
+        page.count("ringback_connections_refused_total", &reason) == wrong.len() as u64
+    });
+}
+
+fn the_header_of_a_stranger_is_a_bad_request(engine: Engine) {
+    for flags in [
+        &[][..],
+        &["--proxy-protocol=192.0.2.0/24", "--proxy-protocol=unix"],
+    ] {
+        let server = Server::start(engine, flags);
+        let mut raw = Raw::dial(server.address());
+        raw.send(&[HEADER, REQUEST.as_bytes()].concat());
+        let head = raw.head();
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        Raw::open(server.address());
+    }
+}
+
+fn a_header_has_the_deadline_of_everything(engine: Engine) {
+    let flags = [TRUSTED, "--handshake-timeout=400ms"];
+    let (server, admin) = Server::start_watched(engine, &flags);
+    for len in [0, 1, 12, 16, HEADER.len() - 1] {
+        let mut raw = Raw::dial(server.address());
+        raw.send(&HEADER[..len]);
+        assert!(raw.rest_until_cut().is_empty());
+    }
+    // What is left of it is for the request.
+    let mut raw = Raw::dial(server.address());
+    raw.send(HEADER);
+    raw.expect_refusal(408);
+    admin.wait_for("all six are counted", |page| {
+        page.count("ringback_handshakes_total", &[("outcome", "timeout")]) == 6
+    });
+}
+
+fn the_header_comes_before_tls(engine: Engine) {
+    let pair = pki::pair();
+    let flags = [TRUSTED, "--print-messages", "--admin=127.0.0.1:0"];
+    let server = Server::start_tls(engine, Pki::of(&pair), &flags);
+    let _admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let mut stream = TcpStream::connect(server.address()).expect("connected");
+    stream
+        .set_read_timeout(Some(crate::common::PATIENCE))
+        .expect("set");
+    stream.write_all(HEADER).expect("sent");
+    let mut secret = pki::over(stream, &pair.client(ALL_VERSIONS, &[]));
+    secret.write_all(REQUEST.as_bytes()).expect("sent");
+    secret.write_all(&frame(TEXT, b"in secret")).expect("sent");
+    let expected = unmasked(TEXT, b"in secret");
+    let mut received = Vec::new();
+    while !received.ends_with(&expected) {
+        let mut byte = [0];
+        secret.read_exact(&mut byte).expect("a byte");
+        received.push(byte[0]);
+    }
+    assert_eq!(
+        server.printed().as_deref(),
+        Some("192.0.2.7:12345 sent: in secret")
+    );
+}

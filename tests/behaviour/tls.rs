@@ -1,0 +1,531 @@
+//! What is special about clients that come over TLS.
+//!
+//! That everything else is as it is without is what the other modules ask with
+//! `on_every_engine_over_tls`.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rcgen::date_time_ymd;
+use rustix::process::Signal;
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ALL_VERSIONS, AlertDescription, ClientConfig, ClientConnection, Error as TlsError,
+    HandshakeKind, ProtocolVersion, StreamOwned,
+};
+use tungstenite::{Message, WebSocket};
+
+use crate::common::PATIENCE;
+use crate::common::admin::Admin;
+use crate::common::client::Raw;
+use crate::common::engines::{Engine, on_every_engine};
+use crate::common::pki::{self, Pair, Pki};
+use crate::common::server::Server;
+use crate::common::wire::{ACCEPT, CLOSE, REQUEST, TEXT, close, closed, frame, noise, unmasked};
+
+on_every_engine![
+    both_versions_echo,
+    only_http_1_1_is_agreed_on,
+    sessions_are_resumed_and_nothing_is_taken_early,
+    the_end_is_said_in_tls_too,
+    a_client_that_leaves_without_an_end_is_gone,
+    a_request_without_tls_is_told_so,
+    what_is_no_tls_gets_an_alert,
+    a_handshake_has_the_deadline_of_everything,
+    a_new_certificate_is_used_after_sighup,
+    no_good_files_leave_everything_as_it_is,
+    records_of_a_byte_and_of_every_size_come_back,
+    plain_and_encrypted_are_served_side_by_side,
+    a_batch_costs_one_read_and_one_write,
+    what_came_before_a_drain_is_answered,
+    handlers_see_messages_as_ever,
+    handshakes_and_the_certificate_are_measured,
+];
+
+type Secret = StreamOwned<ClientConnection, TcpStream>;
+
+/// A connection on which TLS has not begun.
+#[track_caller]
+fn dial(address: SocketAddr, config: &Arc<ClientConfig>) -> Secret {
+    let stream = TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_write_timeout(Some(PATIENCE)).expect("set");
+    stream.set_nodelay(true).expect("set");
+    pki::over(stream, config)
+}
+
+/// An upgraded connection over TLS.
+#[track_caller]
+fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> Secret {
+    let mut secret = dial(address, config);
+    secret.write_all(REQUEST.as_bytes()).expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        secret.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).expect("ASCII");
+    assert!(
+        head.starts_with("HTTP/1.1 101 ") && head.contains(ACCEPT),
+        "{head}"
+    );
+    secret
+}
+
+#[track_caller]
+fn echo(secret: &mut Secret, payload: &[u8]) {
+    secret.write_all(&frame(TEXT, payload)).expect("sent");
+    expect(secret, &unmasked(TEXT, payload));
+}
+
+#[track_caller]
+fn expect(secret: &mut Secret, expected: &[u8]) {
+    let mut received = vec![0; expected.len()];
+    secret.read_exact(&mut received).expect("bytes");
+    assert!(received == expected, "something else came");
+}
+
+/// Does a handshake that fails.
+#[track_caller]
+fn failure(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsError {
+    let mut secret = dial(address, config);
+    let error = secret
+        .conn
+        .complete_io(&mut secret.sock)
+        .expect_err("refused");
+    match error.downcast::<TlsError>() {
+        Ok(error) => error,
+        Err(error) => panic!("no error of TLS: {error}"),
+    }
+}
+
+fn serve(engine: Engine, pair: &Pair, flags: &[&str]) -> Server {
+    Server::start_tls(engine, Pki::of(pair), flags)
+}
+
+fn both_versions_echo(engine: Engine) {
+    let pair = pki::pair();
+    let server = serve(engine, &pair, &[]);
+    for (version, number) in [
+        (&TLS12, ProtocolVersion::TLSv1_2),
+        (&TLS13, ProtocolVersion::TLSv1_3),
+    ] {
+        let secret = dial(server.address(), &pair.client(&[version], &[]));
+        let (mut socket, _response) =
+            tungstenite::client("ws://localhost/", secret).expect("upgraded");
+        assert_eq!(socket.get_ref().conn.protocol_version(), Some(number));
+        for len in [0, 1, 125, 126, 65_535, 65_536, 300_000, 5_000_000] {
+            let message = Message::from(noise(1, len));
+            socket.send(message.clone()).expect("sent");
+            assert!(socket.read().expect("a message") == message, "{len} bytes");
+        }
+        close_politely(socket);
+    }
+}
+
+/// Closes the WebSocket, and finds both ends of the stream after it.
+#[track_caller]
+fn close_politely(mut socket: WebSocket<Secret>) {
+    socket.close(None).expect("sent");
+    assert!(socket.read().expect("a Close").is_close());
+    let end = socket.read().expect_err("the end");
+    assert!(matches!(end, tungstenite::Error::ConnectionClosed), "{end}");
+}
+
+fn only_http_1_1_is_agreed_on(engine: Engine) {
+    let pair = pki::pair();
+    let server = serve(engine, &pair, &[]);
+    for version in ALL_VERSIONS {
+        for (offer, agreed) in [
+            (&[][..], None),
+            (&[&b"http/1.1"[..]], Some(&b"http/1.1"[..])),
+            (&[b"h2", b"http/1.1"], Some(b"http/1.1")),
+        ] {
+            let mut secret = open(server.address(), &pair.client(&[version], offer));
+            assert_eq!(secret.conn.alpn_protocol(), agreed);
+            echo(&mut secret, b"agreed");
+        }
+        assert_eq!(
+            failure(server.address(), &pair.client(&[version], &[b"h2"])),
+            TlsError::AlertReceived(AlertDescription::NoApplicationProtocol)
+        );
+    }
+}
+
+fn sessions_are_resumed_and_nothing_is_taken_early(engine: Engine) {
+    let pair = pki::pair();
+    // Two workers: a ticket is good for both.
+    let server = serve(engine, &pair, &["--threads=2"]);
+    for version in ALL_VERSIONS {
+        let mut config = (*pair.client(&[version], &[])).clone();
+        config.enable_early_data = true;
+        let config = Arc::new(config);
+        let mut secret = open(server.address(), &config);
+        echo(&mut secret, b"the tickets come before this");
+        assert_eq!(secret.conn.handshake_kind(), Some(HandshakeKind::Full));
+        for _ in 0..4 {
+            let mut secret = dial(server.address(), &config);
+            assert!(secret.conn.early_data().is_none(), "0-RTT is not offered");
+            secret.conn.complete_io(&mut secret.sock).expect("agreed");
+            assert_eq!(secret.conn.handshake_kind(), Some(HandshakeKind::Resumed));
+            drop(secret);
+            // A ticket of TLS 1.3 is used once.
+            echo(&mut open(server.address(), &config), b"more tickets");
+        }
+    }
+}
+
+fn the_end_is_said_in_tls_too(engine: Engine) {
+    let pair = pki::pair();
+    let server = serve(engine, &pair, &[]);
+    for version in ALL_VERSIONS {
+        let mut secret = open(server.address(), &pair.client(&[version], &[]));
+        secret.write_all(&close(1000, "bye")).expect("sent");
+        expect(&mut secret, &unmasked(CLOSE, b"\x03\xe8bye"));
+        // Not an error, which an end without close_notify would be.
+        assert_eq!(secret.read(&mut [0]).expect("the end"), 0);
+        // The end of our side ends the connection.
+        secret.conn.send_close_notify();
+        secret.flush().expect("sent");
+        // To a plain request as well.
+        let mut secret = dial(server.address(), &pair.client(&[version], &[]));
+        secret
+            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .expect("sent");
+        let mut page = String::new();
+        secret.read_to_string(&mut page).expect("a proper end");
+        assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+    }
+}
+
+fn a_client_that_leaves_without_an_end_is_gone(engine: Engine) {
+    let pair = pki::pair();
+    let server = serve(engine, &pair, &["--admin=127.0.0.1:0"]);
+    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let config = pair.client(ALL_VERSIONS, &[]);
+    let before = server.process().descriptors().len();
+    for index in 0..3 {
+        let mut secret = open(server.address(), &config);
+        echo(&mut secret, b"here");
+        match index {
+            // Of TLS but not of WebSocket,
+            0 => {
+                secret.conn.send_close_notify();
+                secret.flush().expect("sent");
+            }
+            // of TCP alone,
+            1 => secret.sock.shutdown(Shutdown::Write).expect("connected"),
+            // and nonsense where a record should be.
+            _ => secret
+                .sock
+                .write_all(&[0x17, 3, 3, 0, 40])
+                .and_then(|()| secret.sock.write_all(&[0; 40]))
+                .expect("sent"),
+        }
+        let _ = secret.read(&mut [0]);
+    }
+    server.wait_for_descriptors(before);
+    admin.wait_for("all three are gone", |page| {
+        page.count(
+            "ringback_closes_total",
+            &[("reason", "gone"), ("code", "none")],
+        ) == 3
+    });
+}
+
+fn a_request_without_tls_is_told_so(engine: Engine) {
+    let server = serve(engine, &pki::pair(), &[]);
+    for request in [REQUEST, "GET / HTTP/1.1\r\n\r\n", "HEAD"] {
+        let mut raw = Raw::dial(server.address());
+        raw.send(request.as_bytes());
+        let head = raw.head();
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        let body = String::from_utf8(raw.rest()).expect("UTF-8");
+        assert!(body.contains("TLS"), "{body}");
+    }
+}
+
+fn what_is_no_tls_gets_an_alert(engine: Engine) {
+    let server = serve(engine, &pki::pair(), &[]);
+    // The first five bytes of an alert (RFC 8446 section 5.1), and "fatal".
+    let alert = |bytes: &[u8]| bytes.len() == 7 && bytes[0] == 0x15 && bytes[5] == 2;
+    for bytes in [
+        &b"\x80\x2e\x01\x00\x02"[..],
+        b"\x16\x03\x01\xff\xff........",
+        b"\x17\x03\x03\x00\x05hello",
+        &[0; 64],
+    ] {
+        let mut raw = Raw::dial(server.address());
+        raw.send(bytes);
+        let answer = raw.rest();
+        assert!(alert(&answer), "{answer:x?}");
+    }
+}
+
+fn a_handshake_has_the_deadline_of_everything(engine: Engine) {
+    const DEADLINE: Duration = Duration::from_millis(700);
+    let pair = pki::pair();
+    let server = serve(engine, &pair, &["--handshake-timeout=700ms"]);
+    let config = pair.client(ALL_VERSIONS, &[]);
+    // Nothing, half a ClientHello, all of TLS but no request.
+    let start = Instant::now();
+    let mut silent = Raw::dial(server.address());
+    let mut half = Raw::dial(server.address());
+    half.send(&client_hello(&config)[..100]);
+    let mut shaken = dial(server.address(), &config);
+    shaken.conn.complete_io(&mut shaken.sock).expect("agreed");
+    assert!(silent.rest_until_cut().is_empty());
+    assert!(half.rest_until_cut().is_empty());
+    let mut answer = String::new();
+    shaken.read_to_string(&mut answer).expect("a proper end");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let elapsed = start.elapsed();
+    // It counts from accepting, whatever came meanwhile; the server's clock may
+    // have begun a little later than ours.
+    assert!(elapsed >= DEADLINE, "{elapsed:?}");
+    assert!(elapsed < 2 * DEADLINE + PATIENCE / 4, "{elapsed:?}");
+}
+
+/// What a client sends first.
+fn client_hello(config: &Arc<ClientConfig>) -> Vec<u8> {
+    let name = "localhost".try_into().expect("a name");
+    let mut client = ClientConnection::new(Arc::clone(config), name).expect("a client");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("written");
+    hello
+}
+
+fn a_new_certificate_is_used_after_sighup(engine: Engine) {
+    let (old, new) = (pki::pair(), pki::pair());
+    let server = serve(engine, &old, &[]);
+    let (trusts_old, trusts_new) = (old.client(ALL_VERSIONS, &[]), new.client(ALL_VERSIONS, &[]));
+    let mut veteran = open(server.address(), &trusts_old);
+    echo(&mut veteran, b"before");
+    failure(server.address(), &trusts_new);
+
+    server.pki().put(&new);
+    server.signal(Signal::HUP);
+    server.wait_for_log("new connections get the certificate as it is now");
+    echo(&mut open(server.address(), &trusts_new), b"new");
+    // A ticket of the old one is worth nothing any more.
+    failure(server.address(), &trusts_old);
+    echo(&mut veteran, b"after");
+}
+
+fn no_good_files_leave_everything_as_it_is(engine: Engine) {
+    let (pair, other) = (pki::pair(), pki::pair());
+    let server = serve(engine, &pair, &[]);
+    let config = pair.client(ALL_VERSIONS, &[]);
+    let mut veteran = open(server.address(), &config);
+    for (name, text, complaint) in [
+        ("key.pem", other.key.as_str(), "does not match"),
+        ("cert.pem", "", "no certificate"),
+        (
+            "cert.pem",
+            "-----BEGIN CERTIFICATE-----\n",
+            "end is missing",
+        ),
+    ] {
+        server.pki().put(&pair);
+        server.pki().write(name, text);
+        server.signal(Signal::HUP);
+        server.wait_for_log(complaint);
+        echo(&mut open(server.address(), &config), b"still good");
+    }
+    assert!(server.log().contains("the old certificate stays in use"));
+    server.pki().put(&pair);
+    server.signal(Signal::HUP);
+    server.wait_for_log("new connections get");
+    echo(&mut veteran, b"never disturbed");
+}
+
+fn records_of_a_byte_and_of_every_size_come_back(engine: Engine) {
+    let pair = pki::pair();
+    let server = serve(engine, &pair, &[]);
+    for version in ALL_VERSIONS {
+        let mut secret = open(server.address(), &pair.client(&[version], &[]));
+        // Each byte of a frame in a record of its own.
+        for byte in frame(TEXT, b"byte by byte") {
+            secret.write_all(&[byte]).expect("sent");
+        }
+        expect(&mut secret, &unmasked(TEXT, b"byte by byte"));
+        // Records that end anywhere in frames, and frames anywhere in records.
+        let mut config = (*pair.client(&[version], &[])).clone();
+        for size in [32, 100, 1000, 5000, 16_389] {
+            config.max_fragment_size = Some(size);
+            let mut secret = open(server.address(), &Arc::new(config.clone()));
+            let message: String = "κόσμε".repeat(4000);
+            for _ in 0..3 {
+                echo(&mut secret, message.as_bytes());
+            }
+        }
+        // A record that comes in two pieces, cut everywhere.
+        let mut secret = open(server.address(), &pair.client(&[version], &[]));
+        secret
+            .conn
+            .writer()
+            .write_all(&frame(TEXT, b"cut"))
+            .expect("taken");
+        let mut record = Vec::new();
+        secret.conn.write_tls(&mut record).expect("written");
+        let (start, end) = record.split_at(record.len() / 2);
+        secret.sock.write_all(start).expect("sent");
+        assert!(is_silent(&secret.sock), "half a record says nothing");
+        secret.sock.write_all(end).expect("sent");
+        expect(&mut secret, &unmasked(TEXT, b"cut"));
+    }
+}
+
+/// Whether nothing comes for a while.
+fn is_silent(stream: &TcpStream) -> bool {
+    stream
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .expect("set");
+    let peeked = stream.peek(&mut [0]);
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    matches!(
+        peeked.map_err(|error: io::Error| error.kind()),
+        Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    )
+}
+
+fn plain_and_encrypted_are_served_side_by_side(engine: Engine) {
+    let pair = pki::pair();
+    let pki = Pki::of(&pair);
+    let [cert, key] = pki.flags();
+    let flags = [
+        "--listen=127.0.0.1:0",
+        "--tls-listen=127.0.0.1:0",
+        &cert,
+        &key,
+        "--threads=1",
+        "--engine",
+        engine,
+    ];
+    let server = Server::spawn(crate::common::server::binary().args(flags), 2);
+    let [plain, secret] = server.addresses() else {
+        panic!("{:?}", server.greeting());
+    };
+    assert!(server.greeting()[0].starts_with(&format!("listening ws://{plain} ")));
+    assert!(server.greeting()[1].starts_with(&format!("listening wss://{secret} ")));
+    let mut secret = open(*secret, &pair.client(ALL_VERSIONS, &[]));
+    let mut raw = Raw::open(*plain);
+    for _ in 0..3 {
+        echo(&mut secret, b"secret");
+        raw.send(&frame(TEXT, b"plain"));
+        raw.expect_frame(TEXT, b"plain");
+    }
+}
+
+fn a_batch_costs_one_read_and_one_write(engine: Engine) {
+    const BATCH: usize = 256;
+    let pair = pki::pair();
+    let server = serve(engine, &pair, &["--admin=127.0.0.1:0"]);
+    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let mut secret = open(server.address(), &pair.client(ALL_VERSIONS, &[]));
+    secret
+        .write_all(&frame(TEXT, b"x").repeat(BATCH))
+        .expect("sent");
+    expect(&mut secret, &unmasked(TEXT, b"x").repeat(BATCH));
+    // The write is counted when it is done, which its reader may see first.
+    let page = admin.wait_for("the write is counted", |page| {
+        page.count("ringback_writes_total", &[]) > 0
+    });
+    let total = |name| page.count(name, &[]);
+    assert_eq!(total("ringback_messages_received_total"), BATCH as u64);
+    assert_eq!(total("ringback_reads_total"), 1);
+    assert_eq!(total("ringback_writes_total"), 1);
+}
+
+fn what_came_before_a_drain_is_answered(engine: Engine) {
+    let pair = pki::pair();
+    let mut server = serve(engine, &pair, &["--drain-timeout=10m"]);
+    let config = pair.client(ALL_VERSIONS, &[]);
+    let mut clients: Vec<_> = (0..20).map(|_| open(server.address(), &config)).collect();
+    server.freeze();
+    for (seed, secret) in (0..).zip(&mut clients) {
+        for index in 0..300 {
+            let message = frame(TEXT, format!("client {seed}, message {index}").as_bytes());
+            secret.conn.writer().write_all(&message).expect("taken");
+        }
+        secret.flush().expect("sent");
+    }
+    server.terminate();
+    server.thaw();
+    for (seed, secret) in (0..).zip(&mut clients) {
+        for index in 0..300 {
+            let message = format!("client {seed}, message {index}");
+            expect(secret, &unmasked(TEXT, message.as_bytes()));
+        }
+        expect(secret, &closed(1001));
+        assert_eq!(secret.read(&mut [0]).expect("the end"), 0);
+    }
+    drop(clients);
+    server.wait_for_success();
+}
+
+fn handlers_see_messages_as_ever(engine: Engine) {
+    let pair = pki::pair();
+    let server = serve(engine, &pair, &["--print-messages"]);
+    let mut secret = open(server.address(), &pair.client(ALL_VERSIONS, &[]));
+    let address = secret.sock.local_addr().expect("connected");
+    echo(&mut secret, b"in secret");
+    assert_eq!(server.printed(), Some(format!("{address} sent: in secret")));
+    let message = "x".repeat(1_000_000);
+    echo(&mut secret, message.as_bytes());
+    server.printed();
+    secret.write_all(&close(1000, "")).expect("sent");
+    expect(&mut secret, &unmasked(CLOSE, b"\x03\xe8"));
+    assert_eq!(secret.read(&mut [0]).expect("the end"), 0);
+}
+
+fn handshakes_and_the_certificate_are_measured(engine: Engine) {
+    let pair = pki::pair_with(|params| params.not_after = date_time_ymd(2222, 2, 22));
+    let server = serve(engine, &pair, &["--admin=127.0.0.1:0"]);
+    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    for version in [&TLS12, &TLS13] {
+        echo(
+            &mut open(server.address(), &pair.client(&[version], &[])),
+            b"hi",
+        );
+    }
+    failure(server.address(), &pair.client(ALL_VERSIONS, &[b"h2"]));
+    Raw::dial(server.address()).send(b"GET / HTTP/1.1\r\n\r\n");
+    drop(Raw::dial(server.address()));
+    server.signal(Signal::HUP);
+    server.wait_for_log("new connections get");
+    server.pki().write("key.pem", "");
+    server.signal(Signal::HUP);
+    server.wait_for_log("stays in use");
+    let page = admin.wait_for("all are counted", |page| {
+        page.count("ringback_tls_handshakes_total", &[("outcome", "abandoned")]) == 1
+            && page.count(
+                "ringback_tls_handshakes_total",
+                &[("outcome", "plain_http")],
+            ) == 1
+            && page.count("ringback_tls_handshakes_total", &[("outcome", "failed")]) == 1
+    });
+    let tls = |name: &str, outcome| page.count(name, &[("outcome", outcome)]);
+    for outcome in ["tls12", "tls13"] {
+        assert_eq!(
+            tls("ringback_tls_handshakes_total", outcome),
+            1,
+            "{outcome}"
+        );
+    }
+    assert_eq!(tls("ringback_tls_reloads_total", "ok"), 1);
+    assert_eq!(tls("ringback_tls_reloads_total", "failed"), 1);
+    assert_eq!(tls("ringback_handshakes_total", "upgraded"), 2);
+    assert_eq!(
+        page.count("ringback_connections_refused_total", &[("reason", "tls")]),
+        2
+    );
+    // 2222-02-22T00:00:00Z
+    assert_eq!(
+        page.count("ringback_tls_certificate_not_after_seconds", &[]),
+        7_956_835_200
+    );
+}
