@@ -146,6 +146,10 @@ fn explain(error: &pem::Error) -> String {
 }
 
 /// Warns if the certificate is not valid now, and says when it ends.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a certificate's dates are those of the wall clock"
+)]
 fn check_dates(path: &Path, certified: &CertifiedKey) -> Option<SystemTime> {
     let file = path.display();
     let Some(validity) = certified.cert.first().and_then(|own| validity::read(own)) else {
