@@ -258,6 +258,15 @@ impl Raw {
         }
     }
 
+    /// What ends [`send_until_cut`](Self::send_until_cut) from another thread.
+    pub(crate) fn cutter(&self) -> impl FnOnce() + use<> {
+        let stream = self.stream.try_clone().expect("a descriptor");
+        move || {
+            // The server may have been first.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     /// As [`send_until_cut`](Self::send_until_cut), with pauses.
     #[track_caller]
     pub(crate) fn send_slowly_until_cut(&mut self, bytes: &[u8], pause: Duration) {
