@@ -19,6 +19,7 @@ use common::PATIENCE;
 use common::admin::Admin;
 use common::client::{Client, Raw};
 use common::engines::{Engine, on_every_engine};
+use common::pki::{self, Pki};
 use common::server::{Server, binary};
 use common::{wait_for, wait_until};
 
@@ -109,6 +110,35 @@ fn serves_on_the_socket_that_systemd_passes(engine: Engine) {
     server.wait_for_success();
 }
 
+fn a_passed_socket_speaks_tls_if_its_address_is_to(engine: Engine) {
+    let pair = pki::pair();
+    let files = Pki::of(&pair);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let [certificate, key] = &files.flags();
+    let listen = format!("--tls-listen={address}");
+    let flags = [&listen, certificate, key].map(String::as_str);
+    let mut server = activated(engine, listener, &flags);
+    let line = server.printed().expect("a line");
+    assert!(line.contains(&format!("wss://{address} ")), "{line}");
+    let stream = TcpStream::connect(address).expect("connected");
+    let secret = pki::over(stream, &pair.client(rustls::ALL_VERSIONS, &[]));
+    let (mut client, _) = tungstenite::client("wss://localhost/", secret).expect("upgraded");
+    client.send(Message::text("secret")).expect("sent");
+    assert_eq!(client.read().expect("an echo"), Message::text("secret"));
+    drop(client);
+    server.terminate();
+    server.wait_for_success();
+
+    // Another address would be served without, and that is not what was asked.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let mut server = activated(engine, listener, &flags);
+    assert_eq!(server.wait().code(), Some(1));
+    let log = server.whole_log();
+    let reason = format!("systemd has passed no socket for {address}");
+    assert!(log.contains(&reason), "{log}");
+}
+
 fn a_passed_socket_that_does_not_listen_is_refused(engine: Engine) {
     let stream = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
     let passed = rustix::io::dup(OwnedFd::from(stream)).expect("a duplicate");
@@ -132,6 +162,7 @@ fn a_passed_socket_that_does_not_listen_is_refused(engine: Engine) {
 on_every_engine! {
     echoes_over_a_unix_domain_socket,
     serves_on_the_socket_that_systemd_passes,
+    a_passed_socket_speaks_tls_if_its_address_is_to,
     a_passed_socket_that_does_not_listen_is_refused,
     no_connection_and_no_message_is_lost_by_reloads_under_load,
     a_reload_that_fails_changes_nothing,

@@ -2,7 +2,7 @@
 
 use crate::common::admin::Admin;
 use crate::common::client::Raw;
-use crate::common::engines::{Engine, on_every_engine};
+use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
 use crate::common::prometheus::Page;
 use crate::common::server::Server;
 use crate::common::wire::{BINARY, CLOSE, frame, noise};
@@ -14,6 +14,11 @@ on_every_engine![
     hundreds_of_halves_hold_no_more_than_may_be_held,
     slow_readers_of_a_handler_hold_no_more_than_may_be_held,
     halves_for_a_handler_hold_no_more_than_may_be_held,
+];
+
+on_every_engine_over_tls![
+    hundreds_of_slow_readers_hold_no_more_than_may_be_held,
+    hundreds_of_halves_hold_no_more_than_may_be_held,
 ];
 
 /// What may be held, and how often the server looks: a quarter of the shortest

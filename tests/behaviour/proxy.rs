@@ -1,14 +1,17 @@
 //! Connections that a proxy makes for its clients.
 
-use rustls::ALL_VERSIONS;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+
+use rustls::ALL_VERSIONS;
+use serde_json::Value;
 
 use crate::common::admin::Admin;
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::pki::{self, Pki};
 use crate::common::server::Server;
+use crate::common::wait_for;
 use crate::common::wire::{REQUEST, TEXT, frame, unmasked};
 
 on_every_engine![
@@ -19,6 +22,7 @@ on_every_engine![
     the_header_of_a_stranger_is_a_bad_request,
     a_header_has_the_deadline_of_everything,
     the_header_comes_before_tls,
+    limits_and_the_log_go_by_the_client,
 ];
 
 const TRUSTED: &str = "--proxy-protocol=127.0.0.0/8";
@@ -167,4 +171,41 @@ fn the_header_comes_before_tls(engine: Engine) {
         server.printed().as_deref(),
         Some("192.0.2.7:12345 sent: in secret")
     );
+}
+
+fn limits_and_the_log_go_by_the_client(engine: Engine) {
+    let flags = [
+        TRUSTED,
+        "--max-connections-per-address=1",
+        "--access-log",
+        "--log=off",
+        "--log-format=json",
+    ];
+    let server = Server::start(engine, &flags);
+    let come = |last: u8| {
+        let mut header = HEADER.to_vec();
+        header[19] = last;
+        let mut raw = Raw::dial(server.address());
+        raw.send(&[&header, REQUEST.as_bytes()].concat());
+        raw
+    };
+    let mut first = come(7);
+    first.expect_upgrade();
+    come(8).expect_upgrade();
+    let mut second = come(7);
+    second.expect_refusal(429);
+    let proxy = second.stream().local_addr().expect("connected");
+    drop(second);
+    let told = wait_for("the access line of who is refused", || {
+        let log = server.log();
+        let mut lines = log
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        lines
+            .find(|line| line.contains("refused"))
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+    });
+    assert_eq!(told["peer"], "192.0.2.7:12345");
+    assert_eq!(told["proxy"], proxy.to_string());
+    assert_eq!(told["refusal"], "address");
 }

@@ -1,21 +1,20 @@
 //! Certificates that are made for a test, and clients that trust them.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use tempfile::TempDir;
 
 /// A directory with `cert.pem` and `key.pem`, gone when this is dropped.
 pub(crate) struct Pki {
-    directory: PathBuf,
+    directory: TempDir,
 }
 
 /// A certificate for `localhost` and its key, in PEM.
@@ -67,15 +66,9 @@ impl Pair {
 impl Pki {
     /// An empty directory.
     pub(crate) fn empty() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "ringback-pki-{}-{}",
-            process::id(),
-            NEXT.fetch_add(1, Relaxed)
-        );
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir(&directory).expect("a new directory");
-        Self { directory }
+        Self {
+            directory: tempfile::tempdir().expect("a directory"),
+        }
     }
 
     /// A directory with this pair in it.
@@ -104,7 +97,7 @@ impl Pki {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.directory.path().join(name)
     }
 
     /// What makes a server use the pair.
@@ -114,13 +107,6 @@ impl Pki {
             flag("tls-cert", &self.path("cert.pem")),
             flag("tls-key", &self.path("key.pem")),
         ]
-    }
-}
-
-impl Drop for Pki {
-    fn drop(&mut self) {
-        // Nothing depends on it.
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
