@@ -1,13 +1,13 @@
 //! A worker without listeners: its connections are ends of socket pairs.
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpStream as StdTcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
 use super::Assignment;
@@ -15,10 +15,12 @@ use crate::admission::House;
 use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::error::Error;
-use crate::message::{MessageSocket, erase};
+use crate::message::{MessageSocket, handler};
 use crate::metrics::{Counters, Snapshot};
+use crate::peer::Peer;
 use crate::runtime::Runtime;
 use crate::shutdown;
+use crate::stream::Stream;
 
 /// One worker on the current thread. It runs while it serves a connection.
 pub struct Worker {
@@ -46,11 +48,11 @@ impl Worker {
             engine,
             core: None,
             listeners: Vec::new(),
-            house: House::new(config.max_connections),
+            house: House::new(&config),
             counters: Arc::clone(&counters),
             epoch: Instant::now(),
             shutdown,
-            handler: whole.then(|| erase(echo)),
+            handler: whole.then(|| handler(echo)),
             config: Arc::new(config),
         };
         let made = block_on(&tasks, &runtime, async {
@@ -68,17 +70,17 @@ impl Worker {
         })
     }
 
-    /// Serves `socket`, a connected stream socket, while the client at its
+    /// Serves `socket`, one of a connected pair, while the client at its
     /// other end does what it does, and until the connection is over.
     ///
     /// # Panics
     /// If the socket cannot be registered.
     pub fn serve<F: Future>(&self, socket: OwnedFd, client: F) -> F::Output {
         block_on(&self.tasks, &self.runtime, async {
-            let socket = StdTcpStream::from(socket);
+            let socket = StdUnixStream::from(socket);
             socket.set_nonblocking(true).expect("non-blocking");
-            let socket = TcpStream::from_std(socket).expect("registered");
-            self.worker.let_in(socket, SocketAddr::from(([0; 4], 0)));
+            let socket = UnixStream::from_std(socket).expect("registered");
+            self.worker.let_in(Stream::Unix(socket), Peer::Local);
             let output = client.await;
             while self.worker.admission.open() > 0 {
                 self.worker.admission.one_left().await;
@@ -96,7 +98,7 @@ impl Worker {
 
     /// Bytes that the worker holds for its connections.
     pub fn held_bytes(&self) -> usize {
-        self.worker.engine.tick().bytes
+        self.worker.look_after_connections()
     }
 }
 
