@@ -48,6 +48,8 @@ impl Worker {
             engine,
             core: None,
             listeners: Vec::new(),
+            tls_listeners: Vec::new(),
+            tls: None,
             house: House::new(&config),
             counters: Arc::clone(&counters),
             epoch: Instant::now(),
@@ -80,7 +82,7 @@ impl Worker {
             let socket = StdUnixStream::from(socket);
             socket.set_nonblocking(true).expect("non-blocking");
             let socket = UnixStream::from_std(socket).expect("registered");
-            self.worker.let_in(Stream::Unix(socket), Peer::Local);
+            self.worker.let_in(Stream::Unix(socket), Peer::Local, &None);
             let output = client.await;
             while self.worker.admission.open() > 0 {
                 self.worker.admission.one_left().await;
