@@ -227,7 +227,7 @@ impl Server {
                     match outcome {
                         Ok(pid) => {
                             tracing::info!(pid, "a successor serves; draining");
-                            Systemd::hand_over(pid);
+                            systemd.hand_over(pid);
                             break Departure::HandedOver;
                         }
                         Err(reason) => {
@@ -273,12 +273,14 @@ impl Server {
                 })
                 .ok()
         });
-        Systemd::ready(&self.status());
-        let report = self.handover.as_mut().and_then(|it| it.report.take());
-        if let Some(report) = report
-            && let Err(error) = rustix::io::write(report, successor::SERVES)
-        {
-            tracing::warn!(%error, "cannot tell the predecessor that this server serves");
+        match self.handover.as_mut().and_then(|it| it.report.take()) {
+            // systemd hears it from the predecessor, and would not listen to us.
+            Some(report) => {
+                if let Err(error) = rustix::io::write(report, successor::SERVES) {
+                    tracing::warn!(%error, "cannot tell the predecessor that this server serves");
+                }
+            }
+            None => Systemd::ready(&self.status()),
         }
         pid_file
     }

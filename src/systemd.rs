@@ -51,9 +51,11 @@ impl Systemd {
         }
     }
 
-    /// Another process is the service from now on, and serves.
-    pub(crate) fn hand_over(pid: u32) {
+    /// Another process is the service from now on, and serves. It feeds the
+    /// watchdog, and this one has nothing more to say.
+    pub(crate) fn hand_over(&mut self, pid: u32) {
         tell(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+        self.feeding = None;
     }
 
     /// The server drains.

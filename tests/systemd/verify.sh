@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Whether systemd finds nothing wrong with the unit, and little that it could still
-# take from the service: run.sh BINARY
+# Whether systemd finds nothing wrong with the units, and little that it could still
+# take from the service: verify.sh BINARY
 set -euo pipefail
 binary=$(realpath "$1")
-unit=$(cd "$(dirname "$0")/../.." && pwd)/deploy/ringback.service
+units=$(cd "$(dirname "$0")/../.." && pwd)/deploy
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -11,9 +11,10 @@ trap 'rm -rf "$work"' EXIT
 exposure_max=20
 
 # The binary is not installed here.
-sed "s#^ExecStart=/usr/local/bin/ringback#ExecStart=$binary#" "$unit" >"$work/ringback.service"
+sed "s#=/usr/local/bin/ringback#=$binary#" "$units/ringback.service" >"$work/ringback.service"
 grep -q "^ExecStart=$binary" "$work/ringback.service"
+cp "$units/ringback.socket" "$work/"
 # It also warns of what is wrong with other units of the machine.
-systemd-analyze verify --recursive-errors=no "$work/ringback.service"
+systemd-analyze verify --recursive-errors=no "$work"/ringback.{service,socket}
 systemd-analyze security --offline=yes --no-pager --threshold="$exposure_max" \
     "$work/ringback.service" | tail -n 1

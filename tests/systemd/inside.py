@@ -1,0 +1,302 @@
+#!/usr/bin/env python3
+"""Installs the service as docs/deploy.md says, and uses it as an operator would.
+
+Run by boot.sh where a systemd is booted that nothing else depends on.
+"""
+
+import base64
+import os
+import pathlib
+import re
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import time
+
+ADDRESS = ("127.0.0.1", 9001)
+ADMIN = ("127.0.0.1", 9090)
+PATIENCE_S = 30
+UNITS = pathlib.Path("/etc/systemd/system")
+SETTINGS = pathlib.Path("/etc/ringback/ringback.toml")
+DROP_IN = UNITS / "ringback.service.d"
+LOG = pathlib.Path("/run/ringback-test.log")
+
+
+def main():
+    install(sys.argv[1])
+    for test in (
+        starts_hardened,
+        reloads_without_a_gap,
+        refuses_to_reload_what_cannot_start,
+        is_restarted_when_it_stands_still,
+        drains_when_stopped,
+        listens_through_systemd,
+        serves_tls_with_a_key_that_it_cannot_read,
+    ):
+        test()
+        print(f"{test.__name__}: ok", flush=True)
+
+
+# ---- what an operator types ------------------------------------------------------
+
+
+def run(*command, status=0):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    said = done.stdout + done.stderr
+    if status is not None and done.returncode != status:
+        fail(f"{' '.join(command)}: status {done.returncode}\n{said}")
+    return said
+
+
+def install(binary):
+    """The commands of docs/deploy.md, on the binary that is being tested."""
+    text = pathlib.Path("docs/deploy.md").read_text()
+    block = text.split("## systemd", 1)[1].split("```", 2)[1]
+    commands = [line for line in block.splitlines() if line.startswith("install ")]
+    if len(commands) < 3:
+        fail("docs/deploy.md does not say how to install the service")
+    for command in commands:
+        run(*command.replace("target/release/ringback", binary).split())
+    settings = SETTINGS.read_text()
+    SETTINGS.write_text(set_to(settings, "admin", '"127.0.0.1:9090"'))
+    # There is no journal here.
+    configure("StandardOutput=append:%s\nStandardError=append:%s" % (LOG, LOG), "log")
+
+
+def set_to(settings, name, value):
+    changed, count = re.subn(rf"^# {name} = .*$", f"{name} = {value}", settings, flags=re.M)
+    if count != 1:
+        fail(f"deploy/ringback.toml has {count} lines for {name}")
+    return changed
+
+
+def configure(lines, name="test"):
+    DROP_IN.mkdir(exist_ok=True)
+    (DROP_IN / f"{name}.conf").write_text(f"[Service]\n{lines}\n")
+    run("systemctl", "daemon-reload")
+
+
+def unconfigure():
+    (DROP_IN / "test.conf").unlink()
+    run("systemctl", "daemon-reload")
+
+
+def show(name):
+    return run("systemctl", "show", "ringback", f"--property={name}", "--value").strip()
+
+
+def fail(reason):
+    log = LOG.read_text() if LOG.exists() else ""
+    sys.exit(f"{reason}\nthe service says:\n{log}")
+
+
+def wait_until(what, holds):
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        if time.monotonic() > deadline:
+            fail(f"waited too long until {what}")
+        time.sleep(0.02)
+
+
+# ---- a client --------------------------------------------------------------------
+
+
+class Client:
+    """A WebSocket client that is enough for short messages."""
+
+    def __init__(self, stream=None):
+        self.stream = stream or socket.create_connection(ADDRESS, PATIENCE_S)
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.stream.sendall(
+            f"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+            f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
+        )
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.take(1)
+        if not head.startswith(b"HTTP/1.1 101 "):
+            fail(f"no upgrade: {head}")
+
+    def take(self, length):
+        taken = b""
+        while len(taken) < length:
+            try:
+                piece = self.stream.recv(length - len(taken))
+            except OSError as error:
+                fail(f"nothing comes from the server: {error}")
+            if not piece:
+                fail("the server has left")
+            taken += piece
+        return taken
+
+    def send(self, opcode, payload):
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+        self.stream.sendall(bytes([0x80 | opcode, 0x80 | len(payload)]) + mask + masked)
+
+    def receive(self):
+        first, length = self.take(2)
+        return first & 0x0F, self.take(length)
+
+    def echo(self, text):
+        self.send(1, text.encode())
+        answer = self.receive()
+        if answer != (1, text.encode()):
+            fail(f"sent {text!r}, got {answer}")
+
+    def expect_going_away(self):
+        opcode, payload = self.receive()
+        if (opcode, payload[:2]) != (8, struct.pack("!H", 1001)):
+            fail(f"no Close 1001 but {opcode}, {payload}")
+        self.stream.close()
+
+
+def ask(path):
+    """The status and the body of an answer of the admin listener."""
+    with socket.create_connection(ADMIN, PATIENCE_S) as stream:
+        stream.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while piece := stream.recv(65536):
+            answer += piece
+    head, body = answer.decode().split("\r\n\r\n", 1)
+    return int(head.split()[1]), body
+
+
+# ---- what has to hold ------------------------------------------------------------
+
+
+def starts_hardened():
+    run("systemctl", "enable", "--now", "ringback")
+    Client().echo("hello")
+    if show("ActiveState") != "active":
+        fail("it is not active")
+    if not show("StatusText").startswith("serving 127.0.0.1:9001 with engine "):
+        fail(f"its status is {show('StatusText')!r}")
+    status = pathlib.Path(f"/proc/{show('MainPID')}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    if fields["Uid"].split()[0] == "0" or fields["NoNewPrivs"] != "1":
+        fail(f"it runs with too many rights: {status}")
+    if any(int(fields[name], 16) for name in ("CapPrm", "CapEff", "CapBnd")):
+        fail(f"it has capabilities: {status}")
+    if ask("/healthz")[0] != 200 or "ringback_connections_open" not in ask("/metrics")[1]:
+        fail("the admin listener does not answer")
+
+
+def reloads_without_a_gap():
+    before, client = show("MainPID"), Client()
+    client.echo("before")
+    run("systemctl", "reload", "ringback")
+    after = show("MainPID")
+    if after == before:
+        fail("it is still the same process")
+    client.expect_going_away()
+    Client().echo("after")
+    if ask("/healthz")[0] != 200:
+        fail("the successor has no admin listener")
+    wait_until("the old process has drained", lambda: not os.path.exists(f"/proc/{before}"))
+    if show("ActiveState") != "active" or show("MainPID") != after:
+        fail("the service did not outlive its first process")
+
+
+def refuses_to_reload_what_cannot_start():
+    before, good = show("MainPID"), SETTINGS.read_text()
+    SETTINGS.write_text(good + "\nwindow = 1\n")
+    said = run("systemctl", "reload", "ringback", status=1)
+    if "failed" not in said or show("MainPID") != before:
+        fail(f"a reload of what is wrong: {said}")
+    SETTINGS.write_text(good)
+    Client().echo("still here")
+    run("systemctl", "reload", "ringback")
+
+
+def is_restarted_when_it_stands_still():
+    configure("WatchdogSec=2")
+    run("systemctl", "restart", "ringback")
+    before = int(show("MainPID"))
+    restarts = int(show("NRestarts"))
+    # Longer than its patience: it is fed.
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        Client().echo("alive")
+        time.sleep(0.1)
+    if int(show("MainPID")) != before:
+        fail("a service that is well was restarted")
+    os.kill(before, 19)
+    wait_until("the watchdog bites", lambda: int(show("NRestarts")) > restarts)
+    wait_until("it is back", lambda: show("ActiveState") == "active")
+    Client().echo("back")
+    unconfigure()
+
+
+def stop(client):
+    """Stops the service, which waits for its clients as long as they do not answer."""
+    run("systemctl", "stop", "--no-block", "ringback")
+    client.expect_going_away()
+    wait_until("it has stopped", lambda: show("ActiveState") == "inactive")
+
+
+def drains_when_stopped():
+    client = Client()
+    client.echo("there")
+    stop(client)
+    if show("Result") != "success" or show("ExecMainStatus") != "0":
+        fail(f"it ended with {show('Result')}, {show('ExecMainStatus')}")
+
+
+def listens_through_systemd():
+    run("systemctl", "disable", "ringback")
+    run("install", "-m", "644", "deploy/ringback.socket", str(UNITS))
+    run("systemctl", "daemon-reload")
+    run("systemctl", "enable", "--now", "ringback.socket")
+    if show("ActiveState") != "inactive":
+        fail("it runs before anybody has come")
+    client = Client()
+    client.echo("first")
+    # Nobody is refused while there is no server.
+    stop(client)
+    Client().echo("second")
+    # A reload of what is about to start is none.
+    wait_until("it is started", lambda: show("ActiveState") == "active")
+    before, client = show("MainPID"), Client()
+    run("systemctl", "reload", "ringback")
+    client.expect_going_away()
+    client = Client()
+    client.echo("third")
+    if show("MainPID") == before:
+        fail("it is still the same process")
+    run("systemctl", "disable", "--now", "ringback.socket")
+    stop(client)
+
+
+def serves_tls_with_a_key_that_it_cannot_read():
+    directory = SETTINGS.parent
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    run(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+        "-keyout", str(key), "-out", str(certificate),
+    )
+    key.chmod(0o600)
+    configure(
+        f"LoadCredential=key.pem:{key}\n"
+        "Environment=RINGBACK_TLS_LISTEN=127.0.0.1:9001\n"
+        f"Environment=RINGBACK_TLS_CERT={certificate}\n"
+        "Environment=RINGBACK_TLS_KEY=%d/key.pem"
+    )
+    run("systemctl", "start", "ringback")
+    context = ssl.create_default_context(cafile=str(certificate))
+    stream = socket.create_connection(ADDRESS, PATIENCE_S)
+    client = Client(context.wrap_socket(stream, server_hostname="localhost"))
+    client.echo("secret")
+    run("systemctl", "kill", "--signal=HUP", "ringback")
+    wait_until("it has read the files again", lambda: "SIGHUP: new connections" in LOG.read_text())
+    run("systemctl", "reload", "ringback")
+    client.expect_going_away()
+    run("systemctl", "stop", "ringback")
+
+
+if __name__ == "__main__":
+    main()
