@@ -62,9 +62,10 @@ struct Need {
 impl Need {
     fn of(config: &Config, system: &System) -> Self {
         let threads = config.threads.map_or(system.cores.len().max(1), Into::into);
+        let threads = threads as u64;
         Self {
-            engine: engines::chosen(config.engine, &system.probes),
-            threads: threads as u64,
+            engine: engines::chosen(config.engine, threads, system),
+            threads,
         }
     }
 }

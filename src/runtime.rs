@@ -9,7 +9,7 @@ use tokio::task::LocalSet;
 use crate::engine::epoll::EpollEngine;
 use crate::engine::ring::{self, RingEngine};
 use crate::engine::tokio_uring::{self, TokioUringEngine};
-use crate::engine::{Engine, EngineChoice, EngineKind, Settings};
+use crate::engine::{Engine, EngineChoice, EngineKind, Settings, obstacle};
 use crate::error::Error;
 
 /// What `auto` tries, in this order; the last one works everywhere.
@@ -31,29 +31,52 @@ impl EngineKind {
             reason,
         })
     }
+
+    /// Why there is no such engine, or no runtime for it.
+    fn cannot(self, source: io::Error) -> Error {
+        let min_kernel = match self {
+            Self::Epoll => {
+                return Error::Start {
+                    what: "a worker",
+                    source,
+                };
+            }
+            Self::TokioUring => tokio_uring::MIN_KERNEL,
+            Self::Ring => ring::MIN_KERNEL,
+        };
+        Error::Engine {
+            engine: self,
+            reason: obstacle::explain(&source, min_kernel),
+        }
+    }
 }
 
 impl EngineChoice {
-    /// The engine to use here. What `auto` passes over is logged, with the
-    /// reason.
+    /// Starts something with the engine to use here: one whose
+    /// [probe](EngineKind::probe) works, and with which `start` works. What `auto`
+    /// passes over is logged, with the reason.
     ///
     /// # Errors
-    /// [`Error::Engine`] if the only engine that may be used does not work.
-    pub(crate) fn resolve(self) -> Result<EngineKind, Error> {
+    /// [`Error::Engine`] if the only engine that may be used does not work, or
+    /// what else `start` fails with.
+    pub(crate) fn start<T>(
+        self,
+        mut start: impl FnMut(EngineKind) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut try_start = |kind: EngineKind| kind.probe().and_then(|()| start(kind));
         match self {
-            Self::Only(kind) => kind.probe().map(|()| kind),
+            Self::Only(kind) => try_start(kind),
             Self::Auto => {
                 let [preferred @ .., last] = PREFERENCE;
                 for kind in preferred {
-                    match kind.probe() {
-                        Ok(()) => {
-                            tracing::info!(engine = %kind, "auto: a probe echo came back");
-                            return Ok(kind);
+                    match try_start(kind) {
+                        Err(error @ Error::Engine { .. }) => {
+                            tracing::warn!("auto: falling back: {error}");
                         }
-                        Err(error) => tracing::warn!("auto: falling back: {error}"),
+                        started => return started,
                     }
                 }
-                last.probe().map(|()| last)
+                try_start(last)
             }
         }
     }
@@ -67,14 +90,18 @@ pub(crate) enum Runtime {
 
 impl Runtime {
     /// A runtime on this thread, as this kind of engine needs it.
-    pub(crate) fn new(kind: EngineKind) -> io::Result<Self> {
-        match kind {
+    ///
+    /// # Errors
+    /// As [`engine`].
+    pub(crate) fn new(kind: EngineKind) -> Result<Self, Error> {
+        let made = match kind {
             EngineKind::Epoll | EngineKind::Ring => ::tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .map(Self::Tokio),
             EngineKind::TokioUring => tokio_uring::runtime().map(Self::TokioUring),
-        }
+        };
+        made.map_err(|error| kind.cannot(error))
     }
 
     /// Runs `future` to its end, and the tasks it spawns locally meanwhile.
@@ -87,12 +114,19 @@ impl Runtime {
 }
 
 /// An engine on the current thread's runtime, which is of the same kind.
-pub(crate) fn engine(kind: EngineKind, settings: Rc<Settings>) -> io::Result<Rc<dyn Engine>> {
-    Ok(match kind {
-        EngineKind::Epoll => Rc::new(EpollEngine::new(settings)?),
-        EngineKind::TokioUring => Rc::new(TokioUringEngine::new(settings)),
-        EngineKind::Ring => Rc::new(RingEngine::new(settings)?),
-    })
+///
+/// # Errors
+/// [`Error::Engine`] where another kind may work, mostly because there is no room
+/// for one more ring.
+pub(crate) fn engine(kind: EngineKind, settings: Rc<Settings>) -> Result<Rc<dyn Engine>, Error> {
+    let made = || -> io::Result<Rc<dyn Engine>> {
+        Ok(match kind {
+            EngineKind::Epoll => Rc::new(EpollEngine::new(settings)?),
+            EngineKind::TokioUring => Rc::new(TokioUringEngine::new(settings)),
+            EngineKind::Ring => Rc::new(RingEngine::new(settings)?),
+        })
+    };
+    made().map_err(|error| kind.cannot(error))
 }
 
 #[cfg(test)]

@@ -394,52 +394,55 @@ impl Server {
         let handover = may_hand_over
             .then(|| Handover::new(inherited, &doors, admin.as_ref()))
             .transpose()?;
-        let engine = config.engine.resolve()?;
         let (trigger, shutdown) = shutdown::channel();
-        let (ended_sender, ended) = mpsc::unbounded_channel();
         let house = House::new(&config);
         let config = Arc::new(config);
         let epoch = Instant::now();
-        let pid_file = config.pid_file.clone();
+        let (addresses, tls_addresses) = (addresses(&doors.plain), addresses(&doors.tls));
+        let listeners = by_worker(doors.plain, threads);
+        let tls_listeners = by_worker(doors.tls, threads);
+        let crew = config.engine.start(|engine| {
+            // Another engine may need them.
+            let clones = |sockets: &[OwnedFd]| {
+                let clones = sockets.iter().map(OwnedFd::try_clone);
+                clones.collect::<io::Result<_>>()
+            };
+            let assignment = |index: usize| {
+                Ok(Assignment {
+                    config: Arc::clone(&config),
+                    engine,
+                    core: cores[index],
+                    listeners: clones(&listeners[index])?,
+                    tls_listeners: clones(&tls_listeners[index])?,
+                    tls: tls.clone(),
+                    house: Arc::clone(&house),
+                    counters: Arc::default(),
+                    epoch,
+                    shutdown: shutdown.clone(),
+                    handler: handler.cloned(),
+                })
+            };
+            Crew::start(engine, threads, assignment)
+        })?;
         let mut server = Self {
-            addresses: addresses(&doors.plain),
-            tls_addresses: addresses(&doors.tls),
+            addresses,
+            tls_addresses,
             tls,
             handover,
             files,
-            pid_file,
-            engine,
-            workers: Vec::with_capacity(threads),
-            thread_ids: Vec::with_capacity(threads),
+            pid_file: config.pid_file.clone(),
+            engine: crew.engine,
+            workers: crew.workers,
+            thread_ids: crew.thread_ids,
             trigger,
             admin: None,
             epoch,
-            ended,
+            ended: crew.ended,
         };
-        let listeners = by_worker(doors.plain, threads);
-        let listeners = listeners.into_iter().zip(by_worker(doors.tls, threads));
-        for (index, (listeners, tls_listeners)) in listeners.enumerate() {
-            let assignment = Assignment {
-                config: Arc::clone(&config),
-                engine,
-                core: cores[index],
-                listeners,
-                tls_listeners,
-                tls: server.tls.clone(),
-                house: Arc::clone(&house),
-                counters: Arc::default(),
-                epoch,
-                shutdown: shutdown.clone(),
-                handler: handler.cloned(),
-            };
-            let (worker, thread_id) = Worker::start(index, assignment, ended_sender.clone())?;
-            server.workers.push(worker);
-            server.thread_ids.push(thread_id);
-        }
         if let Some(bound) = admin {
             let workers = server.workers.iter().zip(&server.thread_ids);
             let overview = Overview {
-                engine,
+                engine: server.engine,
                 workers: workers
                     .map(|(worker, &id)| Watched::new(Arc::clone(&worker.counters), id))
                     .collect(),
@@ -481,24 +484,82 @@ impl fmt::Debug for Server {
     }
 }
 
+/// Workers that were started together.
+struct Crew {
+    engine: EngineKind,
+    workers: Vec<Worker>,
+    thread_ids: Vec<i32>,
+    ended: mpsc::UnboundedReceiver<()>,
+}
+
+impl Crew {
+    /// Starts all workers, or none: they accept connections once each of them has
+    /// what its engine needs, which the kernel may grant to some of them only.
+    fn start(
+        engine: EngineKind,
+        threads: usize,
+        assignment: impl Fn(usize) -> io::Result<Assignment>,
+    ) -> Result<Self, Error> {
+        let (ended_sender, ended) = mpsc::unbounded_channel();
+        let mut crew = Self {
+            engine,
+            workers: Vec::with_capacity(threads),
+            thread_ids: Vec::with_capacity(threads),
+            ended,
+        };
+        let mut go = Vec::with_capacity(threads);
+        for index in 0..threads {
+            let started = assignment(index)
+                .map_err(|source| Error::Start {
+                    what: "a worker's listeners",
+                    source,
+                })
+                .and_then(|assignment| Worker::start(index, assignment, ended_sender.clone()));
+            match started {
+                Ok((worker, thread_id, may_go)) => {
+                    crew.workers.push(worker);
+                    crew.thread_ids.push(thread_id);
+                    go.push(may_go);
+                }
+                Err(error) => {
+                    drop(go);
+                    for worker in crew.workers {
+                        // Nothing is in its hands yet.
+                        let _ = worker.thread.join();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        for may_go in go {
+            // A worker that has ended says so by itself.
+            let _ = may_go.send(());
+        }
+        Ok(crew)
+    }
+}
+
 impl Worker {
-    /// Starts a worker's thread and waits until it accepts connections; says
-    /// which thread it is.
+    /// Starts a worker's thread and waits until it has what it needs; says which
+    /// thread it is. It accepts connections when it is told to go, and ends when
+    /// it cannot be told any more.
     fn start(
         index: usize,
         assignment: Assignment,
         ended: mpsc::UnboundedSender<()>,
-    ) -> Result<(Self, i32), Error> {
+    ) -> Result<(Self, i32, std_mpsc::Sender<()>), Error> {
         let counters = Arc::clone(&assignment.counters);
         let (ready_sender, ready) = std_mpsc::channel();
+        let (go_sender, go) = std_mpsc::channel();
         let thread = thread::Builder::new()
             .name(format!("ringback-{index}"))
             .spawn(move || {
                 let _says_so = SaysWhenEnded { ended };
                 let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
                 worker::run(assignment, || {
-                    // Nobody listens any more if another worker failed.
+                    // Who does not hear this does not say either that it may go.
                     let _ = ready_sender.send(thread_id);
+                    go.recv().is_ok()
                 })
             })
             .map_err(|source| Error::Start {
@@ -506,7 +567,7 @@ impl Worker {
                 source,
             })?;
         match ready.recv() {
-            Ok(thread_id) => Ok((Self { thread, counters }, thread_id)),
+            Ok(thread_id) => Ok((Self { thread, counters }, thread_id, go_sender)),
             // It ended before it was ready, and says why.
             Err(_) => Err(match thread.join() {
                 Ok(Err(error)) => error,

@@ -71,18 +71,22 @@ pub(crate) struct Assignment {
 }
 
 /// Runs a worker on the current thread until the server has drained. Calls
-/// `ready` once it accepts connections.
-pub(crate) fn run(assignment: Assignment, ready: impl FnOnce()) -> Result<(), Error> {
+/// `ready` once it has all that it needs; accepts connections if the answer is
+/// that it may, and ends if not.
+pub(crate) fn run(assignment: Assignment, ready: impl FnOnce() -> bool) -> Result<(), Error> {
     let start = |what| move |source| Error::Start { what, source };
     if let Some(core) = assignment.core {
         cores::pin(core).map_err(start("a worker on its core"))?;
     }
-    let runtime = Runtime::new(assignment.engine).map_err(start("a worker's runtime"))?;
+    let runtime = Runtime::new(assignment.engine)?;
     runtime.block_on(async {
         let mut shutdown = assignment.shutdown.clone();
         let drain_timeout = assignment.config.drain_timeout;
-        let (worker, listeners) = Worker::new(assignment).map_err(start("a worker"))?;
+        let (worker, listeners) = Worker::new(assignment)?;
         let worker = Rc::new(worker);
+        if !ready() {
+            return Ok(());
+        }
         let mut running = spawn_local(Rc::clone(&worker.engine).run());
         worker.beat();
         let ticking = spawn_local(tick(Rc::clone(&worker)));
@@ -90,7 +94,6 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce()) -> Result<(), Er
             .into_iter()
             .map(|(listener, security)| spawn_local(accept(Rc::clone(&worker), listener, security)))
             .collect();
-        ready();
         let result = tokio::select! {
             () = shutdown.begun() => {
                 worker.drain(accepting, drain_timeout).await;
@@ -134,7 +137,7 @@ type Turned = (Rejection, Apology);
 type Security = Option<Rc<Acceptor>>;
 
 impl Worker {
-    fn new(assignment: Assignment) -> io::Result<(Self, Vec<(Accepting, Security)>)> {
+    fn new(assignment: Assignment) -> Result<(Self, Vec<(Accepting, Security)>), Error> {
         let config = &*assignment.config;
         let counters = assignment.counters;
         let settings = Rc::new(settings(config, Arc::clone(&counters)));
@@ -147,7 +150,11 @@ impl Worker {
             .map(|socket| (socket, None))
             .chain(secure.map(|socket| (socket, acceptor.clone())))
             .map(|(socket, security)| Ok((Accepting::new(socket)?, security)))
-            .collect::<io::Result<_>>()?;
+            .collect::<io::Result<_>>()
+            .map_err(|source| Error::Start {
+                what: "to accept connections",
+                source,
+            })?;
         let worker = Self {
             engine: runtime::engine(assignment.engine, Rc::clone(&settings))?,
             encrypted: Rc::new(Encrypted::new(Rc::clone(&settings))),

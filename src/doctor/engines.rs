@@ -2,6 +2,7 @@
 
 use super::finding::Finding;
 use super::system::System;
+use super::{Need, locked};
 use crate::config::Config;
 use crate::engine::{EngineChoice, EngineKind};
 use crate::error::Error;
@@ -25,12 +26,13 @@ pub(super) fn probe_all() -> Vec<Probe> {
     EngineKind::ALL.iter().map(probe).collect()
 }
 
-/// The engine that a server would use, or would have to.
-pub(super) fn chosen(choice: EngineChoice, probes: &[Probe]) -> EngineKind {
+/// The engine that a server of so many workers would use, or would have to.
+pub(super) fn chosen(choice: EngineChoice, threads: u64, system: &System) -> EngineKind {
     let [preferred @ .., last] = PREFERENCE;
     let works = |&engine: &EngineKind| {
-        let mut probes = probes.iter();
+        let mut probes = system.probes.iter();
         probes.any(|probe| probe.engine == engine && probe.outcome.is_ok())
+            && locked::have_room(engine, threads, system)
     };
     match choice {
         EngineChoice::Only(engine) => engine,
@@ -39,16 +41,19 @@ pub(super) fn chosen(choice: EngineChoice, probes: &[Probe]) -> EngineKind {
 }
 
 pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
-    let chosen = chosen(config.engine, &system.probes);
-    let judge = |probe| judge(probe, chosen, config.engine, system);
+    let need = Need::of(config, system);
+    let judge = |probe| judge(probe, &need, config.engine, system);
     system.probes.iter().map(judge).collect()
 }
 
-fn judge(probe: &Probe, chosen: EngineKind, choice: EngineChoice, system: &System) -> Finding {
+fn judge(probe: &Probe, need: &Need, choice: EngineChoice, system: &System) -> Finding {
     let check = check_name(probe.engine);
+    let chosen = need.engine;
     let is_chosen = probe.engine == chosen;
     let Err(reason) = &probe.outcome else {
-        let use_of_it = if is_chosen {
+        let use_of_it = if !locked::have_room(probe.engine, need.threads, system) {
+            "works, but not every thread can have its ring: see locked memory"
+        } else if is_chosen {
             "works, and is used"
         } else {
             "works"
@@ -209,7 +214,8 @@ mod tests {
                 .iter()
                 .any(|probe| probe.engine == EngineKind::Epoll && probe.outcome.is_ok())
         );
-        let engine = EngineChoice::Auto.resolve().expect("epoll at least");
-        assert_eq!(chosen(EngineChoice::Auto, &probes), engine);
+        let system = System { probes, ..system() };
+        let engine = EngineChoice::Auto.start(Ok).expect("epoll at least");
+        assert_eq!(chosen(EngineChoice::Auto, 1, &system), engine);
     }
 }

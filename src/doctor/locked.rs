@@ -1,10 +1,11 @@
-//! The limit on locked memory, which a ring may be charged to.
+//! The limit on locked memory, which rings may be charged to.
 
 use super::Need;
 use super::finding::Finding;
 use super::system::System;
 use crate::config::Config;
-use crate::engine::EngineKind;
+use crate::engine::{EngineChoice, EngineKind};
+use crate::runtime::PREFERENCE;
 
 const CHECK: &str = "locked memory";
 
@@ -13,41 +14,81 @@ const CHECK: &str = "locked memory";
 /// buffers were in between, and there are none.
 const CHARGED_FROM: (u32, u32) = (6, 14);
 
-/// What the ring of a worker is charged with, measured on 6.18 and rounded up.
-const RING_BYTES: u64 = 160 << 10;
+/// What a worker's ring is charged with, measured on 6.18 and rounded up.
+const fn ring_kib(engine: EngineKind) -> u64 {
+    match engine {
+        EngineKind::Epoll => 0,
+        EngineKind::TokioUring => 104,
+        EngineKind::Ring => 160,
+    }
+}
 
-/// What is charged is the user's, over all processes; others are not counted
-/// here. The ring that a probe leaves behind is freed a little later.
-pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
-    let Need { engine, threads } = Need::of(config, system);
-    let is_charged = engine != EngineKind::Epoll
+/// What a server is charged with when it starts. The ring of its probe is freed
+/// a little later than that.
+const fn start_kib(engine: EngineKind, threads: u64) -> u64 {
+    (threads + 1) * ring_kib(engine)
+}
+
+/// The same when a server is replaced: the rings of the old one are there, too.
+const fn replacement_kib(engine: EngineKind, threads: u64) -> u64 {
+    start_kib(engine, threads) + threads * ring_kib(engine)
+}
+
+/// Whether so many workers can have their rings. What is charged is the user's,
+/// over all processes; others are not counted here.
+pub(super) fn have_room(engine: EngineKind, threads: u64, system: &System) -> bool {
+    !is_charged(engine, system)
+        || limit_kib(system).is_none_or(|limit| limit >= start_kib(engine, threads))
+}
+
+fn is_charged(engine: EngineKind, system: &System) -> bool {
+    engine != EngineKind::Epoll
         && !system.may_lock_memory
         && system
             .kernel_version
-            .is_none_or(|version| version >= CHARGED_FROM);
-    if !is_charged {
+            .is_none_or(|version| version >= CHARGED_FROM)
+}
+
+fn limit_kib(system: &System) -> Option<u64> {
+    system.locked_memory.current.map(|limit| limit / 1024)
+}
+
+pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
+    let threads = Need::of(config, system).threads;
+    let engine = match config.engine {
+        EngineChoice::Only(engine) => engine,
+        // Whatever else may be in its way.
+        EngineChoice::Auto => PREFERENCE[0],
+    };
+    if !is_charged(engine, system) {
         return None;
     }
-    let needed_kib = (threads + 1) * RING_BYTES / 1024;
-    let Some(limit) = system.locked_memory.current else {
+    let Some(limit) = limit_kib(system) else {
         return Some(Finding::ok(CHECK, "no limit"));
     };
-    let found = format!(
-        "{} KiB at most (ulimit -l), {needed_kib} needed for {threads} rings",
-        limit / 1024
-    );
-    if limit / 1024 >= needed_kib {
-        return Some(Finding::ok(CHECK, found));
-    }
-    Some(Finding::problem(
-        CHECK,
-        format!("{found}: the server will not start"),
+    let needed = start_kib(engine, threads);
+    let replacement = replacement_kib(engine, threads);
+    let found = format!("{limit} KiB at most (ulimit -l), {needed} needed for {threads} rings");
+    let change = || {
         format!(
-            "LimitMEMLOCK={needed_kib}K in the unit, docker run --ulimit memlock={}, fewer \
+            "LimitMEMLOCK={replacement}K in the unit, docker run --ulimit memlock={}, fewer \
              --threads, or --engine epoll",
-            needed_kib * 1024
-        ),
-    ))
+            replacement * 1024
+        )
+    };
+    Some(if limit >= replacement {
+        Finding::ok(CHECK, found)
+    } else if limit >= needed {
+        let meanwhile = "while SIGUSR2 replaces the server";
+        let found = format!("{found}, but {replacement} {meanwhile}");
+        Finding::warning(CHECK, found, change())
+    } else if config.engine == EngineChoice::Auto {
+        let found = format!("{found}, so that auto takes epoll");
+        Finding::warning(CHECK, found, change())
+    } else {
+        let found = format!("{found}: the server will not start");
+        Finding::problem(CHECK, found, change())
+    })
 }
 
 #[cfg(test)]
@@ -57,43 +98,61 @@ mod tests {
     use super::*;
     use crate::doctor::Level;
     use crate::doctor::tests::{limit, system};
-    use crate::engine::EngineChoice;
 
-    const KIB: u64 = 1024;
+    const RING: EngineChoice = EngineChoice::Only(EngineKind::Ring);
 
-    fn checked(engine: EngineKind, limit_kib: u64, change: fn(&mut System)) -> Option<Level> {
+    fn found(engine: EngineChoice, limit_kib: u64, change: fn(&mut System)) -> Option<Finding> {
         let config = Config {
-            engine: EngineChoice::Only(engine),
+            engine,
             threads: NonZeroUsize::new(4),
             ..Config::default()
         };
         let mut system = System {
-            locked_memory: limit(Some(limit_kib * KIB)),
+            locked_memory: limit(Some(limit_kib * 1024)),
             kernel_version: Some((6, 18)),
             ..system()
         };
         change(&mut system);
-        check(&config, &system).map(|found| found.level)
+        check(&config, &system)
+    }
+
+    fn level(engine: EngineChoice, limit_kib: u64) -> Option<Level> {
+        found(engine, limit_kib, |_| {}).map(|found| found.level)
     }
 
     #[test]
-    fn every_worker_has_a_ring() {
-        assert_eq!(checked(EngineKind::Ring, 800, |_| {}), Some(Level::Ok));
-        assert_eq!(checked(EngineKind::Ring, 799, |_| {}), Some(Level::Problem));
-        assert_eq!(
-            checked(EngineKind::TokioUring, 64, |_| {}),
-            Some(Level::Problem)
-        );
+    fn every_worker_has_a_ring_and_so_has_a_successors() {
+        assert_eq!(level(RING, 799), Some(Level::Problem));
+        assert_eq!(level(RING, 800), Some(Level::Warning));
+        assert_eq!(level(RING, 1439), Some(Level::Warning));
+        assert_eq!(level(RING, 1440), Some(Level::Ok));
+        let other = EngineChoice::Only(EngineKind::TokioUring);
+        assert_eq!(level(other, 519), Some(Level::Problem));
+        assert_eq!(level(other, 520), Some(Level::Warning));
+        assert_eq!(level(other, 936), Some(Level::Ok));
+    }
+
+    #[test]
+    fn auto_goes_without_rings() {
+        let finding = found(EngineChoice::Auto, 799, |_| {}).expect("charged");
+        assert_eq!(finding.level, Level::Warning);
+        assert!(finding.found.ends_with("auto takes epoll"), "{finding:?}");
+        let change = finding.change.expect("a way out");
+        assert!(change.starts_with("LimitMEMLOCK=1440K "), "{change}");
+        assert!(change.contains("memlock=1474560,"), "{change}");
     }
 
     #[test]
     fn the_limit_does_not_bind_everybody() {
-        assert_eq!(checked(EngineKind::Epoll, 0, |_| {}), None);
-        let capable: fn(&mut System) = |system| system.may_lock_memory = true;
-        assert_eq!(checked(EngineKind::Ring, 0, capable), None);
-        let old: fn(&mut System) = |system| system.kernel_version = Some((6, 8));
-        assert_eq!(checked(EngineKind::Ring, 0, old), None);
-        let unlimited: fn(&mut System) = |system| system.locked_memory = limit(None);
-        assert_eq!(checked(EngineKind::Ring, 0, unlimited), Some(Level::Ok));
+        assert_eq!(level(EngineChoice::Only(EngineKind::Epoll), 0), None);
+        let changes: [fn(&mut System); 2] = [
+            |system| system.may_lock_memory = true,
+            |system| system.kernel_version = Some((6, 8)),
+        ];
+        for change in changes {
+            assert_eq!(found(RING, 0, change), None);
+        }
+        let unlimited = found(RING, 0, |system| system.locked_memory = limit(None));
+        assert_eq!(unlimited, Some(Finding::ok(CHECK, "no limit")));
     }
 }

@@ -27,7 +27,7 @@ pub(crate) mod burden;
 pub(crate) mod encrypted;
 pub(crate) mod epoll;
 mod kept;
-mod obstacle;
+pub(crate) mod obstacle;
 pub(crate) mod ring;
 pub(crate) mod session;
 pub(crate) mod spin;

@@ -52,7 +52,7 @@ use pool::{BufferId, Pool};
 use token::{Op, Token};
 use uring::Uring;
 
-pub(crate) use probe::probe;
+pub(crate) use probe::{MIN_KERNEL, probe};
 
 /// Connections that flood and are received for in one turn.
 const FLOODS_PER_TURN: usize = 2;

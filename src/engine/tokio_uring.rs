@@ -26,7 +26,7 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio_uring::net::TcpStream as UringStream;
 
-pub(crate) use probe::probe;
+pub(crate) use probe::{MIN_KERNEL, probe};
 
 use super::burden::{Burden, heaviest};
 use super::session::{Due, Session};

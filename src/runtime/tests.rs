@@ -16,7 +16,10 @@ mod shortage;
 use std::env;
 use std::io::Write;
 
-use crate::engine::EngineKind;
+use rustix::io::Errno;
+
+use crate::engine::{EngineChoice, EngineKind};
+use crate::error::Error;
 
 /// Makes each of these functions, which take an engine's name, a test for each
 /// engine.
@@ -56,4 +59,47 @@ pub(crate) fn run(kind: EngineKind, test: fn(EngineKind)) {
         }
         _ => test(kind),
     }
+}
+
+/// A probe that works says nothing of the workers' own rings.
+#[test]
+fn auto_goes_on_to_epoll_where_an_engine_works_but_does_not_start() {
+    let mut tried = Vec::new();
+    let started = EngineChoice::Auto.start(|kind| {
+        tried.push(kind);
+        match kind {
+            EngineKind::Epoll => Ok("on epoll"),
+            _ => Err(kind.cannot(Errno::NOMEM.into())),
+        }
+    });
+    assert_eq!(started.expect("epoll works everywhere"), "on epoll");
+    assert_eq!(tried.pop(), Some(EngineKind::Epoll));
+    // Where a probe does not work, it is not even tried.
+    let expected = EngineKind::Ring.probe().is_ok().then_some(EngineKind::Ring);
+    assert_eq!(tried, Vec::from_iter(expected));
+}
+
+#[test]
+fn what_is_not_of_the_engine_is_no_reason_for_another() {
+    let mut tries = 0;
+    let started = EngineChoice::Auto.start(|_| -> Result<(), Error> {
+        tries += 1;
+        Err(Error::Start {
+            what: "a worker's thread",
+            source: Errno::AGAIN.into(),
+        })
+    });
+    assert!(matches!(started, Err(Error::Start { .. })), "{started:?}");
+    assert_eq!(tries, 1);
+}
+
+#[test]
+fn an_engine_that_is_named_is_the_only_one_that_is_tried() {
+    let mut tries = 0;
+    let started = EngineChoice::Only(EngineKind::Epoll).start(|kind| -> Result<(), Error> {
+        tries += 1;
+        Err(kind.cannot(Errno::MFILE.into()))
+    });
+    assert!(started.is_err());
+    assert_eq!(tries, 1);
 }

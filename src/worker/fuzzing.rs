@@ -37,10 +37,9 @@ impl Worker {
     /// # Errors
     /// What the engine lacks here.
     pub fn new(config: Config, engine: EngineKind, whole: bool) -> Result<Self, Error> {
-        let start = |what| move |source| Error::Start { what, source };
         config.validate()?;
         engine.probe()?;
-        let runtime = Runtime::new(engine).map_err(start("a runtime"))?;
+        let runtime = Runtime::new(engine)?;
         let tasks = LocalSet::new();
         let counters = Arc::<Counters>::default();
         let (running, shutdown) = shutdown::channel();
@@ -61,10 +60,10 @@ impl Worker {
             let (worker, _) = super::Worker::new(assignment)?;
             let worker = Rc::new(worker);
             tokio::task::spawn_local(Rc::clone(&worker.engine).run());
-            Ok(worker)
+            Ok::<_, Error>(worker)
         });
         Ok(Self {
-            worker: made.map_err(start("a worker"))?,
+            worker: made?,
             tasks,
             runtime,
             counters,

@@ -16,7 +16,7 @@ use super::uring::Uring;
 use crate::engine::obstacle::explain;
 
 /// For `IORING_SETUP_DEFER_TASKRUN`.
-const MIN_KERNEL: &str = "6.1";
+pub(crate) const MIN_KERNEL: &str = "6.1";
 
 /// More than any working ring takes for one echo.
 const PATIENCE: Duration = Duration::from_secs(2);

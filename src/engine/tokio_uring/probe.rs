@@ -14,7 +14,7 @@ use crate::engine::obstacle::explain;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// For `IORING_SETUP_SINGLE_ISSUER`.
-const MIN_KERNEL: &str = "6.0";
+pub(crate) const MIN_KERNEL: &str = "6.0";
 
 const MESSAGE: &[u8] = b"is anybody there?";
 

@@ -1,0 +1,191 @@
+//! Where rings are charged to the limit on locked memory and do not fit: `auto`
+//! serves on epoll and says why, an engine that was asked for by name says what
+//! to change, and `ringback doctor` has said so before. Where they are not
+//! charged, which is for doctor to say as well, the limit is in nobody's way.
+
+mod common;
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use serde_json::Value;
+use tungstenite::Message;
+
+use common::client::Client;
+use common::engines;
+use common::server::{Server, binary, run_to_end};
+use common::wait_for;
+
+const FLAGS: [&str; 3] = ["--no-pin", "--threads=8", "--max-connections=100"];
+const ANYWHERE: &str = "--listen=127.0.0.1:0";
+
+/// Room for a probe and some of the rings.
+const TOO_LITTLE_KIB: u64 = 500;
+
+/// Room for all of them, but not twice.
+const ENOUGH_FOR_ONE_KIB: u64 = 2000;
+
+/// What an operator has to read.
+const ADVICE: [&str; 4] = [
+    "locked memory, 500 KiB",
+    "ulimit -l",
+    "LimitMEMLOCK=",
+    "--engine epoll",
+];
+
+/// The binary in a process that may lock so much memory, and that much only.
+fn limited(kib: u64) -> Command {
+    let limit = Rlimit {
+        current: Some(kib << 10),
+        maximum: Some(kib << 10),
+    };
+    let mut command = binary();
+    // SAFETY: between fork and exec this makes two system calls, and allocates
+    // nothing.
+    unsafe {
+        command.pre_exec(move || {
+            // Only who has the capability may drop it; others need not.
+            let _ = remove_capability_from_bounding_set(CapabilitySet::IPC_LOCK);
+            Ok(setrlimit(Resource::Memlock, limit)?)
+        });
+    }
+    command
+}
+
+/// What doctor says of such a process, if rings are charged here.
+fn doctor(kib: u64, engine: &str) -> Option<Value> {
+    let mut command = limited(kib);
+    command.args(["doctor", "--format=json", ANYWHERE, "--engine", engine]);
+    let output = run_to_end(command.args(FLAGS));
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a JSON array");
+    let mut findings = findings.into_iter();
+    findings.find(|finding| finding["check"] == "locked memory")
+}
+
+#[track_caller]
+fn expect_finding(finding: &Value, level: &str, about: &str) {
+    assert_eq!(finding["level"], level, "{finding}");
+    let found = finding["found"].as_str().expect("text");
+    assert!(found.contains(about), "{finding}");
+}
+
+#[track_caller]
+fn start(kib: u64, engine: &str) -> Server {
+    let mut command = limited(kib);
+    command.args(FLAGS).args([ANYWHERE, "--engine", engine]);
+    Server::spawn(&mut command, 1)
+}
+
+#[track_caller]
+fn expect_engine(greeting: &str, engine: &str) {
+    assert!(
+        greeting.contains(&format!(" engine={engine} threads=8")),
+        "{greeting}"
+    );
+}
+
+#[track_caller]
+fn serve_and_end(mut server: Server, engine: &str) -> String {
+    expect_engine(&server.greeting()[0], engine);
+    // Every worker has its turn.
+    for _ in 0..32 {
+        let mut client = Client::connect(server.address());
+        client.echo(Message::text("on what there is room for"));
+        client.close();
+    }
+    server.terminate();
+    server.wait_for_success();
+    server.whole_log()
+}
+
+/// What is charged is the user's, and a ring that has ended is freed a little
+/// later: one after the other, and each has room for the rings of the one before.
+#[test]
+fn rings_fit_or_it_is_said() {
+    engines::run(
+        "ring",
+        a_successor_has_its_rings_beside_those_of_its_predecessor,
+    );
+    engines::run("tokio-uring", an_engine_that_is_named_says_what_to_change);
+    engines::run("ring", an_engine_that_is_named_says_what_to_change);
+    engines::run("ring", auto_serves_on_epoll_and_says_why);
+}
+
+fn auto_serves_on_epoll_and_says_why(ring: &str) {
+    let Some(finding) = doctor(TOO_LITTLE_KIB, "auto") else {
+        serve_and_end(start(TOO_LITTLE_KIB, "auto"), ring);
+        return;
+    };
+    expect_finding(&finding, "warning", "so that auto takes epoll");
+    let log = serve_and_end(start(TOO_LITTLE_KIB, "auto"), "epoll");
+    let mut lines = log.lines().filter(|line| line.contains("falling back"));
+    let line = lines.next().unwrap_or_else(|| panic!("not said: {log}"));
+    for part in [&["WARN", ring][..], &ADVICE].concat() {
+        assert!(line.contains(part), "no {part:?} in {line}");
+    }
+    assert_eq!(lines.next(), None, "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+fn an_engine_that_is_named_says_what_to_change(engine: &str) {
+    let Some(finding) = doctor(TOO_LITTLE_KIB, engine) else {
+        serve_and_end(start(TOO_LITTLE_KIB, engine), engine);
+        return;
+    };
+    expect_finding(&finding, "problem", "the server will not start");
+    let mut command = limited(TOO_LITTLE_KIB);
+    command.args(FLAGS).args([ANYWHERE, "--engine", engine]);
+    let output = run_to_end(&mut command);
+    let line = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert!(output.stdout.is_empty(), "{:?}", output.stdout);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    for part in [&[engine][..], &ADVICE].concat() {
+        assert!(line.contains(part), "no {part:?} in {line}");
+    }
+    // What is advised is enough.
+    let change = finding["change"].as_str().expect("a way out");
+    let advised = change
+        .split_once("LimitMEMLOCK=")
+        .and_then(|(_, rest)| rest.split_once("K "))
+        .and_then(|(kib, _)| kib.parse().ok())
+        .unwrap_or_else(|| panic!("no limit in {change}"));
+    let finding = doctor(advised, engine).expect("charged");
+    assert_eq!(finding["level"], "ok", "{finding}");
+    serve_and_end(start(advised, engine), engine);
+}
+
+fn a_successor_has_its_rings_beside_those_of_its_predecessor(ring: &str) {
+    let finding = doctor(ENOUGH_FOR_ONE_KIB, "auto");
+    let expected = if let Some(finding) = finding {
+        expect_finding(&finding, "warning", "while SIGUSR2 replaces the server");
+        "epoll"
+    } else {
+        ring
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let pid_file = directory.path().join("pid");
+    // A port that is free for the moment: a successor has the same flags.
+    let free = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = free.local_addr().expect("bound");
+    drop(free);
+    let mut command = limited(ENOUGH_FOR_ONE_KIB);
+    command.args(FLAGS).arg("--pid-file").arg(&pid_file);
+    command.arg(format!("--listen={address}"));
+    let mut server = Server::spawn(&mut command, 1);
+    expect_engine(&server.greeting()[0], ring);
+    let pid = || ringback::read_pid_file(&pid_file).ok();
+    let first = wait_for("the pid file", pid);
+    server.signal(Signal::USR2);
+    let greeting = server.printed().expect("the successor's greeting");
+    let successor = wait_for("its pid file", || pid().filter(|&pid| pid != first));
+    expect_engine(&greeting, expected);
+    server.wait_for_success();
+    Client::connect(address).echo(Message::text("on what is left"));
+    let successor = Pid::from_raw(successor).expect("a process");
+    kill_process(successor, Signal::TERM).expect("it serves");
+    assert_eq!(server.printed(), None, "it ends");
+}
