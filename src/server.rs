@@ -11,6 +11,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::panic;
 use std::path::PathBuf;
+use std::process;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
@@ -302,6 +303,11 @@ impl Server {
             tracing::warn!("SIGUSR2: this program cannot be replaced");
             return None;
         };
+        if process::id() == 1 {
+            // A container ends with its first process, and with it a successor.
+            tracing::warn!("SIGUSR2: the first process of a container cannot be replaced");
+            return None;
+        }
         let Handover {
             program, origin, ..
         } = handover;

@@ -4,12 +4,16 @@ deploy/static-build made."""
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from image import PATIENCE_S, Container, Image, run_checks, seccomp
+
+REQUEST = (b'GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
+           b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n')
 
 IO_URING = ('io_uring_setup', 'io_uring_enter', 'io_uring_register')
 
@@ -47,19 +51,42 @@ def every_engine_works_under_the_profile():
             assert 'WARN' not in container.log(), container.log()
 
 
-def a_unix_domain_socket_is_a_file_in_a_volume():
+def files_of_its_own_are_in_a_volume():
+    """A Unix-domain socket, which echoes, and the process id."""
     volume = {'destination': '/run', 'type': 'tmpfs', 'source': 'tmpfs',
               'options': [f'uid={server.user}', 'mode=0700', 'noexec', 'nosuid', 'nodev']}
-    listen = ['--listen', '0.0.0.0:9001', '--listen', 'unix:/run/echo.sock']
-    with Container(server, built, ['doctor', '--max-connections', '1000', *listen], seccomp(),
+    arguments = ['--listen', '0.0.0.0:9001', '--listen', 'unix:/run/echo.sock',
+                 '--pid-file', '/run/pid']
+    with Container(server, built, ['doctor', '--max-connections', '1000', *arguments], seccomp(),
                    mounts=[volume]) as container:
         assert container.wait() == 0, container.output()
         assert 'unix:/run/echo.sock is free' in container.output(), container.output()
-    with Container(server, built, listen, seccomp(), mounts=[volume]) as container:
+    with Container(server, built, arguments, seccomp(), mounts=[volume]) as container:
         container.wait_for_line('admin ')
         assert 'unix:/run/echo.sock' in container.output(), container.output()
-        socket = Path('/proc', str(container.pid), 'root', 'run', 'echo.sock')
-        assert socket.stat().st_mode & 0o777 == 0o660
+        run = Path('/proc', str(container.pid), 'root', 'run')
+        assert (run / 'echo.sock').stat().st_mode & 0o777 == 0o660
+        assert (run / 'pid').read_text() == '1\n'
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE_S)
+            client.connect(str(run / 'echo.sock'))
+            client.sendall(REQUEST + b'\x81\x82\0\0\0\0hi')
+            answer = b''
+            while not answer.endswith(b'\r\n\r\n\x81\x02hi'):
+                piece = client.recv(4096)
+                assert piece, answer
+                answer += piece
+        assert container.stop() == 0, container.log()
+        assert 'WARN' not in container.log(), container.log()
+
+
+def process_1_is_not_replaced():
+    """The container, and with it the successor, would end with it."""
+    with Container(server, built, []) as container:
+        container.wait_for_line('admin ')
+        container.signal('USR2')
+        container.wait_for_log('cannot be replaced')
+        echoes(container)
         assert container.stop() == 0, container.log()
 
 
@@ -117,7 +144,7 @@ def the_profile_allows_little():
     allowed = {name for rule in profile['syscalls'] for name in rule['names']
                if rule['action'] == 'SCMP_ACT_ALLOW'}
     assert profile['defaultAction'] == 'SCMP_ACT_ERRNO'
-    for name in ('ptrace', 'mount', 'unshare', 'setns', 'bpf', 'keyctl', 'chown', 'rename', 'kill',
+    for name in ('ptrace', 'mount', 'unshare', 'setns', 'bpf', 'keyctl', 'chown', 'link', 'kill',
                  'perf_event_open', 'process_vm_readv', 'setuid', 'personality', 'userfaultfd'):
         assert name not in allowed, name
     # A runtime's own profile has some 350.
@@ -166,7 +193,8 @@ def the_generator_finds_the_server_by_dns():
 
 run_checks([
     every_engine_works_under_the_profile,
-    a_unix_domain_socket_is_a_file_in_a_volume,
+    files_of_its_own_are_in_a_volume,
+    process_1_is_not_replaced,
     without_io_uring_it_falls_back_to_epoll_and_says_so,
     doctor_says_what_is_in_the_way,
     doctor_is_right_about_locked_memory,

@@ -137,21 +137,31 @@ class Container:
 
     def wait_for_line(self, start):
         """The first line of its output that begins so."""
+        return self._wait_for(self.output, lambda line: line.startswith(start))
+
+    def wait_for_log(self, part):
+        """The first line of its log with this in it."""
+        return self._wait_for(self.log, lambda line: part in line)
+
+    def _wait_for(self, read, is_it):
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            for line in self.output().splitlines(keepends=True):
-                if line.startswith(start) and line.endswith('\n'):
+            for line in read().splitlines(keepends=True):
+                if is_it(line) and line.endswith('\n'):
                     return line.rstrip('\n')
             assert self.process.poll() is None, f'it ended: {self.log()}'
             time.sleep(0.05)
-        raise AssertionError(f'no line "{start}": {self.output()}{self.log()}')
+        raise AssertionError(f'no such line: {self.output()}{self.log()}')
 
     def wait(self):
         return self.process.wait(PATIENCE_S)
 
+    def signal(self, name):
+        subprocess.run([*self.runc(), 'kill', self.name, name], check=True)
+
     def stop(self):
         """SIGTERM, and the exit status."""
-        subprocess.run([*self.runc(), 'kill', self.name, 'TERM'], check=True)
+        self.signal('TERM')
         return self.wait()
 
     def execute(self, *command):
