@@ -11,9 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 venv=${2:-$work/venv}
 
-if [ ! -x "$venv/bin/kubernetes-validate" ]; then
-    "${PYTHON:-python3}" -m venv "$venv"
-    timeout 300 "$venv/bin/pip" install --quiet --disable-pip-version-check \
-        'kubernetes-validate==1.37.0'
-fi
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+timeout 300 "$venv/bin/pip" install --quiet --disable-pip-version-check \
+    'kubernetes-validate==1.37.0'
 PYTHONPATH=$here/../container timeout 300 "$venv/bin/python" "$here/check.py" "$binaries"
