@@ -4,25 +4,13 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::common::client::{Client, Raw};
-use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
+use crate::common::engines::{Engine, on_every_engine_and_over_tls};
 use crate::common::server::Server;
 use crate::common::wire::{
     BINARY, CLOSE, PING, TEXT, TEXT_FRAGMENT, close, frame, header, noise, unmasked,
 };
 
-on_every_engine![
-    a_close_comes_back_with_its_code_and_reason,
-    a_close_without_a_code_comes_back_without,
-    every_code_that_may_be_sent_comes_back,
-    a_code_that_may_not_be_sent_is_a_violation,
-    frames_after_a_close_are_ignored,
-    replies_come_before_the_close,
-    a_half_closed_client_gets_every_reply,
-    a_client_that_leaves_inside_of_a_frame_is_let_go,
-    a_client_that_vanishes_leaves_nothing_behind,
-];
-
-on_every_engine_over_tls![
+on_every_engine_and_over_tls![
     a_close_comes_back_with_its_code_and_reason,
     a_close_without_a_code_comes_back_without,
     every_code_that_may_be_sent_comes_back,

@@ -3,28 +3,14 @@
 use tungstenite::Message;
 
 use crate::common::client::{Client, Raw};
-use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
+use crate::common::engines::{Engine, on_every_engine_and_over_tls};
 use crate::common::server::Server;
 use crate::common::wire::{
     BINARY, FRAGMENT, LAST_FRAGMENT, PING, PONG, REQUEST, TEXT, TEXT_FRAGMENT, frame, noise, prose,
     unmasked,
 };
 
-on_every_engine![
-    text_and_binary_come_back_as_what_they_were,
-    messages_of_every_length_form_come_back,
-    messages_of_many_megabytes_stream_through,
-    long_text_of_long_characters_comes_back,
-    fragments_come_back_one_by_one_with_pongs_between,
-    pings_are_answered_and_pongs_are_not,
-    thousands_of_messages_in_flight_come_back_in_order,
-    frames_behind_the_request_are_echoed,
-    a_frame_may_begin_behind_the_request_and_end_later,
-    a_client_may_send_byte_by_byte,
-    connections_do_not_mix,
-];
-
-on_every_engine_over_tls![
+on_every_engine_and_over_tls![
     text_and_binary_come_back_as_what_they_were,
     messages_of_every_length_form_come_back,
     messages_of_many_megabytes_stream_through,

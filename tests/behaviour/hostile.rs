@@ -1,23 +1,14 @@
 //! What a client gets that breaks the rules, and what its neighbours notice.
 
 use crate::common::client::{Client, Raw};
-use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
+use crate::common::engines::{Engine, on_every_engine_and_over_tls};
 use crate::common::server::Server;
 use crate::common::wire::{
     BINARY, BINARY_FRAGMENT, CLOSE, FRAGMENT, LAST_FRAGMENT, PING, PONG, TEXT, TEXT_FRAGMENT,
     close, frame, header, noise, unmasked,
 };
 
-on_every_engine![
-    every_violation_gets_its_close_code_and_the_end,
-    a_good_message_before_a_violation_is_echoed,
-    wrong_text_is_refused_at_its_first_wrong_byte,
-    wrong_text_that_streams_is_cut_off,
-    nonsense_does_not_disturb_the_neighbours,
-    what_is_no_request_is_answered_and_closed,
-];
-
-on_every_engine_over_tls![
+on_every_engine_and_over_tls![
     every_violation_gets_its_close_code_and_the_end,
     a_good_message_before_a_violation_is_echoed,
     wrong_text_is_refused_at_its_first_wrong_byte,

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::client::{Client, Raw};
-use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
+use crate::common::engines::{Engine, on_every_engine_and_over_tls};
 use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{
@@ -12,25 +12,7 @@ use crate::common::wire::{
     frame, header, noise, unmasked,
 };
 
-on_every_engine![
-    a_message_over_the_limit_gets_1009,
-    the_message_limit_counts_over_all_fragments,
-    without_a_limit_any_length_streams_through,
-    too_many_fragments_get_1009,
-    frames_beyond_the_window_come_back_as_they_arrive,
-    the_smallest_reads_bring_all_that_is_sent,
-    a_full_house_answers_503_until_somebody_leaves,
-    the_connection_limit_counts_over_all_workers,
-    a_silent_client_that_answers_pings_stays,
-    a_client_that_does_not_answer_a_ping_is_closed,
-    silence_inside_of_a_streamed_frame_cuts,
-    a_client_that_never_reads_is_cut,
-    a_handshake_that_takes_too_long_gets_408,
-    a_request_that_is_too_large_gets_431,
-    a_client_that_never_hangs_up_is_cut,
-];
-
-on_every_engine_over_tls![
+on_every_engine_and_over_tls![
     a_message_over_the_limit_gets_1009,
     the_message_limit_counts_over_all_fragments,
     without_a_limit_any_length_streams_through,

@@ -59,6 +59,15 @@ macro_rules! on_every_engine_over_tls {
 }
 pub(crate) use on_every_engine_over_tls;
 
+/// Both of these.
+macro_rules! on_every_engine_and_over_tls {
+    ($($test:ident,)*) => {
+        crate::common::engines::on_every_engine![$($test,)*];
+        crate::common::engines::on_every_engine_over_tls![$($test,)*];
+    };
+}
+pub(crate) use on_every_engine_and_over_tls;
+
 /// The name of the engine alone.
 pub(crate) fn plain_name(engine: Engine) -> Engine {
     engine.strip_suffix(OVER_TLS).unwrap_or(engine)
