@@ -70,10 +70,14 @@ impl EngineChoice {
                 let [preferred @ .., last] = PREFERENCE;
                 for kind in preferred {
                     match try_start(kind) {
+                        Ok(started) => {
+                            tracing::info!(engine = %kind, "auto: a probe echo came back");
+                            return Ok(started);
+                        }
                         Err(error @ Error::Engine { .. }) => {
                             tracing::warn!("auto: falling back: {error}");
                         }
-                        started => return started,
+                        Err(error) => return Err(error),
                     }
                 }
                 try_start(last)

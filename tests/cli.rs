@@ -190,11 +190,11 @@ fn auto_names_the_engine_that_it_took_and_says_why() {
         took.contains(" engine=epoll ") || took.contains(" engine=ring "),
         "{took}"
     );
-    let log = server.log();
-    let why = log.lines().filter(|line| line.contains("auto: ")).count();
-    assert_eq!(why, 1, "{log}");
     server.terminate();
     server.wait_for_success();
+    let log = server.whole_log();
+    let why = log.lines().filter(|line| line.contains("auto: ")).count();
+    assert_eq!(why, 1, "{log}");
 }
 
 #[test]
