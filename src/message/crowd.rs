@@ -19,6 +19,8 @@ pub(crate) struct Crowd(RefCell<Slab<Rc<Member>>>);
 struct Member {
     held: Cell<usize>,
     is_slow_reader: Cell<bool>,
+    /// It is to go, and does when its handler comes to wait.
+    is_dismissed: Cell<bool>,
     dismissed: Notify,
 }
 
@@ -31,17 +33,25 @@ pub(super) struct Place {
 }
 
 impl Crowd {
-    /// Dismisses those who hold most, until so many bytes are let go of.
+    /// Dismisses those who hold most, until so many bytes are let go of. What
+    /// others hold who were dismissed before, and have not gone yet, counts.
     pub(crate) fn shed(&self, bytes: usize) {
         let members = self.0.borrow();
-        let burdens = members.iter().filter_map(|(key, member)| {
+        let mut going = 0;
+        let mut burdens = Vec::new();
+        for (key, member) in &*members {
             let holdings = Holdings {
                 bytes: member.held.get(),
                 slow_readers: member.is_slow_reader.get().into(),
             };
-            Burden::of(key, holdings)
-        });
-        for key in heaviest(burdens.collect(), bytes) {
+            if member.is_dismissed.get() {
+                going += holdings.bytes;
+            } else {
+                burdens.extend(Burden::of(key, holdings));
+            }
+        }
+        for key in heaviest(burdens, bytes.saturating_sub(going)) {
+            members[key].is_dismissed.set(true);
             members[key].dismissed.notify_one();
         }
     }
@@ -75,5 +85,38 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.crowd.0.borrow_mut().remove(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker asks again before those it has dismissed are gone, which were
+    /// all others in the end.
+    #[test]
+    fn nobody_goes_for_those_who_are_going() {
+        let crowd = Rc::new(Crowd::default());
+        let places = [100, 60, 60].map(|bytes| {
+            let place = Rc::clone(&crowd).join();
+            place.hold(bytes);
+            place
+        });
+        let going = || {
+            let is_going = |place: &Place| place.member.is_dismissed.get();
+            places.each_ref().map(is_going)
+        };
+        crowd.shed(100);
+        assert_eq!(going(), [true, false, false]);
+        // Whoever else reads slowly would be the first to go.
+        places[1].set_slow_reader(true);
+        crowd.shed(100);
+        assert_eq!(going(), [true, false, false]);
+        crowd.shed(101);
+        assert_eq!(going(), [true, true, false]);
+        // The first has gone, and its bytes are not there to go any more.
+        places[0].hold(0);
+        crowd.shed(61);
+        assert_eq!(going(), [true; 3]);
     }
 }
