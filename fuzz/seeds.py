@@ -199,6 +199,17 @@ FILES = {
     "multiline": "path = \"\"\"\n/a\"\"\"",
     "not-text": b"path = '\xff'",
     "mark": "\ufeffthreads = 1",
+    "sockets": "listen = ['unix:/run/a b.sock', 'unix:@a']\nunix-mode = '600'\npid-file = '/run/é.pid'",
+    "socket-line-feed": "listen = \"unix:/a\\nb\"",
+    "socket-zero": "listen = \"unix:/a\\u0000b\"",
+    "socket-too-long": f"listen = 'unix:/{'a' * 120}'",
+    "mode-too-large": "unix-mode = '1777'",
+    "socket-times": "defer-accept = '1s'\nkeepalive = '90s'\nuser-timeout = '1m'\nsocket-busy-poll = '50us'",
+    "rate": "handshake-rate = '600/h'\nhandshake-burst = 20\nmax-connections-per-address = 9",
+    "rate-zero": "handshake-rate = '0/s'",
+    "rate-too-high": "handshake-rate = '4294967295/s'\nhandshake-burst = 4294967295",
+    "burst-alone": "handshake-burst = 3",
+    "held": "max-held-bytes = '64m'\naccess-log = true",
     "carriage-return": "threads = 1\r\nwindow = 512\r\n",
 }
 ENVIRONMENTS = {
@@ -211,6 +222,9 @@ ENVIRONMENTS = {
     "line-feed": [(7, b"/a\n")],
     "log": [(8, b"a=\n")],
     "log-letters": [(8, " wi\u0648= ".encode())],
+    "rate": [(13, b"30/m"), (14, b"5")],
+    "sockets": [(3, b"unix:/run/a.sock"), (12, b"0o600"), (16, b"/run/a\n.pid")],
+    "paths-not-text": [(3, b"unix:/a\xff"), (16, b"/\xff")],
     "read-size-taken-back": [(2, b"latency"), (1, b"")],
 }
 

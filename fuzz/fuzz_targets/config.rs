@@ -30,7 +30,7 @@ static FILE: LazyLock<(File, String)> = LazyLock::new(|| {
     (file, path)
 });
 
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 18] = [
     "RINGBACK_WINDOW",
     "RINGBACK_READ_SIZE",
     "RINGBACK_PROFILE",
@@ -43,6 +43,12 @@ const VARIABLES: [&str; 12] = [
     "RINGBACK_THREADS",
     "RINGBACK_MAX_MESAGE",
     "HOME",
+    "RINGBACK_UNIX_MODE",
+    "RINGBACK_HANDSHAKE_RATE",
+    "RINGBACK_HANDSHAKE_BURST",
+    "RINGBACK_KEEPALIVE",
+    "RINGBACK_PID_FILE",
+    "RINGBACK_MAX_HELD_BYTES",
 ];
 
 fuzz_target!(|data: &[u8]| {
