@@ -1,9 +1,10 @@
 """What nobody should do to a server, over and over again.
 
-attacks.py HOST PORT RATE: attacks so many times per second until its stdin ends, then
-prints the number of each attack as JSON. Status 1, with a line on stderr, if the
-server has not answered as it must. tests/attacks has many more, and says what each may
-cost; here it is the number that counts.
+attacks.py HOST PORT SOCKET RATE: attacks so many times per second, from any address of
+127.0.0.0/8 or over a Unix-domain socket, until its stdin ends, then prints the number of
+each attack as JSON. Status 1, with a line on stderr, if the server has not answered as it
+must. tests/attacks has many more, and says what each may cost; here it is the number
+that counts.
 """
 
 import collections
@@ -57,8 +58,9 @@ BROKEN = {
 class Attacker:
     """Attacks one server."""
 
-    def __init__(self, address):
+    def __init__(self, address, path):
         self.address = address
+        self.path = path
         self.chance = random.Random(7)
         self.counts = collections.Counter()
         self.lingering = collections.deque()
@@ -129,7 +131,13 @@ class Attacker:
             connection.close()
 
     def _dial(self):
-        return socket.create_connection(self.address, timeout=PATIENCE_S)
+        if self.chance.random() < 0.3:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(PATIENCE_S)
+            connection.connect(self.path)
+            return connection
+        source = socket.inet_ntoa(b"\x7f" + self.chance.randbytes(2) + b"\x01")
+        return socket.create_connection(self.address, PATIENCE_S, (source, 0))
 
     def _open(self):
         connection = self._dial()
@@ -186,8 +194,8 @@ def expect(is_so, what, answer):
         raise AssertionError(f"{what}: answered with {bytes(answer[:100])!r}")
 
 
-def main(host, port, rate):
-    attacker = Attacker((host, int(port)))
+def main(host, port, path, rate):
+    attacker = Attacker((host, int(port)), path)
     pause = 1 / float(rate)
     try:
         while not select.select([sys.stdin], [], [], pause)[0]:

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tempfile
 import time
 import urllib.request
 
@@ -10,18 +11,26 @@ START_S = 20
 # Longer than --drain-timeout.
 STOP_S = 30
 
+# Limits that nobody here reaches: what they keep of each address is in use.
+LIMITS = ["--max-connections-per-address", "1000", "--handshake-rate", "10000/s"]
+
 
 class Server:
-    """One server with its own log in `directory`, on free ports."""
+    """One server with its own log in `directory`, on free ports and on a Unix-domain
+    socket."""
 
     def __init__(self, binary, engine, directory):
         self.engine = engine
         self.log_path = os.path.join(directory, f"{engine}.log")
         out_path = os.path.join(directory, f"{engine}.out")
+        # The path of a socket has to be short.
+        self._files = tempfile.TemporaryDirectory()
+        self.socket = os.path.join(self._files.name, "echo.sock")
         with open(self.log_path, "wb") as log, open(out_path, "wb") as out:
             self.process = subprocess.Popen(
                 [binary, "--engine", engine, "--threads", "1", "--no-pin",
-                 "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+                 "--listen", "127.0.0.1:0", "--listen", f"unix:{self.socket}",
+                 "--admin", "127.0.0.1:0", *LIMITS],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=log)
         self.address, self.admin = self._wait_for_addresses(out_path)
         self.started = time.monotonic()
@@ -61,6 +70,9 @@ class Server:
             self.process.kill()
             self.process.wait()
             wrong.append(f"the server did not end within {STOP_S} s of SIGTERM")
+        if os.listdir(self._files.name):
+            wrong.append("the socket's file is still there")
+        self._files.cleanup()
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             bad = [line.strip() for line in log if re.search(r"\bERROR\b|panicked", line)]
         return wrong + bad[:5]

@@ -131,7 +131,7 @@ class Soak:
         host, port = self.server.address
         return subprocess.Popen(
             [sys.executable, os.path.join(HERE, "attacks.py"), host, str(port),
-             str(self.args.attacks_per_s)],
+             self.server.socket, str(self.args.attacks_per_s)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def _call_off(self, attacker):
