@@ -31,6 +31,8 @@ pub(crate) struct Listening {
     pub(crate) address: Address,
     /// One for each worker.
     pub(crate) sockets: Vec<OwnedFd>,
+    /// Somebody else has made them.
+    pub(crate) is_adopted: bool,
 }
 
 /// How listening sockets are made.
@@ -78,7 +80,11 @@ impl Listeners {
     pub(crate) fn adopt(&self, address: Address, given: Vec<OwnedFd>) -> Result<Listening, Error> {
         let adopted = self.share_out(&address, given);
         match adopted {
-            Ok(sockets) => Ok(Listening { address, sockets }),
+            Ok(sockets) => Ok(Listening {
+                address,
+                sockets,
+                is_adopted: true,
+            }),
             Err(source) => Err(Error::Listen { address, source }),
         }
     }
@@ -127,6 +133,7 @@ impl Listeners {
         Ok(Listening {
             address: address.into(),
             sockets: bound.into_iter().map(OwnedFd::from).collect(),
+            is_adopted: false,
         })
     }
 
@@ -145,6 +152,7 @@ impl Listeners {
         Ok(Listening {
             address: address.clone(),
             sockets: self.share_out(address, vec![socket.into()])?,
+            is_adopted: false,
         })
     }
 

@@ -396,7 +396,8 @@ impl Server {
             })
             .transpose()?;
         let doors = Doors::open(&config, &mut inherited, cores.clone())?;
-        let files = doors.socket_files(inherited.origin);
+        let files = doors.own_files();
+        let adopted_files = doors.adopted_files(inherited.origin);
         let handover = may_hand_over
             .then(|| Handover::new(inherited, &doors, admin.as_ref()))
             .transpose()?;
@@ -459,6 +460,9 @@ impl Server {
             };
             server.admin = Some(bound.start(overview)?);
         }
+        let adopted = adopted_files.iter();
+        let adopted = adopted.filter_map(|path| SocketFile::of(path).ok());
+        server.files.extend(adopted);
         Ok(server)
     }
 

@@ -13,13 +13,16 @@ use rustix::io::dup;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::listener::inherited::{HANDOVER, Origin, describe};
 
 /// The time that a successor has until it serves. It probes its engine and
 /// binds what its predecessor does not have; neither takes seconds.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether it has ended, once it has given up.
+const END_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What it writes when it serves.
 pub(crate) const SERVES: &[u8] = b"serves\n";
@@ -76,11 +79,27 @@ impl Successor {
         if said == SERVES {
             return Ok(self.child.id());
         }
-        Err(match (read, self.end()) {
+        let ended = match read {
+            // It has given up, and still has to say why.
+            Ok(_) => self.ended().await,
+            Err(_) => self.end(),
+        };
+        Err(match (read, ended) {
             (Err(_elapsed), _) => format!("it did not serve within {START_TIMEOUT:?}"),
             (Ok(_), Ok(status)) => format!("it ended with {status}; its log says why"),
             (Ok(_), Err(error)) => error.to_string(),
         })
+    }
+
+    /// Waits until it has ended by itself, or its time is over.
+    async fn ended(&mut self) -> io::Result<ExitStatus> {
+        while Instant::now() < self.deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            sleep(END_INTERVAL).await;
+        }
+        self.end()
     }
 
     /// Ends it, whatever it does: it is not to serve beside us.

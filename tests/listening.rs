@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -166,6 +167,8 @@ on_every_engine! {
     a_passed_socket_that_does_not_listen_is_refused,
     no_connection_and_no_message_is_lost_by_reloads_under_load,
     a_reload_that_fails_changes_nothing,
+    a_reload_reads_the_certificate_again,
+    a_unix_domain_socket_takes_proxies_and_tls,
 }
 
 /// A server that can be reloaded, and all that succeed it.
@@ -321,6 +324,125 @@ fn a_reload_that_fails_changes_nothing(engine: Engine) {
     assert_ne!(line.pid(), pid);
     Client::connect(line.address).echo("again");
     line.stop();
+}
+
+fn a_reload_reads_the_certificate_again(engine: Engine) {
+    let (old, new) = (pki::pair(), pki::pair());
+    let files = Pki::of(&old);
+    let free = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = free.local_addr().expect("bound");
+    drop(free);
+    let [certificate, key] = &files.flags();
+    let line = Line::start(
+        engine,
+        &[&format!("--tls-listen={address}"), certificate, key],
+    );
+    let come = |pair: &pki::Pair| {
+        let stream = TcpStream::connect(address).expect("connected");
+        let secret = pki::over(stream, &pair.client(rustls::ALL_VERSIONS, &[]));
+        let (client, _) = tungstenite::client("wss://localhost/", secret).expect("upgraded");
+        client
+    };
+    let mut veteran = come(&old);
+    let pid = line.pid();
+    files.write("key.pem", &new.key);
+    let process = Pid::from_raw(pid).expect("a process");
+    kill_process(process, Signal::USR2).expect("it serves");
+    line.first.wait_for_log("no successor, this server goes on");
+    // The successor's own words.
+    line.first.wait_for_log("the key does not match");
+    veteran.send(Message::text("after")).expect("sent");
+    assert_eq!(veteran.read().expect("an echo"), Message::text("after"));
+    come(&old);
+    assert_eq!(line.pid(), pid);
+
+    files.put(&new);
+    let output = line.reload();
+    assert!(output.status.success(), "{output:?}");
+    let Message::Close(Some(close)) = veteran.read().expect("a Close") else {
+        panic!("no Close");
+    };
+    assert_eq!(u16::from(close.code), 1001);
+    come(&new);
+    Client::connect(line.address).echo("plain, beside it");
+    line.stop();
+}
+
+fn a_unix_domain_socket_takes_proxies_and_tls(engine: Engine) {
+    let pair = pki::pair();
+    let files = Pki::of(&pair);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("echo.sock");
+    let mut server = spawn(
+        command(engine)
+            .arg(format!("--tls-listen=unix:{}", path.display()))
+            .args(files.flags())
+            .args(["--proxy-protocol=unix", "--print-messages"]),
+    );
+    let line = server.printed().expect("a line");
+    assert!(
+        line.starts_with(&format!("listening unix:{} ", path.display())),
+        "{line}"
+    );
+    // Of the client 192.0.2.7, port 12345.
+    let header =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x07\x30\x39\x01\xbb";
+    for message in ["one", "two"] {
+        let mut stream = UnixStream::connect(&path).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.write_all(header).expect("sent");
+        let name = "localhost".try_into().expect("a name");
+        let config = pair.client(rustls::ALL_VERSIONS, &[]);
+        let tls = rustls::ClientConnection::new(config, name).expect("a client");
+        let secret = rustls::StreamOwned::new(tls, stream);
+        let (mut client, _) = tungstenite::client("wss://localhost/", secret).expect("upgraded");
+        client.send(Message::text(message)).expect("sent");
+        assert_eq!(client.read().expect("an echo"), Message::text(message));
+        let told = format!("192.0.2.7:12345 sent: {message}");
+        assert_eq!(server.printed(), Some(told));
+    }
+    server.terminate();
+    server.wait_for_success();
+    assert!(!path.exists(), "the socket's file went with the server");
+}
+
+/// The file of a Unix-domain socket went with a successor that had adopted the
+/// socket and could not start.
+#[test]
+fn a_reload_that_fails_late_leaves_the_socket_to_the_predecessor() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("echo.sock");
+    let config = directory.path().join("ringback.toml");
+    let write = |threads: usize| {
+        let listen = format!("listen = ['unix:{}']", path.display());
+        std::fs::write(&config, format!("{listen}\nthreads = {threads}\n")).expect("written");
+    };
+    write(1);
+    // Room for one worker and the sockets of many, but not for those.
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""])
+        .args([
+            env!("CARGO_BIN_EXE_ringback"),
+            "--engine=epoll",
+            "--no-pin",
+            "--config",
+        ])
+        .arg(&config);
+    let mut server = spawn(&mut command);
+    server.printed().expect("a line");
+    write(14);
+    server.signal(Signal::USR2);
+    server.wait_for_log("no successor, this server goes on: it ended with exit status: 1");
+    assert!(
+        server.log().contains("ringback: "),
+        "it says why: {}",
+        server.log()
+    );
+    over_unix(&path);
+    server.terminate();
+    server.wait_for_success();
+    assert!(!path.exists(), "the socket's file went with the server");
 }
 
 /// Two processes have the admin address for a moment; then the new one alone.

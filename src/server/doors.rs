@@ -1,6 +1,7 @@
 //! The listening sockets of a server.
 
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use crate::address::Address;
 use crate::config::Config;
@@ -62,13 +63,24 @@ impl Doors {
         self.plain.iter().chain(&self.tls)
     }
 
-    /// The files that are to go with the server: not those that systemd has made.
-    pub(super) fn socket_files(&self, origin: Origin) -> Vec<SocketFile> {
-        if origin == Origin::Systemd {
-            return Vec::new();
-        }
-        let files = self.all().filter_map(|it| it.address.file());
+    /// The files of the sockets that were made here, which go with the server,
+    /// and even if it does not start.
+    pub(super) fn own_files(&self) -> Vec<SocketFile> {
+        let own = self.all().filter(|it| !it.is_adopted);
+        let files = own.filter_map(|it| it.address.file());
         files.filter_map(|path| SocketFile::of(path).ok()).collect()
+    }
+
+    /// The files of those that a predecessor has made. They go with the server
+    /// once it serves, and are the predecessor's until then; those that systemd
+    /// has made are always systemd's.
+    pub(super) fn adopted_files(&self, origin: Origin) -> Vec<PathBuf> {
+        let adopted = self.all().filter(|it| it.is_adopted);
+        let files = adopted.filter_map(|it| it.address.file());
+        files
+            .filter(|_| origin == Origin::Server)
+            .map(Path::to_owned)
+            .collect()
     }
 }
 
