@@ -234,7 +234,8 @@ impl Worker {
                 }
             })
         };
-        let (outcome, permit) = match self.unless_cut_off(handshake).await {
+        let shaken = self.unless_cut_off(&visit, was_turned_away, handshake);
+        let (outcome, permit) = match shaken.await {
             Some(Ok(shaken)) => shaken,
             Some(Err(unopened)) => {
                 self.count_unopened(unopened, &visit, was_turned_away);
@@ -264,13 +265,23 @@ impl Worker {
     }
 
     /// Does what belongs to a handshake, unless the server stops meanwhile.
-    async fn unless_cut_off<T>(&self, part: impl Future<Output = T>) -> Option<T> {
+    async fn unless_cut_off<T>(
+        &self,
+        visit: &Visit,
+        was_turned_away: bool,
+        part: impl Future<Output = T>,
+    ) -> Option<T> {
         tokio::select! {
             biased;
             done = part => Some(done),
             () = self.handshakes_end() => {
                 throttled!(debug, CUT_OFF, "a handshake was cut off because the server stops");
-                self.settings.counters.handshakes.add(HandshakeOutcome::CutOff);
+                let handshake = Handshake {
+                    outcome: HandshakeOutcome::CutOff,
+                    status: None,
+                    refusal: None,
+                };
+                self.count(handshake, visit, was_turned_away);
                 None
             }
         }

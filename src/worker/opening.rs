@@ -32,7 +32,7 @@ impl Worker {
     /// Reads for whom a proxy speaks; whether the connection goes on.
     pub(super) async fn introduce(&self, stream: &mut Stream, visit: &Visit) -> bool {
         let reading = timeout_at(self.handshake_deadline(visit), proxy::read_header(stream));
-        let Some(read) = self.unless_cut_off(reading).await else {
+        let Some(read) = self.unless_cut_off(visit, false, reading).await else {
             return false;
         };
         let unopened = match read {

@@ -21,6 +21,7 @@ on_every_engine![
     a_drain_is_told,
     refused_handshakes_are_told,
     a_limit_that_refuses_is_told,
+    who_is_cut_off_while_being_refused_is_told_as_it_is_counted,
     handlers_connections_are_told,
     without_being_asked_for_nothing_is_told,
     lines_of_a_connection_name_it,
@@ -308,6 +309,21 @@ fn a_limit_that_refuses_is_told(engine: Engine) {
     let mut other = from(3);
     other.expect_upgrade();
     refused(from(4), 503, "full");
+}
+
+fn who_is_cut_off_while_being_refused_is_told_as_it_is_counted(engine: Engine) {
+    let flags = ["--max-connections=1", "--drain-timeout=10m"];
+    let (mut server, admin) = Server::start_watched(engine, &[&LOG[..], &flags].concat());
+    let inside = Raw::open(server.address());
+    let silent = Raw::dial(server.address());
+    admin.wait_for("the other is refused", |page| {
+        page.count("ringback_connections_refused_total", &[("reason", "full")]) == 1
+    });
+    server.terminate();
+    let line = told(&server, &peer(&silent));
+    expect(&line, &json!({ "outcome": "cut_off", "refusal": "full" }));
+    drop(inside);
+    server.wait_for_success();
 }
 
 fn handlers_connections_are_told(engine: Engine) {
