@@ -21,6 +21,7 @@ use crate::calls;
 use crate::config::Config;
 use crate::cores;
 use crate::engine::activity::Activity;
+use crate::engine::burden::heaviest;
 use crate::engine::encrypted::Encrypted;
 use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
 use crate::error::Error;
@@ -132,6 +133,14 @@ struct Worker {
 
 /// Why a connection is turned away, and its place until it is.
 type Turned = (Rejection, Apology);
+
+/// Which of a worker's upgraded connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    /// The engine's.
+    Plain(usize),
+    Encrypted(usize),
+}
 
 /// Whether TLS is spoken on a connection, and by whom.
 type Security = Option<Rc<Acceptor>>;
@@ -368,14 +377,20 @@ impl Worker {
         usize::try_from(counters.held_bytes.get()).unwrap_or(usize::MAX)
     }
 
-    /// Ends the connections that hold most, until `excess` bytes of those that
-    /// are held are let go of.
-    fn shed(&self, excess: usize, held: usize) {
-        let encrypted = self.encrypted.holdings().bytes.min(held);
-        let share = (excess as u128 * encrypted as u128).div_ceil((held as u128).max(1));
-        let share = usize::try_from(share).unwrap_or(excess).min(excess);
-        self.encrypted.shed(share);
-        self.engine.shed(excess - share);
+    /// Ends the connections that hold most, over TLS or not, until `excess` bytes
+    /// are let go of.
+    fn shed(&self, excess: usize) {
+        let plain = self.engine.burdens().into_iter();
+        let encrypted = self.encrypted.burdens().into_iter();
+        let burdens = plain
+            .map(|burden| burden.rename(Key::Plain))
+            .chain(encrypted.map(|burden| burden.rename(Key::Encrypted)));
+        for key in heaviest(burdens.collect(), excess) {
+            match key {
+                Key::Plain(key) => self.engine.dismiss(key),
+                Key::Encrypted(key) => self.encrypted.dismiss(key),
+            }
+        }
         self.crowd.shed(excess);
     }
 
@@ -576,7 +591,7 @@ async fn tick(worker: Rc<Worker>) {
         reported = now - excess;
         if excess > 0 {
             throttled!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
-            worker.shed(excess, now);
+            worker.shed(excess);
         }
         worker.beat();
         throttle::look_after();

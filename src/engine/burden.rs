@@ -2,30 +2,42 @@
 
 use super::Holdings;
 
-/// What one connection holds. The order is that in which they go, the last ones
-/// first: those who do not read before those who have yet to send the rest of a
-/// frame, and of each those who hold most.
+/// What one connection holds, and which one that is. The order is that in which
+/// they go, the last ones first: those who do not read before those who have yet
+/// to send the rest of a frame, and of each those who hold most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Burden {
+pub(crate) struct Burden<K> {
     is_slow_reader: bool,
     bytes: usize,
-    key: usize,
+    key: K,
 }
 
-impl Burden {
+impl<K> Burden<K> {
     /// `None` if the connection holds nothing.
-    pub(crate) fn of(key: usize, holdings: Holdings) -> Option<Self> {
+    pub(crate) fn of(key: K, holdings: Holdings) -> Option<Self> {
         (holdings.bytes > 0).then_some(Self {
             is_slow_reader: holdings.slow_readers > 0,
             bytes: holdings.bytes,
             key,
         })
     }
+
+    /// The same connection among others.
+    pub(crate) fn rename<L>(self, name: impl FnOnce(K) -> L) -> Burden<L> {
+        Burden {
+            is_slow_reader: self.is_slow_reader,
+            bytes: self.bytes,
+            key: name(self.key),
+        }
+    }
 }
 
 /// The keys of those who have to go so that `bytes` are let go of: no more of
 /// them than necessary.
-pub(crate) fn heaviest(mut burdens: Vec<Burden>, bytes: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn heaviest<K: Ord>(
+    mut burdens: Vec<Burden<K>>,
+    bytes: usize,
+) -> impl Iterator<Item = K> {
     burdens.sort_unstable();
     let mut gone = 0;
     burdens.into_iter().rev().map_while(move |burden| {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::task::spawn_local;
 
-use super::burden::{Burden, heaviest};
+use super::burden::Burden;
 use super::{Drain, Holdings, Settings};
 use crate::admission::Permit;
 use crate::tls::TlsStream;
@@ -76,34 +76,29 @@ impl Encrypted {
     pub(crate) fn tick(&self) -> Holdings {
         let shared = self.shared.borrow();
         let now = shared.settings.clock.now();
-        for (_key, connection) in &*self.connections.borrow() {
-            connection.borrow_mut().tick(&shared, now);
-        }
-        drop(shared);
-        self.holdings()
-    }
-
-    /// What the connections hold.
-    pub(crate) fn holdings(&self) -> Holdings {
-        let now = self.shared.borrow().settings.clock.now();
         let mut holdings = Holdings::default();
         for (_key, connection) in &*self.connections.borrow() {
-            holdings.add(connection.borrow().holdings(now));
+            let mut connection = connection.borrow_mut();
+            connection.tick(&shared, now);
+            holdings.add(connection.holdings(now));
         }
         holdings
     }
 
-    /// See [`Engine::shed`](super::Engine::shed).
-    pub(crate) fn shed(&self, bytes: usize) {
-        let shared = self.shared.borrow();
-        let now = shared.settings.clock.now();
+    /// See [`Engine::burdens`](super::Engine::burdens).
+    pub(crate) fn burdens(&self) -> Vec<Burden<usize>> {
+        let now = self.shared.borrow().settings.clock.now();
         let connections = self.connections.borrow();
-        let burdens = connections
+        connections
             .iter()
-            .filter_map(|(key, connection)| Burden::of(key, connection.borrow().holdings(now)));
-        for key in heaviest(burdens.collect(), bytes) {
-            connections[key].borrow_mut().dismiss(&shared);
-        }
+            .filter_map(|(key, connection)| Burden::of(key, connection.borrow().holdings(now)))
+            .collect()
+    }
+
+    /// See [`Engine::dismiss`](super::Engine::dismiss).
+    pub(crate) fn dismiss(&self, key: usize) {
+        let connections = self.connections.borrow();
+        connections[key].borrow_mut().dismiss(&self.shared.borrow());
     }
 
     /// See [`Engine::drain`](super::Engine::drain).

@@ -25,7 +25,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use super::burden::{Burden, heaviest};
+use super::burden::Burden;
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::calls;
@@ -185,8 +185,12 @@ impl Engine for EpollEngine {
         self.core.borrow_mut().tick()
     }
 
-    fn shed(&self, bytes: usize) {
-        self.core.borrow_mut().shed(bytes);
+    fn burdens(&self) -> Vec<Burden<usize>> {
+        self.core.borrow().burdens()
+    }
+
+    fn dismiss(&self, key: usize) {
+        self.core.borrow_mut().dismiss(key);
     }
 
     fn drain(&self, drain: Drain) {
@@ -300,16 +304,20 @@ impl Core {
         holdings
     }
 
-    fn shed(&mut self, bytes: usize) {
+    fn burdens(&self) -> Vec<Burden<usize>> {
         let now = self.shared.settings.clock.now();
         let connections = self.connections.iter();
-        let burdens = connections.filter_map(|(key, held)| Burden::of(key, held.holdings(now)));
-        for key in heaviest(burdens.collect(), bytes) {
-            let connection = &mut self.connections[key];
-            if connection.dismiss(&self.shared, now) == Fate::Ended {
-                connection.over(&self.shared);
-                self.connections.remove(key);
-            }
+        connections
+            .filter_map(|(key, held)| Burden::of(key, held.holdings(now)))
+            .collect()
+    }
+
+    fn dismiss(&mut self, key: usize) {
+        let now = self.shared.settings.clock.now();
+        let connection = &mut self.connections[key];
+        if connection.dismiss(&self.shared, now) == Fate::Ended {
+            connection.over(&self.shared);
+            self.connections.remove(key);
         }
     }
 

@@ -49,6 +49,7 @@ use crate::calls;
 use crate::metrics::Counters;
 use crate::proto::{Limits, TAIL_ROOM};
 use activity::Activity;
+use burden::Burden;
 
 /// The engines there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -218,9 +219,13 @@ pub(crate) trait Engine {
     /// called every [`Settings::tick_interval`], on the worker's thread.
     fn tick(&self) -> Holdings;
 
-    /// Ends the connections that hold most, until so many bytes are let go of:
-    /// with a Close where one can be said.
-    fn shed(&self, bytes: usize);
+    /// What each connection holds that holds something. Its key is for
+    /// [`dismiss`](Self::dismiss), at once.
+    fn burdens(&self) -> Vec<Burden<usize>>;
+
+    /// Ends a connection because of what it holds: with a Close where one can be
+    /// said.
+    fn dismiss(&self, key: usize);
 
     /// Starts to close all connections, and each that comes later.
     fn drain(&self, drain: Drain);

@@ -44,7 +44,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use super::burden::{Burden, heaviest};
+use super::burden::Burden;
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Settings, Upgraded};
 use connection::{Connection, Fate};
@@ -193,8 +193,12 @@ impl Engine for RingEngine {
         holdings
     }
 
-    fn shed(&self, bytes: usize) {
-        self.core.borrow_mut().shed(bytes);
+    fn burdens(&self) -> Vec<Burden<usize>> {
+        self.core.borrow().burdens()
+    }
+
+    fn dismiss(&self, key: usize) {
+        self.core.borrow_mut().dismiss(key);
         self.work.notify_one();
     }
 
@@ -380,18 +384,22 @@ impl Core {
         holdings
     }
 
-    fn shed(&mut self, bytes: usize) {
+    fn burdens(&self) -> Vec<Burden<usize>> {
         let now = self.shared.settings.clock.now();
         let connections = self.connections.iter();
-        let burdens = connections.filter_map(|(key, held)| Burden::of(key, held.holdings(now)));
-        for index in heaviest(burdens.collect(), bytes) {
-            let key = key(index);
-            let connection = &mut self.connections[index];
-            if connection.dismiss(&self.shared, now) == Fate::Ended {
-                connection.end(key, &mut self.shared);
-            }
-            self.look_after(key);
+        connections
+            .filter_map(|(key, held)| Burden::of(key, held.holdings(now)))
+            .collect()
+    }
+
+    fn dismiss(&mut self, index: usize) {
+        let now = self.shared.settings.clock.now();
+        let key = key(index);
+        let connection = &mut self.connections[index];
+        if connection.dismiss(&self.shared, now) == Fate::Ended {
+            connection.end(key, &mut self.shared);
         }
+        self.look_after(key);
     }
 
     fn drain(&mut self, drain: Drain) {

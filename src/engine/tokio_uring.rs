@@ -28,7 +28,7 @@ use tokio_uring::net::TcpStream as UringStream;
 
 pub(crate) use probe::{MIN_KERNEL, probe};
 
-use super::burden::{Burden, heaviest};
+use super::burden::Burden;
 use super::session::{Due, Session};
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
@@ -179,15 +179,17 @@ impl Engine for TokioUringEngine {
         holdings
     }
 
-    fn shed(&self, bytes: usize) {
+    fn burdens(&self) -> Vec<Burden<usize>> {
         let now = self.settings.clock.now();
         let links = self.links.borrow();
-        let burdens = links
+        links
             .iter()
-            .filter_map(|(key, link)| Burden::of(key, link.holdings(now)));
-        for key in heaviest(burdens.collect(), bytes) {
-            links[key].dismiss(&self.settings);
-        }
+            .filter_map(|(key, link)| Burden::of(key, link.holdings(now)))
+            .collect()
+    }
+
+    fn dismiss(&self, key: usize) {
+        self.links.borrow()[key].dismiss(&self.settings);
     }
 
     fn drain(&self, drain: Drain) {

@@ -42,6 +42,7 @@ on_every_engine![
     what_came_before_a_drain_is_answered,
     handlers_see_messages_as_ever,
     handshakes_and_the_certificate_are_measured,
+    who_holds_most_goes_first_over_tls_or_not,
 ];
 
 type Secret = StreamOwned<ClientConnection, TcpStream>;
@@ -465,6 +466,53 @@ fn what_came_before_a_drain_is_answered(engine: Engine) {
     }
     drop(clients);
     server.wait_for_success();
+}
+
+fn who_holds_most_goes_first_over_tls_or_not(engine: Engine) {
+    const HELD_MAX: u64 = 256 * 1024;
+    const HALVES: usize = 40;
+    let pair = pki::pair();
+    let pki = Pki::of(&pair);
+    let [certificate, key] = pki.flags();
+    let flags = [
+        "--listen=127.0.0.1:0",
+        "--tls-listen=127.0.0.1:0",
+        "--admin=127.0.0.1:0",
+        "--max-held-bytes=256k",
+        "--threads=1",
+        &certificate,
+        &key,
+        "--engine",
+        engine,
+    ];
+    let server = Server::spawn(crate::common::server::binary().args(flags), 2);
+    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let [plain, secret] = *server.addresses() else {
+        panic!("{:?}", server.greeting());
+    };
+    let mut secret = open(secret, &pair.client(ALL_VERSIONS, &[]));
+    let small = frame(TEXT, &[b'x'; 120]);
+    secret.write_all(&small[..100]).expect("sent");
+    admin.wait_for("it is held", |page| {
+        page.count("ringback_held_bytes", &[]) > 0
+    });
+    let large = frame(TEXT, &[b'x'; 15_100]);
+    let raws: Vec<_> = (0..HALVES)
+        .map(|_| {
+            let mut raw = Raw::open(plain);
+            raw.send(&large[..15_000]);
+            raw
+        })
+        .collect();
+    let reason = [("reason", "held_bytes")];
+    admin.wait_for("enough have been let go", |page| {
+        let gone = page.count("ringback_closes_total", &reason);
+        gone > 20 && page.count("ringback_held_bytes", &[]) <= HELD_MAX
+    });
+    // It held next to nothing, so it was not its turn.
+    secret.write_all(&small[100..]).expect("sent");
+    expect(&mut secret, &unmasked(TEXT, &[b'x'; 120]));
+    drop(raws);
 }
 
 fn handlers_see_messages_as_ever(engine: Engine) {
