@@ -43,6 +43,7 @@ on_every_engine![
     handlers_see_messages_as_ever,
     handshakes_and_the_certificate_are_measured,
     who_holds_most_goes_first_over_tls_or_not,
+    parts_of_records_are_held_and_their_ends_counted_once,
 ];
 
 type Secret = StreamOwned<ClientConnection, TcpStream>;
@@ -513,6 +514,41 @@ fn who_holds_most_goes_first_over_tls_or_not(engine: Engine) {
     secret.write_all(&small[100..]).expect("sent");
     expect(&mut secret, &unmasked(TEXT, &[b'x'; 120]));
     drop(raws);
+}
+
+fn parts_of_records_are_held_and_their_ends_counted_once(engine: Engine) {
+    const HELD_MAX: u64 = 256 * 1024;
+    const CLIENTS: usize = 40;
+    let pair = pki::pair();
+    let flags = [
+        "--admin=127.0.0.1:0",
+        "--max-held-bytes=256k",
+        "--threads=1",
+    ];
+    let server = serve(engine, &pair, &flags);
+    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let config = pair.client(ALL_VERSIONS, &[]);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut secret = open(server.address(), &config);
+            let mut record = Vec::new();
+            secret.conn.writer().write_all(&[0; 16_000]).expect("taken");
+            secret.conn.write_tls(&mut record).expect("written");
+            secret.sock.write_all(&record[..15_000]).expect("sent");
+            secret
+        })
+        .collect();
+    admin.wait_for("enough have been let go", |page| {
+        let gone = page.count("ringback_closes_total", &[("reason", "held_bytes")]);
+        gone > 20 && page.count("ringback_held_bytes", &[]) <= HELD_MAX
+    });
+    drop(clients);
+    let page = admin.wait_for("all have left", |page| {
+        page.count("ringback_connections_open", &[]) == 0
+    });
+    // They are told, and have to send the rest of the record or leave; whoever
+    // does neither is cut, but that was no second end.
+    assert_eq!(page.count("ringback_closes_total", &[]), CLIENTS as u64);
 }
 
 fn handlers_see_messages_as_ever(engine: Engine) {

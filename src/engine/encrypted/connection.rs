@@ -151,7 +151,9 @@ impl Connection {
 
     /// Ends the connection because of what it holds.
     pub(super) fn dismiss(&mut self, shared: &Shared) {
-        if self.stream.is_flushed() {
+        // What came of a record is held until the rest of it comes, even by who
+        // has been told already.
+        if self.stream.is_flushed() && !self.session.is_closing() {
             self.kept = Vec::new();
             self.close(EndReason::HeldBytes, shared);
         } else {
