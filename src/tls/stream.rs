@@ -143,7 +143,8 @@ impl TlsStream {
 
     /// Bytes that the connection holds on to.
     pub(crate) fn held(&self) -> usize {
-        self.incoming.len() + self.plain.len() - self.plain_read + self.outbox.len()
+        // What is read of the plaintext goes with the rest of it.
+        self.incoming.len() + self.plain.len() + self.outbox.len()
     }
 
     /// Whether all that was read is handed out.
@@ -388,12 +389,12 @@ impl TlsStream {
                 break Ok(());
             }
         };
-        self.incoming.clear();
-        if at < bytes.len() && !self.has_ended {
-            self.incoming.extend_from_slice(&bytes[at..]);
+        // No more memory than that: there was room for a whole record before.
+        self.incoming = if self.has_ended {
+            Vec::new()
         } else {
-            self.incoming = Vec::new();
-        }
+            bytes[at..].to_vec()
+        };
         match result {
             Ok(()) if self.incoming.len() > RECORD_BYTES_MAX => {
                 Err(wrong(TlsError::General("a message is too large".into())))
@@ -567,5 +568,96 @@ impl AsyncWrite for TlsStream {
         }
         ready!(this.poll_send(cx))?;
         Pin::new(&mut this.under).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream as StdUnixStream;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::crypto::ring::default_provider;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// A server that has a certificate for `localhost`, and a client that trusts
+    /// it.
+    fn ends() -> (Acceptor, ClientConnection) {
+        let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("signed");
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |name, text: String| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let files = (
+            write("cert.pem", certificate.pem()),
+            write("key.pem", key.serialize_pem()),
+        );
+        let tls = Arc::new(Tls::load(files.0, files.1).expect("a pair"));
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).expect("a certificate");
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().expect("a name");
+        let client = ClientConnection::new(Arc::new(config), name).expect("a client");
+        (Acceptor::new(tls, 65_536), client)
+    }
+
+    /// A record with as much plaintext.
+    fn record(client: &mut ClientConnection, len: usize) -> Vec<u8> {
+        let mut record = Vec::new();
+        client.writer().write_all(&vec![7; len]).expect("taken");
+        client.write_tls(&mut record).expect("written");
+        record
+    }
+
+    /// What a connection kept of a long record, it went on to take up for a byte
+    /// of the next one, where no limit on held bytes sees it.
+    #[tokio::test]
+    async fn a_byte_of_a_record_takes_no_room_for_a_record() {
+        let (acceptor, mut client) = ends();
+        let (ours, theirs) = StdUnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("set");
+        let ours = UnixStream::from_std(ours).expect("on the runtime");
+        let shaking = std::thread::spawn(move || {
+            let mut theirs = theirs;
+            while client.is_handshaking() {
+                client.complete_io(&mut theirs).expect("agreed");
+            }
+            (client, theirs)
+        });
+        let mut stream = acceptor.accept(Stream::Unix(ours)).await.expect("agreed");
+        let (mut client, mut theirs) = shaking.join().expect("agreed");
+        let long = record(&mut client, FRAGMENT);
+        let short = record(&mut client, 1);
+        let (start, end) = long.split_at(long.len() - 1);
+        let mut space = vec![0; 65_536];
+        theirs.write_all(start).expect("sent");
+        while stream.held() < start.len() {
+            stream.under.readable().await.expect("bytes");
+            let read = stream.try_read(&mut space).expect_err("no record");
+            assert_eq!(read.kind(), io::ErrorKind::WouldBlock);
+        }
+        theirs
+            .write_all(&[end, &short[..1]].concat())
+            .expect("sent");
+        stream.under.readable().await.expect("bytes");
+        assert_eq!(stream.try_read(&mut space).expect("a record"), FRAGMENT);
+        assert_eq!((stream.held(), stream.incoming.capacity()), (1, 1));
+        theirs.write_all(&short[1..]).expect("sent");
+        stream.under.readable().await.expect("bytes");
+        assert_eq!(stream.try_read(&mut space).expect("a record"), 1);
+        assert_eq!((stream.held(), stream.incoming.capacity()), (0, 0));
+        // The tickets, which nobody needed.
+        let _ = theirs.read(&mut space).expect("tickets");
     }
 }
