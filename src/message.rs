@@ -320,7 +320,7 @@ impl MessageSocket {
     }
 
     fn has_read(&mut self, result: io::Result<usize>) -> Result<bool, MessageError> {
-        self.owes_a_turn = matches!(result, Ok(READ_LEN));
+        self.owes_a_turn = matches!(result, Ok(READ_LEN)) || self.stream.floods();
         match result {
             Ok(0) => {
                 self.account.end(EndReason::Gone, None);

@@ -110,6 +110,15 @@ impl Stream {
         }
     }
 
+    /// Whether the last read found more than what it brought shows: what is
+    /// decrypted is shorter than what came.
+    pub(crate) fn floods(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.floods(),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
+    }
+
     /// Bytes that were written, or that came, and wait in the stream itself.
     pub(crate) fn held(&self) -> usize {
         match self {
