@@ -39,6 +39,11 @@ impl Address {
         }
     }
 
+    /// Whether the kernel chooses the port.
+    pub(crate) fn is_any_port(&self) -> bool {
+        self.internet().is_some_and(|address| address.port() == 0)
+    }
+
     /// The address as the kernel takes it.
     ///
     /// # Errors

@@ -219,6 +219,12 @@ impl Config {
         if self.listen.is_empty() && self.tls_listen.is_empty() {
             return refuse("listen", "there is no address to listen on");
         }
+        let is_plain = |address: &&Address| self.listen.contains(address);
+        let mut fixed = self.tls_listen.iter().filter(|it| !it.is_any_port());
+        if let Some(address) = fixed.find(is_plain) {
+            let reason = format!("{address} is to be listened on with TLS and without");
+            return refuse("tls-listen", reason);
+        }
         self.check_buffers()?;
         if self.handshake_burst.is_some() && self.handshake_rate.is_none() {
             return refuse(
@@ -424,6 +430,14 @@ mod tests {
         assert!(refusal(|config| config.window = MAX_WINDOW + 1).contains("window"));
         assert!(refusal(|config| config.read_size = Some(4096)).contains("32768 to 2097152"));
         assert!(refusal(|config| config.read_size = Some(MAX_READ_SIZE + 1)).contains("read size"));
+        let twice = |config: &mut Config| {
+            config.tls_listen = config.listen.clone();
+            config.tls = Some(TlsFiles {
+                certificate: "cert.pem".into(),
+                key: "key.pem".into(),
+            });
+        };
+        assert!(refusal(twice).contains("127.0.0.1:9001 is to be listened on with TLS"));
         let small = |config: &mut Config| (config.window, config.read_size) = (256, Some(4095));
         assert!(refusal(small).contains("4096 to"));
         assert!(refusal(|config| config.max_header_bytes = 8191).contains("header bytes"));
