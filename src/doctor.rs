@@ -8,6 +8,7 @@
 //! * `descriptors`, `locked`, `threads`, `memory`: limits, of the process and of
 //!   its control groups, against what the settings ask for
 //! * `queue`, `addresses`, `ports`: sockets
+//! * `certificate`: the files for TLS
 //! * `engines`: an echo through each
 //! * `clock`: the CPU governor
 //!
@@ -16,6 +17,7 @@
 //! grows as it needs them.
 
 mod addresses;
+mod certificate;
 mod cgroup;
 mod clock;
 mod descriptors;
@@ -45,6 +47,7 @@ pub fn examine(config: &Config, system: &System) -> Report {
     findings.extend(locked::check(config, system));
     findings.extend(queue::check(config, system));
     findings.extend(addresses::check(system));
+    findings.extend(certificate::check(config, system));
     findings.extend(ports::check(config, system));
     findings.extend(engines::check(config, system));
     findings.extend(threads::check(config, system));

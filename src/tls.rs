@@ -28,9 +28,11 @@ use rustls::ServerConfig;
 use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::server::NoServerSessionStorage;
 
+use crate::config::TlsFiles;
 use crate::error::Error;
 use identity::Identity;
 pub(crate) use stream::{Acceptor, Failure, TlsStream};
+pub(crate) use validity::Standing;
 
 /// The one protocol that is spoken over TLS.
 const ALPN: &[u8] = b"http/1.1";
@@ -55,6 +57,7 @@ impl Tls {
     /// [`Error::Tls`] with the file, and what is wrong with it.
     pub(crate) fn load(certificate: PathBuf, key: PathBuf) -> Result<Self, Error> {
         let identity = Identity::read(&certificate, &key)?;
+        identity.tell(&certificate, &key);
         let not_after_s = AtomicU64::new(identity.not_after_s());
         Ok(Self {
             config: RwLock::new(server_config(identity)?),
@@ -73,6 +76,7 @@ impl Tls {
     /// As [`load`](Self::load).
     pub(crate) fn reload(&self) -> Result<(), Error> {
         let read = Identity::read(&self.certificate, &self.key).and_then(|identity| {
+            identity.tell(&self.certificate, &self.key);
             let not_after_s = identity.not_after_s();
             Ok((server_config(identity)?, not_after_s))
         });
@@ -108,6 +112,27 @@ impl Tls {
             self.failed_reloads.load(Relaxed),
         )
     }
+}
+
+/// What is suspicious about a certificate and its key that can be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Examination {
+    /// `None` if its dates cannot be made out.
+    pub(crate) standing: Option<Standing>,
+    /// The permissions of the key, if others may read it.
+    pub(crate) exposed_mode: Option<u32>,
+}
+
+/// Reads both files as a server does, and uses them for nothing.
+///
+/// # Errors
+/// As [`Tls::load`].
+pub(crate) fn examine(files: &TlsFiles) -> Result<Examination, Error> {
+    let identity = Identity::read(&files.certificate, &files.key)?;
+    Ok(Examination {
+        standing: identity.standing(),
+        exposed_mode: identity::exposed_mode(&files.key),
+    })
 }
 
 fn server_config(identity: Identity) -> Result<Arc<ServerConfig>, Error> {

@@ -3,11 +3,14 @@
 mod common;
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
+use rcgen::date_time_ymd;
 use serde_json::Value;
 
 use common::engines::{Engine, RESTRICTION, on_every_engine};
+use common::pki::{self, Pki};
 use common::run::{run, run_with};
 use common::server::{Server, binary};
 
@@ -60,14 +63,70 @@ fn a_modest_server_has_no_problem_here() {
 fn an_address_that_is_taken_is_a_problem() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
-    for (flag, check) in [("--listen", "listen address"), ("--admin", "admin address")] {
-        let (findings, status) = examined(&[flag, &address]);
+    let pki = Pki::of(&pki::pair());
+    let [certificate, key] = &pki.flags();
+    for (flag, check) in [
+        ("--listen", "listen address"),
+        ("--tls-listen", "TLS address"),
+        ("--admin", "admin address"),
+    ] {
+        let mut flags = vec![flag, &address];
+        if flag == "--tls-listen" {
+            flags.extend([&certificate[..], key]);
+        }
+        let (findings, status) = examined(&flags);
         assert_eq!(status, 1);
         let finding = finding(&findings, check, &address);
         assert_eq!(finding["level"], "problem");
         let change = finding["change"].as_str().expect("a way out");
         assert!(change.contains("ss -ltnp"), "{change}");
     }
+}
+
+#[test]
+fn a_certificate_that_is_no_good_is_a_problem() {
+    let pair = pki::pair();
+    let expired = pki::pair_with(|params| {
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(2001, 2, 3);
+    });
+    let early = pki::pair_with(|params| {
+        params.not_before = date_time_ymd(3000, 1, 1);
+        params.not_after = date_time_ymd(3001, 1, 1);
+    });
+    let pki = Pki::of(&pair);
+    let [certificate, key] = pki.flags();
+    let flags = [
+        "--tls-listen=127.0.0.1:0",
+        "--max-connections=10",
+        "--threads=1",
+        "--engine=epoll",
+        &certificate,
+        &key,
+    ];
+    let judged = |about: &str, level: &str, status: i32| {
+        let (findings, code) = examined(&flags);
+        assert_eq!(finding(&findings, "certificate", about)["level"], level);
+        assert_eq!(code, status, "{findings:#?}");
+    };
+    judged("is valid until 4096", "ok", 0);
+    pki.put(&expired);
+    judged("has expired: it was valid until 2001-02-03", "problem", 1);
+    pki.put(&early);
+    judged("is valid from 3000-01-01", "problem", 1);
+    pki.write("cert.pem", &pair.certificate);
+    judged("key.pem for TLS: the key does not match", "problem", 1);
+    pki.write("cert.pem", "");
+    judged("cert.pem for TLS: there is no certificate", "problem", 1);
+    std::fs::remove_file(pki.path("cert.pem")).expect("removed");
+    judged("No such file", "problem", 1);
+
+    pki.put(&pair);
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(pki.path("key.pem"), open).expect("set");
+    let (findings, code) = examined(&flags);
+    let open = finding(&findings, "private key", "others may read it");
+    assert_eq!((&open["level"], code), (&"warning".into(), 0));
 }
 
 #[test]

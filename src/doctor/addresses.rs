@@ -20,6 +20,7 @@ pub(super) struct Attempt {
 }
 
 pub(super) const LISTEN: &str = "listen address";
+pub(super) const TLS: &str = "TLS address";
 pub(super) const ADMIN: &str = "admin address";
 
 /// Listens on every address as the server does, all at the same time, and lets
@@ -29,14 +30,16 @@ pub(super) fn attempt(config: &Config) -> Vec<Attempt> {
     let listeners = Listeners::new(config, vec![None]);
     let mut held = Vec::new();
     let mut attempts = Vec::new();
-    for address in &config.listen {
+    let plain = config.listen.iter().map(|address| (LISTEN, address));
+    let tls = config.tls_listen.iter().map(|address| (TLS, address));
+    for (check, address) in plain.chain(tls) {
         let outcome = listeners.open(address).map(|listening| {
             // A socket's file goes with it.
             let file = address.file().map(SocketFile::of);
             held.push((listening, file));
         });
         attempts.push(Attempt {
-            check: LISTEN,
+            check,
             address: address.clone(),
             outcome: outcome.map_err(source),
         });
@@ -220,6 +223,7 @@ mod tests {
                 address.into(),
                 "192.0.2.1:0".parse().expect("an address of nobody"),
             ],
+            tls_listen: vec!["127.0.0.1:0".parse().expect("an address"), address.into()],
             admin: Some(address),
             ..Config::default()
         };
@@ -235,6 +239,8 @@ mod tests {
                 (LISTEN, None),
                 (LISTEN, in_use),
                 (LISTEN, Some(io::ErrorKind::AddrNotAvailable)),
+                (TLS, None),
+                (TLS, in_use),
                 (ADMIN, in_use),
             ]
         );
@@ -247,11 +253,12 @@ mod tests {
         drop(taken);
         let config = Config {
             listen: vec![address.into(), address.into()],
+            tls_listen: vec![address.into()],
             ..Config::default()
         };
-        let [first, second] = &attempt(&config)[..] else {
-            panic!("two attempts");
+        let [first, second, third] = &attempt(&config)[..] else {
+            panic!("three attempts");
         };
-        assert!(first.outcome.is_ok() && second.outcome.is_err());
+        assert!(first.outcome.is_ok() && second.outcome.is_err() && third.outcome.is_err());
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn check(config: &Config, system: &System) -> Finding {
 
 /// Descriptors that are no connections of clients who are let in.
 fn besides_connections(config: &Config, threads: u64) -> u64 {
-    let per_worker = PER_WORKER + config.listen.len() as u64;
+    let per_worker = PER_WORKER + (config.listen.len() + config.tls_listen.len()) as u64;
     PER_PROCESS + threads * per_worker + (MAX_TURNED_AWAY + CONNECTIONS_MAX) as u64
 }
 

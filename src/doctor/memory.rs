@@ -26,6 +26,9 @@ const fn user_bytes(engine: EngineKind) -> u64 {
     }
 }
 
+/// ... for one over TLS, whatever the engine: keys and a task (docs/tls.md).
+const TLS_BYTES: u64 = 5632;
+
 pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     let total = system
         .memory_total_bytes
@@ -36,7 +39,12 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         .into_iter()
         .chain(group)
         .min_by_key(|&(bytes, _)| bytes)?;
-    let each = KERNEL_BYTES + user_bytes(Need::of(config, system).engine);
+    let mut each = user_bytes(Need::of(config, system).engine);
+    if !config.tls_listen.is_empty() {
+        // All of them may come over TLS.
+        each = each.max(TLS_BYTES);
+    }
+    each += KERNEL_BYTES;
     let connections = config.max_connections.get() as u64;
     let idle = connections
         .saturating_mul(each)
@@ -139,6 +147,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn connections_over_tls_take_more() {
+        let system = System {
+            memory_total_bytes: Some(1024 * MIB),
+            ..system()
+        };
+        let plain = Config {
+            window: 256,
+            ..config(150_000)
+        };
+        let tls = Config {
+            tls_listen: vec!["127.0.0.1:443".parse().expect("an address")],
+            ..plain.clone()
+        };
+        let level = |config| check(&config, &system).expect("judged").level;
+        assert_eq!(level(plain), Level::Ok);
+        assert_eq!(level(tls), Level::Problem);
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         "{first}-{last} for outgoing connections, {} to one address and port",
         range.len()
     );
-    let listening = config.listen.iter().filter_map(Address::internet);
+    let addresses = config.listen.iter().chain(&config.tls_listen);
+    let listening = addresses.filter_map(Address::internet);
     let at_risk = listening
         .chain(config.admin)
         .map(|address| address.port())

@@ -11,6 +11,8 @@ use super::engines::{self, Probe};
 use super::root::Root;
 use crate::config::Config;
 use crate::cores;
+use crate::error::Error;
+use crate::tls;
 
 /// Whatever the checks judge. `None`, or empty, is what a machine does not tell.
 #[derive(Debug)]
@@ -41,12 +43,15 @@ pub struct System {
     pub(super) seccomp_filters: bool,
     pub(super) attempts: Vec<Attempt>,
     pub(super) probes: Vec<Probe>,
+    /// What came of reading the certificate and its key, if there are some.
+    pub(super) credentials: Option<Result<tls::Examination, Error>>,
 }
 
 impl System {
     /// Looks at what the files under `root` say, at the limits of this process,
-    /// and tries what a server with this configuration would do first: to
-    /// listen, and to echo on each engine. Addresses are held for a moment.
+    /// and tries what a server with this configuration would do first: to read
+    /// the certificate, to listen, and to echo on each engine. Addresses are held
+    /// for a moment.
     pub fn read(root: &Root, config: &Config) -> Self {
         let cores = cores::usable().unwrap_or_default();
         Self {
@@ -54,6 +59,7 @@ impl System {
             locked_memory: getrlimit(Resource::Memlock),
             attempts: addresses::attempt(config),
             probes: engines::probe_all(),
+            credentials: config.tls.as_ref().map(tls::examine),
             ..Self::files(root, cores)
         }
     }
@@ -95,6 +101,7 @@ impl System {
             seccomp_filters: seccomp.as_deref() == Some("2"),
             attempts: Vec::new(),
             probes: Vec::new(),
+            credentials: None,
         }
     }
 }

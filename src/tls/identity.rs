@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use rustls::server::ResolvesServerCert;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error as TlsError, InconsistentKeys};
 
-use super::{unix_seconds, validity};
+use super::unix_seconds;
+use super::validity::{self, Standing};
 use crate::error::Error;
 
 /// The largest file that is read for a certificate chain or a key. Real ones
@@ -28,11 +30,12 @@ const OTHERS: u32 = 0o007;
 #[derive(Debug)]
 pub(super) struct Identity {
     certified: CertifiedKey,
-    not_after: Option<SystemTime>,
+    /// `None` if that cannot be made out.
+    validity: Option<RangeInclusive<SystemTime>>,
 }
 
 impl Identity {
-    /// Reads and checks both files. What is only suspicious is logged.
+    /// Reads and checks both files.
     ///
     /// # Errors
     /// [`Error::Tls`] with the file that is wrong, and how.
@@ -55,18 +58,51 @@ impl Identity {
             ),
             error => wrong(key, format!("the private key is unusable: {error}")),
         })?;
-        let not_after = check_dates(certificate, &certified);
-        warn_of_readers(key);
+        let own = certified.cert.first();
+        let validity = own.and_then(|own| validity::read(own));
         Ok(Self {
             certified,
-            not_after,
+            validity,
         })
+    }
+
+    /// Logs when it ends, and what is suspicious about these files of its.
+    pub(super) fn tell(&self, certificate: &Path, key: &Path) {
+        let file = certificate.display();
+        let date = humantime::format_rfc3339_seconds;
+        match self.standing() {
+            None => tracing::warn!(%file, "cannot make out when the certificate ends"),
+            Some(Standing::NotYet { from }) => {
+                tracing::warn!(%file, not_before = %date(from), "the certificate is not valid yet");
+            }
+            Some(Standing::Expired { at }) => {
+                tracing::warn!(%file, not_after = %date(at), "the certificate has expired");
+            }
+            Some(Standing::Valid { until, .. }) => {
+                tracing::info!(%file, not_after = %date(until), "certificate");
+            }
+        }
+        if let Some(mode) = exposed_mode(key) {
+            let (file, mode) = (key.display(), format!("{mode:o}"));
+            tracing::warn!(%file, mode, "others may read the private key");
+        }
+    }
+
+    /// Whether the certificate is valid now, `None` if that cannot be made out.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a certificate's dates are those of the wall clock"
+    )]
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let validity = self.validity.as_ref()?;
+        Some(Standing::at(SystemTime::now(), validity))
     }
 
     /// When the certificate ends, in seconds since 1970; 0 if that cannot be
     /// made out.
     pub(super) fn not_after_s(&self) -> u64 {
-        self.not_after.map_or(0, unix_seconds)
+        let validity = self.validity.as_ref();
+        validity.map_or(0, |validity| unix_seconds(*validity.end()))
     }
 
     /// Presents this certificate to everybody, whatever name they ask for.
@@ -145,37 +181,10 @@ fn explain(error: &pem::Error) -> String {
     }
 }
 
-/// Warns if the certificate is not valid now, and says when it ends.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a certificate's dates are those of the wall clock"
-)]
-fn check_dates(path: &Path, certified: &CertifiedKey) -> Option<SystemTime> {
-    let file = path.display();
-    let Some(validity) = certified.cert.first().and_then(|own| validity::read(own)) else {
-        tracing::warn!(%file, "cannot make out when the certificate ends");
-        return None;
-    };
-    let date = humantime::format_rfc3339_seconds;
-    let now = SystemTime::now();
-    let (not_before, not_after) = (*validity.start(), *validity.end());
-    if now > not_after {
-        tracing::warn!(%file, not_after = %date(not_after), "the certificate has expired");
-    } else if now < not_before {
-        tracing::warn!(%file, not_before = %date(not_before), "the certificate is not valid yet");
-    } else {
-        tracing::info!(%file, not_after = %date(not_after), "certificate");
-    }
-    Some(not_after)
-}
-
-fn warn_of_readers(key: &Path) {
-    if let Ok(metadata) = fs::metadata(key)
-        && metadata.permissions().mode() & OTHERS != 0
-    {
-        let (file, mode) = (key.display(), metadata.permissions().mode() & 0o7777);
-        tracing::warn!(%file, mode = format!("{mode:o}"), "others may read the private key");
-    }
+/// The permissions of a key's file, if others may read it.
+pub(super) fn exposed_mode(key: &Path) -> Option<u32> {
+    let mode = fs::metadata(key).ok()?.permissions().mode();
+    (mode & OTHERS != 0).then_some(mode & 0o7777)
 }
 
 fn wrong(file: &Path, reason: String) -> Error {

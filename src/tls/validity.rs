@@ -5,7 +5,7 @@
 //! reads is the operator's own file.
 
 use std::ops::RangeInclusive;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
@@ -13,6 +13,31 @@ const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 /// `[0] EXPLICIT`: the certificate's version.
 const VERSION: u8 = 0xa0;
+
+/// How a certificate's dates stand to a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It will be valid from then on.
+    NotYet { from: SystemTime },
+    Valid {
+        until: SystemTime,
+        /// The time that is left.
+        left: Duration,
+    },
+    /// It was valid until then.
+    Expired { at: SystemTime },
+}
+
+impl Standing {
+    pub(super) fn at(now: SystemTime, validity: &RangeInclusive<SystemTime>) -> Self {
+        let (from, until) = (*validity.start(), *validity.end());
+        match until.duration_since(now) {
+            Err(_over) => Self::Expired { at: until },
+            Ok(_) if now < from => Self::NotYet { from },
+            Ok(left) => Self::Valid { until, left },
+        }
+    }
+}
 
 /// The first and the last moment at which a certificate in DER is good, `None`
 /// if it cannot be made out.

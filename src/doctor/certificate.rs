@@ -1,0 +1,158 @@
+//! The certificate for TLS, and its key.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::finding::Finding;
+use super::system::System;
+use crate::config::{Config, TlsFiles};
+use crate::tls::{Examination, Standing};
+
+const CHECK: &str = "certificate";
+const KEY: &str = "private key";
+
+/// Little time for a new one, as the alert of docs/metrics.md has it.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// What one that is about to end, or has, is to be replaced by.
+const RENEW: &str = "a new certificate in its place, and kill -HUP for a server that runs";
+
+pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
+    let (Some(files), Some(credentials)) = (&config.tls, &system.credentials) else {
+        return Vec::new();
+    };
+    match credentials {
+        Ok(examination) => judge(files, examination),
+        Err(error) => vec![Finding::problem(
+            CHECK,
+            error.to_string(),
+            "--tls-cert and --tls-key: a chain and the key to its first certificate, in PEM, \
+             which the server's user may read",
+        )],
+    }
+}
+
+fn judge(files: &TlsFiles, examination: &Examination) -> Vec<Finding> {
+    let mut findings = vec![judge_dates(&files.certificate, examination.standing)];
+    if let Some(mode) = examination.exposed_mode {
+        let key = files.key.display();
+        findings.push(Finding::warning(
+            KEY,
+            format!("{key} has the mode {mode:o}: others may read it"),
+            format!("chmod 640 {key}, and the group of the server's user"),
+        ));
+    }
+    findings
+}
+
+fn judge_dates(file: &Path, standing: Option<Standing>) -> Finding {
+    let file = file.display();
+    let date = humantime::format_rfc3339_seconds;
+    match standing {
+        None => Finding::warning(
+            CHECK,
+            format!("cannot make out when {file} ends"),
+            "openssl x509 -noout -dates shows what is in it",
+        ),
+        Some(Standing::NotYet { from }) => Finding::problem(
+            CHECK,
+            format!("{file} is valid from {} on", date(from)),
+            "a certificate that is valid now, or the right time: timedatectl",
+        ),
+        Some(Standing::Expired { at }) => Finding::problem(
+            CHECK,
+            format!("{file} has expired: it was valid until {}", date(at)),
+            RENEW,
+        ),
+        Some(Standing::Valid { until, left }) => {
+            let found = format!("{file} is valid until {}", date(until));
+            if left < SOON {
+                Finding::warning(CHECK, found, RENEW)
+            } else {
+                Finding::ok(CHECK, found)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::doctor::Level;
+    use crate::doctor::tests::system;
+    use crate::error::Error;
+
+    fn checked(credentials: Result<Examination, Error>) -> Vec<Finding> {
+        let config = Config {
+            tls: Some(TlsFiles {
+                certificate: "cert.pem".into(),
+                key: "key.pem".into(),
+            }),
+            ..Config::default()
+        };
+        let system = System {
+            credentials: Some(credentials),
+            ..system()
+        };
+        check(&config, &system)
+    }
+
+    fn dated(standing: Option<Standing>) -> Finding {
+        let [finding] = &checked(Ok(Examination {
+            standing,
+            exposed_mode: None,
+        }))[..] else {
+            panic!("one finding");
+        };
+        finding.clone()
+    }
+
+    #[test]
+    fn without_tls_there_is_nothing_to_judge() {
+        assert!(check(&Config::default(), &system()).is_empty());
+    }
+
+    #[test]
+    fn a_certificate_has_to_be_valid_now_and_for_a_while() {
+        let day = Duration::from_secs(24 * 60 * 60);
+        let then = SystemTime::UNIX_EPOCH + 10_000 * day;
+        let valid = |left| Some(Standing::Valid { until: then, left });
+        for (standing, level) in [
+            (valid(15 * day), Level::Ok),
+            (valid(13 * day), Level::Warning),
+            (None, Level::Warning),
+            (Some(Standing::Expired { at: then }), Level::Problem),
+            (Some(Standing::NotYet { from: then }), Level::Problem),
+        ] {
+            let found = dated(standing);
+            assert_eq!(found.level, level, "{found:?}");
+            assert!(found.found.contains("cert.pem"), "{found:?}");
+            let says_when = found.found.contains("1997-05-19T00:00:00Z");
+            assert_eq!(says_when, standing.is_some(), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_good_are_a_problem_and_an_open_key_a_warning() {
+        let findings = checked(Err(Error::Tls {
+            file: "key.pem".into(),
+            reason: "the key does not match".into(),
+        }));
+        let [unusable] = &findings[..] else {
+            panic!("one finding: {findings:?}");
+        };
+        assert_eq!(unusable.level, Level::Problem);
+        assert!(unusable.found.contains("key.pem"), "{unusable:?}");
+        let findings = checked(Ok(Examination {
+            standing: None,
+            exposed_mode: Some(0o644),
+        }));
+        let [_dates, open] = &findings[..] else {
+            panic!("two findings: {findings:?}");
+        };
+        assert_eq!(open.level, Level::Warning);
+        assert!(open.found.contains("key.pem has the mode 644"), "{open:?}");
+    }
+}
