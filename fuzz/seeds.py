@@ -315,6 +315,68 @@ def clear_at_limits():
         yield f"message-{name}-of-70000", bytes([6]) + WHOLE + stream + clear(0x89, b"next")
 
 
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+FOUR = bytes([192, 0, 2, 1, 198, 51, 100, 7]) + struct.pack(">HH", 12345, 443)
+SIX = bytes([0x20, 1, 0x0D, 0xB8]) + bytes(11) + b"\x01" + b"\x09" * 16 + struct.pack(">HH", 12345, 443)
+MAPPED = bytes(10) + b"\xff\xff" + FOUR[:4] + SIX[16:]
+LOCAL = b"/run/haproxy.sock".ljust(108, b"\0") * 2
+
+
+def tlv(kind, value):
+    return struct.pack(">BH", kind, len(value)) + value
+
+
+def introductions():
+    """PROXY headers, as fuzz_targets/proxy.rs codes them."""
+    def coded(version_command, family, rest, behind=b"GET / HTTP/1.1", shape=0, own=b""):
+        return (bytes([shape]), bytes([version_command, family]) + own
+                + struct.pack("<H", len(rest)) + rest + behind)
+
+    ssl = tlv(0x20, b"\x07\0\0\0\0" + tlv(0x21, b"TLSv1.3") + tlv(0x22, b"client"))
+    cases = {
+        "four": coded(0x21, 0x11, FOUR),
+        "six": coded(0x21, 0x21, SIX),
+        "mapped": coded(0x21, 0x21, MAPPED),
+        "unix": coded(0x21, 0x31, LOCAL),
+        "unspecified": coded(0x21, 0x00, b"whatever"),
+        "local": coded(0x20, 0x00, b""),
+        "local-with-addresses": coded(0x20, 0x11, FOUR),
+        "nothing-behind": coded(0x21, 0x11, FOUR, behind=b""),
+        "another-behind": coded(0x21, 0x11, FOUR, behind=SIGNATURE + b"\x20\0\0\0"),
+        "tlvs": coded(0x21, 0x11, FOUR + tlv(1, b"h2") + tlv(2, b"host") + tlv(4, b"") + tlv(5, b"id") + ssl),
+        "checked": coded(0x21, 0x11, FOUR, shape=4),
+        "checked-among-tlvs": coded(0x21, 0x21, SIX + tlv(4, b"pad"), shape=4),
+        "checked-twice": coded(0x21, 0x11, FOUR + tlv(3, bytes(4)), shape=4),
+        "checksum-wrong": coded(0x21, 0x11, FOUR + tlv(3, b"\1\2\3\4")),
+        "checksum-short": coded(0x21, 0x11, FOUR + tlv(3, b"ab")),
+        "tlv-cut": coded(0x21, 0x11, FOUR + b"\x04\0"),
+        "tlv-too-long": coded(0x21, 0x11, FOUR + b"\x04\0\x09short"),
+        "datagram": coded(0x21, 0x12, FOUR),
+        "version-1-nibble": coded(0x11, 0x11, FOUR),
+        "command-2": coded(0x22, 0x11, FOUR),
+        "family-4": coded(0x21, 0x41, FOUR),
+        "four-too-short": coded(0x21, 0x11, FOUR[:-1]),
+        "six-too-short": coded(0x21, 0x21, SIX[:-1]),
+        "unix-too-short": coded(0x21, 0x31, LOCAL[:-1]),
+        "length-0": coded(0x21, 0x11, FOUR, shape=2, own=b"\0\0"),
+        "length-longest": coded(0x20, 0x00, bytes(4096)),
+        "length-too-long": coded(0x21, 0x11, FOUR, shape=2, own=b"\x10\x01"),
+        "length-largest": coded(0x21, 0x11, FOUR, shape=2, own=b"\xff\xff"),
+        "length-of-more": coded(0x21, 0x11, FOUR, behind=b"", shape=2, own=b"\0\x20"),
+        "version-1": (b"\x01", b"PROXY TCP4 192.0.2.1 198.51.100.7 12345 443\r\n"),
+        "version-1-cut": (b"\x01", b"PROXY"),
+        "request": (b"\x01", b"GET / HTTP/1.1\r\n\r\n"),
+        "hello": (b"\x01", b"\x16\x03\x01\x02\0\x01"),
+        "signature-cut": (b"\x01", SIGNATURE[:-1]),
+        "signature-wrong": (b"\x01", SIGNATURE[:-1] + b"X!\x11\0\0"),
+        "prefix-cut": (b"\x01", SIGNATURE + b"\x21\x11\0"),
+        "empty": (b"\x01", b""),
+    }
+    for name, (shape, rest) in cases.items():
+        for cuts in (WHOLE, EVERY_BYTE):
+            yield f"{name}-{cuts[0]}", shape + cuts + rest
+
+
 def targets():
     def cut(streams):
         """At every byte; the target does the whole as well. Every limit comes up."""
@@ -326,6 +388,7 @@ def targets():
     yield "gate", ((f"{name}-{at % 4}", bytes([at % 4]) + head) for at, (name, head) in enumerate(heads()))
     yield "config", settings()
     yield "connection", connections()
+    yield "proxy", introductions()
 
 
 def main():

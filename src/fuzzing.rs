@@ -2,6 +2,7 @@
 //! with `--cfg fuzzing` only, and no promise to anyone.
 
 pub use crate::http::fuzzing::{Gate, Verdict};
+pub use crate::proxy::fuzzing::{Introduction, read_introduction};
 pub use crate::worker::fuzzing::Worker;
 
 use std::ffi::OsString;

@@ -6,15 +6,16 @@
 //! `proxy-protocol.txt`. Version 1, a line of text, is not taken.
 
 mod crc32c;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod header;
 mod source;
 
 use std::io;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::peer::Peer;
-use crate::stream::Stream;
 pub(crate) use header::Malformed;
 use header::{PREFIX_LEN, Prefix};
 pub use source::ProxySource;
@@ -45,7 +46,9 @@ impl From<Malformed> for Failure {
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) async fn read_header(stream: &mut Stream) -> Result<Option<Peer>, Failure> {
+pub(crate) async fn read_header(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<Peer>, Failure> {
     let mut bytes = [0; PREFIX_LEN];
     let mut filled = 0;
     while filled < PREFIX_LEN {

@@ -7,5 +7,6 @@ pub mod client;
 pub mod core;
 pub mod frames;
 pub mod handshake;
+pub mod introduction;
 pub mod reference;
 pub mod second;
