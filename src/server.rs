@@ -69,6 +69,8 @@ struct Handover {
     program: PathBuf,
     origin: Origin,
     sockets: Vec<OwnedFd>,
+    /// The admin listener's.
+    admin: Option<OwnedFd>,
     /// Where the predecessor waits to hear that this server serves.
     report: Option<OwnedFd>,
 }
@@ -313,7 +315,7 @@ impl Server {
         } = handover;
         tracing::info!(program = %program.display(), "starting a successor");
         Systemd::reloading();
-        Successor::start(program, *origin, &handover.sockets)
+        Successor::start(program, *origin, &handover.sockets, handover.admin.as_ref())
             .inspect_err(|error| {
                 tracing::error!(%error, "cannot start a successor, this server goes on");
                 Systemd::ready(&self.status());
@@ -391,8 +393,8 @@ impl Server {
         let admin = config
             .admin
             .map(|address| {
-                let given = inherited.take(&address.into());
-                Bound::new(address, given.into_iter().next())
+                let given = inherited.take_admin(&address.into());
+                Bound::new(address, given)
             })
             .transpose()?;
         let doors = Doors::open(&config, &mut inherited, cores.clone())?;
@@ -613,18 +615,17 @@ impl Handover {
             source,
         };
         let sockets = doors.all().flat_map(|it| &it.sockets);
-        let mut sockets = sockets
+        let sockets = sockets
             .map(OwnedFd::try_clone)
             .collect::<io::Result<Vec<_>>>()
             .map_err(start)?;
-        if let Some(admin) = admin {
-            sockets.push(admin.try_clone().map_err(start)?);
-        }
+        let admin = admin.map(Bound::try_clone).transpose().map_err(start)?;
         Ok(Self {
             // Whatever is there when it is started: a newer version perhaps.
             program: env::current_exe().map_err(start)?,
             origin: inherited.origin,
             sockets,
+            admin,
             report: inherited.report,
         })
     }

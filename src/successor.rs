@@ -40,22 +40,36 @@ pub(crate) struct Successor {
 }
 
 impl Successor {
-    /// Starts `program` with this process' arguments and environment, and with
-    /// `sockets`.
+    /// Starts `program` with this process' arguments and environment, with
+    /// `sockets`, and with that of the `admin` listener.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(crate) fn start(program: &Path, origin: Origin, sockets: &[OwnedFd]) -> io::Result<Self> {
+    pub(crate) fn start(
+        program: &Path,
+        origin: Origin,
+        sockets: &[OwnedFd],
+        admin: Option<&OwnedFd>,
+    ) -> io::Result<Self> {
         let (report, reporter) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // A duplicate is not closed on exec, and goes when this returns. Nothing
         // else here starts processes.
         let handed: Vec<_> = sockets.iter().map(dup).collect::<Result<_, _>>()?;
+        let admin = admin.map(dup).transpose()?;
         let reporter = dup(reporter)?;
         let numbers: Vec<RawFd> = handed.iter().map(AsRawFd::as_raw_fd).collect();
         let mut command = Command::new(program);
         command
             .args(env::args_os().skip(1))
-            .env(HANDOVER, describe(origin, reporter.as_raw_fd(), &numbers))
+            .env(
+                HANDOVER,
+                describe(
+                    origin,
+                    reporter.as_raw_fd(),
+                    &numbers,
+                    admin.as_ref().map(AsRawFd::as_raw_fd),
+                ),
+            )
             .stdin(Stdio::null());
         for name in NOT_HANDED_ON {
             command.env_remove(name);

@@ -465,6 +465,37 @@ fn the_admin_listener_goes_to_the_successor() {
     line.stop();
 }
 
+/// Where systemd has passed the sockets, a successor listens on all that it is
+/// handed; and it is handed the admin listener's, which need not be configured
+/// any more.
+#[test]
+fn an_admin_listener_that_is_given_up_serves_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let free = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let admin = free.local_addr().expect("bound");
+    drop(free);
+    let directory = tempfile::tempdir().expect("a directory");
+    let (config, pid_file) = (
+        directory.path().join("c.toml"),
+        directory.path().join("pid"),
+    );
+    let always = format!("pid-file = '{}'\n", pid_file.display());
+    std::fs::write(&config, format!("{always}admin = '{admin}'\n")).expect("written");
+    let flag = format!("--config={}", config.display());
+    let mut server = activated("epoll", listener, &[&flag]);
+    server.wait_for_log_or_pid(&pid_file);
+    std::fs::write(&config, always).expect("written");
+    server.signal(Signal::USR2);
+    server.wait_for_success();
+    Client::connect(address).echo("x");
+    let refused = TcpStream::connect(admin).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let pid = ringback::read_pid_file(&pid_file).expect("a process serves");
+    kill_process(Pid::from_raw(pid).expect("a process"), Signal::TERM).expect("it serves");
+    wait_until("the last server ends", || !pid_file.exists());
+}
+
 #[test]
 fn reload_says_what_it_needs() {
     let run = |arguments: &[&str]| {

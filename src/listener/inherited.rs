@@ -24,6 +24,9 @@ pub(crate) const HANDOVER: &str = "_RINGBACK_HANDOVER";
 pub struct Inherited {
     pub(crate) origin: Origin,
     pub(crate) sockets: Vec<(Address, OwnedFd)>,
+    /// That of the predecessor's admin listener, on which nothing else is to be
+    /// served.
+    admin: Option<(Address, OwnedFd)>,
     /// Where the predecessor waits to hear that this process serves.
     pub(crate) report: Option<OwnedFd>,
 }
@@ -69,6 +72,7 @@ impl Inherited {
         take(Handover {
             origin: Origin::Systemd,
             sockets,
+            admin: None,
             report: None,
         })
     }
@@ -89,6 +93,14 @@ impl Inherited {
         addresses
     }
 
+    /// Takes a socket for an admin listener on this address.
+    pub(crate) fn take_admin(&mut self, address: &Address) -> Option<OwnedFd> {
+        match self.admin.take() {
+            Some((bound, socket)) if bound == *address => Some(socket),
+            _ => self.take(address).into_iter().next(),
+        }
+    }
+
     /// Takes the sockets of this address.
     pub(crate) fn take(&mut self, address: &Address) -> Vec<OwnedFd> {
         let (taken, rest) = mem::take(&mut self.sockets)
@@ -103,6 +115,8 @@ impl Inherited {
 struct Handover {
     origin: Origin,
     sockets: Vec<RawFd>,
+    /// One of those.
+    admin: Option<RawFd>,
     report: Option<RawFd>,
 }
 
@@ -124,18 +138,31 @@ fn parse(value: &str) -> Option<Handover> {
         .split(',')
         .map(|number| number.parse().ok())
         .collect::<Option<_>>()?;
+    // Predecessors did not always say.
+    let admin = match parts.next() {
+        Some(number) => Some(number.parse().ok()?),
+        None => None,
+    };
     Some(Handover {
         origin,
         sockets,
+        admin,
         report: Some(report),
     })
 }
 
-/// The value that [`parse`] reads.
-pub(crate) fn describe(origin: Origin, report: RawFd, sockets: &[RawFd]) -> String {
-    let sockets: Vec<_> = sockets.iter().map(ToString::to_string).collect();
+/// The value that [`parse`] reads; `admin` comes last of the sockets.
+pub(crate) fn describe(
+    origin: Origin,
+    report: RawFd,
+    sockets: &[RawFd],
+    admin: Option<RawFd>,
+) -> String {
+    let numbers = sockets.iter().copied().chain(admin);
+    let sockets: Vec<_> = numbers.map(|number| number.to_string()).collect();
+    let admin = admin.map_or(String::new(), |number| format!(":{number}"));
     format!(
-        "{}:{}:{report}:{}",
+        "{}:{}:{report}:{}{admin}",
         std::process::id(),
         origin.name(),
         sockets.join(",")
@@ -154,7 +181,11 @@ fn take(handover: Handover) -> Result<Inherited, Error> {
         };
         let socket = own(descriptor).map_err(in_context)?;
         let address = listens_on(&socket).map_err(in_context)?;
-        inherited.sockets.push((address, socket));
+        if Some(descriptor) == handover.admin {
+            inherited.admin = Some((address, socket));
+        } else {
+            inherited.sockets.push((address, socket));
+        }
     }
     if let Some(descriptor) = handover.report {
         let report = own(descriptor).map_err(|source| Error::Inherited {
@@ -201,20 +232,28 @@ mod tests {
     #[test]
     fn a_handover_is_for_the_child_of_who_describes_it() {
         let parent = getppid().expect("a parent").as_raw_nonzero();
-        let expected = Handover {
+        let expected = |admin| Handover {
             origin: Origin::Systemd,
             sockets: vec![5, 6],
+            admin,
             report: Some(9),
         };
-        assert_eq!(parse(&format!("{parent}:systemd:9:5,6")), Some(expected));
+        let described = format!("{parent}:systemd:9:5,6");
+        assert_eq!(parse(&described), Some(expected(None)));
+        let described = format!("{described}:6");
+        assert_eq!(parse(&described), Some(expected(Some(6))));
+        let own = std::process::id();
+        let described = describe(Origin::Server, 9, &[5], Some(6));
+        assert_eq!(described, format!("{own}:server:9:5,6:6"));
         for value in [
             "",
             "1",
             &format!("{parent}:systemd:9"),
             &format!("{parent}:nobody:9:5"),
             &format!("{parent}:server:9:x"),
+            &format!("{parent}:server:9:5,6:"),
             // Described by this process, for a child of it.
-            &describe(Origin::Server, 9, &[5]),
+            &describe(Origin::Server, 9, &[5], None),
         ] {
             assert_eq!(parse(value), None, "{value:?}");
         }
@@ -224,6 +263,7 @@ mod tests {
         take(Handover {
             origin: Origin::Server,
             sockets: vec![descriptor],
+            admin: None,
             report: None,
         })
     }
