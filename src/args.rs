@@ -79,8 +79,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MODE", default_value = "660")]
     unix_mode: Mode,
 
-    /// Address to listen on for TLS, that is wss://; may be given several times
-    /// [default: nowhere]
+    /// Address to listen on for TLS, that is wss://, or unix:PATH; may be given
+    /// several times [default: nowhere]
     #[arg(long, value_name = "ADDR:PORT")]
     tls_listen: Vec<Address>,
 

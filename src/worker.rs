@@ -228,6 +228,14 @@ impl Worker {
             return;
         };
         let was_turned_away = admitted.is_err();
+        if let (Err((Rejection::Rate { .. }, _)), Some(_)) = (&admitted, &security) {
+            // What the rate is to bound is a TLS handshake more than anything.
+            self.settings
+                .counters
+                .handshakes
+                .add(HandshakeOutcome::Refused);
+            return;
+        }
         let handshake = async {
             let stream = self.open(stream, &visit, security).await?;
             let since = visit.start().into();

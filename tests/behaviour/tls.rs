@@ -42,6 +42,7 @@ on_every_engine![
     what_came_before_a_drain_is_answered,
     handlers_see_messages_as_ever,
     handshakes_and_the_certificate_are_measured,
+    who_comes_too_often_gets_no_handshake,
     who_holds_most_goes_first_over_tls_or_not,
     parts_of_records_are_held_and_their_ends_counted_once,
 ];
@@ -564,6 +565,24 @@ fn handlers_see_messages_as_ever(engine: Engine) {
     secret.write_all(&close(1000, "")).expect("sent");
     expect(&mut secret, &unmasked(CLOSE, b"\x03\xe8"));
     assert_eq!(secret.read(&mut [0]).expect("the end"), 0);
+}
+
+fn who_comes_too_often_gets_no_handshake(engine: Engine) {
+    let pair = pki::pair();
+    let flags = ["--admin=127.0.0.1:0", "--handshake-rate=1/h"];
+    let server = serve(engine, &pair, &flags);
+    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let config = pair.client(ALL_VERSIONS, &[]);
+    echo(&mut open(server.address(), &config), b"once");
+    assert!(Raw::dial(server.address()).rest_until_cut().is_empty());
+    let refused = [("reason", "rate")];
+    let page = admin.wait_for("it is counted", |page| {
+        page.count("ringback_connections_refused_total", &refused) == 1
+    });
+    let outcome = |name, outcome| page.count(name, &[("outcome", outcome)]);
+    assert_eq!(outcome("ringback_handshakes_total", "refused"), 1);
+    assert_eq!(outcome("ringback_tls_handshakes_total", "tls13"), 1);
+    assert_eq!(outcome("ringback_tls_handshakes_total", "abandoned"), 0);
 }
 
 fn handshakes_and_the_certificate_are_measured(engine: Engine) {
