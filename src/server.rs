@@ -1,23 +1,19 @@
 //! A server as a whole: bind, one worker per core, drain, join.
 
+mod crew;
 mod doors;
+mod handover;
 
-use std::env;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-use std::panic;
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
-use std::sync::mpsc as std_mpsc;
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
-
-use tokio::sync::mpsc;
 
 use crate::address::Address;
 use crate::admin::{Admin, Bound, Overview, Watched, health};
@@ -27,16 +23,18 @@ use crate::cores;
 use crate::engine::EngineKind;
 use crate::error::Error;
 use crate::listener::SocketFile;
-use crate::listener::inherited::{Inherited, Origin};
+use crate::listener::inherited::Inherited;
 use crate::message::{self, Handler, MessageSocket};
-use crate::metrics::{Counters, Snapshot};
+use crate::metrics::Snapshot;
 use crate::pid_file::PidFile;
 use crate::shutdown::{self, Departure, Request, Signals, Trigger};
 use crate::successor::{self, Successor};
 use crate::systemd::Systemd;
 use crate::tls::Tls;
-use crate::worker::{self, Assignment};
+use crate::worker::Assignment;
+use crew::Crew;
 use doors::{Doors, addresses, by_worker};
+use handover::Handover;
 
 /// A server that accepts connections, on threads of its own.
 ///
@@ -51,33 +49,13 @@ pub struct Server {
     handover: Option<Handover>,
     /// The files of Unix-domain sockets, which go with the server.
     files: Vec<SocketFile>,
-    engine: EngineKind,
-    workers: Vec<Worker>,
-    thread_ids: Vec<i32>,
+    crew: Crew,
     trigger: Trigger,
     admin: Option<Admin>,
     /// What the workers' heartbeats count from.
     epoch: Instant,
-    /// Says so when a worker has ended, and is closed when all have.
-    ended: mpsc::UnboundedReceiver<()>,
     /// Where the process id goes while the server serves.
     pid_file: Option<PathBuf>,
-}
-
-/// What a successor is handed.
-struct Handover {
-    program: PathBuf,
-    origin: Origin,
-    sockets: Vec<OwnedFd>,
-    /// The admin listener's.
-    admin: Option<OwnedFd>,
-    /// Where the predecessor waits to hear that this server serves.
-    report: Option<OwnedFd>,
-}
-
-struct Worker {
-    thread: JoinHandle<Result<(), Error>>,
-    counters: Arc<Counters>,
 }
 
 /// Serves every connection with `handler`, until SIGTERM or SIGINT and the
@@ -154,24 +132,24 @@ impl Server {
 
     /// What moves the bytes.
     pub fn engine(&self) -> EngineKind {
-        self.engine
+        self.crew.engine
     }
 
     /// The number of workers.
     pub fn threads(&self) -> usize {
-        self.workers.len()
+        self.crew.workers.len()
     }
 
     /// The workers' thread ids as the kernel counts them, for those who look
     /// into `/proc/self/task`.
     pub fn worker_thread_ids(&self) -> &[i32] {
-        &self.thread_ids
+        &self.crew.thread_ids
     }
 
     /// What all workers have counted so far.
     pub fn metrics(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for worker in &self.workers {
+        for worker in &self.crew.workers {
             worker.counters.merge_into(&mut snapshot);
         }
         snapshot
@@ -239,7 +217,7 @@ impl Server {
                         }
                     }
                 }
-                _ = self.ended.recv() => {
+                _ = self.crew.ended.recv() => {
                     tracing::error!("a worker ended; draining the others");
                     break Departure::Stopped;
                 }
@@ -259,7 +237,7 @@ impl Server {
                 request = signals.next() => if let Request::Stop(signal) = request {
                     shutdown::exit_at_once(signal);
                 },
-                ended = self.ended.recv() => if ended.is_none() {
+                ended = self.crew.ended.recv() => if ended.is_none() {
                     return;
                 },
                 () = systemd.hungry() => self.feed(&mut systemd),
@@ -339,7 +317,7 @@ impl Server {
     /// Feeds the watchdog only while every worker that has not ended gets
     /// around to its work.
     fn feed(&self, systemd: &mut Systemd) {
-        let mut workers = self.workers.iter().enumerate();
+        let mut workers = self.crew.workers.iter().enumerate();
         let alive = workers.try_for_each(|(index, worker)| {
             if worker.thread.is_finished() {
                 return Ok(());
@@ -365,8 +343,8 @@ impl Server {
         format!(
             "serving {} with engine {} on {} threads",
             addresses.join(", "),
-            self.engine,
-            self.workers.len()
+            self.crew.engine,
+            self.crew.workers.len()
         )
     }
 
@@ -440,18 +418,15 @@ impl Server {
             handover,
             files,
             pid_file: config.pid_file.clone(),
-            engine: crew.engine,
-            workers: crew.workers,
-            thread_ids: crew.thread_ids,
+            crew,
             trigger,
             admin: None,
             epoch,
-            ended: crew.ended,
         };
         if let Some(bound) = admin {
-            let workers = server.workers.iter().zip(&server.thread_ids);
+            let workers = server.crew.workers.iter().zip(&server.crew.thread_ids);
             let overview = Overview {
-                engine: server.engine,
+                engine: server.crew.engine,
                 workers: workers
                     .map(|(worker, &id)| Watched::new(Arc::clone(&worker.counters), id))
                     .collect(),
@@ -469,16 +444,7 @@ impl Server {
     }
 
     fn join(self) -> Result<(), Error> {
-        let mut result = Ok(());
-        for (index, worker) in self.workers.into_iter().enumerate() {
-            let ended = worker.thread.join().unwrap_or_else(|panic| {
-                Err(Error::Worker {
-                    worker: index,
-                    reason: panic_message(&*panic),
-                })
-            });
-            result = result.and(ended);
-        }
+        let result = self.crew.join();
         if let Some(admin) = self.admin {
             admin.stop();
         }
@@ -490,151 +456,8 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("addresses", &self.addresses)
-            .field("engine", &self.engine)
+            .field("engine", &self.crew.engine)
             .field("threads", &self.threads())
             .finish_non_exhaustive()
     }
-}
-
-/// Workers that were started together.
-struct Crew {
-    engine: EngineKind,
-    workers: Vec<Worker>,
-    thread_ids: Vec<i32>,
-    ended: mpsc::UnboundedReceiver<()>,
-}
-
-impl Crew {
-    /// Starts all workers, or none: they accept connections once each of them has
-    /// what its engine needs, which the kernel may grant to some of them only.
-    fn start(
-        engine: EngineKind,
-        threads: usize,
-        assignment: impl Fn(usize) -> io::Result<Assignment>,
-    ) -> Result<Self, Error> {
-        let (ended_sender, ended) = mpsc::unbounded_channel();
-        let mut crew = Self {
-            engine,
-            workers: Vec::with_capacity(threads),
-            thread_ids: Vec::with_capacity(threads),
-            ended,
-        };
-        let mut go = Vec::with_capacity(threads);
-        for index in 0..threads {
-            let started = assignment(index)
-                .map_err(|source| Error::Start {
-                    what: "a worker's listeners",
-                    source,
-                })
-                .and_then(|assignment| Worker::start(index, assignment, ended_sender.clone()));
-            match started {
-                Ok((worker, thread_id, may_go)) => {
-                    crew.workers.push(worker);
-                    crew.thread_ids.push(thread_id);
-                    go.push(may_go);
-                }
-                Err(error) => {
-                    drop(go);
-                    for worker in crew.workers {
-                        // Nothing is in its hands yet.
-                        let _ = worker.thread.join();
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        for may_go in go {
-            // A worker that has ended says so by itself.
-            let _ = may_go.send(());
-        }
-        Ok(crew)
-    }
-}
-
-impl Worker {
-    /// Starts a worker's thread and waits until it has what it needs; says which
-    /// thread it is. It accepts connections when it is told to go, and ends when
-    /// it cannot be told any more.
-    fn start(
-        index: usize,
-        assignment: Assignment,
-        ended: mpsc::UnboundedSender<()>,
-    ) -> Result<(Self, i32, std_mpsc::Sender<()>), Error> {
-        let counters = Arc::clone(&assignment.counters);
-        let (ready_sender, ready) = std_mpsc::channel();
-        let (go_sender, go) = std_mpsc::channel();
-        let thread = thread::Builder::new()
-            .name(format!("ringback-{index}"))
-            .spawn(move || {
-                let _says_so = SaysWhenEnded { ended };
-                let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
-                worker::run(assignment, || {
-                    // Who does not hear this does not say either that it may go.
-                    let _ = ready_sender.send(thread_id);
-                    go.recv().is_ok()
-                })
-            })
-            .map_err(|source| Error::Start {
-                what: "a worker's thread",
-                source,
-            })?;
-        match ready.recv() {
-            Ok(thread_id) => Ok((Self { thread, counters }, thread_id, go_sender)),
-            // It ended before it was ready, and says why.
-            Err(_) => Err(match thread.join() {
-                Ok(Err(error)) => error,
-                Ok(Ok(())) => Error::Worker {
-                    worker: index,
-                    reason: "it stopped before it started".into(),
-                },
-                Err(panic) => Error::Worker {
-                    worker: index,
-                    reason: panic_message(&*panic),
-                },
-            }),
-        }
-    }
-}
-
-/// Reports the end of a worker's thread, even by a panic.
-struct SaysWhenEnded {
-    ended: mpsc::UnboundedSender<()>,
-}
-
-impl Drop for SaysWhenEnded {
-    fn drop(&mut self) {
-        // The server may be gone.
-        let _ = self.ended.send(());
-    }
-}
-
-impl Handover {
-    fn new(inherited: Inherited, doors: &Doors, admin: Option<&Bound>) -> Result<Self, Error> {
-        let start = |source| Error::Start {
-            what: "a server that can be replaced",
-            source,
-        };
-        let sockets = doors.all().flat_map(|it| &it.sockets);
-        let sockets = sockets
-            .map(OwnedFd::try_clone)
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(start)?;
-        let admin = admin.map(Bound::try_clone).transpose().map_err(start)?;
-        Ok(Self {
-            // Whatever is there when it is started: a newer version perhaps.
-            program: env::current_exe().map_err(start)?,
-            origin: inherited.origin,
-            sockets,
-            admin,
-            report: inherited.report,
-        })
-    }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("no message"))
 }

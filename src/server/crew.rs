@@ -1,0 +1,159 @@
+//! The workers of a server, as it sees them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::mpsc;
+
+use crate::engine::EngineKind;
+use crate::error::Error;
+use crate::metrics::Counters;
+use crate::worker::{self, Assignment};
+
+/// Workers that were started together.
+pub(super) struct Crew {
+    pub(super) engine: EngineKind,
+    pub(super) workers: Vec<Worker>,
+    pub(super) thread_ids: Vec<i32>,
+    pub(super) ended: mpsc::UnboundedReceiver<()>,
+}
+
+pub(super) struct Worker {
+    pub(super) thread: JoinHandle<Result<(), Error>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Crew {
+    /// Starts all workers, or none: they accept connections once each of them has
+    /// what its engine needs, which the kernel may grant to some of them only.
+    ///
+    /// # Errors
+    /// Why one of them cannot start.
+    pub(super) fn start(
+        engine: EngineKind,
+        threads: usize,
+        assignment: impl Fn(usize) -> io::Result<Assignment>,
+    ) -> Result<Self, Error> {
+        let (ended_sender, ended) = mpsc::unbounded_channel();
+        let mut crew = Self {
+            engine,
+            workers: Vec::with_capacity(threads),
+            thread_ids: Vec::with_capacity(threads),
+            ended,
+        };
+        let mut go = Vec::with_capacity(threads);
+        for index in 0..threads {
+            let started = assignment(index)
+                .map_err(|source| Error::Start {
+                    what: "a worker's listeners",
+                    source,
+                })
+                .and_then(|assignment| Worker::start(index, assignment, ended_sender.clone()));
+            match started {
+                Ok((worker, thread_id, may_go)) => {
+                    crew.workers.push(worker);
+                    crew.thread_ids.push(thread_id);
+                    go.push(may_go);
+                }
+                Err(error) => {
+                    drop(go);
+                    for worker in crew.workers {
+                        // Nothing is in its hands yet.
+                        let _ = worker.thread.join();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        for may_go in go {
+            // A worker that has ended says so by itself.
+            let _ = may_go.send(());
+        }
+        Ok(crew)
+    }
+
+    /// Waits for the end of all workers.
+    ///
+    /// # Errors
+    /// [`Error::Worker`] if one of them has failed.
+    pub(super) fn join(self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for (index, worker) in self.workers.into_iter().enumerate() {
+            let ended = worker.thread.join().unwrap_or_else(|panic| {
+                Err(Error::Worker {
+                    worker: index,
+                    reason: panic_message(&*panic),
+                })
+            });
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+impl Worker {
+    /// Starts a worker's thread and waits until it has what it needs; says which
+    /// thread it is. It accepts connections when it is told to go, and ends when
+    /// it cannot be told any more.
+    fn start(
+        index: usize,
+        assignment: Assignment,
+        ended: mpsc::UnboundedSender<()>,
+    ) -> Result<(Self, i32, std_mpsc::Sender<()>), Error> {
+        let counters = Arc::clone(&assignment.counters);
+        let (ready_sender, ready) = std_mpsc::channel();
+        let (go_sender, go) = std_mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(format!("ringback-{index}"))
+            .spawn(move || {
+                let _says_so = SaysWhenEnded { ended };
+                let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+                worker::run(assignment, || {
+                    // Who does not hear this does not say either that it may go.
+                    let _ = ready_sender.send(thread_id);
+                    go.recv().is_ok()
+                })
+            })
+            .map_err(|source| Error::Start {
+                what: "a worker's thread",
+                source,
+            })?;
+        match ready.recv() {
+            Ok(thread_id) => Ok((Self { thread, counters }, thread_id, go_sender)),
+            // It ended before it was ready, and says why.
+            Err(_) => Err(match thread.join() {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) => Error::Worker {
+                    worker: index,
+                    reason: "it stopped before it started".into(),
+                },
+                Err(panic) => Error::Worker {
+                    worker: index,
+                    reason: panic_message(&*panic),
+                },
+            }),
+        }
+    }
+}
+
+/// Reports the end of a worker's thread, even by a panic.
+struct SaysWhenEnded {
+    ended: mpsc::UnboundedSender<()>,
+}
+
+impl Drop for SaysWhenEnded {
+    fn drop(&mut self) {
+        // The server may be gone.
+        let _ = self.ended.send(());
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("no message"))
+}
