@@ -1,18 +1,17 @@
 //! A client at the other end of a socket pair, and what it must get to see.
 
 use std::io;
-use std::net::TcpStream as StdTcpStream;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
 use ringback::config::DEFAULT_WHOLE_MESSAGE;
 use ringback::fuzzing::Worker;
 use ringback::{Config, EngineKind, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use crate::handshake::Door;
@@ -81,7 +80,7 @@ impl Server {
     /// If the connection does not end, or something of it stays behind.
     pub fn talk(&self, pieces: &[&[u8]]) -> Talk {
         let before = self.worker.snapshot();
-        let (client, server) = UnixStream::pair().expect("a socket pair");
+        let (client, server) = StdUnixStream::pair().expect("a socket pair");
         let answer = self.worker.serve(OwnedFd::from(server), async {
             let answer = timeout(HANG, converse(client, pieces)).await;
             answer.expect("the server ends the connection")
@@ -153,11 +152,9 @@ fn check_torn(reply: &[u8], expected: &Answer, torn: &Torn) {
     }
 }
 
-async fn converse(client: UnixStream, pieces: &[&[u8]]) -> Vec<u8> {
+async fn converse(client: StdUnixStream, pieces: &[&[u8]]) -> Vec<u8> {
     client.set_nonblocking(true).expect("non-blocking");
-    // The runtime has no more to do with it than with any stream socket.
-    let client = StdTcpStream::from(OwnedFd::from(client));
-    let client = TcpStream::from_std(client).expect("registered");
+    let client = UnixStream::from_std(client).expect("registered");
     let descriptor = client.as_raw_fd();
     let (reader, writer) = client.into_split();
     let (answer, ()) = tokio::join!(read(reader), write(writer, descriptor, pieces));
@@ -177,6 +174,7 @@ async fn read(mut reader: OwnedReadHalf) -> Vec<u8> {
 
 /// Writes piece after piece, each when the one before has been taken, and the end.
 async fn write(mut writer: OwnedWriteHalf, descriptor: RawFd, pieces: &[&[u8]]) {
+    let mut bell = Bell::new();
     for piece in pieces {
         if writer.write_all(piece).await.is_err() {
             break;
@@ -185,11 +183,33 @@ async fn write(mut writer: OwnedWriteHalf, descriptor: RawFd, pieces: &[&[u8]]) 
             if unread(descriptor) == 0 {
                 break;
             }
-            tokio::task::yield_now().await;
+            bell.ring().await;
         }
     }
     // Nobody to tell if the server has hung up.
     let _ = writer.shutdown().await;
+}
+
+/// A socket pair whose one end waits for the other. To yield is not enough: what
+/// waits for tokio-uring to be submitted goes out when the thread goes to sleep.
+struct Bell {
+    rope: UnixStream,
+    clapper: UnixStream,
+}
+
+impl Bell {
+    fn new() -> Self {
+        let (rope, clapper) = UnixStream::pair().expect("a socket pair");
+        Self { rope, clapper }
+    }
+
+    /// Lets everybody else work, and the thread sleep once.
+    async fn ring(&mut self) {
+        self.rope.write_all(b"!").await.expect("room for a byte");
+        // More room than bytes, so that the runtime waits for the next time.
+        let mut rung = [0; 2];
+        self.clapper.read(&mut rung).await.expect("the byte");
+    }
 }
 
 /// Bytes, or a measure of them, that the other end has not read.
