@@ -63,19 +63,21 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         );
         return Some(Finding::bad(promise(config), CHECK, found, change));
     }
-    let each = each + config.window as u64;
-    let worst = connections
-        .saturating_mul(each)
-        .saturating_add(SERVER_BYTES);
+    let window = config.window as u64;
+    let half_frames = connections.saturating_mul(window);
+    let held = config
+        .max_held_bytes
+        .map_or(half_frames, |max| half_frames.min(max.get() as u64));
+    let worst = idle.saturating_add(held);
     if worst > most {
         let found = format!(
-            "{found}, and {} MiB if each keeps half a frame of --window {} waiting",
+            "{found}, and {} MiB if each keeps half a frame of --window {window} waiting, \
+             up to --max-held-bytes",
             mib(worst),
-            config.window
         );
         let change = format!(
-            "--max-connections {}, a smaller --window, or {}",
-            room(each).max(1),
+            "--max-connections {}, a smaller --window or --max-held-bytes, or {}",
+            room(each + window).max(1),
             raise(worst)
         );
         return Some(Finding::warning(CHECK, found, change));
@@ -97,6 +99,8 @@ fn mib(bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroUsize;
+
     use crate::doctor::Level;
     use crate::doctor::cgroup::Limits;
     use crate::doctor::tests::{config, system};
@@ -173,6 +177,22 @@ mod tests {
         let found = checked(10_000, 128, None);
         assert_eq!(found.level, Level::Warning);
         assert!(found.found.contains("--window 16384"), "{found:?}");
+    }
+
+    #[test]
+    fn no_more_half_frames_wait_than_may_be_held() {
+        let system = System {
+            memory_total_bytes: Some(128 * MIB),
+            ..system()
+        };
+        let with = |max_held_mib: usize| Config {
+            max_held_bytes: NonZeroUsize::new(max_held_mib << 20),
+            ..config(10_000)
+        };
+        for (max_held_mib, level) in [(32, Level::Ok), (80, Level::Warning), (0, Level::Warning)] {
+            let found = check(&with(max_held_mib), &system).expect("judged");
+            assert_eq!(found.level, level, "{max_held_mib}: {found:?}");
+        }
     }
 
     #[test]
