@@ -173,7 +173,7 @@ impl Server {
     /// [inheriting](Self::start_inheriting): the same program is started again
     /// with this process' arguments, environment and listening sockets, and once
     /// it serves, this server stops accepting and drains. If it does not, this
-    /// server goes on.
+    /// server goes on. Process 1, with which a container ends, is not replaced.
     ///
     /// Where systemd supervises the process (`NOTIFY_SOCKET`, `WATCHDOG_USEC`), it
     /// is told when the server serves and when it drains, and its watchdog is
