@@ -101,6 +101,10 @@ def streams():
     yield "unmasked", frame(TEXT, b"no", masked=False)
     yield "not-minimal-16", frame(BINARY, b"no", form=16)
     yield "not-minimal-64", frame(BINARY, b"no" * 100, form=64)
+    # The last lengths that are too short for a form, and the first that are not.
+    yield "not-minimal-16-last", frame(BINARY, b"\xfe" * 125, form=16)
+    yield "not-minimal-64-last", frame(BINARY, b"part", announced=(1 << 16) - 1, form=64)
+    yield "minimal-64-first", frame(BINARY, b"part", announced=1 << 16, form=64)
     yield "length-overflow", frame(BINARY, b"no", announced=1 << 63, form=64)
     yield "length-huge", frame(BINARY, b"part", announced=(1 << 63) - 1, form=64)
     yield "unexpected-continuation", frame(CONTINUATION, b"no")
