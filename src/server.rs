@@ -362,10 +362,7 @@ impl Server {
         let cores: Vec<_> = (0..threads)
             .map(|index| (config.pin && !cores.is_empty()).then(|| cores[index % cores.len()]))
             .collect();
-        let tls = config.tls.clone();
-        let tls = tls
-            .map(|files| Tls::load(files.certificate, files.key).map(Arc::new))
-            .transpose()?;
+        let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let may_hand_over = inherited.is_some();
         let mut inherited = inherited.unwrap_or_default();
         let admin = config

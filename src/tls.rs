@@ -19,7 +19,6 @@ mod stream;
 mod validity;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -40,8 +39,7 @@ const ALPN: &[u8] = b"http/1.1";
 /// The certificate in effect, and what new connections are to be told.
 #[derive(Debug)]
 pub(crate) struct Tls {
-    certificate: PathBuf,
-    key: PathBuf,
+    files: TlsFiles,
     config: RwLock<Arc<ServerConfig>>,
     /// When the certificate ends, in seconds since 1970.
     not_after_s: AtomicU64,
@@ -55,15 +53,12 @@ impl Tls {
     ///
     /// # Errors
     /// [`Error::Tls`] with the file, and what is wrong with it.
-    pub(crate) fn load(certificate: PathBuf, key: PathBuf) -> Result<Self, Error> {
-        let identity = Identity::read(&certificate, &key)?;
-        identity.tell(&certificate, &key);
-        let not_after_s = AtomicU64::new(identity.not_after_s());
+    pub(crate) fn load(files: TlsFiles) -> Result<Self, Error> {
+        let (config, not_after_s) = read(&files)?;
         Ok(Self {
-            config: RwLock::new(server_config(identity)?),
-            certificate,
-            key,
-            not_after_s,
+            files,
+            config: RwLock::new(config),
+            not_after_s: AtomicU64::new(not_after_s),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
         })
@@ -75,12 +70,7 @@ impl Tls {
     /// # Errors
     /// As [`load`](Self::load).
     pub(crate) fn reload(&self) -> Result<(), Error> {
-        let read = Identity::read(&self.certificate, &self.key).and_then(|identity| {
-            identity.tell(&self.certificate, &self.key);
-            let not_after_s = identity.not_after_s();
-            Ok((server_config(identity)?, not_after_s))
-        });
-        match read {
+        match read(&self.files) {
             Ok((config, not_after_s)) => {
                 // Replacing an `Arc` cannot leave a half-written one behind.
                 *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
@@ -121,6 +111,15 @@ pub(crate) struct Examination {
     pub(crate) standing: Option<Standing>,
     /// The permissions of the key, if others may read it.
     pub(crate) exposed_mode: Option<u32>,
+}
+
+/// Reads both files: what new connections are told, and when the certificate
+/// ends, in seconds since 1970.
+fn read(files: &TlsFiles) -> Result<(Arc<ServerConfig>, u64), Error> {
+    let identity = Identity::read(&files.certificate, &files.key)?;
+    identity.tell(&files.certificate, &files.key);
+    let not_after_s = identity.not_after_s();
+    Ok((server_config(identity)?, not_after_s))
 }
 
 /// Reads both files as a server does, and uses them for nothing.

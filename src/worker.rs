@@ -224,18 +224,10 @@ impl Worker {
         security: Security,
         entry: Entry,
     ) {
-        let Some(admitted) = self.admit(entry, &visit) else {
+        let Some(admitted) = self.admit(entry, &visit, &security) else {
             return;
         };
         let was_turned_away = admitted.is_err();
-        if let (Err((Rejection::Rate { .. }, _)), Some(_)) = (&admitted, &security) {
-            // What the rate is to bound is a TLS handshake more than anything.
-            self.settings
-                .counters
-                .handshakes
-                .add(HandshakeOutcome::Refused);
-            return;
-        }
         let handshake = async {
             let stream = self.open(stream, &visit, security).await?;
             let since = visit.start().into();
@@ -307,17 +299,26 @@ impl Worker {
     /// Applies the limits per address, and counts who is not let in. To be called
     /// once for each connection, when it is known whose it is: from there on its
     /// `visit` has the right peer. `None` is for who is not even told.
-    fn admit(&self, entry: Entry, visit: &Rc<Visit>) -> Option<Result<Permit, Turned>> {
+    fn admit(
+        &self,
+        entry: Entry,
+        visit: &Rc<Visit>,
+        security: &Security,
+    ) -> Option<Result<Permit, Turned>> {
         let counters = &self.settings.counters;
         let (reason, turned) = match self.admission.admit(entry, visit) {
             Entry::Welcome(permit) => return Some(Ok(permit)),
-            Entry::TurnedAway(rejection, place) => (rejection.reason(), Some((rejection, place))),
-            Entry::Overrun => {
-                counters.handshakes.add(HandshakeOutcome::Refused);
-                (RefusalReason::Overrun, None)
+            // To be told takes a TLS handshake, which is what the rate is to bound.
+            Entry::TurnedAway(rejection @ Rejection::Rate { .. }, _) if security.is_some() => {
+                (rejection.reason(), None)
             }
+            Entry::TurnedAway(rejection, place) => (rejection.reason(), Some((rejection, place))),
+            Entry::Overrun => (RefusalReason::Overrun, None),
         };
         counters.refusals.add(reason);
+        if turned.is_none() {
+            counters.handshakes.add(HandshakeOutcome::Refused);
+        }
         visit.shaken(Handshake {
             outcome: HandshakeOutcome::Refused,
             status: None,

@@ -49,20 +49,18 @@ fn run(test: impl Future<Output = ()>) {
     LocalSet::new().block_on(&runtime, test);
 }
 
+/// Serves a socket that was just accepted.
+fn begin(served: TcpStream, options: HttpOptions) -> JoinHandle<Outcome> {
+    let since = Instant::now().into();
+    spawn_local(async move { serve(Stream::Tcp(served), &Rc::new(options), since).await })
+}
+
 /// A client's end of a connection whose other end is being served.
 async fn connect(options: HttpOptions) -> (TcpStream, JoinHandle<Outcome>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (served, _) = listener.accept().await.unwrap();
-    let outcome = spawn_local(async move {
-        serve(
-            Stream::Tcp(served),
-            &Rc::new(options),
-            Instant::now().into(),
-        )
-        .await
-    });
-    (client.unwrap(), outcome)
+    (client.unwrap(), begin(served, options))
 }
 
 /// Sends a request, and reads the answer to its end.
@@ -736,15 +734,7 @@ async fn connect_narrowly(options: HttpOptions) -> (TcpStream, JoinHandle<Outcom
     connecting.set_recv_buffer_size(2048).unwrap();
     let client = connecting.connect(listener.local_addr().unwrap()).await;
     let (served, _) = listener.accept().await.unwrap();
-    let outcome = spawn_local(async move {
-        serve(
-            Stream::Tcp(served),
-            &Rc::new(options),
-            Instant::now().into(),
-        )
-        .await
-    });
-    (client.unwrap(), outcome)
+    (client.unwrap(), begin(served, options))
 }
 
 /// hyper counts itself done with its answer half flushed when it has given up

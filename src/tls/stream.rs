@@ -582,6 +582,7 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
+    use crate::config::TlsFiles;
 
     /// A server that has a certificate for `localhost`, and a client that trusts
     /// it.
@@ -595,11 +596,11 @@ mod tests {
             std::fs::write(&path, text).expect("written");
             path
         };
-        let files = (
-            write("cert.pem", certificate.pem()),
-            write("key.pem", key.serialize_pem()),
-        );
-        let tls = Arc::new(Tls::load(files.0, files.1).expect("a pair"));
+        let files = TlsFiles {
+            certificate: write("cert.pem", certificate.pem()),
+            key: write("key.pem", key.serialize_pem()),
+        };
+        let tls = Arc::new(Tls::load(files).expect("a pair"));
         let mut roots = RootCertStore::empty();
         roots.add(certificate.der().clone()).expect("a certificate");
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))

@@ -50,11 +50,7 @@ fn headers_that_never_end(engine: Engine) {
     }
     siege.wait_for_retreat();
     drop(raws);
-    let toll = Toll::new()
-        .connections(CONNECTIONS)
-        .segments(bytes)
-        .held(CONNECTIONS, SHAKING_HANDS);
-    siege.lift(toll);
+    siege.lift(Toll::endless_handshakes(CONNECTIONS, bytes));
 }
 
 fn garbage_instead_of_headers(engine: Engine) {

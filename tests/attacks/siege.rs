@@ -81,6 +81,15 @@ impl Toll {
         }
     }
 
+    /// That of so many who go on, so many segments in all, with a handshake that
+    /// they never end.
+    pub(crate) fn endless_handshakes(connections: usize, segments: usize) -> Self {
+        Self::new()
+            .connections(connections)
+            .segments(segments)
+            .held(connections, SHAKING_HANDS)
+    }
+
     /// So many connections, one after another or all at once.
     pub(crate) fn connections(self, count: usize) -> Self {
         self.work(count, PER_CONNECTION)

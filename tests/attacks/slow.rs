@@ -56,11 +56,7 @@ fn thousands_of_requests_that_never_end(engine: Engine) {
     // They are let go of though they do not hang up.
     siege.wait_for_retreat();
     drop(raws);
-    let toll = Toll::new()
-        .connections(CONNECTIONS)
-        .segments(bytes)
-        .held(CONNECTIONS, SHAKING_HANDS);
-    siege.lift(toll);
+    siege.lift(Toll::endless_handshakes(CONNECTIONS, bytes));
 }
 
 fn ping_floods_from_those_who_never_read(engine: Engine) {

@@ -47,11 +47,7 @@ fn half_a_hello_and_silence(engine: Engine) {
     }
     siege.wait_for_retreat();
     drop(raws);
-    let toll = Toll::new()
-        .connections(CONNECTIONS)
-        .segments(bytes)
-        .held(CONNECTIONS, SHAKING_HANDS);
-    siege.lift(toll);
+    siege.lift(Toll::endless_handshakes(CONNECTIONS, bytes));
 }
 
 fn garbage_instead_of_records(engine: Engine) {
