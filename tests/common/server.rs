@@ -106,6 +106,9 @@ impl Server {
         let mut child = command
             // For the tests; an unknown setting for the server.
             .env_remove(RESTRICTION)
+            // The kernel would round the allocator's memory up to huge pages where
+            // it has some to spare: what is measured is to be what is used.
+            .env("MIMALLOC_ALLOW_THP", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
