@@ -73,6 +73,19 @@ pub enum Failure {
     /// There is nobody to vouch for a `wss://` server.
     #[error("no certificates to trust: {0}")]
     Trust(String),
+    /// Others began to load the server, and this one could not.
+    #[error(
+        "{opened} of {sockets} connections were open when the load had to begin, to measure at \
+         {start_at}: give --start-at a later time"
+    )]
+    Late {
+        /// How many were.
+        opened: u64,
+        /// Of how many.
+        sockets: u64,
+        /// When the measurement was to begin.
+        start_at: String,
+    },
     /// The server's process, which was to be watched or started.
     #[error(transparent)]
     Watch(#[from] WatchError),
@@ -122,6 +135,14 @@ pub enum Failure {
     /// A result file that cannot be read or written.
     #[error("{0}")]
     File(String),
+    /// One run of several.
+    #[error("{run}: {failure}")]
+    OneOf {
+        /// Which one.
+        run: String,
+        /// Why it ended.
+        failure: Box<Failure>,
+    },
     /// The user ended the run before there was anything to report.
     #[error("interrupted before anything was measured")]
     Interrupted,

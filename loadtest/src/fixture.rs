@@ -3,9 +3,12 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::client::MessageKind;
+use crate::machine::Environment;
 use crate::outcome::{Counts, GeneratorUse, Interval, Latencies, Outcome, histogram};
 use crate::plan::{Arrival, Extent, Load, Pace, Plan, Protocol, SizeShare};
-use crate::result::encode_latencies;
+use crate::result::{Record, ResultFile, encode_latencies};
+use crate::slo::Slo;
+use crate::verdict::{Facts, judge};
 use crate::watch::Usage;
 
 /// An open loop at 50,000/s for 10 s.
@@ -96,6 +99,27 @@ pub(crate) fn outcome() -> Outcome {
         interrupted: false,
         failure: None,
     }
+}
+
+/// That as a result file.
+pub(crate) fn result() -> ResultFile {
+    result_of(&plan(), &outcome())
+}
+
+/// What a run came to as a result file.
+pub(crate) fn result_of(plan: &Plan, outcome: &Outcome) -> ResultFile {
+    let slo: Slo = "p99<2ms".parse().unwrap();
+    ResultFile::new(&Record {
+        label: "epoll",
+        plan,
+        args: &["--rate".to_owned(), "50k".to_owned()],
+        outcome,
+        judgement: &judge(&Facts::of(plan, outcome)),
+        objectives: &slo.evaluate(outcome),
+        server_command: Some("ringback --port 9001"),
+        server_sha256: None,
+        environment: &Environment::default(),
+    })
 }
 
 /// What the plan comes to when nothing is answered.

@@ -34,6 +34,7 @@
 //! [`Part`](recorder::Part) a second. Threads share nothing that is written while
 //! messages flow. All together is an [`outcome`]; [`verdict`] judges it, [`slo`]
 //! holds it against objectives, [`report`] and [`result`] write it.
+//! [`sweep`](mod@sweep) makes many runs, and draws them with [`plot`].
 //!
 //! [`builtin`] has two servers on the generator's side: the raw TCP echo of
 //! [`floor`], and one that is late, stalls and errs exactly as told, by which
@@ -69,38 +70,52 @@
 //!
 //! # Who imports whom
 //!
-//! - [`client`], [`schedule`], [`recorder`] and [`verdict`] do no I/O: bytes, times
-//!   and counts in, bytes, times and counts out.
+//! - [`client`], [`schedule`], [`recorder`], [`verdict`], [`statistics`],
+//!   [`comparison`] and [`plot`] do no I/O:
+//!   bytes, times and counts in, bytes, times and counts out.
 //! - Only [`driver`] touches the sockets of a run. It knows nothing of arguments,
 //!   of who watches, or of how a result is written.
 //! - [`watch`] and [`machine`] read `/proc` and `/sys` and know nothing of load.
 //! - [`verdict`], [`report`] and [`result`] see a plan and an outcome, never a
 //!   thread or a socket.
-//! - [`session`], [`embedded`], [`floor`] and [`selftest`] are the only ones that
-//!   know a whole command, from the arguments to the exit code.
+//! - [`session`], [`embedded`], [`floor`], [`sweep`](mod@sweep), [`ab`] and
+//!   [`selftest`] are the only ones that know a whole command, from the arguments to
+//!   the exit code.
+//! - [`comparison`] sees results, never a run; it judges and writes what [`ab`] has
+//!   measured and [`compare`](mod@compare) has read.
+//! - [`html`] makes a page of files and sees nothing but [`result`], [`comparison`]
+//!   and [`sweep`].
 //! - Of the server's library, [`embedded`] uses what starts and stops a server, and
 //!   [`machine`] asks which engines work here. The codec in [`client`] is the
 //!   generator's own, so that one bug cannot hide in both ends.
 
+pub mod ab;
 pub mod args;
 pub mod builtin;
 pub mod client;
+pub mod compare;
+pub mod comparison;
 pub mod cores;
 pub mod cpu;
 pub mod driver;
 pub mod embedded;
+pub mod export;
 pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod floor;
+pub mod history;
+pub mod html;
 pub mod interrupt;
 pub mod limits;
 pub mod live;
 pub mod machine;
 pub mod merge;
+pub mod metric;
 pub mod outcome;
 pub mod percentile;
 pub mod plan;
+pub mod plot;
 pub mod recorder;
 pub mod report;
 pub mod result;
@@ -110,6 +125,8 @@ pub mod selftest;
 pub mod session;
 pub mod slo;
 pub mod source;
+pub mod statistics;
+pub mod sweep;
 pub mod table;
 pub mod target;
 pub mod terminal;

@@ -2,8 +2,9 @@
 //! a line now and then elsewhere. The report replaces it.
 
 use std::io::{self, Stderr, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::result::format_utc;
 use crate::terminal::{color_allowed, columns, harmless, is_terminal, paint};
 use crate::units::{format_count, format_ns, format_rate};
 use crate::verdict::Verdict;
@@ -57,6 +58,11 @@ pub enum Phase {
         open: u64,
         /// Of so many.
         total: u64,
+    },
+    /// All are open, and the time to begin is to come.
+    Waiting {
+        /// When the measurement begins.
+        start_at: SystemTime,
     },
     /// Load that is not counted.
     WarmUp,
@@ -237,6 +243,7 @@ fn log_line(progress: &Progress<'_>) -> String {
 fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Connecting { .. } => "connecting",
+        Phase::Waiting { .. } => "waiting",
         Phase::WarmUp => "warming up",
         Phase::Measuring => "measuring",
         Phase::Draining { .. } => "draining",
@@ -248,6 +255,11 @@ fn how_far(progress: &Progress<'_>) -> String {
         (Phase::Connecting { open, total }, _) => {
             format!("{}/{}", format_count(open), format_count(total))
         }
+        (Phase::Waiting { start_at }, remaining) => format!(
+            "for {}, {}s left",
+            format_utc(start_at),
+            whole_seconds(remaining.unwrap_or_default())
+        ),
         (Phase::Draining { unanswered }, _) => {
             format!("{} unanswered", format_count(unanswered))
         }
@@ -411,6 +423,22 @@ last second  p50 61.\x1b[K
         assert_eq!(
             last,
             "so far       150,000 messages, 0 errors, SUSPECT so far: the server [2J is slow\x1b[K"
+        );
+    }
+
+    #[test]
+    fn who_waits_is_told_what_for() {
+        let waiting = Progress {
+            phase: Phase::Waiting {
+                start_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_907_400),
+            },
+            remaining: Some(Duration::from_secs(12)),
+            rates: &[],
+            ..measuring(Duration::from_secs(3))
+        };
+        assert_eq!(
+            shown(Kind::Log, &[waiting], false),
+            "loadtest: waiting for 2026-11-28T23:10:00.000Z, 12s left\n"
         );
     }
 

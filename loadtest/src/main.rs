@@ -1,21 +1,31 @@
 //! `loadtest`: see `--help`.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::{CommandFactory, Parser};
-use loadtest::args::{Cli, Command, Doctor, DoctorFormat, Rerun, Run};
+use loadtest::ab;
+use loadtest::args::{
+    Cli, Command, Doctor, DoctorFormat, DocumentKind, Rerun, Run, Start, announcement, reason_of,
+};
+use loadtest::compare::compare;
+use loadtest::comparison::Comparison;
 use loadtest::embedded::compare_engines;
+use loadtest::export::export;
 use loadtest::failure::Failure;
 use loadtest::floor;
+use loadtest::history::history;
+use loadtest::html;
 use loadtest::interrupt::Interrupt;
 use loadtest::machine::{Environment, Report, examine};
 use loadtest::merge::merge;
 use loadtest::plan::Plan;
-use loadtest::result::{ResultFile, schema};
+use loadtest::result::{Document, ResultFile, check_writable, schema};
 use loadtest::selftest;
 use loadtest::session::{
     EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Finished, Watch, arguments, make_room, print, say,
 };
+use loadtest::sweep::{SweepFile, sweep};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -46,9 +56,19 @@ fn execute(cli: &Cli) -> Result<u8, Failure> {
         Some(Command::Selftest(args)) => selftest::run(args.quick, &Interrupt::catch()?),
         Some(Command::Rerun(args)) => rerun(args),
         Some(Command::Doctor(args)) => Ok(doctor(args)),
+        Some(Command::Sweep(args)) => sweep(args, &Interrupt::catch()?),
         Some(Command::Merge(args)) => merge(&args.from, &args.output),
-        Some(Command::Schema) => {
-            print(&schema());
+        Some(Command::Compare(args)) => compare(args),
+        Some(Command::Export(args)) => export(args),
+        Some(Command::History(args)) => history(args),
+        Some(Command::Ab(args)) => ab::measure(args),
+        Some(Command::Report(args)) => html::report(args),
+        Some(Command::Schema { of }) => {
+            print(&match of {
+                DocumentKind::Result => schema::<ResultFile>(),
+                DocumentKind::Comparison => schema::<Comparison>(),
+                DocumentKind::Sweep => schema::<SweepFile>(),
+            });
             Ok(EXIT_FINE)
         }
         Some(Command::Completions { shell }) => {
@@ -63,7 +83,7 @@ fn execute(cli: &Cli) -> Result<u8, Failure> {
 
 fn run(args: &Run) -> Result<u8, Failure> {
     let plan = args.plan()?;
-    drive(&plan, &args.server, &args.output)
+    drive(&plan, &args.start, &args.server, &args.output)
 }
 
 fn rerun(args: &Rerun) -> Result<u8, Failure> {
@@ -73,11 +93,12 @@ fn rerun(args: &Rerun) -> Result<u8, Failure> {
         plan.targets.clone_from(&args.targets);
         plan.validate()?;
     }
-    drive(&plan, &args.server, &args.output)
+    drive(&plan, &args.start, &args.server, &args.output)
 }
 
 fn drive(
     plan: &Plan,
+    start: &Start,
     server: &loadtest::args::Server,
     output: &loadtest::args::Output,
 ) -> Result<u8, Failure> {
@@ -85,15 +106,16 @@ fn drive(
         let why = "--server-pin is for a server that --server-cmd starts";
         return Err(why.to_owned().into());
     }
+    let start_at = start_of(start, plan)?;
     if let Some(path) = &output.file {
-        ResultFile::check_writable(path)?;
+        check_writable(path)?;
     }
     let interrupt = Interrupt::catch()?;
     make_room(plan, 0)?;
     let environment = Environment::capture(plan.is_loopback());
     say(&format!("seed {}", plan.seed));
     let mut watch = Watch::new(server, plan, &interrupt)?;
-    let driven = watch.drive(plan, &interrupt);
+    let driven = watch.drive_at(plan, start_at, &interrupt);
     let identity = watch.identity();
     watch.stop();
     let labels: Vec<_> = plan.targets.iter().map(ToString::to_string).collect();
@@ -105,6 +127,20 @@ fn drive(
         environment: &environment,
     }
     .report(output)
+}
+
+/// The time to begin at, if one is given, and a line that says so.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "several machines have no other clock in common"
+)]
+fn start_of(start: &Start, plan: &Plan) -> Result<Option<SystemTime>, Failure> {
+    let now = SystemTime::now();
+    let start_at = start.resolve(now, plan)?;
+    if let Some(at) = start_at {
+        say(&announcement(at, now));
+    }
+    Ok(start_at)
 }
 
 fn doctor(args: &Doctor) -> u8 {
@@ -122,7 +158,7 @@ fn explain(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(EXIT_FINE);
     }
-    let reason = reason_of(&error.to_string());
+    let reason = reason_of(error);
     let arguments = arguments();
     let command = arguments
         .first()
@@ -138,20 +174,4 @@ fn explain(error: &clap::Error) -> ExitCode {
     };
     say(&format!("{reason} ({hint})"));
     ExitCode::from(EXIT_USAGE)
-}
-
-/// What is wrong, in one line: all that is said before the usage, such as which
-/// argument is missing, or which name was perhaps meant.
-fn reason_of(text: &str) -> String {
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    let said = text.split("\n\nUsage: ").next().unwrap_or_default();
-    let said = said
-        .split("\n\nFor more information")
-        .next()
-        .unwrap_or_default();
-    let words: Vec<_> = said
-        .split("\n\n")
-        .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
-    words.join("; ")
 }

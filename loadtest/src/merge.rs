@@ -14,7 +14,8 @@ use crate::args::Output;
 use crate::failure::Failure;
 use crate::outcome::{Counts, GeneratorUse, Interval, Latencies, Outcome, histogram};
 use crate::result::{
-    DecodeError, ResultFile, Status, decode, decode_latencies, encode_latencies, parse_utc,
+    DecodeError, Document, ResultFile, Status, decode, decode_latencies, encode_latencies,
+    parse_utc,
 };
 use crate::session::Finished;
 use crate::verdict::{Facts, Judgement, judge};

@@ -2,6 +2,7 @@
 //! report, and watches what the server and they themselves cost.
 
 mod intervals;
+mod start;
 
 use std::collections::BTreeSet;
 use std::process::ExitStatus;
@@ -18,15 +19,13 @@ use crate::live::{Phase, Progress};
 use crate::machine::StealClock;
 use crate::outcome::{Counts, GeneratorUse, Latencies, Outcome, histogram};
 use crate::plan::{Extent, Plan};
+use crate::result::format_utc;
 use crate::schedule::Share;
 use crate::verdict::Verdict;
 use crate::watch::{ProcessTree, Sample, ThreadGroup};
 
 use intervals::Intervals;
-
-/// How long before the load begins the threads are told when it will, so that
-/// all begin together.
-const START_DELAY: Duration = Duration::from_millis(30);
+use start::Step;
 
 /// How often server and generator are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -79,12 +78,16 @@ pub struct Observers<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// Runs a plan.
+/// Runs a plan; the measurement begins at `start_at`, or as soon as it can.
 ///
 /// # Errors
 /// What went wrong before anything was measured. What goes wrong later is in
 /// [`Outcome::failure`], beside what was measured until then.
-pub fn run(plan: &Plan, observers: &mut Observers<'_>) -> Result<Outcome, Failure> {
+pub fn run(
+    plan: &Plan,
+    start_at: Option<SystemTime>,
+    observers: &mut Observers<'_>,
+) -> Result<Outcome, Failure> {
     let endpoints = Endpoints::of(plan)?;
     let mix = Arc::new(mix_for(plan));
     let shared = Shared::new();
@@ -120,7 +123,11 @@ pub fn run(plan: &Plan, observers: &mut Observers<'_>) -> Result<Outcome, Failur
             }
         }
         drop(reports);
-        Coordinator::new(plan, &shared, &inbox, spares, observers).coordinate()
+        let coordinator = Coordinator {
+            start_at,
+            ..Coordinator::new(plan, &shared, &inbox, spares, observers)
+        };
+        coordinator.coordinate()
     })
 }
 
@@ -155,6 +162,8 @@ struct Coordinator<'a, 'b> {
     intervals: Intervals,
     thread_ids: Vec<i32>,
     generator: Option<ThreadGroup>,
+    /// When the measurement is to begin, by the wall clock.
+    start_at: Option<SystemTime>,
     /// When the load begins, once that is known.
     start_ns: Option<u64>,
     /// Threads whose measurement is over.
@@ -208,6 +217,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             intervals: Intervals::new(spares),
             thread_ids: Vec::new(),
             generator: None,
+            start_at: None,
             start_ns: None,
             measured: 0,
             ends: Vec::new(),
@@ -237,6 +247,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.look_ahead();
             self.look_at_start();
             self.look_at_end();
             if Instant::now() >= tick {
@@ -273,6 +284,11 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         Some((begin_ns, end_ns))
     }
 
+    /// Whether all connections are open.
+    fn is_ready(&self) -> bool {
+        self.thread_ids.len() == self.plan.threads as usize
+    }
+
     fn now_ns(&self) -> u64 {
         as_ns(self.shared.epoch.elapsed())
     }
@@ -282,11 +298,8 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         match report {
             Report::Ready { thread_id } => {
                 self.thread_ids.push(thread_id);
-                if self.thread_ids.len() == self.plan.threads as usize {
+                if self.is_ready() {
                     self.generator = ThreadGroup::of(&self.thread_ids).ok();
-                    let start_ns = self.now_ns() + as_ns(START_DELAY);
-                    self.start_ns = Some(start_ns);
-                    self.shared.start_at(start_ns);
                 }
                 false
             }
@@ -319,6 +332,31 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         self.shared.give_up();
     }
 
+    /// Lets the load begin when it is time to.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "several machines have no other clock in common"
+    )]
+    fn look_ahead(&mut self) {
+        if self.start_ns.is_some() || self.failure.is_some() || self.interrupted {
+            return;
+        }
+        let now = SystemTime::now();
+        match start::step(self.is_ready(), self.start_at, self.plan.warmup, now) {
+            Step::Wait => {}
+            Step::Begin(ahead) => {
+                let start_ns = self.now_ns() + as_ns(ahead);
+                self.start_ns = Some(start_ns);
+                self.shared.start_at(start_ns);
+            }
+            Step::Late => self.fail(Failure::Late {
+                opened: self.shared.opened(),
+                sockets: self.plan.sockets(),
+                start_at: self.start_at.map(format_utc).unwrap_or_default(),
+            }),
+        }
+    }
+
     /// Samples what there is to sample when the measurement begins.
     #[expect(clippy::disallowed_methods, reason = "the report says when it was")]
     fn look_at_start(&mut self) {
@@ -331,7 +369,9 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         self.server.start = self.observers.server.as_mut().map(|server| server.sample());
         self.generator_cost.start = self.generator.as_mut().map(ThreadGroup::sample);
         self.steal = StealClock::now().map(|clock| (clock, None));
-        self.started_at = Some(SystemTime::now());
+        // When it began, and not when that was seen.
+        let ago = Duration::from_nanos(self.now_ns() - begin_ns);
+        self.started_at = SystemTime::now().checked_sub(ago);
         self.active_cores();
     }
 
@@ -392,37 +432,9 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     }
 
     fn show(&mut self) {
-        let now_ns = self.now_ns();
         let sockets = self.plan.sockets();
         let opened = self.shared.opened();
-        let since = |from_ns: u64| Duration::from_nanos(now_ns.saturating_sub(from_ns));
-        let (phase, elapsed, total) = match self.window_ns() {
-            None => {
-                let phase = Phase::Connecting {
-                    open: opened,
-                    total: sockets,
-                };
-                (phase, since(0), None)
-            }
-            Some((begin_ns, _)) if now_ns < begin_ns => {
-                let elapsed = since(self.start_ns.unwrap_or(now_ns));
-                (Phase::WarmUp, elapsed, Some(self.plan.warmup))
-            }
-            Some((begin_ns, _)) if self.drain_began.is_none() => {
-                let total = match self.plan.extent {
-                    Extent::Duration(time) => Some(time),
-                    Extent::Messages(_) => None,
-                };
-                (Phase::Measuring, since(begin_ns), total)
-            }
-            Some(_) => {
-                let phase = Phase::Draining {
-                    unanswered: self.intervals.unanswered(),
-                };
-                let elapsed = self.drain_began.map_or(Duration::ZERO, |at| at.elapsed());
-                (phase, elapsed, Some(self.plan.timeout))
-            }
-        };
+        let (phase, elapsed, total) = self.phase();
         let fraction = match (phase, self.plan.extent, total) {
             (Phase::Connecting { .. }, ..) => opened as f64 / sockets.max(1) as f64,
             (Phase::Measuring, Extent::Messages(count), _) => {
@@ -449,6 +461,50 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             reason: reason.as_deref(),
             rates: self.intervals.rates(),
         });
+    }
+
+    /// What is being done, for how long it has been, and how long it will be in
+    /// all, where that is known.
+    fn phase(&self) -> (Phase, Duration, Option<Duration>) {
+        let now_ns = self.now_ns();
+        let since = |from_ns: u64| Duration::from_nanos(now_ns.saturating_sub(from_ns));
+        let start_ns = self.start_ns.unwrap_or(u64::MAX);
+        match (self.window_ns(), self.start_at) {
+            (_, Some(start_at)) if self.is_ready() && now_ns < start_ns => {
+                (Phase::Waiting { start_at }, since(0), self.wait_in_all())
+            }
+            (None, _) => {
+                let phase = Phase::Connecting {
+                    open: self.shared.opened(),
+                    total: self.plan.sockets(),
+                };
+                (phase, since(0), None)
+            }
+            (Some((begin_ns, _)), _) if now_ns < begin_ns => {
+                (Phase::WarmUp, since(start_ns), Some(self.plan.warmup))
+            }
+            (Some((begin_ns, _)), _) if self.drain_began.is_none() => {
+                let total = match self.plan.extent {
+                    Extent::Duration(time) => Some(time),
+                    Extent::Messages(_) => None,
+                };
+                (Phase::Measuring, since(begin_ns), total)
+            }
+            (Some(_), _) => {
+                let phase = Phase::Draining {
+                    unanswered: self.intervals.unanswered(),
+                };
+                let elapsed = self.drain_began.map_or(Duration::ZERO, |at| at.elapsed());
+                (phase, elapsed, Some(self.plan.timeout))
+            }
+        }
+    }
+
+    /// The time from the beginning of the run until the load's.
+    #[expect(clippy::disallowed_methods, reason = "it is for people to read")]
+    fn wait_in_all(&self) -> Option<Duration> {
+        let ahead = self.start_at?.duration_since(SystemTime::now()).ok()?;
+        Some(self.shared.epoch.elapsed() + ahead)
     }
 
     /// The verdict on what is known so far.

@@ -3,22 +3,23 @@
 
 use std::io::{self, Write};
 use std::process::ExitStatus;
+use std::time::SystemTime;
 
 use crate::args::{Output, Server};
 use crate::driver::Endpoints;
 use crate::failure::Failure;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::limits::allow_sockets;
-use crate::live::LiveView;
+use crate::live::{LiveView, Progress};
 use crate::machine::{Environment, binary_sha256};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::report::{Format, Summary, color_allowed};
-use crate::result::{Record, ResultFile};
+use crate::result::{Document, Record, ResultFile};
 use crate::run::{Observers, Watched, run};
 use crate::slo::SloResult;
 use crate::verdict::{Facts, Judgement, Verdict, judge};
-use crate::watch::{ProcessTree, ServerCommand, ensure_free};
+use crate::watch::{Printed, ProcessTree, ServerCommand, ensure_free};
 
 /// Everything was as it should be.
 pub const EXIT_FINE: u8 = 0;
@@ -31,6 +32,8 @@ pub const EXIT_USAGE: u8 = 2;
 pub const EXIT_OBJECTIVE: u8 = 3;
 /// The numbers do not say what was asked.
 pub const EXIT_INVALID: u8 = 4;
+/// A comparison came to no conclusion.
+pub const EXIT_INCONCLUSIVE: u8 = 5;
 
 /// Connections that churn leaves open for a while beside those of the plan, for
 /// each that is replaced per second.
@@ -46,9 +49,21 @@ pub fn drive(
     server_ended: &mut dyn FnMut() -> Option<ExitStatus>,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Failure> {
+    drive_at(plan, None, server, server_ended, interrupt)
+}
+
+/// The same, the measurement beginning at a time, if there is one.
+fn drive_at(
+    plan: &Plan,
+    start_at: Option<SystemTime>,
+    server: Option<&mut dyn Watched>,
+    server_ended: &mut dyn FnMut() -> Option<ExitStatus>,
+    interrupt: &Interrupt,
+) -> Result<Outcome, Failure> {
     let mut view = LiveView::on_stderr(&plan.to_string());
     let result = run(
         plan,
+        start_at,
         &mut Observers {
             server: server.map(|server| server as _),
             server_ended,
@@ -88,6 +103,28 @@ impl Watch {
     /// # Errors
     /// [`Failure::Watch`], and [`Failure::Resolve`] for the addresses to wait on.
     pub fn new(server: &Server, plan: &Plan, interrupt: &Interrupt) -> Result<Self, Failure> {
+        Self::printing(server, plan, interrupt, None)
+    }
+
+    /// The same for a server whose output is kept, if it is started.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn quietly(
+        server: &Server,
+        plan: &Plan,
+        interrupt: &Interrupt,
+        printed: &mut Printed,
+    ) -> Result<Self, Failure> {
+        Self::printing(server, plan, interrupt, Some(printed))
+    }
+
+    fn printing(
+        server: &Server,
+        plan: &Plan,
+        interrupt: &Interrupt,
+        printed: Option<&mut Printed>,
+    ) -> Result<Self, Failure> {
         if let Some(pid) = server.pid {
             return Ok(Self {
                 command: None,
@@ -99,7 +136,10 @@ impl Watch {
         };
         let addresses: Vec<_> = Endpoints::of(plan)?.addresses().collect();
         ensure_free(&addresses)?;
-        let mut command = ServerCommand::start(line, &server.pin.0)?;
+        let mut command = match printed {
+            None => ServerCommand::start(line, &server.pin.0),
+            Some(printed) => ServerCommand::start_quietly(line, &server.pin.0, printed),
+        }?;
         interrupt.guard(command.group());
         if !command.wait_until_listening(&addresses, server.wait, || interrupt.is_asked())? {
             return Err(Failure::Interrupted);
@@ -116,10 +156,46 @@ impl Watch {
     /// # Errors
     /// What went wrong before anything was measured.
     pub fn drive(&mut self, plan: &Plan, interrupt: &Interrupt) -> Result<Outcome, Failure> {
+        self.drive_at(plan, None, interrupt)
+    }
+
+    /// Drives it, and begins to measure at a time, if there is one.
+    ///
+    /// # Errors
+    /// As [`drive`](Self::drive), and when it was too late to begin.
+    pub fn drive_at(
+        &mut self,
+        plan: &Plan,
+        start_at: Option<SystemTime>,
+        interrupt: &Interrupt,
+    ) -> Result<Outcome, Failure> {
         let Self { command, tree } = self;
         let server = tree.as_mut().map(|tree| tree as &mut dyn Watched);
         let mut ended = || command.as_mut().and_then(ServerCommand::exited);
-        drive(plan, server, &mut ended, interrupt)
+        drive_at(plan, start_at, server, &mut ended, interrupt)
+    }
+
+    /// Drives it, and shows how far it is in another way than the live view.
+    ///
+    /// # Errors
+    /// What went wrong before anything was measured.
+    pub fn drive_showing(
+        &mut self,
+        plan: &Plan,
+        show: &mut dyn FnMut(&Progress<'_>),
+        interrupt: &Interrupt,
+    ) -> Result<Outcome, Failure> {
+        let Self { command, tree } = self;
+        run(
+            plan,
+            None,
+            &mut Observers {
+                server: tree.as_mut().map(|tree| tree as &mut dyn Watched),
+                server_ended: &mut || command.as_mut().and_then(ServerCommand::exited),
+                show,
+                interrupt,
+            },
+        )
     }
 
     /// The command line and the hash of the process's binary.

@@ -75,6 +75,15 @@ impl Target {
         })
     }
 
+    /// The same server at another port.
+    #[must_use]
+    pub fn with_port(&self, port: u16) -> Self {
+        Self {
+            port,
+            ..self.clone()
+        }
+    }
+
     /// How to speak with it.
     pub fn scheme(&self) -> Scheme {
         self.scheme
@@ -83,6 +92,11 @@ impl Target {
     /// Its name or address, an IPv6 address without brackets.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Whether its name says that it is this machine.

@@ -90,6 +90,37 @@ pub fn format_size(bytes: usize) -> String {
     }
 }
 
+/// Writes a measured number of bytes, to a tenth of a fitting unit.
+pub fn format_bytes(bytes: f64) -> String {
+    match bytes {
+        _ if bytes >= 1_048_576.0 => format!("{:.1} MiB", bytes / 1_048_576.0),
+        _ if bytes >= 1_024.0 => format!("{:.1} KiB", bytes / 1_024.0),
+        _ => format!("{bytes:.0} B"),
+    }
+}
+
+/// Writes a share of 1 in per cent: `2 %`, `2.5 %`.
+pub fn format_percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent < 9.95 && (percent - percent.round()).abs() >= 0.05 {
+        return format!("{percent:.1} %");
+    }
+    format!("{percent:.0} %")
+}
+
+/// Reads a share of 1: `2%`, `0.5%`, `2 %`.
+///
+/// # Errors
+/// A sentence for the user when the text is no percentage from 0 to 1000.
+pub fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.trim_end().strip_suffix('%').map(str::trim_end);
+    number
+        .and_then(|number| number.parse::<f64>().ok())
+        .filter(|percent| (0.0..=1000.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "write a share as 2% or 0.5%".to_owned())
+}
+
 /// Writes a number per second: whole where it is large, with the digits that
 /// say something where it is small.
 pub fn format_rate(rate: f64) -> String {
@@ -229,6 +260,15 @@ mod tests {
     }
 
     #[test]
+    fn shares_are_read_in_per_cent() {
+        assert_eq!(parse_percent("2%"), Ok(0.02));
+        assert_eq!(parse_percent("0.5 %"), Ok(0.005));
+        for wrong in ["", "%", "2", "-1%", "nan%", "1001%", "2%%"] {
+            assert!(parse_percent(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn numbers_read_well() {
         assert_eq!(format_ns(0), "0 ns");
         assert_eq!(format_ns(999), "999 ns");
@@ -237,6 +277,11 @@ mod tests {
         assert_eq!(format_ns(999_700), "1.00 ms");
         assert_eq!(format_ns(60_000_000_000), "60.0 s");
         assert_eq!(format_ns(6_000_000_000_000), "6000 s");
+        assert_eq!(format_bytes(512.4), "512 B");
+        assert_eq!(format_bytes(2_048.0), "2.0 KiB");
+        assert_eq!(format_percent(0.02), "2 %");
+        assert_eq!(format_percent(0.025), "2.5 %");
+        assert_eq!(format_percent(0.999), "100 %");
         assert_eq!(format_size(32), "32 B");
         assert_eq!(format_size(16_384), "16 KiB");
         assert_eq!(format_size(1_000), "1000 B");

@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 
-use loadtest::result::{ResultFile, decode_latencies};
+use loadtest::result::{Document, ResultFile, decode_latencies};
 use loadtest::verdict::Verdict;
 use serde_json::Value;
 use support::peer::{Peer, ringback, url_of};

@@ -5,7 +5,7 @@ mod support;
 
 use std::io::Read;
 
-use loadtest::result::{ResultFile, Status};
+use loadtest::result::{Document, ResultFile, Status};
 use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
 use support::peer::{Peer, ringback, url_of};
 use support::poll;

@@ -5,7 +5,7 @@ mod support;
 
 use std::process::Stdio;
 
-use loadtest::result::ResultFile;
+use loadtest::result::{Document, ResultFile};
 use serde_json::Value;
 use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
 use support::peer::{ringback, url_of};
@@ -111,10 +111,22 @@ fn the_doctor_looks_at_the_machine() {
 }
 
 #[test]
-fn the_schema_is_the_one_that_is_checked_in() {
-    let run = loadtest(&["schema"]);
-    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
-    assert_eq!(run.stdout, include_str!("../schema/result-v1.schema.json"));
+fn the_schemas_are_those_that_are_checked_in() {
+    let result = include_str!("../schema/result-v1.schema.json");
+    let comparison = include_str!("../schema/comparison-v1.schema.json");
+    let sweep = include_str!("../schema/sweep-v1.schema.json");
+    for (arguments, schema) in [
+        (&["schema"][..], result),
+        (&["schema", "result"], result),
+        (&["schema", "comparison"], comparison),
+        (&["schema", "sweep"], sweep),
+    ] {
+        let run = loadtest(arguments);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
+        assert!(run.stdout == schema, "{arguments:?}");
+    }
+    let run = loadtest(&["schema", "plan"]);
+    assert!(run.refused(2).contains("'plan'"), "{run:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #[path = "support/flags.rs"]
 mod support;
 
+use loadtest::result::{Document, ResultFile};
 use rustix::process::{Pid, Signal, kill_process};
 use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked, status};
 use support::peer::{Peer, ringback, url_of};
@@ -168,7 +169,7 @@ fn a_server_that_dies_in_mid_run_is_one_clear_line() {
     assert!(is_told, "{run:?}");
     // What was measured until then is there, and is no result.
     assert!(run.stdout.contains("INVALID"), "{run:?}");
-    let result = loadtest::result::ResultFile::read(file.as_ref()).expect("a result");
+    let result = ResultFile::read(file.as_ref()).expect("a result");
     assert!(result.failure.is_some());
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use loadtest::interrupt::Interrupt;
-use loadtest::result::ResultFile;
+use loadtest::result::{Document, ResultFile};
 
 use crate::contest::Contest;
 use crate::process::{self, Ended};

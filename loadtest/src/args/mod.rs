@@ -1,5 +1,14 @@
 //! The command line: raw arguments, then a plan.
 
+mod ab;
+mod compare;
+mod criteria;
+mod export;
+mod history;
+mod reason;
+mod report;
+mod start_at;
+mod sweep;
 mod values;
 mod workload;
 
@@ -14,6 +23,15 @@ use crate::slo::Slo;
 use crate::source::SourceRange;
 use crate::target::{Scheme, Target};
 
+pub use ab::{Ab, CONTENDERS_MAX, Candidate, Contender, LoadPlan};
+pub use compare::Compare;
+pub use criteria::Criteria;
+pub use export::{Better, Export, ExportFormat, ExportTime};
+pub use history::{Epoch, History, HistoryFormat};
+pub use reason::reason_of;
+pub use report::Report;
+pub use start_at::{Start, StartAt, announcement};
+pub use sweep::Sweep;
 pub use values::{CoreList, Sizes};
 pub use workload::{Defaults, Workload};
 
@@ -23,6 +41,9 @@ Examples:
   loadtest -c 50 -w 256                     the same, 50 × 256 messages in flight
   loadtest run ws://127.0.0.1:9001/         a running server, as fast as it answers
   loadtest run ws://HOST/ --rate 50k        its latency at 50,000 messages/s
+  loadtest sweep ws://HOST/ --rates 10k:400k:log
+                                            its latency against the load
+  loadtest ab --a CMD --b CMD               which of two servers is better
   loadtest floor                            what a raw TCP echo would cost here
   loadtest selftest                         proof that the percentiles are right
   loadtest doctor                           what will disturb a measurement here
@@ -30,8 +51,9 @@ Examples:
 Results are on stdout, everything else is on stderr.
 
 Exit codes: 0 fine; 1 failed: a wrong, missing or swapped reply, a connection
-refused or lost; 2 wrong arguments; 3 an objective (--slo) missed; 4 the result
-is INVALID; 130 interrupted, with a partial report.";
+refused or lost; 2 wrong arguments; 3 an objective (--slo) missed, or
+a comparison found something worse; 4 the result is INVALID; 5 a comparison
+came to no conclusion; 130 interrupted, with a partial report.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -63,8 +85,9 @@ Examples:
 
 const MERGE_EXAMPLES: &str = "\
 Example:
-  on each of two machines, at the same time:
-    loadtest run ws://HOST:9001/ -c 5k --rate 50k -d 60s -o result-N.json
+  on each of two machines:
+    loadtest run ws://HOST:9001/ -c 5k --rate 50k -d 60s -o result-N.json \\
+        --start-at 2026-11-28T23:10:00Z
   and then:
     loadtest merge result-0.json result-1.json -o merged.json";
 
@@ -126,15 +149,49 @@ pub enum Command {
     Doctor(Doctor),
     /// Repeat the run of a result file
     Rerun(Rerun),
+    /// Drive servers at many rates: latency against load, or the highest rate that
+    /// holds
+    Sweep(Box<Sweep>),
     /// Add up the results of generators that shared a load
     Merge(Merge),
-    /// Print the JSON schema of result files
-    Schema,
+    /// Say whether groups of result files differ, and by how much
+    Compare(Compare),
+    /// Write a result file in the formats of other tools
+    Export(Export),
+    /// Show how a metric went from commit to commit, and where it changed
+    History(History),
+    /// Compare server commands by interleaved pairs of runs
+    ///
+    /// Each run has its server started afresh. Every metric gets a ratio with its
+    /// confidence interval, and a verdict.
+    Ab(Box<Ab>),
+    /// Print the JSON schema of result files, or of comparisons
+    Schema {
+        /// Of which files
+        #[arg(default_value = "result")]
+        of: DocumentKind,
+    },
+    /// Write one HTML page about runs, comparisons and sweeps
+    ///
+    /// It is one file that needs no network: tables, plots, verdicts, the machine
+    /// and the commands.
+    Report(Report),
     /// Print the completions for a shell
     Completions {
         /// Which shell
         shell: Shell,
     },
+}
+
+/// What is kept in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DocumentKind {
+    /// What `run -o` writes.
+    Result,
+    /// What `compare -o` writes, and `ab -o` as comparison.json.
+    Comparison,
+    /// What `sweep -o` writes.
+    Sweep,
 }
 
 /// Drives servers that are running, or one that is started for the run, checks
@@ -150,6 +207,10 @@ pub struct Run {
     /// The load.
     #[command(flatten)]
     pub workload: Workload,
+
+    /// When it begins.
+    #[command(flatten)]
+    pub start: Start,
 
     /// How to connect.
     #[command(flatten)]
@@ -311,6 +372,10 @@ pub struct Rerun {
     /// Drive this server instead; repeatable
     #[arg(long = "target", value_name = "URL")]
     pub targets: Vec<Target>,
+
+    /// When it begins.
+    #[command(flatten)]
+    pub start: Start,
 
     /// Whom to watch.
     #[command(flatten)]

@@ -22,15 +22,26 @@ impl Defaults {
         duration: Duration::from_secs(3),
         warmup: Duration::from_millis(500),
     };
+    /// Long enough for a p99.9, short enough for two of them to have the same
+    /// neighbours.
+    pub const AB: Self = Self {
+        duration: Duration::from_millis(300),
+        warmup: Duration::from_millis(200),
+    };
     /// A measurement in earnest.
     pub const RUN: Self = Self {
         duration: Duration::from_secs(10),
         warmup: Duration::from_secs(1),
     };
+    /// One of many measurements.
+    pub const SWEEP: Self = Self {
+        duration: Duration::from_secs(5),
+        warmup: Duration::from_secs(1),
+    };
 }
 
 /// The load.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Load")]
 pub struct Workload {
     /// Connections that carry messages, all open at the same time
@@ -60,7 +71,7 @@ pub struct Workload {
     #[arg(long, value_name = "HOW")]
     pub pace: Option<Pace>,
 
-    /// How long to measure: 500ms, 3s, 2m [default: 3s, `run`: 10s]
+    /// How long to measure: 500ms, 3s, 2m [default: 3s, `run`: 10s, `sweep`: 5s]
     #[arg(short, long, value_name = "TIME", value_parser = values::positive)]
     pub duration: Option<Duration>,
 
@@ -68,7 +79,8 @@ pub struct Workload {
     #[arg(short = 'n', long = "messages", value_name = "N", value_parser = values::messages, conflicts_with = "duration")]
     pub messages: Option<u64>,
 
-    /// Load before the measurement, not counted [default: 500ms, `run`: 1s]
+    /// Load before the measurement, not counted [default: 500ms, `run` and
+    /// `sweep`: 1s]
     #[arg(long, value_name = "TIME", value_parser = values::phase)]
     pub warmup: Option<Duration>,
 
@@ -134,7 +146,7 @@ pub struct Workload {
     pub threads: Option<u32>,
 
     /// Cores for the threads, in turn: 1 or 2,4-7 [default: the second one,
-    /// `run`: any]
+    /// `run` and `sweep`: any]
     #[arg(
         long,
         value_name = "CORES",

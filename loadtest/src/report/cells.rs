@@ -3,11 +3,11 @@
 use crate::outcome::{Counts, Histogram, Outcome, per_second};
 use crate::percentile::Percentile;
 use crate::result::Cost;
-use crate::units::{format_count, format_ns, format_rate};
+use crate::units::{format_bytes, format_count, format_ns, format_rate};
 use crate::verdict::Judgement;
 
 /// What stands for a number that is not known.
-pub(super) const UNKNOWN: &str = "–";
+pub(crate) const UNKNOWN: &str = "–";
 
 /// Titles of a table that compares servers.
 pub(super) const TABLE_TITLES: [&str; 10] = [
@@ -32,7 +32,7 @@ const TABLE_PERCENTILES: [Percentile; 4] = [
 ];
 
 /// Titles of what processes cost, behind the name of the process.
-pub(super) const COST_TITLES: [&str; 6] = [
+pub(crate) const COST_TITLES: [&str; 6] = [
     "CPU/message",
     "user",
     "system",
@@ -88,14 +88,17 @@ pub(super) fn spread(times_ns: &Histogram, censored: u64) -> Vec<String> {
 }
 
 /// What a process cost, in the order of [`COST_TITLES`].
-pub(super) fn cost(cost: &Cost) -> Vec<String> {
+pub(crate) fn cost(cost: &Cost) -> Vec<String> {
     let or_unknown = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
     vec![
         nanoseconds(cost.cpu_ns_per_message),
         nanoseconds(cost.user_ns_per_message),
         nanoseconds(cost.system_ns_per_message),
         or_unknown(cost.switches_per_message.map(|count| format!("{count:.3}"))),
-        or_unknown(cost.rss_bytes_per_connection.map(bytes)),
+        or_unknown(
+            cost.rss_bytes_per_connection
+                .map(|bytes| format_bytes(bytes as f64)),
+        ),
         format!("{:.0} %", cost.cores * 100.0),
     ]
 }
@@ -107,7 +110,7 @@ pub(super) fn megabytes_per_second(outcome: &Outcome) -> String {
 }
 
 /// What became of the messages.
-pub(super) fn messages(counts: &Counts) -> String {
+pub(crate) fn messages(counts: &Counts) -> String {
     let always = [
         (counts.due, "due"),
         (counts.answered, "answered"),
@@ -146,18 +149,21 @@ pub(super) fn batching(counts: &Counts) -> String {
 
 /// A number of nanoseconds, with its unit, so that two of them can be
 /// subtracted in the head.
-pub(super) fn nanoseconds(ns: Option<f64>) -> String {
+pub(crate) fn nanoseconds(ns: Option<f64>) -> String {
     ns.map_or_else(|| UNKNOWN.to_owned(), |ns| format!("{ns:.0} ns"))
 }
 
-fn at(percentile: Percentile, times_ns: &Histogram, censored: u64) -> String {
+/// The time at a percentile, of whose samples the `censored` highest are lower
+/// bounds.
+pub(crate) fn at(percentile: Percentile, times_ns: &Histogram, censored: u64) -> String {
     match percentile.of(times_ns) {
         None => UNKNOWN.to_owned(),
         Some(ns) => bounded(ns, percentile.is_censored(times_ns.len(), censored)),
     }
 }
 
-fn max(times_ns: &Histogram, censored: u64) -> String {
+/// The longest time, a lower bound where any is.
+pub(crate) fn max(times_ns: &Histogram, censored: u64) -> String {
     // Without a message there is no time, rather than one of 0.
     if times_ns.is_empty() {
         UNKNOWN.to_owned()
@@ -169,13 +175,4 @@ fn max(times_ns: &Histogram, censored: u64) -> String {
 fn bounded(ns: u64, is_lower_bound: bool) -> String {
     let bound = if is_lower_bound { "≥" } else { "" };
     format!("{bound}{}", format_ns(ns))
-}
-
-fn bytes(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    match bytes {
-        _ if bytes >= 1_048_576.0 => format!("{:.1} MiB", bytes / 1_048_576.0),
-        _ if bytes >= 1_024.0 => format!("{:.1} KiB", bytes / 1_024.0),
-        _ => format!("{bytes} B"),
-    }
 }

@@ -6,7 +6,7 @@
 
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::result::{Cost, Numbers, Spread};
+use crate::result::{Cost, Numbers, STATISTICS};
 use crate::verdict::Judgement;
 
 /// What one line is made from.
@@ -37,8 +37,6 @@ const HEAD: [&str; 14] = [
 ];
 
 const TIMES: [&str; 4] = ["response", "service", "lag", "handshake"];
-
-const STATISTICS: [&str; 7] = ["p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"];
 
 const PROCESSES: [&str; 2] = ["server", "generator"];
 
@@ -100,7 +98,7 @@ pub(super) fn run(run: &Run<'_>) -> String {
         &numbers.lag_ns,
         &numbers.handshake_ns,
     ] {
-        fields.extend(statistics(spread));
+        fields.extend(STATISTICS.map(|name| spread.field(name)));
     }
     fields.extend(costs(numbers.server.as_ref()));
     fields.extend(costs(Some(&numbers.generator)));
@@ -121,14 +119,6 @@ pub(super) fn unavailable(server: &str, reason: &str) -> String {
     line(&fields)
 }
 
-fn statistics(spread: &Spread) -> [String; STATISTICS.len()] {
-    STATISTICS.map(|name| match name {
-        "max" => or_empty(spread.max),
-        "mean" => or_empty(spread.mean),
-        percentile => or_empty(spread.percentiles.get(percentile).copied().flatten()),
-    })
-}
-
 fn costs(cost: Option<&Cost>) -> [String; COSTS.len()] {
     let Some(cost) = cost else {
         return COSTS.map(|_| String::new());
@@ -147,13 +137,14 @@ fn or_empty<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
-fn line(fields: &[String]) -> String {
+/// A line of fields, quoted where they have to be.
+pub(crate) fn line(fields: &[String]) -> String {
     let fields: Vec<_> = fields.iter().map(|field| quoted(field)).collect();
     fields.join(",") + "\n"
 }
 
 /// RFC 4180, section 2, rules 5 to 7.
-fn quoted(field: &str) -> String {
+pub(crate) fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", field.replace('"', "\"\""))
     } else {

@@ -1,7 +1,7 @@
 //! Renders results for people and for spreadsheets: a [`Summary`] is one run
 //! with everything there is to say about it, a [`Table`] compares servers.
 
-mod cells;
+pub(crate) mod cells;
 mod csv;
 mod grid;
 mod markdown;
@@ -9,6 +9,8 @@ mod parts;
 mod text;
 
 pub use crate::terminal::color_allowed;
+pub(crate) use csv::line as csv_line;
+pub(crate) use csv::quoted;
 pub use grid::{Grid, escape};
 
 use crate::outcome::Outcome;

@@ -4,15 +4,20 @@
 //! that results can be added up and compared without loss. [`schema`] describes
 //! it; `loadtest/schema/result-v1.schema.json` is that description.
 
+mod document;
 mod file;
 mod histogram;
 mod numbers;
 mod schema;
 mod timestamp;
 
-pub use file::{FILE_LEN_MAX, Problem, ResultError};
+pub(crate) use document::to_pretty_json;
+pub use document::{
+    Document, FILE_LEN_MAX, Problem, ResultError, check_writable, format_of, read_bounded,
+    write_whole,
+};
 pub use histogram::{DecodeError, decode, decode_latencies, encode, encode_latencies};
-pub use numbers::{Cost, Numbers, Spread};
+pub use numbers::{Cost, Numbers, STATISTICS, Spread};
 pub use schema::schema;
 pub use timestamp::{format_utc, parse_utc};
 
@@ -182,23 +187,11 @@ impl ResultFile {
             objectives: record.objectives.to_vec(),
         }
     }
-
-    /// The document's text, for people and programs, with a line break at its
-    /// end.
-    pub fn to_json(&self) -> String {
-        to_pretty_json(self)
-    }
 }
 
 /// Several results as one JSON array, with a line break at its end.
 pub fn to_json_array(results: &[ResultFile]) -> String {
     to_pretty_json(results)
-}
-
-fn to_pretty_json<T: Serialize + ?Sized>(value: &T) -> String {
-    let mut text = serde_json::to_string_pretty(value).expect("no map has other keys than text");
-    text.push('\n');
-    text
 }
 
 #[cfg(test)]
@@ -207,27 +200,14 @@ mod tests {
     use crate::failure::Failure;
     use crate::fixture;
     use crate::outcome::Latencies;
-    use crate::verdict::{Facts, judge};
 
     /// The fixture's run as a file.
     pub(super) fn example() -> ResultFile {
-        of(&fixture::outcome())
+        fixture::result()
     }
 
     fn of(outcome: &Outcome) -> ResultFile {
-        let plan = fixture::plan();
-        let slo: crate::slo::Slo = "p99<2ms".parse().unwrap();
-        ResultFile::new(&Record {
-            label: "epoll",
-            plan: &plan,
-            args: &["--rate".to_owned(), "50k".to_owned()],
-            outcome,
-            judgement: &judge(&Facts::of(&plan, outcome)),
-            objectives: &slo.evaluate(outcome),
-            server_command: Some("ringback --port 9001"),
-            server_sha256: None,
-            environment: &Environment::default(),
-        })
+        fixture::result_of(&fixture::plan(), outcome)
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub struct Numbers {
     pub server: Option<Cost>,
 }
 
+/// The names of a [`Spread`]'s values, in the order of tables for programs.
+pub const STATISTICS: [&str; 7] = ["p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"];
+
 /// How times are spread, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +105,20 @@ impl Spread {
             max: has_samples.then(|| times_ns.max()),
             mean: has_samples.then(|| times_ns.mean()),
         }
+    }
+
+    /// One of the [`STATISTICS`] as a field of CSV: plain nanoseconds, or empty
+    /// where it is not known.
+    pub fn field(&self, name: &str) -> String {
+        let text = match name {
+            "max" => self.max.map(|ns| ns.to_string()),
+            "mean" => self.mean.map(|ns| ns.to_string()),
+            percentile => {
+                let ns = self.percentiles.get(percentile).copied().flatten();
+                ns.map(|ns| ns.to_string())
+            }
+        };
+        text.unwrap_or_default()
     }
 }
 

@@ -1,16 +1,17 @@
-//! The description of the result file for other programs.
+//! The description of documents for other programs.
 
-use schemars::schema_for;
+use schemars::{JsonSchema, schema_for};
 
-use super::{ResultFile, to_pretty_json};
+use super::{Document, to_pretty_json};
 
-/// The JSON Schema of [`ResultFile`], with a line break at its end.
-pub fn schema() -> String {
-    to_pretty_json(&schema_for!(ResultFile))
+/// The JSON Schema of a document, with a line break at its end.
+pub fn schema<D: Document + JsonSchema>() -> String {
+    to_pretty_json(&schema_for!(D))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::ResultFile;
     use super::super::tests::example;
     use super::*;
     use serde_json::{Value, json};
@@ -29,7 +30,7 @@ mod tests {
     #[test]
     fn the_checked_in_schema_is_that_of_the_code() {
         assert!(
-            schema() == CHECKED_IN,
+            schema::<ResultFile>() == CHECKED_IN,
             "the format has changed; run `loadtest schema > \
              loadtest/schema/result-v1.schema.json`, and if old files are no longer read, raise \
              the version"

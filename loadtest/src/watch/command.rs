@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use super::error::WatchError;
 use super::group::ServerGroup;
 use super::port::accepts;
+use super::printed::Printed;
 use crate::cores::Cores;
 
 /// How long a server may take to stop before it is killed.
@@ -58,6 +59,34 @@ impl ServerCommand {
     /// When the command line cannot be split or is empty, when the kernel does
     /// not grant the cores, or when the program cannot be started.
     pub fn start(command: &str, cores: &[usize]) -> Result<Self, WatchError> {
+        Self::start_printing(command, cores, io::stderr().into(), Stdio::inherit())
+    }
+
+    /// The same for a server whose output is kept.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and when there is nothing to keep it in.
+    pub fn start_quietly(
+        command: &str,
+        cores: &[usize],
+        printed: &mut Printed,
+    ) -> Result<Self, WatchError> {
+        let writer = printed
+            .begin()
+            .and_then(|writer| Ok((writer.try_clone()?, writer)));
+        let (stdout, stderr) = writer.map_err(|source| WatchError::Start {
+            program: command.to_owned(),
+            source,
+        })?;
+        Self::start_printing(command, cores, stdout.into(), stderr.into())
+    }
+
+    fn start_printing(
+        command: &str,
+        cores: &[usize],
+        stdout: Stdio,
+        stderr: Stdio,
+    ) -> Result<Self, WatchError> {
         let words = shell_words::split(command).map_err(|source| WatchError::Quoting {
             command: command.to_owned(),
             source,
@@ -67,8 +96,8 @@ impl ServerCommand {
         command
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(io::stderr())
-            .stderr(Stdio::inherit())
+            .stdout(stdout)
+            .stderr(stderr)
             // A Ctrl-C is for the generator, which then stops the server.
             .process_group(0);
         pinned(program, cores, || {

@@ -3,12 +3,17 @@
 //! A test file that starts one has to have the test [`TEST`], which calls
 //! [`serve_if_asked`] and does nothing where nobody asked.
 
-use std::net::SocketAddr;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 use socket2::{Domain, Socket, Type};
+use tungstenite::WebSocket;
 
 use super::poll;
 use super::scratch::Scratch;
@@ -19,14 +24,23 @@ pub(crate) const TEST: &str = "serves_when_another_test_asks";
 /// How it is asked: what to do, the address, and the file to leave its id in.
 const REQUEST: &str = "LOADTEST_FLAGS_SERVE";
 
+/// Where each process adds its id, in the directory of the other file.
+const STARTS: &str = "starts";
+
 /// What a server does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// It echoes, until SIGTERM.
     Echoes,
+    /// It echoes, and burns [`BURNT`] of CPU time over each message.
+    Burns,
     /// It takes connections and messages, and never answers one.
     KeepsMum,
 }
+
+/// What a server that [`Burns`](Manner::Burns) takes for a message, many times
+/// what an echo costs.
+const BURNT: Duration = Duration::from_micros(500);
 
 /// A server that can be started, and the address that is kept free for it.
 #[derive(Debug)]
@@ -58,8 +72,17 @@ impl OwnServer {
     /// The command that starts it, for `--server-cmd`. What the test harness
     /// prints is none of the program's business.
     pub(crate) fn command(&self) -> String {
+        self.command_at(&self.address.to_string())
+    }
+
+    /// The same for `ab`, which gives it another port each time.
+    pub(crate) fn command_at_free_port(&self) -> String {
+        self.command_at("127.0.0.1:{port}")
+    }
+
+    fn command_at(&self, address: &str) -> String {
         let quoted: Vec<_> = self
-            .words()
+            .words(address)
             .iter()
             .map(|word| format!("'{word}'"))
             .collect();
@@ -68,7 +91,7 @@ impl OwnServer {
 
     /// Starts it without the program's help.
     pub(crate) fn start(&self) -> Started {
-        let words = self.words();
+        let words = self.words(&self.address.to_string());
         let child = Command::new(&words[0])
             .args(&words[1..])
             .stdin(Stdio::null())
@@ -79,12 +102,13 @@ impl OwnServer {
         started
     }
 
-    fn words(&self) -> [String; 5] {
+    fn words(&self, address: &str) -> [String; 5] {
         let manner = match self.manner {
             Manner::Echoes => "echo",
+            Manner::Burns => "burn",
             Manner::KeepsMum => "mum",
         };
-        let request = format!("{manner} {} {}", self.address, self.scratch.file("process"));
+        let request = format!("{manner} {address} {}", self.scratch.file("process"));
         let script = format!("{REQUEST}=\"$1\" exec \"$0\" --exact {TEST} >/dev/null 2>&1");
         let own = env::current_exe().expect("a path");
         let own = own.to_str().expect("UTF-8").to_owned();
@@ -99,6 +123,14 @@ impl OwnServer {
     /// The cores it was given.
     pub(crate) fn cores(&self) -> String {
         self.left_behind().swap_remove(1)
+    }
+
+    /// The ids of all processes that were started and have listened.
+    pub(crate) fn starts(&self) -> Vec<u32> {
+        let text = fs::read_to_string(self.scratch.file(STARTS)).unwrap_or_default();
+        text.lines()
+            .map(|line| line.parse().expect("a number"))
+            .collect()
     }
 
     fn left_behind(&self) -> Vec<String> {
@@ -149,7 +181,8 @@ pub(crate) fn serve_if_asked() {
     let (manner, address, file) = (next(), next().parse().expect("an address"), next());
     match manner {
         "echo" => echo_at(address, file),
-        _ => keep_mum_at(address, file),
+        "burn" => serve_each(address, file, burn_and_echo),
+        _ => serve_each(address, file, |socket| while socket.read().is_ok() {}),
     }
 }
 
@@ -168,18 +201,33 @@ fn echo_at(address: SocketAddr, file: &str) {
     process::exit(0);
 }
 
-fn keep_mum_at(address: SocketAddr, file: &str) {
+fn serve_each(address: SocketAddr, file: &str, serve: fn(&mut WebSocket<TcpStream>)) {
     let socket = bound_to(address);
     socket.listen(128).expect("it listens");
-    let listener = std::net::TcpListener::from(socket);
+    let listener = TcpListener::from(socket);
     leave_behind(file);
     for stream in listener.incoming() {
         let stream = stream.expect("a connection");
         thread::spawn(move || {
+            stream.set_nodelay(true).expect("an option");
             if let Ok(mut socket) = tungstenite::accept(stream) {
-                while socket.read().is_ok() {}
+                serve(&mut socket);
             }
         });
+    }
+}
+
+fn burn_and_echo(socket: &mut WebSocket<TcpStream>) {
+    while let Ok(message) = socket.read() {
+        if message.is_binary() {
+            let began = Instant::now();
+            while began.elapsed() < BURNT {
+                std::hint::spin_loop();
+            }
+            if socket.send(message).is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -188,6 +236,9 @@ fn leave_behind(file: &str) {
     let unfinished = format!("{file}.unfinished");
     fs::write(&unfinished, format!("{}\n{cores}\n", process::id())).expect("a file");
     fs::rename(&unfinished, file).expect("a file");
+    let starts = Path::new(file).with_file_name(STARTS);
+    let starts = OpenOptions::new().append(true).create(true).open(starts);
+    writeln!(starts.expect("a file"), "{}", process::id()).expect("a file");
 }
 
 fn bound_to(address: SocketAddr) -> Socket {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use loadtest::result::ResultFile;
+use loadtest::result::{Document, ResultFile};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::poll;

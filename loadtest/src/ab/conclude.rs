@@ -1,0 +1,93 @@
+//! From the runs to a comparison.
+
+use super::bench::Bench;
+use super::series::Rounds;
+use super::warnings;
+use crate::comparison::{Comparison, Contrast, Design, Format, Settings, Side, VERSION, paired};
+use crate::result::ResultFile;
+use crate::session::arguments;
+use crate::verdict::Verdict;
+
+/// The fewest rounds that anything can be said of.
+const ROUNDS_MIN: usize = 2;
+
+/// All rounds that are complete.
+#[derive(Debug)]
+pub(super) struct Measured<'a> {
+    /// The baseline against itself, where it was asked for.
+    pub(super) noise: Option<Rounds<'a>>,
+    /// The servers, where there are several.
+    pub(super) pairs: Option<Rounds<'a>>,
+    /// How many rounds there were to be of each.
+    pub(super) rounds_asked: usize,
+}
+
+impl Measured<'_> {
+    /// Whether a run's numbers do not say what was asked.
+    pub(super) fn any_invalid(&self) -> bool {
+        let mut runs = self.all().flat_map(Rounds::runs);
+        let is_invalid = |run: &ResultFile| run.judgement.verdict == Verdict::Invalid;
+        runs.any(|(_, runs)| runs.iter().any(is_invalid))
+    }
+
+    /// What they come to; `None` where there are too few.
+    pub(super) fn conclude(&self, settings: &Settings, bench: &Bench<'_>) -> Option<Comparison> {
+        let enough = |rounds: &Option<Rounds<'_>>| {
+            let rounds = rounds.as_ref()?;
+            (rounds.count() >= ROUNDS_MIN).then(|| rounds.sides(settings))
+        };
+        let noise_sides = enough(&self.noise);
+        let noise = noise_sides
+            .as_ref()
+            .and_then(|sides| contrasts(sides, settings).pop());
+        // Interrupted in its second half, there is the noise.
+        let sides = enough(&self.pairs).or_else(|| Some(vec![noise_sides?.swap_remove(0)]))?;
+        let mut runs = self.all().flat_map(Rounds::runs);
+        let first = runs.find_map(|(_, runs)| runs.first())?;
+        Some(Comparison {
+            format: Format::Comparison,
+            version: VERSION,
+            design: Design::Paired,
+            settings: settings.clone(),
+            args: arguments(),
+            started_at: first.started_at.clone(),
+            workload: bench.load.plan.to_string(),
+            warnings: self.warnings(noise.as_ref(), settings),
+            contrasts: contrasts(&sides, settings),
+            sides,
+            noise,
+            environment: bench.environment.clone(),
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Rounds<'_>> {
+        self.noise.iter().chain(&self.pairs)
+    }
+
+    fn warnings(&self, noise: Option<&Contrast>, settings: &Settings) -> Vec<String> {
+        let mut all = Vec::new();
+        let count = self.all().last().map_or(0, Rounds::count);
+        if count < self.rounds_asked {
+            all.push(warnings::of_interrupt(count, self.rounds_asked));
+        }
+        if self.pairs.is_some() {
+            all.extend(warnings::of_few(count, settings.level));
+        }
+        all.extend(noise.and_then(warnings::of_noise));
+        for (label, runs) in self.noise.iter().flat_map(Rounds::runs) {
+            all.extend(warnings::of_runs(&format!("{label} (noise)"), runs));
+        }
+        for (label, runs) in self.pairs.iter().flat_map(Rounds::runs) {
+            all.extend(warnings::of_runs(label, runs));
+        }
+        all
+    }
+}
+
+/// Each of the other sides against the first.
+fn contrasts(sides: &[Side], settings: &Settings) -> Vec<Contrast> {
+    let others = sides[1..].iter();
+    others
+        .map(|side| paired(&sides[0], side, settings))
+        .collect()
+}

@@ -1,0 +1,139 @@
+//! Servers compared by interleaved runs, each started afresh for every one.
+//!
+//! What disturbs a machine comes and goes over minutes, so runs that follow each
+//! other belong together: a round has one of each side, and what is compared are
+//! the ratios within rounds. The order within a round is left to chance, in
+//! `order`.
+
+mod bench;
+mod conclude;
+mod folder;
+mod order;
+mod progress;
+mod series;
+mod warnings;
+
+use std::cell::RefCell;
+
+use crate::args::{Ab, Contender, CoreList};
+use crate::compare::report;
+use crate::comparison::Settings;
+use crate::cores::Cores;
+use crate::embedded::affinity;
+use crate::failure::Failure;
+use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
+use crate::machine::Environment;
+use crate::plan::Plan;
+use crate::session::{make_room, say};
+
+use bench::Bench;
+use conclude::Measured;
+use folder::Folder;
+use progress::View;
+use series::{Equipment, Series};
+
+/// Compares the servers of the command line, and says how the program ends.
+///
+/// # Errors
+/// What went wrong before the first run, or in one, which ends the comparison.
+pub fn measure(args: &Ab) -> Result<u8, Failure> {
+    let contenders = args.contenders()?;
+    let mut load = args.load_plan(&contenders)?;
+    let plan = &load.plan;
+    let settings = args.criteria.settings(!plan.is_open_loop(), plan.seed);
+    let folder = args.directory.as_deref().map(Folder::claim).transpose()?;
+    let interrupt = Interrupt::catch()?;
+    make_room(&load.plan, 0)?;
+    let server_pin = keep_apart(args, &mut load.plan)?;
+    let bench = Bench {
+        environment: Environment::capture(load.plan.is_loopback()),
+        load,
+        server_pin,
+        server_wait: args.server_wait,
+        interrupt: &interrupt,
+        printed: RefCell::default(),
+    };
+    let measured = measure_all(args, &contenders, &settings, &bench, folder.as_ref())?;
+    let Some(comparison) = measured.conclude(&settings, &bench) else {
+        say("interrupted before two pairs were complete");
+        return Ok(EXIT_INTERRUPTED);
+    };
+    let any_invalid = measured.any_invalid();
+    let code = report(&comparison, args.format, &args.criteria, any_invalid);
+    if let Some(folder) = &folder {
+        folder.conclude(&comparison)?;
+    }
+    Ok(if interrupt.is_asked() {
+        EXIT_INTERRUPTED
+    } else {
+        code
+    })
+}
+
+/// The cores of the servers; the generator's go into the plan.
+fn keep_apart(args: &Ab, plan: &mut Plan) -> Result<CoreList, Failure> {
+    let cores = Cores::of_this_thread().map_err(affinity)?;
+    let (server, generator) = cores.apart(&args.server_pin.0, &plan.pin, plan.threads as usize);
+    let is_shared = server.iter().any(|core| generator.contains(core));
+    say(&if server.is_empty() || generator.is_empty() || is_shared {
+        "server and generator share a core: each takes the other's time".to_owned()
+    } else {
+        let list = |cores: &[usize]| {
+            let s = if cores.len() == 1 { "" } else { "s" };
+            let numbers: Vec<_> = cores.iter().map(ToString::to_string).collect();
+            format!("core{s} {}", numbers.join(","))
+        };
+        let (server, generator) = (list(&server), list(&generator));
+        format!("server on {server}, generator on {generator}")
+    });
+    plan.pin = generator;
+    Ok(CoreList(server))
+}
+
+/// Starts each server once, then measures: the noise first, if it is asked for.
+fn measure_all<'a>(
+    args: &Ab,
+    contenders: &'a [Contender],
+    settings: &Settings,
+    bench: &Bench<'_>,
+    folder: Option<&Folder>,
+) -> Result<Measured<'a>, Failure> {
+    let noise = args.aa.then(|| Series::against_itself(&contenders[0]));
+    let pairs = (contenders.len() > 1).then(|| Series::of(contenders));
+    let all_series: Vec<_> = noise.iter().chain(&pairs).collect();
+    announce(&bench.load.plan, &all_series, args.pairs);
+    for contender in contenders {
+        bench.try_start(contender)?;
+    }
+    let runs: usize = all_series
+        .iter()
+        .map(|it| it.turns.len() * args.pairs)
+        .sum();
+    let mut equipment = Equipment {
+        bench,
+        folder,
+        settings,
+        rounds: args.pairs,
+        view: View::on_stderr(runs),
+    };
+    let mut measure = |series: Option<Series<'a>>| {
+        series
+            .map(|series| series.measure(&mut equipment))
+            .transpose()
+    };
+    Ok(Measured {
+        noise: measure(noise)?,
+        pairs: measure(pairs)?,
+        rounds_asked: args.pairs,
+    })
+}
+
+fn announce(plan: &Plan, all_series: &[&Series<'_>], rounds: usize) {
+    say(&format!("seed {}", plan.seed));
+    say(&plan.to_string());
+    let told = all_series.iter().map(|series| {
+        let labels: Vec<_> = series.turns.iter().map(|it| it.label.as_str()).collect();
+        format!("{rounds} {}s of {}", series.round, labels.join(", "))
+    });
+    say(&told.collect::<Vec<_>>().join(", then "));
+}

@@ -1,0 +1,231 @@
+//! Rounds of runs: one of each side, in an order left to chance.
+
+use std::io::Stderr;
+
+use super::bench::Bench;
+use super::folder::Folder;
+use super::order;
+use super::progress::View;
+use crate::args::Contender;
+use crate::comparison::{Settings, Side};
+use crate::failure::Failure;
+use crate::metric::Metric;
+use crate::result::ResultFile;
+use crate::statistics::median;
+
+/// One side of a series.
+#[derive(Debug, Clone)]
+pub(super) struct Turn<'a> {
+    /// Whose server it is.
+    pub(super) contender: &'a Contender,
+    /// What reports call the side.
+    pub(super) label: String,
+    /// What the files of its runs end in.
+    pub(super) suffix: String,
+}
+
+/// Rounds that belong together.
+#[derive(Debug)]
+pub(super) struct Series<'a> {
+    /// What a round is called.
+    pub(super) round: &'static str,
+    /// What the files of its runs begin with.
+    pub(super) stem: &'static str,
+    /// Who takes turns, the baseline first.
+    pub(super) turns: Vec<Turn<'a>>,
+}
+
+/// The rounds of a series that are complete.
+#[derive(Debug)]
+pub(super) struct Rounds<'a> {
+    turns: Vec<Turn<'a>>,
+    /// The runs of each side.
+    by_side: Vec<Vec<ResultFile>>,
+}
+
+/// What a series is measured with.
+#[derive(Debug)]
+pub(super) struct Equipment<'a> {
+    pub(super) bench: &'a Bench<'a>,
+    pub(super) folder: Option<&'a Folder>,
+    pub(super) settings: &'a Settings,
+    /// Rounds of each series.
+    pub(super) rounds: usize,
+    pub(super) view: View<Stderr>,
+}
+
+impl<'a> Series<'a> {
+    /// One of each of the contenders.
+    pub(super) fn of(contenders: &'a [Contender]) -> Self {
+        let turns = contenders.iter().map(|contender| Turn {
+            contender,
+            label: contender.label.clone(),
+            suffix: contender.letter.to_string(),
+        });
+        let is_pair = contenders.len() == 2;
+        Self {
+            round: if is_pair { "pair" } else { "round" },
+            stem: "pair",
+            turns: turns.collect(),
+        }
+    }
+
+    /// One contender, twice.
+    pub(super) fn against_itself(contender: &'a Contender) -> Self {
+        let turn = |number: u32, label| Turn {
+            contender,
+            label,
+            suffix: number.to_string(),
+        };
+        Self {
+            round: "noise pair",
+            stem: "aa",
+            turns: vec![
+                turn(1, contender.label.clone()),
+                turn(2, format!("{} again", contender.label)),
+            ],
+        }
+    }
+
+    /// Measures all rounds, or those until it is interrupted.
+    ///
+    /// # Errors
+    /// What went wrong in a run, or with keeping it.
+    pub(super) fn measure(&self, equipment: &mut Equipment<'_>) -> Result<Rounds<'a>, Failure> {
+        let (count, seed) = (equipment.rounds, equipment.settings.seed);
+        let mut by_side = vec![Vec::new(); self.turns.len()];
+        for (index, order) in order::rounds(self.turns.len(), count, seed)
+            .iter()
+            .enumerate()
+        {
+            let number = index + 1;
+            for &side in order {
+                match self.run(number, side, equipment)? {
+                    Some(run) => by_side[side].push(run),
+                    None => return Ok(self.rounds(by_side)),
+                }
+            }
+            let round = format!("{} {number}/{count}", self.round);
+            let so_far = self.so_far(&by_side, equipment.settings);
+            equipment.view.round(&round, &so_far);
+        }
+        Ok(self.rounds(by_side))
+    }
+
+    /// Those that every side had its turn in.
+    fn rounds(&self, by_side: Vec<Vec<ResultFile>>) -> Rounds<'a> {
+        Rounds {
+            turns: self.turns.clone(),
+            by_side: complete(by_side),
+        }
+    }
+
+    fn run(
+        &self,
+        number: usize,
+        side: usize,
+        equipment: &mut Equipment<'_>,
+    ) -> Result<Option<ResultFile>, Failure> {
+        let turn = &self.turns[side];
+        let (round, count) = (self.round, equipment.rounds);
+        let view = &mut equipment.view;
+        view.begin(format!("{round} {number}/{count}: {}", turn.label));
+        let name = format!("{round} {number}, {}", turn.label);
+        let measured = equipment.bench.measure(turn.contender, &name, view);
+        view.end();
+        let run = measured?;
+        if let (Some(run), Some(folder)) = (&run, equipment.folder) {
+            let (stem, suffix) = (self.stem, &turn.suffix);
+            folder.keep(&format!("{stem}-{number:02}-{suffix}"), run)?;
+        }
+        Ok(run)
+    }
+
+    /// The median ratios of the rounds so far, in the first metric that there is,
+    /// CPU time if possible.
+    fn so_far(&self, by_side: &[Vec<ResultFile>], settings: &Settings) -> String {
+        let metrics = settings.metrics.iter().copied();
+        let cpu = metrics.clone().filter(|it| *it == Metric::CpuPerMessage);
+        let told = cpu.chain(metrics).find_map(|metric| {
+            let ratios: Option<Vec<_>> = self.turns[1..]
+                .iter()
+                .zip(&by_side[1..])
+                .map(|(turn, runs)| {
+                    let ratio = median_ratio(metric, &by_side[0], runs)?;
+                    let (side, baseline) = (&turn.label, &self.turns[0].label);
+                    Some(format!("{side}/{baseline} {ratio:.3}"))
+                })
+                .collect();
+            Some(format!("{} {}", metric.title(), ratios?.join(", ")))
+        });
+        told.unwrap_or_default()
+    }
+}
+
+impl Rounds<'_> {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.by_side[0].len()
+    }
+
+    /// All runs, with the label of their side.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (&str, &[ResultFile])> {
+        let sides = self.turns.iter().zip(&self.by_side);
+        sides.map(|(turn, runs)| (turn.label.as_str(), runs.as_slice()))
+    }
+
+    /// The sides, the baseline first.
+    pub(super) fn sides(&self, settings: &Settings) -> Vec<Side> {
+        let sides = self.turns.iter().zip(&self.by_side);
+        let side = |(turn, runs): (&Turn<'_>, &Vec<_>)| Side {
+            // As it was given: the port of a run says nothing.
+            command: Some(turn.contender.template().to_owned()),
+            ..Side::of(&turn.label, runs, settings)
+        };
+        sides.map(side).collect()
+    }
+}
+
+/// Without the runs of a round that not every side had its turn in.
+fn complete(mut by_side: Vec<Vec<ResultFile>>) -> Vec<Vec<ResultFile>> {
+    let count = by_side.iter().map(Vec::len).min().unwrap_or(0);
+    for runs in &mut by_side {
+        runs.truncate(count);
+    }
+    by_side
+}
+
+fn median_ratio(metric: Metric, baseline: &[ResultFile], side: &[ResultFile]) -> Option<f64> {
+    let ratios: Vec<_> = baseline
+        .iter()
+        .zip(side)
+        .filter_map(|(a, b)| Some(metric.of(b)? / metric.of(a)?))
+        .collect();
+    median(&ratios)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn a_round_that_is_not_complete_does_not_count() {
+        let run = fixture::result();
+        let by_side = complete(vec![vec![run.clone(); 3], vec![run; 2]]);
+        assert_eq!(by_side.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_the_pairs() {
+        let run = |rate_per_s| {
+            let mut run = fixture::result();
+            run.summary.rate_per_s = rate_per_s;
+            run
+        };
+        let baseline = [run(100.0), run(200.0), run(400.0)];
+        let side = [run(110.0), run(180.0), run(480.0)];
+        let ratio = median_ratio(Metric::Throughput, &baseline, &side);
+        assert!((ratio.unwrap() - 1.1).abs() < 1e-9);
+    }
+}

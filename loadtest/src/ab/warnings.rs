@@ -1,0 +1,101 @@
+//! What else a reader of a comparison has to know.
+
+use crate::comparison::{Contrast, Verdict};
+use crate::result::ResultFile;
+use crate::units::format_percent;
+use crate::verdict;
+
+/// With fewer pairs, not even those that all point one way are a finding at the
+/// level of a comparison: a sign-flip test of five has no p-value below 2/32.
+const PAIRS_MIN_TO_FIND: usize = 6;
+
+/// The runs of a side that are not VALID.
+pub(super) fn of_runs(label: &str, runs: &[ResultFile]) -> Vec<String> {
+    let warning = |verdict| {
+        let mut bad = runs.iter().filter(|run| run.judgement.verdict == verdict);
+        let first = bad.next()?;
+        let reasons = first.judgement.reasons.iter();
+        let reason = reasons.max_by_key(|reason| reason.verdict)?;
+        Some(format!(
+            "{} of {} runs of {label} are {verdict}; of the first: {} ({})",
+            1 + bad.count(),
+            runs.len(),
+            reason.what,
+            reason.advice
+        ))
+    };
+    [verdict::Verdict::Invalid, verdict::Verdict::Suspect]
+        .into_iter()
+        .filter_map(warning)
+        .collect()
+}
+
+/// A comparison that was not brought to its end.
+pub(super) fn of_interrupt(count: usize, asked: usize) -> String {
+    format!("interrupted when {count} of {asked} pairs were complete")
+}
+
+/// A comparison that can only be inconclusive, or alike.
+pub(super) fn of_few(pairs: usize, level: f64) -> Option<String> {
+    (pairs < PAIRS_MIN_TO_FIND).then(|| {
+        format!(
+            "{pairs} pairs can find no difference at a level of {}, however large; it takes \
+             {PAIRS_MIN_TO_FIND}",
+            format_percent(level)
+        )
+    })
+}
+
+/// A server that differs from itself.
+pub(super) fn of_noise(noise: &Contrast) -> Option<String> {
+    let is_different = |verdict| !matches!(verdict, Verdict::NoDifference | Verdict::Inconclusive);
+    let found = noise.findings.iter().filter(|it| is_different(it.verdict));
+    let found: Vec<_> = found.map(|finding| finding.metric.title()).collect();
+    (!found.is_empty()).then(|| {
+        format!(
+            "{} seems to differ from itself in {}: chance in one of twenty comparisons, or \
+             something disturbs this machine (ask loadtest doctor)",
+            noise.baseline,
+            found.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::verdict::{Facts, judge};
+
+    /// A run of which so many replies came in time.
+    fn run(echoed: u64) -> ResultFile {
+        let (plan, mut outcome) = (fixture::plan(), fixture::outcome());
+        outcome.counts.echoed = echoed;
+        let mut run = fixture::result_of(&plan, &outcome);
+        run.judgement = judge(&Facts::of(&plan, &outcome));
+        run
+    }
+
+    #[test]
+    fn runs_that_are_not_valid_are_counted_with_a_reason() {
+        assert_eq!(of_runs("A", &[run(500_000), run(500_000)]), [""; 0]);
+        let warnings = of_runs("B", &[run(500_000), run(410_000), run(300_000)]);
+        assert_eq!(
+            warnings,
+            [
+                "2 of 3 runs of B are INVALID; of the first: only 410,000 of 500,000 replies came \
+              in time (82.0 % of the target rate) (the server is saturated: latency grows for as \
+              long as the run lasts; lower --rate)"
+            ]
+        );
+    }
+
+    #[test]
+    fn five_pairs_find_nothing() {
+        assert_eq!(of_few(6, 0.05), None);
+        assert_eq!(
+            of_few(5, 0.05).unwrap(),
+            "5 pairs can find no difference at a level of 5 %, however large; it takes 6"
+        );
+    }
+}

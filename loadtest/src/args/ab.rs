@@ -1,0 +1,441 @@
+//! The flags of `ab`, and the load behind its `--`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+
+use super::{Connect, CoreList, Criteria, Defaults, Workload, plan_for, reason_of, values};
+use crate::plan::Plan;
+use crate::report::Format;
+use crate::statistics::PAIRS_MAX;
+use crate::target::Target;
+
+/// Where the servers are expected when nothing else is said.
+const URL: &str = "ws://127.0.0.1:9001/";
+
+/// The same when the servers are told their port.
+const URL_OF_FREE_PORT: &str = "ws://127.0.0.1:{port}/";
+
+/// What stands for the port of a run.
+const PORT: &str = "{port}";
+
+/// The fewest pairs: of one there is no interval.
+const PAIRS_MIN: usize = 2;
+
+/// The most servers: there is no letter for more.
+pub const CONTENDERS_MAX: usize = 26;
+
+const AB_EXAMPLES: &str = "\
+Examples:
+  Is one engine cheaper than the other? Twenty pairs of runs, in random order:
+    loadtest ab --a 'target/release/ringback --engine epoll' \\
+        --b 'target/release/ringback --engine ring' -- -c 50 -w 16
+
+  The same with names, a free port for each run, and the machine's noise first:
+    loadtest ab --aa \\
+        --a 'epoll=target/release/ringback --engine epoll --listen 127.0.0.1:{port}' \\
+        --b 'ring=target/release/ringback --engine ring --listen 127.0.0.1:{port}' \\
+        -- -c 50 -w 16
+
+  What differences can this machine tell at all?
+    loadtest ab --aa --a target/release/ringback --pairs 20
+
+  Has a change made it worse? An exit code for CI, and everything kept:
+    loadtest ab --a old/ringback --b target/release/ringback \\
+        --fail-on-regression -o ab-results -- -c 50 -w 16 -d 5s
+
+  Which of them is the best?
+    loadtest ab --a 'one=…' --b 'two=…' --c 'three=…' --c 'four=…' \\
+        -- ws://127.0.0.1:9001/ --rate 20k
+
+Behind -- stand the URL and the flags of the load, as `run` has them, with other
+defaults: ws://127.0.0.1:9001/, -d 300ms, --warmup 200ms. {port} in the commands and
+the URL is a free port, another one for every run.
+
+Exit codes: 0 fine; 1 failed: a server did not start, a reply was wrong, a
+connection lost; 2 wrong arguments; 3 a regression, with --fail-on-regression;
+4 a run was INVALID; 5 inconclusive, with --fail-on-inconclusive; 130
+interrupted, with a report of the pairs that were complete.";
+
+/// Compares server commands by pairs of runs, one after the other in random
+/// order. For every run the server is started afresh, warmed up, measured and
+/// stopped.
+#[derive(Debug, Args)]
+#[command(after_help = AB_EXAMPLES, next_help_heading = "Comparing")]
+pub struct Ab {
+    /// The server that the others are compared with: CMD, which no shell sees,
+    /// or NAME=CMD
+    #[arg(long, value_name = "CMD")]
+    pub a: Candidate,
+
+    /// The other server
+    #[arg(long, value_name = "CMD", required_unless_present = "aa")]
+    pub b: Option<Candidate>,
+
+    /// One more; repeatable
+    #[arg(long, value_name = "CMD", requires = "b")]
+    pub c: Vec<Candidate>,
+
+    /// How many runs of each, one of each at a time
+    #[arg(long, value_name = "N", default_value = "20", value_parser = pairs)]
+    pub pairs: usize,
+
+    /// Compare A with itself first, in as many pairs: the machine's own noise
+    #[arg(long)]
+    pub aa: bool,
+
+    /// What counts as a difference.
+    #[command(flatten)]
+    pub criteria: Criteria,
+
+    /// Cores for the servers: 0 or 0,2-3 [default: the first one]
+    #[arg(
+        long,
+        value_name = "CORES",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Servers"
+    )]
+    pub server_pin: CoreList,
+
+    /// How long a server may take until it listens
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::positive, help_heading = "Servers")]
+    pub server_wait: Duration,
+
+    /// How to write the comparison
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Output"
+    )]
+    pub format: Format,
+
+    /// Keep the result of every run and the comparison in this directory
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "DIR",
+        help_heading = "Output"
+    )]
+    pub directory: Option<PathBuf>,
+
+    /// The URL and the load, as `run` has them
+    #[arg(last = true, value_name = "RUN-FLAGS", help_heading = "Comparing")]
+    pub load: Vec<String>,
+}
+
+/// A server's command, and a name where it was given one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    name: Option<String>,
+    command: String,
+}
+
+/// One of those compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contender {
+    /// What reports call it.
+    pub label: String,
+    /// What names of files call it, and messages where it has no other name.
+    pub letter: char,
+    /// The command that starts it, [`PORT`] and all.
+    command: String,
+}
+
+/// What all runs are to do, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadPlan {
+    /// The plan of each run, but for the port.
+    pub plan: Plan,
+    /// Whether every run gets a port of its own.
+    pub has_free_port: bool,
+}
+
+/// What stands behind `--`.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct Load {
+    #[arg(value_name = "URL")]
+    url: Option<String>,
+
+    #[command(flatten)]
+    workload: Workload,
+
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl Ab {
+    /// Who is compared, A first.
+    ///
+    /// # Errors
+    /// A sentence for the user when there are too many, or two of one name.
+    pub fn contenders(&self) -> Result<Vec<Contender>, String> {
+        let candidates = [&self.a].into_iter().chain(&self.b).chain(&self.c);
+        let contenders: Vec<_> = ('a'..='z')
+            .zip(candidates)
+            .map(|(letter, candidate)| Contender::of(letter, candidate))
+            .collect();
+        if 2 + self.c.len() > CONTENDERS_MAX {
+            return Err(format!("at most {CONTENDERS_MAX} servers are compared"));
+        }
+        for (index, contender) in contenders.iter().enumerate() {
+            let label = &contender.label;
+            if contenders[..index].iter().any(|it| it.label == *label) {
+                return Err(format!("two servers are called {label}"));
+            }
+        }
+        Ok(contenders)
+    }
+
+    /// What is asked of all runs.
+    ///
+    /// # Errors
+    /// A sentence for the user when the flags behind `--` are wrong, or do not go
+    /// with the commands.
+    pub fn load_plan(&self, contenders: &[Contender]) -> Result<LoadPlan, String> {
+        let load = Load::try_parse_from(&self.load).map_err(|error| reason_of(&error))?;
+        let has_port = |contender: &Contender| contender.command.contains(PORT);
+        let url = match &load.url {
+            Some(url) => url,
+            None if contenders.iter().any(has_port) => URL_OF_FREE_PORT,
+            None => URL,
+        };
+        let free = format!(":{PORT}");
+        let has_free_port = url.contains(&free);
+        if let Some(odd) = contenders.iter().find(|it| has_port(it) != has_free_port) {
+            let (with, without) = if has_free_port {
+                ("the URL", format!("the command of {}", odd.label))
+            } else {
+                ("a command", "the URL".to_owned())
+            };
+            return Err(format!("{with} has {PORT}, but {without} has not"));
+        }
+        let target: Target = url.replacen(&free, ":1", 1).parse()?;
+        Ok(LoadPlan {
+            plan: plan_for(&load.workload, &load.connect, &[target], Defaults::AB)?,
+            has_free_port,
+        })
+    }
+}
+
+impl Contender {
+    fn of(letter: char, candidate: &Candidate) -> Self {
+        let capital = || letter.to_ascii_uppercase().to_string();
+        Self {
+            label: candidate.name.clone().unwrap_or_else(capital),
+            letter,
+            command: candidate.command.clone(),
+        }
+    }
+
+    /// Its command as it was given.
+    pub fn template(&self) -> &str {
+        &self.command
+    }
+
+    /// The command that starts it at a port.
+    pub fn command_at(&self, port: u16) -> String {
+        self.command.replace(PORT, &port.to_string())
+    }
+}
+
+impl FromStr for Candidate {
+    type Err = String;
+
+    /// Reads `CMD` or `NAME=CMD`. A name has letters, digits, `.`, `-` and `_`,
+    /// so that an option of a command with a path or a blank in it is none.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_name = |name: &str| {
+            let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+            !name.is_empty() && name.chars().all(is_plain)
+        };
+        let (name, command) = match text.split_once('=') {
+            Some((name, command)) if is_name(name) => (Some(name.to_owned()), command),
+            _ => (None, text),
+        };
+        match shell_words::split(command) {
+            Err(error) => Err(error.to_string()),
+            Ok(words) if words.is_empty() => Err("the command is empty".to_owned()),
+            Ok(_) => Ok(Self {
+                name,
+                command: command.to_owned(),
+            }),
+        }
+    }
+}
+
+fn pairs(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (PAIRS_MIN..=PAIRS_MAX).contains(count))
+        .ok_or_else(|| format!("write a number from {PAIRS_MIN} to {PAIRS_MAX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cli, Command};
+    use super::*;
+    use crate::plan::{Extent, Load as Loop};
+
+    fn ab(arguments: &[&str]) -> Result<Ab, String> {
+        let all = [&["loadtest", "ab"], arguments].concat();
+        match Cli::try_parse_from(all).map_err(|error| reason_of(&error))? {
+            Cli {
+                command: Some(Command::Ab(ab)),
+                ..
+            } => Ok(*ab),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn load_plan(arguments: &[&str]) -> Result<LoadPlan, String> {
+        let ab = ab(arguments)?;
+        ab.load_plan(&ab.contenders()?)
+    }
+
+    #[test]
+    fn a_command_may_have_a_name() {
+        let parsed = |text: &str| {
+            let candidate: Candidate = text.parse().unwrap();
+            (candidate.name.unwrap_or_default(), candidate.command)
+        };
+        for (text, name, command) in [
+            ("server --port 1", "", "server --port 1"),
+            ("new=server --port=1", "new", "server --port=1"),
+            ("v1.2-b_3=s", "v1.2-b_3", "s"),
+            ("./server=x", "", "./server=x"),
+            ("env A=b server", "", "env A=b server"),
+            ("=x", "", "=x"),
+        ] {
+            assert_eq!(parsed(text), (name.to_owned(), command.to_owned()));
+        }
+        for (text, why) in [
+            ("", "the command is empty"),
+            ("a= ", "the command is empty"),
+            ("a='x", "missing closing quote"),
+        ] {
+            assert_eq!(text.parse::<Candidate>(), Err(why.to_owned()));
+        }
+    }
+
+    #[test]
+    fn those_without_a_name_are_called_by_their_letter() {
+        let ab = ab(&["--a=x", "--b=new=y", "--c=z", "--c=w"]).unwrap();
+        let contenders = ab.contenders().unwrap();
+        let labels: Vec<_> = contenders.iter().map(|it| it.label.as_str()).collect();
+        assert_eq!(labels, ["A", "new", "C", "D"]);
+        let letters: String = contenders.iter().map(|it| it.letter).collect();
+        assert_eq!(letters, "abcd");
+        assert_eq!(contenders[1].template(), "y");
+    }
+
+    #[test]
+    fn two_of_one_name_cannot_be_told_apart() {
+        let why = |arguments: &[&str]| ab(arguments).unwrap().contenders().unwrap_err();
+        assert_eq!(why(&["--a=x", "--b=A=y"]), "two servers are called A");
+        let many = [&["--a=x", "--b=y"][..], &["--c=z"; 25]].concat();
+        assert_eq!(why(&many), "at most 26 servers are compared");
+    }
+
+    #[test]
+    fn the_load_stands_behind_the_dashes() {
+        let LoadPlan {
+            plan,
+            has_free_port,
+        } = load_plan(&[
+            "--a=x",
+            "--b=y",
+            "--",
+            "-c5",
+            "-w3",
+            "ws://h:7/",
+            "--path=/p",
+        ])
+        .unwrap();
+        assert_eq!(plan.targets[0].to_string(), "ws://h:7/p");
+        assert_eq!(
+            (plan.connections, plan.load),
+            (5, Loop::Closed { window: 3 })
+        );
+        assert_eq!(plan.extent, Extent::Duration(Duration::from_millis(300)));
+        assert_eq!(plan.warmup, Duration::from_millis(200));
+        assert!(!has_free_port);
+        let plan = load_plan(&["--a=x", "--b=y"]).unwrap().plan;
+        assert_eq!(plan.targets[0].to_string(), URL);
+    }
+
+    #[test]
+    fn what_is_wrong_behind_the_dashes_is_one_line() {
+        for (load, why) in [
+            ("--server-pid=1", "unexpected argument '--server-pid' found"),
+            ("-h", "unexpected argument '-h' found"),
+            ("-c0", "invalid value '0' for '--connections <N>'"),
+            ("-t200", "200 are too many for 100 connections"),
+            ("http://h/", "http:// is not ws:// or wss://"),
+        ] {
+            let error = load_plan(&["--a=x", "--b=y", "--", load]).unwrap_err();
+            assert!(error.contains(why), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_free_port_is_for_all_or_for_none() {
+        let with = |a: &str, b: &str, load: &[&str]| {
+            let arguments = ["--a", a, "--b", b, "--"];
+            load_plan(&[&arguments[..], load].concat())
+        };
+        let url = "wss://h:{port}/x";
+        assert!(with("x {port}", "y {port}", &[url]).unwrap().has_free_port);
+        let free = with("x {port}", "y {port}", &[]).unwrap();
+        assert!(free.has_free_port && free.plan.targets[0].is_loopback());
+        for (a, b, load, why) in [
+            (
+                "x",
+                "y",
+                &[url][..],
+                "the URL has {port}, but the command of A has not",
+            ),
+            (
+                "x {port}",
+                "y",
+                &[],
+                "the URL has {port}, but the command of B has not",
+            ),
+            (
+                "x {port}",
+                "y",
+                &[URL],
+                "a command has {port}, but the URL has not",
+            ),
+        ] {
+            assert_eq!(with(a, b, load).unwrap_err(), why);
+        }
+        let contender = Contender::of('a', &"s --listen 127.0.0.1:{port}".parse().unwrap());
+        assert_eq!(contender.command_at(81), "s --listen 127.0.0.1:81");
+    }
+
+    #[test]
+    fn one_server_alone_has_only_its_noise() {
+        for (arguments, why) in [
+            (&["--a=x"][..], "--b <CMD>"),
+            (&["--b=x"], "--a <CMD>"),
+            (&["--a=x", "--aa", "--c=y"], "--b <CMD>"),
+            (&["--a=x", "--aa", "--pairs=1"], "from 2 to 1000"),
+            (&["--a=x", "--aa", "--min-effect=2"], "write a share as 2%"),
+            (&["--a=x", "--aa", "--metric=p98"], "\"p98\" is no metric"),
+            (
+                &["--a=x", "--aa", "ws://h/"],
+                "unexpected argument 'ws://h/'",
+            ),
+        ] {
+            let error = ab(arguments).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(ab(&["--a=x", "--aa"]).is_ok());
+    }
+}

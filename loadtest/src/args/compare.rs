@@ -1,0 +1,54 @@
+//! The arguments of `compare`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::criteria::Criteria;
+use crate::report::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  for i in 1 2 3 4 5 6; do loadtest rerun base.json -o old-$i.json ...; done
+  loadtest compare 'old=old-*.json' 'new=new-*.json'
+  loadtest compare 'old=old-*.json' 'new=new-*.json' --fail-on-regression    # for CI
+  loadtest compare 'A=runs/a*.json' 'B=runs/b*.json' 'C=runs/c*.json' --format markdown
+
+Exit codes: 0 fine; 2 wrong arguments, a file that is no result, workloads that
+differ, fewer than 4 runs; 3 something is worse (--fail-on-regression); 4 a run is
+INVALID; 5 inconclusive (--fail-on-inconclusive).";
+
+/// Compares groups of result files by Mann and Whitney's test: at least four runs
+/// of each, all of one workload. Runs that are made for it are better compared in
+/// pairs: `loadtest ab`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Compare {
+    /// A name and its result files, NAME=FILES, where * and ? stand for what
+    /// they do in a shell; the first is the baseline. What has no name belongs
+    /// to the name before it
+    #[arg(value_name = "NAME=FILES", required = true, num_args = 1..)]
+    pub groups: Vec<String>,
+
+    /// What counts as a difference.
+    #[command(flatten)]
+    pub criteria: Criteria,
+
+    /// How to write the result
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Output"
+    )]
+    pub format: Format,
+
+    /// Keep the comparison in this file
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "FILE",
+        help_heading = "Output"
+    )]
+    pub file: Option<PathBuf>,
+}

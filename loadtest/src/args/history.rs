@@ -1,0 +1,66 @@
+//! The arguments of `history`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::metric::Metric;
+use crate::units::parse_percent;
+
+const EXAMPLES: &str = "\
+Examples:
+  loadtest history results/                          CPU time per message, commit by commit
+  loadtest history results/ --metric p99
+  loadtest history results/ --by binary              for servers of other repositories
+  loadtest history results/ --fail-on-regression     exit code 3 when the newest is worse";
+
+/// Shows how a metric went from commit to commit: each one's runs, the fences
+/// within which the runs before it lie, and where it left them for good.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct History {
+    /// A directory of result files
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// What to show
+    #[arg(long, value_name = "METRIC", default_value = "cpu-per-message")]
+    pub metric: Metric,
+
+    /// What runs have in common that belong together: the commit that loadtest
+    /// was built from, the server's binary, or the day
+    #[arg(long, value_name = "KEY", default_value = "commit")]
+    pub by: Epoch,
+
+    /// The least change of interest
+    #[arg(long, value_name = "SHARE", default_value = "2%", value_parser = parse_percent)]
+    pub min_effect: f64,
+
+    /// How to write the result: text or csv
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: HistoryFormat,
+
+    /// Exit with 3 when the newest is a change for the worse
+    #[arg(long)]
+    pub fail_on_regression: bool,
+}
+
+/// What runs have in common that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Epoch {
+    /// The commit that the generator was built from.
+    Commit,
+    /// The server's binary.
+    Binary,
+    /// The day, in UTC.
+    Day,
+}
+
+/// How a history is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HistoryFormat {
+    /// For people, with a plot.
+    Text,
+    /// A header and a line for each point.
+    Csv,
+}

@@ -1,0 +1,38 @@
+//! The arguments of `report`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+const EXAMPLES: &str = "\
+Examples:
+  A page about one run:
+    loadtest run ws://127.0.0.1:9001/ --rate 10k -o run.json
+    loadtest report run.json -o report.html
+
+  Two servers, laid over each other:
+    loadtest report epoll.json uring.json -o report.html --title 'epoll and io_uring'
+
+  Everything in a directory, comparisons and sweeps included:
+    loadtest report results/ -o report.html
+
+Exit codes: 0 fine; 2 wrong arguments, a file that cannot be read or written, or
+is no document of loadtest.";
+
+/// Writes one HTML page about runs, comparisons and sweeps. It needs no
+/// network and no script, and is the same whenever it is made from the same files.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Report {
+    /// Documents of this program, or directories, of which all *.json are taken
+    #[arg(value_name = "FILE", required = true, num_args = 1..)]
+    pub from: Vec<PathBuf>,
+
+    /// The page
+    #[arg(short = 'o', long = "output", value_name = "FILE", required = true)]
+    pub output: PathBuf,
+
+    /// What the page is called
+    #[arg(long, value_name = "TEXT", default_value = "Load test report")]
+    pub title: String,
+}

@@ -1,0 +1,98 @@
+//! Result files, compared group by group.
+
+mod group;
+mod report;
+mod surroundings;
+mod workload;
+
+use crate::args::Compare;
+use crate::comparison::{Comparison, Design, Format, Side, VERSION, unpaired};
+use crate::failure::Failure;
+use crate::plan::Plan;
+use crate::result::{Document, check_writable};
+use crate::session::arguments;
+use crate::statistics::SAMPLES_MIN;
+
+pub use report::report;
+pub use workload::is_one_workload;
+
+use group::Group;
+
+/// Where the bootstrap's samples come from: the same files, the same intervals.
+const SEED: u64 = 1;
+
+/// Compares groups of result files, and prints what it comes to.
+///
+/// # Errors
+/// What cannot be read, and what cannot be compared.
+pub fn compare(args: &Compare) -> Result<u8, Failure> {
+    let groups = Group::read_all(&args.groups)?;
+    let plan = check(&groups)?;
+    if let Some(path) = &args.file {
+        check_writable(path)?;
+    }
+    let settings = args.criteria.settings(!plan.is_open_loop(), SEED);
+    let sides: Vec<_> = groups
+        .iter()
+        .map(|group| Side::of(&group.label, &group.runs, &settings))
+        .collect();
+    let contrasts = sides[1..]
+        .iter()
+        .map(|side| unpaired(&sides[0], side, &settings))
+        .collect();
+    let starts = groups.iter().flat_map(|group| &group.runs);
+    let comparison = Comparison {
+        format: Format::Comparison,
+        version: VERSION,
+        design: Design::Unpaired,
+        settings,
+        args: arguments(),
+        started_at: starts
+            .map(|run| run.started_at.clone())
+            .min()
+            .unwrap_or_default(),
+        workload: plan.to_string(),
+        sides,
+        noise: None,
+        contrasts,
+        warnings: warnings(&groups),
+        environment: groups[0].runs[0].environment.clone(),
+    };
+    if let Some(path) = &args.file {
+        comparison.write(path)?;
+    }
+    let has_invalid = groups.iter().any(Group::has_invalid);
+    Ok(report(
+        &comparison,
+        args.format,
+        &args.criteria,
+        has_invalid,
+    ))
+}
+
+/// Whether the groups can be compared at all; what all of them ran.
+fn check(groups: &[Group]) -> Result<&Plan, Failure> {
+    if groups.len() < 2 {
+        let why = "there has to be something to compare with: 'A=a*.json' 'B=b*.json'";
+        return Err(why.to_owned().into());
+    }
+    for group in groups {
+        let runs = group.runs.len();
+        if runs < SAMPLES_MIN {
+            let what = if runs == 1 { "run" } else { "runs" };
+            let why = format!(
+                "{} has {runs} {what}, and fewer than {SAMPLES_MIN} cannot be told from noise; \
+                 make more, or let loadtest ab make them",
+                group.label
+            );
+            return Err(Failure::File(why));
+        }
+    }
+    workload::ensure_one(groups)
+}
+
+fn warnings(groups: &[Group]) -> Vec<String> {
+    let mut warnings: Vec<_> = groups.iter().flat_map(Group::warnings).collect();
+    warnings.extend(surroundings::differences(groups));
+    warnings
+}

@@ -1,0 +1,106 @@
+//! Whether runs are of one workload.
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::plan::Plan;
+
+use super::group::Group;
+
+/// The keys of a plan that may differ between runs that are compared: who is
+/// measured, and what is told as a difference of the surroundings.
+const FREE: [&str; 6] = ["targets", "seed", "pin", "sources", "insecure", "ca_file"];
+
+/// Makes sure that all runs are of one workload, and gives it.
+pub(super) fn ensure_one(groups: &[Group]) -> Result<&Plan, Failure> {
+    let first = &groups[0];
+    let (plan, path) = (&first.runs[0].plan, first.paths[0].display());
+    let own = fixed(plan);
+    for group in groups {
+        for (run, other) in group.runs.iter().zip(&group.paths) {
+            let others = fixed(&run.plan);
+            if let Some((key, a, b)) = difference(&own, &others) {
+                let why = format!(
+                    "the workloads differ, and so nothing can be compared: {key} is {a} in \
+                     {path} and {b} in {}",
+                    other.display()
+                );
+                return Err(Failure::File(why));
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// Whether two plans are of one workload, be it of other servers, seeds or
+/// cores.
+pub fn is_one_workload(a: &Plan, b: &Plan) -> bool {
+    difference(&fixed(a), &fixed(b)).is_none()
+}
+
+/// What of a plan has to be the same.
+fn fixed(plan: &Plan) -> Value {
+    let mut value = serde_json::to_value(plan).expect("a plan is written into files");
+    if let Value::Object(keys) = &mut value {
+        keys.retain(|key, _| !FREE.contains(&key.as_str()));
+        // Other servers, but as many.
+        keys.insert("servers".to_owned(), plan.targets.len().into());
+    }
+    value
+}
+
+/// The first key in which two differ, and what either has.
+fn difference<'a>(a: &'a Value, b: &'a Value) -> Option<(String, &'a Value, &'a Value)> {
+    let (Value::Object(a_keys), Value::Object(b_keys)) = (a, b) else {
+        return None;
+    };
+    let keys = a_keys.keys().chain(b_keys.keys());
+    keys.map(|key| (key, &a[key.as_str()], &b[key.as_str()]))
+        .find(|(_, a, b)| a != b)
+        .map(|(key, a, b)| match difference(a, b) {
+            Some((inner, a, b)) => (format!("{key}.{inner}"), a, b),
+            None => (key.clone(), a, b),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::plan::Load;
+    use crate::target::Target;
+
+    fn told(change: impl FnOnce(&mut Plan)) -> Option<String> {
+        let plan = fixture::plan();
+        let mut other = plan.clone();
+        change(&mut other);
+        let (a, b) = (fixed(&plan), fixed(&other));
+        difference(&a, &b).map(|(key, a, b)| format!("{key}: {a}, {b}"))
+    }
+
+    #[test]
+    fn another_server_seed_or_core_is_the_same_workload() {
+        let same = told(|plan| {
+            plan.targets = vec!["ws://[::1]:9002/x".parse::<Target>().unwrap()];
+            plan.seed = 9;
+            plan.pin = vec![3];
+        });
+        assert_eq!(same, None);
+    }
+
+    #[test]
+    fn anything_else_is_another() {
+        assert_eq!(
+            told(|plan| plan.connections = 5).as_deref(),
+            Some("connections: 100, 5")
+        );
+        assert_eq!(
+            told(|plan| plan.load = Load::Closed { window: 3 }).as_deref(),
+            Some("load.arrival: \"fixed\", null")
+        );
+        assert_eq!(
+            told(|plan| plan.targets.push(plan.targets[0].clone())).as_deref(),
+            Some("servers: 1, 2")
+        );
+    }
+}

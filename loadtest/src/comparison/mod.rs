@@ -1,0 +1,160 @@
+//! What a comparison of servers came to: a document like a result file, written
+//! by `ab` and `compare`, read by `report`.
+//!
+//! The unit is the run, not the message: a million messages of one run share its
+//! server process, its place in memory and its neighbours, and say nothing of how
+//! the next run will differ.
+
+mod cells;
+mod csv;
+mod decide;
+mod finding;
+#[cfg(test)]
+mod fixture;
+mod forest;
+mod markdown;
+mod ranking;
+#[cfg(test)]
+mod schema;
+mod side;
+mod tables;
+mod text;
+mod words;
+
+pub use decide::{LEVEL, MIN_EFFECT, Settings, paired, unpaired};
+pub use finding::{Contrast, Finding, Outlook, Verdict};
+pub use side::{Side, Values};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Environment;
+use crate::metric::Metric;
+use crate::result::{Document, Problem};
+
+/// The version of the format that is written, and the highest that is read.
+pub const VERSION: u32 = 1;
+
+/// Servers compared, as it is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// Tells the file from others.
+    pub format: Format,
+    /// The version of the format.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// How the runs belong together.
+    pub design: Design,
+    /// What was asked of the statistics.
+    pub settings: Settings,
+    /// The command line, without the program's name.
+    pub args: Vec<String>,
+    /// When the first run began, in UTC, as RFC 3339 has it.
+    pub started_at: String,
+    /// The load of every run, as reports write it.
+    pub workload: String,
+    /// Who was compared. The first is the baseline.
+    pub sides: Vec<Side>,
+    /// The baseline against itself, where that was measured first: what two
+    /// servers that do not differ seem to differ by on this machine.
+    pub noise: Option<Contrast>,
+    /// Each of the other sides against the baseline, in the order of the sides.
+    pub contrasts: Vec<Contrast>,
+    /// What else to know: runs that are not VALID, machines that differ.
+    pub warnings: Vec<String>,
+    /// The machine of the first run.
+    pub environment: Environment,
+}
+
+/// What the `format` field says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Format {
+    /// A comparison of this program.
+    #[serde(rename = "ringback-loadtest-comparison")]
+    Comparison,
+}
+
+/// How the runs of two sides belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Design {
+    /// In pairs, one after the other on one machine, so that what disturbs one
+    /// is likely to disturb the other.
+    Paired,
+    /// In two groups, measured whenever.
+    Unpaired,
+}
+
+impl Comparison {
+    /// Tables and sentences for a terminal.
+    pub fn text(&self, color: bool) -> String {
+        text::comparison(self, color)
+    }
+
+    /// The same as GitHub-flavored Markdown, with a table for every metric where
+    /// there are more than two sides.
+    pub fn markdown(&self) -> String {
+        markdown::comparison(self)
+    }
+
+    /// A header, and a line for each metric of each side.
+    pub fn csv(&self) -> String {
+        csv::comparison(self)
+    }
+
+    /// The metrics that a comparison stands and falls with, as far as they were
+    /// asked for; all, where none of them was.
+    fn decisive(&self) -> Vec<Metric> {
+        let decisive = self.settings.decisive().into_iter();
+        let asked: Vec<_> = decisive
+            .filter(|metric| self.settings.metrics.contains(metric))
+            .collect();
+        if asked.is_empty() {
+            self.settings.metrics.clone()
+        } else {
+            asked
+        }
+    }
+
+    /// What was found of those.
+    fn deciding<'a>(&self, contrast: &'a Contrast) -> impl Iterator<Item = &'a Finding> {
+        let decisive = self.decisive();
+        // What was asked for need not have been measured.
+        let all_count = !decisive.iter().any(|it| contrast.finding(*it).is_some());
+        let findings = contrast.findings.iter();
+        findings.filter(move |it| all_count || decisive.contains(&it.metric))
+    }
+}
+
+impl Document for Comparison {
+    const KIND: &'static str = "comparison";
+    const FORMAT: &'static str = "ringback-loadtest-comparison";
+    const VERSION: u32 = VERSION;
+
+    fn check(&self) -> Result<(), Problem> {
+        let Some((baseline, others)) = self.sides.split_first() else {
+            return Err(Problem::Inconsistent("there is nobody to compare"));
+        };
+        let is_own = |contrast: &Contrast, side: &Side| {
+            contrast.side == side.label && contrast.baseline == baseline.label
+        };
+        if self.contrasts.len() != others.len()
+            || !(self.contrasts.iter().zip(others)).all(|(contrast, side)| is_own(contrast, side))
+        {
+            return Err(Problem::Inconsistent(
+                "the contrasts are not those of the sides",
+            ));
+        }
+        let values = self.sides.iter().flat_map(|side| {
+            let values = side.values.values();
+            values.map(|values| (values.by_run.len(), side.runs))
+        });
+        for (count, runs) in values {
+            if count != runs {
+                return Err(Problem::Inconsistent("a run has no value, or two"));
+            }
+        }
+        Ok(())
+    }
+}

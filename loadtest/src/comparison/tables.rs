@@ -1,0 +1,155 @@
+//! The tables of a comparison, before they are text or Markdown.
+
+use super::cells::{self, UNKNOWN};
+use super::finding::{Contrast, Finding, Verdict};
+use super::forest::Scale;
+use super::ranking::{Place, ranking};
+use super::{Comparison, Settings};
+use crate::metric::Metric;
+use crate::units::format_percent;
+
+/// Lines with a verdict each, and intervals on one scale.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Above the names.
+    pub(super) title: String,
+    /// Above the cells.
+    pub(super) titles: Vec<String>,
+    pub(super) rows: Vec<Row>,
+    pub(super) scale: Scale,
+}
+
+/// A metric or a side.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) cells: Vec<String>,
+    /// The interval, drawn.
+    pub(super) forest: String,
+    pub(super) verdict: Option<Verdict>,
+    /// The verdict in words, and what would change it.
+    pub(super) remark: String,
+}
+
+/// One side against the baseline, a line for each metric. Where the noise is
+/// known, with how far the baseline seemed to differ from itself.
+pub(super) fn contrast(
+    comparison: &Comparison,
+    contrast: &Contrast,
+    noise: Option<&Contrast>,
+) -> Table {
+    // Tails would make it so wide that nothing is to be seen of the others.
+    let deciding = comparison.deciding(contrast);
+    let scale = Scale::of(deciding.map(|finding| finding.interval));
+    let mut titles = vec![
+        contrast.baseline.clone(),
+        contrast.side.clone(),
+        format!("{}/{}", contrast.side, contrast.baseline),
+        interval_title(&comparison.settings),
+    ];
+    titles.extend(noise.map(|_| "noise".to_owned()));
+    titles.push("p".to_owned());
+    let rows = contrast.findings.iter().map(|finding| {
+        let metric = finding.metric;
+        let mut cells = vec![
+            metric.format(finding.baseline),
+            metric.format(finding.value),
+            cells::ratio(finding.ratio),
+            cells::ratios(finding.interval),
+        ];
+        cells.extend(noise.map(|noise| {
+            let noise = noise.finding(metric);
+            noise.map_or_else(|| UNKNOWN.to_owned(), cells::reach)
+        }));
+        cells.push(cells::p_value(finding.adjusted_p_value));
+        Row {
+            name: metric.title().to_owned(),
+            cells,
+            ..Row::of(comparison, finding, scale)
+        }
+    });
+    Table {
+        title: String::new(),
+        titles,
+        rows: rows.collect(),
+        scale,
+    }
+}
+
+/// All sides in one metric, the best first.
+pub(super) fn places(comparison: &Comparison, metric: Metric) -> Table {
+    let places = ranking(comparison, metric);
+    let intervals = places.iter().filter_map(|place| place.finding);
+    let scale = Scale::of(intervals.map(|finding| finding.interval));
+    let baseline = comparison.sides.first().map(|side| side.label.as_str());
+    let interval = interval_title(&comparison.settings);
+    let ratio = format!("to {}", baseline.unwrap_or_default());
+    let titles = ["rank", "median", &interval, &ratio, &interval, "p"];
+    let row = |place: &Place<'_>| {
+        let values = place.side.values.get(&metric);
+        let mut cells = vec![
+            place
+                .rank
+                .map_or_else(|| UNKNOWN.to_owned(), |rank| rank.to_string()),
+            cells::value(metric, values.and_then(|it| it.median)),
+            cells::values(metric, values.and_then(|it| it.interval)),
+        ];
+        let row = match place.finding {
+            None => {
+                cells.extend([UNKNOWN; 3].map(str::to_owned));
+                Row::without_finding(place.rank.is_some())
+            }
+            Some(finding) => {
+                cells.extend([
+                    cells::ratio(finding.ratio),
+                    cells::ratios(finding.interval),
+                    cells::p_value(finding.adjusted_p_value),
+                ]);
+                Row::of(comparison, finding, scale)
+            }
+        };
+        Row {
+            name: place.side.label.clone(),
+            cells,
+            ..row
+        }
+    };
+    Table {
+        title: metric.title().to_owned(),
+        titles: titles.map(str::to_owned).to_vec(),
+        rows: places.iter().map(row).collect(),
+        scale,
+    }
+}
+
+impl Row {
+    fn of(comparison: &Comparison, finding: &Finding, scale: Scale) -> Self {
+        Self {
+            name: String::new(),
+            cells: Vec::new(),
+            forest: scale.draw(finding.ratio, finding.interval),
+            verdict: Some(finding.verdict),
+            remark: cells::verdict(finding, cells::unit(comparison)),
+        }
+    }
+
+    /// The baseline, or a side that was not measured.
+    fn without_finding(is_baseline: bool) -> Self {
+        let remark = if is_baseline {
+            "baseline"
+        } else {
+            "not measured"
+        };
+        Self {
+            name: String::new(),
+            cells: Vec::new(),
+            forest: String::new(),
+            verdict: None,
+            remark: remark.to_owned(),
+        }
+    }
+}
+
+fn interval_title(settings: &Settings) -> String {
+    format!("{} interval", format_percent(settings.confidence()))
+}

@@ -1,0 +1,72 @@
+//! What a comparison says, in sentences.
+
+use super::Comparison;
+use super::cells::{self, changes};
+use super::finding::{Contrast, Finding, Verdict};
+
+/// What one side is to the baseline.
+pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
+    let (side, baseline) = (&contrast.side, &contrast.baseline);
+    let with = |verdict| {
+        let found = contrast.findings.iter().filter(|it| it.verdict == verdict);
+        found.map(changes).collect::<Vec<_>>().join(", ")
+    };
+    match contrast.verdict {
+        verdict @ (Verdict::Better | Verdict::Worse) => {
+            format!("{side} is {verdict} than {baseline}: {}", with(verdict))
+        }
+        Verdict::Mixed => format!(
+            "{side} is better than {baseline} in {}, and worse in {}",
+            with(Verdict::Better),
+            with(Verdict::Worse)
+        ),
+        Verdict::NoDifference => {
+            let reaches = comparison
+                .deciding(contrast)
+                .map(|it| format!("{} within {}", it.metric.title(), cells::reach(it)));
+            let reaches: Vec<_> = reaches.collect();
+            format!(
+                "no difference between {baseline} and {side}: {}",
+                reaches.join(", ")
+            )
+        }
+        Verdict::Inconclusive => {
+            let unknown = comparison
+                .deciding(contrast)
+                .filter(|it| it.verdict == Verdict::Inconclusive)
+                .map(|finding| unclear(comparison, finding));
+            let unknown: Vec<_> = unknown.collect();
+            let what = if unknown.is_empty() {
+                "too few runs have the numbers".to_owned()
+            } else {
+                unknown.join("; ")
+            };
+            format!("inconclusive, {side} against {baseline}: {what}")
+        }
+    }
+}
+
+/// What differences can be told on a machine whose noise is known.
+pub(super) fn resolution(comparison: &Comparison, noise: &Contrast) -> String {
+    let reaches = noise.findings.iter().map(|finding| {
+        let reach = cells::reach(finding);
+        format!(
+            "{} {}",
+            finding.metric.title(),
+            reach.trim_start_matches('±')
+        )
+    });
+    let runs = noise.findings.iter().map(|it| it.runs).min().unwrap_or(0);
+    format!(
+        "with {runs} {}s, this machine can tell differences of more than: {}",
+        cells::unit(comparison),
+        reaches.collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn unclear(comparison: &Comparison, finding: &Finding) -> String {
+    let outlook = finding
+        .outlook
+        .map(|it| format!(", {}", cells::outlook(it, cells::unit(comparison))));
+    changes(finding) + &outlook.unwrap_or_default()
+}

@@ -1,0 +1,59 @@
+//! Result files in the formats of other tools, one file for each.
+
+mod benchmark;
+mod hgrm;
+mod hlog;
+mod openmetrics;
+mod seconds;
+
+use crate::args::{Export, ExportTime};
+use crate::failure::Failure;
+use crate::outcome::{Histogram, Latencies};
+use crate::result::{Document, ResultFile, write_whole};
+use crate::session::{EXIT_FINE, print};
+
+/// Writes results in another format.
+///
+/// # Errors
+/// A file that cannot be read or written, and several where one is wanted.
+pub fn export(args: &Export) -> Result<u8, Failure> {
+    let mut runs = Vec::with_capacity(args.from.len());
+    for path in &args.from {
+        runs.push(ResultFile::read(path)?);
+    }
+    let format = &args.format;
+    let text = match (format.benchmark, runs.as_slice()) {
+        (Some(better), runs) => benchmark::json(runs, better)?,
+        (None, [run]) if format.hgrm => hgrm::text(&times(run, args.time)?),
+        (None, [run]) if format.hlog => hlog::text(run, args.time)?,
+        (None, [run]) if format.csv => seconds::csv(run)?,
+        (None, [run]) => openmetrics::text(run)?,
+        (None, _) => {
+            let why = "this format holds one result; see loadtest merge to add several up";
+            return Err(why.to_owned().into());
+        }
+    };
+    match &args.file {
+        None => print(&text),
+        Some(path) => write_whole(path, text.as_bytes())?,
+    }
+    Ok(EXIT_FINE)
+}
+
+fn times(run: &ResultFile, time: ExportTime) -> Result<Histogram, Failure> {
+    Ok(chosen(latencies(run)?, time))
+}
+
+/// A file that was read has histograms that can be.
+fn latencies(run: &ResultFile) -> Result<Latencies, Failure> {
+    run.latencies()
+        .map_err(|error| Failure::File(error.to_string()))
+}
+
+fn chosen(latencies: Latencies, time: ExportTime) -> Histogram {
+    match time {
+        ExportTime::Response => latencies.response_ns,
+        ExportTime::Service => latencies.service_ns,
+        ExportTime::Lag => latencies.lag_ns,
+    }
+}

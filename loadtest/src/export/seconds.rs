@@ -1,0 +1,77 @@
+//! The seconds of a run as CSV.
+
+use crate::failure::Failure;
+use crate::outcome::{Interval, per_second};
+use crate::result::{ResultFile, STATISTICS, Spread, decode_latencies};
+
+const COUNTS: [&str; 6] = [
+    "start_s",
+    "length_s",
+    "due",
+    "echoed",
+    "timed_out",
+    "echoed_per_s",
+];
+
+const TIMES: [&str; 3] = ["response", "service", "lag"];
+
+pub(super) fn csv(run: &ResultFile) -> Result<String, Failure> {
+    let mut names: Vec<_> = COUNTS.map(str::to_owned).to_vec();
+    for time in TIMES {
+        // Not every reader of CSV takes a dot in a name.
+        names.extend(STATISTICS.map(|name| format!("{time}_{}_ns", name.replace('.', "_"))));
+    }
+    let mut lines = vec![names.join(",")];
+    for interval in &run.intervals {
+        lines.push(line(interval)?);
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
+fn line(interval: &Interval) -> Result<String, Failure> {
+    let latencies =
+        decode_latencies(&interval.latencies).map_err(|error| Failure::File(error.to_string()))?;
+    let mut fields = vec![
+        interval.start.as_secs_f64().to_string(),
+        interval.length.as_secs_f64().to_string(),
+        interval.due.to_string(),
+        interval.echoed.to_string(),
+        interval.timed_out.to_string(),
+        per_second(interval.echoed, interval.length).to_string(),
+    ];
+    for times_ns in [
+        &latencies.response_ns,
+        &latencies.service_ns,
+        &latencies.lag_ns,
+    ] {
+        let spread = Spread::of(times_ns);
+        fields.extend(STATISTICS.map(|name| spread.field(name)));
+    }
+    Ok(fields.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn every_second_is_a_line() {
+        let csv = csv(&fixture::result()).unwrap();
+        let lines: Vec<_> = csv.lines().collect();
+        assert_eq!(lines.len(), 11);
+        assert!(
+            lines[0]
+                .starts_with("start_s,length_s,due,echoed,timed_out,echoed_per_s,response_p50_ns,")
+        );
+        assert!(
+            lines[3]
+                .starts_with("2,1,50000,50000,0,50000,50015,50015,80063,1000447,1000447,5001215,"),
+            "{}",
+            lines[3]
+        );
+        for line in &lines {
+            assert_eq!(line.matches(',').count(), lines[0].matches(',').count());
+        }
+    }
+}

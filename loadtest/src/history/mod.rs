@@ -1,0 +1,124 @@
+//! A metric over commits: what the runs of each were, within which fences those
+//! before it lie, and where it changed.
+
+mod change;
+mod csv;
+mod point;
+mod text;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::args::{History, HistoryFormat};
+use crate::compare::is_one_workload;
+use crate::failure::Failure;
+use crate::result::{Document, Problem, ResultError, ResultFile, format_of, read_bounded};
+use crate::session::{EXIT_FINE, EXIT_OBJECTIVE, print, say};
+
+use change::{Step, mark};
+use point::{Point, points};
+
+/// The most files of a directory that are read.
+const FILES_MAX: usize = 10_000;
+
+/// What is shown of one workload.
+struct Chapter {
+    workload: String,
+    steps: Vec<Step>,
+}
+
+/// Shows how a metric went.
+///
+/// # Errors
+/// A directory or result that cannot be read, and one without results.
+pub fn history(args: &History) -> Result<u8, Failure> {
+    let mut chapters = Vec::new();
+    for runs in by_workload(read(&args.directory)?) {
+        let points: Vec<Point> = points(&runs, args.metric, args.by);
+        if points.is_empty() {
+            let why = "no run of it has this metric";
+            say(&format!("{}: {why}", runs[0].plan));
+            continue;
+        }
+        chapters.push(Chapter {
+            workload: runs[0].plan.to_string(),
+            steps: mark(&points, args.metric, args.min_effect),
+        });
+    }
+    if chapters.is_empty() {
+        let why = format!(
+            "{}: no result has {}",
+            args.directory.display(),
+            args.metric
+        );
+        return Err(Failure::File(why));
+    }
+    print(&match args.format {
+        HistoryFormat::Text => text::text(&chapters, args.metric),
+        HistoryFormat::Csv => csv::csv(&chapters, args.metric),
+    });
+    let newest_is_worse = chapters
+        .iter()
+        .any(|chapter| chapter.steps.last().is_some_and(Step::is_worse));
+    Ok(if args.fail_on_regression && newest_is_worse {
+        EXIT_OBJECTIVE
+    } else {
+        EXIT_FINE
+    })
+}
+
+/// The complete runs of a directory, the oldest first. Documents of other kinds
+/// may lie beside them.
+fn read(directory: &Path) -> Result<Vec<ResultFile>, Failure> {
+    let mut runs = Vec::new();
+    for path in json_files(directory)? {
+        let bytes = read_bounded(&path).map_err(|problem| problem.of(&path))?;
+        let is_other =
+            format_of(&bytes).is_ok_and(|format| format.is_some_and(|it| it != ResultFile::FORMAT));
+        if is_other {
+            continue;
+        }
+        let run = ResultFile::from_json(&bytes).map_err(|problem| problem.of(&path))?;
+        if run.failure.is_none() {
+            runs.push(run);
+        }
+    }
+    if runs.is_empty() {
+        let why = format!("{}: there is no result in it", directory.display());
+        return Err(Failure::File(why));
+    }
+    // RFC 3339 in UTC sorts by time.
+    runs.sort_by(|a, b| a.started_at.cmp(&b.started_at));
+    Ok(runs)
+}
+
+fn json_files(directory: &Path) -> Result<Vec<PathBuf>, ResultError> {
+    let failed = |error: std::io::Error| Problem::from(error).of(directory);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|it| it == "json") && path.is_file() {
+            paths.push(path);
+        }
+        if paths.len() > FILES_MAX {
+            return Err(Problem::Io(std::io::Error::other("it has too many files")).of(directory));
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// The runs, workload by workload, in the order in which each was first run.
+fn by_workload(runs: Vec<ResultFile>) -> Vec<Vec<ResultFile>> {
+    let mut workloads: Vec<Vec<ResultFile>> = Vec::new();
+    for run in runs {
+        let same = workloads
+            .iter_mut()
+            .find(|runs| is_one_workload(&runs[0].plan, &run.plan));
+        match same {
+            Some(runs) => runs.push(run),
+            None => workloads.push(vec![run]),
+        }
+    }
+    workloads
+}

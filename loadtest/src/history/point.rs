@@ -1,0 +1,117 @@
+//! The runs of one commit, or whatever else they have in common.
+
+use crate::args::Epoch;
+use crate::metric::Metric;
+use crate::result::ResultFile;
+use crate::statistics::median;
+
+/// Digits of a commit or checksum that are shown.
+const DIGITS: usize = 9;
+
+/// Characters of a time that are its day.
+const DAY_LEN: usize = "2026-11-28".len();
+
+/// The runs of one commit, and their numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Point {
+    /// What they have in common.
+    pub(super) name: String,
+    /// The day of the first.
+    pub(super) day: String,
+    /// At least one, in the order of the runs.
+    pub(super) values: Vec<f64>,
+}
+
+impl Point {
+    pub(super) fn median(&self) -> f64 {
+        median(&self.values).unwrap_or(f64::NAN)
+    }
+
+    pub(super) fn low(&self) -> f64 {
+        self.values.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    pub(super) fn high(&self) -> f64 {
+        self.values.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+/// The points of runs that are in the order of time. One that was measured again
+/// later stands where it was measured first.
+pub(super) fn points(runs: &[ResultFile], metric: Metric, by: Epoch) -> Vec<Point> {
+    let mut points: Vec<Point> = Vec::new();
+    for run in runs {
+        let Some(value) = metric.of(run) else {
+            continue;
+        };
+        let day: String = run.started_at.chars().take(DAY_LEN).collect();
+        let name = name(run, by).unwrap_or_else(|| "unknown".to_owned());
+        match points.iter_mut().find(|point| point.name == name) {
+            Some(point) => point.values.push(value),
+            None => points.push(Point {
+                name,
+                day,
+                values: vec![value],
+            }),
+        }
+    }
+    points
+}
+
+fn name(run: &ResultFile, by: Epoch) -> Option<String> {
+    match by {
+        Epoch::Commit => {
+            let commit = run.environment.commit.as_deref()?;
+            let (hash, rest) = commit.split_once('-').unwrap_or((commit, ""));
+            let rest = if rest.is_empty() { "" } else { "-dirty" };
+            let hash: String = hash.chars().take(DIGITS).collect();
+            Some(hash + rest)
+        }
+        Epoch::Binary => {
+            let sha256 = run.server.as_ref()?.binary_sha256.as_deref()?;
+            Some(sha256.chars().take(DIGITS).collect())
+        }
+        Epoch::Day => Some(run.started_at.chars().take(DAY_LEN).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn runs_of_one_commit_are_one_point() {
+        let run = |commit: &str, ns: f64| {
+            let mut run = fixture::result();
+            run.environment.commit = Some(commit.to_owned());
+            let cost = run.summary.server.as_mut().unwrap();
+            cost.cpu_ns_per_message = Some(ns);
+            run
+        };
+        let runs = [
+            run("0123456789abcdef", 5.0),
+            run("0123456789abcdef-dirty", 6.0),
+            run("0123456789abcdef", 7.0),
+        ];
+        let points = points(&runs, Metric::CpuPerMessage, Epoch::Commit);
+        let told: Vec<_> = points
+            .iter()
+            .map(|point| (point.name.as_str(), point.values.as_slice()))
+            .collect();
+        assert_eq!(
+            told,
+            [("012345678", &[5.0, 7.0][..]), ("012345678-dirty", &[6.0])]
+        );
+        assert_eq!((points[0].low(), points[0].high()), (5.0, 7.0));
+        assert_eq!(points[0].day, "2025-11-24");
+    }
+
+    #[test]
+    fn what_is_not_known_has_a_name_of_its_own() {
+        let points = points(&[fixture::result()], Metric::P99, Epoch::Binary);
+        assert_eq!(points[0].name, "unknown");
+        let points = super::points(&[fixture::result()], Metric::P99, Epoch::Day);
+        assert_eq!(points[0].name, "2025-11-24");
+    }
+}

@@ -1,0 +1,81 @@
+//! A plot with everything that belongs to it: what is to be seen in it, a legend,
+//! and the numbers behind it.
+
+use maud::{Markup, html};
+
+use super::svg::{Chart, Size, Words, swatch};
+use super::table::Table;
+
+/// A plot with its words and numbers.
+#[derive(Debug)]
+pub(super) struct Figure<'a> {
+    /// Unlike every other on the page.
+    pub(super) id: &'a str,
+    pub(super) title: &'a str,
+    /// What is to be seen in it, in a sentence.
+    pub(super) finding: String,
+    /// What else to know.
+    pub(super) notes: Vec<String>,
+    /// Names and styles of its series.
+    pub(super) legend: Vec<(String, usize)>,
+    pub(super) data: Table,
+}
+
+impl Figure<'_> {
+    /// With drawings for wide and for narrow windows.
+    pub(super) fn draw(&self, plot: impl Fn(&str, Size, &Words<'_>) -> Markup) -> Markup {
+        let words = self.words();
+        let wide = plot(&format!("{}-wide", self.id), Size::Wide, &words);
+        let narrow = plot(&format!("{}-narrow", self.id), Size::Narrow, &words);
+        self.around(&html! { (wide) (narrow) })
+    }
+
+    /// With a chart.
+    pub(super) fn draw_chart(mut self, chart: &Chart) -> Markup {
+        if chart.series.len() > 1 {
+            let names = chart.series.iter().map(|it| (it.name.clone(), it.style));
+            self.legend = names.collect();
+        }
+        self.draw(|id, size, words| chart.draw(id, size, words))
+    }
+
+    /// With several drawings side by side.
+    pub(super) fn draw_small(&self, plots: &[Markup]) -> Markup {
+        self.around(&html! {
+            div class="side-by-side" { @for plot in plots { (plot) } }
+        })
+    }
+
+    pub(super) fn words(&self) -> Words<'_> {
+        Words {
+            title: self.title,
+            finding: &self.finding,
+        }
+    }
+
+    fn around(&self, plots: &Markup) -> Markup {
+        html! {
+            figure id=(self.id) {
+                figcaption {
+                    h3 { (self.title) }
+                    p { (self.finding) }
+                }
+                (plots)
+                @if !self.legend.is_empty() {
+                    ul class="legend" {
+                        @for (name, style) in &self.legend {
+                            li { (swatch(*style)) span { (name) } }
+                        }
+                    }
+                }
+                @for note in &self.notes { p class="note" { (note) } }
+                @if !self.data.rows.is_empty() {
+                    details class="data" {
+                        summary { "Data: " (self.title) }
+                        (self.data.draw())
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Which runs share a line: where there are too many to tell them apart, those of
+//! one label do.
+
+use crate::outcome::{Histogram, histogram};
+
+use super::run::Run;
+use super::svg::STYLES;
+
+/// Runs that are drawn as one line.
+#[derive(Debug)]
+pub(super) struct Group<'a> {
+    pub(super) name: String,
+    pub(super) runs: Vec<&'a Run>,
+    /// The response times of all of them.
+    pub(super) response_ns: Histogram,
+}
+
+/// The lines of a chart, and what is to be said of how they came about.
+#[derive(Debug)]
+pub(super) struct Groups<'a> {
+    pub(super) all: Vec<Group<'a>>,
+    pub(super) notes: Vec<String>,
+}
+
+impl<'a> Groups<'a> {
+    /// A line for each run, or for each label.
+    pub(super) fn of(runs: &'a [Run]) -> Self {
+        if runs.len() <= STYLES {
+            let groups = runs
+                .iter()
+                .map(|run| Group::of(run.name.clone(), vec![run]));
+            return Self {
+                all: groups.collect(),
+                notes: Vec::new(),
+            };
+        }
+        let mut labels: Vec<(&str, Vec<&Run>)> = Vec::new();
+        for run in runs {
+            let label = run.file.label.as_str();
+            match labels.iter_mut().find(|(known, _)| *known == label) {
+                Some((_, members)) => members.push(run),
+                None => labels.push((label, vec![run])),
+            }
+        }
+        let mut notes = vec![format!(
+            "{} runs are too many for a line each: those with one label share one.",
+            runs.len()
+        )];
+        if labels.len() > STYLES {
+            notes.push(format!(
+                "The first {STYLES} of {} labels are shown.",
+                labels.len()
+            ));
+        }
+        let groups = labels.into_iter().take(STYLES).map(|(label, members)| {
+            let name = format!(
+                "{} ({} runs)",
+                crate::terminal::harmless(label),
+                members.len()
+            );
+            Group::of(name, members)
+        });
+        Self {
+            all: groups.collect(),
+            notes,
+        }
+    }
+}
+
+impl<'a> Group<'a> {
+    fn of(name: String, runs: Vec<&'a Run>) -> Self {
+        let mut response_ns = histogram();
+        for run in &runs {
+            response_ns
+                .add(&run.latencies.response_ns)
+                .expect("the same bounds");
+        }
+        Self {
+            name,
+            runs,
+            response_ns,
+        }
+    }
+
+    /// Messages that were given up, whose times are lower bounds.
+    pub(super) fn censored(&self) -> u64 {
+        self.runs.iter().map(|run| run.file.counts.unanswered).sum()
+    }
+}

@@ -1,0 +1,115 @@
+//! The files that a report is made of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::comparison::Comparison;
+use crate::failure::Failure;
+use crate::result::{Document, Problem, ResultFile, format_of, read_bounded};
+use crate::sweep::SweepFile;
+use crate::terminal::harmless;
+
+/// Everything that was read, by kind, in the order of the arguments.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    pub(super) runs: Vec<Input<ResultFile>>,
+    pub(super) comparisons: Vec<Input<Comparison>>,
+    pub(super) sweeps: Vec<Input<SweepFile>>,
+}
+
+/// A document and where it came from.
+#[derive(Debug)]
+pub(super) struct Input<T> {
+    pub(super) path: PathBuf,
+    pub(super) document: T,
+}
+
+impl Inputs {
+    /// Reads files, and those of directories.
+    ///
+    /// # Errors
+    /// [`Failure::File`] for the first that cannot be read.
+    pub(super) fn read(paths: &[PathBuf]) -> Result<Self, Failure> {
+        let mut inputs = Self::default();
+        for path in expand(paths)? {
+            inputs.add(&path).map_err(|problem| problem.of(&path))?;
+        }
+        Ok(inputs)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), Problem> {
+        let bytes = read_bounded(path)?;
+        let format = format_of(&bytes)?;
+        match format.as_deref() {
+            Some(ResultFile::FORMAT) => self.runs.push(Input::of(path, &bytes)?),
+            Some(Comparison::FORMAT) => self.comparisons.push(Input::of(path, &bytes)?),
+            Some(SweepFile::FORMAT) => self.sweeps.push(Input::of(path, &bytes)?),
+            _ => {
+                let why = "its format is not that of a run, a comparison or a sweep";
+                return Err(Problem::Foreign {
+                    kind: "file",
+                    reason: why.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: Document> Input<T> {
+    fn of(path: &Path, bytes: &[u8]) -> Result<Self, Problem> {
+        Ok(Self {
+            path: path.to_owned(),
+            document: T::from_json(bytes)?,
+        })
+    }
+}
+
+impl<T> Input<T> {
+    /// What the page calls it.
+    pub(super) fn name(&self) -> String {
+        shown(&self.path)
+    }
+}
+
+/// A path as text.
+pub(super) fn shown(path: &Path) -> String {
+    harmless(&path.to_string_lossy())
+}
+
+/// Files as they are, and of directories what ends in `.json`, by name. What is
+/// named twice is read once.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut known = Vec::new();
+    for path in paths {
+        let found = if path.is_dir() {
+            documents_in(path)?
+        } else {
+            vec![path.clone()]
+        };
+        for file in found {
+            let whole = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
+            if !known.contains(&whole) {
+                known.push(whole);
+                files.push(file);
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn documents_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|error| Problem::from(error).of(directory))?;
+    let files = entries.into_iter().map(|entry| entry.path());
+    let mut files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|end| end == "json") && path.is_file())
+        .collect();
+    if files.is_empty() {
+        let why = format!("{}: there is no .json file in it", directory.display());
+        return Err(Failure::File(why));
+    }
+    files.sort();
+    Ok(files)
+}

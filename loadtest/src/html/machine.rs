@@ -1,0 +1,220 @@
+//! The machines that runs were made on: what differs between them, and all of it.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use crate::machine::Environment;
+use crate::terminal::harmless;
+use crate::units::format_bytes;
+
+use super::table::Table;
+
+/// The most machines side by side.
+const COLUMNS_MAX: usize = 8;
+
+/// What differs from run to run on one machine.
+const FLEETING: &str = "load_average_1min";
+
+/// An environment and whose it is.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) environment: Environment,
+}
+
+/// Environments that are alike, by the names of those that have them.
+struct Kind<'a> {
+    names: Vec<&'a str>,
+    fields: Vec<(String, String)>,
+}
+
+/// A section about all of them.
+pub(super) fn section(places: &[Place]) -> Markup {
+    let kinds = kinds(places);
+    let Some(first) = kinds.first() else {
+        return html! {};
+    };
+    let shown = &kinds[..kinds.len().min(COLUMNS_MAX)];
+    html! {
+        section id="environment" aria-labelledby="environment-title" {
+            h2 id="environment-title" { "Environment" }
+            p { (headline(&places[0].environment)) }
+            @if kinds.len() == 1 {
+                p class="note" { "It is the same for everything in this report." }
+            } @else {
+                p { "There are " (kinds.len()) " environments. " strong { "They differ in:" } }
+                (differences(shown).draw())
+            }
+            @if kinds.len() > COLUMNS_MAX {
+                p class="note" { "The first " (COLUMNS_MAX) " are shown." }
+            }
+            details class="environment" {
+                summary { "The whole environment of " (first.names[0]) }
+                (whole(first).draw())
+            }
+        }
+    }
+}
+
+/// The machine in a line.
+fn headline(environment: &Environment) -> String {
+    let unknown = || "unknown".to_owned();
+    let cores = environment
+        .cores_online
+        .map_or_else(unknown, |count| count.to_string());
+    let memory = environment
+        .memory_total_bytes
+        .map_or_else(unknown, |bytes| {
+            format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+        });
+    let kernel = environment.kernel.as_deref().unwrap_or("unknown");
+    let release = kernel.split(' ').next().unwrap_or(kernel);
+    let cpu = environment.cpu_model.as_deref().unwrap_or("unknown CPU");
+    let loopback = if environment.loopback {
+        "over loopback"
+    } else {
+        "over a network"
+    };
+    harmless(&format!(
+        "{cpu}, cores online: {cores}, memory: {memory}, kernel {release}, {}, loadtest {}, {loopback}.",
+        environment.architecture, environment.version
+    ))
+}
+
+fn kinds<'a>(places: &'a [Place]) -> Vec<Kind<'a>> {
+    let mut kinds: Vec<Kind<'a>> = Vec::new();
+    let lasting = |fields: &[(String, String)]| -> Vec<(String, String)> {
+        let fields = fields.iter().filter(|(name, _)| name != FLEETING);
+        fields.cloned().collect()
+    };
+    for place in places {
+        let fields = fields(&place.environment);
+        let own = lasting(&fields);
+        match kinds.iter_mut().find(|kind| lasting(&kind.fields) == own) {
+            Some(kind) => kind.names.push(&place.name),
+            None => kinds.push(Kind {
+                names: vec![&place.name],
+                fields,
+            }),
+        }
+    }
+    kinds
+}
+
+fn differences(kinds: &[Kind<'_>]) -> Table {
+    let heads = kinds.iter().map(|kind| match kind.names[..] {
+        [name] => name.to_owned(),
+        [name, ..] => format!("{name} and {} more", kind.names.len() - 1),
+        [] => String::new(),
+    });
+    let titles = ["what".to_owned()].into_iter().chain(heads);
+    let mut table = Table::new("What differs between the environments", titles);
+    table.words = kinds.len() + 1;
+    let mut names: Vec<_> = kinds
+        .iter()
+        .flat_map(|kind| &kind.fields)
+        .map(|it| &it.0)
+        .collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let values = kinds.iter().map(|kind| {
+            let field = kind.fields.iter().find(|(known, _)| known == name);
+            field.map_or("–", |(_, value)| value.as_str())
+        });
+        let values: Vec<_> = values.collect();
+        if values.iter().any(|value| *value != values[0]) {
+            table.add([name.as_str()].into_iter().chain(values));
+        }
+    }
+    table
+}
+
+fn whole(kind: &Kind<'_>) -> Table {
+    let name = format!("The whole environment of {}", kind.names[0]);
+    let mut table = Table::new(&name, ["what", "value"]);
+    table.words = 2;
+    for (name, value) in &kind.fields {
+        table.add([name, value]);
+    }
+    table
+}
+
+/// All fields by name, those of maps behind a dot.
+fn fields(environment: &Environment) -> Vec<(String, String)> {
+    let mut fields = Vec::new();
+    if let Ok(Value::Object(object)) = serde_json::to_value(environment) {
+        for (name, value) in object {
+            match value {
+                Value::Object(map) => fields
+                    .extend(map.iter().map(|(key, value)| {
+                        (harmless(&format!("{name}.{key}")), text(key, value))
+                    })),
+                value => fields.push((harmless(&name), text(&name, &value))),
+            }
+        }
+    }
+    fields
+}
+
+fn text(name: &str, value: &Value) -> String {
+    match value {
+        Value::Null => "–".to_owned(),
+        Value::String(text) => harmless(text),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(text_of_item).collect();
+            items.join(", ")
+        }
+        Value::Number(number) if name.ends_with("_bytes") => {
+            format!(
+                "{number} ({})",
+                format_bytes(number.as_f64().unwrap_or(0.0))
+            )
+        }
+        value => value.to_string(),
+    }
+}
+
+fn text_of_item(item: &Value) -> String {
+    item.as_str().map_or_else(|| item.to_string(), harmless)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(kernel: &str, load: f64) -> Environment {
+        Environment {
+            kernel: Some(kernel.to_owned()),
+            load_average_1min: Some(load),
+            memory_total_bytes: Some(1 << 30),
+            ..Environment::default()
+        }
+    }
+
+    #[test]
+    fn only_what_lasts_makes_another_environment() {
+        let all = [
+            environment("6.1", 0.1),
+            environment("6.1", 2.0),
+            environment("6.2", 0.1),
+        ];
+        let places: Vec<_> = all
+            .iter()
+            .enumerate()
+            .map(|(index, environment)| Place {
+                name: format!("run {index}"),
+                environment: environment.clone(),
+            })
+            .collect();
+        let kinds = kinds(&places);
+        assert_eq!(kinds.len(), 2);
+        assert_eq!(kinds[0].names, ["run 0", "run 1"]);
+        let table = differences(&kinds).draw().into_string();
+        assert!(table.contains("kernel") && table.contains("6.2"), "{table}");
+        assert!(!table.contains("architecture"), "{table}");
+        let alike = section(&places[..2]).into_string();
+        assert!(alike.contains("the same for everything"), "{alike}");
+        assert!(alike.contains("1073741824 (1024.0 MiB)"), "{alike}");
+    }
+}

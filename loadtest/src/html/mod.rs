@@ -1,0 +1,107 @@
+//! Results as one HTML file: tables, plots, verdicts, environment and commands.
+//!
+//! The file asks for nothing else, runs no script, and is the same to the byte
+//! whenever it is made from the same files. Whatever text those hold is shown as
+//! text. Markup is written with `maud`, which escapes all that is not literally
+//! in the source; plots are SVG of this crate's own, in `svg`.
+
+mod commands;
+mod distribution;
+mod figure;
+mod group;
+mod input;
+mod machine;
+mod overview;
+mod page;
+mod percentiles;
+mod run;
+mod seconds;
+mod svg;
+mod sweep;
+mod table;
+mod versus;
+
+use crate::args::Report;
+use crate::failure::Failure;
+use crate::result::{check_writable, write_whole};
+use crate::session::{EXIT_FINE, say};
+use crate::terminal::harmless;
+
+use commands::Repeat;
+use input::Inputs;
+use machine::Place;
+use page::Page;
+use run::Run;
+use sweep::Sweep;
+
+/// Reads documents and writes the page.
+///
+/// # Errors
+/// A document that cannot be read, or a page that cannot be written.
+pub fn report(args: &Report) -> Result<u8, Failure> {
+    let inputs = Inputs::read(&args.from)?;
+    check_writable(&args.output)?;
+    let page = page(&args.title, inputs)?;
+    write_whole(&args.output, page.as_bytes())?;
+    say(&format!("{} is written", args.output.display()));
+    Ok(EXIT_FINE)
+}
+
+fn page(title: &str, inputs: Inputs) -> Result<String, Failure> {
+    let places = places(&inputs);
+    let repeats = repeats(&inputs);
+    let comparisons = inputs.comparisons.into_iter().map(|input| input.document);
+    let comparisons: Vec<_> = comparisons.collect();
+    let sweeps = inputs.sweeps.iter().map(|input| Sweep::of(&input.document));
+    let sweeps: Vec<_> = sweeps.collect();
+    let runs = Run::all(inputs.runs).map_err(|error| Failure::File(error.to_string()))?;
+    let page = Page {
+        title: &harmless(title),
+        runs: &runs,
+        comparisons: &comparisons,
+        sweeps: &sweeps,
+        places: &places,
+        repeats: &repeats,
+    };
+    Ok(page.draw())
+}
+
+/// The machines of all documents.
+fn places(inputs: &Inputs) -> Vec<Place> {
+    let runs = inputs
+        .runs
+        .iter()
+        .map(|input| (input.name(), &input.document.environment));
+    let comparisons = inputs.comparisons.iter();
+    let comparisons = comparisons.map(|input| (input.name(), &input.document.environment));
+    let sweeps = inputs.sweeps.iter();
+    let sweeps = sweeps.map(|input| (input.name(), &input.document.environment));
+    let places = runs
+        .chain(comparisons)
+        .chain(sweeps)
+        .map(|(name, environment)| Place {
+            name,
+            environment: environment.clone(),
+        });
+    places.collect()
+}
+
+/// The commands of all documents.
+fn repeats(inputs: &Inputs) -> Vec<Repeat> {
+    let runs = inputs.runs.iter().map(|input| Repeat {
+        name: input.name(),
+        args: input.document.args.clone(),
+        file: Some(input.path.to_string_lossy().into_owned()),
+    });
+    let comparisons = inputs.comparisons.iter().map(|input| Repeat {
+        name: input.name(),
+        args: input.document.args.clone(),
+        file: None,
+    });
+    let sweeps = inputs.sweeps.iter().map(|input| Repeat {
+        name: input.name(),
+        args: input.document.args.clone(),
+        file: None,
+    });
+    runs.chain(comparisons).chain(sweeps).collect()
+}

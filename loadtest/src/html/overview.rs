@@ -1,0 +1,188 @@
+//! What is looked at first: all runs in a table, what was found, and what speaks
+//! against it.
+
+use maud::{Markup, html};
+
+use crate::percentile::Percentile;
+use crate::report::cells::{self, UNKNOWN};
+use crate::result::{ResultFile, Status};
+use crate::slo::SloResult;
+use crate::terminal::harmless;
+use crate::units::format_rate;
+use crate::verdict::Verdict;
+
+use super::run::Run;
+use super::table::Table;
+
+/// A line for each run.
+pub(super) fn table(runs: &[Run]) -> Markup {
+    let titles = [
+        "run",
+        "load",
+        "messages/s",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "server CPU/msg",
+        "verdict",
+    ];
+    let mut table = Table::new("All runs", titles);
+    table.words = 2;
+    table.class = "runs";
+    for run in runs {
+        let (times, censored) = (&run.latencies.response_ns, run.file.counts.unanswered);
+        let percentiles = [Percentile::P50, Percentile::P99, Percentile::P99_9];
+        let server = run.file.summary.server.as_ref();
+        let cpu_ns = server.and_then(|cost| cost.cpu_ns_per_message);
+        let mut cells = vec![
+            html! { (name(run)) },
+            html! { (harmless(&run.file.plan.to_string())) },
+            html! { (format_rate(run.file.summary.rate_per_s)) },
+        ];
+        for percentile in percentiles {
+            cells.push(html! { (cells::at(percentile, times, censored)) });
+        }
+        cells.push(html! { (cells::max(times, censored)) });
+        cells.push(html! { (cells::nanoseconds(cpu_ns)) });
+        cells.push(badge(run.file.judgement.verdict));
+        table.rows.push(cells);
+    }
+    table.draw()
+}
+
+fn name(run: &Run) -> Markup {
+    html! {
+        span class="run-name" { (run.name) }
+        @if run.name != run.path { " " span class="file" { (run.path) } }
+    }
+}
+
+/// A verdict: a word, a sign and a color.
+pub(super) fn badge(verdict: Verdict) -> Markup {
+    let (class, sign) = match verdict {
+        Verdict::Valid => ("valid", "✓"),
+        Verdict::Suspect => ("suspect", "!"),
+        Verdict::Invalid => ("invalid", "✕"),
+    };
+    html! {
+        span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (verdict) }
+    }
+}
+
+/// What speaks against each run, and how it did by its objectives.
+pub(super) fn verdicts(runs: &[Run]) -> Markup {
+    html! {
+        section id="verdicts" aria-labelledby="verdicts-title" {
+            h2 id="verdicts-title" { "Verdicts" }
+            @for run in runs {
+                article class="verdict" {
+                    h3 { (run.name) " " (badge(run.file.judgement.verdict)) }
+                    (messages(run))
+                    (reasons(&run.file))
+                    @if !run.file.objectives.is_empty() { (objectives(run)) }
+                }
+            }
+        }
+    }
+}
+
+fn messages(run: &Run) -> Markup {
+    let status = match run.file.status {
+        Status::Complete => "complete",
+        Status::Interrupted => "interrupted",
+        Status::Failed => "failed",
+    };
+    html! {
+        p class="note" {
+            "Begun " (harmless(&run.file.started_at)) ", " (status) ". "
+            (cells::messages(&run.file.counts)) "."
+        }
+    }
+}
+
+fn reasons(file: &ResultFile) -> Markup {
+    let judgement = &file.judgement;
+    html! {
+        @if judgement.reasons.is_empty() && judgement.notes.is_empty() {
+            p { "Nothing speaks against it." }
+        }
+        @if !judgement.reasons.is_empty() {
+            ul class="reasons" {
+                @for reason in &judgement.reasons {
+                    li {
+                        (badge(reason.verdict)) " " (harmless(&reason.what))
+                        span class="advice" { ". What helps: " (harmless(&reason.advice)) "." }
+                    }
+                }
+            }
+        }
+        @if !judgement.notes.is_empty() {
+            ul class="reasons" {
+                @for note in &judgement.notes { li { "Note: " (harmless(note)) "." } }
+            }
+        }
+    }
+}
+
+fn objectives(run: &Run) -> Markup {
+    let name = format!("Objectives of {}", run.name);
+    let mut table = Table::new(&name, ["objective", "observed", "result"]);
+    table.words = 3;
+    for result in &run.file.objectives {
+        table.rows.push(vec![
+            html! { (harmless(&result.objective)) },
+            html! { (harmless(&result.observed)) },
+            objective(result),
+        ]);
+    }
+    table.draw()
+}
+
+fn objective(result: &SloResult) -> Markup {
+    let (class, sign, word) = match (result.met, result.supported) {
+        (true, _) => ("valid", "✓", "met"),
+        (false, true) => ("invalid", "✕", "MISSED"),
+        (false, false) => ("suspect", "!", "too few samples"),
+    };
+    html! { span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (word) } }
+}
+
+/// CPU and memory of both sides.
+pub(super) fn costs(runs: &[Run]) -> Markup {
+    let titles = ["run", "process"].into_iter().chain(cells::COST_TITLES);
+    let mut table = Table::new(
+        "CPU and memory",
+        titles.chain(["spinning", "busiest thread"]),
+    );
+    table.words = 2;
+    for run in runs {
+        let summary = &run.file.summary;
+        let mut server = vec![run.name.clone(), "server".to_owned()];
+        match &summary.server {
+            Some(cost) => server.extend(cells::cost(cost)),
+            None => server.extend(cells::COST_TITLES.map(|_| UNKNOWN.to_owned())),
+        }
+        server.extend([UNKNOWN, UNKNOWN].map(str::to_owned));
+        table.add(server);
+
+        let generator = &run.file.generator;
+        let echoed = run.file.counts.echoed;
+        let spin_ns = (echoed > 0).then(|| generator.spin_ns as f64 / echoed as f64);
+        let mut cost = vec![run.name.clone(), "generator".to_owned()];
+        cost.extend(cells::cost(&summary.generator));
+        cost.push(cells::nanoseconds(spin_ns));
+        cost.push(format!("{:.0} %", generator.busy_max * 100.0));
+        table.add(cost);
+    }
+    html! {
+        section id="costs" aria-labelledby="costs-title" {
+            h2 id="costs-title" { "CPU and memory" }
+            p class="note" {
+                "CPU time of the measurement over the replies that came in it; 100 % CPU is one core. "
+                "Spinning is part of the generator's CPU/message."
+            }
+            (table.draw())
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Tables, in a frame that scrolls by itself and that the keyboard reaches.
+
+use maud::{Markup, html};
+
+/// A table: its name, a line of titles, and lines whose first cell is theirs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) titles: Vec<String>,
+    pub(super) rows: Vec<Vec<Markup>>,
+    /// How many columns, from the left, hold words and not numbers.
+    pub(super) words: usize,
+    /// What the style sheet knows it by.
+    pub(super) class: &'static str,
+}
+
+impl Table {
+    pub(super) fn new(name: &str, titles: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            name: name.to_owned(),
+            titles: titles.into_iter().map(Into::into).collect(),
+            rows: Vec::new(),
+            words: 1,
+            class: "",
+        }
+    }
+
+    /// Adds a line of plain text.
+    pub(super) fn add(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
+        let cells = cells.into_iter().map(|cell| html! { (cell.as_ref()) });
+        self.rows.push(cells.collect());
+    }
+
+    pub(super) fn draw(&self) -> Markup {
+        let class = |column: usize| {
+            if column < self.words {
+                "words"
+            } else {
+                "number"
+            }
+        };
+        html! {
+            div class="scroll" tabindex="0" role="region" aria-label={ "Table: " (self.name) } {
+                table class=(self.class) {
+                    caption { (self.name) }
+                    thead {
+                        tr {
+                            @for (column, title) in self.titles.iter().enumerate() {
+                                th scope="col" class=(class(column)) { (title) }
+                            }
+                        }
+                    }
+                    tbody {
+                        @for row in &self.rows {
+                            tr {
+                                @for (column, cell) in row.iter().enumerate() {
+                                    @if column == 0 {
+                                        th scope="row" class=(class(column)) { (cell) }
+                                    } @else {
+                                        td class=(class(column)) { (cell) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Documents on disk: JSON with a format and a version, read and written whole.
+//! What is read is checked: the file may be cut off, another program's, or edited
+//! by hand.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::DecodeError;
+use crate::failure::Failure;
+
+/// The largest file that is read, in bytes. A second of a busy run takes some
+/// kilobytes.
+pub const FILE_LEN_MAX: u64 = 1 << 30;
+
+/// Why a document could not be read or written: one line.
+#[derive(Debug, Error)]
+#[error("{}: {problem}", path.display())]
+pub struct ResultError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    #[source]
+    pub problem: Problem,
+}
+
+/// What can be wrong with a document.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// The system's error.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is longer than [`FILE_LEN_MAX`].
+    #[error("over {} MiB is too long for a file of loadtest", FILE_LEN_MAX >> 20)]
+    TooLong,
+    /// It ends in the middle.
+    #[error("the file is cut off")]
+    Truncated,
+    /// It is no JSON, or not of this program.
+    #[error("this is no {kind} of loadtest ({reason})")]
+    Foreign {
+        /// What it should have been.
+        kind: &'static str,
+        /// What tells that it is not.
+        reason: String,
+    },
+    /// It holds several results.
+    #[error("this is an array of {0}s; a file with one is needed")]
+    Several(&'static str),
+    /// It has a version that never was.
+    #[error("version {0} of the format does not exist")]
+    Version(u64),
+    /// It is of a later version than this program.
+    #[error(
+        "version {version} of the format is newer than this loadtest, which reads up to \
+         {version_max}"
+    )]
+    TooNew {
+        /// Its version.
+        version: u64,
+        /// The highest that is read.
+        version_max: u32,
+    },
+    /// A field is missing, unknown, or of another type.
+    #[error("broken {kind}: {reason}")]
+    Malformed {
+        /// What it is.
+        kind: &'static str,
+        /// Which field, and how.
+        reason: String,
+    },
+    /// The plan is beyond a limit.
+    #[error("broken plan: {0}")]
+    Plan(String),
+    /// A histogram cannot be read.
+    #[error("broken result: {0}")]
+    Histogram(#[from] DecodeError),
+    /// Two parts contradict each other.
+    #[error("inconsistent result: {0}")]
+    Inconsistent(&'static str),
+    /// Something is wrong with one of the parts.
+    #[error("{part}: {problem}")]
+    Part {
+        /// Which of them.
+        part: String,
+        /// What is wrong with it.
+        problem: Box<Problem>,
+    },
+}
+
+impl Problem {
+    /// The same, of this file.
+    pub fn of(self, path: &Path) -> ResultError {
+        ResultError {
+            path: path.to_owned(),
+            problem: self,
+        }
+    }
+}
+
+impl From<ResultError> for Failure {
+    fn from(error: ResultError) -> Self {
+        Self::File(error.to_string())
+    }
+}
+
+/// What is kept in a file of its own.
+pub trait Document: Serialize + DeserializeOwned {
+    /// What an error calls it.
+    const KIND: &'static str;
+    /// What its `format` field says.
+    const FORMAT: &'static str;
+    /// The version that is written, and the highest that is read.
+    const VERSION: u32;
+
+    /// What the types of its fields do not say.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    fn check(&self) -> Result<(), Problem>;
+
+    /// Reads a file and checks everything in it.
+    ///
+    /// # Errors
+    /// One line that names the file and what is wrong with it.
+    fn read(path: &Path) -> Result<Self, ResultError> {
+        read_bounded(path)
+            .and_then(|bytes| Self::from_json(&bytes))
+            .map_err(|problem| problem.of(path))
+    }
+
+    /// Reads a document and checks everything in it.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    fn from_json(bytes: &[u8]) -> Result<Self, Problem> {
+        check_header::<Self>(bytes)?;
+        let document: Self = serde_json::from_slice(bytes).map_err(|error| Problem::Malformed {
+            kind: Self::KIND,
+            reason: one_line(&error),
+        })?;
+        document.check()?;
+        Ok(document)
+    }
+
+    /// Writes the file; there is all of it, or what was there before. What is
+    /// no regular file, such as `/dev/stdout`, is written to as it is.
+    ///
+    /// # Errors
+    /// One line that names the file and the system's error.
+    fn write(&self, path: &Path) -> Result<(), ResultError> {
+        write_whole(path, self.to_json().as_bytes())
+    }
+
+    /// The document's text, for people and programs, with a line break at its
+    /// end.
+    fn to_json(&self) -> String {
+        to_pretty_json(self)
+    }
+}
+
+/// Writes a file; there is all of it, or what was there before. What is no
+/// regular file, such as `/dev/stdout`, is written to as it is.
+///
+/// # Errors
+/// One line that names the file and the system's error.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ResultError> {
+    write_atomically(path, bytes).map_err(|error| Problem::from(error).of(path))
+}
+
+/// Finds out whether a file could be written, before the runs that it is to
+/// hold. What is there stays as it is.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn check_writable(path: &Path) -> Result<(), ResultError> {
+    let check = || match temporary_beside(path)? {
+        None => OpenOptions::new().write(true).open(path).map(drop),
+        Some((_, temporary)) => {
+            File::create(&temporary)?;
+            fs::remove_file(temporary)
+        }
+    };
+    check().map_err(|error| Problem::from(error).of(path))
+}
+
+/// Any value as it is written into files, with a line break at its end.
+pub(crate) fn to_pretty_json<T: Serialize + ?Sized>(value: &T) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("no map has other keys than text");
+    text.push('\n');
+    text
+}
+
+/// A file's bytes, [`FILE_LEN_MAX`] of them at most.
+///
+/// # Errors
+/// The system's, and a file that is longer.
+pub fn read_bounded(path: &Path) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    // The length a file claims to have is not what it gives: `/dev/zero`.
+    let mut bounded = File::open(path)?.take(FILE_LEN_MAX + 1);
+    bounded.read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        return Err(Problem::TooLong);
+    }
+    Ok(bytes)
+}
+
+/// What every document of every version begins with, whatever else it has.
+#[derive(Deserialize)]
+struct Header {
+    format: Option<Value>,
+    version: Option<u64>,
+}
+
+/// What a document says that it is, if it says so at all.
+///
+/// # Errors
+/// What is cut off, or no JSON object.
+pub fn format_of(bytes: &[u8]) -> Result<Option<String>, Problem> {
+    let format = header(bytes, "file")?.format;
+    Ok(format.and_then(|format| format.as_str().map(str::to_owned)))
+}
+
+fn header(bytes: &[u8], kind: &'static str) -> Result<Header, Problem> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::Several(kind));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_eof() || is_cut_off(bytes) {
+            Problem::Truncated
+        } else {
+            let reason = one_line(&error);
+            Problem::Foreign { kind, reason }
+        }
+    })
+}
+
+fn check_header<D: Document>(bytes: &[u8]) -> Result<(), Problem> {
+    let (kind, version_max) = (D::KIND, D::VERSION);
+    let header = header(bytes, kind)?;
+    if header.format.as_ref().and_then(Value::as_str) != Some(D::FORMAT) {
+        let reason = format!("its format is not \"{}\"", D::FORMAT);
+        return Err(Problem::Foreign { kind, reason });
+    }
+    match header.version {
+        Some(0) => Err(Problem::Version(0)),
+        Some(version) if version > u64::from(version_max) => Err(Problem::TooNew {
+            version,
+            version_max,
+        }),
+        Some(_) => Ok(()),
+        None => Err(Problem::Malformed {
+            kind,
+            reason: "the version is missing".to_owned(),
+        }),
+    }
+}
+
+/// An object without its end. The parser tells in most cases, but takes a number
+/// that ends in its dot for a wrong one.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii();
+    text.starts_with(b"{") && !text.ends_with(b"}")
+}
+
+/// A key or text of the file may be quoted in an error.
+fn one_line(error: &impl fmt::Display) -> String {
+    error.to_string().replace(char::is_control, " ")
+}
+
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let Some((path, temporary)) = temporary_beside(path)? else {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    };
+    write_synced(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, &path))
+        .inspect_err(|_| {
+            // It may not even be there, and the first error says more.
+            let _ = fs::remove_file(&temporary);
+        })
+}
+
+/// The file that is meant, and one beside it to write first; `None` for what is
+/// no regular file.
+fn temporary_beside(path: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
+    // A link stays one: what it points at is replaced.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
+        return Ok(None);
+    }
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::other("this is no name of a file"))?
+        .to_string_lossy();
+    // In the same directory, as a rename does not cross file systems.
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", process::id()));
+    Ok(Some((path, temporary)))
+}
+
+/// Without the sync, a crash may leave the new name with nothing behind it.
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,96 @@
+//! When the load begins: as soon as all threads are ready, or so that the
+//! measurement begins at a time by the wall clock.
+
+use std::time::{Duration, SystemTime};
+
+/// How long before the load begins the threads are told when it will, at least,
+/// so that all begin together.
+pub(super) const START_DELAY: Duration = Duration::from_millis(30);
+
+/// How long before a load that begins by the wall clock they are told. Until
+/// then a clock that is set is followed.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// What there is to do about the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing yet.
+    Wait,
+    /// Tell the threads that the load begins in so long.
+    Begin(Duration),
+    /// It should have begun.
+    Late,
+}
+
+/// What to do when the clock shows `now`. The measurement is to begin at
+/// `start_at`, if there is such a time, and behind a warm-up.
+pub(super) fn step(
+    is_ready: bool,
+    start_at: Option<SystemTime>,
+    warmup: Duration,
+    now: SystemTime,
+) -> Step {
+    let Some(start_at) = start_at else {
+        return if is_ready {
+            Step::Begin(START_DELAY)
+        } else {
+            Step::Wait
+        };
+    };
+    let until_load = start_at
+        .duration_since(now)
+        .unwrap_or_default()
+        .checked_sub(warmup);
+    match until_load {
+        Some(time) if time >= START_DELAY => {
+            if is_ready && time <= NOTICE {
+                Step::Begin(time)
+            } else {
+                Step::Wait
+            }
+        }
+        _ => Step::Late,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WARMUP: Duration = Duration::from_secs(2);
+    const START: SystemTime = SystemTime::UNIX_EPOCH;
+
+    /// The step so long before the measurement begins.
+    fn before(ahead_ms: u64, is_ready: bool) -> Step {
+        let start_at = START + Duration::from_secs(1_000);
+        let now = start_at - Duration::from_millis(ahead_ms);
+        step(is_ready, Some(start_at), WARMUP, now)
+    }
+
+    #[test]
+    fn without_a_time_it_begins_when_all_are_ready() {
+        assert_eq!(step(false, None, WARMUP, START), Step::Wait);
+        assert_eq!(step(true, None, WARMUP, START), Step::Begin(START_DELAY));
+    }
+
+    #[test]
+    fn the_warm_up_lies_before_the_time() {
+        assert_eq!(before(60_000, true), Step::Wait);
+        assert_eq!(before(3_001, true), Step::Wait);
+        for ahead_ms in [3_000, 2_500, 2_030] {
+            let until_load = Duration::from_millis(ahead_ms - 2_000);
+            assert_eq!(before(ahead_ms, true), Step::Begin(until_load));
+            assert_eq!(before(ahead_ms, false), Step::Wait);
+        }
+    }
+
+    #[test]
+    fn who_is_not_ready_in_time_is_late() {
+        for ahead_ms in [2_029, 2_000, 1_000, 0] {
+            assert_eq!(before(ahead_ms, false), Step::Late);
+            assert_eq!(before(ahead_ms, true), Step::Late);
+        }
+        let passed = START + Duration::from_secs(5);
+        assert_eq!(step(true, Some(START), WARMUP, passed), Step::Late);
+    }
+}

@@ -1,0 +1,32 @@
+//! What is known of a number: the bounds it lies between.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A confidence interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interval {
+    /// The lower bound.
+    pub low: f64,
+    /// The upper bound.
+    pub high: f64,
+}
+
+impl Interval {
+    /// The narrowest that both lie in.
+    pub(super) fn hull(self, other: Self) -> Self {
+        Self {
+            low: self.low.min(other.low),
+            high: self.high.max(other.high),
+        }
+    }
+
+    /// From logarithms back to what they are the logarithms of.
+    pub(super) fn exp(self) -> Self {
+        Self {
+            low: self.low.exp(),
+            high: self.high.exp(),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Whether as many runs as are said to be needed find what they are to find.
+
+use fastrand::Rng;
+
+use super::super::median::logarithms;
+use super::super::{
+    median_interval, pairs_for_margin, pairs_needed, rank_sum, runs_needed, signed_rank,
+};
+use super::source::Shape;
+
+const LEVEL: f64 = 0.05;
+const POWER: f64 = 0.8;
+const TRIALS: u64 = 300;
+
+/// The least and the greatest power that may be found with as many runs as were
+/// said to give 80 %, each trial by a spread of its own.
+const POWER_MIN: f64 = 0.7;
+const POWER_MAX: f64 = 0.95;
+
+/// The least where some runs are far from the others, so that it is a matter of
+/// chance how many of those there were among the few seen.
+const POWER_MIN_FAR: f64 = 0.6;
+
+/// How many of the trials have to tell a number: with many outliers of few runs it
+/// can be beyond what is told.
+const TOLD_MIN: f64 = 0.9;
+
+#[test]
+fn as_many_pairs_as_needed_have_the_power_asked_for() {
+    for shape in Shape::ALL {
+        for (effect, spread) in [(1.05, 0.03), (0.95, 0.04)] {
+            let mut random = Rng::with_seed(5);
+            let what = format!("pairs {shape:?} {effect} {spread}");
+            assert_power(shape, &what, || {
+                let seen = ratios(shape, 20, 1.0, spread, &mut random);
+                let pairs = pairs_needed(&seen, effect, LEVEL, POWER)?;
+                let ratios = ratios(shape, pairs, effect, spread, &mut random);
+                Some(signed_rank::p_value(&logarithms(&ratios)?))
+            });
+        }
+    }
+}
+
+/// Of pairs of runs, each disturbed on its own.
+fn ratios(shape: Shape, pairs: usize, effect: f64, spread: f64, random: &mut Rng) -> Vec<f64> {
+    let a = shape.runs(pairs, 1.0, spread, random);
+    let b = shape.runs(pairs, effect, spread, random);
+    a.iter().zip(b).map(|(a, b)| b / a).collect()
+}
+
+#[test]
+fn as_many_runs_as_needed_have_the_power_asked_for() {
+    for shape in [Shape::Normal, Shape::Laplace, Shape::Outliers] {
+        for (effect, spread) in [(1.05, 0.04), (1.1, 0.1)] {
+            let mut random = Rng::with_seed(6);
+            let what = format!("runs {shape:?} {effect} {spread}");
+            assert_power(shape, &what, || {
+                let seen_a = shape.runs(15, 30.0, spread, &mut random);
+                let seen_b = shape.runs(15, 30.0, spread, &mut random);
+                let runs = runs_needed(&seen_a, &seen_b, effect, LEVEL, POWER)?;
+                let a = shape.runs(runs, 30.0, spread, &mut random);
+                let b = shape.runs(runs, 30.0 * effect, spread, &mut random);
+                Some(rank_sum::p_value(&logarithms(&a)?, &logarithms(&b)?))
+            });
+        }
+    }
+}
+
+fn assert_power(shape: Shape, what: &str, mut p_value: impl FnMut() -> Option<f64>) {
+    let p_values: Vec<_> = (0..TRIALS).filter_map(|_| p_value()).collect();
+    let found = p_values.iter().filter(|&&p_value| p_value <= LEVEL).count();
+    let (told, power) = (
+        p_values.len() as f64 / TRIALS as f64,
+        found as f64 / p_values.len() as f64,
+    );
+    println!("{what}: {:.1} % of {:.1} %", power * 100.0, told * 100.0);
+    assert!(told >= TOLD_MIN, "{what}: {told}");
+    let power_min = match shape {
+        Shape::Skewed | Shape::Outliers => POWER_MIN_FAR,
+        Shape::Normal | Shape::Laplace => POWER_MIN,
+    };
+    assert!((power_min..=POWER_MAX).contains(&power), "{what}: {power}");
+}
+
+/// The width that an interval will have is as much a matter of chance as its
+/// place, so the width in the middle is judged.
+#[test]
+fn as_many_pairs_as_needed_have_an_interval_about_as_narrow() {
+    for shape in Shape::ALL {
+        for (margin, spread) in [(0.05, 0.1), (0.02, 0.03)] {
+            let mut random = Rng::with_seed(7);
+            let mut widths: Vec<_> = (0..TRIALS)
+                .filter_map(|seed| {
+                    let seen = shape.runs(20, 1.1, spread, &mut random);
+                    let pairs = pairs_for_margin(&seen, margin, 0.95)?;
+                    let ratios = shape.runs(pairs, 1.1, spread, &mut random);
+                    let interval = median_interval(&ratios, 0.95, seed)?;
+                    Some((interval.high / interval.low).ln() / 2.0 / f64::ln(1.0 + margin))
+                })
+                .collect();
+            assert!(
+                widths.len() as f64 >= TOLD_MIN * TRIALS as f64,
+                "{shape:?} {margin}"
+            );
+            widths.sort_unstable_by(f64::total_cmp);
+            let middle = widths[widths.len() / 2];
+            println!("margin {shape:?} {margin} {spread}: {middle:.2}");
+            assert!(
+                (0.75..=1.2).contains(&middle),
+                "{shape:?} {margin}: {middle}"
+            );
+        }
+    }
+}
+
+#[test]
+fn small_differences_and_wide_spreads_need_more() {
+    let narrow: [f64; 6] = [1.0, 1.03, 1.06, 0.97, 0.94, 1.0];
+    let wide: Vec<f64> = narrow.iter().map(|ratio| ratio.powi(5)).collect();
+    let needed = |ratios: &[f64], effect| pairs_needed(ratios, effect, LEVEL, POWER).unwrap();
+    assert!(needed(&narrow, 1.02) > needed(&narrow, 1.05));
+    assert!(needed(&wide, 1.05) > needed(&narrow, 1.05));
+    assert_eq!(needed(&narrow, 1.05), needed(&narrow, 1.0 / 1.05));
+    assert!(pairs_for_margin(&wide, 0.05, 0.95) > pairs_for_margin(&narrow, 0.05, 0.95));
+}
+
+/// No spread makes up for too few signs or ranks.
+#[test]
+fn what_never_differs_still_needs_enough_to_be_significant() {
+    assert_eq!(pairs_needed(&[1.0; 4], 1.05, LEVEL, POWER), Some(6));
+    assert_eq!(pairs_for_margin(&[1.0; 4], 0.05, 0.95), Some(6));
+    assert_eq!(
+        runs_needed(&[1.0; 4], &[1.0; 4], 1.05, LEVEL, POWER),
+        Some(4)
+    );
+    assert_eq!(
+        runs_needed(&[1.0; 4], &[1.0; 4], 1.05, 0.01, POWER),
+        Some(5)
+    );
+}
+
+#[test]
+fn what_the_spread_cannot_tell_is_not_told() {
+    let ratios = [1.0, 1.1, 0.9, 1.2];
+    assert_eq!(pairs_needed(&ratios[..3], 1.05, LEVEL, POWER), None);
+    assert_eq!(pairs_needed(&ratios, 1.0, LEVEL, POWER), None);
+    assert_eq!(pairs_needed(&ratios, 1.000_1, LEVEL, POWER), None);
+    assert_eq!(pairs_needed(&ratios, 1.05, 0.0, POWER), None);
+    assert_eq!(pairs_for_margin(&ratios, 0.0, 0.95), None);
+    assert_eq!(pairs_for_margin(&ratios, 0.05, 1.0), None);
+    assert_eq!(runs_needed(&ratios, &ratios[..3], 1.05, LEVEL, POWER), None);
+    assert_eq!(runs_needed(&ratios, &ratios, 1.000_1, LEVEL, POWER), None);
+}

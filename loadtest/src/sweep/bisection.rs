@@ -1,0 +1,244 @@
+//! The search for the highest rate that holds an objective: which rate to try
+//! next, and what is known in the end. Pure: whoever asks runs the load.
+//!
+//! ```text
+//!  lowest ─ holds ─▶ highest, or twice as much and again ─ fails ─▶ halve the gap
+//!     │ fails, twice                │ holds                             │ small enough
+//!     ▼                             ▼                                   ▼
+//!  nothing holds                confirm ◀──────────────────────────── confirm
+//!                                │    │ one run fails: a little lower, again
+//!                                ▼    ▼
+//!                              found  unconfirmed, after so many
+//! ```
+//!
+//! A run that holds by chance is found out by the confirmation, whose runs are all
+//! new: the one that led there was chosen because it held. A run that fails by
+//! chance makes the answer lower than it could be, and never higher.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::rates::rounded;
+use crate::plan::RATE_MAX;
+
+/// How often the lowest rate may fail until it is taken for one that does not
+/// hold.
+pub const LOWEST_TRIES: u32 = 2;
+
+/// How often a rate that is not confirmed is lowered.
+pub const LOWERINGS_MAX: u32 = 8;
+
+/// Digits of the rates that are tried: fewer than would make two of them one at
+/// the least tolerance there is.
+const DIGITS: usize = 4;
+
+/// How to search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// The lowest rate that is tried, in messages per second.
+    pub lowest_per_s: f64,
+    /// The highest one; without it, the rate is doubled until one fails.
+    pub highest_per_s: Option<f64>,
+    /// How close the rate that holds and the one that fails have to come, as a
+    /// share: 0.02 is two hundredths.
+    pub tolerance: f64,
+    /// The most runs until a rate is to be confirmed.
+    pub steps: u32,
+    /// In how many runs, all of them, it has to hold.
+    pub confirm: u32,
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// To come closer.
+    Explore,
+    /// To be sure.
+    Confirm,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Explore => "explore",
+            Self::Confirm => "confirm",
+        })
+    }
+}
+
+/// What is known in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "result", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
+    /// It held in every run of its confirmation.
+    Found {
+        /// The rate.
+        rate_per_s: f64,
+        /// The lowest rate above that failed; null where the highest one held.
+        fails_at_per_s: Option<f64>,
+        /// Runs of the confirmation.
+        confirmed: u32,
+    },
+    /// Not even the lowest rate.
+    NothingHolds {
+        /// That rate.
+        lowest_per_s: f64,
+    },
+    /// The search ended before a rate was confirmed.
+    Unconfirmed {
+        /// The highest rate that held in a run, below all that failed.
+        held_per_s: Option<f64>,
+        /// The lowest rate that failed.
+        fails_at_per_s: Option<f64>,
+    },
+}
+
+/// A search under way.
+#[derive(Debug, Clone)]
+pub struct Bisection {
+    bounds: Bounds,
+    /// The highest rate that held, below all that failed.
+    holds: Option<f64>,
+    /// The lowest that failed.
+    fails: Option<f64>,
+    steps: u32,
+    lowest_failures: u32,
+    confirmation: Option<Confirmation>,
+    answer: Option<Answer>,
+}
+
+/// The runs at a rate that seems to hold.
+#[derive(Debug, Clone, Copy)]
+struct Confirmation {
+    rate: f64,
+    held: u32,
+    lowered: u32,
+}
+
+impl Bisection {
+    /// Nothing was tried.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            holds: None,
+            fails: None,
+            steps: 0,
+            lowest_failures: 0,
+            confirmation: None,
+            answer: None,
+        }
+    }
+
+    /// The rate to try next, and what for; `None` when there is an answer. The
+    /// same until [`tell`](Self::tell) was told of it.
+    pub fn next(&self) -> Option<(f64, Purpose)> {
+        if self.answer.is_some() {
+            return None;
+        }
+        Some(match self.confirmation {
+            Some(confirmation) => (confirmation.rate, Purpose::Confirm),
+            None => (self.explored(), Purpose::Explore),
+        })
+    }
+
+    /// Takes in whether the rate held that was to be tried.
+    pub fn tell(&mut self, held: bool) {
+        let Some((rate, purpose)) = self.next() else {
+            return;
+        };
+        if held {
+            self.holds = Some(rate);
+        } else {
+            self.fails = Some(rate);
+            self.holds = self.holds.filter(|holds| *holds < rate);
+        }
+        match purpose {
+            Purpose::Explore => self.tell_explored(rate, held),
+            Purpose::Confirm => self.tell_confirmed(held),
+        }
+    }
+
+    /// What is known now.
+    pub fn answer(&self) -> Answer {
+        self.answer.unwrap_or(Answer::Unconfirmed {
+            held_per_s: self.holds,
+            fails_at_per_s: self.fails,
+        })
+    }
+
+    fn explored(&self) -> f64 {
+        match (self.holds, self.fails) {
+            (None, _) => self.bounds.lowest_per_s,
+            (Some(holds), None) => self
+                .bounds
+                .highest_per_s
+                .unwrap_or(2.0 * holds)
+                .min(RATE_MAX),
+            (Some(holds), Some(fails)) => rounded((holds * fails).sqrt(), DIGITS),
+        }
+    }
+
+    fn tell_explored(&mut self, rate: f64, held: bool) {
+        self.steps += 1;
+        let Some(holds) = self.holds else {
+            self.lowest_failures += 1;
+            if self.lowest_failures == LOWEST_TRIES {
+                self.answer = Some(Answer::NothingHolds { lowest_per_s: rate });
+            }
+            return;
+        };
+        if self.holds == Some(self.bounds.lowest_per_s) && held {
+            // What failed there before did so by chance.
+            self.fails = self.fails.filter(|fails| *fails > rate);
+        }
+        let highest = self.bounds.highest_per_s.unwrap_or(RATE_MAX).min(RATE_MAX);
+        let is_close = self
+            .fails
+            .is_some_and(|fails| fails / holds <= 1.0 + self.bounds.tolerance);
+        if is_close || holds >= highest || self.steps >= self.bounds.steps {
+            self.confirmation = Some(Confirmation {
+                rate: holds,
+                held: 0,
+                lowered: 0,
+            });
+        }
+    }
+
+    fn tell_confirmed(&mut self, held: bool) {
+        let Some(confirmation) = &mut self.confirmation else {
+            return;
+        };
+        if held {
+            confirmation.held += 1;
+            if confirmation.held >= self.bounds.confirm {
+                self.answer = Some(Answer::Found {
+                    rate_per_s: confirmation.rate,
+                    fails_at_per_s: self.fails,
+                    confirmed: confirmation.held,
+                });
+            }
+            return;
+        }
+        let lowest = self.bounds.lowest_per_s;
+        if confirmation.rate <= lowest {
+            self.answer = Some(Answer::NothingHolds {
+                lowest_per_s: lowest,
+            });
+        } else if confirmation.lowered == LOWERINGS_MAX {
+            self.answer = Some(self.answer());
+        } else {
+            // Twice as far each time: where much has changed, it is not for ever.
+            let by = self.bounds.tolerance * f64::from(1 << confirmation.lowered);
+            confirmation.rate = rounded(confirmation.rate / (1.0 + by), DIGITS).max(lowest);
+            confirmation.lowered += 1;
+            confirmation.held = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

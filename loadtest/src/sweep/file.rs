@@ -1,0 +1,269 @@
+//! The document of a sweep: every run of it, whole.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::bisection::{Answer, Bounds, Purpose};
+use crate::machine::Environment;
+use crate::result::{Document, Problem, ResultFile, Status, parse_utc};
+use crate::slo::Slo;
+use crate::units::format_rate;
+use crate::verdict::Verdict;
+
+/// The version of the format that is written, and the highest that is read.
+pub const VERSION: u32 = 1;
+
+/// The runs of a sweep, as they are on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SweepFile {
+    /// Tells the file from others.
+    pub format: SweepFormat,
+    /// The version of the format.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// What reports call the server: its URL.
+    pub label: String,
+    /// The command line, without the program's name.
+    pub args: Vec<String>,
+    /// When it began, in UTC, as RFC 3339 has it.
+    pub started_at: String,
+    /// The rates, ascending, each with its runs.
+    pub points: Vec<SweepPoint>,
+    /// The search for the highest rate that holds, if that was asked for.
+    pub search: Option<Search>,
+    /// The machine.
+    pub environment: Environment,
+}
+
+/// What the `format` field says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SweepFormat {
+    /// A sweep by this program.
+    #[serde(rename = "ringback-loadtest-sweep")]
+    RingbackLoadtestSweep,
+}
+
+/// A rate and its runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SweepPoint {
+    /// The rate that was asked for, in messages per second.
+    pub rate_per_s: f64,
+    /// Its runs, in the order they were made.
+    pub runs: Vec<ResultFile>,
+    /// Runs left out, as a lower rate had been too much already.
+    pub skipped: u32,
+}
+
+/// How the highest rate that holds was looked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// What has to hold.
+    pub objective: Slo,
+    /// Between which rates, and how thoroughly.
+    pub bounds: Bounds,
+    /// All runs in the order they were made.
+    pub probes: Vec<Probe>,
+    /// What came out.
+    pub answer: Answer,
+}
+
+/// A run of a search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// The rate that was asked for: that of its point.
+    pub rate_per_s: f64,
+    /// Which of the runs at that point it is, from 0.
+    pub run: usize,
+    /// What it was for.
+    pub purpose: Purpose,
+    /// Whether the rate was reached and every objective met.
+    pub held: bool,
+}
+
+impl SweepFile {
+    /// The run of a probe.
+    pub fn run_of(&self, probe: &Probe) -> Option<&ResultFile> {
+        let of_rate = |point: &&SweepPoint| is_same(point.rate_per_s, probe.rate_per_s);
+        self.points.iter().find(of_rate)?.runs.get(probe.run)
+    }
+
+    /// All runs, by their rates.
+    pub fn runs(&self) -> impl Iterator<Item = &ResultFile> {
+        self.points.iter().flat_map(|point| &point.runs)
+    }
+}
+
+/// Whether a run reached its rate and met its objectives.
+pub fn holds(run: &ResultFile) -> bool {
+    run.status == Status::Complete
+        && run.judgement.verdict != Verdict::Invalid
+        && run.objectives.iter().all(|objective| objective.met)
+}
+
+impl Document for SweepFile {
+    const KIND: &'static str = "sweep";
+    const FORMAT: &'static str = "ringback-loadtest-sweep";
+    const VERSION: u32 = VERSION;
+
+    fn check(&self) -> Result<(), Problem> {
+        if parse_utc(&self.started_at).is_none() {
+            return Err(Problem::Inconsistent("its start is no time"));
+        }
+        if !self.points.is_sorted_by(|a, b| a.rate_per_s < b.rate_per_s) {
+            return Err(Problem::Inconsistent("the rates do not ascend"));
+        }
+        for point in &self.points {
+            for (index, run) in point.runs.iter().enumerate() {
+                check_run(point.rate_per_s, run).map_err(|problem| Problem::Part {
+                    part: format!("{}/s, run {}", format_rate(point.rate_per_s), index + 1),
+                    problem: Box::new(problem),
+                })?;
+            }
+        }
+        self.search.as_ref().map_or(Ok(()), |search| {
+            search
+                .probes
+                .iter()
+                .try_for_each(|probe| self.check_probe(probe))
+        })
+    }
+}
+
+impl SweepFile {
+    fn check_probe(&self, probe: &Probe) -> Result<(), Problem> {
+        match self.run_of(probe) {
+            None => Err(Problem::Inconsistent("a probe has no run")),
+            Some(run) if holds(run) != probe.held => {
+                Err(Problem::Inconsistent("a probe is not what its run is"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+fn check_run(rate_per_s: f64, run: &ResultFile) -> Result<(), Problem> {
+    run.check()?;
+    match run.plan.rate() {
+        Some(rate) if is_same(rate, rate_per_s) => Ok(()),
+        _ => Err(Problem::Inconsistent("the run is of another rate")),
+    }
+}
+
+/// Rates are compared as they were written.
+fn is_same(a: f64, b: f64) -> bool {
+    a.to_bits() == b.to_bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{run, search, sweep};
+    use super::*;
+    use crate::result::schema;
+    use serde_json::{Value, json};
+
+    /// What reading a document says after a change to its JSON.
+    fn after(file: &SweepFile, change: impl FnOnce(&mut Value)) -> String {
+        let mut value = serde_json::to_value(file).expect("JSON");
+        change(&mut value);
+        match SweepFile::from_json(value.to_string().as_bytes()) {
+            Ok(_) => String::new(),
+            Err(problem) => problem.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for file in [sweep(), search()] {
+            let text = file.to_json();
+            assert_eq!(
+                SweepFile::from_json(text.as_bytes()).expect("a sweep"),
+                file
+            );
+            for len in (0..text.len() - 1).step_by(997) {
+                let problem = SweepFile::from_json(&text.as_bytes()[..len]);
+                assert!(matches!(problem, Err(Problem::Truncated)), "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sweep_passes_the_checked_in_schema_which_is_that_of_the_code() {
+        const CHECKED_IN: &str = include_str!("../../schema/sweep-v1.schema.json");
+        assert!(
+            schema::<SweepFile>() == CHECKED_IN,
+            "the format has changed; run `loadtest schema sweep > \
+             loadtest/schema/sweep-v1.schema.json`, and if old files are no longer read, raise \
+             the version"
+        );
+        let schema: Value = serde_json::from_str(CHECKED_IN).expect("JSON");
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        for file in [sweep(), search()] {
+            let mut document = serde_json::to_value(file).expect("JSON");
+            assert!(validator.is_valid(&document));
+            document["points"][0]["runs"][0]["counts"]["due"] = json!("many");
+            assert!(!validator.is_valid(&document));
+        }
+    }
+
+    #[test]
+    fn documents_of_another_kind_are_told() {
+        let result = run(10e3, true).to_json();
+        let problem = SweepFile::from_json(result.as_bytes()).expect_err("a result");
+        assert_eq!(
+            problem.to_string(),
+            "this is no sweep of loadtest (its format is not \"ringback-loadtest-sweep\")"
+        );
+        let problem = ResultFile::from_json(sweep().to_json().as_bytes()).expect_err("a sweep");
+        assert_eq!(
+            problem.to_string(),
+            "this is no result of loadtest (its format is not \"ringback-loadtest\")"
+        );
+        assert_eq!(
+            after(&sweep(), |value| value["version"] = json!(2)),
+            "version 2 of the format is newer than this loadtest, which reads up to 1"
+        );
+        assert_eq!(
+            after(&sweep(), |value| *value = json!([value.clone()])),
+            "this is an array of sweeps; a file with one is needed"
+        );
+    }
+
+    #[test]
+    fn parts_that_do_not_agree_are_told() {
+        let told = |change: fn(&mut Value)| after(&search(), change);
+        assert_eq!(told(|_| {}), "");
+        let error = told(|value| value["more"] = json!(1));
+        assert!(
+            error.starts_with("broken sweep: unknown field `more`"),
+            "{error}"
+        );
+        assert_eq!(
+            told(|value| value["points"][1]["runs"][2]["counts"]["answered"] = json!(600_000)),
+            "50,000/s, run 3: inconsistent result: more messages than were due"
+        );
+        assert_eq!(
+            told(|value| value["points"][0]["rate_per_s"] = json!(11_000.0)),
+            "11,000/s, run 1: inconsistent result: the run is of another rate"
+        );
+        assert_eq!(
+            told(|value| value["points"][0]["rate_per_s"] = json!(1e9)),
+            "inconsistent result: the rates do not ascend"
+        );
+        assert_eq!(
+            told(|value| value["search"]["probes"][0]["held"] = json!(false)),
+            "inconsistent result: a probe is not what its run is"
+        );
+        assert_eq!(
+            told(|value| value["search"]["probes"][0]["run"] = json!(7)),
+            "inconsistent result: a probe has no run"
+        );
+        assert_eq!(
+            told(|value| value["started_at"] = json!("today")),
+            "inconsistent result: its start is no time"
+        );
+    }
+}

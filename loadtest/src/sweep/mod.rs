@@ -1,0 +1,160 @@
+//! Several runs at several rates: how latency grows with the load, or which rate
+//! is the highest that holds an objective.
+//!
+//! ```text
+//!  agenda, bisection ─ which rate next ─▶ runs ─▶ session ─▶ ResultFile
+//!        ▲ (pure)                          │
+//!        └──────── was it held? ◀──────────┤
+//!                                          ▼
+//!                                     SweepFile ─▶ report, file
+//! ```
+
+mod agenda;
+mod bisection;
+mod file;
+#[cfg(test)]
+mod fixture;
+mod rates;
+mod report;
+mod runs;
+
+pub use bisection::{Answer, Bisection, Bounds, LOWERINGS_MAX, LOWEST_TRIES, Purpose};
+pub use file::{Probe, Search, SweepFile, SweepFormat, SweepPoint, VERSION, holds};
+pub use rates::{POINTS_MAX, Rates, Spacing, points};
+
+use std::io;
+
+use crate::args::Sweep;
+use crate::failure::Failure;
+use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
+use crate::report::{Format, color_allowed};
+use crate::result::{Document, ResultFile, check_writable};
+use crate::session::{
+    EXIT_FAILED, EXIT_FINE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, make_room, print, say,
+};
+use crate::slo::Slo;
+use crate::units::format_rate;
+use crate::verdict::Verdict;
+
+use report::Report;
+use runs::{Runs, Stop};
+
+/// Makes all runs of a sweep and reports them.
+///
+/// # Errors
+/// What went wrong before anything was measured, and a file that cannot be
+/// written.
+pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
+    let rates = args.rates()?;
+    let bounds = args.bounds();
+    let plan = args.plan(rates.first().copied().unwrap_or(bounds.lowest_per_s))?;
+    if args.server.command.is_none() && !args.server.pin.0.is_empty() {
+        let why = "--server-pin is for a server that --server-cmd starts";
+        return Err(why.to_owned().into());
+    }
+    if let Some(path) = &args.file {
+        check_writable(path)?;
+    }
+    make_room(&plan, 0)?;
+    say(&format!("seed {}", plan.seed));
+    let mut runs = Runs::new(&args.server, plan, args.find_max.as_ref(), interrupt);
+    let mut search = None;
+    if let Some(objective) = &args.find_max {
+        search = Some(find_max(&mut runs, objective, bounds));
+    } else {
+        drive_all(&mut runs, &rates, args.repeats());
+    }
+    let (file, stop) = runs.finish(search);
+    if file.runs().next().is_none() {
+        return Err(stop.map_or(Failure::Interrupted, Stop::into_failure));
+    }
+    report(args, &file, stop)
+}
+
+/// Every rate as often as it is to be run.
+fn drive_all(runs: &mut Runs<'_>, rates: &[f64], repeats: u32) {
+    runs.expect(rates);
+    let order = agenda::order(rates.len(), repeats, runs.seed());
+    let total = order.len();
+    for (done, index) in order.into_iter().enumerate() {
+        let at = format!("{} of {total}: {}/s", done + 1, format_rate(rates[index]));
+        if agenda::is_beyond(index, runs.points()) {
+            say(&format!("run {at} is left out: a lower rate was too much"));
+            runs.skip(index);
+            continue;
+        }
+        say(&format!("run {at}"));
+        if runs.drive(rates[index]).is_none() {
+            return;
+        }
+    }
+}
+
+/// Looks for the highest rate that holds.
+fn find_max(runs: &mut Runs<'_>, objective: &Slo, bounds: Bounds) -> Search {
+    let mut bisection = Bisection::new(bounds.clone());
+    let mut probes = Vec::new();
+    while let Some((rate, purpose)) = bisection.next() {
+        let what = match purpose {
+            Purpose::Explore => "looking at",
+            Purpose::Confirm => "confirming",
+        };
+        let at = format_rate(rate);
+        say(&format!("run {}: {what} {at}/s", probes.len() + 1));
+        let Some((run, result)) = runs.drive(rate) else {
+            break;
+        };
+        let held = holds(result);
+        let outcome = if held { "holds" } else { "does not hold" };
+        say(&format!("{at}/s {outcome} {objective}"));
+        bisection.tell(held);
+        probes.push(Probe {
+            rate_per_s: rate,
+            run,
+            purpose,
+            held,
+        });
+    }
+    Search {
+        objective: objective.clone(),
+        bounds,
+        probes,
+        answer: bisection.answer(),
+    }
+}
+
+fn report(args: &Sweep, file: &SweepFile, stop: Option<Stop>) -> Result<u8, Failure> {
+    let report = Report {
+        file,
+        columns: crate::terminal::columns(io::stdout()),
+    };
+    print(&match args.format {
+        Format::Text => report.text(color_allowed(io::stdout())),
+        Format::Json => file.to_json(),
+        Format::Csv => report.csv(),
+        Format::Markdown => report.markdown(),
+    });
+    if let Some(path) = &args.file {
+        file.write(path)?;
+    }
+    Ok(match stop {
+        Some(Stop::Failed(failure)) => {
+            say(&failure.to_string());
+            EXIT_FAILED
+        }
+        Some(Stop::Interrupted) => EXIT_INTERRUPTED,
+        None => exit_code(file),
+    })
+}
+
+/// How a sweep ends that came to its end. Rates that are too much are what it is
+/// there to find.
+fn exit_code(file: &SweepFile) -> u8 {
+    let is_invalid = |run: &ResultFile| run.judgement.verdict == Verdict::Invalid;
+    match file.search.as_ref().map(|search| search.answer) {
+        Some(Answer::NothingHolds { .. }) => EXIT_OBJECTIVE,
+        Some(Answer::Unconfirmed { .. }) => EXIT_INCONCLUSIVE,
+        None if file.runs().all(is_invalid) => EXIT_INVALID,
+        Some(Answer::Found { .. }) | None => EXIT_FINE,
+    }
+}

@@ -1,0 +1,112 @@
+//! What the runs of a rate came to together: the middle, the least and the most.
+
+use super::UNKNOWN;
+use crate::percentile::Percentile;
+use crate::result::ResultFile;
+use crate::units::{format_ns, format_rate};
+
+/// Values of one kind, of all runs of a rate.
+pub(super) struct Band {
+    /// Ascending; empty where any run has none.
+    values: Vec<f64>,
+    /// Whether one of them is only known to be longer.
+    is_bound: bool,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    PerSecond,
+    /// With the unit that fits.
+    Time,
+    /// In nanoseconds, so that two can be subtracted in the head.
+    Nanoseconds,
+}
+
+impl Band {
+    pub(super) fn of_rate(runs: &[ResultFile]) -> Self {
+        Self::of(runs, Unit::PerSecond, |run| Some(run.summary.rate_per_s))
+    }
+
+    pub(super) fn of_percentile(runs: &[ResultFile], percentile: Percentile) -> Self {
+        let name = percentile.to_string();
+        let is_censored = |run: &ResultFile| {
+            percentile.is_censored(run.summary.response_ns.samples, run.counts.unanswered)
+        };
+        Self {
+            is_bound: runs.iter().any(is_censored),
+            ..Self::of(runs, Unit::Time, |run| {
+                let ns = run.summary.response_ns.percentiles.get(&name);
+                ns.copied().flatten().map(|ns| ns as f64)
+            })
+        }
+    }
+
+    pub(super) fn of_max(runs: &[ResultFile]) -> Self {
+        Self {
+            is_bound: runs.iter().any(|run| run.counts.unanswered > 0),
+            ..Self::of(runs, Unit::Time, |run| {
+                run.summary.response_ns.max.map(|ns| ns as f64)
+            })
+        }
+    }
+
+    pub(super) fn of_cpu(runs: &[ResultFile]) -> Self {
+        Self::of(runs, Unit::Nanoseconds, |run| {
+            run.summary.server.as_ref()?.cpu_ns_per_message
+        })
+    }
+
+    fn of(runs: &[ResultFile], unit: Unit, value: impl Fn(&ResultFile) -> Option<f64>) -> Self {
+        let values: Option<Vec<_>> = runs.iter().map(value).collect();
+        let mut values = values.unwrap_or_default();
+        values.sort_by(f64::total_cmp);
+        Self {
+            values,
+            is_bound: false,
+            unit,
+        }
+    }
+
+    /// The middle value; of two, the lower.
+    pub(super) fn middle(&self) -> Option<f64> {
+        self.values
+            .get(self.values.len().saturating_sub(1) / 2)
+            .copied()
+    }
+
+    /// The middle value, to be read.
+    pub(super) fn median(&self) -> String {
+        let bound = if self.is_bound { "≥" } else { "" };
+        self.middle().map_or_else(
+            || UNKNOWN.to_owned(),
+            |value| format!("{bound}{}", self.written(value)),
+        )
+    }
+
+    /// From the least to the most, to be read.
+    pub(super) fn range(&self) -> String {
+        let (Some(&least), Some(&most)) = (self.values.first(), self.values.last()) else {
+            return UNKNOWN.to_owned();
+        };
+        let (least, most) = (self.written(least), self.written(most));
+        // A unit that both have is written once.
+        match (least.split_once(' '), most.split_once(' ')) {
+            (Some((number, unit)), Some((_, same))) if unit == same => format!("{number}–{most}"),
+            _ => format!("{least}–{most}"),
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it was a whole number of nanoseconds"
+    )]
+    fn written(&self, value: f64) -> String {
+        match self.unit {
+            Unit::PerSecond => format_rate(value),
+            Unit::Time => format_ns(value as u64),
+            Unit::Nanoseconds => format!("{value:.0} ns"),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! `ab`: servers compared by pairs of runs.
+
+#[path = "support/flags.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use loadtest::comparison::{Comparison, Verdict};
+use loadtest::metric::Metric;
+use loadtest::result::{Document, ResultFile};
+use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
+use support::program::{Program, Run, loadtest};
+use support::scratch::Scratch;
+
+#[test]
+fn serves_when_another_test_asks() {
+    serve_if_asked();
+}
+
+/// Runs that are over soon.
+const SHORT: [&str; 4] = ["--", "-c2", "-d150ms", "--warmup=20ms"];
+
+/// Servers to compare, and their commands as arguments.
+struct Servers {
+    servers: Vec<OwnServer>,
+    arguments: Vec<String>,
+}
+
+impl Servers {
+    fn new(name: &str, manners: &[(&str, Manner)]) -> Self {
+        let mut servers = Vec::new();
+        let mut arguments = vec!["ab".to_owned()];
+        for (flag, manner) in manners {
+            let name = format!("{name}-{}", servers.len());
+            let server = OwnServer::new(*manner, &name);
+            arguments.push(format!("{flag}{}", server.command_at_free_port()));
+            servers.push(server);
+        }
+        Self { servers, arguments }
+    }
+
+    fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let own = self.arguments.iter().map(String::as_str);
+        own.chain(more.iter().copied()).collect()
+    }
+
+    /// Compares them with these flags and in short runs.
+    fn compared(&self, flags: &[&str]) -> Run {
+        loadtest(&self.arguments(&[flags, &SHORT[..]].concat()))
+    }
+
+    /// Asserts that each was started so often, as another process each time, and
+    /// that none is left.
+    fn assert_starts(&self, count: usize) {
+        for server in &self.servers {
+            let starts = server.starts();
+            assert_eq!(starts.len(), count);
+            assert_eq!(starts.iter().collect::<BTreeSet<_>>().len(), count);
+        }
+        self.assert_stopped();
+    }
+
+    fn assert_stopped(&self) {
+        for server in &self.servers {
+            let alive: Vec<_> = server
+                .starts()
+                .into_iter()
+                .filter(|&it| is_alive(it))
+                .collect();
+            assert_eq!(alive, [0; 0]);
+        }
+    }
+}
+
+fn comparison(run: &Run) -> Comparison {
+    match Comparison::from_json(run.stdout.as_bytes()) {
+        Ok(comparison) => comparison,
+        Err(problem) => panic!("{problem}: {run:?}"),
+    }
+}
+
+#[test]
+fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
+    let servers = Servers::new(
+        "worse",
+        &[("--a=", Manner::Echoes), ("--b=", Manner::Burns)],
+    );
+    let scratch = Scratch::new("ab-worse");
+    let directory = scratch.file("new/results");
+    let keep = ["--pairs=6", "--format=json", "-o", &directory];
+    let run = servers.compared(&[&keep[..], &["--fail-on-regression"]].concat());
+    assert_eq!(run.code, Some(3), "{run:?}");
+    run.complaint();
+    // Once to see that it starts, and then for every pair.
+    servers.assert_starts(7);
+
+    let comparison = comparison(&run);
+    let contrast = &comparison.contrasts[0];
+    assert_eq!(contrast.verdict, Verdict::Worse, "{contrast:?}");
+    let cpu = contrast.finding(Metric::CpuPerMessage).expect("its cost");
+    assert_eq!((cpu.verdict, cpu.runs), (Verdict::Worse, 6), "{cpu:?}");
+    assert!(cpu.ratio > 3.0 && cpu.interval.low > 1.0, "{cpu:?}");
+
+    let kept = Comparison::read(format!("{directory}/comparison.json").as_ref());
+    assert_eq!(kept.expect("a comparison"), comparison);
+    let mut seeds = BTreeSet::new();
+    for pair in 1..=6 {
+        for (suffix, label) in [("a", "A"), ("b", "B")] {
+            let path = format!("{directory}/pair-{pair:02}-{suffix}.json");
+            let result = ResultFile::read(path.as_ref()).expect("a result");
+            assert_eq!(result.label, label);
+            seeds.insert(result.plan.seed);
+        }
+    }
+    assert_eq!(seeds, [comparison.settings.seed].into());
+    assert_eq!(fs::read_dir(&directory).expect("a directory").count(), 13);
+
+    let again = servers.compared(&keep);
+    let why = format!(
+        "{directory}: comparison.json of another comparison is there already; name a new directory"
+    );
+    assert_eq!(again.refused(2), why);
+    servers.assert_starts(7);
+}
+
+#[test]
+fn a_server_against_itself_is_the_noise() {
+    let servers = Servers::new("noise", &[("--a=epoll=", Manner::Echoes)]);
+    let scratch = Scratch::new("ab-noise");
+    let directory = scratch.file("results");
+    let run = servers.compared(&["--aa", "--pairs=2", "-o", &directory]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(
+        run.stdout
+            .contains("this machine can tell differences of more than"),
+        "{run:?}"
+    );
+    assert!(run.stdout.contains("epoll again/epoll"), "{run:?}");
+    servers.assert_starts(5);
+    for name in ["aa-01-1", "aa-01-2", "aa-02-1", "aa-02-2"] {
+        let path = format!("{directory}/{name}.json");
+        ResultFile::read(path.as_ref()).expect("a result");
+    }
+    // Where there are two cores, server and generator have one each.
+    if let Some((_, cores)) = run.stderr.split_once("server on core ") {
+        let core = cores.split(',').next().expect("a core");
+        assert_eq!(servers.servers[0].cores(), core);
+    }
+}
+
+#[test]
+fn the_noise_comes_before_the_pairs() {
+    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let servers = Servers::new("both", &both);
+    let run = servers.compared(&["--aa", "--pairs=2", "--format=csv"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let kinds = |kind: &str| {
+        let mut lines = run.stdout.lines();
+        lines.any(|line| line.starts_with(kind))
+    };
+    assert!(kinds("noise,A again,A,cpu-per-message,"), "{run:?}");
+    assert!(kinds("comparison,B,A,cpu-per-message,"), "{run:?}");
+    let noise = run.stderr.find("noise pair 2/2;").expect("a line");
+    let pairs = run.stderr.find(": pair 1/2;").expect("a line");
+    assert!(noise < pairs, "{run:?}");
+    assert_eq!(
+        servers
+            .servers
+            .iter()
+            .map(|it| it.starts().len())
+            .collect::<Vec<_>>(),
+        [7, 3]
+    );
+}
+
+#[test]
+fn what_nothing_can_be_said_of_is_an_exit_code() {
+    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let servers = Servers::new("inconclusive", &both);
+    // Nothing is ever found in two pairs, and nothing is within no margin.
+    let run = servers.compared(&[
+        "--pairs=2",
+        "--margin=0%",
+        "--min-effect=0%",
+        "--fail-on-inconclusive",
+        "--fail-on-regression",
+    ]);
+    assert_eq!(run.code, Some(5), "{run:?}");
+    assert!(
+        run.stdout.contains("\ninconclusive, B against A: "),
+        "{run:?}"
+    );
+    assert!(
+        run.stdout
+            .contains("\nwarning  2 pairs can find no difference "),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn a_rate_that_a_server_does_not_reach_makes_it_invalid() {
+    let servers = Servers::new(
+        "invalid",
+        &[("--a=", Manner::Burns), ("--b=", Manner::Burns)],
+    );
+    let load = ["--", "-c2", "-d200ms", "--warmup=0s", "--rate=10k"];
+    let flags = ["--pairs=2", "--format=markdown"];
+    let run = loadtest(&servers.arguments(&[&flags[..], &load].concat()));
+    assert_eq!(run.code, Some(4), "{run:?}");
+    for label in ["A", "B"] {
+        let warning = format!("\n- warning: 2 of 2 runs of {label} are INVALID; of the first: ");
+        assert!(run.stdout.contains(&warning), "{run:?}");
+    }
+    servers.assert_starts(3);
+}
+
+#[test]
+fn more_than_two_are_ranked() {
+    let three = [
+        ("--a=one=", Manner::Echoes),
+        ("--b=two=", Manner::Echoes),
+        ("--c=three=", Manner::Burns),
+    ];
+    let servers = Servers::new("three", &three);
+    let run = servers.compared(&["--pairs=2", "--metric=cpu-per-message"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let mut lines = run.stdout.lines();
+    let title = lines.find(|line| line.starts_with("CPU/message  rank"));
+    assert!(title.is_some(), "{run:?}");
+    // Of three, the last by far.
+    let last = lines.nth(2).expect("a line");
+    assert!(last.starts_with("three "), "{run:?}");
+    assert!(
+        run.stderr.contains("round 2/2; CPU/message two/one "),
+        "{run:?}"
+    );
+    servers.assert_starts(3);
+}
+
+#[test]
+fn a_server_that_does_not_start_is_found_first() {
+    let servers = Servers::new("absent", &[("--a=", Manner::Echoes)]);
+    for (b, complaint) in [
+        (
+            "--b=/no/such/server {port}",
+            "B: cannot start /no/such/server: No such file or directory (os error 2)",
+        ),
+        (
+            "--b=new=sh -c 'exit 3' {port}",
+            "new: sh ended before it accepted a connection (exit status: 3)",
+        ),
+    ] {
+        let run = servers.compared(&[b]);
+        assert_eq!(run.refused(1), complaint);
+        assert!(!run.stderr.contains("pair 1/"), "{run:?}");
+    }
+    servers.assert_starts(2);
+}
+
+#[test]
+fn a_run_that_fails_is_named() {
+    let servers = Servers::new(
+        "mum",
+        &[("--a=", Manner::Echoes), ("--b=", Manner::KeepsMum)],
+    );
+    let load = ["--", "-c2", "-d100ms", "--warmup=0s", "--timeout=200ms"];
+    let run = loadtest(&servers.arguments(&load));
+    let complaint = run.refused(1);
+    assert!(
+        complaint.starts_with("pair 1, B: no progress on connection "),
+        "{run:?}"
+    );
+    servers.assert_stopped();
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_one_line() {
+    let scratch = Scratch::new("ab-arguments");
+    let file = scratch.file("file");
+    fs::write(&file, "").expect("a file");
+    for (arguments, why) in [
+        (&["--b=x"][..], "--a <CMD>"),
+        (&["--a=x"], "--b <CMD>"),
+        (&["--a= ", "--b=x"], "the command is empty"),
+        (&["--a=x 'y", "--b=x"], "missing closing quote"),
+        (&["--a=x", "--b=A=y"], "two servers are called A"),
+        (
+            &["--a=x", "--b=y", "--pairs=1"],
+            "write a number from 2 to 1000",
+        ),
+        (&["--a=x", "--b=y", "--metric=p98"], "\"p98\" is no metric"),
+        (
+            &["--a=x {port}", "--b=y"],
+            "the URL has {port}, but the command of B has not",
+        ),
+        (
+            &["--a=x", "--b=y", "--", "--server-cmd=z"],
+            "unexpected argument '--server-cmd'",
+        ),
+        (&["--a=x", "--b=y", "--", "-d1x"], "write a duration as"),
+        (&["--a=x", "--b=y", "-o", &file], &file),
+    ] {
+        let run = loadtest(&[&["ab"], arguments].concat());
+        let complaint = run.refused(2);
+        assert!(complaint.contains(why), "{why}: {complaint}");
+        assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    }
+}
+
+#[test]
+fn an_interrupt_in_the_first_pair_is_one_line() {
+    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let servers = Servers::new("early", &both);
+    let program = Program::start(&servers.arguments(&["--", "-d5m", "--warmup=0s"]));
+    // Each has started once, and one of them for its run.
+    support::poll("a run", || {
+        let starts = servers.servers.iter().map(|it| it.starts().len());
+        (starts.sum::<usize>() == 3).then_some(())
+    });
+    program.interrupt();
+    let run = program.finish();
+    assert_eq!(
+        run.refused(130),
+        "interrupted before two pairs were complete"
+    );
+    servers.assert_stopped();
+}
+
+#[test]
+fn an_interrupt_later_reports_the_pairs_that_are_complete() {
+    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let servers = Servers::new("late", &both);
+    let scratch = Scratch::new("ab-late");
+    let directory = scratch.file("results");
+    let flags = ["--pairs=1000", "--format=json", "-o", &directory];
+    let program = Program::start(&servers.arguments(&[&flags[..], &SHORT].concat()));
+    program.wait_for_stderr(": pair 2/1000;");
+    program.interrupt();
+    let run = program.finish();
+    assert_eq!(run.code, Some(130), "{run:?}");
+    let comparison = comparison(&run);
+    let pairs = comparison.sides[0].runs;
+    assert!((2..1000).contains(&pairs), "{pairs}");
+    assert_eq!(comparison.sides[1].runs, pairs);
+    let told = format!("interrupted when {pairs} of 1000 pairs were complete");
+    assert_eq!(comparison.warnings[0], told);
+    let kept = Comparison::read(format!("{directory}/comparison.json").as_ref());
+    assert_eq!(kept.expect("a comparison"), comparison);
+    servers.assert_stopped();
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# usage: run.sh LOADTEST SERVER OUTDIR
+# Makes reports of real runs and looks at them in headless Chromium: nothing is
+# fetched, nothing in a file becomes markup, words do not cover each other, and axe
+# finds nothing that shuts anybody out. Screenshots and the pages are in OUTDIR.
+#
+# LOADTEST and SERVER are the binaries, SERVER ringback's.
+# CHROMIUM: the browser, default /usr/bin/chromium. Needs node and npm; the packages
+# are those of tests/browser.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+packages=$here/../../../tests/browser
+if [ $# -ne 3 ]; then
+    echo "usage: run.sh LOADTEST SERVER OUTDIR" >&2
+    exit 2
+fi
+
+# npm leaves a lock file of its own behind, older than the project's if that changed.
+installed=$packages/node_modules/.package-lock.json
+if [ ! -e "$installed" ] || [ "$packages/package-lock.json" -nt "$installed" ]; then
+    npm --prefix "$packages" ci --ignore-scripts --no-progress --loglevel=error
+    touch "$installed"
+fi
+
+exec node "$here/check.mjs" "$@"

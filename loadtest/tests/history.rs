@@ -1,0 +1,141 @@
+//! A metric over commits.
+
+#[path = "support/flags.rs"]
+mod support;
+
+use std::fs;
+
+use serde_json::{Value, json};
+use support::own_server::{Manner, OwnServer, serve_if_asked};
+use support::program::{Run, loadtest};
+use support::scratch::Scratch;
+
+#[test]
+fn serves_when_another_test_asks() {
+    serve_if_asked();
+}
+
+const CALM_NS: [f64; 5] = [5_000.0, 5_010.0, 4_990.0, 5_020.0, 4_980.0];
+
+/// A directory of results, made of one run.
+struct Results {
+    scratch: Scratch,
+    run: Value,
+    written: usize,
+}
+
+impl Results {
+    fn new(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let server = OwnServer::new(Manner::Echoes, &format!("{name}-server"));
+        let (command, url) = (server.command(), server.url());
+        let arguments = [
+            "run",
+            "--format=json",
+            "-c2",
+            "-w8",
+            "-n5000",
+            "--warmup=0s",
+            "--server-cmd",
+            &command,
+            &url,
+        ];
+        let run = loadtest(&arguments).fine();
+        let run = serde_json::from_str(&run.stdout).expect("JSON");
+        Self {
+            scratch,
+            run,
+            written: 0,
+        }
+    }
+
+    /// Adds a run of each of these costs, a minute apart.
+    fn commit(&mut self, commit: &str, cpu_ns: &[f64]) {
+        for ns in cpu_ns {
+            let mut run = self.run.clone();
+            let minute = self.written;
+            run["environment"]["commit"] = json!(commit);
+            run["started_at"] = json!(format!("2026-11-28T10:{minute:02}:00.000Z"));
+            run["summary"]["server"]["cpu_ns_per_message"] = json!(ns);
+            let file = self.scratch.file(&format!("{}.json", 99 - minute));
+            fs::write(file, run.to_string()).expect("it can be written");
+            self.written += 1;
+        }
+    }
+
+    fn show(&self, flags: &[&str]) -> Run {
+        let directory = self.scratch.path().to_str().expect("UTF-8");
+        loadtest(&[&["history", directory], flags].concat())
+    }
+}
+
+#[test]
+fn a_commit_that_is_slower_is_marked() {
+    let mut results = Results::new("history");
+    results.commit("aaaaaaaaaaaaaaaa", &CALM_NS);
+    results.commit("bbbbbbbbbbbbbbbb", &CALM_NS);
+    let run = results.show(&["--fail-on-regression"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    results.commit("cccccccccccccccc", &CALM_NS.map(|ns| ns * 1.2));
+    // A document of another kind, which may lie there.
+    let other = json!({"format": "ringback-loadtest-comparison", "version": 1});
+    fs::write(results.scratch.file("comparison.json"), other.to_string()).expect("written");
+
+    let run = results.show(&["--fail-on-regression"]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    let marked: Vec<_> = run
+        .stdout
+        .lines()
+        .filter(|line| line.ends_with("◀ worse, +20 %"))
+        .collect();
+    assert_eq!(marked.len(), 1, "{run:?}");
+    assert!(marked[0].starts_with("ccccccccc "), "{run:?}");
+
+    let run = results.show(&["--format=csv"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let lines: Vec<_> = run.stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{run:?}");
+    assert!(
+        lines[3].contains(",ccccccccc,2026-11-28,5,6000,"),
+        "{run:?}"
+    );
+    assert!(lines[3].contains(",worse,1.2"), "{run:?}");
+
+    // Nothing of it is in the throughput.
+    let run = results.show(&["--metric=throughput", "--fail-on-regression"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+}
+
+#[test]
+fn each_workload_is_shown_by_itself() {
+    let mut results = Results::new("history-workloads");
+    results.commit("aaaaaaaaaaaaaaaa", &CALM_NS);
+    results.run["plan"]["load"] = json!({"loop": "closed", "window": 3});
+    results.commit("aaaaaaaaaaaaaaaa", &CALM_NS.map(|ns| ns * 9.0));
+    let run = results.show(&[]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let points = run.stdout.lines().filter(|it| it.starts_with("aaaaaaaaa "));
+    assert_eq!(points.count(), 2, "{run:?}");
+    assert!(!run.stdout.contains("worse"), "{run:?}");
+}
+
+#[test]
+fn what_is_no_directory_of_results_is_refused_in_one_line() {
+    let results = Results::new("history-refused");
+    let directory = results.scratch.path().to_str().expect("UTF-8");
+    let run = results.show(&[]);
+    assert_eq!(
+        run.refused(2),
+        format!("{directory}: there is no result in it")
+    );
+    let run = loadtest(&["history", "/no/such/directory"]);
+    assert!(
+        run.refused(2).starts_with("/no/such/directory: "),
+        "{run:?}"
+    );
+    let cut = results.run.to_string();
+    let file = results.scratch.file("cut.json");
+    fs::write(&file, &cut[..cut.len() / 2]).expect("it can be written");
+    let run = results.show(&[]);
+    assert_eq!(run.refused(2), format!("{file}: the file is cut off"));
+}
