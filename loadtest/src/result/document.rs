@@ -225,7 +225,7 @@ struct Header {
 /// # Errors
 /// What is cut off, or no JSON object.
 pub fn format_of(bytes: &[u8]) -> Result<Option<String>, Problem> {
-    let format = header(bytes, "file")?.format;
+    let format = header(bytes, "result")?.format;
     Ok(format.and_then(|format| format.as_str().map(str::to_owned)))
 }
 
