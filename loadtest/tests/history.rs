@@ -114,8 +114,15 @@ fn each_workload_is_shown_by_itself() {
     results.commit("aaaaaaaaaaaaaaaa", &CALM_NS.map(|ns| ns * 9.0));
     let run = results.show(&[]);
     assert_eq!(run.code, Some(0), "{run:?}");
-    let points = run.stdout.lines().filter(|it| it.starts_with("aaaaaaaaa "));
-    assert_eq!(points.count(), 2, "{run:?}");
+    let points = |run: &Run| {
+        let lines = run.stdout.lines();
+        lines.filter(|it| it.starts_with("aaaaaaaaa ")).count()
+    };
+    assert_eq!(points(&run), 2, "{run:?}");
+    results.run["label"] = json!("another server");
+    results.commit("aaaaaaaaaaaaaaaa", &CALM_NS.map(|ns| ns * 2.0));
+    let run = results.show(&[]);
+    assert_eq!(points(&run), 3, "{run:?}");
     assert!(!run.stdout.contains("worse"), "{run:?}");
 }
 

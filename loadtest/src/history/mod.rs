@@ -21,7 +21,7 @@ use point::{Point, points};
 /// The most files of a directory that are read.
 const FILES_MAX: usize = 10_000;
 
-/// What is shown of one workload.
+/// What is shown of one server under one workload.
 struct Chapter {
     workload: String,
     steps: Vec<Step>,
@@ -41,7 +41,7 @@ pub fn history(args: &History) -> Result<u8, Failure> {
             continue;
         }
         chapters.push(Chapter {
-            workload: runs[0].plan.to_string(),
+            workload: format!("{}, {}", runs[0].label, runs[0].plan),
             steps: mark(&points, args.metric, args.min_effect),
         });
     }
@@ -108,13 +108,14 @@ fn json_files(directory: &Path) -> Result<Vec<PathBuf>, ResultError> {
     Ok(paths)
 }
 
-/// The runs, workload by workload, in the order in which each was first run.
+/// The runs, workload by workload and server by server, in the order in which each
+/// was first run.
 fn by_workload(runs: Vec<ResultFile>) -> Vec<Vec<ResultFile>> {
     let mut workloads: Vec<Vec<ResultFile>> = Vec::new();
     for run in runs {
         let same = workloads
             .iter_mut()
-            .find(|runs| is_one_workload(&runs[0].plan, &run.plan));
+            .find(|runs| runs[0].label == run.label && is_one_workload(&runs[0].plan, &run.plan));
         match same {
             Some(runs) => runs.push(run),
             None => workloads.push(vec![run]),
