@@ -1,7 +1,7 @@
 //! Who is best in a metric.
 
 use super::Comparison;
-use super::finding::Finding;
+use super::finding::{Finding, Verdict};
 use super::side::Side;
 use crate::metric::Metric;
 use crate::statistics::Interval;
@@ -22,7 +22,8 @@ pub(super) struct Place<'a> {
 /// not measured last.
 ///
 /// A side whose interval overlaps with that of the first of a rank has the same
-/// rank: nothing has shown that it is worse. The baseline's interval is 1. The
+/// rank: nothing has shown that it is worse; unless the baseline is of that rank, and
+/// the test has. The baseline's interval is 1. The
 /// side behind two that share the first rank is the third.
 pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<Place<'_>> {
     let Some((baseline, others)) = comparison.sides.split_first() else {
@@ -76,12 +77,22 @@ impl Entry<'_> {
     }
 }
 
+/// Whether a side was found to be better or worse than the baseline, one of both
+/// being of a rank and the other next.
+fn is_told_apart(rank: &[Entry<'_>], next: &Entry<'_>) -> bool {
+    let is = |entry: &Entry<'_>, verdict| entry.finding.is_some_and(|it| it.verdict == verdict);
+    let has_baseline = rank.iter().any(|entry| entry.finding.is_none());
+    let has_better = rank.iter().any(|entry| is(entry, Verdict::Better));
+    (has_baseline && is(next, Verdict::Worse)) || (has_better && next.finding.is_none())
+}
+
 /// The places of those that are in order.
 fn places<'a>(ranked: &[Entry<'a>]) -> impl Iterator<Item = Place<'a>> {
     let mut first = 0;
     let mut places = Vec::new();
     for (index, entry) in ranked.iter().enumerate() {
-        if !overlap(ranked[first].interval(), entry.interval()) {
+        let is_apart = !overlap(ranked[first].interval(), entry.interval());
+        if is_apart || is_told_apart(&ranked[first..index], entry) {
             first = index;
         }
         places.push(Place {
