@@ -102,10 +102,7 @@ fn drive(
     server: &loadtest::args::Server,
     output: &loadtest::args::Output,
 ) -> Result<u8, Failure> {
-    if server.command.is_none() && !server.pin.0.is_empty() {
-        let why = "--server-pin is for a server that --server-cmd starts";
-        return Err(why.to_owned().into());
-    }
+    server.validate()?;
     let start_at = start_of(start, plan)?;
     if let Some(path) = &output.file {
         check_writable(path)?;
@@ -118,9 +115,8 @@ fn drive(
     let driven = watch.drive_at(plan, start_at, &interrupt);
     let identity = watch.identity();
     watch.stop();
-    let labels: Vec<_> = plan.targets.iter().map(ToString::to_string).collect();
     Finished {
-        label: &labels.join(" "),
+        label: &plan.label(),
         plan,
         outcome: &driven?,
         identity: &identity,

@@ -218,6 +218,12 @@ impl Plan {
             + u64::from(self.slow_readers)
     }
 
+    /// What reports call the servers if they have no other name: their URLs.
+    pub fn label(&self) -> String {
+        let urls: Vec<_> = self.targets.iter().map(ToString::to_string).collect();
+        urls.join(" ")
+    }
+
     /// Whether all servers are reached over the loopback interface, as far as
     /// their names tell.
     pub fn is_loopback(&self) -> bool {

@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::report::{Format, Summary, color_allowed};
 use crate::result::{Document, Record, ResultFile};
 use crate::run::{Observers, Watched, run};
-use crate::slo::SloResult;
+use crate::slo::{Slo, SloResult};
 use crate::verdict::{Facts, Judgement, Verdict, judge};
 use crate::watch::{Printed, ProcessTree, ServerCommand, ensure_free};
 
@@ -218,6 +218,52 @@ impl Watch {
             }
         }
     }
+}
+
+/// One run of several: drives a server that was started for it, stops it, and
+/// gives the result.
+///
+/// # Errors
+/// Whatever ended the run before its time: [`Failure::Interrupted`] when the user
+/// did.
+pub fn run_once(
+    mut watch: Watch,
+    about: &About<'_>,
+    drive: impl FnOnce(&mut Watch) -> Result<Outcome, Failure>,
+) -> Result<ResultFile, Failure> {
+    let driven = drive(&mut watch);
+    let identity = watch.identity();
+    watch.stop();
+    let mut outcome = driven?;
+    if let Some(failure) = outcome.failure.take() {
+        return Err(failure);
+    }
+    if outcome.interrupted {
+        return Err(Failure::Interrupted);
+    }
+    let objectives = about.slo.map(|slo| slo.evaluate(&outcome));
+    let finished = Finished {
+        label: about.label,
+        plan: about.plan,
+        outcome: &outcome,
+        identity: &identity,
+        environment: about.environment,
+    };
+    let judgement = judge(&Facts::of(about.plan, &outcome));
+    Ok(finished.file(&judgement, &objectives.unwrap_or_default()))
+}
+
+/// What is known of a run before it is made.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// What reports call the server.
+    pub label: &'a str,
+    /// What it is to do.
+    pub plan: &'a Plan,
+    /// What it has to meet, if anything.
+    pub slo: Option<&'a Slo>,
+    /// The machine.
+    pub environment: &'a Environment,
 }
 
 /// A finished run and what is to be made of it.

@@ -9,7 +9,8 @@ use loadtest::comparison::{Comparison, Design, Verdict};
 use loadtest::metric::Metric;
 use loadtest::result::Document;
 use serde_json::{Value, json};
-use support::own_server::{Manner, OwnServer, serve_if_asked};
+use support::example::result_of_a_run;
+use support::own_server::serve_if_asked;
 use support::program::{Run, loadtest};
 use support::scratch::Scratch;
 
@@ -29,27 +30,10 @@ struct Files {
 
 impl Files {
     fn new(name: &str) -> Self {
-        let scratch = Scratch::new(name);
-        let server = OwnServer::new(Manner::Echoes, &format!("{name}-server"));
-        let (command, url) = (server.command(), server.url());
-        let file = scratch.file("one.json");
-        let run = loadtest(&[
-            "run",
-            "-c2",
-            "-w8",
-            "-n5000",
-            "--warmup=0s",
-            "--seed=1",
-            "--server-cmd",
-            &command,
-            &url,
-            "-o",
-            &file,
-        ]);
-        run.fine();
-        let text = fs::read_to_string(&file).expect("a file");
-        let run = serde_json::from_str(&text).expect("JSON");
-        Self { scratch, run }
+        Self {
+            scratch: Scratch::new(name),
+            run: result_of_a_run(name),
+        }
     }
 
     /// Writes a file for each of these, and gives the argument that names them.

@@ -6,7 +6,8 @@ mod support;
 use std::fs;
 
 use serde_json::{Value, json};
-use support::own_server::{Manner, OwnServer, serve_if_asked};
+use support::example::result_of_a_run;
+use support::own_server::serve_if_asked;
 use support::program::{Run, loadtest};
 use support::scratch::Scratch;
 
@@ -26,25 +27,9 @@ struct Results {
 
 impl Results {
     fn new(name: &str) -> Self {
-        let scratch = Scratch::new(name);
-        let server = OwnServer::new(Manner::Echoes, &format!("{name}-server"));
-        let (command, url) = (server.command(), server.url());
-        let arguments = [
-            "run",
-            "--format=json",
-            "-c2",
-            "-w8",
-            "-n5000",
-            "--warmup=0s",
-            "--server-cmd",
-            &command,
-            &url,
-        ];
-        let run = loadtest(&arguments).fine();
-        let run = serde_json::from_str(&run.stdout).expect("JSON");
         Self {
-            scratch,
-            run,
+            scratch: Scratch::new(name),
+            run: result_of_a_run(name),
             written: 0,
         }
     }

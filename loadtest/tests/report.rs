@@ -6,8 +6,7 @@ mod support;
 use std::fs;
 
 use loadtest::comparison::{
-    Comparison, Contrast, Design, Finding, Format, LEVEL, MIN_EFFECT, Settings, Side, VERSION,
-    Values, Verdict,
+    Comparison, Contrast, Design, Finding, Format, LEVEL, Settings, Side, VERSION, Values, Verdict,
 };
 use loadtest::machine::Environment;
 use loadtest::metric::Metric;
@@ -88,7 +87,7 @@ fn comparison() -> Comparison {
         design: Design::Paired,
         settings: Settings {
             metrics: vec![Metric::CpuPerMessage],
-            min_effect: MIN_EFFECT,
+            min_effect: 0.02,
             margin: None,
             level: LEVEL,
             is_closed_loop: false,

@@ -13,11 +13,5 @@ if [ $# -ne 2 ]; then
     exit 2
 fi
 
-# npm leaves a lock file of its own behind, older than the project's if that changed.
-installed=$here/node_modules/.package-lock.json
-if [ ! -e "$installed" ] || [ "$here/package-lock.json" -nt "$installed" ]; then
-    npm --prefix "$here" ci --ignore-scripts --no-progress --loglevel=error
-    touch "$installed"
-fi
-
+"$here/packages.sh"
 exec node "$here/check.mjs" "$@"

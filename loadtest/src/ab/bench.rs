@@ -12,9 +12,8 @@ use crate::interrupt::Interrupt;
 use crate::machine::Environment;
 use crate::plan::Plan;
 use crate::result::ResultFile;
-use crate::session::{Finished, Watch, say};
+use crate::session::{About, Watch, run_once, say};
 use crate::terminal::harmless;
-use crate::verdict::{Facts, judge};
 use crate::watch::Printed;
 
 /// How much of what a server printed is shown when its run fails, in lines.
@@ -63,40 +62,26 @@ impl Bench<'_> {
             return Ok(None);
         }
         match self.drive(contender, view) {
-            Ok(result) => Ok(result),
+            Ok(result) => Ok(Some(result)),
             Err(Failure::Interrupted) => Ok(None),
             Err(failure) => Err(self.of_run(run, failure)),
         }
     }
 
-    fn drive(
-        &self,
-        contender: &Contender,
-        view: &mut View<Stderr>,
-    ) -> Result<Option<ResultFile>, Failure> {
+    fn drive(&self, contender: &Contender, view: &mut View<Stderr>) -> Result<ResultFile, Failure> {
         let plan = self.plan_of_a_run()?;
-        let mut watch = self.start(contender, &plan)?;
-        let driven = watch.drive_showing(&plan, &mut |_| view.draw(), self.interrupt);
-        view.clear();
-        let identity = watch.identity();
-        watch.stop();
-        let mut outcome = driven?;
-        if let Some(failure) = outcome.failure.take() {
-            return Err(failure);
-        }
-        if outcome.interrupted {
-            return Ok(None);
-        }
-        let finished = Finished {
+        let watch = self.start(contender, &plan)?;
+        let about = About {
             label: &contender.label,
             plan: &plan,
-            outcome: &outcome,
-            identity: &identity,
+            slo: None,
             environment: &self.environment,
         };
-        Ok(Some(
-            finished.file(&judge(&Facts::of(&plan, &outcome)), &[]),
-        ))
+        run_once(watch, &about, |watch| {
+            let driven = watch.drive_showing(&plan, &mut |_| view.draw(), self.interrupt);
+            view.clear();
+            driven
+        })
     }
 
     /// The plan of the next run, at a port of its own if it is to have one.

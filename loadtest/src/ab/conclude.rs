@@ -6,7 +6,6 @@ use super::warnings;
 use crate::comparison::{Comparison, Contrast, Design, Format, Settings, Side, VERSION, paired};
 use crate::result::ResultFile;
 use crate::session::arguments;
-use crate::verdict::Verdict;
 
 /// The fewest rounds that anything can be said of.
 const ROUNDS_MIN: usize = 2;
@@ -26,8 +25,7 @@ impl Measured<'_> {
     /// Whether a run's numbers do not say what was asked.
     pub(super) fn any_invalid(&self) -> bool {
         let mut runs = self.all().flat_map(Rounds::runs);
-        let is_invalid = |run: &ResultFile| run.judgement.verdict == Verdict::Invalid;
-        runs.any(|(_, runs)| runs.iter().any(is_invalid))
+        runs.any(|(_, runs)| runs.iter().any(ResultFile::is_invalid))
     }
 
     /// What they come to; `None` where there are too few.

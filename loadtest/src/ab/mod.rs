@@ -1,6 +1,6 @@
 //! Servers compared by interleaved runs, each started afresh for every one.
 //!
-//! What disturbs a machine comes and goes over minutes, so runs that follow each
+//! What disturbs a machine comes and goes over seconds, so runs that follow each
 //! other belong together: a round has one of each side, and what is compared are
 //! the ratios within rounds. The order within a round is left to chance, in
 //! `order`.

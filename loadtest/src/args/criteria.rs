@@ -6,12 +6,15 @@ use crate::comparison::{LEVEL, Settings};
 use crate::metric::Metric;
 use crate::units::parse_percent;
 
+/// The least difference that is of interest, unless it is said otherwise.
+pub(super) const MIN_EFFECT: &str = "2%";
+
 /// What counts as a difference, and what to make of one.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Judging")]
 pub struct Criteria {
     /// The least difference of interest: what is found and smaller is none
-    #[arg(long, value_name = "SHARE", default_value = "2%", value_parser = parse_percent)]
+    #[arg(long, value_name = "SHARE", default_value = MIN_EFFECT, value_parser = parse_percent)]
     pub min_effect: f64,
 
     /// Up to here servers are called alike [default: what successive runs of one

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::criteria::MIN_EFFECT;
 use crate::metric::Metric;
 use crate::units::parse_percent;
 
@@ -33,7 +34,7 @@ pub struct History {
     pub by: Epoch,
 
     /// The least change of interest
-    #[arg(long, value_name = "SHARE", default_value = "2%", value_parser = parse_percent)]
+    #[arg(long, value_name = "SHARE", default_value = MIN_EFFECT, value_parser = parse_percent)]
     pub min_effect: f64,
 
     /// How to write the result: text or csv

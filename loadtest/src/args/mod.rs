@@ -401,6 +401,19 @@ pub struct Merge {
     pub output: Output,
 }
 
+impl Server {
+    /// Whether they fit together.
+    ///
+    /// # Errors
+    /// A sentence for the user when they do not.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.command.is_none() && !self.pin.0.is_empty() {
+            return Err("--server-pin is for a server that --server-cmd starts".to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl Run {
     /// What they ask for.
     ///

@@ -36,7 +36,7 @@ impl Group {
     }
 
     pub(super) fn has_invalid(&self) -> bool {
-        self.count(|run| run.judgement.verdict == Verdict::Invalid) > 0
+        self.runs.iter().any(ResultFile::is_invalid)
     }
 
     /// What speaks against its runs, however many they are.

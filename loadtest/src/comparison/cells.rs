@@ -3,11 +3,9 @@
 use super::finding::{Finding, Outlook};
 use super::{Comparison, Design};
 use crate::metric::Metric;
+use crate::report::cells::UNKNOWN;
 use crate::statistics::Interval;
 use crate::units::format_percent;
-
-/// What stands for a number that is not known.
-pub(super) const UNKNOWN: &str = "–";
 
 /// From here on a ratio is read more easily than a percentage.
 const RATIO_TO_TELL: f64 = 2.0;

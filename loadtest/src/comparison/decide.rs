@@ -1,7 +1,5 @@
 //! From numbers to verdicts.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +14,6 @@ use super::side::Side;
 /// How often a comparison of two servers that do not differ may find a
 /// difference, all metrics together.
 pub const LEVEL: f64 = 0.05;
-
-/// The least difference that is of interest, as a share, unless it is said
-/// otherwise.
-pub const MIN_EFFECT: f64 = 0.02;
 
 /// How sure the outlook makes one of finding the least effect of interest.
 const POWER: f64 = 0.8;
@@ -74,6 +68,17 @@ impl Settings {
             [Metric::CpuPerMessage, Metric::P50]
         }
     }
+
+    /// What was found of those; all findings where none of them was measured.
+    pub(super) fn deciding<'a>(&self, findings: &'a [Finding]) -> Vec<&'a Finding> {
+        let is_decisive = |finding: &&Finding| self.decisive().contains(&finding.metric);
+        let decisive: Vec<_> = findings.iter().filter(is_decisive).collect();
+        if decisive.is_empty() {
+            findings.iter().collect()
+        } else {
+            decisive
+        }
+    }
 }
 
 /// Compares sides whose runs belong together one by one. A metric that fewer
@@ -94,12 +99,7 @@ pub fn paired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
             interval: paired.interval,
             p_value: paired.p_value,
             margin: settings.margin(metric, [&a, &b]),
-            needed: Box::new(move |effect, room, level| {
-                let to_find = pairs_needed(&ratios, effect, level, POWER);
-                let to_rule_out =
-                    room.and_then(|room| pairs_for_margin(&ratios, room, 1.0 - level));
-                to_find.into_iter().chain(to_rule_out).min()
-            }),
+            evidence: Evidence::Pairs(ratios),
         })
     });
     contrast(baseline, side, measured.collect(), settings)
@@ -122,13 +122,7 @@ pub fn unpaired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
             interval: unpaired.interval,
             p_value: unpaired.p_value,
             margin: settings.margin(metric, [&a, &b]),
-            needed: Box::new(move |effect, room, level| {
-                let to_find = runs_needed(&a, &b, effect, level, POWER);
-                // What can be ruled out is what would have been found.
-                let to_rule_out =
-                    room.and_then(|room| runs_needed(&a, &b, 1.0 + room, level, POWER));
-                to_find.into_iter().chain(to_rule_out).min()
-            }),
+            evidence: Evidence::Groups(a, b),
         })
     });
     contrast(baseline, side, measured.collect(), settings)
@@ -144,9 +138,34 @@ struct Measured {
     interval: Interval,
     p_value: f64,
     margin: f64,
+    evidence: Evidence,
+}
+
+/// What a metric was judged by.
+enum Evidence {
+    /// The ratios of the pairs.
+    Pairs(Vec<f64>),
+    /// The runs of the baseline, and those of the other side.
+    Groups(Vec<f64>, Vec<f64>),
+}
+
+impl Evidence {
     /// How many runs a conclusion takes: to find a ratio, or to have an interval
     /// that reaches as far as there is room, at a level.
-    needed: Box<dyn Fn(f64, Option<f64>, f64) -> Option<usize>>,
+    fn needed(&self, effect: f64, room: Option<f64>, level: f64) -> Option<usize> {
+        let (to_find, to_rule_out) = match self {
+            Self::Pairs(ratios) => (
+                pairs_needed(ratios, effect, level, POWER),
+                room.and_then(|room| pairs_for_margin(ratios, room, 1.0 - level)),
+            ),
+            // What can be ruled out is what would have been found.
+            Self::Groups(a, b) => (
+                runs_needed(a, b, effect, level, POWER),
+                room.and_then(|room| runs_needed(a, b, 1.0 + room, level, POWER)),
+            ),
+        };
+        to_find.into_iter().chain(to_rule_out).min()
+    }
 }
 
 fn contrast(
@@ -195,7 +214,7 @@ fn outlook(measured: &Measured, settings: &Settings) -> Outlook {
     let effect = 1.0 + seen.max(settings.min_effect);
     let room = (1.0 + measured.margin) / (1.0 + seen) - 1.0;
     let room = (room > 0.0).then_some(room);
-    match (measured.needed)(effect, room, settings.level) {
+    match measured.evidence.needed(effect, room, settings.level) {
         None => Outlook::TooNoisy,
         // Where as many as there are should have been enough, they were not.
         Some(runs) => Outlook::More(
@@ -243,26 +262,15 @@ pub(super) fn reach(interval: Interval) -> f64 {
 }
 
 fn overall(findings: &[Finding], settings: &Settings) -> Verdict {
-    let found: BTreeMap<_, _> = findings.iter().map(|it| (it.metric, it.verdict)).collect();
-    let any = |verdict| found.values().any(|&it| it == verdict);
+    let any = |verdict| findings.iter().any(|it| it.verdict == verdict);
     match (any(Verdict::Better), any(Verdict::Worse)) {
         (true, true) => return Verdict::Mixed,
         (true, false) => return Verdict::Better,
         (false, true) => return Verdict::Worse,
         (false, false) => {}
     }
-    let decisive: Vec<_> = settings
-        .decisive()
-        .into_iter()
-        .filter_map(|metric| found.get(&metric).copied())
-        .collect();
-    // Where none of them was asked for, all count.
-    let deciding = if decisive.is_empty() {
-        found.into_values().collect()
-    } else {
-        decisive
-    };
-    let is_clear = |verdict: &Verdict| *verdict == Verdict::NoDifference;
+    let deciding = settings.deciding(findings);
+    let is_clear = |finding: &&Finding| finding.verdict == Verdict::NoDifference;
     if !deciding.is_empty() && deciding.iter().all(is_clear) {
         Verdict::NoDifference
     } else {
@@ -272,20 +280,10 @@ fn overall(findings: &[Finding], settings: &Settings) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::settings;
     use super::*;
     use crate::fixture;
     use crate::result::ResultFile;
-
-    fn settings() -> Settings {
-        Settings {
-            metrics: Metric::ALL.to_vec(),
-            min_effect: MIN_EFFECT,
-            margin: None,
-            level: LEVEL,
-            is_closed_loop: true,
-            seed: 1,
-        }
-    }
 
     /// Runs whose CPU time per message is the fixture's times these.
     fn side(label: &str, factors: &[f64]) -> Side {

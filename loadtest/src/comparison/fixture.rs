@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Comparison, Contrast, Design, Finding, Format, LEVEL, MIN_EFFECT, Outlook, Settings, Side,
-    VERSION, Values, Verdict,
+    Comparison, Contrast, Design, Finding, Format, LEVEL, Outlook, Settings, Side, VERSION, Values,
+    Verdict,
 };
 use crate::machine::Environment;
 use crate::metric::Metric;
@@ -65,6 +65,18 @@ fn contrast(side: &str, verdict: Verdict, findings: Vec<Finding>) -> Contrast {
     }
 }
 
+/// What is asked of the statistics where nothing else is said, in a closed loop.
+pub(super) fn settings() -> Settings {
+    Settings {
+        metrics: Metric::ALL.to_vec(),
+        min_effect: 0.02,
+        margin: None,
+        level: LEVEL,
+        is_closed_loop: true,
+        seed: 1,
+    }
+}
+
 /// One side alone, and its noise.
 pub(super) fn one() -> Comparison {
     let values = [(Metric::CpuPerMessage, 1_000.0)];
@@ -72,14 +84,7 @@ pub(super) fn one() -> Comparison {
         format: Format::Comparison,
         version: VERSION,
         design: Design::Paired,
-        settings: Settings {
-            metrics: Metric::ALL.to_vec(),
-            min_effect: MIN_EFFECT,
-            margin: None,
-            level: LEVEL,
-            is_closed_loop: true,
-            seed: 1,
-        },
+        settings: settings(),
         args: vec!["ab".to_owned()],
         started_at: "2025-11-25T00:00:00.000Z".to_owned(),
         workload: "closed loop, 50 connections × 16 in flight".to_owned(),

@@ -6,15 +6,7 @@ use crate::report::{Grid, escape};
 
 pub(super) fn comparison(comparison: &Comparison) -> String {
     let noise = comparison.noise.as_ref();
-    let mut tables = Vec::new();
-    match comparison.contrasts.as_slice() {
-        [] => tables.extend(noise.map(|noise| tables::contrast(comparison, noise, None))),
-        [contrast] => tables.push(tables::contrast(comparison, contrast, noise)),
-        _ => {
-            let metrics = comparison.settings.metrics.iter();
-            tables.extend(metrics.map(|&metric| tables::places(comparison, metric)));
-        }
-    }
+    let tables = tables::all(comparison, &comparison.settings.metrics);
     let mut parts = vec![header(comparison)];
     parts.extend(tables.iter().map(|table| self::table(table) + "\n"));
     let contrasts = noise.into_iter().chain(&comparison.contrasts);

@@ -21,7 +21,7 @@ mod tables;
 mod text;
 mod words;
 
-pub use decide::{LEVEL, MIN_EFFECT, Settings, paired, unpaired};
+pub use decide::{LEVEL, Settings, paired, unpaired};
 pub use finding::{Contrast, Finding, Outlook, Verdict};
 pub use side::{Side, Values};
 
@@ -115,15 +115,6 @@ impl Comparison {
         } else {
             asked
         }
-    }
-
-    /// What was found of those.
-    fn deciding<'a>(&self, contrast: &'a Contrast) -> impl Iterator<Item = &'a Finding> {
-        let decisive = self.decisive();
-        // What was asked for need not have been measured.
-        let all_count = !decisive.iter().any(|it| contrast.finding(*it).is_some());
-        let findings = contrast.findings.iter();
-        findings.filter(move |it| all_count || decisive.contains(&it.metric))
     }
 }
 

@@ -1,11 +1,12 @@
 //! The tables of a comparison, before they are text or Markdown.
 
-use super::cells::{self, UNKNOWN};
+use super::cells;
 use super::finding::{Contrast, Finding, Verdict};
 use super::forest::Scale;
 use super::ranking::{Place, ranking};
 use super::{Comparison, Settings};
 use crate::metric::Metric;
+use crate::report::cells::UNKNOWN;
 use crate::units::format_percent;
 
 /// Lines with a verdict each, and intervals on one scale.
@@ -31,16 +32,29 @@ pub(super) struct Row {
     pub(super) remark: String,
 }
 
+/// All tables of a comparison: that of the one contrast or of the noise alone, and
+/// of more sides a ranking in each of these metrics.
+pub(super) fn all(comparison: &Comparison, rankings: &[Metric]) -> Vec<Table> {
+    let noise = comparison.noise.as_ref();
+    match comparison.contrasts.as_slice() {
+        [] => noise
+            .map(|noise| contrast(comparison, noise, None))
+            .into_iter()
+            .collect(),
+        [only] => vec![contrast(comparison, only, noise)],
+        _ => rankings
+            .iter()
+            .map(|&metric| places(comparison, metric))
+            .collect(),
+    }
+}
+
 /// One side against the baseline, a line for each metric. Where the noise is
 /// known, with how far the baseline seemed to differ from itself.
-pub(super) fn contrast(
-    comparison: &Comparison,
-    contrast: &Contrast,
-    noise: Option<&Contrast>,
-) -> Table {
+fn contrast(comparison: &Comparison, contrast: &Contrast, noise: Option<&Contrast>) -> Table {
     // Tails would make it so wide that nothing is to be seen of the others.
-    let deciding = comparison.deciding(contrast);
-    let scale = Scale::of(deciding.map(|finding| finding.interval));
+    let deciding = comparison.settings.deciding(&contrast.findings);
+    let scale = Scale::of(deciding.iter().map(|finding| finding.interval));
     let mut titles = vec![
         contrast.baseline.clone(),
         contrast.side.clone(),
@@ -77,7 +91,7 @@ pub(super) fn contrast(
 }
 
 /// All sides in one metric, the best first.
-pub(super) fn places(comparison: &Comparison, metric: Metric) -> Table {
+fn places(comparison: &Comparison, metric: Metric) -> Table {
     let places = ranking(comparison, metric);
     let intervals = places.iter().filter_map(|place| place.finding);
     let scale = Scale::of(intervals.map(|finding| finding.interval));

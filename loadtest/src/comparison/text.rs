@@ -8,16 +8,7 @@ use crate::terminal::{harmless, paint};
 use crate::verdict;
 
 pub(super) fn comparison(comparison: &Comparison, color: bool) -> String {
-    let noise = comparison.noise.as_ref();
-    let mut tables = Vec::new();
-    match comparison.contrasts.as_slice() {
-        [] => tables.extend(noise.map(|noise| tables::contrast(comparison, noise, None))),
-        [contrast] => tables.push(tables::contrast(comparison, contrast, noise)),
-        _ => {
-            let metrics = comparison.decisive().into_iter();
-            tables.extend(metrics.map(|metric| tables::places(comparison, metric)));
-        }
-    }
+    let tables = tables::all(comparison, &comparison.decisive());
     let mut text = header(comparison);
     for table in &tables {
         text.push('\n');

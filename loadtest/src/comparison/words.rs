@@ -22,7 +22,9 @@ pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
         ),
         Verdict::NoDifference => {
             let reaches = comparison
-                .deciding(contrast)
+                .settings
+                .deciding(&contrast.findings)
+                .into_iter()
                 .map(|it| format!("{} within {}", it.metric.title(), cells::reach(it)));
             let reaches: Vec<_> = reaches.collect();
             format!(
@@ -32,7 +34,9 @@ pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
         }
         Verdict::Inconclusive => {
             let unknown = comparison
-                .deciding(contrast)
+                .settings
+                .deciding(&contrast.findings)
+                .into_iter()
                 .filter(|it| it.verdict == Verdict::Inconclusive)
                 .map(|finding| unclear(comparison, finding));
             let unknown: Vec<_> = unknown.collect();

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::outcome::{Interval, per_second};
+use crate::report::csv_line;
 use crate::result::{ResultFile, STATISTICS, Spread, decode_latencies};
 
 const COUNTS: [&str; 6] = [
@@ -21,14 +22,14 @@ pub(super) fn csv(run: &ResultFile) -> Result<String, Failure> {
         // Not every reader of CSV takes a dot in a name.
         names.extend(STATISTICS.map(|name| format!("{time}_{}_ns", name.replace('.', "_"))));
     }
-    let mut lines = vec![names.join(",")];
+    let mut csv = csv_line(&names);
     for interval in &run.intervals {
-        lines.push(line(interval)?);
+        csv += &csv_line(&fields(interval)?);
     }
-    Ok(lines.join("\n") + "\n")
+    Ok(csv)
 }
 
-fn line(interval: &Interval) -> Result<String, Failure> {
+fn fields(interval: &Interval) -> Result<Vec<String>, Failure> {
     let latencies =
         decode_latencies(&interval.latencies).map_err(|error| Failure::File(error.to_string()))?;
     let mut fields = vec![
@@ -47,7 +48,7 @@ fn line(interval: &Interval) -> Result<String, Failure> {
         let spread = Spread::of(times_ns);
         fields.extend(STATISTICS.map(|name| spread.field(name)));
     }
-    Ok(fields.join(","))
+    Ok(fields)
 }
 
 #[cfg(test)]

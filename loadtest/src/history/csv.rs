@@ -4,21 +4,34 @@
 use super::Chapter;
 use super::change::{Mark, Step};
 use crate::metric::Metric;
-use crate::report::quoted;
+use crate::report::csv_line;
 
-const TITLES: &str =
-    "workload,metric,point,day,runs,median,low,high,fence_low,fence_high,mark,ratio";
+const TITLES: [&str; 12] = [
+    "workload",
+    "metric",
+    "point",
+    "day",
+    "runs",
+    "median",
+    "low",
+    "high",
+    "fence_low",
+    "fence_high",
+    "mark",
+    "ratio",
+];
 
 pub(super) fn csv(chapters: &[Chapter], metric: Metric) -> String {
-    let mut lines = vec![TITLES.to_owned()];
+    let mut csv = csv_line(&TITLES.map(str::to_owned));
     for chapter in chapters {
-        let steps = chapter.steps.iter();
-        lines.extend(steps.map(|step| line(&chapter.workload, metric, step)));
+        for step in &chapter.steps {
+            csv += &csv_line(&fields(&chapter.workload, metric, step));
+        }
     }
-    lines.join("\n") + "\n"
+    csv
 }
 
-fn line(workload: &str, metric: Metric, step: &Step) -> String {
+fn fields(workload: &str, metric: Metric, step: &Step) -> [String; TITLES.len()] {
     let point = &step.point;
     let fence = |value: fn(crate::statistics::Interval) -> f64| {
         step.fences
@@ -33,9 +46,9 @@ fn line(workload: &str, metric: Metric, step: &Step) -> String {
         ),
     };
     [
-        quoted(workload),
+        workload.to_owned(),
         metric.to_string(),
-        quoted(&point.name),
+        point.name.clone(),
         point.day.clone(),
         point.values.len().to_string(),
         point.median().to_string(),
@@ -46,5 +59,4 @@ fn line(workload: &str, metric: Metric, step: &Step) -> String {
         mark.to_owned(),
         ratio,
     ]
-    .join(",")
 }

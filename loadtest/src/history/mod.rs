@@ -6,13 +6,13 @@ mod csv;
 mod point;
 mod text;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use crate::args::{History, HistoryFormat};
 use crate::compare::is_one_workload;
 use crate::failure::Failure;
-use crate::result::{Document, Problem, ResultError, ResultFile, format_of, read_bounded};
+use crate::result::{Document, Problem, ResultFile, format_of, json_files, read_bounded};
 use crate::session::{EXIT_FINE, EXIT_OBJECTIVE, print, say};
 
 use change::{Step, mark};
@@ -71,7 +71,13 @@ pub fn history(args: &History) -> Result<u8, Failure> {
 /// may lie beside them.
 fn read(directory: &Path) -> Result<Vec<ResultFile>, Failure> {
     let mut runs = Vec::new();
-    for path in json_files(directory)? {
+    let paths = json_files(directory)?;
+    if paths.len() > FILES_MAX {
+        return Err(Problem::Io(io::Error::other("it has too many files"))
+            .of(directory)
+            .into());
+    }
+    for path in paths {
         let bytes = read_bounded(&path).map_err(|problem| problem.of(&path))?;
         let is_other =
             format_of(&bytes).is_ok_and(|format| format.is_some_and(|it| it != ResultFile::FORMAT));
@@ -90,22 +96,6 @@ fn read(directory: &Path) -> Result<Vec<ResultFile>, Failure> {
     // RFC 3339 in UTC sorts by time.
     runs.sort_by(|a, b| a.started_at.cmp(&b.started_at));
     Ok(runs)
-}
-
-fn json_files(directory: &Path) -> Result<Vec<PathBuf>, ResultError> {
-    let failed = |error: std::io::Error| Problem::from(error).of(directory);
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|it| it == "json") && path.is_file() {
-            paths.push(path);
-        }
-        if paths.len() > FILES_MAX {
-            return Err(Problem::Io(std::io::Error::other("it has too many files")).of(directory));
-        }
-    }
-    paths.sort_unstable();
-    Ok(paths)
 }
 
 /// The runs, workload by workload and server by server, in the order in which each

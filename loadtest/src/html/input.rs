@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::comparison::Comparison;
 use crate::failure::Failure;
-use crate::result::{Document, Problem, ResultFile, format_of, read_bounded};
+use crate::result::{Document, Problem, ResultFile, format_of, json_files, read_bounded};
 use crate::sweep::SweepFile;
 use crate::terminal::harmless;
 
@@ -100,16 +100,10 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn documents_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let entries = fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let entries = entries.map_err(|error| Problem::from(error).of(directory))?;
-    let files = entries.into_iter().map(|entry| entry.path());
-    let mut files: Vec<_> = files
-        .filter(|path| path.extension().is_some_and(|end| end == "json") && path.is_file())
-        .collect();
+    let files = json_files(directory)?;
     if files.is_empty() {
         let why = format!("{}: there is no .json file in it", directory.display());
         return Err(Failure::File(why));
     }
-    files.sort();
     Ok(files)
 }

@@ -144,7 +144,7 @@ pub(crate) fn line(fields: &[String]) -> String {
 }
 
 /// RFC 4180, section 2, rules 5 to 7.
-pub(crate) fn quoted(field: &str) -> String {
+fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", field.replace('"', "\"\""))
     } else {

@@ -10,7 +10,6 @@ mod text;
 
 pub use crate::terminal::color_allowed;
 pub(crate) use csv::line as csv_line;
-pub(crate) use csv::quoted;
 pub use grid::{Grid, escape};
 
 use crate::outcome::Outcome;

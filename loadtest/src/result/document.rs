@@ -213,6 +213,22 @@ pub fn read_bounded(path: &Path) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
+/// The `.json` files of a directory, by name.
+///
+/// # Errors
+/// One line that names the directory and the system's error.
+pub fn json_files(directory: &Path) -> Result<Vec<PathBuf>, ResultError> {
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|error| Problem::from(error).of(directory))?;
+    let mut files: Vec<_> = entries
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "json") && path.is_file())
+        .collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
 /// What every document of every version begins with, whatever else it has.
 #[derive(Deserialize)]
 struct Header {

@@ -4,6 +4,7 @@ use super::document::{Document, Problem};
 use super::{DecodeError, ResultFile, Status, VERSION, decode, decode_latencies};
 use crate::outcome::{Interval, Latencies};
 use crate::percentile::Percentile;
+use crate::verdict::Verdict;
 
 impl Document for ResultFile {
     const KIND: &'static str = "result";
@@ -50,6 +51,11 @@ impl Document for ResultFile {
 }
 
 impl ResultFile {
+    /// Whether its numbers do not say what was asked.
+    pub fn is_invalid(&self) -> bool {
+        self.judgement.verdict == Verdict::Invalid
+    }
+
     /// The histograms of the messages that were due.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use crate::machine::Environment;
 use crate::result::{Document, Problem, ResultFile, Status, parse_utc};
 use crate::slo::Slo;
 use crate::units::format_rate;
-use crate::verdict::Verdict;
 
 /// The version of the format that is written, and the highest that is read.
 pub const VERSION: u32 = 1;
@@ -100,7 +99,7 @@ impl SweepFile {
 /// Whether a run reached its rate and met its objectives.
 pub fn holds(run: &ResultFile) -> bool {
     run.status == Status::Complete
-        && run.judgement.verdict != Verdict::Invalid
+        && !run.is_invalid()
         && run.objectives.iter().all(|objective| objective.met)
 }
 

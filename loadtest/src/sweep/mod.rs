@@ -34,7 +34,6 @@ use crate::session::{
 };
 use crate::slo::Slo;
 use crate::units::format_rate;
-use crate::verdict::Verdict;
 
 use report::Report;
 use runs::{Runs, Stop};
@@ -48,10 +47,7 @@ pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
     let rates = args.rates()?;
     let bounds = args.bounds();
     let plan = args.plan(rates.first().copied().unwrap_or(bounds.lowest_per_s))?;
-    if args.server.command.is_none() && !args.server.pin.0.is_empty() {
-        let why = "--server-pin is for a server that --server-cmd starts";
-        return Err(why.to_owned().into());
-    }
+    args.server.validate()?;
     if let Some(path) = &args.file {
         check_writable(path)?;
     }
@@ -150,11 +146,10 @@ fn report(args: &Sweep, file: &SweepFile, stop: Option<Stop>) -> Result<u8, Fail
 /// How a sweep ends that came to its end. Rates that are too much are what it is
 /// there to find.
 fn exit_code(file: &SweepFile) -> u8 {
-    let is_invalid = |run: &ResultFile| run.judgement.verdict == Verdict::Invalid;
     match file.search.as_ref().map(|search| search.answer) {
         Some(Answer::NothingHolds { .. }) => EXIT_OBJECTIVE,
         Some(Answer::Unconfirmed { .. }) => EXIT_INCONCLUSIVE,
-        None if file.runs().all(is_invalid) => EXIT_INVALID,
+        None if file.runs().all(ResultFile::is_invalid) => EXIT_INVALID,
         Some(Answer::Found { .. }) | None => EXIT_FINE,
     }
 }

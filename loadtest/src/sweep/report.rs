@@ -7,15 +7,13 @@ use super::bisection::{Answer, Purpose};
 use super::file::{Search, SweepFile, SweepPoint};
 use crate::percentile::Percentile;
 use crate::plot::{Axis, Chart, Scale, Series, short_count, short_ns};
+use crate::report::cells::UNKNOWN;
 use crate::report::{Grid, escape};
 use crate::terminal::paint;
 use crate::units::format_rate;
 use crate::verdict::{Reason, Verdict};
 
 use band::Band;
-
-/// What stands for a number that is not known.
-const UNKNOWN: &str = "–";
 
 /// The plot's width, whatever the terminal's is.
 const PLOT_COLUMNS: std::ops::RangeInclusive<usize> = 60..=76;

@@ -9,9 +9,8 @@ use crate::interrupt::Interrupt;
 use crate::machine::Environment;
 use crate::plan::{Arrival, Load, Plan};
 use crate::result::{ResultFile, format_utc};
-use crate::session::{Finished, Watch, arguments};
+use crate::session::{About, Watch, arguments, run_once};
 use crate::slo::Slo;
-use crate::verdict::{Facts, judge};
 
 /// Why a sweep ended before its time.
 #[derive(Debug)]
@@ -56,12 +55,11 @@ impl<'a> Runs<'a> {
         objective: Option<&'a Slo>,
         interrupt: &'a Interrupt,
     ) -> Self {
-        let labels: Vec<_> = plan.targets.iter().map(ToString::to_string).collect();
         Self {
             server,
             objective,
             interrupt,
-            label: labels.join(" "),
+            label: plan.label(),
             environment: Environment::capture(plan.is_loopback()),
             plan,
             started_at: SystemTime::now(),
@@ -134,27 +132,14 @@ impl<'a> Runs<'a> {
         };
         // Each run has a server of its own, where one is started: what an
         // overload left behind is not the next one's.
-        let mut watch = Watch::new(self.server, &plan, self.interrupt).map_err(failed)?;
-        let driven = watch.drive(&plan, self.interrupt);
-        let identity = watch.identity();
-        watch.stop();
-        let mut outcome = driven.map_err(failed)?;
-        if let Some(failure) = outcome.failure.take() {
-            return Err(Stop::Failed(failure));
-        }
-        if outcome.interrupted {
-            return Err(Stop::Interrupted);
-        }
-        let finished = Finished {
+        let watch = Watch::new(self.server, &plan, self.interrupt).map_err(failed)?;
+        let about = About {
             label: &self.label,
             plan: &plan,
-            outcome: &outcome,
-            identity: &identity,
+            slo: self.objective,
             environment: &self.environment,
         };
-        let objectives = self.objective.map(|slo| slo.evaluate(&outcome));
-        let judgement = judge(&Facts::of(&plan, &outcome));
-        Ok(finished.file(&judgement, &objectives.unwrap_or_default()))
+        run_once(watch, &about, |watch| watch.drive(&plan, self.interrupt)).map_err(failed)
     }
 
     /// Payloads and random arrivals are new ones each time: what only happens

@@ -9,17 +9,10 @@
 # are those of tests/browser.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-packages=$here/../../../tests/browser
 if [ $# -ne 3 ]; then
     echo "usage: run.sh LOADTEST SERVER OUTDIR" >&2
     exit 2
 fi
 
-# npm leaves a lock file of its own behind, older than the project's if that changed.
-installed=$packages/node_modules/.package-lock.json
-if [ ! -e "$installed" ] || [ "$packages/package-lock.json" -nt "$installed" ]; then
-    npm --prefix "$packages" ci --ignore-scripts --no-progress --loglevel=error
-    touch "$installed"
-fi
-
+"$here/../../../tests/browser/packages.sh"
 exec node "$here/check.mjs" "$@"

@@ -1,7 +1,7 @@
 //! What the runs of a rate came to together: the middle, the least and the most.
 
-use super::UNKNOWN;
 use crate::percentile::Percentile;
+use crate::report::cells::UNKNOWN;
 use crate::result::ResultFile;
 use crate::units::{format_ns, format_rate};
 
