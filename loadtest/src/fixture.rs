@@ -21,6 +21,7 @@ pub(crate) fn plan() -> Plan {
             arrival: Arrival::Fixed,
         },
         extent: Extent::Duration(Duration::from_secs(10)),
+        slices: 1,
         warmup: Duration::from_secs(1),
         timeout: Duration::from_secs(5),
         connections: 100,
@@ -94,6 +95,7 @@ pub(crate) fn outcome() -> Outcome {
             rss_after: (4 << 20) + 100 * 2_048,
             threads: 1,
         }),
+        idle_cores: None,
         shared_core: Some(false),
         steal_share: Some(0.001),
         interrupted: false,
@@ -131,6 +133,7 @@ pub(crate) fn silent_outcome() -> Outcome {
         intervals: Vec::new(),
         generator: GeneratorUse::default(),
         server: None,
+        idle_cores: None,
         shared_core: None,
         ..outcome()
     }

@@ -18,13 +18,13 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     asked: Arc<AtomicBool>,
-    /// The server that must not outlive this program.
-    server: Arc<Mutex<Option<ServerGroup>>>,
+    /// The servers that must not outlive this program.
+    servers: Arc<Mutex<Vec<ServerGroup>>>,
 }
 
 impl Interrupt {
     /// Catches SIGINT and SIGTERM from now on. The second one ends the program
-    /// at once, and the server that it started.
+    /// at once, and the servers that it started.
     ///
     /// # Errors
     /// [`Failure::Local`] when signals cannot be caught.
@@ -41,7 +41,7 @@ impl Interrupt {
             .spawn(move || {
                 for _ in signals.forever() {
                     if caught.asked.swap(true, Ordering::AcqRel) {
-                        caught.kill_server();
+                        caught.kill_servers();
                         process::exit(i32::from(EXIT_INTERRUPTED));
                     }
                 }
@@ -55,14 +55,17 @@ impl Interrupt {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// Names the server that is to end with this program.
+    /// Names a server that is to end with this program. Those that have ended
+    /// need not be named any more.
     pub fn guard(&self, server: ServerGroup) {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.retain(|server| !server.is_reaped());
+        servers.push(server);
     }
 
-    fn kill_server(&self) {
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = server.as_ref() {
+    fn kill_servers(&self) {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        for server in servers.iter() {
             server.kill();
         }
     }

@@ -115,6 +115,7 @@ fn add_up(parts: &[Part]) -> Result<Outcome, DecodeError> {
         generator: GeneratorUse::default(),
         // Each has seen its own machine's, if any.
         server: None,
+        idle_cores: None,
         shared_core: None,
         steal_share: None,
         interrupted: false,

@@ -213,6 +213,9 @@ pub struct Outcome {
     pub generator: GeneratorUse,
     /// The server's cost, where its process is known.
     pub server: Option<Usage>,
+    /// The cores that the server kept busy while it had nothing to do, in the
+    /// pauses between slices.
+    pub idle_cores: Option<f64>,
     /// Whether server and generator were seen on the same core, where the
     /// server's process is known.
     pub shared_core: Option<bool>,

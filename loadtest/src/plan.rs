@@ -46,6 +46,13 @@ pub const WEIGHT_SUM_MAX: u32 = 4096;
 /// The most fragments of a message.
 pub const FRAGMENTS_MAX: u32 = 1024;
 
+/// The most parts a measurement may have.
+pub const SLICES_MAX: u32 = 1 << 20;
+
+/// Each part of a measurement but the first is behind so much load that is not
+/// counted, as a divisor of its length: caches and queues have to fill again.
+const SLICE_WARMUP_DIVISOR: u32 = 5;
+
 /// The most threads.
 pub const THREADS_MAX: u32 = 1024;
 
@@ -61,6 +68,11 @@ pub struct Plan {
     pub load: Load,
     /// How much is measured.
     pub extent: Extent,
+    /// How many parts of the same length the measurement has, 1 to
+    /// [`SLICES_MAX`]. Between two of them the load stops, and those of other runs
+    /// may have their turn.
+    #[serde(default = "one_slice")]
+    pub slices: u32,
     /// Load before the measurement, which is not counted, in nanoseconds.
     #[serde(rename = "warmup_ns", with = "units::nanoseconds")]
     #[schemars(with = "u64")]
@@ -197,7 +209,34 @@ pub struct SizeShare {
     pub weight: u32,
 }
 
+/// What plans have that do not say.
+fn one_slice() -> u32 {
+    1
+}
+
+/// A part of a measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// Load before it, which is not counted.
+    pub warmup: Duration,
+    /// How long it is, where it does not end with its messages.
+    pub length: Option<Duration>,
+}
+
 impl Plan {
+    /// One of the parts of the measurement, from 0.
+    pub fn slice(&self, index: u32) -> Slice {
+        let length = match self.extent {
+            Extent::Duration(time) => Some(time / self.slices),
+            Extent::Messages(_) => None,
+        };
+        let warmup = match length {
+            Some(length) if index > 0 => length / SLICE_WARMUP_DIVISOR,
+            _ => self.warmup,
+        };
+        Slice { warmup, length }
+    }
+
     /// The target rate in messages per second, in an open loop.
     pub fn rate(&self) -> Option<f64> {
         match self.load {
@@ -270,6 +309,10 @@ impl fmt::Display for Plan {
             write!(f, ", split writes")?;
         }
         match self.extent {
+            Extent::Duration(time) if self.slices > 1 => {
+                let time = units::format_duration(time);
+                write!(f, ", {time} in {} slices", self.slices)?;
+            }
             Extent::Duration(time) => write!(f, ", {}", units::format_duration(time))?,
             Extent::Messages(count) => {
                 write!(f, ", {} messages", units::format_count(count))?;

@@ -1,6 +1,7 @@
 //! What every command that drives a server does around the run itself: the live
 //! view, the server's process, the verdict, the report.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::process::ExitStatus;
 use std::time::SystemTime;
@@ -16,7 +17,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::report::{Format, Summary, color_allowed};
 use crate::result::{Document, Record, ResultFile};
-use crate::run::{Observers, Watched, run};
+use crate::run::{Observers, Watched, run, run_in_turns};
 use crate::slo::{Slo, SloResult};
 use crate::verdict::{Facts, Judgement, Verdict, judge};
 use crate::watch::{Printed, ProcessTree, ServerCommand, ensure_free};
@@ -175,29 +176,6 @@ impl Watch {
         drive_at(plan, start_at, server, &mut ended, interrupt)
     }
 
-    /// Drives it, and shows how far it is in another way than the live view.
-    ///
-    /// # Errors
-    /// What went wrong before anything was measured.
-    pub fn drive_showing(
-        &mut self,
-        plan: &Plan,
-        show: &mut dyn FnMut(&Progress<'_>),
-        interrupt: &Interrupt,
-    ) -> Result<Outcome, Failure> {
-        let Self { command, tree } = self;
-        run(
-            plan,
-            None,
-            &mut Observers {
-                server: tree.as_mut().map(|tree| tree as &mut dyn Watched),
-                server_ended: &mut || command.as_mut().and_then(ServerCommand::exited),
-                show,
-                interrupt,
-            },
-        )
-    }
-
     /// The command line and the hash of the process's binary.
     pub fn identity(&self) -> (Option<String>, Option<String>) {
         let tree = self.tree.as_ref();
@@ -218,6 +196,39 @@ impl Watch {
             }
         }
     }
+}
+
+/// Drives servers whose slices take turns, one index after the other, and shows
+/// how far that is.
+///
+/// # Errors
+/// What went wrong first, and with which of them.
+pub fn drive_in_turns(
+    watches: &mut [Watch],
+    plans: &[Plan],
+    turns: &[usize],
+    show: &mut dyn FnMut(),
+    interrupt: &Interrupt,
+) -> Result<Vec<Outcome>, (usize, Failure)> {
+    let show = RefCell::new(show);
+    let mut parts: Vec<_> = watches
+        .iter_mut()
+        .map(|Watch { command, tree }| {
+            let ended = || command.as_mut().and_then(ServerCommand::exited);
+            let shown = |_: &Progress<'_>| (show.borrow_mut())();
+            (tree, ended, shown)
+        })
+        .collect();
+    let mut observers: Vec<_> = parts
+        .iter_mut()
+        .map(|(tree, ended, shown)| Observers {
+            server: tree.as_mut().map(|tree| tree as &mut dyn Watched),
+            server_ended: ended,
+            show: shown,
+            interrupt,
+        })
+        .collect();
+    run_in_turns(plans, &mut observers, turns)
 }
 
 /// One run of several: drives a server that was started for it, stops it, and
@@ -241,16 +252,27 @@ pub fn run_once(
     if outcome.interrupted {
         return Err(Failure::Interrupted);
     }
-    let objectives = about.slo.map(|slo| slo.evaluate(&outcome));
-    let finished = Finished {
-        label: about.label,
-        plan: about.plan,
-        outcome: &outcome,
-        identity: &identity,
-        environment: about.environment,
-    };
-    let judgement = judge(&Facts::of(about.plan, &outcome));
-    Ok(finished.file(&judgement, &objectives.unwrap_or_default()))
+    Ok(about.file(&outcome, &identity))
+}
+
+impl About<'_> {
+    /// The result file of a run that came to its end.
+    pub fn file(
+        &self,
+        outcome: &Outcome,
+        identity: &(Option<String>, Option<String>),
+    ) -> ResultFile {
+        let objectives = self.slo.map(|slo| slo.evaluate(outcome));
+        let finished = Finished {
+            label: self.label,
+            plan: self.plan,
+            outcome,
+            identity,
+            environment: self.environment,
+        };
+        let judgement = judge(&Facts::of(self.plan, outcome));
+        finished.file(&judgement, &objectives.unwrap_or_default())
+    }
 }
 
 /// What is known of a run before it is made.

@@ -51,6 +51,10 @@ pub const BLOCKED_SHARE_MAX: f64 = 0.1;
 /// random. Above this share it reaches into the percentiles that are reported.
 pub const STEAL_SHARE_MAX: f64 = 0.02;
 
+/// A server that keeps more than this part of a core busy in the pauses between
+/// slices takes it from those whose turn it is.
+pub const IDLE_CORES_MAX: f64 = 0.02;
+
 /// What a run's numbers are worth. Ordered: the worst reason decides.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -136,6 +140,8 @@ pub struct Facts {
     pub lag_p99_ns: u64,
     /// Share of the time the busiest generator thread worked, spinning apart.
     pub busy_max: f64,
+    /// The cores that the server kept busy in pauses, if there were any.
+    pub idle_cores: Option<f64>,
     /// Whether server and generator were seen on the same core, if known.
     pub shared_core: Option<bool>,
     /// Share of the time that the hypervisor gave to others, if known.
@@ -164,6 +170,7 @@ impl Facts {
             response_p50_ns: latencies.response_ns.value_at_quantile(0.5),
             lag_p99_ns: latencies.lag_ns.value_at_quantile(0.99),
             busy_max: outcome.generator.busy_max,
+            idle_cores: outcome.idle_cores,
             shared_core: outcome.shared_core,
             steal_share: outcome.steal_share,
         }
@@ -193,7 +200,16 @@ pub fn judge(facts: &Facts) -> Judgement {
     let reasons: Vec<Reason> = if fatal.is_some() {
         fatal.into_iter().collect()
     } else {
-        let rules = [deficit, lag, busy, sleep, shared_core, steal, few_samples];
+        let rules = [
+            deficit,
+            lag,
+            busy,
+            sleep,
+            restless,
+            shared_core,
+            steal,
+            few_samples,
+        ];
         rules.iter().filter_map(|rule| rule(facts)).collect()
     };
     Judgement {
@@ -319,6 +335,16 @@ fn lag(facts: &Facts) -> Option<Reason> {
     })
 }
 
+/// A server that polls, or collects garbage, when there is nothing to do.
+fn restless(facts: &Facts) -> Option<Reason> {
+    let cores = facts.idle_cores.filter(|cores| *cores > IDLE_CORES_MAX)?;
+    Some(Reason {
+        verdict: Verdict::Suspect,
+        what: format!("the server kept {cores:.2} of a core busy while others had their turn"),
+        advice: "compare it by whole runs: --slice none".to_owned(),
+    })
+}
+
 fn busy(facts: &Facts) -> Option<Reason> {
     (facts.is_open_loop && facts.is_busy()).then(|| Reason {
         verdict: Verdict::Suspect,
@@ -433,6 +459,7 @@ mod tests {
             response_p50_ns: 100_000,
             lag_p99_ns: 1_000,
             busy_max: 0.5,
+            idle_cores: Some(0.0),
             shared_core: Some(false),
             steal_share: Some(0.0),
         }
@@ -662,6 +689,27 @@ mod tests {
         let (verdict, text) = verdict(&facts);
         assert_eq!(verdict, Verdict::Suspect);
         assert!(text.ends_with("use --pace spin"), "{text}");
+    }
+
+    #[test]
+    fn a_server_that_works_in_pauses_is_suspect() {
+        for idle_cores in [None, Some(IDLE_CORES_MAX)] {
+            assert_valid(&Facts {
+                idle_cores,
+                ..sound()
+            });
+        }
+        let facts = Facts {
+            idle_cores: Some(0.97),
+            ..sound()
+        };
+        let (verdict, text) = verdict(&facts);
+        assert_eq!(verdict, Verdict::Suspect);
+        assert!(
+            text.starts_with("the server kept 0.97 of a core busy"),
+            "{text}"
+        );
+        assert!(text.ends_with("--slice none"), "{text}");
     }
 
     #[test]

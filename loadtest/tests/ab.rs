@@ -9,68 +9,14 @@ use std::fs;
 use loadtest::comparison::{Comparison, Verdict};
 use loadtest::metric::Metric;
 use loadtest::result::{Document, ResultFile};
-use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
+use support::contenders::{SHORT, Servers};
+use support::own_server::{Manner, serve_if_asked};
 use support::program::{Program, Run, loadtest};
 use support::scratch::Scratch;
 
 #[test]
 fn serves_when_another_test_asks() {
     serve_if_asked();
-}
-
-/// Runs that are over soon.
-const SHORT: [&str; 4] = ["--", "-c2", "-d150ms", "--warmup=20ms"];
-
-/// Servers to compare, and their commands as arguments.
-struct Servers {
-    servers: Vec<OwnServer>,
-    arguments: Vec<String>,
-}
-
-impl Servers {
-    fn new(name: &str, manners: &[(&str, Manner)]) -> Self {
-        let mut servers = Vec::new();
-        let mut arguments = vec!["ab".to_owned()];
-        for (flag, manner) in manners {
-            let name = format!("{name}-{}", servers.len());
-            let server = OwnServer::new(*manner, &name);
-            arguments.push(format!("{flag}{}", server.command_at_free_port()));
-            servers.push(server);
-        }
-        Self { servers, arguments }
-    }
-
-    fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let own = self.arguments.iter().map(String::as_str);
-        own.chain(more.iter().copied()).collect()
-    }
-
-    /// Compares them with these flags and in short runs.
-    fn compared(&self, flags: &[&str]) -> Run {
-        loadtest(&self.arguments(&[flags, &SHORT[..]].concat()))
-    }
-
-    /// Asserts that each was started so often, as another process each time, and
-    /// that none is left.
-    fn assert_starts(&self, count: usize) {
-        for server in &self.servers {
-            let starts = server.starts();
-            assert_eq!(starts.len(), count);
-            assert_eq!(starts.iter().collect::<BTreeSet<_>>().len(), count);
-        }
-        self.assert_stopped();
-    }
-
-    fn assert_stopped(&self) {
-        for server in &self.servers {
-            let alive: Vec<_> = server
-                .starts()
-                .into_iter()
-                .filter(|&it| is_alive(it))
-                .collect();
-            assert_eq!(alive, [0; 0]);
-        }
-    }
 }
 
 fn comparison(run: &Run) -> Comparison {

@@ -1,6 +1,5 @@
-//! One run: a server is started afresh, warmed up, measured and stopped.
+//! Runs: servers are started afresh, warmed up, measured and stopped.
 
-use std::cell::RefCell;
 use std::io::Stderr;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::interrupt::Interrupt;
 use crate::machine::Environment;
 use crate::plan::Plan;
 use crate::result::ResultFile;
-use crate::session::{About, Watch, run_once, say};
+use crate::session::{About, Watch, drive_in_turns, say};
 use crate::terminal::harmless;
 use crate::watch::Printed;
 
@@ -27,9 +26,19 @@ pub(super) struct Bench<'a> {
     pub(super) server_wait: Duration,
     pub(super) environment: Environment,
     pub(super) interrupt: &'a Interrupt,
-    /// What the server of the last run printed.
-    pub(super) printed: RefCell<Printed>,
 }
+
+/// A run that is to be made.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    /// Whose server it is of.
+    pub(super) contender: &'a Contender,
+    /// What messages call it.
+    pub(super) name: String,
+}
+
+/// What a server printed, and why it did not get further.
+type Fault = (Printed, Failure);
 
 impl Bench<'_> {
     /// Starts a server and stops it, so that one that does not start is found
@@ -40,48 +49,80 @@ impl Bench<'_> {
     pub(super) fn try_start(&self, contender: &Contender) -> Result<(), Failure> {
         let plan = self.plan_of_a_run()?;
         match self.start(contender, &plan) {
-            Ok(watch) => watch.stop(),
+            Ok((watch, _)) => watch.stop(),
             // That is for those to notice who measure.
-            Err(Failure::Interrupted) => {}
-            Err(failure) => return Err(self.of_run(&contender.label, failure)),
+            Err((_, Failure::Interrupted)) => {}
+            Err(fault) => return Err(of_run(&contender.label, fault)),
         }
         Ok(())
     }
 
-    /// Measures a server once, in view; `None` when interrupted.
+    /// Measures servers that take turns, an index after the other, in view;
+    /// `None` when interrupted.
     ///
     /// # Errors
     /// What went wrong, with the name of the run.
     pub(super) fn measure(
         &self,
-        contender: &Contender,
-        run: &str,
+        entries: &[Entry<'_>],
+        turns: &[usize],
         view: &mut View<Stderr>,
-    ) -> Result<Option<ResultFile>, Failure> {
+    ) -> Result<Option<Vec<ResultFile>>, Failure> {
         if self.interrupt.is_asked() {
             return Ok(None);
         }
-        match self.drive(contender, view) {
-            Ok(result) => Ok(Some(result)),
-            Err(Failure::Interrupted) => Ok(None),
-            Err(failure) => Err(self.of_run(run, failure)),
+        match self.drive(entries, turns, view) {
+            Ok(results) => Ok(Some(results)),
+            Err((_, (_, Failure::Interrupted))) => Ok(None),
+            Err((index, fault)) => Err(of_run(&entries[index].name, fault)),
         }
     }
 
-    fn drive(&self, contender: &Contender, view: &mut View<Stderr>) -> Result<ResultFile, Failure> {
-        let plan = self.plan_of_a_run()?;
-        let watch = self.start(contender, &plan)?;
-        let about = About {
-            label: &contender.label,
-            plan: &plan,
-            slo: None,
-            environment: &self.environment,
+    /// The same, with the index of the run that went wrong.
+    fn drive(
+        &self,
+        entries: &[Entry<'_>],
+        turns: &[usize],
+        view: &mut View<Stderr>,
+    ) -> Result<Vec<ResultFile>, (usize, Fault)> {
+        let (mut plans, mut watches, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, entry) in entries.iter().enumerate() {
+            let plan = self
+                .plan_of_a_run()
+                .map_err(|failure| (index, (Printed::default(), failure)))?;
+            let (watch, printed) = self
+                .start(entry.contender, &plan)
+                .map_err(|fault| (index, fault))?;
+            plans.push(plan);
+            watches.push(watch);
+            outputs.push(printed);
+        }
+        let driven = drive_in_turns(
+            &mut watches,
+            &plans,
+            turns,
+            &mut || view.draw(),
+            self.interrupt,
+        );
+        view.clear();
+        let identities: Vec<_> = watches.iter().map(Watch::identity).collect();
+        watches.into_iter().for_each(Watch::stop);
+        let outcomes =
+            driven.map_err(|(index, failure)| (index, (outputs.swap_remove(index), failure)))?;
+        let runs = entries
+            .iter()
+            .zip(&plans)
+            .zip(outcomes.iter().zip(&identities));
+        let file = |((entry, plan), (outcome, identity)): ((&Entry<'_>, &Plan), (_, _))| {
+            let about = About {
+                label: &entry.contender.label,
+                plan,
+                slo: None,
+                environment: &self.environment,
+            };
+            about.file(outcome, identity)
         };
-        run_once(watch, &about, |watch| {
-            let driven = watch.drive_showing(&plan, &mut |_| view.draw(), self.interrupt);
-            view.clear();
-            driven
-        })
+        Ok(runs.map(file).collect())
     }
 
     /// The plan of the next run, at a port of its own if it is to have one.
@@ -95,28 +136,31 @@ impl Bench<'_> {
         Ok(plan)
     }
 
-    fn start(&self, contender: &Contender, plan: &Plan) -> Result<Watch, Failure> {
+    fn start(&self, contender: &Contender, plan: &Plan) -> Result<(Watch, Printed), Fault> {
         let server = Server {
             pid: None,
             command: Some(contender.command_at(plan.targets[0].port())),
             pin: self.server_pin.clone(),
             wait: self.server_wait,
         };
-        let mut printed = self.printed.borrow_mut();
-        Watch::quietly(&server, plan, self.interrupt, &mut printed)
+        let mut printed = Printed::default();
+        match Watch::quietly(&server, plan, self.interrupt, &mut printed) {
+            Ok(watch) => Ok((watch, printed)),
+            Err(failure) => Err((printed, failure)),
+        }
     }
+}
 
-    /// A failure with the name of its run, once what the server printed is on
-    /// stderr: it may be the reason.
-    fn of_run(&self, run: &str, failure: Failure) -> Failure {
-        let lines = self.printed.borrow().lines();
-        for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
-            say(&format!("the server printed: {}", harmless(line)));
-        }
-        Failure::OneOf {
-            run: run.to_owned(),
-            failure: Box::new(failure),
-        }
+/// A failure with the name of its run, once what the server printed is on stderr:
+/// it may be the reason.
+fn of_run(run: &str, (printed, failure): Fault) -> Failure {
+    let lines = printed.lines();
+    for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
+        say(&format!("the server printed: {}", harmless(line)));
+    }
+    Failure::OneOf {
+        run: run.to_owned(),
+        failure: Box::new(failure),
     }
 }
 

@@ -13,9 +13,7 @@ mod progress;
 mod series;
 mod warnings;
 
-use std::cell::RefCell;
-
-use crate::args::{Ab, Contender, CoreList};
+use crate::args::{Ab, Contender, CoreList, LoadPlan};
 use crate::compare::report;
 use crate::comparison::Settings;
 use crate::cores::Cores;
@@ -51,7 +49,6 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
         server_pin,
         server_wait: args.server_wait,
         interrupt: &interrupt,
-        printed: RefCell::default(),
     };
     let measured = measure_all(args, &contenders, &settings, &bench, folder.as_ref())?;
     let Some(comparison) = measured.conclude(&settings, &bench) else {
@@ -101,7 +98,7 @@ fn measure_all<'a>(
     let noise = args.aa.then(|| Series::against_itself(&contenders[0]));
     let pairs = (contenders.len() > 1).then(|| Series::of(contenders));
     let all_series: Vec<_> = noise.iter().chain(&pairs).collect();
-    announce(&bench.load.plan, &all_series, args.pairs);
+    announce(&bench.load, &all_series, args.pairs);
     for contender in contenders {
         bench.try_start(contender)?;
     }
@@ -128,7 +125,8 @@ fn measure_all<'a>(
     })
 }
 
-fn announce(plan: &Plan, all_series: &[&Series<'_>], rounds: usize) {
+fn announce(load: &LoadPlan, all_series: &[&Series<'_>], rounds: usize) {
+    let plan = &load.plan;
     say(&format!("seed {}", plan.seed));
     say(&plan.to_string());
     let told = all_series.iter().map(|series| {
@@ -136,4 +134,10 @@ fn announce(plan: &Plan, all_series: &[&Series<'_>], rounds: usize) {
         format!("{rounds} {}s of {}", series.round, labels.join(", "))
     });
     say(&told.collect::<Vec<_>>().join(", then "));
+    if !load.has_free_port {
+        say(
+            "one whole run after the other; with {port} in the commands runs take turns, slice by \
+             slice, and smaller differences are told",
+        );
+    }
 }

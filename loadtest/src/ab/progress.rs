@@ -66,9 +66,9 @@ impl<W: Write> View<W> {
         self.write(&format!("\r{line}\x1b[K"));
     }
 
-    /// A run is over.
-    pub(super) fn end(&mut self) {
-        self.runs_done += 1;
+    /// So many runs are over.
+    pub(super) fn end(&mut self, runs: usize) {
+        self.runs_done += runs;
     }
 
     /// A round is complete.
@@ -138,7 +138,7 @@ mod tests {
             view.begin(run.to_owned());
             view.draw();
             view.clear();
-            view.end();
+            view.end(1);
         }
         // As if the machine had been quick.
         view.runs_total = 2;

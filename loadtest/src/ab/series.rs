@@ -2,7 +2,7 @@
 
 use std::io::Stderr;
 
-use super::bench::Bench;
+use super::bench::{Bench, Entry};
 use super::folder::Folder;
 use super::order;
 use super::progress::View;
@@ -99,10 +99,15 @@ impl<'a> Series<'a> {
             .enumerate()
         {
             let number = index + 1;
-            for &side in order {
-                match self.run(number, side, equipment)? {
-                    Some(run) => by_side[side].push(run),
-                    None => return Ok(self.rounds(by_side)),
+            // Those of whole runs come one after the other.
+            let slices = equipment.bench.load.plan.slices;
+            let together = if slices > 1 { order.len() } else { 1 };
+            for sides in order.chunks(together) {
+                let Some(runs) = self.run(number, sides, equipment)? else {
+                    return Ok(self.rounds(by_side));
+                };
+                for (&side, run) in sides.iter().zip(runs) {
+                    by_side[side].push(run);
                 }
             }
             let round = format!("{} {number}/{count}", self.round);
@@ -123,22 +128,36 @@ impl<'a> Series<'a> {
     fn run(
         &self,
         number: usize,
-        side: usize,
+        sides: &[usize],
         equipment: &mut Equipment<'_>,
-    ) -> Result<Option<ResultFile>, Failure> {
-        let turn = &self.turns[side];
+    ) -> Result<Option<Vec<ResultFile>>, Failure> {
         let (round, count) = (self.round, equipment.rounds);
+        let turns = || sides.iter().map(|&side| &self.turns[side]);
+        let labels: Vec<_> = turns().map(|turn| turn.label.as_str()).collect();
+        let entries: Vec<_> = turns()
+            .map(|turn| Entry {
+                contender: turn.contender,
+                name: format!("{round} {number}, {}", turn.label),
+            })
+            .collect();
+        let bench = equipment.bench;
+        let slices = order::rounds(
+            sides.len(),
+            bench.load.plan.slices as usize,
+            equipment.settings.seed.wrapping_add(number as u64),
+        );
         let view = &mut equipment.view;
-        view.begin(format!("{round} {number}/{count}: {}", turn.label));
-        let name = format!("{round} {number}, {}", turn.label);
-        let measured = equipment.bench.measure(turn.contender, &name, view);
-        view.end();
-        let run = measured?;
-        if let (Some(run), Some(folder)) = (&run, equipment.folder) {
-            let (stem, suffix) = (self.stem, &turn.suffix);
-            folder.keep(&format!("{stem}-{number:02}-{suffix}"), run)?;
+        view.begin(format!("{round} {number}/{count}: {}", labels.join(", ")));
+        let measured = bench.measure(&entries, &slices.concat(), view);
+        view.end(sides.len());
+        let runs = measured?;
+        if let (Some(runs), Some(folder)) = (&runs, equipment.folder) {
+            for (turn, run) in turns().zip(runs) {
+                let (stem, suffix) = (self.stem, &turn.suffix);
+                folder.keep(&format!("{stem}-{number:02}-{suffix}"), run)?;
+            }
         }
-        Ok(run)
+        Ok(runs)
     }
 
     /// The median ratios of the rounds so far, in the first metric that there is,

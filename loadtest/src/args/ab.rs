@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser};
 
 use super::{Connect, CoreList, Criteria, Defaults, Workload, plan_for, reason_of, values};
-use crate::plan::Plan;
+use crate::plan::{Extent, Plan, SLICES_MAX};
 use crate::report::Format;
 use crate::statistics::PAIRS_MAX;
 use crate::target::Target;
@@ -24,44 +24,53 @@ const PORT: &str = "{port}";
 /// The fewest pairs: of one there is no interval.
 const PAIRS_MIN: usize = 2;
 
+/// How long a slice is if nothing else is said: what disturbs a machine lasts
+/// longer, and the generator's start and end are a small part of it.
+const SLICE: Duration = Duration::from_millis(50);
+
 /// The most servers: there is no letter for more.
 pub const CONTENDERS_MAX: usize = 26;
 
 const AB_EXAMPLES: &str = "\
 Examples:
-  Is one engine cheaper than the other? Twenty pairs of runs, in random order:
-    loadtest ab --a 'target/release/ringback --engine epoll' \\
-        --b 'target/release/ringback --engine ring' -- -c 50 -w 16
+  Is one engine cheaper than the other? Twenty pairs of runs that take turns:
+    loadtest ab --a 'target/release/ringback --engine epoll --listen 127.0.0.1:{port}' \\
+        --b 'target/release/ringback --engine ring --listen 127.0.0.1:{port}' \\
+        -- -c 50 -w 16
 
-  The same with names, a free port for each run, and the machine's noise first:
+  The same with names, and the machine's noise first:
     loadtest ab --aa \\
         --a 'epoll=target/release/ringback --engine epoll --listen 127.0.0.1:{port}' \\
         --b 'ring=target/release/ringback --engine ring --listen 127.0.0.1:{port}' \\
         -- -c 50 -w 16
 
   What differences can this machine tell at all?
-    loadtest ab --aa --a target/release/ringback --pairs 20
+    loadtest ab --aa --a 'target/release/ringback --listen 127.0.0.1:{port}'
 
   Has a change made it worse? An exit code for CI, and everything kept:
-    loadtest ab --a old/ringback --b target/release/ringback \\
-        --fail-on-regression -o ab-results -- -c 50 -w 16 -d 5s
+    loadtest ab --a 'old/ringback --listen 127.0.0.1:{port}' \\
+        --b 'target/release/ringback --listen 127.0.0.1:{port}' \\
+        --fail-on-regression -o ab-results -- -c 50 -w 16
+
+  Servers that cannot be told a port, one whole run after the other:
+    loadtest ab --a old/server --b new/server -- ws://127.0.0.1:9001/ -d 2s
 
   Which of them is the best?
     loadtest ab --a 'one=…' --b 'two=…' --c 'three=…' --c 'four=…' \\
         -- ws://127.0.0.1:9001/ --rate 20k
 
 Behind -- stand the URL and the flags of the load, as `run` has them, with other
-defaults: ws://127.0.0.1:9001/, -d 300ms, --warmup 200ms. {port} in the commands and
-the URL is a free port, another one for every run.
+defaults: ws://127.0.0.1:9001/, -d 400ms, --warmup 200ms. {port} in the commands and
+the URL is a free port, another one for every run; runs that have one take turns, slice
+by slice, so that what disturbs the machine falls on all of them alike.
 
 Exit codes: 0 fine; 1 failed: a server did not start, a reply was wrong, a
 connection lost; 2 wrong arguments; 3 a regression, with --fail-on-regression;
 4 a run was INVALID; 5 inconclusive, with --fail-on-inconclusive; 130
 interrupted, with a report of the pairs that were complete.";
 
-/// Compares server commands by pairs of runs, one after the other in random
-/// order. For every run the server is started afresh, warmed up, measured and
-/// stopped.
+/// Compares server commands by pairs of runs, interleaved in random order. For
+/// every run the server is started afresh, warmed up, measured and stopped.
 #[derive(Debug, Args)]
 #[command(after_help = AB_EXAMPLES, next_help_heading = "Comparing")]
 pub struct Ab {
@@ -89,6 +98,12 @@ pub struct Ab {
     /// What counts as a difference.
     #[command(flatten)]
     pub criteria: Criteria,
+
+    /// How long a server has its turn before the next one of the round has its
+    /// own: their runs are cut into slices, if each has a {port} of its own. none:
+    /// one whole run after the other [default: 50ms, or none without {port}]
+    #[arg(long, value_name = "TIME|none")]
+    pub slice: Option<SliceLength>,
 
     /// Cores for the servers: 0 or 0,2-3 [default: the first one]
     #[arg(
@@ -132,6 +147,15 @@ pub struct Ab {
 pub struct Candidate {
     name: Option<String>,
     command: String,
+}
+
+/// How a run is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SliceLength {
+    /// Into slices of about this length.
+    Time(Duration),
+    /// Not at all.
+    Whole,
 }
 
 /// One of those compared.
@@ -215,10 +239,39 @@ impl Ab {
             return Err(format!("{with} has {PORT}, but {without} has not"));
         }
         let target: Target = url.replacen(&free, ":1", 1).parse()?;
+        let mut plan = plan_for(&load.workload, &load.connect, &[target], Defaults::AB)?;
+        plan.slices = self.slices(&plan, has_free_port)?;
         Ok(LoadPlan {
-            plan: plan_for(&load.workload, &load.connect, &[target], Defaults::AB)?,
+            plan,
             has_free_port,
         })
+    }
+
+    /// How many slices runs have. Unless they are asked for, one where there
+    /// cannot be several.
+    fn slices(&self, plan: &Plan, has_free_port: bool) -> Result<u32, String> {
+        let (length, is_asked) = match self.slice {
+            None => (SLICE, false),
+            Some(SliceLength::Whole) => return Ok(1),
+            Some(SliceLength::Time(length)) => (length, true),
+        };
+        let slices = match plan.extent {
+            _ if !has_free_port => Err(format!(
+                "--slice needs a port for each server: {PORT} in the commands"
+            )),
+            _ if plan.churn_rate.is_some() => Err("--slice does not go with --churn".to_owned()),
+            _ if plan.slow_readers > 0 => Err("--slice does not go with --slow-readers".to_owned()),
+            Extent::Messages(_) => Err("--slice does not go with -n".to_owned()),
+            Extent::Duration(time) => {
+                let slices = (time.as_nanos() / length.as_nanos()).clamp(1, SLICES_MAX.into());
+                Ok(u32::try_from(slices).unwrap_or(SLICES_MAX))
+            }
+        };
+        if is_asked {
+            slices
+        } else {
+            Ok(slices.unwrap_or(1))
+        }
     }
 }
 
@@ -268,6 +321,17 @@ impl FromStr for Candidate {
     }
 }
 
+impl FromStr for SliceLength {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::Whole),
+            text => values::positive(text).map(Self::Time),
+        }
+    }
+}
+
 fn pairs(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
@@ -279,7 +343,7 @@ fn pairs(text: &str) -> Result<usize, String> {
 mod tests {
     use super::super::{Cli, Command};
     use super::*;
-    use crate::plan::{Extent, Load as Loop};
+    use crate::plan::Load as Loop;
 
     fn ab(arguments: &[&str]) -> Result<Ab, String> {
         let all = [&["loadtest", "ab"], arguments].concat();
@@ -361,11 +425,37 @@ mod tests {
             (plan.connections, plan.load),
             (5, Loop::Closed { window: 3 })
         );
-        assert_eq!(plan.extent, Extent::Duration(Duration::from_millis(300)));
+        assert_eq!(plan.extent, Extent::Duration(Duration::from_millis(400)));
         assert_eq!(plan.warmup, Duration::from_millis(200));
         assert!(!has_free_port);
         let plan = load_plan(&["--a=x", "--b=y"]).unwrap().plan;
         assert_eq!(plan.targets[0].to_string(), URL);
+    }
+
+    #[test]
+    fn runs_are_cut_where_they_can_be() {
+        let slices = |arguments: &[&str]| {
+            let pair = [&["--a=x {port}", "--b=y {port}"][..], arguments].concat();
+            load_plan(&pair).map(|load| load.plan.slices)
+        };
+        for (arguments, expected) in [
+            (&[][..], 8),
+            (&["--slice=none"], 1),
+            (&["--slice=100ms"], 4),
+            (&["--slice=1s"], 1),
+            (&["--", "-d74ms"], 1),
+            (&["--", "-d5s"], 100),
+            (&["--", "-n100"], 1),
+            (&["--", "--churn=10"], 1),
+            (&["--", "--slow-readers=1"], 1),
+        ] {
+            assert_eq!(slices(arguments), Ok(expected), "{arguments:?}");
+        }
+        let most = slices(&["--slice=1ms", "--", "-d1h"]);
+        assert_eq!(most, Ok(SLICES_MAX), "they get longer");
+        let why = slices(&["--slice=50ms", "--", "--churn=10"]).unwrap_err();
+        assert_eq!(why, "--slice does not go with --churn");
+        assert_eq!(load_plan(&["--a=x", "--b=y"]).unwrap().plan.slices, 1);
     }
 
     #[test]

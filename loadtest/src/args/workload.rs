@@ -22,10 +22,10 @@ impl Defaults {
         duration: Duration::from_secs(3),
         warmup: Duration::from_millis(500),
     };
-    /// Long enough for a p99.9, short enough for two of them to have the same
-    /// neighbours.
+    /// Long enough for a p99.9 and some slices, short enough for two of them to
+    /// have the same neighbours.
     pub const AB: Self = Self {
-        duration: Duration::from_millis(300),
+        duration: Duration::from_millis(400),
         warmup: Duration::from_millis(200),
     };
     /// A measurement in earnest.
@@ -172,6 +172,7 @@ impl Workload {
                 Some(count) => Extent::Messages(count),
                 None => Extent::Duration(self.duration.unwrap_or(defaults.duration)),
             },
+            slices: 1,
             warmup: self.warmup.unwrap_or(defaults.warmup),
             timeout: self.timeout,
             connections: self.connections,

@@ -50,7 +50,7 @@ impl Worker<'_> {
         }
     }
 
-    fn stalled(&self, connection: &Connection) -> Failure {
+    pub(super) fn stalled(&self, connection: &Connection) -> Failure {
         Failure::Stalled {
             connection: connection.id,
             message: connection.checker.received(),
@@ -120,16 +120,16 @@ impl Worker<'_> {
 
     /// Records what an open loop that fell behind will not send any more.
     pub(super) fn write_off(&mut self, now_ns: u64) {
-        let start_ns = self.shared.start_ns();
+        let zero_ns = self.zero_ns;
         let end_ns = self.desk.recorder.window.end_ns;
         let Some(mut schedule) = self.schedule.take() else {
             return;
         };
         // A quota that is left ends what is due, where no time does.
         let most = self.desk.quota.unwrap_or(u64::MAX);
-        let until_ns = end_ns.min(now_ns).saturating_sub(start_ns);
+        let until_ns = end_ns.min(now_ns).saturating_sub(zero_ns);
         schedule.pop_all(until_ns, most, |intended_ns, messages| {
-            let intended_ns = start_ns + intended_ns;
+            let intended_ns = zero_ns + intended_ns;
             self.desk.recorder.due(intended_ns, messages);
             self.desk.recorder.unsent(intended_ns, now_ns, messages);
         });

@@ -59,6 +59,10 @@ const IDLE_TURN_NS_MAX: u64 = 10_000;
 /// How often what has no event of its own is looked after.
 const HOUSE_INTERVAL_NS: u64 = 10_000_000;
 
+/// How often a thread that pauses looks whether it is its turn again. It takes a
+/// thousandth of the core from those whose turn it is.
+const TURN_POLL_NS: u64 = 2_000_000;
+
 /// Builds the messages of a plan. All threads share them.
 pub fn mix_for(plan: &Plan) -> Mix {
     let shapes: Vec<_> = plan
@@ -121,6 +125,15 @@ pub struct Worker<'a> {
     paused: Vec<Token>,
     phase: Phase,
     phase_end_ns: u64,
+    /// Which part of the measurement it is, or was.
+    slice: u32,
+    /// When its load began.
+    begun_ns: u64,
+    /// Where an open loop's schedule has its zero. It moves on by every pause.
+    zero_ns: u64,
+    /// In a pause: whether all replies are there, and how long they are waited for.
+    is_quiet: bool,
+    pause_ends_ns: u64,
     house_ns: u64,
     slow_ns: u64,
     sweep_at: usize,
@@ -175,6 +188,11 @@ impl<'a> Worker<'a> {
             paused: Vec::new(),
             phase: Phase::Connect,
             phase_end_ns: u64::MAX,
+            slice: 0,
+            begun_ns: 0,
+            zero_ns: 0,
+            is_quiet: false,
+            pause_ends_ns: u64::MAX,
             house_ns: 0,
             slow_ns: 0,
             sweep_at: 0,
@@ -257,12 +275,11 @@ impl<'a> Worker<'a> {
         if !self.phase.has_begun() {
             return Ok(false);
         }
-        let start_ns = self.shared.start_ns();
         for _ in 0..SENDS_MAX {
             let Some(next) = self.schedule.as_ref().map(Schedule::peek) else {
                 break;
             };
-            let intended_ns = start_ns + next.intended_ns;
+            let intended_ns = self.zero_ns + next.intended_ns;
             if intended_ns > now_ns || self.is_past_end(intended_ns) {
                 break;
             }
@@ -298,9 +315,9 @@ impl<'a> Worker<'a> {
     /// Whether an open loop has messages left that were due in the measurement:
     /// it fell behind, and owes them.
     fn is_behind(&self) -> bool {
-        self.schedule.as_ref().is_some_and(|schedule| {
-            !self.is_past_end(self.shared.start_ns() + schedule.peek().intended_ns)
-        })
+        self.schedule
+            .as_ref()
+            .is_some_and(|schedule| !self.is_past_end(self.zero_ns + schedule.peek().intended_ns))
     }
 
     /// How long nothing has to be done, unless a socket becomes ready.
@@ -314,9 +331,9 @@ impl<'a> Worker<'a> {
         }
         if self.phase.has_begun()
             && let Some(schedule) = &self.schedule
-            && (self.phase != Phase::Drain || self.is_behind())
+            && (!self.phase.is_over() || self.is_behind())
         {
-            let next_ns = self.shared.start_ns() + schedule.peek().intended_ns;
+            let next_ns = self.zero_ns + schedule.peek().intended_ns;
             if self.plan.pace == Pace::Sleep {
                 return until_ns.min(next_ns).saturating_sub(now_ns);
             }
@@ -332,7 +349,11 @@ impl<'a> Worker<'a> {
 
     /// Sleeps until a socket is ready, or for so long.
     fn wait(&self, sleep_ns: u64, events: &mut Vec<epoll::Event>) -> Result<(), Failure> {
-        let timeout = Duration::from_nanos(sleep_ns.min(HOUSE_INTERVAL_NS));
+        let most_ns = match self.phase {
+            Phase::Pause => TURN_POLL_NS,
+            _ => HOUSE_INTERVAL_NS,
+        };
+        let timeout = Duration::from_nanos(sleep_ns.min(most_ns));
         // Bounded far below what does not fit.
         let timeout = Timespec::try_from(timeout).expect("a short time");
         match epoll::wait(&self.sockets.epoll, spare_capacity(events), Some(&timeout)) {

@@ -1,11 +1,11 @@
-//! A thread's way through its phases: connect, warm up, measure, drain.
+//! A thread's way through its phases: connect, warm up, measure, drain. A
+//! measurement in slices has pauses between them.
 
 use super::desk::Supply;
 use super::shared::{Report, ThreadEnd};
 use super::{Worker, as_ns};
 use crate::cpu;
 use crate::failure::Failure;
-use crate::plan::Extent;
 use crate::recorder::Window;
 
 /// The index of the part that holds what came behind the measurement.
@@ -24,6 +24,9 @@ pub(super) enum Phase {
     WarmUp,
     /// Load, counted.
     Measure,
+    /// A slice is over, and the next one has not begun. Nothing new is sent;
+    /// replies still due are awaited.
+    Pause,
     /// Nothing new is sent; replies still due are awaited, then connections
     /// are closed.
     Drain,
@@ -32,17 +35,24 @@ pub(super) enum Phase {
 impl Phase {
     /// Whether the load has begun.
     pub(super) fn has_begun(self) -> bool {
-        matches!(self, Self::WarmUp | Self::Measure | Self::Drain)
+        !matches!(self, Self::Connect | Self::Ready)
+    }
+
+    /// Whether nothing new is due.
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, Self::Pause | Self::Drain)
     }
 }
 
-/// Where the measurement began, and then what it took.
+/// What the slices took, and where the clocks were when the last one began.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_field_names, reason = "the unit belongs to each")]
 pub(super) struct Span {
     wall_ns: u64,
     cpu_ns: u64,
     spin_ns: u64,
+    cpu_began_ns: u64,
+    spin_began_ns: u64,
 }
 
 impl Worker<'_> {
@@ -59,25 +69,30 @@ impl Worker<'_> {
             }
             // Others may never get ready when all is cut short.
             Phase::Ready if !self.shared.is_cut_short() => {
-                let start_ns = self.shared.start_ns();
-                self.phase_end_ns = start_ns;
-                if now_ns >= start_ns {
-                    self.warm_up(start_ns)?;
+                self.begin_when_due(now_ns)?;
+            }
+            Phase::WarmUp if now_ns >= self.phase_end_ns => self.measure(),
+            Phase::Measure if now_ns >= self.phase_end_ns || self.is_all_answered() => {
+                if self.slice + 1 < self.plan.slices {
+                    self.pause(now_ns)?;
+                } else {
+                    self.drain(now_ns)?;
                 }
             }
-            Phase::WarmUp if now_ns >= self.phase_end_ns => self.measure(now_ns),
-            Phase::Measure if now_ns >= self.phase_end_ns || self.is_all_answered() => {
-                self.drain(now_ns)?;
-            }
+            Phase::Pause if !self.shared.is_cut_short() => self.wait_for_turn(now_ns)?,
             Phase::Drain if self.desk.supply == Supply::Owed && !self.is_behind() => {
                 self.desk.supply = Supply::Spent;
                 self.work_all()?;
             }
             _ if self.shared.is_cut_short() && self.phase != Phase::Drain => {
-                self.recorder_window().end_ns = now_ns;
-                if self.phase != Phase::Measure {
+                // What was measured in earlier slices keeps its window: replies to it
+                // may be under way.
+                if self.phase != Phase::Pause {
+                    self.recorder_window().end_ns = now_ns;
+                }
+                if !matches!(self.phase, Phase::Measure | Phase::Pause) {
                     self.recorder_window().start_ns = now_ns;
-                    self.measure(now_ns);
+                    self.measure();
                 }
                 self.drain(now_ns)?;
             }
@@ -90,16 +105,27 @@ impl Worker<'_> {
         &mut self.desk.recorder.window
     }
 
+    /// Begins when all threads do.
+    fn begin_when_due(&mut self, now_ns: u64) -> Result<(), Failure> {
+        let start_ns = self.shared.start_ns();
+        self.phase_end_ns = start_ns;
+        if now_ns >= start_ns {
+            self.zero_ns = start_ns;
+            self.warm_up(start_ns)?;
+        }
+        Ok(())
+    }
+
     fn warm_up(&mut self, start_ns: u64) -> Result<(), Failure> {
-        let measure_ns = start_ns + as_ns(self.plan.warmup);
-        let end_ns = match self.plan.extent {
-            Extent::Duration(time) => measure_ns + as_ns(time),
-            Extent::Messages(_) => u64::MAX,
-        };
+        let slice = self.plan.slice(self.slice);
+        let measure_ns = start_ns + as_ns(slice.warmup);
         *self.recorder_window() = Window {
             start_ns: measure_ns,
-            end_ns,
+            end_ns: slice
+                .length
+                .map_or(u64::MAX, |length| measure_ns + as_ns(length)),
         };
+        self.begun_ns = start_ns;
         self.phase = Phase::WarmUp;
         self.phase_end_ns = measure_ns;
         self.desk.supply = Supply::Flowing;
@@ -107,16 +133,56 @@ impl Worker<'_> {
         self.work_all()
     }
 
-    fn measure(&mut self, now_ns: u64) {
+    fn measure(&mut self) {
         self.phase = Phase::Measure;
         self.phase_end_ns = self.desk.recorder.window.end_ns;
-        let carriers = self.sockets.iter();
-        self.desk.recorder.counts.carried_in = carriers.map(|(_, c)| c.carried_in()).sum();
-        self.measured = Span {
-            wall_ns: now_ns,
-            cpu_ns: cpu::this_thread_ns(),
-            spin_ns: self.spin_ns,
-        };
+        let carried_in: u64 = self.sockets.iter().map(|(_, c)| c.carried_in()).sum();
+        self.desk.recorder.counts.carried_in += carried_in;
+        self.measured.cpu_began_ns = cpu::this_thread_ns();
+        self.measured.spin_began_ns = self.spin_ns;
+    }
+
+    /// Stops the load, until the next slice begins.
+    fn pause(&mut self, now_ns: u64) -> Result<(), Failure> {
+        self.end_measurement(now_ns);
+        self.phase = Phase::Pause;
+        self.phase_end_ns = u64::MAX;
+        self.pause_ends_ns = now_ns.saturating_add(self.timeout_ns);
+        self.is_quiet = false;
+        self.desk.supply = Supply::Held;
+        let _ = self.reports.send(Report::Measured);
+        self.wait_for_turn(now_ns)
+    }
+
+    /// Begins the next slice if it is time to. Until the replies that are due
+    /// are there, it is not.
+    fn wait_for_turn(&mut self, now_ns: u64) -> Result<(), Failure> {
+        if !self.is_quiet {
+            let waiting = self.sockets.iter().find(|(_, it)| it.owes());
+            self.is_quiet = self.desk.in_flight == 0 && !self.is_behind() && waiting.is_none();
+            if self.is_quiet {
+                let _ = self.reports.send(Report::Quiet);
+            } else if now_ns >= self.pause_ends_ns
+                && let Some((_, connection)) = waiting
+            {
+                return Err(self.stalled(connection));
+            }
+            return Ok(());
+        }
+        let start_ns = self.shared.start_ns();
+        if start_ns == self.begun_ns {
+            return Ok(());
+        }
+        self.phase_end_ns = start_ns;
+        if now_ns >= start_ns {
+            // An open loop's clock stands still in a pause.
+            let end_ns = self.desk.recorder.window.end_ns;
+            self.zero_ns += start_ns - end_ns;
+            self.slice += 1;
+            self.next_part(self.slice);
+            self.warm_up(start_ns)?;
+        }
+        Ok(())
     }
 
     /// In a run that counts messages: whether they are all back.
@@ -126,7 +192,9 @@ impl Worker<'_> {
     }
 
     fn drain(&mut self, now_ns: u64) -> Result<(), Failure> {
-        self.end_measurement(now_ns);
+        if self.phase == Phase::Measure {
+            self.end_measurement(now_ns);
+        }
         self.phase = Phase::Drain;
         self.phase_end_ns = now_ns.saturating_add(self.timeout_ns);
         // What came behind the end belongs to the drain, the rest is sent as is.
@@ -147,12 +215,10 @@ impl Worker<'_> {
     fn end_measurement(&mut self, now_ns: u64) {
         let window = &mut self.desk.recorder.window;
         window.end_ns = window.end_ns.min(now_ns);
-        self.measured = Span {
-            // The clock that counted is the window's, not that of this late look.
-            wall_ns: window.end_ns.saturating_sub(window.start_ns),
-            cpu_ns: cpu::this_thread_ns() - self.measured.cpu_ns,
-            spin_ns: self.spin_ns - self.measured.spin_ns,
-        };
+        // The clock that counted is the window's, not that of this late look.
+        self.measured.wall_ns += window.end_ns.saturating_sub(window.start_ns);
+        self.measured.cpu_ns += cpu::this_thread_ns() - self.measured.cpu_began_ns;
+        self.measured.spin_ns += self.spin_ns - self.measured.spin_began_ns;
     }
 
     /// Lets every connection do what a new phase makes it do.
@@ -172,8 +238,11 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Hands over the seconds that are over.
+    /// Hands over the seconds that are over. Slices are handed over as such.
     fn roll(&mut self, now_ns: u64) {
+        if self.plan.slices > 1 {
+            return;
+        }
         let window = self.desk.recorder.window;
         let second = now_ns
             .min(window.end_ns - 1)
@@ -207,12 +276,7 @@ impl Worker<'_> {
                 self.desk.recorder.counts.fragmented += connection.checker.fragmented();
             }
         }
-        let measured = matches!(self.phase, Phase::Measure | Phase::Drain);
-        let span = if measured {
-            std::mem::take(&mut self.measured)
-        } else {
-            Span::default()
-        };
+        let span = std::mem::take(&mut self.measured);
         let recorder = &mut self.desk.recorder;
         ThreadEnd {
             thread: self.share.thread,

@@ -34,7 +34,7 @@ impl Shared {
         }
     }
 
-    /// Sets when the load begins, on the epoch's clock.
+    /// Sets when the load begins, or begins again, on the epoch's clock.
     pub fn start_at(&self, start_ns: u64) {
         self.start_ns.store(start_ns, Ordering::Release);
     }
@@ -95,8 +95,10 @@ pub enum Report {
         /// What it brought.
         part: Part,
     },
-    /// Its measurement is over.
+    /// Its measurement, or a slice of it, is over.
     Measured,
+    /// A slice is over, and all replies are there.
+    Quiet,
     /// It could not begin.
     Failed(Failure),
     /// It is done.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     CONNECTIONS_MAX, Extent, FRAGMENTS_MAX, Load, PAYLOAD_LEN_MAX, PAYLOAD_LEN_SUM_MAX, Plan,
-    Protocol, RATE_MAX, SIZES_MAX, THREADS_MAX, WEIGHT_SUM_MAX, WINDOW_MAX,
+    Protocol, RATE_MAX, SIZES_MAX, SLICES_MAX, THREADS_MAX, WEIGHT_SUM_MAX, WINDOW_MAX,
 };
 use crate::outcome::LATENCY_NS_MAX;
 use crate::target::Scheme;
@@ -69,6 +69,10 @@ impl Plan {
             Extent::Duration(time) => phase("duration_ns", time, Duration::from_nanos(1))?,
             Extent::Messages(count) => in_range("messages", count, 1, u64::MAX)?,
         }
+        in_range("slices", self.slices, 1, SLICES_MAX)?;
+        if self.slices > 1 {
+            self.validate_slices()?;
+        }
         phase("warmup_ns", self.warmup, Duration::ZERO)?;
         phase("timeout_ns", self.timeout, Duration::from_nanos(1))?;
         if self.timeout > TIMEOUT_MAX {
@@ -78,6 +82,25 @@ impl Plan {
             ));
         }
         Ok(())
+    }
+
+    /// What goes on while the load stops, or does not know where to stop, cannot
+    /// be cut.
+    fn validate_slices(&self) -> Result<(), String> {
+        let uncut = [
+            (matches!(self.extent, Extent::Messages(_)), "messages"),
+            (self.churn_rate.is_some(), "churn_rate"),
+            (self.slow_readers > 0, "slow_readers"),
+        ];
+        if let Some((_, field)) = uncut.iter().find(|(is_so, _)| *is_so) {
+            return Err(format!("slices: there cannot be several with {field}"));
+        }
+        match self.slice(0).length {
+            Some(length) if length.is_zero() => {
+                Err(format!("slices: {} are too many", self.slices))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn validate_connections(&self) -> Result<(), String> {
@@ -313,5 +336,23 @@ mod tests {
             );
             assert!(!error.contains('\n'), "{error:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_pause_has_one_slice() {
+        for error in [
+            after(|plan| plan.slices = 0),
+            after(|plan| plan.slices = SLICES_MAX + 1),
+            after(|plan| (plan.slices, plan.slow_readers) = (2, 1)),
+            after(|plan| (plan.slices, plan.churn_rate) = (2, Some(1.0))),
+            after(|plan| (plan.slices, plan.extent) = (2, Extent::Messages(100))),
+            after(|plan| {
+                plan.extent = Extent::Duration(Duration::from_nanos(9));
+                plan.slices = 10;
+            }),
+        ] {
+            assert!(error.starts_with("slices: "), "{error:?}");
+        }
+        assert_eq!(after(|plan| plan.slices = 10), "");
     }
 }

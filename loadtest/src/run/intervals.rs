@@ -5,17 +5,17 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::driver::DRAIN_PART;
-use crate::outcome::{Interval, Latencies};
+use crate::outcome::{Interval, Latencies, per_second};
 use crate::plan::Plan;
 use crate::recorder::Part;
 use crate::result::encode_latencies;
 use crate::units::format_rate;
 use crate::verdict::{ACHIEVED_SHARE_MIN, Verdict};
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// All seconds of a run, as they come in from its threads.
+/// All seconds of a run, or its slices, as they come in from its threads.
 pub(super) struct Intervals {
+    /// How long a second is.
+    length: Duration,
     /// Where emptied histograms go, by thread.
     spares: Vec<Sender<Box<Latencies>>>,
     /// Seconds that some thread has not reported yet.
@@ -52,8 +52,9 @@ pub(super) struct LastSecond {
 }
 
 impl Intervals {
-    pub(super) fn new(spares: Vec<Sender<Box<Latencies>>>) -> Self {
+    pub(super) fn new(spares: Vec<Sender<Box<Latencies>>>, length: Duration) -> Self {
         Self {
+            length,
             reported: vec![None; spares.len()],
             spares,
             open: BTreeMap::new(),
@@ -108,7 +109,7 @@ impl Intervals {
                 return;
             }
             let (index, sum) = entry.remove_entry();
-            self.last = LastSecond::of(&sum);
+            self.last = LastSecond::of(&sum, self.length);
             self.rates.push(self.last.rate);
             self.close(index, sum, thread);
         }
@@ -117,8 +118,8 @@ impl Intervals {
     fn close(&mut self, index: u32, sum: Sum, thread: usize) {
         let latencies = sum.latencies.unwrap_or_default();
         let interval = Interval {
-            start: SECOND * index.min(DRAIN_PART - 1),
-            length: SECOND,
+            start: self.length.saturating_mul(index),
+            length: self.length,
             due: sum.due,
             echoed: sum.echoed,
             timed_out: sum.timed_out,
@@ -187,7 +188,7 @@ impl Intervals {
                 interval.start = elapsed;
                 interval.length = drained;
             } else {
-                interval.length = elapsed.saturating_sub(interval.start).min(SECOND);
+                interval.length = elapsed.saturating_sub(interval.start).min(self.length);
             }
             interval
         });
@@ -196,7 +197,7 @@ impl Intervals {
 }
 
 impl LastSecond {
-    fn of(sum: &Sum) -> Self {
+    fn of(sum: &Sum, length: Duration) -> Self {
         let Some(latencies) = &sum.latencies else {
             return Self::default();
         };
@@ -204,7 +205,7 @@ impl LastSecond {
         let at =
             |quantile| (!response_ns.is_empty()).then(|| response_ns.value_at_quantile(quantile));
         Self {
-            rate: sum.echoed as f64,
+            rate: per_second(sum.echoed, length),
             p50_ns: at(0.5),
             p99_ns: at(0.99),
             max_ns: at(1.0),

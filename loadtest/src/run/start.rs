@@ -7,6 +7,10 @@ use std::time::{Duration, SystemTime};
 /// so that all begin together.
 pub(super) const START_DELAY: Duration = Duration::from_millis(30);
 
+/// How long before the load begins again, behind a pause, they are told. They
+/// look more often then.
+pub(super) const RESUME_DELAY: Duration = Duration::from_millis(5);
+
 /// How long before a load that begins by the wall clock they are told. Until
 /// then a clock that is set is followed.
 const NOTICE: Duration = Duration::from_secs(1);

@@ -233,6 +233,7 @@ impl Maker {
             targets: Vec::new(),
             protocol: Protocol::WebSocket,
             extent: Extent::Duration(time),
+            slices: 1,
             warmup: Duration::ZERO,
             timeout: Duration::from_secs(5),
             connections,

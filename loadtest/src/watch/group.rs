@@ -52,7 +52,7 @@ impl ServerGroup {
     }
 
     /// Whether the leader was waited for.
-    pub(super) fn is_reaped(&self) -> bool {
+    pub fn is_reaped(&self) -> bool {
         self.lock().is_none()
     }
 

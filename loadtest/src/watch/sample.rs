@@ -45,6 +45,29 @@ impl Sample {
         }
     }
 
+    /// The same, if what was taken between two later samples is to be no part of
+    /// what is taken since.
+    #[must_use]
+    pub fn without(&self, from: &Self, to: &Self) -> Self {
+        let and = |own: u64, from: u64, to: u64| own + to.saturating_sub(from);
+        Self {
+            cpu_ns: and(self.cpu_ns, from.cpu_ns, to.cpu_ns),
+            user_ticks: and(self.user_ticks, from.user_ticks, to.user_ticks),
+            system_ticks: and(self.system_ticks, from.system_ticks, to.system_ticks),
+            voluntary_switches: and(
+                self.voluntary_switches,
+                from.voluntary_switches,
+                to.voluntary_switches,
+            ),
+            involuntary_switches: and(
+                self.involuntary_switches,
+                from.involuntary_switches,
+                to.involuntary_switches,
+            ),
+            ..*self
+        }
+    }
+
     /// The part of `cpu_ns` in user space. Where no tick has passed since the
     /// earlier sample, the best guess is the proportion since the start; where
     /// there was none at all, nothing is known, and each half gets one.

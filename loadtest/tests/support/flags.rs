@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod contenders;
 pub(crate) mod example;
 pub(crate) mod frames;
 pub(crate) mod own_server;

@@ -34,6 +34,8 @@ pub(crate) enum Manner {
     Echoes,
     /// It echoes, and burns [`BURNT`] of CPU time over each message.
     Burns,
+    /// It echoes, and a thread of it is never at rest.
+    Polls,
     /// It takes connections and messages, and never answers one.
     KeepsMum,
 }
@@ -106,6 +108,7 @@ impl OwnServer {
         let manner = match self.manner {
             Manner::Echoes => "echo",
             Manner::Burns => "burn",
+            Manner::Polls => "poll",
             Manner::KeepsMum => "mum",
         };
         let request = format!("{manner} {address} {}", self.scratch.file("process"));
@@ -182,6 +185,14 @@ pub(crate) fn serve_if_asked() {
     match manner {
         "echo" => echo_at(address, file),
         "burn" => serve_each(address, file, burn_and_echo),
+        "poll" => {
+            thread::spawn(|| {
+                loop {
+                    std::hint::spin_loop();
+                }
+            });
+            echo_at(address, file);
+        }
         _ => serve_each(address, file, |socket| while socket.read().is_ok() {}),
     }
 }

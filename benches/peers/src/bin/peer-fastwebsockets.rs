@@ -1,6 +1,9 @@
 //! An echo server on fastwebsockets, tokio and hyper.
 
+use std::future::ready;
+use std::hint;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use fastwebsockets::upgrade::{UpgradeFut, upgrade};
@@ -11,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use loadtest::units::parse_duration;
 use ringback_peers::peer::{Listen, serve};
 use tokio::net::TcpStream;
 use tokio::task;
@@ -31,38 +35,61 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Cli {
     #[command(flatten)]
     listen: Listen,
+
+    /// Keep the core busy for so long before each reply: slower on purpose, to see
+    /// what a comparison finds
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    burn: Duration,
 }
 
 fn main() -> ExitCode {
-    serve(&Cli::parse().listen, shake_hands)
+    let Cli { listen, burn } = Cli::parse();
+    serve(&listen, move |stream| shake_hands(stream, burn))
 }
 
-async fn shake_hands(stream: TcpStream) {
+async fn shake_hands(stream: TcpStream, burn: Duration) {
+    let service = service_fn(move |request| ready(accept(request, burn)));
     // A connection that fails is the client's to complain about.
     let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service_fn(accept))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;
 }
 
-async fn accept(mut request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, WebSocketError> {
+fn accept(
+    mut request: Request<Incoming>,
+    burn: Duration,
+) -> Result<Response<Empty<Bytes>>, WebSocketError> {
     let (response, upgraded) = upgrade(&mut request)?;
     // The library's example takes the connection out of tokio's cooperation, too.
     task::spawn(task::unconstrained(async move {
-        let _ = echo(upgraded).await;
+        let _ = echo(upgraded, burn).await;
     }));
     Ok(response)
 }
 
-async fn echo(upgraded: UpgradeFut) -> Result<(), WebSocketError> {
+async fn echo(upgraded: UpgradeFut, burn: Duration) -> Result<(), WebSocketError> {
     let mut socket = FragmentCollector::new(upgraded.await?);
     loop {
         let frame = socket.read_frame().await?;
         match frame.opcode {
-            OpCode::Text | OpCode::Binary => socket.write_frame(frame).await?,
+            OpCode::Text | OpCode::Binary => {
+                keep_busy(burn);
+                socket.write_frame(frame).await?;
+            }
             // It was answered by the library.
             OpCode::Close => return Ok(()),
             OpCode::Ping | OpCode::Pong | OpCode::Continuation => {}
         }
+    }
+}
+
+fn keep_busy(time: Duration) {
+    if time.is_zero() {
+        return;
+    }
+    let began = Instant::now();
+    while began.elapsed() < time {
+        hint::spin_loop();
     }
 }

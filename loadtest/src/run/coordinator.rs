@@ -1,0 +1,517 @@
+//! The thread that keeps the others in step, and watches.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Observers;
+use super::cost::{Cost, IdleClock};
+use super::intervals::Intervals;
+use super::start::{self, Step};
+use crate::driver::{Report, Shared, ThreadEnd, as_ns};
+use crate::failure::Failure;
+use crate::live::{Phase, Progress};
+use crate::machine::StealClock;
+use crate::outcome::{Counts, GeneratorUse, Latencies, Outcome, histogram};
+use crate::plan::{Extent, Plan};
+use crate::result::format_utc;
+use crate::verdict::Verdict;
+use crate::watch::{Sample, ThreadGroup};
+
+/// How often server and generator are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How many ticks apart the live view is brought up to date.
+const TICKS_PER_VIEW: u32 = 5;
+
+/// Seeing both on one core in more than this share of the looks is no chance:
+/// the scheduler lets them share it.
+const SHARED_SHARE_MAX: f64 = 0.05;
+
+/// The thread that keeps the others in step.
+pub(super) struct Coordinator<'a, 'b> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    inbox: Receiver<Report>,
+    observers: &'a mut Observers<'b>,
+    /// Threads that have not said their last word.
+    running: u32,
+    intervals: Intervals,
+    thread_ids: Vec<i32>,
+    generator: Option<ThreadGroup>,
+    /// When the measurement is to begin, by the wall clock.
+    pub(super) start_at: Option<SystemTime>,
+    /// Turns taken so far, the one that is being taken among them.
+    turns: u32,
+    /// When the load of this turn begins, once that is known.
+    start_ns: Option<u64>,
+    /// Whether the cost at the beginning of this turn's slice was read, and that
+    /// at its end.
+    has_begun: bool,
+    has_ended: bool,
+    /// Slices that threads have measured, and those whose replies are all there.
+    measured: u32,
+    quiet: u32,
+    ends: Vec<ThreadEnd>,
+    failure: Option<Failure>,
+    interrupted: bool,
+    server: Cost,
+    generator_cost: Cost,
+    idle: IdleClock,
+    steal: Option<(StealClock, Option<f64>)>,
+    started_at: Option<SystemTime>,
+    looks: u32,
+    looks_shared: u32,
+    ticks: u32,
+    next_tick: Instant,
+    drain_began: Option<Instant>,
+}
+
+impl<'a, 'b> Coordinator<'a, 'b> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        shared: &'a Shared,
+        inbox: Receiver<Report>,
+        spares: Vec<Sender<Box<Latencies>>>,
+        observers: &'a mut Observers<'b>,
+    ) -> Self {
+        let server = observers.server.as_mut().map(|server| server.sample());
+        Self {
+            plan,
+            shared,
+            inbox,
+            observers,
+            running: plan.threads,
+            intervals: Intervals::new(spares, part_length(plan)),
+            thread_ids: Vec::new(),
+            generator: None,
+            start_at: None,
+            turns: 0,
+            start_ns: None,
+            has_begun: false,
+            has_ended: false,
+            measured: 0,
+            quiet: 0,
+            ends: Vec::new(),
+            failure: None,
+            interrupted: false,
+            server: Cost::after(server),
+            generator_cost: Cost::after(own_memory()),
+            idle: IdleClock::default(),
+            steal: None,
+            started_at: None,
+            looks: 0,
+            looks_shared: 0,
+            ticks: 0,
+            next_tick: Instant::now() + TICK,
+            drain_began: None,
+        }
+    }
+
+    /// Waits until all connections are open, or that has failed.
+    pub(super) fn connect(&mut self) {
+        self.watch(Self::is_ready);
+    }
+
+    /// Has the load begin, and waits until its slice is over and all is quiet; for
+    /// the last slice, until the threads are done.
+    pub(super) fn take_turn(&mut self) {
+        let cpu_ns = self.server_cpu_ns();
+        self.idle.end(cpu_ns);
+        self.turns += 1;
+        self.start_ns = None;
+        self.has_begun = false;
+        self.has_ended = false;
+        self.watch(|it| it.quiet == it.turns * it.plan.threads);
+        let cpu_ns = self.server_cpu_ns();
+        self.idle.begin(cpu_ns);
+    }
+
+    /// Whether it goes on as planned.
+    pub(super) fn is_sound(&self) -> bool {
+        self.failure.is_none() && !self.interrupted
+    }
+
+    /// Ends everything.
+    pub(super) fn give_up(&mut self) {
+        self.shared.give_up();
+    }
+
+    /// Takes in what the threads say until something is so, or they are done.
+    fn watch(&mut self, is_so: impl Fn(&Self) -> bool) {
+        while self.running > 0 && !is_so(self) {
+            let until = self
+                .next_look()
+                .unwrap_or(self.next_tick)
+                .min(self.next_tick);
+            match self
+                .inbox
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
+                Ok(report) => self.running -= u32::from(self.take(report)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.running = 0,
+            }
+            if self.turns > 0 {
+                self.look_ahead();
+                self.look_at_start();
+                self.look_at_end();
+            }
+            if Instant::now() >= self.next_tick {
+                self.next_tick = Instant::now() + TICK;
+                self.tick();
+            }
+        }
+    }
+
+    fn server_cpu_ns(&mut self) -> Option<u64> {
+        if self.plan.slices == 1 {
+            return None;
+        }
+        let server = self.observers.server.as_mut()?;
+        Some(server.sample().cpu_ns)
+    }
+
+    /// When the next sample is due.
+    fn next_look(&self) -> Option<Instant> {
+        let window_ns = self.window_ns()?;
+        let at_ns = match (self.has_begun, self.has_ended) {
+            (false, _) => window_ns.0,
+            (true, false) => window_ns.1?,
+            (true, true) => return None,
+        };
+        self.shared.epoch.checked_add(Duration::from_nanos(at_ns))
+    }
+
+    /// When this turn's slice begins, and when it ends if that is known ahead.
+    fn window_ns(&self) -> Option<(u64, Option<u64>)> {
+        let slice = self.plan.slice(self.turns.checked_sub(1)?);
+        let begin_ns = self.start_ns? + as_ns(slice.warmup);
+        let end_ns = slice.length.map(|length| begin_ns + as_ns(length));
+        Some((begin_ns, end_ns))
+    }
+
+    /// Whether all connections are open.
+    fn is_ready(&self) -> bool {
+        self.thread_ids.len() == self.plan.threads as usize
+    }
+
+    fn now_ns(&self) -> u64 {
+        as_ns(self.shared.epoch.elapsed())
+    }
+
+    /// Takes in what a thread has to say. `true` when it was its last word.
+    fn take(&mut self, report: Report) -> bool {
+        match report {
+            Report::Ready { thread_id } => {
+                self.thread_ids.push(thread_id);
+                if self.is_ready() {
+                    self.generator = ThreadGroup::of(&self.thread_ids).ok();
+                }
+                false
+            }
+            Report::Part { thread, part } => {
+                self.intervals.take(thread, part);
+                false
+            }
+            Report::Measured => {
+                self.measured += 1;
+                if self.turns == self.plan.slices {
+                    self.drain_began.get_or_insert_with(Instant::now);
+                }
+                false
+            }
+            Report::Quiet => {
+                self.quiet += 1;
+                false
+            }
+            Report::Failed(failure) => {
+                self.fail(failure);
+                true
+            }
+            Report::Done(mut end) => {
+                if let Some(failure) = end.failure.take() {
+                    self.fail(failure);
+                }
+                self.ends.push(*end);
+                true
+            }
+        }
+    }
+
+    /// The first failure is the one that is told; one thread's ends all.
+    fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        self.shared.give_up();
+    }
+
+    /// Lets the load of this turn begin when it is time to.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "several machines have no other clock in common"
+    )]
+    fn look_ahead(&mut self) {
+        if self.start_ns.is_some() || self.failure.is_some() || self.interrupted {
+            return;
+        }
+        let step = if self.turns > 1 {
+            Step::Begin(start::RESUME_DELAY)
+        } else {
+            let now = SystemTime::now();
+            start::step(self.is_ready(), self.start_at, self.plan.warmup, now)
+        };
+        match step {
+            Step::Wait => {}
+            Step::Begin(ahead) => {
+                let start_ns = self.now_ns() + as_ns(ahead);
+                self.start_ns = Some(start_ns);
+                self.shared.start_at(start_ns);
+            }
+            Step::Late => self.fail(Failure::Late {
+                opened: self.shared.opened(),
+                sockets: self.plan.sockets(),
+                start_at: self.start_at.map(format_utc).unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// Samples what there is to sample when a slice of the measurement begins.
+    #[expect(clippy::disallowed_methods, reason = "the report says when it was")]
+    fn look_at_start(&mut self) {
+        let Some((begin_ns, _)) = self.window_ns() else {
+            return;
+        };
+        if self.has_begun || self.now_ns() < begin_ns {
+            return;
+        }
+        self.has_begun = true;
+        let server = self.observers.server.as_mut();
+        self.server.begin(server.map(|server| server.sample()));
+        let generator = self.generator.as_mut();
+        self.generator_cost
+            .begin(generator.map(ThreadGroup::sample));
+        if self.started_at.is_none() {
+            self.steal = StealClock::now().map(|clock| (clock, None));
+            // When it began, and not when that was seen.
+            let ago = Duration::from_nanos(self.now_ns() - begin_ns);
+            self.started_at = SystemTime::now().checked_sub(ago);
+        }
+        self.active_cores();
+    }
+
+    /// Samples it again when the slice ends, however it does.
+    fn look_at_end(&mut self) {
+        if !self.has_begun || self.has_ended {
+            return;
+        }
+        let planned_end = self.window_ns().and_then(|(_, end_ns)| end_ns);
+        let is_over = planned_end.is_some_and(|end_ns| self.now_ns() >= end_ns)
+            || self.measured == self.turns * self.plan.threads
+            || self.failure.is_some()
+            || !self.ends.is_empty();
+        if !is_over {
+            return;
+        }
+        self.has_ended = true;
+        let server = self.observers.server.as_mut();
+        self.server.end(server.map(|server| server.sample()));
+        let generator = self.generator.as_mut();
+        self.generator_cost.end(generator.map(ThreadGroup::sample));
+        if let Some((clock, share)) = &mut self.steal {
+            *share = StealClock::now().map(|now| now.share_since(clock));
+        }
+        // No tick may have been in it.
+        if self.plan.slices > 1 {
+            self.look_at_cores();
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.observers.interrupt.is_asked() && !self.interrupted {
+            self.interrupted = true;
+            self.shared.cut_short();
+        }
+        if let Some(status) = (self.observers.server_ended)() {
+            // A thread that lost its connections says so at the same time; that
+            // the server is gone explains it.
+            if !matches!(self.failure, Some(Failure::Integrity { .. })) {
+                self.failure = Some(Failure::ServerEnded(status));
+            }
+            self.shared.give_up();
+        }
+        if self.plan.slices == 1 && self.has_begun && !self.has_ended {
+            self.look_at_cores();
+        }
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(TICKS_PER_VIEW) {
+            self.show();
+        }
+    }
+
+    fn look_at_cores(&mut self) {
+        if let Some((server, generator)) = self.active_cores() {
+            self.looks += 1;
+            self.looks_shared += u32::from(!server.is_disjoint(&generator));
+        }
+    }
+
+    /// The cores of server and generator since the last look.
+    fn active_cores(&mut self) -> Option<(BTreeSet<usize>, BTreeSet<usize>)> {
+        let server = self.observers.server.as_mut()?.active_cores();
+        let generator = self.generator.as_mut()?.active_cores();
+        Some((server, generator))
+    }
+
+    fn show(&mut self) {
+        let sockets = self.plan.sockets();
+        let opened = self.shared.opened();
+        let (phase, elapsed, total) = self.phase();
+        let fraction = match (phase, self.plan.extent, total) {
+            (Phase::Connecting { .. }, ..) => opened as f64 / sockets.max(1) as f64,
+            (Phase::Measuring, Extent::Messages(count), _) => {
+                self.intervals.echoed() as f64 / count.max(1) as f64
+            }
+            (.., Some(total)) => elapsed.as_secs_f64() / total.as_secs_f64().max(1e-9),
+            (.., None) => 0.0,
+        };
+        let last = self.intervals.last_second();
+        let (verdict, reason) = self.so_far();
+        (self.observers.show)(&Progress {
+            phase,
+            fraction: fraction.min(1.0),
+            elapsed,
+            remaining: total.map(|total| total.saturating_sub(elapsed)),
+            rate: last.rate,
+            target: self.plan.rate(),
+            p50_ns: last.p50_ns,
+            p99_ns: last.p99_ns,
+            max_ns: last.max_ns,
+            messages: self.intervals.echoed(),
+            errors: self.intervals.timed_out(),
+            verdict,
+            reason: reason.as_deref(),
+            rates: self.intervals.rates(),
+        });
+    }
+
+    /// What is being done, for how long it has been, and how long it will be in
+    /// all, where that is known.
+    fn phase(&self) -> (Phase, Duration, Option<Duration>) {
+        let now_ns = self.now_ns();
+        let since = |from_ns: u64| Duration::from_nanos(now_ns.saturating_sub(from_ns));
+        let start_ns = self.start_ns.unwrap_or(u64::MAX);
+        match (self.window_ns(), self.start_at) {
+            (_, Some(start_at)) if self.is_ready() && now_ns < start_ns => {
+                (Phase::Waiting { start_at }, since(0), self.wait_in_all())
+            }
+            (None, _) => {
+                let phase = Phase::Connecting {
+                    open: self.shared.opened(),
+                    total: self.plan.sockets(),
+                };
+                (phase, since(0), None)
+            }
+            (Some((begin_ns, _)), _) if now_ns < begin_ns => {
+                (Phase::WarmUp, since(start_ns), Some(self.plan.warmup))
+            }
+            (Some((begin_ns, _)), _) if self.drain_began.is_none() => {
+                let slice = self.plan.slice(self.turns - 1);
+                (Phase::Measuring, since(begin_ns), slice.length)
+            }
+            (Some(_), _) => {
+                let phase = Phase::Draining {
+                    unanswered: self.intervals.unanswered(),
+                };
+                let elapsed = self.drain_began.map_or(Duration::ZERO, |at| at.elapsed());
+                (phase, elapsed, Some(self.plan.timeout))
+            }
+        }
+    }
+
+    /// The time from the beginning of the run until the load's.
+    #[expect(clippy::disallowed_methods, reason = "it is for people to read")]
+    fn wait_in_all(&self) -> Option<Duration> {
+        let ahead = self.start_at?.duration_since(SystemTime::now()).ok()?;
+        Some(self.shared.epoch.elapsed() + ahead)
+    }
+
+    /// The verdict on what is known so far.
+    fn so_far(&self) -> (Verdict, Option<String>) {
+        if let Some(failure) = &self.failure {
+            return (Verdict::Invalid, Some(failure.to_string()));
+        }
+        if self.shares_core() == Some(true) {
+            let reason = "server and generator share a core".to_owned();
+            return (Verdict::Suspect, Some(reason));
+        }
+        self.intervals.so_far(self.plan)
+    }
+
+    fn shares_core(&self) -> Option<bool> {
+        (self.looks > 0)
+            .then(|| f64::from(self.looks_shared) > SHARED_SHARE_MAX * f64::from(self.looks))
+    }
+
+    /// Waits until the threads are done, and says what they came to.
+    ///
+    /// # Errors
+    /// What went wrong before anything was measured.
+    pub(super) fn conclude(mut self) -> Result<Outcome, Failure> {
+        self.watch(|_| false);
+        let Some(started_at) = self.started_at else {
+            return Err(self.failure.unwrap_or(Failure::Interrupted));
+        };
+        let elapsed_ns = self.ends.iter().map(|end| end.measured_ns).max();
+        let elapsed = Duration::from_nanos(elapsed_ns.unwrap_or(0));
+        let mut counts = Counts::default();
+        let mut handshake_ns = histogram();
+        let mut spin_ns = 0;
+        let mut busy_max: f64 = 0.0;
+        for end in std::mem::take(&mut self.ends) {
+            counts += end.counts;
+            handshake_ns
+                .add(&end.handshake_ns)
+                .expect("the same bounds");
+            spin_ns += end.spin_ns;
+            let busy_ns = end.cpu_ns.saturating_sub(end.spin_ns);
+            busy_max = busy_max.max(busy_ns as f64 / end.measured_ns.max(1) as f64);
+            self.intervals.take(end.thread, end.part);
+        }
+        let drained = self.drain_began.map_or(Duration::ZERO, |at| at.elapsed());
+        let shared_core = self.shares_core();
+        let (latencies, intervals) = self.intervals.finish(elapsed, drained);
+        Ok(Outcome {
+            started_at,
+            elapsed,
+            counts,
+            latencies,
+            handshake_ns,
+            intervals,
+            generator: GeneratorUse {
+                usage: self.generator_cost.usage().unwrap_or_default(),
+                spin_ns,
+                busy_max,
+            },
+            server: self.server.usage(),
+            idle_cores: self.idle.cores(),
+            shared_core,
+            steal_share: self.steal.and_then(|(_, share)| share),
+            interrupted: self.interrupted,
+            failure: self.failure,
+        })
+    }
+}
+
+/// What the parts of a run are that threads report.
+fn part_length(plan: &Plan) -> Duration {
+    match plan.slice(0).length {
+        Some(length) if plan.slices > 1 => length,
+        _ => Duration::from_secs(1),
+    }
+}
+
+/// What this process holds before it connects. Only its memory is of interest.
+fn own_memory() -> Option<Sample> {
+    let own = rustix::thread::gettid().as_raw_nonzero().get();
+    ThreadGroup::of(&[own]).ok().map(|mut own| own.sample())
+}

@@ -1,0 +1,151 @@
+//! Runs that take turns, slice by slice.
+
+#[path = "support/flags.rs"]
+mod support;
+
+use loadtest::result::{Document, ResultFile};
+use loadtest::verdict::Verdict;
+use support::contenders::{SHORT, Servers};
+use support::own_server::{Manner, serve_if_asked};
+use support::program::loadtest;
+use support::scratch::Scratch;
+
+#[test]
+fn serves_when_another_test_asks() {
+    serve_if_asked();
+}
+
+const TWO: [(&str, Manner); 2] = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+
+/// The runs of a comparison of two pairs, those of A first.
+fn runs_of(name: &str, manners: &[(&str, Manner)], flags: &[&str]) -> Vec<ResultFile> {
+    let servers = Servers::new(name, manners);
+    let scratch = Scratch::new(&format!("slices-{name}"));
+    let directory = scratch.file("results");
+    let keep = ["--pairs=2", "-o", &directory];
+    let run = loadtest(&servers.arguments(&[&keep, flags].concat()));
+    assert_eq!(run.code, Some(0), "{run:?}");
+    servers.assert_starts(3);
+    let names = ["01-a", "02-a", "01-b", "02-b"].into_iter();
+    names
+        .map(|name| {
+            let path = format!("{directory}/pair-{name}.json");
+            ResultFile::read(path.as_ref()).expect("a result")
+        })
+        .collect()
+}
+
+#[test]
+fn a_run_is_all_of_its_slices() {
+    for run in runs_of("whole", &TWO, &SHORT) {
+        assert_eq!(run.plan.slices, 3);
+        assert_eq!(run.elapsed_ns, 150_000_000);
+        let counts = run.counts;
+        assert_eq!(counts.due, counts.answered, "{counts:?}");
+        assert_eq!(counts.handshakes, 2, "one connection for all slices");
+        // The slices, and what came behind the last one.
+        let starts: Vec<_> = run
+            .intervals
+            .iter()
+            .map(|it| it.start.as_millis())
+            .collect();
+        assert_eq!(starts[..3], [0, 50, 100], "{starts:?}");
+        for slice in &run.intervals[..3] {
+            assert_eq!(slice.length.as_millis(), 50);
+            assert!(slice.echoed > 0, "{slice:?}");
+        }
+        let echoed: u64 = run.intervals.iter().map(|it| it.echoed).sum();
+        assert_eq!(echoed, counts.echoed);
+        let server = run.server.expect("its process is known").usage;
+        assert!(server.cpu_ns > 0);
+        // It may not have run for longer than it was measured, with some room for
+        // when that was looked at.
+        assert!(server.cpu_ns < 300_000_000, "{server:?}");
+    }
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate_over_all_slices() {
+    let load = ["--", "-c4", "-d300ms", "--warmup=20ms", "--rate=2k"];
+    for arrival in ["--arrival=fixed", "--arrival=poisson"] {
+        for run in runs_of(arrival, &TWO, &[&load[..], &[arrival]].concat()) {
+            assert_eq!(run.plan.slices, 6);
+            let counts = run.counts;
+            assert_eq!(counts.due, counts.answered, "{counts:?}");
+            // 600, within four standard deviations of the most random.
+            assert!((500..700).contains(&counts.due), "{counts:?}");
+            if arrival == "--arrival=fixed" {
+                assert!((594..=606).contains(&counts.due), "{counts:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn runs_may_be_left_whole() {
+    for run in runs_of("none", &TWO, &[&["--slice=none"], &SHORT[..]].concat()) {
+        assert_eq!(run.plan.slices, 1);
+        assert_eq!(run.elapsed_ns, 150_000_000);
+    }
+    for run in runs_of("two", &TWO, &[&["--slice=75ms"], &SHORT[..]].concat()) {
+        assert_eq!(run.plan.slices, 2);
+    }
+}
+
+#[test]
+fn what_cannot_pause_is_left_whole_and_refused_if_slices_are_asked_for() {
+    for (name, load, why) in [
+        ("count", "-n200", "--slice does not go with -n"),
+        ("churn", "--churn=50", "--slice does not go with --churn"),
+    ] {
+        let flags = ["--", "-c2", "--warmup=20ms", load];
+        for run in runs_of(name, &TWO, &flags) {
+            assert_eq!(run.plan.slices, 1);
+        }
+        let servers = Servers::new(name, &TWO);
+        let asked = [&["--slice=50ms"], &flags[..]].concat();
+        let run = loadtest(&servers.arguments(&asked));
+        assert!(run.refused(2).starts_with(why), "{run:?}");
+    }
+    let run = loadtest(&["ab", "--a=x", "--b=y", "--slice=50ms"]);
+    let why = "--slice needs a port for each server: {port} in the commands";
+    assert!(run.refused(2).starts_with(why), "{run:?}");
+    for wrong in ["--slice=0s", "--slice=some"] {
+        loadtest(&["ab", "--a=x", "--b=y", wrong]).refused(2);
+    }
+}
+
+#[test]
+fn a_server_that_is_never_at_rest_is_told() {
+    let one = [("--a=", Manner::Echoes), ("--b=", Manner::Polls)];
+    let runs = runs_of("polls", &one, &SHORT);
+    for (index, run) in runs.iter().enumerate() {
+        let reasons = run.judgement.reasons.iter();
+        let restless = reasons.filter(|it| it.what.contains("busy while others had their turn"));
+        let found = restless.map(|it| it.verdict).collect::<Vec<_>>();
+        let expected = if index < 2 {
+            vec![]
+        } else {
+            vec![Verdict::Suspect]
+        };
+        assert_eq!(found, expected, "{:?}", run.judgement);
+    }
+}
+
+#[test]
+fn a_run_in_slices_is_repeated_as_one() {
+    let servers = Servers::new("again", &TWO);
+    let scratch = Scratch::new("slices-again");
+    let directory = scratch.file("results");
+    let keep = ["--pairs=2", "-o", &directory];
+    assert_eq!(servers.compared(&keep).code, Some(0));
+    let server = &servers.servers[0];
+    let _started = server.start();
+    let file = format!("{directory}/pair-01-a.json");
+    let url = server.url();
+    let run = loadtest(&["rerun", &file, "--target", &url, "--format=json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let again = ResultFile::from_json(run.stdout.as_bytes()).expect("a result");
+    assert_eq!((again.plan.slices, again.elapsed_ns), (3, 150_000_000));
+    assert_eq!(again.counts.due, again.counts.answered);
+}
