@@ -5,9 +5,10 @@ mod support;
 
 use loadtest::result::{Document, ResultFile};
 use loadtest::verdict::Verdict;
+use rustix::process::{Pid, Signal, kill_process};
 use support::contenders::{SHORT, Servers};
 use support::own_server::{Manner, serve_if_asked};
-use support::program::loadtest;
+use support::program::{Program, loadtest};
 use support::scratch::Scratch;
 
 #[test]
@@ -37,12 +38,13 @@ fn runs_of(name: &str, manners: &[(&str, Manner)], flags: &[&str]) -> Vec<Result
 
 #[test]
 fn a_run_is_all_of_its_slices() {
-    for run in runs_of("whole", &TWO, &SHORT) {
+    let load = [&SHORT[..], &["-t2", "--idle=3"]].concat();
+    for run in runs_of("whole", &TWO, &load) {
         assert_eq!(run.plan.slices, 3);
         assert_eq!(run.elapsed_ns, 150_000_000);
         let counts = run.counts;
         assert_eq!(counts.due, counts.answered, "{counts:?}");
-        assert_eq!(counts.handshakes, 2, "one connection for all slices");
+        assert_eq!(counts.handshakes, 2 + 3, "the same for all slices");
         // The slices, and what came behind the last one.
         let starts: Vec<_> = run
             .intervals
@@ -67,8 +69,8 @@ fn a_run_is_all_of_its_slices() {
 #[test]
 fn an_open_loop_keeps_its_rate_over_all_slices() {
     let load = ["--", "-c4", "-d300ms", "--warmup=20ms", "--rate=2k"];
-    for arrival in ["--arrival=fixed", "--arrival=poisson"] {
-        for run in runs_of(arrival, &TWO, &[&load[..], &[arrival]].concat()) {
+    for (arrival, threads) in [("--arrival=fixed", "-t2"), ("--arrival=poisson", "-t1")] {
+        for run in runs_of(arrival, &TWO, &[&load[..], &[arrival, threads]].concat()) {
             assert_eq!(run.plan.slices, 6);
             let counts = run.counts;
             assert_eq!(counts.due, counts.answered, "{counts:?}");
@@ -148,4 +150,43 @@ fn a_run_in_slices_is_repeated_as_one() {
     let again = ResultFile::from_json(run.stdout.as_bytes()).expect("a result");
     assert_eq!((again.plan.slices, again.elapsed_ns), (3, 150_000_000));
     assert_eq!(again.counts.due, again.counts.answered);
+}
+
+#[test]
+fn a_server_that_cannot_keep_up_is_invalid_and_no_failure() {
+    // 200 messages of a slice take it 50 ms each.
+    let load = [
+        "--",
+        "-c2",
+        "-d100ms",
+        "--warmup=0s",
+        "--rate=4k",
+        "--timeout=50ms",
+    ];
+    let servers = Servers::new(
+        "behind",
+        &[("--a=", Manner::Burns), ("--b=", Manner::Burns)],
+    );
+    let run = loadtest(&servers.arguments(&[&["--pairs=2"], &load[..]].concat()));
+    assert_eq!(run.code, Some(4), "{run:?}");
+    servers.assert_stopped();
+}
+
+#[test]
+fn a_server_that_ends_is_named_whosever_turn_it_is() {
+    for (index, name) in ["A", "B"].into_iter().enumerate() {
+        let servers = Servers::new(&format!("ends-{name}"), &TWO);
+        let program = Program::start(&servers.arguments(&["--", "-c2", "-d5m"]));
+        let pid = support::poll("its run", || {
+            let ready = servers.servers.iter().all(|it| it.starts().len() == 2);
+            ready.then(|| servers.servers[index].starts()[1])
+        });
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process"), Signal::KILL).expect("it runs");
+        let run = program.finish();
+        let complaint = run.refused(1);
+        let start = format!("pair 1, {name}: ");
+        assert!(complaint.starts_with(&start), "{complaint}");
+        servers.assert_stopped();
+    }
 }

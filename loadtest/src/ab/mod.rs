@@ -41,7 +41,7 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
     let settings = args.criteria.settings(!plan.is_open_loop(), plan.seed);
     let folder = args.directory.as_deref().map(Folder::claim).transpose()?;
     let interrupt = Interrupt::catch()?;
-    make_room(&load.plan, 0)?;
+    make_room(&load.plan, sockets_of_others(args, &load.plan, &contenders))?;
     let server_pin = keep_apart(args, &mut load.plan)?;
     let bench = Bench {
         environment: Environment::capture(load.plan.is_loopback()),
@@ -65,6 +65,15 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
     } else {
         code
     })
+}
+
+/// Sockets that are open at the same time beside those of one run.
+fn sockets_of_others(args: &Ab, plan: &Plan, contenders: &[Contender]) -> u64 {
+    if plan.slices == 1 {
+        return 0;
+    }
+    let together = contenders.len().max(if args.aa { 2 } else { 1 });
+    plan.sockets() * (together as u64 - 1)
 }
 
 /// The cores of the servers; the generator's go into the plan.

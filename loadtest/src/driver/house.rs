@@ -50,7 +50,7 @@ impl Worker<'_> {
         }
     }
 
-    pub(super) fn stalled(&self, connection: &Connection) -> Failure {
+    fn stalled(&self, connection: &Connection) -> Failure {
         Failure::Stalled {
             connection: connection.id,
             message: connection.checker.received(),

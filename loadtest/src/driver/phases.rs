@@ -158,14 +158,14 @@ impl Worker<'_> {
     /// are there, it is not.
     fn wait_for_turn(&mut self, now_ns: u64) -> Result<(), Failure> {
         if !self.is_quiet {
-            let waiting = self.sockets.iter().find(|(_, it)| it.owes());
-            self.is_quiet = self.desk.in_flight == 0 && !self.is_behind() && waiting.is_none();
+            self.is_quiet = self.desk.in_flight == 0
+                && !self.is_behind()
+                && !self.sockets.iter().any(|(_, it)| it.owes());
             if self.is_quiet {
                 let _ = self.reports.send(Report::Quiet);
-            } else if now_ns >= self.pause_ends_ns
-                && let Some((_, connection)) = waiting
-            {
-                return Err(self.stalled(connection));
+            } else if now_ns >= self.pause_ends_ns {
+                // The server has too much to do for there to be a next slice.
+                return self.drain(now_ns);
             }
             return Ok(());
         }
@@ -194,12 +194,12 @@ impl Worker<'_> {
     fn drain(&mut self, now_ns: u64) -> Result<(), Failure> {
         if self.phase == Phase::Measure {
             self.end_measurement(now_ns);
+            let _ = self.reports.send(Report::Measured);
         }
         self.phase = Phase::Drain;
         self.phase_end_ns = now_ns.saturating_add(self.timeout_ns);
         // What came behind the end belongs to the drain, the rest is sent as is.
         self.next_part(DRAIN_PART);
-        let _ = self.reports.send(Report::Measured);
         self.desk.supply = if self.is_behind() {
             Supply::Owed
         } else {
