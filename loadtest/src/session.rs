@@ -19,6 +19,7 @@ use crate::report::{Format, Summary, color_allowed};
 use crate::result::{Document, Record, ResultFile};
 use crate::run::{Observers, Watched, run, run_in_turns};
 use crate::slo::{Slo, SloResult};
+use crate::terminal::harmless;
 use crate::verdict::{Facts, Judgement, Verdict, judge};
 use crate::watch::{Printed, ProcessTree, ServerCommand, ensure_free};
 
@@ -395,7 +396,7 @@ pub fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// One line on stderr; nobody may be listening.
+/// One line on stderr, whatever it quotes; nobody may be listening.
 pub fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "loadtest: {line}");
+    let _ = writeln!(io::stderr(), "loadtest: {}", harmless(line));
 }

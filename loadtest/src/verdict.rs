@@ -52,8 +52,8 @@ pub const BLOCKED_SHARE_MAX: f64 = 0.1;
 pub const STEAL_SHARE_MAX: f64 = 0.02;
 
 /// A server that keeps more than this part of a core busy in the pauses between
-/// slices takes it from those whose turn it is.
-pub const IDLE_CORES_MAX: f64 = 0.02;
+/// slices takes it from those whose turn it is. Less is housekeeping.
+pub const IDLE_CORES_MAX: f64 = 0.05;
 
 /// What a run's numbers are worth. Ordered: the worst reason decides.
 #[derive(

@@ -208,12 +208,12 @@ fn a_run_that_is_invalid_is_told_and_one_that_failed_is_refused() {
     );
     let c = files.group("C", &ALIKE_NS, |run| {
         run["status"] = json!("failed");
-        run["failure"] = json!("lost connection 1");
+        run["failure"] = json!("lost\nconnection\u{1b}[1m 1");
     });
     let run = compare(&a, &c, &[]);
     assert!(
         run.refused(2)
-            .ends_with("is of a run that failed: lost connection 1"),
+            .ends_with("is of a run that failed: lost connection [1m 1"),
         "{run:?}"
     );
 }

@@ -12,7 +12,6 @@ use crate::machine::Environment;
 use crate::plan::Plan;
 use crate::result::ResultFile;
 use crate::session::{About, Watch, drive_in_turns, say};
-use crate::terminal::harmless;
 use crate::watch::Printed;
 
 /// How much of what a server printed is shown when its run fails, in lines.
@@ -156,7 +155,7 @@ impl Bench<'_> {
 fn of_run(run: &str, (printed, failure): Fault) -> Failure {
     let lines = printed.lines();
     for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
-        say(&format!("the server printed: {}", harmless(line)));
+        say(&format!("the server printed: {line}"));
     }
     Failure::OneOf {
         run: run.to_owned(),

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::outcome::{Histogram, Latencies};
 use crate::percentile::Percentile;
 use crate::result::{Cost, ResultFile};
+use crate::terminal::harmless;
 
 /// The bounds of the buckets are these in each decade from a microsecond to ten
 /// seconds.
@@ -46,7 +47,7 @@ type Labels = [(&'static str, String); 1];
 
 impl View {
     fn labels(&self) -> Labels {
-        [("server", self.run.label.clone())]
+        [("server", harmless(&self.run.label))]
     }
 }
 
@@ -218,6 +219,15 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn a_label_is_one_line_of_text() {
+        let mut run = fixture::result();
+        run.label = "a\n\u{1b}[2J\"b".to_owned();
+        let text = text(&run).unwrap();
+        let line = "loadtest_replies_total{server=\"a  [2J\\\"b\"} 500000";
+        assert!(text.lines().any(|it| it == line), "{text}");
     }
 
     #[test]
