@@ -62,7 +62,8 @@
 //! speak of (2 KiB), its clock also serves the write that follows. That makes
 //! latencies longer by well under a microsecond, never shorter.
 //!
-//! The measurement is a half-open [`Window`](recorder::Window) of that clock. The
+//! The measurement is a half-open [`Window`](recorder::Window) of that clock, or
+//! several where runs take turns ([`run_in_turns`](run::run_in_turns)). The
 //! histograms hold the messages whose intended send lies in it, whenever their
 //! replies come; throughput counts the replies that come in it, to whatever
 //! message. Messages given up are in the histograms with their age, a lower bound,

@@ -143,12 +143,12 @@ impl AddAssign for Counts {
     }
 }
 
-/// One second of the measurement, or the drain behind it, by the clock of the
-/// replies: added up, the intervals of a run are its histograms, to the count.
+/// One second or slice of the measurement, or the drain behind it, by the clock of
+/// the replies: added up, the intervals of a run are its histograms, to the count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interval {
-    /// From the start of the measurement, in nanoseconds.
+    /// From the start of the measurement, pauses left out, in nanoseconds.
     #[serde(rename = "start_ns", with = "nanoseconds")]
     #[schemars(with = "u64")]
     pub start: Duration,

@@ -102,7 +102,7 @@ pub struct Ab {
     /// How long a server has its turn before the next one of the round has its
     /// own: their runs are cut into slices, if each has a {port} of its own. none:
     /// one whole run after the other [default: 50ms, or none without {port}]
-    #[arg(long, value_name = "TIME|none")]
+    #[arg(long, value_name = "TIME|none", help_heading = "Comparing")]
     pub slice: Option<SliceLength>,
 
     /// Cores for the servers: 0 or 0,2-3 [default: the first one]

@@ -128,7 +128,8 @@ impl OwnServer {
         self.left_behind().swap_remove(1)
     }
 
-    /// The ids of all processes that were started and have listened.
+    /// The ids of all processes that were started, be it that they have not listened
+    /// yet.
     pub(crate) fn starts(&self) -> Vec<u32> {
         let text = fs::read_to_string(self.scratch.file(STARTS)).unwrap_or_default();
         text.lines()
@@ -199,6 +200,7 @@ pub(crate) fn serve_if_asked() {
 
 fn echo_at(address: SocketAddr, file: &str) {
     let signals = ringback::Signals::catch().expect("signals");
+    sign_in(file);
     let server = ringback::Server::start(ringback::Config {
         listen: vec![address.into()],
         threads: NonZeroUsize::new(1),
@@ -214,6 +216,8 @@ fn echo_at(address: SocketAddr, file: &str) {
 
 fn serve_each(address: SocketAddr, file: &str, serve: fn(&mut WebSocket<TcpStream>)) {
     let socket = bound_to(address);
+    // Who sees it listen may end it at once.
+    sign_in(file);
     socket.listen(128).expect("it listens");
     let listener = TcpListener::from(socket);
     leave_behind(file);
@@ -242,14 +246,17 @@ fn burn_and_echo(socket: &mut WebSocket<TcpStream>) {
     }
 }
 
+fn sign_in(file: &str) {
+    let starts = Path::new(file).with_file_name(STARTS);
+    let starts = OpenOptions::new().append(true).create(true).open(starts);
+    writeln!(starts.expect("a file"), "{}", process::id()).expect("a file");
+}
+
 fn leave_behind(file: &str) {
     let cores = status("/proc/self/status", "Cpus_allowed_list").expect("a list");
     let unfinished = format!("{file}.unfinished");
     fs::write(&unfinished, format!("{}\n{cores}\n", process::id())).expect("a file");
     fs::rename(&unfinished, file).expect("a file");
-    let starts = Path::new(file).with_file_name(STARTS);
-    let starts = OpenOptions::new().append(true).create(true).open(starts);
-    writeln!(starts.expect("a file"), "{}", process::id()).expect("a file");
 }
 
 fn bound_to(address: SocketAddr) -> Socket {
