@@ -174,6 +174,9 @@ fn directories_are_read_by_name_and_files_once() {
     let directory = scratch.path().to_str().expect("UTF-8").to_owned();
     let page = page(&scratch, &[&directory, &files[0]]);
     assert!(page.contains("every reply checked: 2 runs."), "two runs");
+    let load = "open loop, 1,000/s fixed over 2 connections, 32 B binary, 1.2s after 50ms warm-up";
+    assert!(page.contains(&format!("<p>Load of every run: {load}.</p>")));
+    assert!(!page.contains(">load</th>"), "no column of it");
     let at = |file: &str| {
         page.find(&format!("loadtest rerun {file}"))
             .expect("its command")

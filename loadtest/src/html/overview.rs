@@ -1,6 +1,8 @@
 //! What is looked at first: all runs in a table, what was found, and what speaks
 //! against it.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use crate::percentile::Percentile;
@@ -14,11 +16,16 @@ use crate::verdict::Verdict;
 use super::run::Run;
 use super::table::Table;
 
-/// A line for each run.
+/// A line for each run; the load once, where all have the same.
 pub(super) fn table(runs: &[Run]) -> Markup {
-    let titles = [
-        "run",
-        "load",
+    let load = |run: &Run| harmless(&run.file.plan.to_string());
+    let loads: BTreeSet<_> = runs.iter().map(load).collect();
+    let in_common = loads.first().filter(|_| loads.len() == 1 && runs.len() > 1);
+    let words: &[_] = match in_common {
+        Some(_) => &["run"],
+        None => &["run", "load"],
+    };
+    let numbers = [
         "messages/s",
         "p50",
         "p99",
@@ -27,19 +34,19 @@ pub(super) fn table(runs: &[Run]) -> Markup {
         "server CPU/msg",
         "verdict",
     ];
-    let mut table = Table::new("All runs", titles);
-    table.words = 2;
+    let mut table = Table::new("All runs", words.iter().copied().chain(numbers));
+    table.words = words.len();
     table.class = "runs";
     for run in runs {
         let (times, censored) = (&run.latencies.response_ns, run.file.counts.unanswered);
         let percentiles = [Percentile::P50, Percentile::P99, Percentile::P99_9];
         let server = run.file.summary.server.as_ref();
         let cpu_ns = server.and_then(|cost| cost.cpu_ns_per_message);
-        let mut cells = vec![
-            html! { (name(run)) },
-            html! { (harmless(&run.file.plan.to_string())) },
-            html! { (format_rate(run.file.summary.rate_per_s)) },
-        ];
+        let mut cells = vec![html! { (name(run)) }];
+        if in_common.is_none() {
+            cells.push(html! { (load(run)) });
+        }
+        cells.push(html! { (format_rate(run.file.summary.rate_per_s)) });
         for percentile in percentiles {
             cells.push(html! { (cells::at(percentile, times, censored)) });
         }
@@ -48,7 +55,10 @@ pub(super) fn table(runs: &[Run]) -> Markup {
         cells.push(badge(run.file.judgement.verdict));
         table.rows.push(cells);
     }
-    table.draw()
+    html! {
+        @if let Some(load) = in_common { p { "Load of every run: " (load) "." } }
+        (table.draw())
+    }
 }
 
 fn name(run: &Run) -> Markup {
