@@ -229,6 +229,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// It, if it came to its end.
+    ///
+    /// # Errors
+    /// What ended it before its time, or was found wrong at its end:
+    /// [`Failure::Interrupted`] when the user did.
+    pub fn whole(self) -> Result<Self, Failure> {
+        match self.failure {
+            Some(failure) => Err(failure),
+            None if self.interrupted => Err(Failure::Interrupted),
+            None => Ok(self),
+        }
+    }
+
     /// Replies per second while measuring.
     pub fn rate(&self) -> f64 {
         per_second(self.counts.echoed, self.elapsed)

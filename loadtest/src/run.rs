@@ -105,32 +105,25 @@ pub fn run_in_turns(
     }
     thread::scope(|scope| {
         let mut all = Vec::with_capacity(plans.len());
-        let mut first_wrong = None;
         for (index, (field, observers)) in fields.iter().zip(observers).enumerate() {
-            match field.begin(scope, observers) {
-                Ok(mut coordinator) => {
-                    coordinator.connect();
-                    let is_sound = coordinator.is_sound();
-                    all.push(coordinator);
-                    if !is_sound {
-                        break;
-                    }
-                }
-                Err(failure) => {
-                    first_wrong = Some((index, failure));
-                    break;
-                }
+            let mut coordinator = match field.begin(scope, observers) {
+                Ok(coordinator) => coordinator,
+                Err(failure) => return conclude(all, Some((index, failure))),
+            };
+            coordinator.connect();
+            let is_sound = coordinator.is_sound();
+            all.push(coordinator);
+            if !is_sound {
+                return conclude(all, None);
             }
         }
-        if all.len() == plans.len() && all.iter().all(Coordinator::is_sound) {
-            for &index in turns {
-                all[index].take_turn();
-                if !all[index].is_sound() {
-                    break;
-                }
+        for &index in turns {
+            all[index].take_turn();
+            if !all[index].is_sound() {
+                break;
             }
         }
-        conclude(all, first_wrong)
+        conclude(all, None)
     })
 }
 
@@ -146,12 +139,10 @@ fn conclude(
         if !is_whole {
             coordinator.give_up();
         }
-        let failure = match coordinator.conclude() {
-            Ok(mut outcome) => {
-                let interrupt = outcome.interrupted.then_some(Failure::Interrupted);
-                let failure = outcome.failure.take().or(interrupt);
+        let failure = match coordinator.conclude().and_then(Outcome::whole) {
+            Ok(outcome) => {
                 outcomes.push(outcome);
-                failure
+                None
             }
             Err(failure) => Some(failure),
         };

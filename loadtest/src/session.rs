@@ -241,19 +241,26 @@ pub fn drive_in_turns(
 pub fn run_once(
     mut watch: Watch,
     about: &About<'_>,
-    drive: impl FnOnce(&mut Watch) -> Result<Outcome, Failure>,
+    interrupt: &Interrupt,
 ) -> Result<ResultFile, Failure> {
-    let driven = drive(&mut watch);
+    let driven = watch.drive(about.plan, interrupt);
     let identity = watch.identity();
     watch.stop();
-    let mut outcome = driven?;
-    if let Some(failure) = outcome.failure.take() {
-        return Err(failure);
-    }
-    if outcome.interrupted {
-        return Err(Failure::Interrupted);
-    }
+    let outcome = driven.and_then(Outcome::whole)?;
     Ok(about.file(&outcome, &identity))
+}
+
+/// What is known of a run before it is made.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// What reports call the server.
+    pub label: &'a str,
+    /// What it is to do.
+    pub plan: &'a Plan,
+    /// What it has to meet, if anything.
+    pub slo: Option<&'a Slo>,
+    /// The machine.
+    pub environment: &'a Environment,
 }
 
 impl About<'_> {
@@ -274,19 +281,6 @@ impl About<'_> {
         let judgement = judge(&Facts::of(self.plan, outcome));
         finished.file(&judgement, &objectives.unwrap_or_default())
     }
-}
-
-/// What is known of a run before it is made.
-#[derive(Debug, Clone, Copy)]
-pub struct About<'a> {
-    /// What reports call the server.
-    pub label: &'a str,
-    /// What it is to do.
-    pub plan: &'a Plan,
-    /// What it has to meet, if anything.
-    pub slo: Option<&'a Slo>,
-    /// The machine.
-    pub environment: &'a Environment,
 }
 
 /// A finished run and what is to be made of it.

@@ -108,20 +108,16 @@ impl Bench<'_> {
         watches.into_iter().for_each(Watch::stop);
         let outcomes =
             driven.map_err(|(index, failure)| (index, (outputs.swap_remove(index), failure)))?;
-        let runs = entries
-            .iter()
-            .zip(&plans)
-            .zip(outcomes.iter().zip(&identities));
-        let file = |((entry, plan), (outcome, identity)): ((&Entry<'_>, &Plan), (_, _))| {
+        let file = |index: usize| {
             let about = About {
-                label: &entry.contender.label,
-                plan,
+                label: &entries[index].contender.label,
+                plan: &plans[index],
                 slo: None,
                 environment: &self.environment,
             };
-            about.file(outcome, identity)
+            about.file(&outcomes[index], &identities[index])
         };
-        Ok(runs.map(file).collect())
+        Ok((0..entries.len()).map(file).collect())
     }
 
     /// The plan of the next run, at a port of its own if it is to have one.

@@ -139,7 +139,7 @@ impl<'a> Runs<'a> {
             slo: self.objective,
             environment: &self.environment,
         };
-        run_once(watch, &about, |watch| watch.drive(&plan, self.interrupt)).map_err(failed)
+        run_once(watch, &about, self.interrupt).map_err(failed)
     }
 
     /// Payloads and random arrivals are new ones each time: what only happens
