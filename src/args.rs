@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use clap::builder::ArgPredicate;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Parser, ValueEnum, value_parser};
-use ringback::{Address, Config, EngineChoice, Error, ProxySource, Question, Rate, TlsFiles};
+use ringback::{
+    Address, Config, EngineChoice, Error, Origin, ProxySource, Question, Rate, TlsFiles,
+};
 
 use crate::logging::{Directives, Format};
 use crate::settings::Profile;
@@ -188,14 +190,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
 
-    /// Let only pages of this origin connect (403 for others); may be given
-    /// several times. Clients that are no browsers send none and may connect
+    /// Let only pages of this origin connect (403 for others), such as
+    /// https://example.org, or https://*.example.org for all hosts below it; may be
+    /// given several times. Clients that are no browsers send none and may connect
     /// [default: all origins]
     #[arg(long = "origin", value_name = "ORIGIN")]
-    origins: Vec<String>,
+    origins: Vec<Origin>,
 
     /// Offer this subprotocol; may be given several times. A client gets the
-    /// first of its own list that is offered [default: none]
+    /// first of its own list that is offered; * is all of them [default: none]
     #[arg(long = "subprotocol", value_name = "NAME")]
     subprotocols: Vec<String>,
 
@@ -680,7 +683,11 @@ mod tests {
         assert_eq!(config.keepalive, Some(Duration::from_secs(90)));
         assert_eq!(config.socket_busy_poll, Some(Duration::from_micros(70)));
         assert_eq!(config.path.as_deref(), Some("/echo"));
-        assert_eq!(config.origins, ["https://a.example", "https://b.example"]);
+        let origins = ["https://a.example", "https://b.example"];
+        assert_eq!(
+            config.origins,
+            origins.map(|origin| origin.parse().expect("an origin"))
+        );
         assert_eq!(config.subprotocols, ["chat", "superchat"]);
         assert_eq!(config.max_message, Some(1 << 20));
         assert_eq!(config.max_fragments.get(), 9);
@@ -746,7 +753,7 @@ mod tests {
             ("--user-timeout=1ms", "user timeout"),
             ("--socket-busy-poll=2s", "socket busy poll"),
             ("--path=echo", "path"),
-            ("--origin=nowhere", "origin"),
+            ("--origin=nowhere", "write https://nowhere"),
             ("--subprotocol=a b", "subprotocol"),
             ("--max-message=many", "--max-message"),
             ("--max-message=18446744073709551615g", "--max-message"),

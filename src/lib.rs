@@ -38,7 +38,7 @@
 //! * `calls`: the kernel's calls of engines and workers, which fail on demand
 //!   in tests
 //! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
-//!   `cores`, `descriptors`, `held`, `peer`, `rate`, `stream`, `throttle`, `visit`:
+//!   `cores`, `descriptors`, `held`, `origin`, `peer`, `rate`, `stream`, `throttle`, `visit`:
 //!   one noun each
 //!
 //! # Example
@@ -74,6 +74,7 @@ mod http;
 mod listener;
 pub mod message;
 mod metrics;
+mod origin;
 mod peer;
 mod pid_file;
 pub mod proto;
@@ -115,6 +116,7 @@ pub use error::Error;
 pub use listener::inherited::Inherited;
 pub use message::{Message, MessageError, MessageSocket};
 pub use metrics::Snapshot;
+pub use origin::Origin;
 pub use peer::Peer;
 pub use pid_file::read_pid_file;
 pub use proto::CloseCode;

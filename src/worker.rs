@@ -38,8 +38,8 @@ use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
 use crate::stream::{Stream, Transport};
 use crate::throttle::{
-    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, HELD_TOO_MUCH, REFUSED, TOO_SLOW,
-    throttled,
+    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, HELD_TOO_MUCH, REFUSED, TLS_FAILS,
+    TOO_SLOW, throttled,
 };
 use crate::tls::{Acceptor, Tls};
 use crate::visit::{Handshake, Visit};
@@ -230,17 +230,13 @@ impl Worker {
         let was_turned_away = admitted.is_err();
         let handshake = async {
             let stream = self.open(stream, &visit, security).await?;
-            let since = visit.start().into();
-            Ok(match admitted {
-                Ok(permit) => {
-                    let outcome = http::serve(stream, &self.http, since).await;
-                    (outcome, Some(permit))
+            let request = http::read_request(stream, &self.http, visit.start().into()).await;
+            Ok(match (request, admitted) {
+                (Ok(request), Ok(permit)) => (request.serve(&self.http).await, Some(permit)),
+                (Ok(request), Err((rejection, _place))) => {
+                    (request.reject(&refusal(rejection)).await, None)
                 }
-                Err((rejection, _place)) => {
-                    let refusal = refusal(rejection);
-                    let outcome = http::turn_away(stream, &self.http, since, refusal).await;
-                    (outcome, None)
-                }
+                (Err(outcome), admitted) => (outcome, admitted.ok()),
             })
         };
         let shaken = self.unless_cut_off(&visit, was_turned_away, handshake);
@@ -260,6 +256,9 @@ impl Worker {
             (Outcome::Upgraded(_), None) => unreachable!("who is turned away is not upgraded"),
             (Outcome::Refused(status), _) => {
                 throttled!(debug, REFUSED, %status, "a request was refused");
+            }
+            (Outcome::RefusedTls, _) => {
+                throttled!(debug, TLS_FAILS, "TLS came where none is spoken");
             }
             (Outcome::TimedOut, _) => {
                 throttled!(debug, TOO_SLOW, "a handshake took too long");
@@ -340,6 +339,10 @@ impl Worker {
             &Outcome::Refused(status) => {
                 let reason = RefusalReason::of(status);
                 (HandshakeOutcome::Refused, Some(status), Some(reason))
+            }
+            Outcome::RefusedTls => {
+                let reason = RefusalReason::Tls;
+                (HandshakeOutcome::Refused, None, Some(reason))
             }
             Outcome::TimedOut => {
                 let reason = RefusalReason::Timeout;

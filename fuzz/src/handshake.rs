@@ -237,11 +237,6 @@ impl Head {
         self.values("Sec-WebSocket-Key").next()
     }
 
-    /// Whether the client would rather not keep the connection (RFC 9112, section 9.6).
-    pub fn asks_to_close(&self) -> bool {
-        self.has_element("Connection", "close")
-    }
-
     /// What RFC 6455, section 4.2.1, and the door say: the rules as one list, of
     /// which the first that is broken counts.
     pub fn fate(&self, door: &Door) -> Fate {
@@ -313,10 +308,7 @@ impl Head {
             .headers
             .iter()
             .any(|(name, _)| name.starts_with("Sec-WebSocket-"));
-        let has_upgrade = self.values("Upgrade").next().is_some();
-        has_mark
-            || self.has_element("Upgrade", "websocket")
-            || (!has_upgrade && self.has_element("Connection", "upgrade"))
+        has_mark || self.has_element("Upgrade", "websocket")
     }
 
     fn has_one_host(&self) -> bool {
@@ -362,18 +354,17 @@ impl Head {
         if origins.is_empty() || given.peek().is_none() {
             return true;
         }
-        let lower = |text: &[u8]| text.to_ascii_lowercase();
         self.one("Origin").is_some_and(|origin| {
+            let origin = normalized(origin);
             origins
                 .iter()
-                .any(|allowed| lower(allowed.as_bytes()) == lower(origin))
+                .any(|allowed| normalized(allowed.as_bytes()) == origin)
         })
     }
 
     /// The subprotocols on offer, unless they are no list of up to 32 different tokens.
     fn offers(&self) -> Option<Vec<String>> {
         let offers = self.list("Sec-WebSocket-Protocol");
-        let has_header = self.values("Sec-WebSocket-Protocol").next().is_some();
         let is_token_char =
             |letter: char| letter.is_ascii_graphic() && !"\"(),/:;<=>?@[\\]{}".contains(letter);
         let are_tokens = offers.iter().all(|offer| offer.chars().all(is_token_char));
@@ -381,8 +372,27 @@ impl Head {
         different.sort();
         different.dedup();
         let is_list = are_tokens && different.len() == offers.len() && offers.len() <= 32;
-        (is_list && (!offers.is_empty() || !has_header)).then_some(offers)
+        is_list.then_some(offers)
     }
+}
+
+/// An origin in lower case, without a slash at its end and without its scheme's port.
+/// The names and ports that doors list need no more than that.
+fn normalized(origin: &[u8]) -> Vec<u8> {
+    let mut text = origin.to_ascii_lowercase();
+    if text.ends_with(b"/") {
+        text.pop();
+    }
+    let port = text.iter().rposition(|&byte| byte == b':').unwrap_or(0);
+    let digits = &text[port + 1..];
+    let own: &[u8] = if text.starts_with(b"https://") { b"443" } else { b"80" };
+    let significant = digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
+    if digits.is_empty() || &digits[significant..] == own {
+        text.truncate(port);
+    } else {
+        text.drain(port + 1..port + 1 + significant);
+    }
+    text
 }
 
 /// The base64 of 16 bytes: 22 of its digits, and two of padding.

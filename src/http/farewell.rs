@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::refusal::Refusal;
 use crate::stream::Stream;
 
 /// What a peer may send after its answer before it is cut off.
@@ -26,10 +25,11 @@ pub(super) async fn linger(mut stream: Stream) {
     let _ = timeout(LINGER, part(&mut stream)).await;
 }
 
-/// Sees a refusal off that hyper can no longer write.
-pub(super) async fn last_words(mut stream: Stream, refusal: &Refusal) {
+/// Writes an answer for which the deadline of requests does not count, and sees it
+/// off.
+pub(super) async fn last_words(mut stream: Stream, answer: &[u8]) {
     let _ = timeout(LINGER, async {
-        stream.write_all(refusal.wire().as_bytes()).await?;
+        stream.write_all(answer).await?;
         part(&mut stream).await
     })
     .await;

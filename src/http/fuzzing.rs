@@ -24,11 +24,11 @@ pub enum Verdict {
 impl Gate {
     /// A gate for this path, these origins and these subprotocols.
     pub fn new(path: Option<&str>, origins: &[&str], subprotocols: &[&str]) -> Self {
-        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let origin = |text: &&str| text.parse().expect("an origin");
         Self(HttpOptions {
             path: path.map(str::to_owned),
-            origins: owned(origins),
-            subprotocols: owned(subprotocols),
+            origins: origins.iter().map(origin).collect(),
+            subprotocols: subprotocols.iter().map(|&name| name.to_owned()).collect(),
             max_header_bytes: 8192,
             handshake_timeout: Duration::from_secs(10),
         })

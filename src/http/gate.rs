@@ -17,7 +17,7 @@
 //! | one Sec-WebSocket-Key, the base64 of 16 bytes | 400 |
 //! | no body: no Transfer-Encoding, no Content-Length but 0 | 400 |
 //! | Origin, if there is one, is on the list, if there is one | 403 |
-//! | Sec-WebSocket-Protocol is a list of different tokens | 400 |
+//! | Sec-WebSocket-Protocol is a list of different tokens, or empty | 400 |
 //!
 //! What it lets pass on purpose:
 //! - A request without Origin. Only browsers send one, and only a browser
@@ -26,7 +26,9 @@
 //!   is declined.
 //! - An Upgrade to another protocol without any Sec-WebSocket header is no
 //!   attempt at all but a plain request, as RFC 9110, section 7.8, allows:
-//!   Java's HTTP client and `curl --http2` offer `h2c` with every request.
+//!   Java's HTTP client and `curl --http2` offer `h2c` with every request. Nor is
+//!   `Connection: upgrade` alone, which nginx adds to every request that it passes on
+//!   where it is configured for WebSockets.
 //! - A key whose last base64 character has bits beyond the 16th byte. It
 //!   decodes to 16 bytes, which is all the RFC asks.
 //! - Empty elements in lists (RFC 9110, section 5.6.1.2).
@@ -40,12 +42,26 @@ use hyper::{Method, Request, StatusCode, Version};
 
 use super::HttpOptions;
 use super::refusal::Refusal;
+use crate::config::ANY_SUBPROTOCOL;
+use crate::origin::Origin;
 
 /// More offers than any client makes; they are compared each with each.
 const SUBPROTOCOLS_MAX: usize = 32;
 
 const METHOD: Refusal = Refusal::method("GET", "a WebSocket handshake is a GET request\n");
-const VERSION: Refusal = Refusal::bad("a WebSocket handshake needs HTTP/1.1\n");
+/// What a proxy's configuration needs, in the words of the proxy that most often
+/// lacks it.
+macro_rules! through_a_proxy {
+    ($fault:literal) => {
+        concat!(
+            $fault,
+            "; a proxy on the way has to pass it on (nginx: proxy_http_version 1.1; ",
+            "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";)\n"
+        )
+    };
+}
+
+const VERSION: Refusal = Refusal::bad(through_a_proxy!("a WebSocket handshake needs HTTP/1.1"));
 const NO_SUCH_HOST: Refusal = Refusal::bad("a request has one Host header, which names a host\n");
 const PATH: Refusal = Refusal::new(
     StatusCode::NOT_FOUND,
@@ -53,12 +69,11 @@ const PATH: Refusal = Refusal::new(
 );
 const NOT_ASCII: Refusal =
     Refusal::bad("a header of the handshake holds bytes outside printable ASCII\n");
-const NO_UPGRADE: Refusal = Refusal::bad(
-    "the Upgrade header is missing; a proxy on the way has to pass it and Connection on\n",
-);
+const NO_UPGRADE: Refusal = Refusal::bad(through_a_proxy!("the Upgrade header is missing"));
 const OTHER_UPGRADE: Refusal =
     Refusal::upgrade_required("websocket is the only protocol to upgrade to here\n");
-const CONNECTION_LACKS_UPGRADE: Refusal = Refusal::bad("the Connection header lacks `upgrade`\n");
+const CONNECTION_LACKS_UPGRADE: Refusal =
+    Refusal::bad(through_a_proxy!("the Connection header lacks `upgrade`"));
 const WEBSOCKET_VERSION: Refusal =
     Refusal::upgrade_required("one Sec-WebSocket-Version is needed, and it has to be 13\n");
 const KEY: Refusal =
@@ -66,7 +81,7 @@ const KEY: Refusal =
 const BODY: Refusal = Refusal::bad("a WebSocket handshake has no body\n");
 const FOREIGN: Refusal = Refusal::new(
     StatusCode::FORBIDDEN,
-    "pages of this Origin may not connect here\n",
+    "pages of this Origin may not connect: it is not listed in --origin\n",
 );
 const SUBPROTOCOLS: Refusal =
     Refusal::bad("Sec-WebSocket-Protocol has to list a few tokens, each one once\n");
@@ -81,9 +96,7 @@ pub(super) fn is_attempt<B>(request: &Request<B>) -> bool {
         SEC_WEBSOCKET_ACCEPT,
     ];
     let headers = request.headers();
-    lists(headers, UPGRADE, b"websocket")
-        || MARKS.iter().any(|mark| headers.contains_key(mark))
-        || !headers.contains_key(UPGRADE) && lists(headers, CONNECTION, b"upgrade")
+    lists(headers, UPGRADE, b"websocket") || MARKS.iter().any(|mark| headers.contains_key(mark))
 }
 
 /// Lets a handshake pass that keeps every rule, with the subprotocol to answer.
@@ -167,18 +180,14 @@ fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_zero)
 }
 
-/// Origins are compared as they are serialized (RFC 6454, section 6.2), but
-/// for the case, which a configuration may spell as it likes.
-fn origin(headers: &HeaderMap, listed: &[String]) -> Result<(), Refusal> {
+/// One Origin that is listed, none at all, or no list.
+pub(super) fn origin(headers: &HeaderMap, listed: &[Origin]) -> Result<(), Refusal> {
     if listed.is_empty() || !headers.contains_key(ORIGIN) {
         return Ok(());
     }
-    let is_listed = |origin: &[u8]| {
-        listed
-            .iter()
-            .any(|listed| listed.as_bytes().eq_ignore_ascii_case(origin))
-    };
-    if only(headers, ORIGIN).is_some_and(is_listed) {
+    let is_listed = |field: &str| listed.iter().any(|listed| listed.matches(field));
+    let field = only(headers, ORIGIN).and_then(|field| str::from_utf8(field).ok());
+    if field.is_some_and(is_listed) {
         Ok(())
     } else {
         Err(FOREIGN)
@@ -186,7 +195,8 @@ fn origin(headers: &HeaderMap, listed: &[String]) -> Result<(), Refusal> {
 }
 
 /// The first of the client's subprotocols, in its order of preference, that is
-/// listed. Their names are compared with case (RFC 6455, section 4.1).
+/// listed; all are where [`ANY_SUBPROTOCOL`] is. Their names are compared with case
+/// (RFC 6455, section 4.1).
 fn subprotocol(headers: &HeaderMap, listed: &[String]) -> Result<Option<String>, Refusal> {
     let mut offered: Vec<&[u8]> = Vec::new();
     for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
@@ -197,11 +207,10 @@ fn subprotocol(headers: &HeaderMap, listed: &[String]) -> Result<Option<String>,
             offered.push(token);
         }
     }
-    if offered.is_empty() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
-        return Err(SUBPROTOCOLS);
-    }
-    let listed_as = |token: &&[u8]| listed.iter().find(|name| name.as_bytes() == *token);
-    Ok(offered.iter().find_map(listed_as).cloned())
+    let takes_any = listed.iter().any(|name| name == ANY_SUBPROTOCOL);
+    let is_listed = |token: &&&[u8]| takes_any || listed.iter().any(|it| it.as_bytes() == **token);
+    let chosen = offered.iter().find(is_listed);
+    Ok(chosen.map(|token| String::from_utf8_lossy(token).into_owned()))
 }
 
 /// A token of RFC 9110, section 5.6.2.

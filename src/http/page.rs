@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -11,7 +10,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::refusal::Refusal;
-use super::{Reply, gate};
+use super::{HttpOptions, Reply, gate};
 
 const TEMPLATE: &str = include_str!("../page/index.html");
 
@@ -47,23 +46,24 @@ const NOT_FOUND: Refusal = Refusal::new(
     "there is no page under this path; WebSocket clients send an upgrade request\n",
 );
 
-/// Answers a request that asks for no upgrade. `ws_path` is where the page
-/// finds the WebSocket; without one, any path would do.
+/// Answers a request that asks for no upgrade.
 ///
-/// The answer to HEAD has a body too: hyper sends its length and leaves it out.
-pub(super) fn answer<B>(request: &Request<B>, ws_path: Option<&str>) -> Reply {
+/// A browser keeps the answer to a refused handshake from the page. So the page asks
+/// again with a POST, with which a browser sends the page's Origin, and gets the reason.
+pub(super) fn answer<B>(request: &Request<B>, options: &HttpOptions) -> Reply {
     if request.version() == Version::HTTP_11
         && let Err(refusal) = gate::host(request.headers())
     {
         return refusal.reply();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return METHOD.reply();
+        let refusal = gate::origin(request.headers(), &options.origins).err();
+        return refusal.unwrap_or(METHOD).reply();
     }
     if request.uri().path() != "/" {
         return NOT_FOUND.reply();
     }
-    let mut reply = Response::new(Full::new(page(ws_path.unwrap_or("/"))));
+    let mut reply = Response::new(page(options.path.as_deref().unwrap_or("/")));
     for (name, value) in HEADERS {
         reply
             .headers_mut()

@@ -5,19 +5,28 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
     X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Version};
 
-use super::Reply;
+use super::{Reply, response};
 
 pub(super) const TOO_SLOW: Refusal = Refusal::new(
     StatusCode::REQUEST_TIMEOUT,
     "the request did not arrive in time\n",
 );
+
+pub(super) const MALFORMED: Refusal = Refusal::bad("this is no well-formed HTTP/1.1 request\n");
+
+pub(super) const TOO_LARGE: Refusal = Refusal::new(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "the request head is larger than --max-header-bytes, or has more than 100 fields\n",
+);
+
+pub(super) const PROXY_HEADER: Refusal =
+    Refusal::bad("a PROXY header came from an address that is not listed in --proxy-protocol\n");
 
 pub(super) const HTTP_2: Refusal = Refusal::bad("this server speaks HTTP/1.1, not HTTP/2\n");
 
@@ -99,9 +108,9 @@ impl Refusal {
         }
     }
 
-    /// The refusal as hyper writes it.
+    /// The refusal as an answer.
     pub(super) fn reply(&self) -> Reply {
-        let mut reply = Response::new(Full::new(Bytes::from_static(self.line.as_bytes())));
+        let mut reply = Response::new(Bytes::from_static(self.line.as_bytes()));
         *reply.status_mut() = self.status;
         let headers = reply.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -128,19 +137,11 @@ impl Refusal {
         reply
     }
 
-    /// The refusal as we write it ourselves, where hyper can not.
-    pub(super) fn wire(&self) -> String {
-        format!(
-            "HTTP/1.1 {}\r\n\
-             connection: close\r\n\
-             content-type: text/plain; charset=utf-8\r\n\
-             content-length: {}\r\n\
-             \r\n\
-             {}",
-            self.status,
-            self.line.len(),
-            self.line,
-        )
+    /// The refusal to a peer whose request could not be read.
+    pub(super) fn wire(&self) -> Vec<u8> {
+        let reply = self.reply();
+        let head = response::head(&reply, Version::HTTP_11);
+        [&head[..], &reply.body()[..]].concat()
     }
 }
 
@@ -150,11 +151,16 @@ mod tests {
 
     #[test]
     fn the_wire_form_is_a_whole_response() {
+        let wire = String::from_utf8(TOO_SLOW.wire()).expect("ASCII");
+        let (head, body) = wire.split_once("\r\n\r\n").expect("a head");
+        let (head, date) = head.split_once("\r\ndate: ").expect("a date");
+        assert!(date.ends_with(" GMT"), "{date}");
         assert_eq!(
-            TOO_SLOW.wire(),
+            head,
             "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
-             content-type: text/plain; charset=utf-8\r\ncontent-length: 35\r\n\r\n\
-             the request did not arrive in time\n",
+             content-type: text/plain; charset=utf-8\r\n\
+             x-content-type-options: nosniff\r\ncontent-length: 35"
         );
+        assert_eq!(body, "the request did not arrive in time\n");
     }
 }

@@ -52,7 +52,12 @@ fn run(test: impl Future<Output = ()>) {
 /// Serves a socket that was just accepted.
 fn begin(served: TcpStream, options: HttpOptions) -> JoinHandle<Outcome> {
     let since = Instant::now().into();
-    spawn_local(async move { serve(Stream::Tcp(served), &Rc::new(options), since).await })
+    spawn_local(async move {
+        match read_request(Stream::Tcp(served), &options, since).await {
+            Ok(request) => request.serve(&options).await,
+            Err(outcome) => outcome,
+        }
+    })
 }
 
 /// A client's end of a connection whose other end is being served.
@@ -143,8 +148,7 @@ fn the_samples_handshake_gets_the_samples_accept() {
         let (mut client, outcome) = connect(options()).await;
         client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         let answer = head(&mut client).await;
-        let mut lines: Vec<_> = answer.trim_end().lines().collect();
-        lines.retain(|line| !line.starts_with("date: "));
+        let lines: Vec<_> = answer.trim_end().lines().collect();
         assert_eq!(
             lines,
             [
@@ -286,18 +290,84 @@ fn a_client_that_has_sent_its_fin_is_answered_still() {
     });
 }
 
-/// hyper joins its own `close` to the 101's Connection when the client asks
-/// for it, which does no harm: the list still has `upgrade` in it.
+/// hyper adds a `close` of its own to the 101 of such a request, and some clients
+/// compare the whole field with `upgrade`.
 #[test]
-fn a_client_that_also_asks_to_close_is_upgraded() {
+fn the_101_has_connection_upgrade_alone_whatever_the_client_asks_for() {
     run(async {
-        let (mut client, outcome) = connect(options()).await;
-        let request = HANDSHAKE.replace("Connection: Upgrade", "Connection: close, Upgrade");
-        let sent = [request.as_bytes(), FRAME].concat();
-        client.write_all(&sent).await.unwrap();
-        let answer = head(&mut client).await;
-        assert_eq!(header(&answer, "connection"), Some("upgrade, close"));
-        assert_carries(upgraded(outcome).await, FRAME).await;
+        for connection in [
+            "close, Upgrade",
+            "Upgrade, close",
+            "close\r\nConnection: Upgrade",
+            "keep-alive, Upgrade",
+            "Upgrade, keep-alive, TE",
+        ] {
+            let (mut client, outcome) = connect(options()).await;
+            let connection = format!("Connection: {connection}");
+            let request = HANDSHAKE.replace("Connection: Upgrade", &connection);
+            let sent = [request.as_bytes(), FRAME].concat();
+            client.write_all(&sent).await.unwrap();
+            let answer = head(&mut client).await;
+            assert_eq!(connection_fields(&answer), ["upgrade"], "{connection}");
+            assert_carries(upgraded(outcome).await, FRAME).await;
+        }
+    });
+}
+
+/// hyper adds `keep-alive` for a client of HTTP/1.0 that asks for it, and such a
+/// client waits for its second answer.
+#[test]
+fn an_answer_says_close_alone_whatever_the_client_asks_for() {
+    run(async {
+        for version in ["1.0", "1.1"] {
+            for connection in [
+                "keep-alive",
+                "Keep-Alive",
+                "close",
+                "close, keep-alive",
+                "x",
+            ] {
+                for path in ["/", "/none"] {
+                    let request = format!(
+                        "GET {path} HTTP/{version}\r\nHost: a\r\n\
+                         Connection: {connection}\r\n\r\n"
+                    );
+                    let (answer, _outcome) = ask(options(), &request).await;
+                    let expected = format!("HTTP/{version} ");
+                    assert!(answer.starts_with(&expected), "{answer}");
+                    assert_eq!(connection_fields(&answer), ["close"], "{request}");
+                    assert!(header(&answer, "content-length").is_some());
+                    assert!(header(&answer, "date").is_some());
+                }
+            }
+        }
+    });
+}
+
+/// The values of all Connection fields of an answer.
+fn connection_fields(answer: &str) -> Vec<&str> {
+    let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+    head.lines()
+        .filter_map(|line| line.strip_prefix("connection: "))
+        .collect()
+}
+
+#[test]
+fn an_empty_subprotocol_field_is_no_offer() {
+    run(async {
+        let options = HttpOptions {
+            subprotocols: vec!["*".to_owned()],
+            ..options()
+        };
+        for (offer, chosen) in [("", None), (" , ", None), ("a, b", Some("a"))] {
+            let (mut client, outcome) = connect(options.clone()).await;
+            let request = handshake_with(&format!("Sec-WebSocket-Protocol:{offer}"));
+            client.write_all(request.as_bytes()).await.unwrap();
+            let answer = head(&mut client).await;
+            assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+            assert_eq!(header(&answer, "sec-websocket-protocol"), chosen);
+            assert_eq!(upgraded(outcome).await.subprotocol.as_deref(), chosen);
+        }
     });
 }
 
@@ -367,7 +437,7 @@ fn another_path_is_404_and_another_origin_403() {
     run(async {
         let options = HttpOptions {
             path: Some("/chat".to_owned()),
-            origins: vec!["https://example.org".to_owned()],
+            origins: vec!["https://example.org".parse().unwrap()],
             ..options()
         };
         let request = HANDSHAKE.replace("/chat", "/other");
@@ -411,7 +481,10 @@ async fn turned_away(request: &str, refusal: Refusal) -> (String, Outcome) {
     let (served, _) = listener.accept().await.unwrap();
     let outcome = spawn_local(async move {
         let now = Instant::now().into();
-        turn_away(Stream::Tcp(served), &Rc::new(options()), now, refusal).await
+        match read_request(Stream::Tcp(served), &options(), now).await {
+            Ok(request) => request.reject(&refusal).await,
+            Err(outcome) => outcome,
+        }
     });
     let mut client = client.unwrap();
     client.write_all(request.as_bytes()).await.unwrap();
@@ -478,7 +551,7 @@ fn headers_over_the_bounds_get_431() {
                 ..options()
             };
             let (answer, outcome) = ask(options, request).await;
-            assert_refused(&answer, &outcome, 431);
+            assert_explained(&answer, &outcome, 431);
         }
     });
 }
@@ -502,12 +575,22 @@ fn headers_up_to_the_bound_pass() {
     });
 }
 
+fn too_slow() -> String {
+    String::from_utf8(refusal::TOO_SLOW.wire()).unwrap()
+}
+
+/// An answer without the line that changes every second.
+fn undated(answer: &str) -> String {
+    let lines = answer.split_inclusive('\n');
+    lines.filter(|line| !line.starts_with("date: ")).collect()
+}
+
 #[test]
 fn a_slow_request_gets_408() {
     run(async {
         for sent in ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n"] {
             let (answer, outcome) = ask(impatient(), sent).await;
-            assert_eq!(answer, refusal::TOO_SLOW.wire());
+            assert_eq!(undated(&answer), undated(&too_slow()));
             assert!(matches!(outcome, Outcome::TimedOut));
         }
     });
@@ -523,9 +606,10 @@ fn a_trickle_of_bytes_does_not_move_the_deadline() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
-        let mut answer = vec![0; refusal::TOO_SLOW.wire().len()];
+        let mut answer = vec![0; too_slow().len()];
         reader.read_exact(&mut answer).await.unwrap();
-        assert_eq!(answer, refusal::TOO_SLOW.wire().as_bytes());
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(undated(&answer), undated(&too_slow()));
         trickle.abort();
         assert!(matches!(outcome.await.unwrap(), Outcome::TimedOut));
     });
@@ -534,13 +618,11 @@ fn a_trickle_of_bytes_does_not_move_the_deadline() {
 #[test]
 fn what_is_not_http_1_gets_400() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    const TLS_HELLO: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\x8f\x1e";
     run(async {
         let (answer, outcome) = ask(options(), PREFACE).await;
         assert_explained(&answer, &outcome, 400);
-        let junk: [&[u8]; 8] = [
+        let junk: [&[u8]; 7] = [
             &PREFACE[..18],
-            TLS_HELLO,
             &[0; 100],
             &[0xff; 100],
             b"GET /\r\n\r\n",
@@ -550,7 +632,79 @@ fn what_is_not_http_1_gets_400() {
         ];
         for sent in junk {
             let (answer, outcome) = ask(options(), sent).await;
-            assert_refused(&answer, &outcome, 400);
+            assert_explained(&answer, &outcome, 400);
+        }
+    });
+}
+
+#[test]
+fn a_proxy_header_that_is_not_expected_is_named() {
+    run(async {
+        for sent in [
+            &b"PROXY TCP4 192.0.2.7 198.51.100.7 12345 443\r\n"[..],
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+        ] {
+            let (answer, outcome) = ask(options(), sent).await;
+            assert_explained(&answer, &outcome, 400);
+            assert!(answer.contains("--proxy-protocol"), "{answer}");
+        }
+    });
+}
+
+#[test]
+fn tls_gets_a_fatal_alert() {
+    const HELLO: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\x8f\x1e";
+    run(async {
+        for sent in [HELLO, &HELLO[..1]] {
+            let (mut client, outcome) = connect(options()).await;
+            client.write_all(sent).await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            // A record of an alert (RFC 8446, section 5.1): fatal, protocol_version.
+            assert_eq!(answer, b"\x15\x03\x01\0\x02\x02\x46");
+            drop(client);
+            assert!(matches!(outcome.await.unwrap(), Outcome::RefusedTls));
+        }
+    });
+}
+
+#[test]
+fn a_handshake_that_a_proxy_has_spoilt_is_told_what_the_proxy_needs() {
+    run(async {
+        for request in [
+            HANDSHAKE.replace("1.1", "1.0"),
+            HANDSHAKE.replace("Upgrade: websocket\r\n", ""),
+            HANDSHAKE.replace("Connection: Upgrade\r\n", ""),
+            HANDSHAKE.replace("Connection: Upgrade", "Connection: close"),
+        ] {
+            let (answer, _outcome) = ask(options(), &request).await;
+            assert!(answer.contains(" 400 Bad Request\r\n"), "{answer}");
+            let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert_eq!(body.lines().count(), 1, "{body}");
+            for needed in [
+                "proxy_http_version 1.1;",
+                "$http_upgrade;",
+                "Connection \"upgrade\";",
+            ] {
+                assert!(body.contains(needed), "{body}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_page_can_ask_why_its_origin_is_refused() {
+    run(async {
+        let options = HttpOptions {
+            origins: vec!["https://a.example".parse().unwrap()],
+            ..options()
+        };
+        for (origin, status) in [("https://a.example", 405), ("https://b.example", 403)] {
+            let request = format!("POST / HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\n\r\n");
+            let (answer, _outcome) = ask(options.clone(), &request).await;
+            let expected = format!("HTTP/1.1 {status} ");
+            assert!(answer.starts_with(&expected), "{answer}");
+            assert_eq!(answer.contains("--origin"), status == 403, "{answer}");
         }
     });
 }
@@ -630,6 +784,10 @@ fn other_plain_requests_are_answered_by_their_fault() {
         (400, "GET / HTTP/1.1\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
         (200, "GET http://a HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (
+            200,
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n",
+        ),
         (
             200,
             "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",

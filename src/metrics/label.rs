@@ -125,7 +125,7 @@ labels! {
         Version = "version",
         /// 431: the request is too large.
         HeadTooLarge = "head_too_large",
-        /// No TLS, or none that suits, where it is spoken.
+        /// No TLS, or none that suits, where it is spoken; TLS where it is not.
         Tls = "tls",
         /// No PROXY header, or a wrong one, from where one must come.
         Proxy = "proxy",

@@ -153,11 +153,12 @@ fn lists_are_replaced_and_not_merged() {
         "origin = ['http://a', 'http://b']\nlisten = '127.0.0.1:1'",
     );
     let file = file.flag();
-    assert_eq!(config(&[&file], &[]).origins, ["http://a", "http://b"]);
-    assert_eq!(
-        config(&[&file, "--origin=http://c"], &[]).origins,
-        ["http://c"]
-    );
+    let origins = |flags: &[&str]| -> Vec<String> {
+        let origins = config(flags, &[]).origins;
+        origins.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(origins(&[&file]), ["http://a", "http://b"]);
+    assert_eq!(origins(&[&file, "--origin=http://c"]), ["http://c"]);
     let config = config(
         &[&file],
         &[("RINGBACK_ORIGIN", ""), ("RINGBACK_LISTEN", "")],
@@ -238,7 +239,8 @@ fn what_is_shown_is_the_same_configuration_again() {
         "--threads=3",
         "--no-pin",
         "--path=/a'b",
-        "--origin=http://a\"b\\c",
+        "--origin=HTTP://A:80/",
+        "--pid-file=/a\"b\\c",
         "--subprotocol=a",
         "--subprotocol=b",
         "--max-message=18446744073709551615",

@@ -14,6 +14,7 @@ mod cores;
 mod drain;
 mod echo;
 mod fairness;
+mod handshake;
 mod hostile;
 mod limits;
 mod proxy;

@@ -201,16 +201,22 @@ fn origins_off_the_list_are_refused_and_none_at_all_is_not() {
         (&[b"https://b.example"], Err(FOREIGN)),
         (&[b"http://a.example"], Err(FOREIGN)),
         (&[b"https://a.example.evil"], Err(FOREIGN)),
-        (&[b"https://a.example/"], Err(FOREIGN)),
+        (&[b"https://a.example:443/"], Ok(None)),
+        (&[b"https://x.c.example"], Ok(None)),
+        (&[b"https://c.example"], Err(FOREIGN)),
+        (&[b"https://a.example/x"], Err(FOREIGN)),
         (&[b"null"], Err(FOREIGN)),
         (&[b""], Err(FOREIGN)),
         (&[b"https://a.example", b"https://a.example"], Err(FOREIGN)),
     ];
     let options = HttpOptions {
-        origins: vec![
-            "https://a.example".to_owned(),
-            "https://b.example:8443".to_owned(),
-        ],
+        origins: [
+            "https://a.example/",
+            "https://b.example:8443",
+            "https://*.c.example",
+        ]
+        .map(|origin| origin.parse().unwrap())
+        .to_vec(),
         ..options()
     };
     for (values, expected) in cases {
@@ -233,8 +239,9 @@ fn the_clients_first_listed_subprotocol_is_chosen() {
         (&[b"other, mirror, echo"], Ok(Some("mirror"))),
         (&[b"other", b"mirror", b"echo"], Ok(Some("mirror"))),
         (&[b",echo ,, other"], Ok(Some("echo"))),
-        (&[b""], Err(SUBPROTOCOLS)),
-        (&[b","], Err(SUBPROTOCOLS)),
+        (&[b""], Ok(None)),
+        (&[b" , "], Ok(None)),
+        (&[b"", b"echo"], Ok(Some("echo"))),
         (&[b"echo echo"], Err(SUBPROTOCOLS)),
         (&[b"\"echo\""], Err(SUBPROTOCOLS)),
         (&[b"echo;q=1"], Err(SUBPROTOCOLS)),
@@ -255,6 +262,27 @@ fn the_clients_first_listed_subprotocol_is_chosen() {
 }
 
 #[test]
+fn an_asterisk_takes_the_first_subprotocol_that_is_offered() {
+    let options = HttpOptions {
+        subprotocols: vec!["echo".to_owned(), "*".to_owned()],
+        ..options()
+    };
+    for (offered, chosen) in [
+        (&b"other, echo"[..], Some("other")),
+        (b"*", Some("*")),
+        (b"", None),
+    ] {
+        let request = with("sec-websocket-protocol", &[offered]);
+        assert_eq!(
+            admit(&request, &options).as_ref().map(Option::as_deref),
+            Ok(chosen)
+        );
+    }
+    let request = with("sec-websocket-protocol", &[b"no token, echo"]);
+    assert_eq!(admit(&request, &options), Err(SUBPROTOCOLS));
+}
+
+#[test]
 fn the_number_of_offered_subprotocols_is_bounded() {
     let offer = |count: usize| {
         let names: Vec<String> = (0..count).map(|n| format!("p{n}")).collect();
@@ -269,17 +297,18 @@ fn the_number_of_offered_subprotocols_is_bounded() {
 
 #[test]
 fn what_asks_for_no_websocket_is_no_attempt() {
-    let plain: [&[(&str, &str)]; 3] = [
+    let plain: [&[(&str, &str)]; 4] = [
         &[],
+        // Of nginx, for every request.
+        &[("connection", "upgrade")],
         &[("connection", "keep-alive")],
         &[
             ("connection", "Upgrade, HTTP2-Settings"),
             ("upgrade", "h2c"),
         ],
     ];
-    let attempts: [&[(&str, &str)]; 5] = [
+    let attempts: [&[(&str, &str)]; 4] = [
         &[("upgrade", "WebSocket")],
-        &[("connection", "upgrade")],
         &[("sec-websocket-key", "")],
         &[("sec-websocket-protocol", "echo"), ("upgrade", "h2c")],
         &[("upgrade", "h2c, websocket")],
