@@ -104,7 +104,9 @@ async fn refuse_unreadable(stream: Stream, unread: &[u8], error: &hyper::Error) 
     if !error.is_parse() {
         return Outcome::Failed;
     }
-    if unread.first() == Some(&TLS_HANDSHAKE) {
+    // Within TLS it is nonsense like any other.
+    let is_plain = !matches!(stream, Stream::Tls(_));
+    if is_plain && unread.first() == Some(&TLS_HANDSHAKE) {
         farewell::last_words(stream, &TLS_ALERT).await;
         return Outcome::RefusedTls;
     }

@@ -263,8 +263,7 @@ fn nonsense_does_not_disturb_the_neighbours(engine: Engine) {
 fn what_is_no_request_is_answered_and_closed(engine: Engine) {
     let server = Server::start(engine, &[]);
     for bytes in [
-        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
-        b"HELO example.org\r\n\r\n",
+        &b"HELO example.org\r\n\r\n"[..],
         b"\0\0\0\0\0\0\0\0\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
     ] {

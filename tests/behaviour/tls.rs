@@ -33,6 +33,7 @@ on_every_engine![
     a_client_that_leaves_without_an_end_is_gone,
     a_request_without_tls_is_told_so,
     what_is_no_tls_gets_an_alert,
+    tls_on_a_port_without_it_gets_an_alert,
     a_handshake_has_the_deadline_of_everything,
     a_new_certificate_is_used_after_sighup,
     no_good_files_leave_everything_as_it_is,
@@ -266,6 +267,19 @@ fn what_is_no_tls_gets_an_alert(engine: Engine) {
         let answer = raw.rest();
         assert!(alert(&answer), "{answer:x?}");
     }
+}
+
+fn tls_on_a_port_without_it_gets_an_alert(engine: Engine) {
+    let pair = pki::pair();
+    let flags = ["--log=ringback=debug", "--access-log"];
+    let server = Server::start(engine, &flags);
+    let hello = client_hello(&pair.client(ALL_VERSIONS, &[]));
+    let mut raw = Raw::dial(server.address());
+    raw.send(&hello);
+    // The fatal alert protocol_version.
+    assert_eq!(raw.rest(), b"\x15\x03\x01\0\x02\x02\x46");
+    server.wait_for_log("TLS came where none is spoken");
+    server.wait_for_log("refusal=\"tls\"");
 }
 
 fn a_handshake_has_the_deadline_of_everything(engine: Engine) {
