@@ -37,6 +37,7 @@
 //!   reading and trying
 //! * `calls`: the kernel's calls of engines and workers, which fail on demand
 //!   in tests
+//! * [`output`]: lines for stderr and stdout, which nobody waits for
 //! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
 //!   `cores`, `descriptors`, `held`, `origin`, `peer`, `rate`, `stream`, `throttle`, `visit`:
 //!   one noun each
@@ -75,6 +76,7 @@ mod listener;
 pub mod message;
 mod metrics;
 mod origin;
+pub mod output;
 mod peer;
 mod pid_file;
 pub mod proto;

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use ringback::output;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -52,7 +53,15 @@ pub(crate) enum Format {
 
 /// Starts to log. Without directives it is as `RUST_LOG` says; whatever they say,
 /// access lines are written where they were asked for.
-pub(crate) fn start(directives: Option<&Directives>, format: Format, access_log: bool) {
+///
+/// # Errors
+/// Why there is no thread that writes the lines.
+pub(crate) fn start(
+    directives: Option<&Directives>,
+    format: Format,
+    access_log: bool,
+) -> io::Result<()> {
+    output::stderr().start()?;
     let filter = match directives {
         Some(Directives(text)) => EnvFilter::new(text),
         None => std::env::var(EnvFilter::DEFAULT_ENV)
@@ -68,7 +77,9 @@ pub(crate) fn start(directives: Option<&Directives>, format: Format, access_log:
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_writer(output::stderr)
+        // They would be written to stderr past the queue.
+        .log_internal_errors(false);
     match format {
         Format::Text => subscriber
             .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
@@ -80,4 +91,5 @@ pub(crate) fn start(directives: Option<&Directives>, format: Format, access_log:
             .with_span_list(false)
             .init(),
     }
+    Ok(())
 }

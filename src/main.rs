@@ -16,7 +16,7 @@ use mimalloc::MiMalloc;
 use ringback::doctor::{self, Root, System};
 use ringback::message::handler;
 use ringback::{
-    Address, Config, Error, Inherited, Question, Server, Signals, raise_descriptor_limit,
+    Address, Config, Error, Inherited, Question, Server, Signals, output, raise_descriptor_limit,
 };
 
 use args::{CommandLine, ReportFormat, Task};
@@ -29,6 +29,12 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let status = run();
+    output::flush();
+    status
+}
+
+fn run() -> ExitCode {
     let command_line = match CommandLine::parse(env::args_os()) {
         Ok(command_line) => command_line,
         Err(error) => return explain_usage(&error),
@@ -37,22 +43,25 @@ fn main() -> ExitCode {
         Ok(configured) => configured,
         Err(message) => return fail(USAGE, &message),
     };
-    let result = match command_line.task() {
-        Task::ShowConfig => print(&settings::show(&effective))
-            .map_err(|error| format!("cannot write the configuration: {error}")),
-        Task::Reload => reload::reload(effective.args().pid_file()).and_then(|done| {
-            print(&format!("{done}\n")).map_err(|error| format!("cannot write: {error}"))
-        }),
+    let printed = match command_line.task() {
+        Task::ShowConfig => Ok(settings::show(&effective)),
+        Task::Reload => {
+            reload::reload(effective.args().pid_file()).map(|reloaded| format!("{reloaded}\n"))
+        }
         Task::Examine(format) => return examine(&config, format),
         Task::Ask(question, patience) => ask(&config, question, patience),
         Task::Serve => {
             let args = effective.args();
-            logging::start(args.log(), args.log_format(), config.access_log);
-            serve(config, args.print_messages()).map_err(|error| error.to_string())
+            logging::start(args.log(), args.log_format(), config.access_log)
+                .map_err(|error| format!("cannot start the thread that writes the log: {error}"))
+                .and_then(|()| {
+                    serve(config, args.print_messages()).map_err(|error| error.to_string())
+                })
+                .map(|()| String::new())
         }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match printed {
+        Ok(text) => print(&text, ExitCode::SUCCESS),
         Err(message) => fail(1, &message),
     }
 }
@@ -63,10 +72,20 @@ fn configure(command_line: &CommandLine) -> Result<(Effective, Config), String> 
     Ok((effective, config))
 }
 
-fn print(text: &str) -> io::Result<()> {
+/// Prints what a command has found, and ends with this status if that works.
+fn print(text: &str, status: ExitCode) -> ExitCode {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    let written = stdout.write_all(text.as_bytes());
+    printed(written.and_then(|()| stdout.flush()), status)
+}
+
+fn printed(written: io::Result<()>, status: ExitCode) -> ExitCode {
+    match written {
+        Ok(()) => status,
+        // As `head` does: what reads the output has enough of it.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(error) => fail(1, &format!("cannot write to stdout: {error}")),
+    }
 }
 
 /// A problem is no error of the examination: it gets its status, and no line.
@@ -77,18 +96,15 @@ fn examine(config: &Config, format: ReportFormat) -> ExitCode {
         ReportFormat::Text => report.to_string(),
         ReportFormat::Json => report.to_json(),
     };
-    match print(&text) {
-        Ok(()) => ExitCode::from(u8::from(report.has_problem())),
-        Err(error) => fail(1, &format!("cannot write the findings: {error}")),
-    }
+    print(&text, ExitCode::from(u8::from(report.has_problem())))
 }
 
-fn ask(config: &Config, question: Question, patience: Duration) -> Result<(), String> {
+fn ask(config: &Config, question: Question, patience: Duration) -> Result<String, String> {
     let admin = config
         .admin
         .ok_or("there is nobody to ask: no --admin is set")?;
     let answer = ringback::ask(admin, question, patience)?;
-    print(&format!("{answer}\n")).map_err(|error| format!("cannot write the answer: {error}"))
+    Ok(format!("{answer}\n"))
 }
 
 fn serve(config: Config, print_messages: bool) -> Result<(), Error> {
@@ -99,15 +115,12 @@ fn serve(config: Config, print_messages: bool) -> Result<(), Error> {
     let signals = Signals::catch()?;
     let handler = print_messages.then(|| handler(printing::echo_and_print));
     let server = Server::start_inheriting(config, inherited, handler.as_ref())?;
-    if let Err(error) = announce(&server) {
-        tracing::warn!(%error, "cannot say on stdout where the server listens");
-    }
+    announce(&server);
     server.run_until_signal(signals)
 }
 
 /// One line for each address; scripts wait for them.
-fn announce(server: &Server) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
+fn announce(server: &Server) {
     let plain = server.addresses().iter().map(|address| ("ws", address));
     let tls = server.tls_addresses().iter();
     for (scheme, address) in plain.chain(tls.map(|address| ("wss", address))) {
@@ -115,17 +128,16 @@ fn announce(server: &Server) -> io::Result<()> {
             Address::Internet(_) => format!("{scheme}://"),
             Address::Unix(_) => String::new(),
         };
-        writeln!(
-            stdout,
-            "listening {scheme}{address} engine={} threads={}",
+        let line = format!(
+            "listening {scheme}{address} engine={} threads={}\n",
             server.engine(),
             server.threads()
-        )?;
+        );
+        output::stdout().push(line.as_bytes());
     }
     if let Some(address) = server.admin_address() {
-        writeln!(stdout, "admin http://{address}")?;
+        output::stdout().push(format!("admin http://{address}\n").as_bytes());
     }
-    stdout.flush()
 }
 
 /// Help goes to stdout in full; a mistake gets one line on stderr.
@@ -134,9 +146,8 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        // Nobody to tell if stdout is gone.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        let written = error.print().and_then(|()| io::stdout().flush());
+        return printed(written, ExitCode::SUCCESS);
     }
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
@@ -148,7 +159,13 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
     fail(USAGE, &format!("{line}{hint} (try --help)"))
 }
 
-fn fail(code: u8, message: &str) -> ExitCode {
-    eprintln!("ringback: {message}");
-    ExitCode::from(code)
+/// Says in a line why the process ends, if stderr takes it.
+fn fail(status: u8, message: &str) -> ExitCode {
+    let line = format!("ringback: {message}\n");
+    match output::stderr().start() {
+        Ok(()) => output::stderr().push(line.as_bytes()),
+        // There is no thread to be had, which may be what the line is about.
+        Err(_) => drop(io::stderr().write_all(line.as_bytes())),
+    }
+    ExitCode::from(status)
 }

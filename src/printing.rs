@@ -2,35 +2,25 @@
 //! write it back, and end at the first error.
 
 use std::fmt;
-use std::io::{self, Write};
-use std::sync::Once;
 
-use ringback::{Message, MessageSocket};
+use ringback::{Message, MessageSocket, output};
 
 /// Echoes the messages of one connection and prints each on stdout.
 pub(crate) async fn echo_and_print(mut socket: MessageSocket) {
     while let Ok(message) = socket.read_message().await {
-        if let Err(error) = print(&socket, &message) {
-            // Once, not for every message that somebody cares to send.
-            static SAID: Once = Once::new();
-            SAID.call_once(|| {
-                tracing::warn!(%error, "stdout is gone, so messages are no longer printed");
-            });
-        }
+        output::stdout().push(line(&socket, &message).as_bytes());
         if socket.write_message(&message).await.is_err() {
             break;
         }
     }
 }
 
-fn print(socket: &MessageSocket, message: &Message) -> io::Result<()> {
+fn line(socket: &MessageSocket, message: &Message) -> String {
     let peer = socket.peer();
-    let mut stdout = io::stdout().lock();
     match message {
-        Message::Text(text) => writeln!(stdout, "{peer} sent: {}", OneLine(text))?,
-        Message::Binary(bytes) => writeln!(stdout, "{peer} sent: {} bytes", bytes.len())?,
+        Message::Text(text) => format!("{peer} sent: {}\n", OneLine(text)),
+        Message::Binary(bytes) => format!("{peer} sent: {} bytes\n", bytes.len()),
     }
-    stdout.flush()
 }
 
 /// Text as it is, but without the control characters with which a peer could

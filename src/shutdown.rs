@@ -4,12 +4,17 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::process;
+use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::error::Error;
+use crate::output;
+
+/// The time that the log has when a second signal ends the process.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// Tells everybody who waits for it that the server is about to stop.
 #[derive(Debug)]
@@ -139,7 +144,8 @@ impl Stream {
 }
 
 /// Ends the process at once, with the status that shells give to a process that
-/// was ended by this signal.
+/// was ended by this signal. Lines of the log that wait for a reader get a moment.
 pub(crate) fn exit_at_once(signal: SignalKind) -> ! {
+    output::stderr().flush(LAST_LINES);
     process::exit(128 + signal.as_raw_value())
 }

@@ -23,6 +23,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) static ACCEPT_RESTS: Throttle = Throttle::warn("accepting rests");
 pub(crate) static NO_TAKEOVER: Throttle = Throttle::warn("cannot take over a connection");
 pub(crate) static HELD_TOO_MUCH: Throttle = Throttle::warn("more is held than may be");
+pub(crate) static STDOUT_LOST: Throttle = Throttle::warn("lines for stdout are lost");
 pub(crate) static ACCEPT_FAILS: Throttle = Throttle::debug("accept");
 pub(crate) static CUT_OFF: Throttle = Throttle::debug("a handshake was cut off");
 pub(crate) static PROXY_FAILS: Throttle = Throttle::debug("a proxy's header");
@@ -33,10 +34,11 @@ pub(crate) static ENDED_EARLY: Throttle = Throttle::debug("a connection ended be
 pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
-static ALL: [&Throttle; 11] = [
+static ALL: [&Throttle; 12] = [
     &ACCEPT_RESTS,
     &NO_TAKEOVER,
     &HELD_TOO_MUCH,
+    &STDOUT_LOST,
     &ACCEPT_FAILS,
     &CUT_OFF,
     &PROXY_FAILS,

@@ -23,6 +23,7 @@ use super::process::Process;
 use crate::metrics::Counters;
 use crate::metrics::label::{Code, EndReason, HandshakeOutcome, RefusalReason, TlsOutcome};
 use crate::metrics::number::Counter;
+use crate::output;
 use crate::proto::Violation;
 use crate::tls::Tls;
 use page::{Page, worker};
@@ -109,6 +110,21 @@ impl View {
             "Connections that may be open at a time, over all workers.",
             &(overview.house.capacity().get() as u64),
         )?;
+        for (name, help, queue) in [
+            (
+                "ringback_log_lines_lost",
+                "Lines of the log that were dropped: stderr is not read fast enough, or cannot be \
+                 written.",
+                output::stderr(),
+            ),
+            (
+                "ringback_stdout_lines_lost",
+                "Lines for stdout that were dropped, for the same reasons.",
+                output::stdout(),
+            ),
+        ] {
+            page.counter(name, help, &queue.lines_lost())?;
+        }
         match overview.house.held().max() {
             Some(max) => page.gauge(
                 "ringback_held_bytes_max",
