@@ -41,7 +41,6 @@ use crate::metrics::Counters;
 use crate::shutdown::{self, Departure, Shutdown, Trigger};
 use crate::tls::Tls;
 use answer::Answers;
-pub(crate) use connections::CONNECTIONS_MAX;
 pub use inquiry::{Question, ask};
 use process::ThreadClock;
 
@@ -105,11 +104,11 @@ impl Bound {
         self.listener.try_clone().map(OwnedFd::from)
     }
 
-    /// Starts to answer.
+    /// Starts to answer, with at most so many connections at a time.
     ///
     /// # Errors
     /// [`Error::Start`] with what the kernel says.
-    pub(crate) fn start(self, overview: Overview) -> Result<Admin, Error> {
+    pub(crate) fn start(self, overview: Overview, connections_max: usize) -> Result<Admin, Error> {
         let start = |source| Error::Start {
             what: "the admin thread",
             source,
@@ -124,7 +123,8 @@ impl Bound {
         let thread = thread::Builder::new()
             .name("ringback-admin".into())
             .spawn(move || {
-                let served = runtime.block_on(connections::serve(listener, answers, stop));
+                let served =
+                    runtime.block_on(connections::serve(listener, answers, connections_max, stop));
                 if let Err(error) = served {
                     tracing::error!(%error, "the admin listener does not work");
                 }

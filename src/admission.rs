@@ -34,8 +34,11 @@ use source::Source;
 pub(crate) struct House {
     accepted: AtomicU64,
     welcome: AtomicUsize,
-    turned_away: AtomicUsize,
+    rejecting: AtomicUsize,
     capacity: NonZeroUsize,
+    /// Connections over a limit that are told so at a time. More are closed
+    /// without an answer.
+    rejects_max: usize,
     /// Where there is a limit per address.
     census: Option<Census>,
     /// Where there is a rate per address.
@@ -45,7 +48,7 @@ pub(crate) struct House {
 }
 
 impl House {
-    pub(crate) fn new(config: &Config) -> Arc<Self> {
+    pub(crate) fn new(config: &Config, rejects_max: usize) -> Arc<Self> {
         let pacer = config.handshake_rate.map(|rate| {
             let burst = config.handshake_burst.unwrap_or(rate.count());
             Pacer::new(rate, burst)
@@ -53,8 +56,9 @@ impl House {
         Arc::new(Self {
             accepted: AtomicU64::new(0),
             welcome: AtomicUsize::new(0),
-            turned_away: AtomicUsize::new(0),
+            rejecting: AtomicUsize::new(0),
             capacity: config.max_connections,
+            rejects_max,
             census: config.max_connections_per_address.map(Census::new),
             pacer,
             epoch: Instant::now(),
@@ -97,12 +101,9 @@ pub(crate) struct Admission {
     house: Arc<House>,
     counters: Arc<Counters>,
     open: Cell<usize>,
+    rejecting: Cell<usize>,
     left: Notify,
 }
-
-/// Connections over a limit that are told so at a time. More are closed without
-/// a word.
-pub(crate) const MAX_TURNED_AWAY: usize = 256;
 
 /// What is to be done with a connection.
 #[derive(Debug)]
@@ -110,7 +111,7 @@ pub(crate) enum Entry {
     /// Serve it.
     Welcome(Permit),
     /// Tell it why it cannot be served.
-    TurnedAway(Rejection, Apology),
+    TurnedAway(Rejection, RejectSlot),
     /// Close it.
     Overrun,
 }
@@ -147,9 +148,9 @@ pub(crate) struct Permit {
     visit: Option<Rc<Visit>>,
 }
 
-/// The place of a connection that is being told that there is none.
+/// Held by a connection that is being told that it is over a limit.
 #[derive(Debug)]
-pub(crate) struct Apology {
+pub(crate) struct RejectSlot {
     admission: Rc<Admission>,
 }
 
@@ -159,6 +160,7 @@ impl Admission {
             house,
             counters,
             open: Cell::new(0),
+            rejecting: Cell::new(0),
             left: Notify::new(),
         })
     }
@@ -192,12 +194,12 @@ impl Admission {
     }
 
     fn turn_away(self: &Rc<Self>, rejection: Rejection) -> Entry {
-        if !take_place(&self.house.turned_away, MAX_TURNED_AWAY) {
+        if !take_place(&self.house.rejecting, self.house.rejects_max) {
             return Entry::Overrun;
         }
-        self.set_open(self.open.get() + 1);
+        self.set_rejecting(self.rejecting.get() + 1);
         let admission = Rc::clone(self);
-        Entry::TurnedAway(rejection, Apology { admission })
+        Entry::TurnedAway(rejection, RejectSlot { admission })
     }
 
     /// A connection of this peer, under a number that no other one of this
@@ -212,9 +214,10 @@ impl Admission {
         self.house.held()
     }
 
-    /// How many of this worker's connections are open.
+    /// How many of this worker's connections are open, those that are being
+    /// refused included.
     pub(crate) fn open(&self) -> usize {
-        self.open.get()
+        self.open.get() + self.rejecting.get()
     }
 
     fn set_open(&self, open: usize) {
@@ -222,15 +225,14 @@ impl Admission {
         self.counters.open.set(open as u64);
     }
 
+    fn set_rejecting(&self, rejecting: usize) {
+        self.rejecting.set(rejecting);
+        self.counters.rejecting.set(rejecting as u64);
+    }
+
     /// Waits until a connection of this worker ends.
     pub(crate) async fn one_left(&self) {
         self.left.notified().await;
-    }
-
-    fn leave(&self, places: &AtomicUsize) {
-        self.set_open(self.open() - 1);
-        places.fetch_sub(1, Relaxed);
-        self.left.notify_waiters();
     }
 }
 
@@ -258,13 +260,19 @@ impl Drop for Permit {
         {
             census.leave(source);
         }
-        self.admission.leave(&house.welcome);
+        // The gauge first: it never shows more than may be open.
+        self.admission.set_open(self.admission.open.get() - 1);
+        house.welcome.fetch_sub(1, Relaxed);
+        self.admission.left.notify_waiters();
     }
 }
 
-impl Drop for Apology {
+impl Drop for RejectSlot {
     fn drop(&mut self) {
-        self.admission.leave(&self.admission.house.turned_away);
+        let Self { admission } = self;
+        admission.set_rejecting(admission.rejecting.get() - 1);
+        admission.house.rejecting.fetch_sub(1, Relaxed);
+        admission.left.notify_waiters();
     }
 }
 
@@ -280,9 +288,14 @@ fn take_place(taken: &AtomicUsize, capacity: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::descriptors::REJECTS_MAX;
+
+    fn limits(config: &Config) -> Arc<House> {
+        House::new(config, REJECTS_MAX)
+    }
 
     fn house(capacity: usize) -> Arc<House> {
-        House::new(&Config {
+        limits(&Config {
             max_connections: NonZeroUsize::new(capacity).expect("not zero"),
             ..Config::default()
         })
@@ -302,7 +315,9 @@ mod tests {
         let full = first.enter();
         assert!(matches!(full, Entry::TurnedAway(Rejection::Full, _)));
         assert_eq!((first.open(), second.open()), (2, 1));
-        assert_eq!((first.counters.open.get(), house.is_full()), (2, true));
+        let counters = &first.counters;
+        assert_eq!((counters.open.get(), counters.rejecting.get()), (1, 1));
+        assert!(house.is_full());
         drop(two);
         assert!(!house.is_full());
         let three = second.enter();
@@ -313,13 +328,14 @@ mod tests {
         drop((one, three, full));
         assert_eq!((first.open(), second.open()), (0, 0));
         assert_eq!(first.counters.open.get(), 0);
+        assert_eq!(first.counters.rejecting.get(), 0);
     }
 
     #[test]
     fn those_who_are_turned_away_are_bounded_too() {
         let admission = Admission::new(house(1), Arc::default());
         let _inside = admission.enter();
-        let full: Vec<_> = (0..MAX_TURNED_AWAY).map(|_| admission.enter()).collect();
+        let mut full: Vec<_> = (0..REJECTS_MAX).map(|_| admission.enter()).collect();
         assert!(
             full.iter()
                 .all(|entry| matches!(entry, Entry::TurnedAway(Rejection::Full, _)))
@@ -327,9 +343,12 @@ mod tests {
         assert!(matches!(admission.enter(), Entry::Overrun));
         assert_eq!(
             admission.open(),
-            1 + MAX_TURNED_AWAY,
+            1 + REJECTS_MAX,
             "who is not let in is not counted"
         );
+        assert_eq!(admission.counters.open.get(), 1, "of one that may be open");
+        full.pop();
+        assert!(matches!(admission.enter(), Entry::TurnedAway(..)));
     }
 
     /// A connection of this peer comes in.
@@ -344,7 +363,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_connections_over_all_workers() {
-        let house = House::new(&Config {
+        let house = limits(&Config {
             max_connections: NonZeroUsize::new(3).expect("not zero"),
             max_connections_per_address: NonZeroUsize::new(1),
             ..Config::default()
@@ -372,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_full_server_costs_an_address_nothing() {
-        let house = House::new(&Config {
+        let house = limits(&Config {
             max_connections: NonZeroUsize::MIN,
             handshake_rate: "2/h".parse().ok(),
             ..Config::default()

@@ -117,11 +117,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     profile: Option<Profile>,
 
-    /// Worker threads [default: one for each core this process may run on]
+    /// Worker threads, at most 1024 [default: one for each core this process may
+    /// run on, or as many as a CPU quota has work for]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Do not bind each worker to a core
+    /// Do not bind each worker to a core; where a CPU quota is below the cores,
+    /// none is bound anyway
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
     no_pin: Switch,
 
@@ -232,7 +234,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     read_size: Option<Size>,
 
-    /// Most connections at a time, over all workers; more get 503
+    /// Most connections at a time, over all workers; more get 503. The limit on
+    /// open files lowers it
     #[arg(long, value_name = "N", default_value_t = Config::default().max_connections, help_heading = "Limits")]
     max_connections: NonZeroUsize,
 

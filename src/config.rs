@@ -41,6 +41,9 @@ pub const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
 /// The name among [`Config::subprotocols`] that stands for all names.
 pub const ANY_SUBPROTOCOL: &str = "*";
 
+/// The most workers.
+pub const THREADS_MAX: usize = 1024;
+
 /// The longest message that is read whole when no limit is configured.
 pub const DEFAULT_WHOLE_MESSAGE: u64 = 16 * 1024 * 1024;
 
@@ -66,9 +69,12 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// What moves the bytes.
     pub engine: EngineChoice,
-    /// Workers; `None` is one for each core that the starting thread may run on.
+    /// Workers, at most [`THREADS_MAX`]; `None` is one for each core that the
+    /// starting thread may run on, or, where a control group has a CPU quota, as
+    /// many as have work for it.
     pub threads: Option<NonZeroUsize>,
-    /// Whether each worker is bound to a core of its own.
+    /// Whether each worker is bound to a core of its own. Not where a CPU quota
+    /// is below the cores, unless `incoming_cpu` needs it.
     pub pin: bool,
     /// How long a worker looks for the next event after its last one before it
     /// sleeps, at most [`MAX_BUSY_POLL`]. It uses its core up for that long, and
@@ -229,6 +235,11 @@ impl Config {
         if let Some(address) = fixed.find(is_plain) {
             let reason = format!("{address} is to be listened on with TLS and without");
             return refuse("tls-listen", reason);
+        }
+        if let Some(threads) = self.threads.filter(|threads| threads.get() > THREADS_MAX) {
+            let reason =
+                format!("there are to be {threads} threads; at most {THREADS_MAX} are possible");
+            return refuse("threads", reason);
         }
         self.check_buffers()?;
         if self.handshake_burst.is_some() && self.handshake_rate.is_none() {
@@ -441,6 +452,8 @@ mod tests {
         assert!(refusal(held).contains("at least 139264"));
         let burst = |config: &mut Config| config.handshake_burst = NonZeroU32::new(1);
         assert!(refusal(burst).contains("needs a handshake rate"));
+        let threads = |config: &mut Config| config.threads = NonZeroUsize::new(THREADS_MAX + 1);
+        assert!(refusal(threads).contains("at most 1024"));
         let too_long = MAX_BUSY_POLL + Duration::from_nanos(1);
         assert!(refusal(|config| config.busy_poll = too_long).contains("busy poll"));
         assert!(

@@ -1,8 +1,13 @@
-//! The cores a worker may run on.
+//! How many workers a server has, and the cores that they run on.
 
 use std::io;
+use std::num::NonZeroUsize;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::cgroup::Limits;
+use crate::config::{Config, THREADS_MAX};
+use crate::root::Root;
 
 /// The cores that the calling thread may run on.
 pub(crate) fn usable() -> io::Result<Vec<usize>> {
@@ -17,4 +22,183 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// How many workers there are where nobody says: one for each core, but no more
+/// than have work for the CPU time that there is. A quota is rounded up.
+pub(crate) fn default_threads(cores: usize, quota_cores: Option<f64>) -> usize {
+    let most = cores.clamp(1, THREADS_MAX);
+    let quota_cores = quota_cores.unwrap_or(f64::INFINITY);
+    (1..most)
+        .find(|&threads| threads as f64 >= quota_cores)
+        .unwrap_or(most)
+}
+
+/// The workers of a server with this configuration on this machine: for each the
+/// core that it is bound to, if it is. Logs what a CPU quota changes.
+///
+/// # Errors
+/// What the kernel says to a question about the cores.
+pub(crate) fn assign(config: &Config) -> io::Result<Vec<Option<usize>>> {
+    let cores = usable()?;
+    let limits = Limits::read(&Root::of_this_machine());
+    let (assigned, reason) = assign_to(config, &cores, &limits);
+    if let Some(reason) = reason {
+        tracing::info!("{reason}");
+    }
+    Ok(assigned)
+}
+
+/// ... where there are these cores and limits; with what the quota changes.
+///
+/// A quota rations time on cores that other groups use as well. Each of these
+/// groups would bind its workers to the same first cores, so that nobody binds
+/// any, unless connections are to follow their packets to cores.
+fn assign_to(
+    config: &Config,
+    cores: &[usize],
+    limits: &Limits,
+) -> (Vec<Option<usize>>, Option<String>) {
+    let quota = limits.cpu_cores_max;
+    let is_scarce = quota.is_some_and(|quota| quota < cores.len() as f64);
+    let threads = config
+        .threads
+        .map_or_else(|| default_threads(cores.len(), quota), NonZeroUsize::get);
+    let is_bound = config.pin && !cores.is_empty() && (config.incoming_cpu || !is_scarce);
+    let core = |index: usize| is_bound.then(|| cores[index % cores.len()]);
+    let assigned = (0..threads).map(core).collect();
+
+    let is_default = config.threads.is_none();
+    let is_unbound = config.pin && !is_bound;
+    let (Some(quota), true) = (quota, is_scarce && (is_default || is_unbound)) else {
+        return (assigned, None);
+    };
+    let subject = if is_default {
+        format!("threads={threads}: ")
+    } else {
+        String::new()
+    };
+    let group = limits.cpu_quota_group.as_deref();
+    let of = group.map_or(String::new(), |group| format!(" of {}", group.display()));
+    let consequence = if is_unbound {
+        "; workers are not bound to cores, which others share"
+    } else {
+        ""
+    };
+    let reason = format!("{subject}the CPU quota{of} is {quota} cores{consequence}");
+    (assigned, Some(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root::tests::Tree;
+
+    const FOUR: [usize; 4] = [2, 3, 5, 7];
+
+    fn quota(quota_cores: f64) -> Limits {
+        Limits {
+            cpu_cores_max: Some(quota_cores),
+            cpu_quota_group: Some("/sys/fs/cgroup/job".into()),
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn default_threads_are_the_smaller_of_cores_and_quota_rounded_up() {
+        for (cores, quota_cores, threads) in [
+            (64, None, 64),
+            (64, Some(2.0), 2),
+            (64, Some(0.5), 1),
+            (64, Some(1.01), 2),
+            (2, Some(8.0), 2),
+            (0, None, 1),
+            (1, Some(0.01), 1),
+            (100_000, None, THREADS_MAX),
+        ] {
+            let counted = default_threads(cores, quota_cores);
+            assert_eq!(counted, threads, "{cores} cores, {quota_cores:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_scarce_quota_every_worker_is_bound_to_a_core_and_nothing_is_logged() {
+        for limits in [Limits::default(), quota(4.0), quota(9.5)] {
+            let (assigned, reason) = assign_to(&Config::default(), &FOUR, &limits);
+            assert_eq!(assigned, FOUR.map(Some));
+            assert_eq!(reason, None);
+        }
+        let unbound = Config {
+            pin: false,
+            ..Config::default()
+        };
+        let (assigned, reason) = assign_to(&unbound, &FOUR, &Limits::default());
+        assert_eq!((&assigned[..], reason), (&[None; 4][..], None));
+    }
+
+    #[test]
+    fn a_quota_bounds_the_threads_and_says_so() {
+        let (assigned, reason) = assign_to(&Config::default(), &FOUR, &quota(0.5));
+        assert_eq!(assigned, [None]);
+        let reason = reason.expect("a line");
+        let expected = "threads=1: the CPU quota of /sys/fs/cgroup/job is 0.5 cores; ";
+        assert!(reason.starts_with(expected), "{reason}");
+        let named = Config {
+            threads: NonZeroUsize::new(3),
+            ..Config::default()
+        };
+        let (assigned, reason) = assign_to(&named, &FOUR, &quota(2.0));
+        assert_eq!(assigned, [None; 3], "who names a number gets it");
+        let reason = reason.expect("a line");
+        assert!(reason.contains("not bound to cores"), "{reason}");
+    }
+
+    #[test]
+    fn workers_that_follow_packets_are_bound_in_spite_of_a_quota() {
+        let config = Config {
+            incoming_cpu: true,
+            ..Config::default()
+        };
+        let (assigned, reason) = assign_to(&config, &FOUR, &quota(2.0));
+        assert_eq!(assigned, [Some(2), Some(3)]);
+        let reason = reason.expect("a line");
+        assert!(!reason.contains("not bound"), "{reason}");
+    }
+
+    /// From the kernel's files to the threads, in both versions of the interface.
+    #[test]
+    fn the_quota_of_any_group_around_this_process_counts() {
+        let two = Tree::new();
+        two.write("proc/self/cgroup", "0::/pods/pod/ringback\n");
+        let mount = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        two.write("proc/self/mountinfo", mount);
+        two.write("sys/fs/cgroup/pods/pod/cpu.max", "150000 100000\n");
+        two.write("sys/fs/cgroup/pods/pod/ringback/cpu.max", "300000 100000\n");
+        let one = Tree::new();
+        one.write("proc/self/cgroup", "3:cpu,cpuacct:/pods/pod\n");
+        let mount = "30 23 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n";
+        one.write("proc/self/mountinfo", mount);
+        one.write("sys/fs/cgroup/cpu/pods/cpu.cfs_quota_us", "50000\n");
+        one.write("sys/fs/cgroup/cpu/pods/cpu.cfs_period_us", "100000\n");
+        one.write("sys/fs/cgroup/cpu/pods/pod/cpu.cfs_quota_us", "-1\n");
+        one.write("sys/fs/cgroup/cpu/pods/pod/cpu.cfs_period_us", "100000\n");
+        for (tree, threads, says) in [
+            (
+                two,
+                2,
+                "threads=2: the CPU quota of /sys/fs/cgroup/pods/pod is 1.5 cores",
+            ),
+            (
+                one,
+                1,
+                "threads=1: the CPU quota of /sys/fs/cgroup/cpu/pods is 0.5 cores",
+            ),
+        ] {
+            let limits = Limits::read(&tree.root());
+            let (assigned, reason) = assign_to(&Config::default(), &FOUR, &limits);
+            assert_eq!(assigned.len(), threads);
+            let reason = reason.expect("a line");
+            assert!(reason.starts_with(says), "{reason}");
+        }
+    }
 }

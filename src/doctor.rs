@@ -18,7 +18,6 @@
 
 mod addresses;
 mod certificate;
-mod cgroup;
 mod clock;
 mod descriptors;
 mod engines;
@@ -28,17 +27,20 @@ mod memory;
 mod ports;
 mod queue;
 mod report;
-mod root;
 mod system;
 mod threads;
 
+use std::num::NonZeroUsize;
+
 use crate::config::Config;
+use crate::cores;
+use crate::descriptors::{DescriptorBudget, besides_connections};
 use crate::engine::EngineKind;
 
-pub use cgroup::Limits;
+pub use crate::cgroup::Limits;
+pub use crate::root::Root;
 pub use finding::{Finding, Level};
 pub use report::Report;
-pub use root::Root;
 pub use system::System;
 
 /// Judges a machine by what a server with this configuration needs.
@@ -60,15 +62,26 @@ pub fn examine(config: &Config, system: &System) -> Report {
 struct Need {
     engine: EngineKind,
     threads: u64,
+    /// What is asked for, or what the limit on open files allows.
+    connections: u64,
 }
 
 impl Need {
     fn of(config: &Config, system: &System) -> Self {
-        let threads = config.threads.map_or(system.cores.len().max(1), Into::into);
+        let quota = system.cgroup.cpu_cores_max;
+        let threads = config.threads.map_or_else(
+            || cores::default_threads(system.cores.len(), quota),
+            NonZeroUsize::get,
+        );
         let threads = threads as u64;
+        let besides = besides_connections(config, threads);
+        // Where nothing is left, nothing depends on how many there are.
+        let connections = DescriptorBudget::share_out(config, besides, system.open_files.maximum)
+            .map_or(config.max_connections, |budget| budget.connections);
         Self {
             engine: engines::chosen(config.engine, threads, system),
             threads,
+            connections: connections.get() as u64,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use crate::address::Address;
+use crate::descriptors::{limit, raise};
 use crate::engine::EngineKind;
 
 /// What stops a server. What stops a single connection is no error of the
@@ -21,8 +22,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The limit on open files leaves nothing for connections.
+    #[error("the limit on open files is {limit}, and this server needs at least {needed}: fewer --threads or addresses, or {}", raise(*needed))]
+    OpenFiles {
+        /// The limit in effect.
+        limit: u64,
+        /// The least with which a connection can be served.
+        needed: u64,
+    },
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {}", explain(source))]
     Listen {
         /// The address as it was given.
         address: Address,
@@ -38,7 +47,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The admin listener's address cannot be listened on.
-    #[error("cannot listen on {address} for admin: {source}")]
+    #[error("cannot listen on {address} for admin: {}", explain(source))]
     Admin {
         /// The address as it was given.
         address: SocketAddr,
@@ -62,7 +71,7 @@ pub enum Error {
         reason: String,
     },
     /// A thread could not be started or prepared.
-    #[error("cannot start {what}: {source}")]
+    #[error("cannot start {what}: {}", explain(source))]
     Start {
         /// What was to be started.
         what: &'static str,
@@ -77,4 +86,16 @@ pub enum Error {
         /// Its error or panic.
         reason: String,
     },
+}
+
+/// What the kernel says, and what to do where descriptors have run out.
+fn explain(source: &io::Error) -> String {
+    let is_process_limit = source.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error());
+    match limit().filter(|_| is_process_limit) {
+        Some(limit) => {
+            let more = raise(limit.saturating_mul(2).max(256));
+            format!("{source}; the limit on open files is {limit}: {more}")
+        }
+        None => source.to_string(),
+    }
 }

@@ -35,6 +35,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::origin::Origin;
 use crate::stream::Stream;
+use farewell::{LINGER, LINGER_OVER_LIMIT};
 pub(crate) use refusal::Refusal;
 pub(crate) use request::read_request;
 
@@ -102,7 +103,7 @@ impl PendingRequest {
     pub(crate) async fn serve(mut self, options: &HttpOptions) -> Outcome {
         if !gate::is_attempt(&self.head) {
             let reply = page::answer(&self.head, options);
-            return self.finish(&reply, Outcome::Served).await;
+            return self.finish(&reply, Outcome::Served, LINGER).await;
         }
         match gate::admit(&self.head, options) {
             Ok(subprotocol) => match switching_protocols(&mut self.head, subprotocol.as_deref()) {
@@ -113,9 +114,16 @@ impl PendingRequest {
         }
     }
 
-    /// Answers with this refusal, whatever the request asks for.
-    pub(crate) async fn reject(self, refusal: &Refusal) -> Outcome {
-        self.finish(&refusal.reply(), Outcome::Refused).await
+    /// Answers a client that is over a limit with this refusal, whatever the
+    /// request asks for.
+    pub(crate) async fn reject_over_limit(self, refusal: &Refusal) -> Outcome {
+        self.finish(&refusal.reply(), Outcome::Refused, LINGER_OVER_LIMIT)
+            .await
+    }
+
+    async fn reject(self, refusal: &Refusal) -> Outcome {
+        self.finish(&refusal.reply(), Outcome::Refused, LINGER)
+            .await
     }
 
     /// Writes the 101; what comes after it is no HTTP any more.
@@ -137,11 +145,16 @@ impl PendingRequest {
     }
 
     /// Writes an answer that ends the connection.
-    async fn finish(mut self, reply: &Reply, outcome: fn(StatusCode) -> Outcome) -> Outcome {
+    async fn finish(
+        mut self,
+        reply: &Reply,
+        outcome: fn(StatusCode) -> Outcome,
+        linger: Duration,
+    ) -> Outcome {
         if let Err(outcome) = self.write(reply).await {
             return outcome;
         }
-        farewell::linger(self.stream).await;
+        farewell::linger(self.stream, linger).await;
         outcome(reply.status())
     }
 
@@ -174,7 +187,7 @@ pub(crate) async fn ask_for_tls(stream: Stream) -> StatusCode {
 
 /// Ends a connection to which the last word is said, so that it arrives.
 pub(crate) async fn see_off(stream: Stream) {
-    farewell::linger(stream).await;
+    farewell::linger(stream, LINGER).await;
 }
 
 /// The 101 of a request that has passed the gate.

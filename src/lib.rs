@@ -39,7 +39,8 @@
 //!   in tests
 //! * [`output`]: lines for stderr and stdout, which nobody waits for
 //! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
-//!   `cores`, `descriptors`, `held`, `origin`, `peer`, `rate`, `stream`, `throttle`, `visit`:
+//!   `cgroup`, `cores`, `descriptors`, `held`, `origin`, `peer`, `rate`, `root`, `stream`,
+//!   `throttle`, `visit`:
 //!   one noun each
 //!
 //! # Example
@@ -64,6 +65,7 @@ mod calls;
 #[cfg(test)]
 #[path = "calls/faulty.rs"]
 mod calls;
+mod cgroup;
 pub mod config;
 mod cores;
 mod descriptors;
@@ -82,6 +84,7 @@ mod pid_file;
 pub mod proto;
 mod proxy;
 mod rate;
+mod root;
 mod runtime;
 mod server;
 mod shutdown;

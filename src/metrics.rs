@@ -38,7 +38,10 @@ pub(crate) struct Counters {
     // Once per connection.
     pub(crate) accepted: Counter,
     pub(crate) accept_pauses: Counter,
+    /// Connections that were let in.
     pub(crate) open: Gauge,
+    /// Connections over a limit that are being told so.
+    pub(crate) rejecting: Gauge,
     pub(crate) handshakes: Labelled<HandshakeOutcome, { HandshakeOutcome::COUNT }>,
     pub(crate) handshake_times: Durations,
     pub(crate) tls_handshakes: Labelled<TlsOutcome, { TlsOutcome::COUNT }>,

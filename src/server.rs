@@ -8,7 +8,6 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process;
@@ -20,6 +19,7 @@ use crate::admin::{Admin, Bound, Overview, Watched, health};
 use crate::admission::House;
 use crate::config::Config;
 use crate::cores;
+use crate::descriptors::DescriptorBudget;
 use crate::engine::EngineKind;
 use crate::error::Error;
 use crate::listener::SocketFile;
@@ -354,17 +354,19 @@ impl Server {
         handler: Option<&Handler>,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let cores = cores::usable().map_err(|source| Error::Start {
+        let cores = cores::assign(&config).map_err(|source| Error::Start {
             what: "counting the cores",
             source,
         })?;
-        let threads = config.threads.map_or(cores.len().max(1), NonZeroUsize::get);
-        let cores: Vec<_> = (0..threads)
-            .map(|index| (config.pin && !cores.is_empty()).then(|| cores[index % cores.len()]))
-            .collect();
-        let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+        let threads = cores.len();
         let may_hand_over = inherited.is_some();
         let mut inherited = inherited.unwrap_or_default();
+        let budget = DescriptorBudget::of_this_process(&config, threads, inherited.sockets.len())?;
+        let config = Config {
+            max_connections: budget.connections,
+            ..config
+        };
+        let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let admin = config
             .admin
             .map(|address| {
@@ -379,7 +381,7 @@ impl Server {
             .then(|| Handover::new(inherited, &doors, admin.as_ref()))
             .transpose()?;
         let (trigger, shutdown) = shutdown::channel();
-        let house = House::new(&config);
+        let house = House::new(&config, budget.rejects);
         let config = Arc::new(config);
         let epoch = Instant::now();
         let (addresses, tls_addresses) = (addresses(&doors.plain), addresses(&doors.tls));
@@ -432,7 +434,7 @@ impl Server {
                 epoch,
                 shutdown,
             };
-            server.admin = Some(bound.start(overview)?);
+            server.admin = Some(bound.start(overview, budget.admin_connections)?);
         }
         let adopted = adopted_files.iter();
         let adopted = adopted.filter_map(|path| SocketFile::of(path).ok());

@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
 
-use crate::admission::{Admission, Apology, Entry, House, Permit, Rejection};
+use crate::admission::{Admission, Entry, House, Permit, RejectSlot, Rejection};
 use crate::calls;
 use crate::config::Config;
 use crate::cores;
@@ -47,6 +47,16 @@ use crate::visit::{Handshake, Visit};
 /// How long accepting rests when it cannot go on, mostly because there are no file
 /// descriptors left, unless a connection ends sooner.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often, and for how long each time, a full server waits until another
+/// connection can be refused with an answer. One takes as long as its client takes
+/// to send a request, and 100 ms to hang up.
+const REJECT_WAITS: u32 = 100;
+const REJECT_WAIT: Duration = Duration::from_millis(10);
+
+/// How long it does not wait where that was in vain: those who are to be told do
+/// not say a word.
+const REJECT_WAIT_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a server that stops waits for handshakes: time for requests that
 /// are on their way, but not for browsers that connect in advance.
@@ -132,7 +142,7 @@ struct Worker {
 }
 
 /// Why a connection is turned away, and its place until it is.
-type Turned = (Rejection, Apology);
+type Turned = (Rejection, RejectSlot);
 
 /// Which of a worker's upgraded connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -186,12 +196,16 @@ impl Worker {
         Ok((worker, listeners))
     }
 
-    /// Gives a connection its place and a task for its handshake.
-    fn let_in(self: &Rc<Self>, stream: Stream, peer: Peer, security: &Security) {
+    /// Gives a connection a task for its handshake, if it gets an answer.
+    fn let_in(self: &Rc<Self>, stream: Stream, peer: Peer, security: &Security, entry: Entry) {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
-        let entry = self.admission.enter();
         let visit = self.admission.visit(peer, self.tells);
+        if matches!(entry, Entry::Overrun) {
+            // Closed at once: its descriptor is in no budget.
+            let _refused = self.admit(entry, &visit, security);
+            return;
+        }
         let meeting = Rc::clone(self).meet(stream, visit, security.clone(), entry);
         spawn_local(meeting);
     }
@@ -204,7 +218,7 @@ impl Worker {
         security: Security,
         entry: Entry,
     ) {
-        if !matches!(entry, Entry::Overrun) && self.is_from_a_proxy(&visit) {
+        if self.is_from_a_proxy(&visit) {
             let introduction = self.introduce(&mut stream, &visit);
             if !introduction.instrument(visit.span()).await {
                 return;
@@ -234,7 +248,7 @@ impl Worker {
             Ok(match (request, admitted) {
                 (Ok(request), Ok(permit)) => (request.serve(&self.http).await, Some(permit)),
                 (Ok(request), Err((rejection, _place))) => {
-                    (request.reject(&refusal(rejection)).await, None)
+                    (request.reject_over_limit(&refusal(rejection)).await, None)
                 }
                 (Err(outcome), admitted) => (outcome, admitted.ok()),
             })
@@ -499,6 +513,31 @@ impl Worker {
         true
     }
 
+    /// Gives an accepted connection its place. Where it would be closed without an
+    /// answer, since as many are being refused as may be, it waits for one of them
+    /// to leave; not again until `not_before` where that was in vain.
+    async fn enter(&self, not_before: &mut Instant) -> Entry {
+        let entry = self.admission.enter();
+        if !matches!(entry, Entry::Overrun) || Instant::now() < *not_before {
+            return entry;
+        }
+        // Counted rather than timed: whatever is due in this worker gets its turn,
+        // however seldom the worker itself gets one.
+        for _ in 0..REJECT_WAITS {
+            tokio::select! {
+                () = self.admission.one_left() => {}
+                // One of another worker may have left.
+                () = sleep(REJECT_WAIT) => {}
+            }
+            let entry = self.admission.enter();
+            if !matches!(entry, Entry::Overrun) || self.shutdown.has_begun() {
+                return entry;
+            }
+        }
+        *not_before = Instant::now() + REJECT_WAIT_PAUSE;
+        Entry::Overrun
+    }
+
     /// Rests until accepting may work again.
     async fn pause(&self, error: &io::Error) {
         let open = self.admission.open();
@@ -542,6 +581,7 @@ fn refusal(rejection: Rejection) -> Refusal {
 
 async fn accept(worker: Rc<Worker>, listener: Accepting, security: Security) {
     let mut shutdown = worker.shutdown.clone();
+    let mut no_wait_before = Instant::now();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -550,7 +590,8 @@ async fn accept(worker: Rc<Worker>, listener: Accepting, security: Security) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                worker.let_in(stream, peer, &security);
+                let entry = worker.enter(&mut no_wait_before).await;
+                worker.let_in(stream, peer, &security, entry);
             }
             // The next may be fine.
             Err(error) if is_of_the_connection(&error) => {
@@ -579,7 +620,10 @@ fn accept_rest(worker: &Rc<Worker>, listener: Accepting, security: &Security) ->
     let waiting = listener.into_blocking()?;
     loop {
         match waiting.next() {
-            Ok((stream, peer)) => worker.let_in(stream, peer, security),
+            Ok((stream, peer)) => {
+                let entry = worker.admission.enter();
+                worker.let_in(stream, peer, security, entry);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),

@@ -199,4 +199,10 @@ fn a_low_limit_on_open_files_is_a_problem_for_many_connections() {
     ];
     let (findings, _status) = examined_under("ulimit -n 1000", &flags);
     assert_eq!(finding(&findings, "open files", "")["level"], "ok");
+    // The server does the same sum.
+    let flags = ["--threads=1", "--max-connections=5000"];
+    let (server, admin) = Server::start_limited("epoll", 1000, &flags);
+    let most = admin.metrics().count("ringback_connections_max", &[]);
+    assert_eq!(most.to_string(), room);
+    server.wait_for_log(&format!("allowed={room}"));
 }

@@ -21,9 +21,6 @@ use super::answer::Answers;
 use crate::config::MIN_HEADER_BYTES;
 use crate::shutdown::Shutdown;
 
-/// Connections at a time.
-pub(crate) const CONNECTIONS_MAX: usize = 64;
-
 /// The time that a request's head may take, and that a connection may rest
 /// before its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,10 +31,12 @@ const HEAD_BYTES_MAX: usize = MIN_HEADER_BYTES;
 /// How long accepting rests when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the listener until it is told to stop.
+/// Serves the listener until it is told to stop, at most so many connections at
+/// a time.
 pub(super) async fn serve(
     listener: TcpListener,
     answers: Arc<Answers>,
+    connections_max: usize,
     mut stop: Shutdown,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -50,7 +49,7 @@ pub(super) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _peer)) => inside.let_in(stream, &answers),
+            Ok((stream, _peer)) => inside.let_in(stream, &answers, connections_max),
             Err(error) => {
                 tracing::debug!(%error, "accept, for the admin listener");
                 sleep(ACCEPT_PAUSE).await;
@@ -67,8 +66,8 @@ struct Inside {
 }
 
 impl Inside {
-    fn let_in(&mut self, stream: TcpStream, answers: &Arc<Answers>) {
-        if self.handles.len() == CONNECTIONS_MAX
+    fn let_in(&mut self, stream: TcpStream, answers: &Arc<Answers>, connections_max: usize) {
+        if self.handles.len() >= connections_max
             && let Some(longest) = self.handles.pop_front()
         {
             longest.abort();

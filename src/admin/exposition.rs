@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 
 use super::Overview;
 use super::process::Process;
+use crate::descriptors;
 use crate::metrics::Counters;
 use crate::metrics::label::{Code, EndReason, HandshakeOutcome, RefusalReason, TlsOutcome};
 use crate::metrics::number::Counter;
@@ -190,12 +191,12 @@ impl View {
             (
                 "process_open_fds",
                 "Open file descriptors.",
-                Process::open_descriptors(),
+                descriptors::open_descriptors(),
             ),
             (
                 "process_max_fds",
                 "The limit on open file descriptors. Missing if there is none.",
-                Process::descriptors_max(),
+                descriptors::limit(),
             ),
             (
                 "process_resident_memory_bytes",
@@ -226,8 +227,14 @@ impl View {
 fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
     page.gauge_by_worker(
         "ringback_connections_open",
-        "Connections that are open, those in their handshake included.",
+        "Connections that are open, those in their handshake included. Never more than \
+         ringback_connections_max.",
         |counters| &counters.open,
+    )?;
+    page.gauge_by_worker(
+        "ringback_connections_rejecting",
+        "Connections over a limit that are being told so. They are not among the open ones.",
+        |counters| &counters.rejecting,
     )?;
     page.counter_by_worker(
         "ringback_connections_accepted",
@@ -384,6 +391,7 @@ mod tests {
     use crate::admin::Watched;
     use crate::admission::House;
     use crate::config::Config;
+    use crate::descriptors::REJECTS_MAX;
     use crate::engine::EngineKind;
     use crate::proto::CloseCode;
     use crate::shutdown;
@@ -396,10 +404,13 @@ mod tests {
             workers: workers
                 .map(|counters| Watched::new(Arc::new(counters), this_thread))
                 .into(),
-            house: House::new(&Config {
-                max_connections: NonZeroUsize::new(7).expect("not zero"),
-                ..Config::default()
-            }),
+            house: House::new(
+                &Config {
+                    max_connections: NonZeroUsize::new(7).expect("not zero"),
+                    ..Config::default()
+                },
+                REJECTS_MAX,
+            ),
             tls: None,
             epoch: Instant::now(),
             shutdown,

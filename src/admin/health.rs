@@ -97,6 +97,7 @@ mod tests {
     use crate::admin::Watched;
     use crate::admission::{Admission, House};
     use crate::config::Config;
+    use crate::descriptors::REJECTS_MAX;
     use crate::engine::EngineKind;
     use crate::shutdown::{self, Departure, Trigger};
 
@@ -107,10 +108,13 @@ mod tests {
         let overview = Overview {
             engine: EngineKind::Epoll,
             workers: beats_s.map(|_| Watched::new(Arc::default(), 0)).into(),
-            house: House::new(&Config {
-                max_connections: NonZeroUsize::MIN,
-                ..Config::default()
-            }),
+            house: House::new(
+                &Config {
+                    max_connections: NonZeroUsize::MIN,
+                    ..Config::default()
+                },
+                REJECTS_MAX,
+            ),
             tls: None,
             epoch: Instant::now().checked_sub(age).expect("the machine is up"),
             shutdown,

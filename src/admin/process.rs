@@ -6,7 +6,6 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::param::{clock_ticks_per_second, page_size};
-use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The CPU time of one thread.
@@ -74,25 +73,6 @@ impl Process {
         let time = clock_gettime(ClockId::ProcessCPUTime);
         let secs = u64::try_from(time.tv_sec).unwrap_or(0);
         Duration::from_secs(secs) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
-    }
-
-    /// Open file descriptors.
-    pub(super) fn open_descriptors() -> Option<u64> {
-        // Since Linux 6.2 their number is the size of this directory; before,
-        // it was 0, and they had to be counted.
-        const DESCRIPTORS: &str = "/proc/self/fd";
-        match fs::metadata(DESCRIPTORS).ok()?.len() {
-            0 => {
-                let with_the_directorys_own = fs::read_dir(DESCRIPTORS).ok()?.count() as u64;
-                Some(with_the_directorys_own - 1)
-            }
-            open => Some(open),
-        }
-    }
-
-    /// The limit on open file descriptors; `None` if there is none.
-    pub(super) fn descriptors_max() -> Option<u64> {
-        getrlimit(Resource::Nofile).current
     }
 }
 

@@ -3,51 +3,42 @@
 use super::finding::Finding;
 use super::system::System;
 use super::{Need, promise};
-use crate::admin::CONNECTIONS_MAX;
-use crate::admission::MAX_TURNED_AWAY;
 use crate::config::Config;
+use crate::descriptors::{DescriptorBudget, besides_connections, raise, room_for};
 
 const CHECK: &str = "open files";
 
-/// What a worker holds besides connections and listeners: its runtime's and its
-/// engine's epoll, ring, eventfds, timer, and a clock that the metrics read.
-const PER_WORKER: u64 = 16;
-
-/// Standard streams, signals, the admin listener and its runtime.
-const PER_PROCESS: u64 = 32;
-
 pub(super) fn check(config: &Config, system: &System) -> Finding {
     let besides = besides_connections(config, Need::of(config, system).threads);
-    let connections = config.max_connections.get() as u64;
-    let needed = connections.saturating_add(besides);
+    let asked = config.max_connections;
+    let needed = besides.saturating_add(room_for(asked));
     let Some(hard) = system.open_files.maximum else {
         return Finding::ok(CHECK, "no limit");
     };
-    let found =
-        format!("{hard} at most (hard limit), {needed} needed for {connections} connections");
-    if hard >= needed {
-        return Finding::ok(CHECK, found);
+    let found = format!("{hard} at most (hard limit), {needed} needed for {asked} connections");
+    // The binary raises its limit to the hard one.
+    match DescriptorBudget::share_out(config, besides, Some(hard)) {
+        None => {
+            let needed = raise_to(system, needed);
+            let found = format!("{found}: the server cannot even start");
+            Finding::problem(CHECK, found, needed)
+        }
+        Some(budget) if budget.connections == asked => Finding::ok(CHECK, found),
+        Some(budget) => {
+            let allowed = budget.connections;
+            let found = format!("{found}: it serves {allowed}");
+            let change = format!(
+                "--max-connections {allowed}, or {}",
+                raise_to(system, needed)
+            );
+            Finding::bad(promise(config), CHECK, found, change)
+        }
     }
-    let Some(room) = hard.checked_sub(besides).filter(|&room| room > 0) else {
-        let found = format!("{found}: the server cannot even start");
-        return Finding::problem(CHECK, found, raise(system, needed));
-    };
-    let change = format!("--max-connections {room}, or {}", raise(system, needed));
-    Finding::bad(promise(config), CHECK, found, change)
-}
-
-/// Descriptors that are no connections of clients who are let in.
-fn besides_connections(config: &Config, threads: u64) -> u64 {
-    let per_worker = PER_WORKER + (config.listen.len() + config.tls_listen.len()) as u64;
-    PER_PROCESS + threads * per_worker + (MAX_TURNED_AWAY + CONNECTIONS_MAX) as u64
 }
 
 /// How to have so many.
-fn raise(system: &System, needed: u64) -> String {
-    let everywhere = format!(
-        "LimitNOFILE={needed} in the unit, docker run --ulimit nofile={needed}, \
-         or ulimit -Hn {needed} as root"
-    );
+fn raise_to(system: &System, needed: u64) -> String {
+    let everywhere = raise(needed);
     match system.open_files_max {
         Some(most) if most < needed => {
             format!("first sysctl -w fs.nr_open={needed}, then {everywhere}")
@@ -78,6 +69,7 @@ mod tests {
         let few = checked(Some(8192), 10_000);
         assert_eq!(few.level, Level::Problem);
         assert!(few.found.starts_with("8192 at most"), "{few:?}");
+        assert!(few.found.contains(": it serves 7"), "{few:?}");
         let change = few.change.expect("a way out");
         assert!(change.starts_with("--max-connections 7"), "{change}");
         assert!(change.contains("LimitNOFILE=10"), "{change}");
@@ -101,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_limit_below_what_the_server_itself_needs_stops_it() {
-        let few = checked(Some(64), 1_000_000);
+        let few = checked(Some(40), 1_000_000);
         assert_eq!(few.level, Level::Problem);
         assert!(few.found.ends_with("cannot even start"), "{few:?}");
     }

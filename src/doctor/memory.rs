@@ -39,13 +39,14 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         .into_iter()
         .chain(group)
         .min_by_key(|&(bytes, _)| bytes)?;
-    let mut each = user_bytes(Need::of(config, system).engine);
+    let need = Need::of(config, system);
+    let mut each = user_bytes(need.engine);
     if !config.tls_listen.is_empty() {
         // All of them may come over TLS.
         each = each.max(TLS_BYTES);
     }
     each += KERNEL_BYTES;
-    let connections = config.max_connections.get() as u64;
+    let connections = need.connections;
     let idle = connections
         .saturating_mul(each)
         .saturating_add(SERVER_BYTES);
@@ -101,8 +102,8 @@ mod tests {
     use super::*;
     use std::num::NonZeroUsize;
 
+    use crate::cgroup::Limits;
     use crate::doctor::Level;
-    use crate::doctor::cgroup::Limits;
     use crate::doctor::tests::{config, system};
 
     const MIB: u64 = 1 << 20;

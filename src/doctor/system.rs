@@ -6,12 +6,12 @@ use std::ops::RangeInclusive;
 use rustix::process::{Resource, Rlimit, getrlimit};
 
 use super::addresses::{self, Attempt};
-use super::cgroup::Limits;
 use super::engines::{self, Probe};
-use super::root::Root;
+use crate::cgroup::Limits;
 use crate::config::Config;
 use crate::cores;
 use crate::error::Error;
+use crate::root::Root;
 use crate::tls;
 
 /// Whatever the checks judge. `None`, or empty, is what a machine does not tell.
@@ -133,11 +133,11 @@ fn parse_version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::doctor::root::tests::Tree;
+    use crate::root::tests::Tree;
 
     impl System {
         /// One that tells nothing, and on which nothing was tried.
-        pub(in crate::doctor) fn silent() -> Self {
+        pub(crate) fn silent() -> Self {
             Self::files(&Tree::new().root(), Vec::new())
         }
     }

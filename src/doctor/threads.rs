@@ -4,6 +4,7 @@ use super::Need;
 use super::finding::Finding;
 use super::system::System;
 use crate::config::Config;
+use crate::cores::default_threads;
 
 pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
     let threads = Need::of(config, system).threads;
@@ -32,8 +33,8 @@ fn cores(threads: u64, system: &System) -> Option<Finding> {
     })
 }
 
-/// Where time is rationed, threads are not counted by it: the server starts one
-/// for each core it may run on, however little of it is the group's.
+/// A server that names no number of threads starts no more than have work for
+/// the quota.
 fn cpu_quota(config: &Config, threads: u64, system: &System) -> Finding {
     const CHECK: &str = "CPU quota";
     let Some(quota) = system.cgroup.cpu_cores_max else {
@@ -43,7 +44,9 @@ fn cpu_quota(config: &Config, threads: u64, system: &System) -> Finding {
         "{quota:.2} cores for {threads} threads, used up {} times so far",
         system.cgroup.throttled
     );
-    if quota >= threads as f64 {
+    let most = usize::try_from(threads).unwrap_or(usize::MAX);
+    let fitting = default_threads(most, Some(quota));
+    if fitting == most {
         return Finding::ok(CHECK, found);
     }
     let spinning = if config.busy_poll.is_zero() {
@@ -51,9 +54,6 @@ fn cpu_quota(config: &Config, threads: u64, system: &System) -> Finding {
     } else {
         ", and --busy-poll uses it up"
     };
-    // A quota below one core still needs a thread.
-    let fits = |&count: &u64| count as f64 <= quota;
-    let fitting = (1..threads).rev().find(fits).unwrap_or(1);
     Finding::warning(
         CHECK,
         format!("{found}: whenever it is, every connection waits for the next period{spinning}"),
@@ -89,8 +89,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::cgroup::Limits;
     use crate::doctor::Level;
-    use crate::doctor::cgroup::Limits;
     use crate::doctor::tests::system;
 
     fn with_cgroup(cgroup: Limits) -> System {
@@ -115,11 +115,13 @@ mod tests {
 
     #[test]
     fn a_quota_below_the_threads_makes_everybody_wait() {
-        for (quota, level) in [
-            (None, Level::Ok),
-            (Some(4.0), Level::Ok),
-            (Some(1.5), Level::Warning),
-            (Some(0.5), Level::Warning),
+        for (quota, level, fitting) in [
+            (None, Level::Ok, 4),
+            (Some(4.0), Level::Ok, 4),
+            // Rounded up, as the server does.
+            (Some(3.5), Level::Ok, 4),
+            (Some(1.5), Level::Warning, 2),
+            (Some(0.5), Level::Warning, 1),
         ] {
             let system = with_cgroup(Limits {
                 cpu_cores_max: quota,
@@ -128,7 +130,10 @@ mod tests {
             let found = cpu_quota(&Config::default(), 4, &system);
             assert_eq!(found.level, level, "{found:?}");
             if let Some(change) = found.change {
-                assert!(change.starts_with("--threads 1, "), "{change}");
+                assert!(
+                    change.starts_with(&format!("--threads {fitting}, ")),
+                    "{change}"
+                );
                 assert!(change.contains("CPUQuota=400%"), "{change}");
             }
         }

@@ -17,12 +17,16 @@ use crate::stream::Stream;
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
 /// The time a peer has to take its answer and close.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// Sees an answer off that is already written.
-pub(super) async fn linger(mut stream: Stream) {
+/// ... where it is over a limit: few may be told so at a time, and the next one
+/// waits for this one's place.
+pub(super) const LINGER_OVER_LIMIT: Duration = Duration::from_millis(100);
+
+/// Sees an answer off that is already written, for so long at most.
+pub(super) async fn linger(mut stream: Stream, time: Duration) {
     // An error or a timeout here is the end as well, and a later one.
-    let _ = timeout(LINGER, part(&mut stream)).await;
+    let _ = timeout(time, part(&mut stream)).await;
 }
 
 /// Writes an answer for which the deadline of requests does not count, and sees it

@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 use super::Assignment;
 use crate::admission::House;
 use crate::config::Config;
+use crate::descriptors::REJECTS_MAX;
 use crate::engine::EngineKind;
 use crate::error::Error;
 use crate::message::{MessageSocket, handler};
@@ -49,7 +50,7 @@ impl Worker {
             listeners: Vec::new(),
             tls_listeners: Vec::new(),
             tls: None,
-            house: House::new(&config),
+            house: House::new(&config, REJECTS_MAX),
             counters: Arc::clone(&counters),
             epoch: Instant::now(),
             shutdown,

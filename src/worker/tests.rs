@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::calls::{Call, Fault, Plan, Tally, When};
+use crate::descriptors::REJECTS_MAX;
 use crate::runtime::tests::client::{Client, End, Step, TEXT, frame, reply};
 use crate::runtime::tests::on_every_engine;
 use crate::shutdown::{self, Departure, Trigger};
@@ -46,7 +47,7 @@ impl Rig {
         let counters = Arc::<Counters>::default();
         let (trigger, shutdown) = shutdown::channel();
         let assignment = Assignment {
-            house: House::new(&config),
+            house: House::new(&config, REJECTS_MAX),
             config: Arc::new(config),
             engine: kind,
             core: None,

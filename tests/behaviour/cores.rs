@@ -1,11 +1,17 @@
 //! One worker per core: a thread, a listener, connections of its own.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use ringback::doctor::{Limits, Root};
 
 use crate::common::client::Client;
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::process::{Process, listening_sockets};
-use crate::common::server::{Server, binary};
+use crate::common::server::{Server, binary, binary_with};
+use crate::common::wait_until;
 
 on_every_engine![
     there_is_one_worker_for_each_core,
@@ -16,7 +22,10 @@ on_every_engine![
 
 fn there_is_one_worker_for_each_core(engine: Engine) {
     let server = Server::start(engine, &[]);
-    let cores = cores_in(&Process::current().cores());
+    let quota = Limits::read(&Root::of_this_machine()).cpu_cores_max;
+    let cores = (1..cores_in(&Process::current().cores()))
+        .find(|&cores| quota.is_some_and(|quota| cores as f64 >= quota))
+        .unwrap_or_else(|| cores_in(&Process::current().cores()));
     assert!(
         server.greeting()[0].ends_with(&format!(" threads={cores}")),
         "{:?} on {cores} cores",
@@ -56,6 +65,12 @@ fn every_worker_has_a_listener_and_gets_connections(engine: Engine) {
 }
 
 fn every_worker_is_bound_to_a_core(engine: Engine) {
+    let quota = Limits::read(&Root::of_this_machine()).cpu_cores_max;
+    let cores = cores_in(&Process::current().cores());
+    if quota.is_some_and(|quota| quota < cores as f64) {
+        // Then none is, which has a test of its own.
+        return;
+    }
     let mut command = binary();
     command.args(["--listen=127.0.0.1:0", "--threads=2", "--engine", engine]);
     let server = Server::spawn(&mut command, 1);
@@ -79,6 +94,79 @@ fn workers_are_not_bound_with_no_pin(engine: Engine) {
     for worker in server.process().workers() {
         assert_eq!(worker.cores, Process::current().cores(), "{worker:?}");
     }
+}
+
+/// A control group of this test's own with a CPU quota; gone with it.
+struct Group(PathBuf);
+
+impl Group {
+    /// With half a core; `None` where this process may not make groups.
+    fn of_half_a_core() -> Option<Self> {
+        let name = format!("ringback-test-{}", std::process::id());
+        // Version 2, where its root has the controller, and version 1.
+        for (parent, limits) in [
+            ("/sys/fs/cgroup", &[("cpu.max", "50000 100000")][..]),
+            (
+                "/sys/fs/cgroup/cpu",
+                &[
+                    ("cpu.cfs_period_us", "100000"),
+                    ("cpu.cfs_quota_us", "50000"),
+                ],
+            ),
+        ] {
+            let path = Path::new(parent).join(&name);
+            if fs::create_dir(&path).is_err() {
+                continue;
+            }
+            let group = Self(path);
+            let is_set = |(file, value): &(&str, &str)| {
+                let file = group.0.join(file);
+                file.exists() && fs::write(file, value).is_ok()
+            };
+            if limits.iter().all(is_set) {
+                return Some(group);
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // A process may have ended a moment ago.
+        wait_until("the group is empty", || {
+            fs::remove_dir(&self.0).is_ok() || !self.0.exists()
+        });
+    }
+}
+
+#[test]
+fn a_cpu_quota_bounds_the_threads_and_the_log_says_why() {
+    let Some(group) = Group::of_half_a_core() else {
+        // What is read of a group is tested in the library on any machine.
+        let note = "not run with a real CPU quota: this process may make no control group\n";
+        let _ = std::io::stderr().write_all(note.as_bytes());
+        return;
+    };
+    let group_path = group.0.display();
+    let join = format!("echo $$ >'{group_path}/cgroup.procs'");
+    let start = |flags: &[&str]| {
+        let mut command = binary_with(&join);
+        command.args(["--listen=127.0.0.1:0", "--engine=epoll"]);
+        Server::spawn(command.args(flags), 1)
+    };
+    let says = format!("threads=1: the CPU quota of {group_path} is 0.5 cores");
+    let server = start(&[]);
+    assert!(server.greeting()[0].ends_with(" threads=1"));
+    if cores_in(&Process::current().cores()) > 1 {
+        server.wait_for_log(&says);
+        let workers = server.process().workers();
+        assert_eq!(workers[0].cores, Process::current().cores(), "not bound");
+    }
+    Client::connect(server.address()).echo("served");
+    drop(server);
+    let named = start(&["--threads=2"]);
+    assert!(named.greeting()[0].ends_with(" threads=2"));
 }
 
 /// How many cores a list such as `0-3,7` has.

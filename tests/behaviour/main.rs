@@ -11,6 +11,7 @@ mod addresses;
 mod busy_poll;
 mod closing;
 mod cores;
+mod descriptors;
 mod drain;
 mod echo;
 mod fairness;

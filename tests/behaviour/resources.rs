@@ -214,7 +214,9 @@ fn connections_that_come_and_go_leave_nothing_behind(engine: Engine) {
 
 fn without_descriptors_accepting_rests_until_somebody_leaves(engine: Engine) {
     const LIMIT: usize = 64;
-    let server = Server::start_limited(engine, LIMIT);
+    let server = Server::start(engine, &["--threads=1"]);
+    // The server has counted what there is; something else takes it away.
+    server.leave_descriptors(LIMIT);
 
     // The kernel lets all of them connect, the server only some.
     let mut inside: Vec<_> = (0..LIMIT + 16)
@@ -229,7 +231,7 @@ fn without_descriptors_accepting_rests_until_somebody_leaves(engine: Engine) {
     });
     let capacity = usize::try_from(capacity).expect("few");
     assert!(
-        (LIMIT / 2..LIMIT).contains(&capacity),
+        (LIMIT / 2..LIMIT + 8).contains(&capacity),
         "{capacity} connections"
     );
     let mut outside = inside.split_off(capacity);

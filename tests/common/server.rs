@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::admin::Admin;
 use super::engines::{self, Engine, RESTRICTION};
 use super::pki::{self, Pki};
 use super::process::Process;
 use super::{PATIENCE, POLL_INTERVAL, tunnel, wait_for};
+
+const ADMIN: &str = "--admin=127.0.0.1:0";
 
 /// A running server. It is killed when this is dropped.
 pub(crate) struct Server {
@@ -35,15 +37,20 @@ impl Server {
     /// Its workers are not pinned, since several servers share the cores here.
     #[track_caller]
     pub(crate) fn start(engine: Engine, flags: &[&str]) -> Self {
+        Self::start_from(binary(), engine, flags)
+    }
+
+    /// As [`start`](Self::start), by this command, which takes flags.
+    #[track_caller]
+    fn start_from(mut command: Command, engine: Engine, flags: &[&str]) -> Self {
         let name = engines::plain_name(engine);
         if name != engine {
             let pair = pki::pair();
-            let mut server = Self::start_tls(name, Pki::of(&pair), flags);
+            let mut server = Self::start_tls_from(command, name, Pki::of(&pair), flags);
             let client = pair.client(rustls::ALL_VERSIONS, &[]);
             server.tunnel = Some(tunnel::open(server.addresses[0], client));
             return server;
         }
-        let mut command = binary();
         command
             .args(["--listen=127.0.0.1:0", "--no-pin", "--engine", engine])
             .args(flags);
@@ -53,7 +60,11 @@ impl Server {
     /// As [`start`](Self::start), but everybody has to speak TLS.
     #[track_caller]
     pub(crate) fn start_tls(engine: Engine, pki: Pki, flags: &[&str]) -> Self {
-        let mut command = binary();
+        Self::start_tls_from(binary(), engine, pki, flags)
+    }
+
+    #[track_caller]
+    fn start_tls_from(mut command: Command, engine: Engine, pki: Pki, flags: &[&str]) -> Self {
         command
             .args(["--tls-listen=127.0.0.1:0", "--no-pin", "--engine", engine])
             .args(pki.flags())
@@ -76,25 +87,39 @@ impl Server {
         server
     }
 
-    /// One worker that may have so many descriptors.
+    /// As [`start_watched`](Self::start_watched), with a limit on descriptors.
     #[track_caller]
-    pub(crate) fn start_limited(engine: Engine, descriptors: usize) -> Self {
-        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &limited, env!("CARGO_BIN_EXE_ringback")])
-            .args(["--listen=127.0.0.1:0", "--threads=1", "--no-pin"])
-            .args(["--engine", engine]);
-        Self::spawn(&mut command, 1)
+    pub(crate) fn start_limited(
+        engine: Engine,
+        descriptors: usize,
+        flags: &[&str],
+    ) -> (Self, Admin) {
+        let command = binary_with(&format!("ulimit -n {descriptors}"));
+        Self::start_from(command, engine, &[&[ADMIN], flags].concat()).watched()
+    }
+
+    /// Takes descriptors away that a server reckons with, but for so many more
+    /// than it has open.
+    pub(crate) fn leave_descriptors(&self, more: usize) {
+        let most = (self.process().descriptors().len() + more) as u64;
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        prlimit(Some(self.process_id()), Resource::Nofile, limit).expect("our own child");
     }
 
     /// As [`start`](Self::start), with an admin listener.
     #[track_caller]
     pub(crate) fn start_watched(engine: Engine, flags: &[&str]) -> (Self, Admin) {
-        let server = Self::start(engine, &[&["--admin=127.0.0.1:0"], flags].concat());
-        let line = server.printed().expect("an admin line");
+        Self::start(engine, &[&[ADMIN], flags].concat()).watched()
+    }
+
+    #[track_caller]
+    fn watched(self) -> (Self, Admin) {
+        let line = self.printed().expect("an admin line");
         let admin = Admin::of_line(&line);
-        (server, admin)
+        (self, admin)
     }
 
     /// Starts `command` and waits until it accepts connections on so many
@@ -212,9 +237,12 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.process_id(), signal).expect("our own child");
+    }
+
+    fn process_id(&self) -> Pid {
         let id = i32::try_from(self.child.id()).expect("a process id");
-        let id = Pid::from_raw(id).expect("a process id");
-        kill_process(id, signal).expect("our own child");
+        Pid::from_raw(id).expect("a process id")
     }
 
     /// Waits until it has so many descriptors open, and no more.
@@ -304,7 +332,18 @@ pub(crate) fn run_to_end(command: &mut Command) -> Output {
 
 /// The binary under test, with nothing in its environment that changes it.
 pub(crate) fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
+    undisturbed(Command::new(env!("CARGO_BIN_EXE_ringback")))
+}
+
+/// The same by a shell that runs a command before it.
+pub(crate) fn binary_with(before: &str) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("{before} && exec \"$0\" \"$@\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_ringback")]);
+    undisturbed(command)
+}
+
+fn undisturbed(mut command: Command) -> Command {
     command.env_remove("RUST_LOG");
     for (name, _value) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"RINGBACK_") {

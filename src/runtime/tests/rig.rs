@@ -21,6 +21,7 @@ use tokio::time::sleep;
 use crate::admission::{Admission, Entry, House};
 use crate::calls;
 use crate::config::Config;
+use crate::descriptors::REJECTS_MAX;
 use crate::engine::activity::Activity;
 use crate::engine::ring::RingEngine;
 use crate::engine::{Clock, Engine, EngineKind, Holdings, Settings, Upgraded};
@@ -76,7 +77,7 @@ impl Rig {
             Some(ring) => Rc::<RingEngine>::clone(ring),
             None => engine(kind, settings).expect("an engine"),
         };
-        let house = House::new(&Config::default());
+        let house = House::new(&Config::default(), REJECTS_MAX);
         Self {
             running: spawn_local(Rc::clone(&engine).run()),
             engine,

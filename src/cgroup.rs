@@ -1,9 +1,9 @@
 //! The limits that control groups put on this process: its own group's and
 //! those of the groups around it, in either version of the interface.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::root::Root;
+use crate::root::Root;
 
 /// Version 1 writes "no limit" as the largest multiple of the page size; no
 /// machine has half as much memory.
@@ -15,6 +15,8 @@ const MEMORY_UNLIMITED_BYTES: u64 = 1 << 62;
 pub struct Limits {
     /// How many cores' worth of time it may use.
     pub cpu_cores_max: Option<f64>,
+    /// The directory of the group that says so.
+    pub cpu_quota_group: Option<PathBuf>,
     /// How often a group was stopped because its time was used up, since it was
     /// made.
     pub throttled: u64,
@@ -29,9 +31,11 @@ impl Limits {
     pub fn read(root: &Root) -> Self {
         let groups = |controller| Groups::of_this_process(root, controller);
         let cpu = groups("cpu");
+        let quota = cpu.as_ref().and_then(|cpu| cpu.quota_cores(root));
         Self {
-            cpu_cores_max: cpu.as_ref().and_then(|cpu| cpu.quota_cores(root)),
-            throttled: cpu.map_or(0, |cpu| cpu.throttled(root)),
+            cpu_cores_max: quota.map(|(cores, _)| cores),
+            cpu_quota_group: quota.map(|(_, group)| group.to_owned()),
+            throttled: cpu.as_ref().map_or(0, |cpu| cpu.throttled(root)),
             memory_max_bytes: groups("memory")
                 .and_then(|memory| memory.smallest(root, "memory.limit_in_bytes", "memory.max"))
                 .filter(|&bytes| bytes < MEMORY_UNLIMITED_BYTES),
@@ -69,16 +73,20 @@ impl Groups {
         Self::find(&membership, &mounts, controller)
     }
 
-    fn quota_cores(&self, root: &Root) -> Option<f64> {
-        let quotas = self.around.iter().filter_map(|group| match self.version {
-            Version::One => {
-                let quota = root.text(group.join("cpu.cfs_quota_us"))?;
-                let period = root.text(group.join("cpu.cfs_period_us"))?;
-                parse_quota(&format!("{quota} {period}"))
-            }
-            Version::Two => parse_quota(&root.text(group.join("cpu.max"))?),
+    /// The smallest quota, and the group that has it.
+    fn quota_cores(&self, root: &Root) -> Option<(f64, &Path)> {
+        let quotas = self.around.iter().filter_map(|group| {
+            let cores = match self.version {
+                Version::One => {
+                    let quota = root.text(group.join("cpu.cfs_quota_us"))?;
+                    let period = root.text(group.join("cpu.cfs_period_us"))?;
+                    parse_quota(&format!("{quota} {period}"))
+                }
+                Version::Two => parse_quota(&root.text(group.join("cpu.max"))?),
+            };
+            Some((cores?, group.as_path()))
         });
-        quotas.reduce(f64::min)
+        quotas.min_by(|(one, _), (other, _)| one.total_cmp(other))
     }
 
     fn throttled(&self, root: &Root) -> u64 {
@@ -176,7 +184,7 @@ impl<'a> Mount<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::root::tests::Tree;
+    use crate::root::tests::Tree;
 
     const UNIFIED: &str =
         "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
@@ -200,6 +208,7 @@ mod tests {
             Limits::read(&tree.root()),
             Limits {
                 cpu_cores_max: Some(1.5),
+                cpu_quota_group: Some("/sys/fs/cgroup/job".into()),
                 throttled: 7,
                 memory_max_bytes: Some(1 << 20),
                 tasks_max: Some(100),

@@ -17,7 +17,7 @@ impl Root {
     /// A file's text without the white space at its end, or `None` where there
     /// is no such file, it may not be read, or it is no text. `path` is taken
     /// from the root on, with or without a slash before it.
-    pub(super) fn text(&self, path: impl AsRef<Path>) -> Option<String> {
+    pub(crate) fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         let path = path.as_ref();
         let below = path.strip_prefix("/").unwrap_or(path);
         let mut text = fs::read_to_string(self.0.join(below)).ok()?;
@@ -26,12 +26,12 @@ impl Root {
     }
 
     /// The number a file consists of.
-    pub(super) fn number<T: FromStr>(&self, path: impl AsRef<Path>) -> Option<T> {
+    pub(crate) fn number<T: FromStr>(&self, path: impl AsRef<Path>) -> Option<T> {
         self.text(path)?.parse().ok()
     }
 
     /// The value behind a name at the start of a line: `MemTotal: 24684084 kB`.
-    pub(super) fn field(&self, path: impl AsRef<Path>, name: &str) -> Option<String> {
+    pub(crate) fn field(&self, path: impl AsRef<Path>, name: &str) -> Option<String> {
         let text = self.text(path)?;
         let value = text
             .lines()
@@ -41,24 +41,24 @@ impl Root {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use tempfile::TempDir;
 
     use super::*;
 
     /// A tree of files for one test, which is gone with it.
-    pub(in crate::doctor) struct Tree(TempDir);
+    pub(crate) struct Tree(TempDir);
 
     impl Tree {
-        pub(in crate::doctor) fn new() -> Self {
+        pub(crate) fn new() -> Self {
             Self(tempfile::tempdir().expect("a directory"))
         }
 
-        pub(in crate::doctor) fn root(&self) -> Root {
+        pub(crate) fn root(&self) -> Root {
             Root(self.0.path().to_owned())
         }
 
-        pub(in crate::doctor) fn write(&self, path: &str, text: &str) {
+        pub(crate) fn write(&self, path: &str, text: &str) {
             let path = self.0.path().join(path);
             fs::create_dir_all(path.parent().expect("below the tree")).expect("created");
             fs::write(path, text).expect("written");

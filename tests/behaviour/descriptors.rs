@@ -1,0 +1,170 @@
+//! At the limit on open files, which is the limit on connections.
+
+use std::net::TcpListener;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::admin::Admin;
+use crate::common::client::{Client, Raw};
+use crate::common::engines::{Engine, on_every_engine, on_every_engine_and_over_tls};
+use crate::common::prometheus::Page;
+use crate::common::server::{Server, binary_with, run_to_end};
+use crate::common::wait_until;
+use crate::common::wire::{REQUEST, TEXT, frame};
+
+on_every_engine_and_over_tls![
+    above_the_limit_on_open_files_clients_get_503_and_admin_answers,
+    connections_that_are_refused_are_not_open_ones,
+];
+
+mod replaced {
+    use super::*;
+
+    on_every_engine![a_server_at_the_limit_can_be_replaced,];
+
+    fn a_server_at_the_limit_can_be_replaced(engine: Engine) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pid_file = directory.path().join("pid");
+        let served_by = || ringback::read_pid_file(&pid_file).ok();
+        // Ports that are free for the moment: the next process has the same flags.
+        let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let (listen, admin) = (free(), free());
+        let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
+        let mut command = binary_with(&format!("ulimit -n {LIMIT}"));
+        command
+            .args(["--threads=2", "--no-pin", "--engine", engine])
+            .args(["--listen", &address(&listen), "--admin", &address(&admin)])
+            .arg("--pid-file")
+            .arg(&pid_file);
+        drop((listen, admin));
+        let server = Server::spawn(&mut command, 1);
+        let admin = Admin::of_line(&server.printed().expect("an admin line"));
+        wait_until("the server says who it is", || served_by().is_some());
+        let first = served_by();
+
+        let (inside, _refused) = fill(&server, LIMIT);
+        expect_full(admin, inside.len());
+        server.signal(Signal::USR2);
+        for mut raw in inside {
+            raw.expect_close(1001);
+        }
+        Client::connect(server.address()).echo("replaced");
+        wait_until("another process serves", || {
+            served_by().is_some_and(|pid| Some(pid) != first)
+        });
+        let second = Pid::from_raw(served_by().expect("a process serves")).expect("a process");
+        kill_process(second, Signal::TERM).expect("it serves");
+        wait_until("it has ended", || served_by().is_none());
+    }
+}
+
+/// That of the server, and how many clients come.
+const LIMIT: usize = 80;
+
+/// Connects all at once, and returns who was let in, and who was told that the
+/// server is full.
+#[track_caller]
+fn fill(server: &Server, clients: usize) -> (Vec<Raw>, Vec<Raw>) {
+    let mut raws: Vec<_> = (0..clients).map(|_| Raw::dial(server.address())).collect();
+    for raw in &mut raws {
+        raw.send(REQUEST.as_bytes());
+    }
+    let (mut inside, mut refused) = (Vec::new(), Vec::new());
+    for mut raw in raws {
+        let head = raw.head();
+        match head.get(..12) {
+            Some("HTTP/1.1 101") => inside.push(raw),
+            Some("HTTP/1.1 503") => refused.push(raw),
+            _ => panic!("{head:?}"),
+        }
+    }
+    (inside, refused)
+}
+
+fn count(page: &Page, name: &str) -> usize {
+    usize::try_from(page.count(name, &[])).expect("few")
+}
+
+#[track_caller]
+fn expect_full(admin: Admin, open: usize) {
+    assert_eq!(admin.get("/healthz").status, 200);
+    let answer = admin.get("/readyz");
+    let expected = format!("full: {open} connections are open\n");
+    assert_eq!((answer.status, answer.body), (503, expected));
+    let page = admin.metrics();
+    assert_eq!(count(&page, "ringback_connections_open"), open);
+    assert_eq!(count(&page, "ringback_connections_max"), open);
+    assert_eq!(count(&page, "ringback_accept_pauses_total"), 0);
+    assert!(count(&page, "process_open_fds") <= LIMIT);
+}
+
+fn above_the_limit_on_open_files_clients_get_503_and_admin_answers(engine: Engine) {
+    for flags in [&["--threads=2"][..], &["--threads=2", "--print-messages"]] {
+        let (server, admin) = Server::start_limited(engine, LIMIT, flags);
+        server.wait_for_log("limit on open files");
+        let log = server.log();
+        let warnings = log
+            .lines()
+            .filter(|line| line.contains("limit on open files"));
+        let warnings: Vec<_> = warnings.collect();
+        let [warning] = &warnings[..] else {
+            panic!("one warning: {log}");
+        };
+        for part in ["max_connections=1000000", "open_files=80", "LimitNOFILE="] {
+            assert!(warning.contains(part), "{part}: {warning}");
+        }
+        let (mut inside, refused) = fill(&server, LIMIT);
+        assert!(inside.len() > 10 && refused.len() > 10, "{}", inside.len());
+        expect_full(admin, inside.len());
+        for raw in &mut inside {
+            raw.send(&frame(TEXT, b"served"));
+            raw.expect_frame(TEXT, b"served");
+        }
+        drop(inside.pop());
+        admin.wait_for("there is room", |page| {
+            count(page, "ringback_connections_open") == inside.len()
+        });
+        assert_eq!(admin.get("/readyz").status, 200);
+        let (newcomer, _refused) = fill(&server, 1);
+        assert_eq!(newcomer.len(), 1);
+        expect_full(admin, inside.len() + 1);
+    }
+}
+
+fn connections_that_are_refused_are_not_open_ones(engine: Engine) {
+    let (server, admin) = Server::start_watched(engine, &["--max-connections=5", "--threads=2"]);
+    let (inside, _refused) = fill(&server, 5);
+    assert_eq!(inside.len(), 5);
+    // They are told when they ask, so these stay until they do.
+    let mut over: Vec<_> = (0..3).map(|_| Raw::dial(server.address())).collect();
+    let page = admin.wait_for("three are over the limit", |page| {
+        assert!(count(page, "ringback_connections_open") <= 5);
+        count(page, "ringback_connections_rejecting") == 3
+    });
+    assert_eq!(count(&page, "ringback_connections_open"), 5);
+    for raw in &mut over {
+        raw.send(REQUEST.as_bytes());
+        raw.expect_refusal(503);
+    }
+    let page = admin.wait_for("all of them have left", |page| {
+        count(page, "ringback_connections_rejecting") == 0
+    });
+    assert_eq!(count(&page, "ringback_connections_open"), 5);
+}
+
+#[test]
+fn a_limit_that_leaves_nothing_for_connections_is_one_line_and_status_1() {
+    for limit in [8, 12, 20, 32, 48] {
+        let mut command = binary_with(&format!("ulimit -n {limit}"));
+        command.args(["--listen=127.0.0.1:0", "--threads=2", "--log=off"]);
+        let output = run_to_end(&mut command);
+        let line = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(1), "{limit}: {line}");
+        assert_eq!(line.lines().count(), 1, "{limit}: {line}");
+        let found = format!("the limit on open files is {limit}");
+        assert!(
+            line.contains(&found) && line.contains("ulimit -Hn"),
+            "{line}"
+        );
+    }
+}
