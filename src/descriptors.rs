@@ -58,8 +58,9 @@ pub(crate) struct DescriptorBudget {
 }
 
 impl DescriptorBudget {
-    /// Shares out what the limit of this process allows. Logs if that is less
-    /// than `max-connections`. `inherited` sockets become those of listeners.
+    /// Shares out what the limit of this process allows; with a shortfall if that
+    /// is less than `max-connections`. `inherited` sockets become those of
+    /// listeners.
     ///
     /// # Errors
     /// [`Error::OpenFiles`]: nothing is left for connections.
@@ -67,33 +68,26 @@ impl DescriptorBudget {
         config: &Config,
         threads: usize,
         inherited: usize,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Option<Shortfall>), Error> {
         let limit = limit();
         // A program around this server may have opened more than ringback does.
         let open = open_descriptors().unwrap_or(0);
         let open = AT_START.max(open.saturating_sub(inherited as u64));
         let besides = open + besides_connections(config, threads as u64) - AT_START;
-        let budget = Self::share_out(config, besides, limit);
+        let budget = Self::share_out(config, besides, limit).ok_or(Error::OpenFiles {
+            limit: limit.unwrap_or(u64::MAX),
+            needed: besides + room_for(NonZeroUsize::MIN),
+        })?;
         let asked = config.max_connections;
-        let needed = besides.saturating_add(room_for(asked));
-        match (budget, limit) {
-            (None, limit) => Err(Error::OpenFiles {
-                limit: limit.unwrap_or(u64::MAX),
-                needed: besides + room_for(NonZeroUsize::MIN),
-            }),
-            (Some(budget), Some(limit)) if budget.connections < asked => {
-                tracing::warn!(
-                    max_connections = asked,
-                    allowed = budget.connections,
-                    open_files = limit,
-                    "the limit on open files allows fewer connections than max-connections: lower \
-                     that, or {}",
-                    raise(needed)
-                );
-                Ok(budget)
-            }
-            (Some(budget), _) => Ok(budget),
-        }
+        let shortfall = limit
+            .filter(|_| budget.connections < asked)
+            .map(|limit| Shortfall {
+                asked,
+                allowed: budget.connections,
+                limit,
+                needed: besides.saturating_add(room_for(asked)),
+            });
+        Ok((budget, shortfall))
     }
 
     /// Shares out what a limit leaves besides what the server itself has open;
@@ -114,6 +108,30 @@ impl DescriptorBudget {
     }
 }
 
+/// Fewer connections than were asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shortfall {
+    asked: NonZeroUsize,
+    allowed: NonZeroUsize,
+    limit: u64,
+    /// The limit with which all of them would be possible.
+    needed: u64,
+}
+
+impl Shortfall {
+    /// Logs it, and what to do about it.
+    pub(crate) fn log(self) {
+        tracing::warn!(
+            max_connections = self.asked,
+            allowed = self.allowed,
+            open_files = self.limit,
+            "the limit on open files allows fewer connections than max-connections: lower that, \
+             or {}",
+            raise(self.needed)
+        );
+    }
+}
+
 /// Descriptors that are no connections.
 pub(crate) fn besides_connections(config: &Config, threads: u64) -> u64 {
     let listeners = (config.listen.len() + config.tls_listen.len()) as u64;
@@ -123,9 +141,8 @@ pub(crate) fn besides_connections(config: &Config, threads: u64) -> u64 {
 /// Descriptors for so many connections, and for what is kept back beside them.
 pub(crate) fn room_for(connections: NonZeroUsize) -> u64 {
     let connections = connections.get() as u64;
-    let reserve = connections
-        .div_ceil(RESERVE_SHARE - 1)
-        .clamp(RESERVE_MIN, RESERVE_MAX);
+    // The least of which as many are left once its share is kept back.
+    let reserve = ((connections - 1) / (RESERVE_SHARE - 1)).clamp(RESERVE_MIN, RESERVE_MAX);
     connections.saturating_add(reserve)
 }
 
@@ -230,5 +247,15 @@ mod tests {
             assert_eq!(budget.rejects, REJECTS_MAX);
             assert_eq!(budget.admin_connections, ADMIN_CONNECTIONS_MAX);
         }
+    }
+
+    #[test]
+    fn descriptors_are_counted_as_they_are_listed() {
+        // Other tests open and close some at the same time.
+        let counted = (0..1000).any(|_| {
+            let listed = fs::read_dir("/proc/self/fd").expect("readable").count() as u64 - 1;
+            open_descriptors() == Some(listed)
+        });
+        assert!(counted);
     }
 }

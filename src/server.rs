@@ -361,7 +361,9 @@ impl Server {
         let threads = cores.len();
         let may_hand_over = inherited.is_some();
         let mut inherited = inherited.unwrap_or_default();
-        let budget = DescriptorBudget::of_this_process(&config, threads, inherited.sockets.len())?;
+        let inherited_count = inherited.sockets.len();
+        let (budget, shortfall) =
+            DescriptorBudget::of_this_process(&config, threads, inherited_count)?;
         let config = Config {
             max_connections: budget.connections,
             ..config
@@ -439,6 +441,9 @@ impl Server {
         let adopted = adopted_files.iter();
         let adopted = adopted.filter_map(|path| SocketFile::of(path).ok());
         server.files.extend(adopted);
+        if let Some(shortfall) = shortfall {
+            shortfall.log();
+        }
         Ok(server)
     }
 
