@@ -56,7 +56,8 @@ comes first: flag, environment, file, profile, default.
 
 When it accepts connections, ringback prints one line per address on stdout:
   listening ws://127.0.0.1:9001 engine=epoll threads=2
-Logs go to stderr. SIGTERM and SIGINT drain and exit with 0, a second one exits at once.
+Logs go to stderr. SIGTERM, SIGINT and SIGQUIT drain and exit with 0, a second one exits at
+once. SIGHUP reads the certificate again, SIGUSR2 is as ringback reload, SIGUSR1 is ignored.
 Exit status: 0 drained, 1 cannot start or go on, 2 wrong arguments.
 
 Examples:
@@ -87,13 +88,18 @@ pub(crate) struct Args {
     tls_listen: Vec<Address>,
 
     /// Certificate chain in PEM, the server's own first; it and the key are read
-    /// again on SIGHUP [default: none]
+    /// again on SIGHUP, and when they change [default: none]
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
 
     /// Private key in PEM, without a passphrase [default: none]
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
+
+    /// How often to look whether the certificate and its key have changed, and
+    /// then use them; 0 never does
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    tls_reload: Span,
 
     /// Proxies that must begin each connection with a PROXY header of version 2,
     /// such as 10.0.0.0/8, or unix; may be given several times. Nobody else may
@@ -183,8 +189,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = "Sockets")]
     incoming_cpu: Switch,
 
-    /// Write the process id here while the server serves; ringback reload needs
-    /// it [default: nowhere]
+    /// Write the process id here, and lock the file while the server serves: one
+    /// server at a time. ringback reload needs it [default: nowhere]
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
 
@@ -386,6 +392,7 @@ impl Args {
             pid_file: self.pid_file.clone(),
             tls_listen: self.tls_listen.clone(),
             tls,
+            tls_reload: self.tls_reload.unless_zero(),
             proxy_protocol: self.proxy_protocol.clone(),
             admin: self.admin,
             engine: self.engine,
@@ -516,10 +523,12 @@ fn config_command() -> Command {
 fn reload_command() -> Command {
     subcommand(
         RELOAD,
-        "Replace the running server by a new process, without losing a connection",
-        "The options are those of the server, and only --pid-file matters. The new process has \
-         the old one's arguments, environment and listening sockets; the old one drains once it \
-         serves.",
+        "Replace the running server by a new process; nobody who connects is refused meanwhile",
+        "The options are those of the server, and only --pid-file matters. What the server's \
+         command would start now is started, with its arguments, environment and listening \
+         sockets. Once that serves, the old process drains: every open WebSocket gets Close \
+         1001.\n\nExit status: 0 the new process serves, 1 it does not, and the reason is said, \
+         2 wrong arguments.",
     )
 }
 
@@ -629,6 +638,7 @@ mod tests {
             "--tls-listen=127.0.0.1:443",
             "--tls-cert=chain.pem",
             "--tls-key=key.pem",
+            "--tls-reload=5m",
             "--proxy-protocol=10.0.0.0/8",
             "--proxy-protocol=unix",
             "--admin=127.0.0.1:9090",
@@ -671,6 +681,7 @@ mod tests {
             key: "key.pem".into(),
         };
         assert_eq!(config.tls, Some(files));
+        assert_eq!(config.tls_reload, Some(Duration::from_secs(300)));
         let proxies = ["10.0.0.0/8", "unix"].map(|proxy| proxy.parse().expect("a proxy"));
         assert_eq!(config.proxy_protocol, proxies);
         assert_eq!(config.admin, "127.0.0.1:9090".parse().ok());
@@ -742,6 +753,7 @@ mod tests {
             ("--tls-listen=127.0.0.1:0", "--tls-cert"),
             ("--tls-cert=chain.pem", "--tls-key"),
             ("--tls-key=key.pem", "--tls-cert"),
+            ("--tls-reload=1ms", "tls reload"),
             ("--proxy-protocol=10.0.0.1/8", "--proxy-protocol"),
             ("--admin=9090", "--admin"),
             ("--engine=kqueue", "--engine"),

@@ -53,7 +53,8 @@ pub const DEFAULT_WHOLE_MESSAGE: u64 = 16 * 1024 * 1024;
 pub struct Config {
     /// Addresses to listen on; port 0 takes a free one.
     pub listen: Vec<Address>,
-    /// A file for the process id, while the server serves.
+    /// A file for the process id, which is locked while the server serves. Nothing
+    /// else in the process may open it: the lock ends when it is closed.
     pub pid_file: Option<PathBuf>,
     /// The mode of a Unix-domain socket's file: who may connect to it.
     pub unix_mode: u32,
@@ -61,6 +62,9 @@ pub struct Config {
     pub tls_listen: Vec<Address>,
     /// The certificate and the key for those.
     pub tls: Option<TlsFiles>,
+    /// How often a server that [runs until a signal](crate::Server::run_until_signal)
+    /// looks whether those files have changed; `None` never does.
+    pub tls_reload: Option<Duration>,
     /// Proxies whose connections must begin with a header of the PROXY protocol,
     /// version 2, and are those of the clients that it names.
     pub proxy_protocol: Vec<ProxySource>,
@@ -157,7 +161,8 @@ pub struct Config {
     pub access_log: bool,
 }
 
-/// Where a server finds out who it is; both are read again on SIGHUP.
+/// Where a server finds out who it is; both are read again on SIGHUP, and when
+/// they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate chain in PEM, the server's own first.
@@ -174,6 +179,7 @@ impl Default for Config {
             pid_file: None,
             tls_listen: Vec::new(),
             tls: None,
+            tls_reload: Some(Duration::from_secs(60)),
             proxy_protocol: Vec::new(),
             admin: None,
             engine: EngineChoice::Auto,
@@ -259,6 +265,11 @@ impl Config {
             (
                 "idle-timeout",
                 self.idle_timeout.unwrap_or(MIN_TIMEOUT),
+                MIN_TIMEOUT,
+            ),
+            (
+                "tls-reload",
+                self.tls_reload.unwrap_or(MIN_TIMEOUT),
                 MIN_TIMEOUT,
             ),
             ("pong-timeout", self.pong_timeout, MIN_TIMEOUT),

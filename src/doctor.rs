@@ -8,7 +8,7 @@
 //! * `descriptors`, `locked`, `threads`, `memory`: limits, of the process and of
 //!   its control groups, against what the settings ask for
 //! * `queue`, `addresses`, `ports`: sockets
-//! * `certificate`: the files for TLS
+//! * `certificate`: the files for TLS; `pid_file`
 //! * `engines`: an echo through each
 //! * `clock`: the CPU governor
 //!
@@ -24,6 +24,7 @@ mod engines;
 mod finding;
 mod locked;
 mod memory;
+mod pid_file;
 mod ports;
 mod queue;
 mod report;
@@ -50,6 +51,7 @@ pub fn examine(config: &Config, system: &System) -> Report {
     findings.extend(queue::check(config, system));
     findings.extend(addresses::check(system));
     findings.extend(certificate::check(config, system));
+    findings.extend(pid_file::check(config, system));
     findings.extend(ports::check(config, system));
     findings.extend(engines::check(config, system));
     findings.extend(threads::check(config, system));

@@ -54,6 +54,14 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The pid file cannot be had.
+    #[error("pid file {} {reason}", file.display())]
+    PidFile {
+        /// The file as it was given.
+        file: PathBuf,
+        /// Whose it is, or why it cannot be written.
+        reason: String,
+    },
     /// The engine that was asked for does not work here.
     #[error("engine {engine} does not work here: {reason}")]
     Engine {
@@ -78,6 +86,10 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
+    /// A signal has asked the server to stop before it served, which is no fault
+    /// of anybody.
+    #[error("a signal asked the server to stop before it served")]
+    Interrupted,
     /// A worker ended by itself, which is a bug.
     #[error("worker {worker} ended unexpectedly: {reason}")]
     Worker {

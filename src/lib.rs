@@ -33,14 +33,16 @@
 //! * `tls`: certificate and key, and a stream that decrypts and encrypts over
 //!   another one; `engine::encrypted` serves what comes over it
 //! * `systemd`: what the service manager is told
+//! * `pid_file`, `reload`: who serves, and asking that server for its successor;
+//!   `invocation`: what is started then, `successor`: how
 //! * [`doctor`]: what this machine lacks for a configuration, found out by
 //!   reading and trying
 //! * `calls`: the kernel's calls of engines and workers, which fail on demand
 //!   in tests
 //! * [`output`]: lines for stderr and stdout, which nobody waits for
 //! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
-//!   `cgroup`, `cores`, `descriptors`, `held`, `origin`, `peer`, `rate`, `root`, `stream`,
-//!   `throttle`, `visit`:
+//!   `cgroup`, `cores`, `descriptors`, `held`, `origin`, `owned_path`, `peer`, `rate`, `root`,
+//!   `stream`, `throttle`, `visit`:
 //!   one noun each
 //!
 //! # Example
@@ -74,16 +76,19 @@ mod engine;
 mod error;
 mod held;
 mod http;
+mod invocation;
 mod listener;
 pub mod message;
 mod metrics;
 mod origin;
 pub mod output;
+mod owned_path;
 mod peer;
 mod pid_file;
 pub mod proto;
 mod proxy;
 mod rate;
+mod reload;
 mod root;
 mod runtime;
 mod server;
@@ -123,9 +128,9 @@ pub use message::{Message, MessageError, MessageSocket};
 pub use metrics::Snapshot;
 pub use origin::Origin;
 pub use peer::Peer;
-pub use pid_file::read_pid_file;
 pub use proto::CloseCode;
 pub use proxy::ProxySource;
 pub use rate::Rate;
+pub use reload::reload;
 pub use server::{Server, serve};
 pub use shutdown::Signals;

@@ -4,7 +4,6 @@
 mod accepting;
 pub(crate) mod inherited;
 mod options;
-mod socket_file;
 
 use std::fs;
 use std::io;
@@ -22,7 +21,6 @@ use crate::config::Config;
 use crate::error::Error;
 pub(crate) use accepting::Accepting;
 use options::TcpOptions;
-pub(crate) use socket_file::SocketFile;
 
 /// The listening sockets of one address.
 #[derive(Debug)]

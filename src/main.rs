@@ -3,11 +3,11 @@
 mod args;
 mod logging;
 mod printing;
-mod reload;
 mod settings;
 
 use std::env;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,13 +41,11 @@ fn run() -> ExitCode {
     };
     let (effective, config) = match configure(&command_line) {
         Ok(configured) => configured,
-        Err(message) => return fail(USAGE, &message),
+        Err(message) => return refuse(&message),
     };
     let printed = match command_line.task() {
         Task::ShowConfig => Ok(settings::show(&effective)),
-        Task::Reload => {
-            reload::reload(effective.args().pid_file()).map(|reloaded| format!("{reloaded}\n"))
-        }
+        Task::Reload => reload(effective.args().pid_file()),
         Task::Examine(format) => return examine(&config, format),
         Task::Ask(question, patience) => ask(&config, question, patience),
         Task::Serve => {
@@ -107,14 +105,31 @@ fn ask(config: &Config, question: Question, patience: Duration) -> Result<String
     Ok(format!("{answer}\n"))
 }
 
+fn reload(pid_file: Option<&Path>) -> Result<String, String> {
+    let pid_file = pid_file.ok_or(
+        "reload needs the server's pid-file: set it for the server and here; \
+         where there is none, kill -USR2 PID does the same",
+    )?;
+    let reloaded = ringback::reload(pid_file)?;
+    Ok(format!("{reloaded}\n"))
+}
+
 fn serve(config: Config, print_messages: bool) -> Result<(), Error> {
-    let inherited = Inherited::from_environment()?;
+    let mut inherited = Inherited::from_environment()?;
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
-    let signals = Signals::catch()?;
+    let mut signals =
+        Signals::catch().inspect_err(|error| inherited.report_failure(&error.to_string()))?;
     let handler = print_messages.then(|| handler(printing::echo_and_print));
-    let server = Server::start_inheriting(config, inherited, handler.as_ref())?;
+    let started = Server::start_inheriting(config, inherited, handler.as_ref(), &mut signals);
+    let server = match started {
+        Err(error @ Error::Interrupted) => {
+            tracing::info!("{error}");
+            return Ok(());
+        }
+        started => started?,
+    };
     announce(&server);
     server.run_until_signal(signals)
 }
@@ -156,7 +171,15 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
         Some(ContextValue::String(near)) => format!("; did you mean '{near}'?"),
         _ => String::new(),
     };
-    fail(USAGE, &format!("{line}{hint} (try --help)"))
+    refuse(&format!("{line}{hint} (try --help)"))
+}
+
+/// Wrong arguments, of which a predecessor is told as well.
+fn refuse(message: &str) -> ExitCode {
+    if let Ok(mut inherited) = Inherited::from_environment() {
+        inherited.report_failure(message);
+    }
+    fail(USAGE, message)
 }
 
 /// Says in a line why the process ends, if stderr takes it.

@@ -3,16 +3,16 @@
 mod crew;
 mod doors;
 mod handover;
+mod renewal;
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::admin::{Admin, Bound, Overview, Watched, health};
@@ -22,12 +22,12 @@ use crate::cores;
 use crate::descriptors::DescriptorBudget;
 use crate::engine::EngineKind;
 use crate::error::Error;
-use crate::listener::SocketFile;
-use crate::listener::inherited::Inherited;
+use crate::listener::inherited::{Inherited, Report};
 use crate::message::{self, Handler, MessageSocket};
 use crate::metrics::Snapshot;
+use crate::owned_path::OwnedPath;
 use crate::pid_file::PidFile;
-use crate::shutdown::{self, Departure, Request, Signals, Trigger};
+use crate::shutdown::{self, Departure, Interrupt, Request, Signals, Trigger};
 use crate::successor::{self, Successor};
 use crate::systemd::Systemd;
 use crate::tls::Tls;
@@ -35,6 +35,7 @@ use crate::worker::Assignment;
 use crew::Crew;
 use doors::{Doors, addresses, by_worker};
 use handover::Handover;
+use renewal::Renewal;
 
 /// A server that accepts connections, on threads of its own.
 ///
@@ -47,15 +48,18 @@ pub struct Server {
     tls: Option<Arc<Tls>>,
     /// What a successor would be handed, while this server accepts.
     handover: Option<Handover>,
+    /// Where a predecessor waits to hear that this server serves.
+    report: Option<Report>,
     /// The files of Unix-domain sockets, which go with the server.
-    files: Vec<SocketFile>,
+    files: Vec<OwnedPath>,
     crew: Crew,
     trigger: Trigger,
     admin: Option<Admin>,
     /// What the workers' heartbeats count from.
     epoch: Instant,
-    /// Where the process id goes while the server serves.
-    pid_file: Option<PathBuf>,
+    pid_file: Option<PidFile>,
+    /// How often the certificate's files are looked at.
+    tls_reload: Option<Duration>,
 }
 
 /// Serves every connection with `handler`, until SIGTERM or SIGINT and the
@@ -72,8 +76,13 @@ where
     H: Fn(MessageSocket) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let signals = Signals::catch()?;
-    Server::start_with(config, handler)?.run_until_signal(signals)
+    let mut signals = Signals::catch()?;
+    let handler = message::handler(handler);
+    match Server::start_interruptibly(config, None, Some(&handler), &mut signals) {
+        Ok(server) => server.run_until_signal(signals),
+        Err(Error::Interrupted) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 impl Server {
@@ -85,7 +94,7 @@ impl Server {
     /// What is wrong with the configuration, an address, the engine, or a
     /// thread.
     pub fn start(config: Config) -> Result<Self, Error> {
-        Self::launch(config, None, None)
+        Self::launch(config, None, None, &Interrupt::default())
     }
 
     /// As [`start`](Self::start), but `handler` serves the connections; see
@@ -98,7 +107,8 @@ impl Server {
         H: Fn(MessageSocket) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + 'static,
     {
-        Self::launch(config, None, Some(&message::handler(handler)))
+        let handler = message::handler(handler);
+        Self::launch(config, None, Some(&handler), &Interrupt::default())
     }
 
     /// As [`start`](Self::start), or [`start_with`](Self::start_with) a handler,
@@ -106,13 +116,37 @@ impl Server {
     /// server can be replaced: see [`run_until_signal`](Self::run_until_signal).
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start), and [`Error::Interrupted`] if a signal asks the
+    /// server to stop meanwhile. A predecessor is told.
     pub fn start_inheriting(
         config: Config,
-        inherited: Inherited,
+        mut inherited: Inherited,
         handler: Option<&Handler>,
+        signals: &mut Signals,
     ) -> Result<Self, Error> {
-        Self::launch(config, Some(inherited), handler)
+        let mut started = Self::start_interruptibly(config, Some(&mut inherited), handler, signals);
+        match &mut started {
+            Ok(server) => server.report = inherited.report.take(),
+            Err(error) => inherited.report_failure(&error.to_string()),
+        }
+        started
+    }
+
+    fn start_interruptibly(
+        config: Config,
+        inherited: Option<&mut Inherited>,
+        handler: Option<&Handler>,
+        signals: &mut Signals,
+    ) -> Result<Self, Error> {
+        let (started, is_interrupted) =
+            signals.during(|interrupt| Self::launch(config, inherited, handler, interrupt));
+        match started {
+            Ok(server) if is_interrupted => {
+                server.stop()?;
+                Err(Error::Interrupted)
+            }
+            started => started,
+        }
     }
 
     /// Where the server listens without TLS, in the order of the configuration.
@@ -166,31 +200,40 @@ impl Server {
         self.join()
     }
 
-    /// Serves until SIGTERM or SIGINT, then [`stop`](Self::stop)s. A second
-    /// signal ends the process at once. SIGHUP reads the certificate again.
+    /// Serves until a signal that stops it, such as SIGTERM, SIGINT or SIGQUIT, and
+    /// then [`stop`](Self::stop)s. A second one ends the process at once. SIGHUP
+    /// reads the certificate again, which is also looked at from time to time
+    /// ([`Config::tls_reload`]). SIGUSR1 is ignored.
     ///
     /// SIGUSR2 replaces a server that was started
-    /// [inheriting](Self::start_inheriting): the same program is started again
-    /// with this process' arguments, environment and listening sockets, and once
-    /// it serves, this server stops accepting and drains. If it does not, this
-    /// server goes on. Process 1, with which a container ends, is not replaced.
+    /// [inheriting](Self::start_inheriting): what the command that started this
+    /// process would start now is started with its arguments, environment and
+    /// listening sockets, and once it serves, this server stops accepting and
+    /// drains. If it does not, this server goes on. Process 1, with which a
+    /// container ends, is not replaced.
     ///
     /// Where systemd supervises the process (`NOTIFY_SOCKET`, `WATCHDOG_USEC`), it
     /// is told when the server serves and when it drains, and its watchdog is
     /// fed for as long as every worker is alive.
     ///
     /// # Errors
-    /// [`Error::Worker`] if a worker failed.
+    /// [`Error::Worker`] if a worker failed, [`Error::PidFile`] if the file cannot
+    /// take the place of a predecessor's.
     pub fn run_until_signal(mut self, signals: Signals) -> Result<(), Error> {
-        signals.block_on(|signals| self.wait_for_end(signals));
-        self.join()
+        let begun = self.begin();
+        if begun.is_ok() {
+            signals.block_on(|signals| self.wait_for_end(signals));
+        } else {
+            self.depart(Departure::Stopped);
+        }
+        begun.and(self.join())
     }
 
     /// Waits for a signal, tells the workers, and waits until they have ended.
     /// systemd hears of each step.
     async fn wait_for_end(&mut self, mut signals: shutdown::Stream) {
         let mut systemd = Systemd::from_environment();
-        let _pid_file = self.begin();
+        let mut renewal = Renewal::new(self.tls.clone(), self.tls_reload);
         let mut successor = None;
         let departure = loop {
             tokio::select! {
@@ -201,22 +244,26 @@ impl Server {
                     }
                     Request::Replace if successor.is_none() => successor = self.start_successor(),
                     Request::Replace => tracing::info!("a successor is starting already"),
-                    Request::Hangup => self.renew_certificate(),
+                    Request::Hangup => renewal.ask(),
+                    Request::ReopenLog => tracing::info!(
+                        "SIGUSR1: ignored; the log goes to stderr, so there is no file to reopen"
+                    ),
                 },
                 outcome = successor::outcome(&mut successor) => {
                     successor = None;
                     match outcome {
                         Ok(pid) => {
                             tracing::info!(pid, "a successor serves; draining");
+                            if let Some(pid_file) = &mut self.pid_file {
+                                pid_file.status().end(Ok(pid));
+                            }
                             systemd.hand_over(pid);
                             break Departure::HandedOver;
                         }
-                        Err(reason) => {
-                            tracing::error!("no successor, this server goes on: {reason}");
-                            Systemd::ready(&self.status());
-                        }
+                        Err(reason) => self.go_on(&reason),
                     }
                 }
+                () = renewal.step() => {}
                 _ = self.crew.ended.recv() => {
                     tracing::error!("a worker ended; draining the others");
                     break Departure::Stopped;
@@ -246,59 +293,63 @@ impl Server {
     }
 
     /// Tells everybody who waits for it that the server serves.
-    fn begin(&mut self) -> Option<PidFile> {
-        let pid_file = self.pid_file.as_deref().and_then(|path| {
-            PidFile::write(path)
-                .inspect_err(|error| {
-                    tracing::warn!(%error, file = %path.display(), "cannot write the pid file");
-                })
-                .ok()
-        });
-        match self.handover.as_mut().and_then(|it| it.report.take()) {
-            // systemd hears it from the predecessor, and would not listen to us.
-            Some(report) => {
-                if let Err(error) = rustix::io::write(report, successor::SERVES) {
-                    tracing::warn!(%error, "cannot tell the predecessor that this server serves");
-                }
-            }
-            None => Systemd::ready(&self.status()),
+    ///
+    /// # Errors
+    /// [`Error::PidFile`].
+    fn begin(&mut self) -> Result<(), Error> {
+        // systemd hears it from the predecessor, and would not listen to us.
+        let Some(report) = self.report.take() else {
+            Systemd::ready(&self.status());
+            return Ok(());
+        };
+        if let Some(Err(error)) = self.pid_file.as_mut().map(PidFile::publish) {
+            report.failed(&error.to_string());
+            return Err(error);
         }
-        pid_file
+        report.serves();
+        Ok(())
     }
 
-    /// Reads the certificate and its key again.
-    fn renew_certificate(&self) {
-        let Some(tls) = &self.tls else {
-            tracing::info!("SIGHUP: without TLS there is nothing to read again");
-            return;
-        };
-        match tls.reload() {
-            Ok(()) => tracing::info!("SIGHUP: new connections get the certificate as it is now"),
-            Err(error) => tracing::error!(%error, "SIGHUP: the old certificate stays in use"),
+    fn start_successor(&mut self) -> Option<Successor> {
+        if let Some(pid_file) = &mut self.pid_file {
+            pid_file.status().begin();
         }
-    }
-
-    fn start_successor(&self) -> Option<Successor> {
-        let Some(handover) = &self.handover else {
-            tracing::warn!("SIGUSR2: this program cannot be replaced");
-            return None;
-        };
-        if process::id() == 1 {
+        let started = match &self.handover {
+            None => Err("this program cannot be replaced".to_owned()),
             // A container ends with its first process, and with it a successor.
-            tracing::warn!("SIGUSR2: the first process of a container cannot be replaced");
-            return None;
+            Some(_) if process::id() == 1 => {
+                Err("the first process of a container cannot be replaced".to_owned())
+            }
+            Some(handover) => {
+                Systemd::reloading();
+                let Handover {
+                    invocation, origin, ..
+                } = handover;
+                Successor::start(
+                    invocation,
+                    *origin,
+                    &handover.sockets,
+                    handover.admin.as_ref(),
+                )
+                .map_err(|error| format!("cannot start a successor: {error}"))
+            }
+        };
+        started.inspect_err(|reason| self.go_on(reason)).ok()
+    }
+
+    /// There is no successor, for this reason.
+    fn go_on(&mut self, reason: &str) {
+        tracing::error!("the reload failed, this server goes on: {reason}");
+        if let Some(pid_file) = &mut self.pid_file {
+            if let Err(error) = pid_file.restore() {
+                tracing::error!("{error}");
+            }
+            pid_file.status().end(Err(reason));
         }
-        let Handover {
-            program, origin, ..
-        } = handover;
-        tracing::info!(program = %program.display(), "starting a successor");
-        Systemd::reloading();
-        Successor::start(program, *origin, &handover.sockets, handover.admin.as_ref())
-            .inspect_err(|error| {
-                tracing::error!(%error, "cannot start a successor, this server goes on");
-                Systemd::ready(&self.status());
-            })
-            .ok()
+        Systemd::ready(&format!(
+            "{}; the last reload failed: {reason}",
+            self.status()
+        ));
     }
 
     /// Lets the workers drain. The listening sockets are theirs alone from here
@@ -306,7 +357,8 @@ impl Server {
     fn depart(&mut self, departure: Departure) {
         self.handover = None;
         if departure == Departure::HandedOver {
-            self.files.drain(..).for_each(SocketFile::leave);
+            self.pid_file = None;
+            self.files.drain(..).for_each(OwnedPath::leave);
             if let Some(admin) = self.admin.take() {
                 admin.stop();
             }
@@ -350,17 +402,20 @@ impl Server {
 
     fn launch(
         config: Config,
-        inherited: Option<Inherited>,
+        inherited: Option<&mut Inherited>,
         handler: Option<&Handler>,
+        interrupt: &Interrupt,
     ) -> Result<Self, Error> {
         config.validate()?;
+        let may_hand_over = inherited.is_some();
+        let mut nothing = Inherited::default();
+        let inherited = inherited.unwrap_or(&mut nothing);
+        let predecessor = inherited.report.as_ref().map(|it| it.predecessor);
         let cores = cores::assign(&config).map_err(|source| Error::Start {
             what: "counting the cores",
             source,
         })?;
         let threads = cores.len();
-        let may_hand_over = inherited.is_some();
-        let mut inherited = inherited.unwrap_or_default();
         let inherited_count = inherited.sockets.len();
         let (budget, shortfall) =
             DescriptorBudget::of_this_process(&config, threads, inherited_count)?;
@@ -368,6 +423,10 @@ impl Server {
             max_connections: budget.connections,
             ..config
         };
+        let pid_file = config.pid_file.as_deref();
+        let mut pid_file = pid_file
+            .map(|path| PidFile::claim(path, predecessor))
+            .transpose()?;
         let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let admin = config
             .admin
@@ -376,7 +435,7 @@ impl Server {
                 Bound::new(address, given)
             })
             .transpose()?;
-        let doors = Doors::open(&config, &mut inherited, cores.clone())?;
+        let doors = Doors::open(&config, inherited, cores.clone())?;
         let files = doors.own_files();
         let adopted_files = doors.adopted_files(inherited.origin);
         let handover = may_hand_over
@@ -410,7 +469,7 @@ impl Server {
                     handler: handler.cloned(),
                 })
             };
-            Crew::start(engine, threads, assignment)
+            Crew::start(engine, threads, assignment, interrupt)
         })?;
         let mut server = Self {
             addresses,
@@ -418,7 +477,9 @@ impl Server {
             tls,
             handover,
             files,
-            pid_file: config.pid_file.clone(),
+            pid_file: None,
+            tls_reload: config.tls_reload,
+            report: None,
             crew,
             trigger,
             admin: None,
@@ -439,8 +500,12 @@ impl Server {
             server.admin = Some(bound.start(overview, budget.admin_connections)?);
         }
         let adopted = adopted_files.iter();
-        let adopted = adopted.filter_map(|path| SocketFile::of(path).ok());
+        let adopted = adopted.filter_map(|path| OwnedPath::of(path).ok());
         server.files.extend(adopted);
+        if let Some(pid_file) = pid_file.as_mut().filter(|_| predecessor.is_none()) {
+            pid_file.publish()?;
+        }
+        server.pid_file = pid_file;
         if let Some(shortfall) = shortfall {
             shortfall.log();
         }

@@ -1,10 +1,11 @@
-//! The process that takes a server's place: the same program, started again
+//! The process that takes a server's place: the program is started again as it was,
 //! with the sockets that its predecessor listens on, so that nobody who
 //! connects meanwhile is refused.
 
 use std::env;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::listener::inherited::{HANDOVER, Origin, describe};
+use crate::invocation::Invocation;
+use crate::listener::inherited::{HANDOVER, Origin, SERVES, describe};
 
 /// The time that a successor has until it serves. It probes its engine and
 /// binds what its predecessor does not have; neither takes seconds.
@@ -24,8 +26,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is asked whether it has ended, once it has given up.
 const END_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What it writes when it serves.
-pub(crate) const SERVES: &[u8] = b"serves\n";
+/// The longest line that it reports, and more.
+const REPORT_BYTES_MAX: usize = 4096;
 
 /// What systemd says to the process that it started, and to nobody else.
 const NOT_HANDED_ON: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
@@ -35,22 +37,26 @@ const NOT_HANDED_ON: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", 
 pub(crate) struct Successor {
     child: Child,
     report: Receiver,
+    /// What it has reported so far.
+    reported: Vec<u8>,
     /// When it has to serve.
     deadline: Instant,
 }
 
 impl Successor {
-    /// Starts `program` with this process' arguments and environment, with
-    /// `sockets`, and with that of the `admin` listener.
+    /// Starts what `invocation` leads to now, with this process' arguments and
+    /// environment, with `sockets`, and with that of the `admin` listener.
     ///
     /// # Errors
     /// What the kernel says.
     pub(crate) fn start(
-        program: &Path,
+        invocation: &Invocation,
         origin: Origin,
         sockets: &[OwnedFd],
         admin: Option<&OwnedFd>,
     ) -> io::Result<Self> {
+        let program = invocation.program()?;
+        log_start(invocation, &program);
         let (report, reporter) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // A duplicate is not closed on exec, and goes when this returns. Nothing
         // else here starts processes.
@@ -58,7 +64,13 @@ impl Successor {
         let admin = admin.map(dup).transpose()?;
         let reporter = dup(reporter)?;
         let numbers: Vec<RawFd> = handed.iter().map(AsRawFd::as_raw_fd).collect();
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program);
+        if let Some(name) = invocation.name() {
+            command.arg0(name);
+        }
+        if let Some(directory) = invocation.directory() {
+            command.current_dir(directory);
+        }
         command
             .args(env::args_os().skip(1))
             .env(
@@ -75,8 +87,11 @@ impl Successor {
             command.env_remove(name);
         }
         Ok(Self {
-            child: command.spawn()?,
+            child: command.spawn().map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", program.display()))
+            })?,
             report: Receiver::from_owned_fd(report)?,
+            reported: Vec::new(),
             deadline: Instant::now() + START_TIMEOUT,
         })
     }
@@ -87,22 +102,32 @@ impl Successor {
     /// # Errors
     /// Why it does not. It has ended then.
     pub(crate) async fn outcome(&mut self) -> Result<u32, String> {
-        let mut said = Vec::new();
-        let mut report = (&mut self.report).take(SERVES.len() as u64);
-        let read = timeout_at(self.deadline, report.read_to_end(&mut said)).await;
-        if said == SERVES {
+        let read = timeout_at(self.deadline, self.read_report()).await;
+        let reported = String::from_utf8_lossy(&self.reported).trim().to_owned();
+        if reported == SERVES {
             return Ok(self.child.id());
         }
         let ended = match read {
-            // It has given up, and still has to say why.
+            // It has given up, and has still to end.
             Ok(_) => self.ended().await,
             Err(_) => self.end(),
         };
         Err(match (read, ended) {
             (Err(_elapsed), _) => format!("it did not serve within {START_TIMEOUT:?}"),
+            (Ok(_), _) if !reported.is_empty() => reported,
             (Ok(_), Ok(status)) => format!("it ended with {status}; its log says why"),
             (Ok(_), Err(error)) => error.to_string(),
         })
+    }
+
+    /// Reads one line, or until there is no more. This may be cancelled.
+    async fn read_report(&mut self) -> io::Result<()> {
+        while self.reported.len() < REPORT_BYTES_MAX && !self.reported.ends_with(b"\n") {
+            if self.report.read_buf(&mut self.reported).await? == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until it has ended by itself, or its time is over.
@@ -121,6 +146,28 @@ impl Successor {
         // It may have ended already.
         let _ = self.child.kill();
         self.child.wait()
+    }
+}
+
+/// Which program is started: by its name, and the file that this leads to.
+fn log_start(invocation: &Invocation, program: &Path) {
+    let file = program.canonicalize();
+    let file = file.as_deref().unwrap_or(program).display();
+    let program = program.display();
+    if invocation.name().is_some() {
+        tracing::info!(%program, %file, "starting a successor");
+    } else {
+        tracing::info!(
+            %program,
+            %file,
+            "starting a successor; the command that started this server did not name its file, so \
+             it is the path of the file that runs"
+        );
+    }
+    if invocation.directory().is_none() {
+        tracing::warn!(
+            "the directory in which this server was started is gone; relative paths lead nowhere"
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! TLS: the certificate and its key, read again on SIGHUP, and connections that
-//! speak it.
+//! TLS: the certificate and its key, read again on SIGHUP and when their files
+//! change, and connections that speak it.
 //!
 //! TLS 1.2 and 1.3 by rustls, without I/O of its own: [`TlsStream`] decrypts
 //! what its socket brings and encrypts what it takes, so that everything above
@@ -17,10 +17,11 @@ mod identity;
 mod outbox;
 mod stream;
 mod validity;
+mod watch;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use rustls::ServerConfig;
@@ -32,6 +33,7 @@ use crate::error::Error;
 use identity::Identity;
 pub(crate) use stream::{Acceptor, Failure, TlsStream};
 pub(crate) use validity::Standing;
+use watch::Watch;
 
 /// The one protocol that is spoken over TLS.
 const ALPN: &[u8] = b"http/1.1";
@@ -45,6 +47,7 @@ pub(crate) struct Tls {
     not_after_s: AtomicU64,
     reloads: AtomicU64,
     failed_reloads: AtomicU64,
+    watch: Mutex<Watch>,
 }
 
 impl Tls {
@@ -54,35 +57,74 @@ impl Tls {
     /// # Errors
     /// [`Error::Tls`] with the file, and what is wrong with it.
     pub(crate) fn load(files: TlsFiles) -> Result<Self, Error> {
-        let (config, not_after_s) = read(&files)?;
+        let stamps = watch::stamps(&files);
+        let identity = Identity::read(&files.certificate, &files.key)?;
+        identity.tell(&files.certificate, &files.key);
+        let watch = Watch::new(stamps, identity.certificate().clone());
         Ok(Self {
+            not_after_s: AtomicU64::new(identity.not_after_s()),
+            config: RwLock::new(server_config(identity)?),
             files,
-            config: RwLock::new(config),
-            not_after_s: AtomicU64::new(not_after_s),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
+            watch: Mutex::new(watch),
         })
     }
 
     /// Reads both files again. New connections get what is in them; if they are
-    /// no good, everything stays as it is.
+    /// no good, or worse than what is in use, everything stays as it is.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     pub(crate) fn reload(&self) -> Result<(), Error> {
-        match read(&self.files) {
-            Ok((config, not_after_s)) => {
-                // Replacing an `Arc` cannot leave a half-written one behind.
-                *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-                self.not_after_s.store(not_after_s, Relaxed);
-                self.reloads.fetch_add(1, Relaxed);
-                Ok(())
-            }
-            Err(error) => {
-                self.failed_reloads.fetch_add(1, Relaxed);
-                Err(error)
-            }
+        let mut watch = self.watch();
+        let renewed = watch
+            .read(&self.files)
+            .and_then(|identity| self.use_from_now_on(identity, &mut watch));
+        if let Err(error) = &renewed {
+            watch.has_told(error);
+            self.failed_reloads.fetch_add(1, Relaxed);
         }
+        renewed
+    }
+
+    /// Looks whether the files have changed, and then does as
+    /// [`reload`](Self::reload) does. `None` if there is nothing to be said: they
+    /// have not, or what is wrong with them was said, or may not be for long.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), once.
+    pub(crate) fn check(&self) -> Option<Result<(), Error>> {
+        let mut watch = self.watch();
+        let renewed = watch
+            .read_what_is_new(&self.files)?
+            .and_then(|identity| self.use_from_now_on(identity, &mut watch));
+        match renewed {
+            Ok(()) => Some(Ok(())),
+            Err(error) if watch.is_to_be_told(&error) => {
+                self.failed_reloads.fetch_add(1, Relaxed);
+                Some(Err(error))
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn use_from_now_on(&self, identity: Identity, watch: &mut Watch) -> Result<(), Error> {
+        identity.tell(&self.files.certificate, &self.files.key);
+        let not_after_s = identity.not_after_s();
+        let certificate = identity.certificate().clone();
+        let config = server_config(identity)?;
+        // Replacing an `Arc` cannot leave a half-written one behind.
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        self.not_after_s.store(not_after_s, Relaxed);
+        self.reloads.fetch_add(1, Relaxed);
+        watch.uses(certificate);
+        Ok(())
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        // A look at the files that did not end leaves nothing half done.
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the next connection is told.
@@ -111,15 +153,6 @@ pub(crate) struct Examination {
     pub(crate) standing: Option<Standing>,
     /// The permissions of the key, if others may read it.
     pub(crate) exposed_mode: Option<u32>,
-}
-
-/// Reads both files: what new connections are told, and when the certificate
-/// ends, in seconds since 1970.
-fn read(files: &TlsFiles) -> Result<(Arc<ServerConfig>, u64), Error> {
-    let identity = Identity::read(&files.certificate, &files.key)?;
-    identity.tell(&files.certificate, &files.key);
-    let not_after_s = identity.not_after_s();
-    Ok((server_config(identity)?, not_after_s))
 }
 
 /// Reads both files as a server does, and uses them for nothing.

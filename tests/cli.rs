@@ -316,7 +316,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 43] = [
+    const FLAGS: [&str; 44] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -332,6 +332,7 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--tls-listen",
         "--tls-cert",
         "--tls-key",
+        "--tls-reload",
         "--proxy-protocol",
         "--engine",
         "--threads",

@@ -16,6 +16,7 @@ use tungstenite::Message;
 
 use common::client::Client;
 use common::engines;
+use common::process::pid_in;
 use common::server::{Server, binary, run_to_end};
 use common::wait_for;
 
@@ -177,7 +178,7 @@ fn a_successor_has_its_rings_beside_those_of_its_predecessor(ring: &str) {
     command.arg(format!("--listen={address}"));
     let mut server = Server::spawn(&mut command, 1);
     expect_engine(&server.greeting()[0], ring);
-    let pid = || ringback::read_pid_file(&pid_file).ok();
+    let pid = || pid_in(&pid_file);
     let first = wait_for("the pid file", pid);
     server.signal(Signal::USR2);
     let greeting = server.printed().expect("the successor's greeting");

@@ -9,7 +9,8 @@ use crate::address::Address;
 use crate::admin;
 use crate::config::Config;
 use crate::error::Error;
-use crate::listener::{Listeners, SocketFile};
+use crate::listener::Listeners;
+use crate::owned_path::OwnedPath;
 
 /// What came of listening on an address.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub(super) fn attempt(config: &Config) -> Vec<Attempt> {
     for (check, address) in plain.chain(tls) {
         let outcome = listeners.open(address).map(|listening| {
             // A socket's file goes with it.
-            let file = address.file().map(SocketFile::of);
+            let file = address.file().map(OwnedPath::of);
             held.push((listening, file));
         });
         attempts.push(Attempt {

@@ -15,7 +15,8 @@ const KEY: &str = "private key";
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// What one that is about to end, or has, is to be replaced by.
-const RENEW: &str = "a new certificate in its place, and kill -HUP for a server that runs";
+const RENEW: &str = "a new certificate in its place; a server that runs takes it within \
+                     --tls-reload, or at once after kill -HUP";
 
 pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
     let (Some(files), Some(credentials)) = (&config.tls, &system.credentials) else {

@@ -11,6 +11,7 @@ use crate::cgroup::Limits;
 use crate::config::Config;
 use crate::cores;
 use crate::error::Error;
+use crate::pid_file;
 use crate::root::Root;
 use crate::tls;
 
@@ -45,6 +46,8 @@ pub struct System {
     pub(super) probes: Vec<Probe>,
     /// What came of reading the certificate and its key, if there are some.
     pub(super) credentials: Option<Result<tls::Examination, Error>>,
+    /// Whether the pid file can be had, if there is to be one.
+    pub(super) pid_file: Option<Result<(), String>>,
 }
 
 impl System {
@@ -60,6 +63,7 @@ impl System {
             attempts: addresses::attempt(config),
             probes: engines::probe_all(),
             credentials: config.tls.as_ref().map(tls::examine),
+            pid_file: config.pid_file.as_deref().map(pid_file::examine),
             ..Self::files(root, cores)
         }
     }
@@ -102,6 +106,7 @@ impl System {
             attempts: Vec::new(),
             probes: Vec::new(),
             credentials: None,
+            pid_file: None,
         }
     }
 }

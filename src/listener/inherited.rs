@@ -7,7 +7,7 @@ use std::mem;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
-use rustix::process::getppid;
+use rustix::process::{Pid, getppid};
 use socket2::{SockRef, Type};
 
 use crate::address::Address;
@@ -18,6 +18,9 @@ use crate::error::Error;
 /// on. Of no use to anybody else, and no setting.
 pub(crate) const HANDOVER: &str = "_RINGBACK_HANDOVER";
 
+/// What a successor reports when it serves; anything else is why it does not.
+pub(crate) const SERVES: &str = "serves";
+
 /// Listening sockets that this process was started with. To be taken once, at
 /// the start, before other descriptors are opened.
 #[derive(Debug, Default)]
@@ -27,8 +30,36 @@ pub struct Inherited {
     /// That of the predecessor's admin listener, on which nothing else is to be
     /// served.
     admin: Option<(Address, OwnedFd)>,
-    /// Where the predecessor waits to hear that this process serves.
-    pub(crate) report: Option<OwnedFd>,
+    /// Where the predecessor waits to hear what becomes of this process.
+    pub(crate) report: Option<Report>,
+}
+
+/// The pipe to a predecessor, which waits for one line.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pipe: OwnedFd,
+    /// Its process.
+    pub(crate) predecessor: Pid,
+}
+
+impl Report {
+    /// This process serves.
+    pub(crate) fn serves(self) {
+        self.write(SERVES);
+    }
+
+    /// It will not, for this reason.
+    pub(crate) fn failed(self, reason: &str) {
+        self.write(reason);
+    }
+
+    fn write(&self, line: &str) {
+        // In one write, and short enough for an empty pipe to take it whole.
+        let line = format!("{}\n", line.replace('\n', " "));
+        if let Err(error) = rustix::io::write(&self.pipe, line.as_bytes()) {
+            tracing::warn!(%error, "cannot report to the predecessor");
+        }
+    }
 }
 
 /// Who has made the sockets.
@@ -77,6 +108,13 @@ impl Inherited {
         })
     }
 
+    /// Tells the predecessor, if there is one, why this process does not serve.
+    pub fn report_failure(&mut self, reason: &str) {
+        if let Some(report) = self.report.take() {
+            report.failed(reason);
+        }
+    }
+
     /// Whether systemd listens for this process.
     pub(crate) fn is_activated(&self) -> bool {
         self.origin == Origin::Systemd
@@ -117,16 +155,15 @@ struct Handover {
     sockets: Vec<RawFd>,
     /// One of those.
     admin: Option<RawFd>,
-    report: Option<RawFd>,
+    /// The pipe to the predecessor, and its process.
+    report: Option<(RawFd, Pid)>,
 }
 
 /// What [`HANDOVER`] says, if it is meant for this process.
 fn parse(value: &str) -> Option<Handover> {
     let mut parts = value.split(':');
     let parent: i32 = parts.next()?.parse().ok()?;
-    if getppid().is_none_or(|ppid| ppid.as_raw_nonzero().get() != parent) {
-        return None;
-    }
+    let predecessor = getppid().filter(|ppid| ppid.as_raw_nonzero().get() == parent)?;
     let origin = match parts.next()? {
         "server" => Origin::Server,
         "systemd" => Origin::Systemd,
@@ -147,7 +184,7 @@ fn parse(value: &str) -> Option<Handover> {
         origin,
         sockets,
         admin,
-        report: Some(report),
+        report: Some((report, predecessor)),
     })
 }
 
@@ -174,6 +211,20 @@ fn take(handover: Handover) -> Result<Inherited, Error> {
         origin: handover.origin,
         ..Inherited::default()
     };
+    // The first, so that what is wrong with the others can be reported.
+    if let Some((descriptor, predecessor)) = handover.report {
+        let pipe = own(descriptor).map_err(|source| Error::Inherited {
+            descriptor: Some(descriptor),
+            source,
+        })?;
+        inherited.report = Some(Report { pipe, predecessor });
+    }
+    take_sockets(handover, &mut inherited)
+        .inspect_err(|error| inherited.report_failure(&error.to_string()))?;
+    Ok(inherited)
+}
+
+fn take_sockets(handover: Handover, inherited: &mut Inherited) -> Result<(), Error> {
     for descriptor in handover.sockets {
         let in_context = |source| Error::Inherited {
             descriptor: Some(descriptor),
@@ -187,14 +238,7 @@ fn take(handover: Handover) -> Result<Inherited, Error> {
             inherited.sockets.push((address, socket));
         }
     }
-    if let Some(descriptor) = handover.report {
-        let report = own(descriptor).map_err(|source| Error::Inherited {
-            descriptor: Some(descriptor),
-            source,
-        })?;
-        inherited.report = Some(report);
-    }
-    Ok(inherited)
+    Ok(())
 }
 
 /// Takes a descriptor over, and keeps it from those that this process starts.
@@ -231,12 +275,13 @@ mod tests {
 
     #[test]
     fn a_handover_is_for_the_child_of_who_describes_it() {
-        let parent = getppid().expect("a parent").as_raw_nonzero();
+        let predecessor = getppid().expect("a parent");
+        let parent = predecessor.as_raw_nonzero();
         let expected = |admin| Handover {
             origin: Origin::Systemd,
             sockets: vec![5, 6],
             admin,
-            report: Some(9),
+            report: Some((9, predecessor)),
         };
         let described = format!("{parent}:systemd:9:5,6");
         assert_eq!(parse(&described), Some(expected(None)));

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::engine::EngineKind;
 use crate::error::Error;
 use crate::metrics::Counters;
+use crate::shutdown::Interrupt;
 use crate::worker::{self, Assignment};
 
 /// Workers that were started together.
@@ -35,6 +36,7 @@ impl Crew {
         engine: EngineKind,
         threads: usize,
         assignment: impl Fn(usize) -> io::Result<Assignment>,
+        interrupt: &Interrupt,
     ) -> Result<Self, Error> {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let mut crew = Self {
@@ -45,11 +47,15 @@ impl Crew {
         };
         let mut go = Vec::with_capacity(threads);
         for index in 0..threads {
-            let started = assignment(index)
-                .map_err(|source| Error::Start {
+            let assigned = if interrupt.is_set() {
+                Err(Error::Interrupted)
+            } else {
+                assignment(index).map_err(|source| Error::Start {
                     what: "a worker's listeners",
                     source,
                 })
+            };
+            let started = assigned
                 .and_then(|assignment| Worker::start(index, assignment, ended_sender.clone()));
             match started {
                 Ok((worker, thread_id, may_go)) => {

@@ -7,7 +7,8 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::error::Error;
 use crate::listener::inherited::{Inherited, Origin};
-use crate::listener::{Listeners, Listening, SocketFile};
+use crate::listener::{Listeners, Listening};
+use crate::owned_path::OwnedPath;
 
 /// Everything that is listened on.
 pub(super) struct Doors {
@@ -65,10 +66,10 @@ impl Doors {
 
     /// The files of the sockets that were made here, which go with the server,
     /// and even if it does not start.
-    pub(super) fn own_files(&self) -> Vec<SocketFile> {
+    pub(super) fn own_files(&self) -> Vec<OwnedPath> {
         let own = self.all().filter(|it| !it.is_adopted);
         let files = own.filter_map(|it| it.address.file());
-        files.filter_map(|path| SocketFile::of(path).ok()).collect()
+        files.filter_map(|path| OwnedPath::of(path).ok()).collect()
     }
 
     /// The files of those that a predecessor has made. They go with the server

@@ -1,31 +1,28 @@
 //! What a server keeps ready for its successor.
 
-use std::env;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use super::doors::Doors;
 use crate::admin::Bound;
 use crate::error::Error;
+use crate::invocation::Invocation;
 use crate::listener::inherited::{Inherited, Origin};
 
 /// What a successor is handed.
 pub(super) struct Handover {
-    pub(super) program: PathBuf,
+    pub(super) invocation: Invocation,
     pub(super) origin: Origin,
     pub(super) sockets: Vec<OwnedFd>,
     /// The admin listener's.
     pub(super) admin: Option<OwnedFd>,
-    /// Where the predecessor waits to hear that this server serves.
-    pub(super) report: Option<OwnedFd>,
 }
 
 impl Handover {
     /// # Errors
     /// [`Error::Start`]: no descriptor is left, or nobody knows which program this is.
     pub(super) fn new(
-        inherited: Inherited,
+        inherited: &Inherited,
         doors: &Doors,
         admin: Option<&Bound>,
     ) -> Result<Self, Error> {
@@ -40,12 +37,10 @@ impl Handover {
             .map_err(start)?;
         let admin = admin.map(Bound::try_clone).transpose().map_err(start)?;
         Ok(Self {
-            // Whatever is there when it is started: a newer version perhaps.
-            program: env::current_exe().map_err(start)?,
+            invocation: Invocation::of_this_process().map_err(start)?,
             origin: inherited.origin,
             sockets,
             admin,
-            report: inherited.report,
         })
     }
 }

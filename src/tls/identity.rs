@@ -30,8 +30,27 @@ const OTHERS: u32 = 0o007;
 #[derive(Debug)]
 pub(super) struct Identity {
     certified: CertifiedKey,
+    certificate: Certificate,
+}
+
+/// What a server has of its certificate once it is in use.
+#[derive(Clone, Debug)]
+pub(super) struct Certificate {
+    pub(super) chain: Vec<CertificateDer<'static>>,
     /// `None` if that cannot be made out.
     validity: Option<RangeInclusive<SystemTime>>,
+}
+
+impl Certificate {
+    /// Whether the certificate is valid now, `None` if that cannot be made out.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a certificate's dates are those of the wall clock"
+    )]
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let validity = self.validity.as_ref()?;
+        Some(Standing::at(SystemTime::now(), validity))
+    }
 }
 
 impl Identity {
@@ -59,10 +78,13 @@ impl Identity {
             error => wrong(key, format!("the private key is unusable: {error}")),
         })?;
         let own = certified.cert.first();
-        let validity = own.and_then(|own| validity::read(own));
+        let certificate = Certificate {
+            validity: own.and_then(|own| validity::read(own)),
+            chain: certified.cert.clone(),
+        };
         Ok(Self {
             certified,
-            validity,
+            certificate,
         })
     }
 
@@ -88,20 +110,19 @@ impl Identity {
         }
     }
 
+    pub(super) fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
     /// Whether the certificate is valid now, `None` if that cannot be made out.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a certificate's dates are those of the wall clock"
-    )]
     pub(super) fn standing(&self) -> Option<Standing> {
-        let validity = self.validity.as_ref()?;
-        Some(Standing::at(SystemTime::now(), validity))
+        self.certificate.standing()
     }
 
     /// When the certificate ends, in seconds since 1970; 0 if that cannot be
     /// made out.
     pub(super) fn not_after_s(&self) -> u64 {
-        let validity = self.validity.as_ref();
+        let validity = self.certificate.validity.as_ref();
         validity.map_or(0, |validity| unix_seconds(*validity.end()))
     }
 
@@ -187,7 +208,7 @@ pub(super) fn exposed_mode(key: &Path) -> Option<u32> {
     (mode & OTHERS != 0).then_some(mode & 0o7777)
 }
 
-fn wrong(file: &Path, reason: String) -> Error {
+pub(super) fn wrong(file: &Path, reason: String) -> Error {
     Error::Tls {
         file: file.to_owned(),
         reason,

@@ -1,8 +1,10 @@
 //! How a server ends: nothing that was sent to it is lost, nobody can keep it.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,8 @@ use tungstenite::Message;
 
 use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
-use crate::common::server::Server;
+use crate::common::pki::{self, Pki};
+use crate::common::server::{Server, binary};
 use crate::common::wait_until;
 use crate::common::wire::{
     BINARY, CLOSE, FRAGMENT, LAST_FRAGMENT, PING, PONG, REQUEST, TEXT, TEXT_FRAGMENT, frame,
@@ -54,6 +57,103 @@ fn a_server_without_clients_ends_at_once(engine: Engine) {
         server.signal(signal);
         server.wait_for_success();
     }
+}
+
+/// What containers, supervisors and limits send: `docs/deploy.md` has the table.
+/// The engines have no part in it.
+#[test]
+fn every_signal_that_means_an_end_drains() {
+    for signal in [
+        Signal::TERM.as_raw(),
+        Signal::INT.as_raw(),
+        Signal::QUIT.as_raw(),
+        Signal::ALARM.as_raw(),
+        Signal::XCPU.as_raw(),
+        Signal::POWER.as_raw(),
+        // SIGRTMIN+3, as the C library counts.
+        34 + 3,
+    ] {
+        let mut server = Server::start("epoll", &[NEVER]);
+        let mut client = Client::connect(server.address());
+        let number = signal.to_string();
+        let mut kill = Command::new("kill");
+        kill.args(["-s", &number, &server.process().id.to_string()]);
+        assert!(kill.status().expect("started").success());
+        client.expect_close(GOING_AWAY);
+        drop(client);
+        server.wait_for_success();
+    }
+}
+
+#[test]
+fn signals_that_mean_something_else_change_nothing() {
+    let server = Server::start("epoll", &[]);
+    let mut client = Client::connect(server.address());
+    for signal in [
+        Signal::USR1,
+        Signal::PIPE,
+        Signal::XFSZ,
+        Signal::WINCH,
+        Signal::URG,
+        Signal::CONT,
+    ] {
+        server.signal(signal);
+    }
+    server.wait_for_log("SIGUSR1: ignored; the log goes to stderr");
+    client.echo("undisturbed");
+    assert_eq!(server.log().matches("SIGUSR1").count(), 1);
+}
+
+/// A certificate that is read from a pipe keeps the server from starting for as
+/// long as nobody writes to it.
+#[test]
+fn a_signal_ends_a_start_that_does_not_end() {
+    let pki = Pki::empty();
+    let made = Command::new("mkfifo").arg(pki.path("cert.pem")).status();
+    assert!(made.expect("started").success());
+    let mut server = starting(&pki);
+    server.terminate();
+    let status = server.wait();
+    assert_eq!(status.code(), Some(128 + Signal::TERM.as_raw()));
+}
+
+/// The server has caught its signals, and has not read its certificate yet.
+fn starting(pki: &Pki) -> Server {
+    let mut command = binary();
+    command
+        .args(["--tls-listen=127.0.0.1:0", "--engine=epoll", "--threads=1"])
+        .args(["--no-pin", "--pid-file"])
+        .arg(pki.path("pid"))
+        .args(pki.flags());
+    let server = Server::spawn(&mut command, 0);
+    wait_until("it starts", || pki.path("pid.new").exists());
+    server
+}
+
+#[test]
+fn a_signal_during_the_start_ends_it_without_a_trace() {
+    let pair = pki::pair();
+    let pki = Pki::empty();
+    pki.write("key.pem", &pair.key);
+    let made = Command::new("mkfifo").arg(pki.path("cert.pem")).status();
+    assert!(made.expect("started").success());
+    let mut server = starting(&pki);
+    server.terminate();
+    // It goes on within the time that it has to end.
+    fs::write(pki.path("cert.pem"), &pair.certificate).expect("read");
+    let status = server.wait();
+    let log = server.whole_log();
+    if status.code() == Some(143) {
+        // The machine was too busy.
+        return;
+    }
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(
+        log.contains("a signal asked the server to stop before it served"),
+        "{log}"
+    );
+    assert_eq!(server.printed(), None, "it has not listened");
+    assert!(!pki.path("pid").exists() && !pki.path("pid.new").exists());
 }
 
 /// Scripts start a server, wait for its line, and may change their mind.

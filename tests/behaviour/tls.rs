@@ -3,8 +3,10 @@
 //! That everything else is as it is without is what the other modules ask with
 //! `on_every_engine_over_tls`.
 
+use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,7 @@ use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::pki::{self, Pair, Pki};
 use crate::common::server::Server;
+use crate::common::wait_until;
 use crate::common::wire::{ACCEPT, CLOSE, REQUEST, TEXT, close, closed, frame, noise, unmasked};
 
 on_every_engine![
@@ -357,6 +360,130 @@ fn no_good_files_leave_everything_as_it_is(engine: Engine) {
     server.signal(Signal::HUP);
     server.wait_for_log("new connections get");
     echo(&mut veteran, b"never disturbed");
+}
+
+/// A pair that was valid, or will be.
+fn invalid(from: i32, to: i32) -> Pair {
+    pki::pair_with(|params| {
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+    })
+}
+
+/// The engines have no part in it: they get what the one certificate object says.
+#[test]
+fn sighup_keeps_a_valid_certificate_from_one_that_is_not() {
+    let pair = pki::pair();
+    let server = serve("epoll", &pair, &["--admin=127.0.0.1:0"]);
+    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let config = pair.client(ALL_VERSIONS, &[]);
+    for (other, reason) in [
+        (
+            invalid(2019, 2020),
+            "it was valid until 2020-01-01T00:00:00Z",
+        ),
+        (
+            invalid(2200, 2201),
+            "it is not valid before 2200-01-01T00:00:00Z",
+        ),
+    ] {
+        server.pki().put(&other);
+        server.signal(Signal::HUP);
+        server.wait_for_log(reason);
+        echo(&mut open(server.address(), &config), b"still valid");
+    }
+    let line = server.log();
+    let line = line.lines().find(|it| it.contains("2020-01-01"));
+    let line = line.expect("a line");
+    assert!(
+        line.contains("ERROR") && line.contains("stays in use"),
+        "{line}"
+    );
+    let page = admin.metrics();
+    let counted = |outcome| page.count("ringback_tls_reloads_total", &[("outcome", outcome)]);
+    assert_eq!((counted("ok"), counted("failed")), (0, 2));
+}
+
+#[test]
+fn an_expired_certificate_takes_the_place_of_another() {
+    let server = serve("epoll", &invalid(2019, 2020), &[]);
+    server.pki().put(&invalid(2020, 2021));
+    server.signal(Signal::HUP);
+    server.wait_for_log("SIGHUP: new connections get the certificate as it is now");
+    // And a valid one that of either.
+    let pair = pki::pair();
+    server.pki().put(&pair);
+    server.signal(Signal::HUP);
+    wait_until("it is used", || {
+        server.log().matches("SIGHUP: new connections").count() == 2
+    });
+    let config = pair.client(ALL_VERSIONS, &[]);
+    echo(&mut open(server.address(), &config), b"valid");
+}
+
+fn presents(server: &Server, pair: &Pair) -> bool {
+    let mut secret = dial(server.address(), &pair.client(ALL_VERSIONS, &[]));
+    secret.conn.complete_io(&mut secret.sock).is_ok()
+}
+
+#[test]
+fn files_that_change_are_used_without_a_signal() {
+    let (first, second) = (pki::pair(), pki::pair());
+    let server = serve("epoll", &first, &["--tls-reload=20ms"]);
+    assert!(presents(&server, &first));
+    server.pki().put(&second);
+    wait_until("the second is used", || presents(&server, &second));
+    server.wait_for_log("the certificate's files have changed: new connections get");
+}
+
+/// As Kubernetes mounts a secret: files are links through a directory's link,
+/// which is what changes, with both files at once.
+#[test]
+fn what_is_wrong_with_files_that_change_is_said_once() {
+    let (first, second, expired) = (pki::pair(), pki::pair(), invalid(2019, 2020));
+    let pki = Pki::empty();
+    for (name, certificate, key) in [
+        ("first", &first, &first),
+        ("mixed", &second, &first),
+        ("second", &second, &second),
+        ("expired", &expired, &expired),
+    ] {
+        fs::create_dir(pki.path(name)).expect("made");
+        pki.write(&format!("{name}/cert.pem"), &certificate.certificate);
+        pki.write(&format!("{name}/key.pem"), &key.key);
+    }
+    for file in ["cert.pem", "key.pem"] {
+        symlink(format!("..data/{file}"), pki.path(file)).expect("linked");
+    }
+    symlink("first", pki.path("..data")).expect("linked");
+    let flags = ["--tls-reload=20ms", "--admin=127.0.0.1:0"];
+    let server = Server::start_tls("epoll", pki, &flags);
+    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let switch = |name: &str| {
+        symlink(name, server.pki().path("..new")).expect("linked");
+        fs::rename(server.pki().path("..new"), server.pki().path("..data")).expect("switched");
+    };
+    let counted = |outcome| {
+        let labels = [("outcome", outcome)];
+        admin.metrics().count("ringback_tls_reloads_total", &labels)
+    };
+    switch("mixed");
+    wait_until("it is refused", || counted("failed") == 1);
+    assert!(presents(&server, &first));
+    switch("second");
+    wait_until("it is used", || counted("ok") == 1);
+    assert!(presents(&server, &second));
+    switch("expired");
+    wait_until("it is refused", || counted("failed") == 2);
+    assert!(presents(&server, &second));
+    switch("first");
+    wait_until("it is used", || counted("ok") == 2);
+    assert!(presents(&server, &first));
+    let log = server.log();
+    for once in ["does not match", "2020-01-01"] {
+        assert_eq!(log.matches(once).count(), 1, "{log}");
+    }
+    assert_eq!(log.matches("ERROR").count(), 2, "{log}");
 }
 
 fn records_of_a_byte_and_of_every_size_come_back(engine: Engine) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 /// A process that is looked at from outside.
@@ -111,6 +112,11 @@ impl Process {
     fn path(self, name: &str) -> String {
         format!("/proc/{}/{name}", self.id)
     }
+}
+
+/// The process that a pid file names, if there is such a file.
+pub(crate) fn pid_in(path: &Path) -> Option<i32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// The sockets that listen on an IPv4 address.

@@ -1,7 +1,11 @@
 //! What is listened on besides a port: Unix-domain sockets, sockets that
-//! systemd passes, and those of a predecessor.
+//! systemd passes, and those of a predecessor; the pid file, and reloads.
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod pid_file;
+mod reload;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,6 +25,7 @@ use common::admin::Admin;
 use common::client::{Client, Raw};
 use common::engines::{Engine, on_every_engine};
 use common::pki::{self, Pki};
+use common::process::pid_in;
 use common::server::{Server, binary};
 use common::{wait_for, wait_until};
 
@@ -208,7 +213,7 @@ impl Line {
     }
 
     fn pid(&self) -> i32 {
-        ringback::read_pid_file(&self.directory.path().join("pid")).expect("a process serves")
+        pid_in(&self.directory.path().join("pid")).expect("a process serves")
     }
 
     fn reload(&self) -> Output {
@@ -219,11 +224,15 @@ impl Line {
 
     /// Ends whoever serves, and waits until its file is gone.
     fn stop(self) {
-        let pid = Pid::from_raw(self.pid()).expect("a process");
-        kill_process(pid, Signal::TERM).expect("it serves");
+        signal(self.pid(), Signal::TERM);
         let pid_file = self.directory.path().join("pid");
         wait_until("the last server ends", || !pid_file.exists());
     }
+}
+
+fn signal(pid: i32, signal: Signal) {
+    let process = Pid::from_raw(pid).expect("a process");
+    kill_process(process, signal).expect("it runs");
 }
 
 trait Serves {
@@ -309,9 +318,9 @@ fn a_reload_that_fails_changes_nothing(engine: Engine) {
     let pid = line.pid();
     let good = std::fs::read_to_string(line.config()).expect("read");
     std::fs::write(line.config(), format!("{good}window = 1\n")).expect("written");
-    let process = Pid::from_raw(pid).expect("a process");
-    kill_process(process, Signal::USR2).expect("it serves");
-    line.first.wait_for_log("no successor, this server goes on");
+    signal(pid, Signal::USR2);
+    line.first
+        .wait_for_log("the reload failed, this server goes on");
     client.echo("after");
     Client::connect(line.address).echo("new");
     assert_eq!(line.pid(), pid);
@@ -346,9 +355,9 @@ fn a_reload_reads_the_certificate_again(engine: Engine) {
     let mut veteran = come(&old);
     let pid = line.pid();
     files.write("key.pem", &new.key);
-    let process = Pid::from_raw(pid).expect("a process");
-    kill_process(process, Signal::USR2).expect("it serves");
-    line.first.wait_for_log("no successor, this server goes on");
+    signal(pid, Signal::USR2);
+    line.first
+        .wait_for_log("the reload failed, this server goes on");
     // The successor's own words.
     line.first.wait_for_log("the key does not match");
     veteran.send(Message::text("after")).expect("sent");
@@ -433,7 +442,7 @@ fn a_reload_that_fails_late_leaves_the_socket_to_the_predecessor() {
     server.printed().expect("a line");
     write(14);
     server.signal(Signal::USR2);
-    server.wait_for_log("no successor, this server goes on: it ended with exit status: 1");
+    server.wait_for_log("the reload failed, this server goes on: ");
     assert!(
         server.log().contains("ringback: "),
         "it says why: {}",
@@ -491,8 +500,8 @@ fn an_admin_listener_that_is_given_up_serves_nothing_else() {
     Client::connect(address).echo("x");
     let refused = TcpStream::connect(admin).expect_err("nobody listens");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-    let pid = ringback::read_pid_file(&pid_file).expect("a process serves");
-    kill_process(Pid::from_raw(pid).expect("a process"), Signal::TERM).expect("it serves");
+    let pid = pid_in(&pid_file).expect("a process serves");
+    signal(pid, Signal::TERM);
     wait_until("the last server ends", || !pid_file.exists());
 }
 

@@ -1,0 +1,269 @@
+//! The pid file: one server at a time, and nobody else is ever signalled.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+
+use super::{Line, command, signal, spawn};
+use crate::common::client::{Client, Raw};
+use crate::common::process::pid_in;
+use crate::common::run::run;
+use crate::common::server::{Server, run_to_end};
+use crate::common::wait_until;
+
+const ENGINE: &str = "epoll";
+
+fn flag(path: &Path) -> String {
+    format!("--pid-file={}", path.display())
+}
+
+/// Starts a server that does not get far; its status is 1, and it says why.
+fn refused(pid_file: &Path) -> String {
+    let output = run_to_end(command(ENGINE).args(["--listen=127.0.0.1:0", &flag(pid_file)]));
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(output.stdout.is_empty(), "it does not listen");
+    error
+}
+
+/// Asks for a reload that nobody can do.
+fn not_reloaded(pid_file: &Path) -> String {
+    let output = run(&["reload", &flag(pid_file)]);
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error
+}
+
+fn start(pid_file: &Path) -> Server {
+    let mut command = command(ENGINE);
+    Server::spawn(command.args(["--listen=127.0.0.1:0", &flag(pid_file)]), 1)
+}
+
+#[test]
+fn two_servers_do_not_have_one_pid_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("pid");
+    let mut first = start(&path);
+    let pid = first.process().id;
+    let line = refused(&path);
+    let belongs = format!("{} belongs to process {pid}, which serves", path.display());
+    assert!(line.contains(&belongs), "{line}");
+    Client::connect(first.address()).echo("undisturbed");
+    assert_eq!(pid_in(&path), i32::try_from(pid).ok());
+    // Also while it drains.
+    let client = Raw::open(first.address());
+    first.terminate();
+    first.wait_for_log("draining");
+    assert!(refused(&path).contains(&belongs));
+    drop(client);
+    first.wait_for_success();
+    assert!(!path.exists());
+    start(&path);
+}
+
+#[test]
+fn of_servers_that_start_at_once_with_one_pid_file_one_starts() {
+    const SERVERS: usize = 6;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("pid");
+    // What a server leaves behind that was killed while it started.
+    fs::write(directory.path().join("pid.new"), "1\n").expect("written");
+    let mut servers: Vec<_> = (0..SERVERS)
+        .map(|_| spawn(command(ENGINE).args(["--listen=127.0.0.1:0", &flag(&path)])))
+        .collect();
+    wait_until("all others have given up", || {
+        let ended = servers.iter().filter(|it| it.process().has_ended());
+        ended.count() == SERVERS - 1
+    });
+    let mut serving = servers.iter_mut().filter(|it| !it.process().has_ended());
+    let server = serving.next().expect("one serves");
+    server.printed().expect("it listens");
+    wait_until("it is named", || {
+        pid_in(&path) == i32::try_from(server.process().id).ok()
+    });
+    server.terminate();
+    server.wait_for_success();
+}
+
+#[test]
+fn the_file_of_a_killed_server_is_replaced() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("pid");
+    let mut killed = start(&path);
+    killed.signal(Signal::KILL);
+    killed.wait();
+    assert!(path.exists(), "nobody has cleared up");
+    let stale = not_reloaded(&path);
+    assert!(stale.contains("which has ended"), "{stale}");
+    let next = start(&path);
+    assert_eq!(pid_in(&path), i32::try_from(next.process().id).ok());
+}
+
+#[test]
+fn a_pid_file_that_cannot_be_had_is_an_error_at_the_start_and_for_doctor() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let in_it = |name: &str| directory.path().join(name);
+    fs::write(in_it("settings"), "listen = []\n").expect("written");
+    symlink(in_it("nothing"), in_it("link")).expect("linked");
+    fs::create_dir(in_it("directory")).expect("made");
+    let made = Command::new("mkfifo").arg(in_it("fifo")).status();
+    assert!(made.expect("started").success());
+    for (name, reason) in [
+        ("no/pid", "cannot be written: No such file"),
+        ("settings", "is in the way: what is in it is no process id"),
+        ("link", "a symbolic link, which is not followed"),
+        ("directory", "no regular file"),
+        ("fifo", "no regular file"),
+    ] {
+        let path = in_it(name);
+        let line = refused(&path);
+        assert!(line.contains(reason), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+        let doctor = run(&["doctor", "--listen=127.0.0.1:0", &flag(&path)]);
+        assert_eq!(doctor.status.code(), Some(1));
+        let found = String::from_utf8(doctor.stdout).expect("UTF-8");
+        let mut lines = found.lines().filter(|line| line.starts_with("problem"));
+        assert!(
+            lines.any(|line| line.contains("pid file") && line.contains(reason)),
+            "{found}"
+        );
+    }
+    assert!(!in_it("nothing").exists());
+    let settings = fs::read_to_string(in_it("settings")).expect("kept");
+    assert_eq!(settings, "listen = []\n");
+}
+
+/// A process that has nothing to do with the server, and ends with the test.
+struct Stranger(Child);
+
+impl Stranger {
+    fn start() -> Self {
+        let mut command = Command::new("sleep");
+        command.arg("600").stdin(Stdio::null());
+        Self(command.spawn().expect("started"))
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().expect("our own child").is_none()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.kill().expect("our own child");
+        self.0.wait().expect("our own child");
+    }
+}
+
+#[test]
+fn a_reload_signals_nobody_but_the_server() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("pid");
+    let mut stranger = Stranger::start();
+    let pid = stranger.0.id();
+    let pid = pid.to_string();
+    for (text, reason) in [
+        (
+            &pid[..],
+            &format!("belongs to process {pid}, which is no ringback")[..],
+        ),
+        ("1\n", "belongs to process 1, which is no ringback"),
+        ("0\n", "holds no process id"),
+        ("-1\n", "holds no process id"),
+        ("junk\n", "holds no process id"),
+        ("", "holds no process id"),
+    ] {
+        fs::write(&path, text).expect("written");
+        let line = not_reloaded(&path);
+        assert!(line.contains(reason), "{text:?}: {line}");
+    }
+    fs::remove_file(&path).expect("removed");
+    symlink(directory.path().join("other"), &path).expect("linked");
+    assert!(not_reloaded(&path).contains("a symbolic link"));
+    assert!(stranger.lives());
+    // The command's own number, and that of another process that has locked it.
+    let script = format!(
+        "echo $$ >{0} && exec \"$@\"",
+        directory.path().join("own").display()
+    );
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            &script,
+            "sh",
+            env!("CARGO_BIN_EXE_ringback"),
+            "reload",
+        ])
+        .arg(flag(&directory.path().join("own")));
+    let output = run_to_end(&mut command);
+    assert_eq!(output.status.code(), Some(1));
+    let line = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(line.contains("which is no ringback"), "{line}");
+}
+
+#[test]
+fn a_lock_of_a_process_that_the_file_does_not_name_is_no_servers() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("pid");
+    let server = start(&path);
+    let mut stranger = Stranger::start();
+    fs::write(&path, format!("{}\n", stranger.0.id())).expect("written");
+    let line = not_reloaded(&path);
+    let reason = format!("is locked by process {}", server.process().id);
+    assert!(line.contains(&reason), "{line}");
+    assert!(stranger.lives());
+    Client::connect(server.address()).echo("undisturbed");
+}
+
+#[test]
+fn the_file_is_the_successors_from_when_it_serves() {
+    let line = Line::start(ENGINE, &[]);
+    let path = line.directory.path().join("pid");
+    // It keeps the first server draining.
+    let silent = Raw::open(line.address);
+    assert!(line.reload().status.success());
+    let pid = line.pid();
+    assert_ne!(Some(pid), i32::try_from(line.first.process().id).ok());
+    let refused = refused(&path);
+    let belongs = format!("belongs to process {pid}, which serves");
+    assert!(refused.contains(&belongs), "{refused}");
+    drop(silent);
+    let mut first = line;
+    first.first.wait_for_success();
+    assert_eq!(pid_in(&path), Some(pid), "it stays with its successor");
+    first.stop();
+}
+
+#[test]
+fn a_reload_may_move_the_pid_file() {
+    let line = Line::start(ENGINE, &[]);
+    let (old, new) = (
+        line.directory.path().join("pid"),
+        line.directory.path().join("moved"),
+    );
+    let settings = format!("pid-file = '{}'\n", new.display());
+    fs::write(line.config(), settings).expect("written");
+    // Where the settings say now, nobody serves yet.
+    let output = line.reload();
+    assert_eq!(output.status.code(), Some(1));
+    let output = run(&["reload", &flag(&old)]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!old.exists());
+    let pid = pid_in(&new).expect("it serves");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(
+        said.ends_with(&format!(" is succeeded by {pid}\n")),
+        "{said}"
+    );
+    assert!(line.reload().status.success(), "and again, by the settings");
+    let pid = pid_in(&new).expect("it serves");
+    signal(pid, Signal::TERM);
+    wait_until("the last server ends", || !new.exists());
+    let left: Vec<_> = fs::read_dir(line.directory.path()).expect("read").collect();
+    assert_eq!(left.len(), 1, "nothing but the settings is left: {left:?}");
+}
