@@ -8,6 +8,7 @@ use crate::args::Cli;
 use crate::cores::Cores;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::output::first_of;
 use crate::report::{Measured, Row};
 use crate::session::{drive, make_room, say};
 use crate::table::Comparison;
@@ -53,16 +54,13 @@ pub fn compare_engines(cli: &Cli, interrupt: &Interrupt) -> Result<u8, Failure> 
         let driven = drive_engine(engine, &mut plan, &cores, server_core, interrupt);
         match driven {
             Ok(row) => comparison.push(row),
-            Err(failure) => {
-                comparison.print(&plan);
-                return Err(failure);
-            }
+            Err(failure) => return first_of(comparison.print(&plan), Err(failure)),
         }
         if comparison.is_cut_short() {
             break;
         }
     }
-    comparison.print(&plan);
+    comparison.print(&plan)?;
     if any {
         Ok(comparison.exit_code())
     } else {

@@ -135,6 +135,9 @@ pub enum Failure {
     /// A result file that cannot be read or written.
     #[error("{0}")]
     File(String),
+    /// A result that did not arrive where it was to be printed.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
     /// One run of several.
     #[error("{run}: {failure}")]
     OneOf {

@@ -49,9 +49,9 @@ pub fn measure(args: &Floor, interrupt: &Interrupt) -> Result<u8, Failure> {
         let label: Vec<_> = given.iter().map(ToString::to_string).collect();
         comparison.push(row(&label.join(" "), &plan, outcome?));
     }
-    comparison.print(&plan);
+    comparison.print(&plan)?;
     if args.format == Format::Text {
-        print(&ratios(comparison.rows()));
+        print(&ratios(comparison.rows()))?;
     }
     Ok(comparison.exit_code())
 }

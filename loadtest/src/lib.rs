@@ -84,6 +84,7 @@
 //!   the exit code.
 //! - [`comparison`] sees results, never a run; it judges and writes what [`ab`] has
 //!   measured and [`compare`](mod@compare) has read.
+//! - Only [`output`] writes: to standard output, standard error and files.
 //! - [`html`] makes a page of files and sees nothing but [`result`], [`comparison`]
 //!   and [`sweep`].
 //! - Of the server's library, [`embedded`] uses what starts and stops a server, and
@@ -114,6 +115,7 @@ pub mod machine;
 pub mod merge;
 pub mod metric;
 pub mod outcome;
+pub mod output;
 pub mod percentile;
 pub mod plan;
 pub mod plot;

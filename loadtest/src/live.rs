@@ -1,9 +1,10 @@
 //! What is shown while a run lasts: a block that is redrawn, on a terminal, and
 //! a line now and then elsewhere. The report replaces it.
 
-use std::io::{self, Stderr, Write};
+use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
+use crate::output::Stderr;
 use crate::result::format_utc;
 use crate::terminal::{color_allowed, columns, harmless, is_terminal, paint};
 use crate::units::{format_count, format_ns, format_rate};
@@ -126,7 +127,7 @@ pub struct LiveView<W> {
 impl LiveView<Stderr> {
     /// A view on standard error.
     pub fn on_stderr(title: &str) -> Self {
-        Self::new(io::stderr(), title, Kind::of_stderr())
+        Self::new(Stderr, title, Kind::of_stderr())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `loadtest`: see `--help`.
 
+use std::io;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -19,8 +20,10 @@ use loadtest::html;
 use loadtest::interrupt::Interrupt;
 use loadtest::machine::{Environment, Report, examine};
 use loadtest::merge::merge;
+use loadtest::output::{self, OutputFile};
 use loadtest::plan::Plan;
-use loadtest::result::{Document, ResultFile, check_writable, schema};
+use loadtest::report::color_allowed;
+use loadtest::result::{Document, ResultFile, schema};
 use loadtest::selftest;
 use loadtest::session::{
     EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Finished, Watch, arguments, make_room, print, say,
@@ -31,31 +34,36 @@ use loadtest::sweep::{SweepFile, sweep};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    output::prepare();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    match execute(&cli) {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            say(&failure.to_string());
-            ExitCode::from(match failure {
-                Failure::Usage(_) | Failure::File(_) => EXIT_USAGE,
-                Failure::Interrupted => loadtest::interrupt::EXIT_INTERRUPTED,
-                _ => EXIT_FAILED,
-            })
+    exit(execute(&cli))
+}
+
+fn exit(ending: Result<u8, Failure>) -> ExitCode {
+    ExitCode::from(ending.unwrap_or_else(|failure| {
+        say(&failure.to_string());
+        match failure {
+            Failure::Usage(_) | Failure::File(_) | Failure::Output(_) => EXIT_USAGE,
+            Failure::Interrupted => loadtest::interrupt::EXIT_INTERRUPTED,
+            _ => EXIT_FAILED,
         }
-    }
+    }))
 }
 
 fn execute(cli: &Cli) -> Result<u8, Failure> {
+    if cli.prints() {
+        output::check_stdout()?;
+    }
     match &cli.command {
         None => compare_engines(cli, &Interrupt::catch()?),
         Some(Command::Run(args)) => run(args),
         Some(Command::Floor(args)) => floor::measure(args, &Interrupt::catch()?),
         Some(Command::Selftest(args)) => selftest::run(args.quick, &Interrupt::catch()?),
         Some(Command::Rerun(args)) => rerun(args),
-        Some(Command::Doctor(args)) => Ok(doctor(args)),
+        Some(Command::Doctor(args)) => doctor(args),
         Some(Command::Sweep(args)) => sweep(args, &Interrupt::catch()?),
         Some(Command::Merge(args)) => merge(&args.from, &args.output),
         Some(Command::Compare(args)) => compare(args),
@@ -68,14 +76,14 @@ fn execute(cli: &Cli) -> Result<u8, Failure> {
                 DocumentKind::Result => schema::<ResultFile>(),
                 DocumentKind::Comparison => schema::<Comparison>(),
                 DocumentKind::Sweep => schema::<SweepFile>(),
-            });
+            })?;
             Ok(EXIT_FINE)
         }
         Some(Command::Completions { shell }) => {
             // The generator panics where it cannot write.
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "loadtest", &mut script);
-            print(&String::from_utf8_lossy(&script));
+            print(&String::from_utf8_lossy(&script))?;
             Ok(EXIT_FINE)
         }
     }
@@ -104,9 +112,7 @@ fn drive(
 ) -> Result<u8, Failure> {
     server.validate()?;
     let start_at = start_of(start, plan)?;
-    if let Some(path) = &output.file {
-        check_writable(path)?;
-    }
+    let file = output.file.as_deref().map(OutputFile::open).transpose()?;
     let interrupt = Interrupt::catch()?;
     make_room(plan, 0)?;
     let environment = Environment::capture(plan.is_loopback());
@@ -122,7 +128,7 @@ fn drive(
         identity: &identity,
         environment: &environment,
     }
-    .report(output)
+    .report(output, file)
 }
 
 /// The time to begin at, if one is given, and a line that says so.
@@ -139,20 +145,25 @@ fn start_of(start: &Start, plan: &Plan) -> Result<Option<SystemTime>, Failure> {
     Ok(start_at)
 }
 
-fn doctor(args: &Doctor) -> u8 {
+fn doctor(args: &Doctor) -> Result<u8, Failure> {
     let findings = examine();
     match args.format {
         DoctorFormat::Text => print(&format!("{}\n", Report(&findings))),
         DoctorFormat::Json => print(&loadtest::machine::to_json(&findings)),
-    }
-    EXIT_FINE
+    }?;
+    Ok(EXIT_FINE)
 }
 
 /// Shows help, or a usage error in one line.
 fn explain(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        let _ = error.print();
-        return ExitCode::from(EXIT_FINE);
+        let text = error.render();
+        let printed = print(&if color_allowed(io::stdout()) {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        });
+        return exit(printed.map(|()| EXIT_FINE));
     }
     let reason = reason_of(error);
     let arguments = arguments();

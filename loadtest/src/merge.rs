@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use crate::args::Output;
 use crate::failure::Failure;
 use crate::outcome::{Counts, GeneratorUse, Interval, Latencies, Outcome, histogram};
+use crate::output::OutputFile;
 use crate::result::{
     DecodeError, Document, ResultFile, Status, decode, decode_latencies, encode_latencies,
     parse_utc,
@@ -43,6 +44,7 @@ pub fn merge(paths: &[PathBuf], output: &Output) -> Result<u8, Failure> {
     for part in &parts {
         inherit(&mut judgement, part);
     }
+    let file = output.file.as_deref().map(OutputFile::open).transpose()?;
     let label = &parts[0].file.label;
     Finished {
         label: &format!("{label} from {} generators", parts.len()),
@@ -51,7 +53,7 @@ pub fn merge(paths: &[PathBuf], output: &Output) -> Result<u8, Failure> {
         identity: &(None, None),
         environment: &parts[0].file.environment,
     }
-    .report_judged(&judgement, output)
+    .report_judged(&judgement, output, file)
 }
 
 /// One of the results.

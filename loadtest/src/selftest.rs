@@ -57,21 +57,21 @@ pub fn run(quick: bool, interrupt: &Interrupt) -> Result<u8, Failure> {
             attempt(&scenario, is_last, server_core, interrupt)
         })?;
         let Some(settled) = settled else {
-            print("interrupted\n");
+            print("interrupted\n")?;
             return Ok(EXIT_INTERRUPTED);
         };
         if heading != scenario.title {
             heading.clone_from(&scenario.title);
-            print(&format!("{heading}\n"));
+            print(&format!("{heading}\n"))?;
         }
-        print(&rows(&settled.checks, settled.tries));
+        print(&rows(&settled.checks, settled.tries))?;
         if !settled.checks.iter().all(Check::holds) || settled.is_wide {
-            print(&format!("    {}\n", settled.remark()));
+            print(&format!("    {}\n", settled.remark()))?;
         }
         passed += settled.checks.iter().filter(|check| check.holds()).count();
         total += settled.checks.len();
     }
-    print(&format!("{passed} of {total} checks passed\n"));
+    print(&format!("{passed} of {total} checks passed\n"))?;
     Ok(if passed == total {
         EXIT_FINE
     } else {

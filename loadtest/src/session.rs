@@ -2,7 +2,7 @@
 //! view, the server's process, the verdict, the report.
 
 use std::cell::RefCell;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitStatus;
 use std::time::SystemTime;
 
@@ -14,12 +14,13 @@ use crate::limits::allow_sockets;
 use crate::live::{LiveView, Progress};
 use crate::machine::{Environment, binary_sha256};
 use crate::outcome::Outcome;
+use crate::output::{OutputFile, deliver};
+pub use crate::output::{print, say};
 use crate::plan::Plan;
 use crate::report::{Format, Summary, color_allowed};
 use crate::result::{Document, Record, ResultFile};
 use crate::run::{Observers, Watched, run, run_in_turns};
 use crate::slo::{Slo, SloResult};
-use crate::terminal::harmless;
 use crate::verdict::{Facts, Judgement, Verdict, judge};
 use crate::watch::{Printed, ProcessTree, ServerCommand, ensure_free};
 
@@ -302,17 +303,22 @@ impl Finished<'_> {
     /// Reports it as the command line wants it, and says how the program ends.
     ///
     /// # Errors
-    /// [`Failure::File`] when the result file cannot be written.
-    pub fn report(&self, output: &Output) -> Result<u8, Failure> {
+    /// [`Failure::Output`] and [`Failure::File`] when it cannot be printed or kept.
+    pub fn report(&self, output: &Output, file: Option<OutputFile>) -> Result<u8, Failure> {
         let judgement = judge(&Facts::of(self.plan, self.outcome));
-        self.report_judged(&judgement, output)
+        self.report_judged(&judgement, output, file)
     }
 
     /// As [`report`](Self::report), with a judgement from elsewhere.
     ///
     /// # Errors
     /// As [`report`](Self::report).
-    pub fn report_judged(&self, judgement: &Judgement, output: &Output) -> Result<u8, Failure> {
+    pub fn report_judged(
+        &self,
+        judgement: &Judgement,
+        output: &Output,
+        file: Option<OutputFile>,
+    ) -> Result<u8, Failure> {
         let objectives = output
             .slo
             .as_ref()
@@ -325,20 +331,18 @@ impl Finished<'_> {
             judgement,
             objectives: &objectives,
         };
-        let file = || self.file(judgement, &objectives);
-        print(&match output.format {
+        let document = || self.file(judgement, &objectives).to_json();
+        let text = match output.format {
             Format::Text => summary.text(color_allowed(io::stdout())),
-            Format::Json => file().to_json(),
+            Format::Json => document(),
             Format::Csv => summary.csv(),
             Format::Markdown => summary.markdown(),
-        });
-        if let Some(path) = &output.file {
-            file().write(path)?;
-        }
+        };
+        let delivered = deliver(&text, file, document);
         if let Some(failure) = &self.outcome.failure {
             say(&failure.to_string());
         }
-        Ok(exit_code(self.outcome, judgement, &objectives))
+        delivered.map(|()| exit_code(self.outcome, judgement, &objectives))
     }
 
     /// The result file.
@@ -383,14 +387,4 @@ pub fn arguments() -> Vec<String> {
         .skip(1)
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect()
-}
-
-/// Prints a result. A reader that has seen enough is no failure of the run.
-pub fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
-}
-
-/// One line on stderr, whatever it quotes; nobody may be listening.
-pub fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "loadtest: {}", harmless(line));
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::failure::Failure;
 use crate::interrupt::EXIT_INTERRUPTED;
 use crate::machine::Environment;
 use crate::plan::Plan;
@@ -45,15 +46,18 @@ impl Comparison {
     }
 
     /// Prints it on stdout, and each row's failure on stderr.
-    pub fn print(&self, plan: &Plan) {
+    ///
+    /// # Errors
+    /// [`Failure::Output`].
+    pub fn print(&self, plan: &Plan) -> Result<(), Failure> {
         if self.rows.is_empty() {
-            return;
+            return Ok(());
         }
         let table = Table {
             plan,
             rows: &self.rows,
         };
-        print(&match self.format {
+        let printed = print(&match self.format {
             Format::Text => table.text(color_allowed(io::stdout())),
             Format::Csv => table.csv(),
             Format::Markdown => table.markdown(),
@@ -66,6 +70,7 @@ impl Comparison {
                 say(&format!("{}: {failure}", row.server));
             }
         }
+        printed
     }
 
     /// The worst of how the runs ended.

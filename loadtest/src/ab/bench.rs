@@ -1,6 +1,5 @@
 //! Runs: servers are started afresh, warmed up, measured and stopped.
 
-use std::io::Stderr;
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use crate::args::{Contender, CoreList, LoadPlan, Server};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::machine::Environment;
+use crate::output::Stderr;
 use crate::plan::Plan;
 use crate::result::ResultFile;
 use crate::session::{About, Watch, drive_in_turns, say};

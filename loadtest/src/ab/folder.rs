@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::comparison::Comparison;
 use crate::failure::Failure;
-use crate::result::{Document, Problem, ResultFile, check_writable};
+use crate::output::OutputFile;
+use crate::result::{Document, Problem, ResultFile};
 
 /// What the comparison is called.
 const COMPARISON: &str = "comparison.json";
@@ -15,6 +15,7 @@ const COMPARISON: &str = "comparison.json";
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    comparison: OutputFile,
 }
 
 impl Folder {
@@ -40,11 +41,10 @@ impl Folder {
                 path.display()
             )));
         }
-        let folder = Self {
+        Ok(Self {
             path: path.to_owned(),
-        };
-        check_writable(&folder.path.join(COMPARISON))?;
-        Ok(folder)
+            comparison: OutputFile::open(&path.join(COMPARISON))?,
+        })
     }
 
     /// Keeps a run. The stem says which one it is.
@@ -55,12 +55,9 @@ impl Folder {
         Ok(run.write(&self.path.join(format!("{stem}.json")))?)
     }
 
-    /// Keeps what all runs came to.
-    ///
-    /// # Errors
-    /// [`Failure::File`].
-    pub(super) fn conclude(&self, comparison: &Comparison) -> Result<(), Failure> {
-        Ok(comparison.write(&self.path.join(COMPARISON))?)
+    /// The file for what all runs come to.
+    pub(super) fn for_comparison(self) -> OutputFile {
+        self.comparison
     }
 }
 

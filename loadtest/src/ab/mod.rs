@@ -14,7 +14,7 @@ mod series;
 mod warnings;
 
 use crate::args::{Ab, Contender, CoreList, LoadPlan};
-use crate::compare::report;
+use crate::compare::{exit_code, report};
 use crate::comparison::Settings;
 use crate::cores::Cores;
 use crate::embedded::affinity;
@@ -56,10 +56,8 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
         return Ok(EXIT_INTERRUPTED);
     };
     let any_invalid = measured.any_invalid();
-    let code = report(&comparison, args.format, &args.criteria, any_invalid);
-    if let Some(folder) = &folder {
-        folder.conclude(&comparison)?;
-    }
+    let code = exit_code(&comparison, &args.criteria, any_invalid);
+    report(&comparison, args.format, folder.map(Folder::for_comparison))?;
     Ok(if interrupt.is_asked() {
         EXIT_INTERRUPTED
     } else {

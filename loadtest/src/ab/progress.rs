@@ -1,10 +1,11 @@
 //! How far the comparison is: a line on a terminal that is drawn over, and a line
 //! for each pair elsewhere.
 
-use std::io::{self, Stderr, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::live::Kind;
+use crate::output::Stderr;
 use crate::units::format_duration;
 
 /// The view of all runs.
@@ -25,7 +26,7 @@ pub(super) struct View<W> {
 impl View<Stderr> {
     /// A view on standard error of so many runs.
     pub(super) fn on_stderr(runs_total: usize) -> Self {
-        Self::new(io::stderr(), Kind::of_stderr(), runs_total)
+        Self::new(Stderr, Kind::of_stderr(), runs_total)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Rounds of runs: one of each side, in an order left to chance.
 
-use std::io::Stderr;
-
 use super::bench::{Bench, Entry};
 use super::folder::Folder;
 use super::order;
@@ -10,6 +8,7 @@ use crate::args::Contender;
 use crate::comparison::{Settings, Side};
 use crate::failure::Failure;
 use crate::metric::Metric;
+use crate::output::Stderr;
 use crate::result::ResultFile;
 use crate::statistics::median;
 

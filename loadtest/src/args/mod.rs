@@ -51,7 +51,8 @@ Examples:
 Results are on stdout, everything else is on stderr.
 
 Exit codes: 0 fine; 1 failed: a wrong, missing or swapped reply, a connection
-refused or lost; 2 wrong arguments; 3 an objective (--slo) missed, or
+refused or lost; 2 wrong arguments, or a result that cannot be
+written; 3 an objective (--slo) missed, or
 a comparison found something worse; 4 the result is INVALID; 5 a comparison
 came to no conclusion; 130 interrupted, with a partial report.";
 
@@ -435,6 +436,15 @@ impl Floor {
 }
 
 impl Cli {
+    /// Whether it is standard output that the result goes to.
+    pub fn prints(&self) -> bool {
+        match &self.command {
+            Some(Command::Export(export)) => export.file.is_none(),
+            Some(Command::Report(_)) => false,
+            _ => true,
+        }
+    }
+
     /// The demo's plan, for the server at this URL.
     ///
     /// # Errors

@@ -8,12 +8,12 @@ mod workload;
 use crate::args::Compare;
 use crate::comparison::{Comparison, Design, Format, Side, VERSION, unpaired};
 use crate::failure::Failure;
+use crate::output::OutputFile;
 use crate::plan::Plan;
-use crate::result::{Document, check_writable};
 use crate::session::arguments;
 use crate::statistics::SAMPLES_MIN;
 
-pub use report::report;
+pub use report::{exit_code, report};
 pub use workload::is_one_workload;
 
 use group::Group;
@@ -28,9 +28,7 @@ const SEED: u64 = 1;
 pub fn compare(args: &Compare) -> Result<u8, Failure> {
     let groups = Group::read_all(&args.groups)?;
     let plan = check(&groups)?;
-    if let Some(path) = &args.file {
-        check_writable(path)?;
-    }
+    let file = args.file.as_deref().map(OutputFile::open).transpose()?;
     let settings = args.criteria.settings(!plan.is_open_loop(), SEED);
     let sides: Vec<_> = groups
         .iter()
@@ -58,16 +56,10 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
         warnings: warnings(&groups),
         environment: groups[0].runs[0].environment.clone(),
     };
-    if let Some(path) = &args.file {
-        comparison.write(path)?;
-    }
     let has_invalid = groups.iter().any(Group::has_invalid);
-    Ok(report(
-        &comparison,
-        args.format,
-        &args.criteria,
-        has_invalid,
-    ))
+    let code = exit_code(&comparison, &args.criteria, has_invalid);
+    report(&comparison, args.format, file)?;
+    Ok(code)
 }
 
 /// Whether the groups can be compared at all; what all of them ran.

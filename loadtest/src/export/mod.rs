@@ -9,8 +9,9 @@ mod seconds;
 use crate::args::{Export, ExportTime};
 use crate::failure::Failure;
 use crate::outcome::{Histogram, Latencies};
-use crate::result::{Document, ResultFile, write_whole};
-use crate::session::{EXIT_FINE, print};
+use crate::output::{print, write_file};
+use crate::result::{Document, ResultFile};
+use crate::session::EXIT_FINE;
 
 /// Writes results in another format.
 ///
@@ -34,8 +35,8 @@ pub fn export(args: &Export) -> Result<u8, Failure> {
         }
     };
     match &args.file {
-        None => print(&text),
-        Some(path) => write_whole(path, text.as_bytes())?,
+        None => print(&text)?,
+        Some(path) => write_file(path, text.as_bytes())?,
     }
     Ok(EXIT_FINE)
 }

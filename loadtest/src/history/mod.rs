@@ -56,7 +56,7 @@ pub fn history(args: &History) -> Result<u8, Failure> {
     print(&match args.format {
         HistoryFormat::Text => text::text(&chapters, args.metric),
         HistoryFormat::Csv => csv::csv(&chapters, args.metric),
-    });
+    })?;
     let newest_is_worse = chapters
         .iter()
         .any(|chapter| chapter.steps.last().is_some_and(Step::is_worse));

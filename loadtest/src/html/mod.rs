@@ -23,7 +23,7 @@ mod versus;
 
 use crate::args::Report;
 use crate::failure::Failure;
-use crate::result::{check_writable, write_whole};
+use crate::output::OutputFile;
 use crate::session::{EXIT_FINE, say};
 use crate::terminal::harmless;
 
@@ -40,9 +40,8 @@ use sweep::Sweep;
 /// A document that cannot be read, or a page that cannot be written.
 pub fn report(args: &Report) -> Result<u8, Failure> {
     let inputs = Inputs::read(&args.from)?;
-    check_writable(&args.output)?;
-    let page = page(&args.title, inputs)?;
-    write_whole(&args.output, page.as_bytes())?;
+    let file = OutputFile::open(&args.output)?;
+    file.write(page(&args.title, inputs)?.as_bytes())?;
     say(&format!("{} is written", args.output.display()));
     Ok(EXIT_FINE)
 }

@@ -3,10 +3,9 @@
 //! by hand.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,12 +14,13 @@ use thiserror::Error;
 
 use super::DecodeError;
 use crate::failure::Failure;
+use crate::output::{FileError, write_file};
 
 /// The largest file that is read, in bytes. A second of a busy run takes some
 /// kilobytes.
 pub const FILE_LEN_MAX: u64 = 1 << 30;
 
-/// Why a document could not be read or written: one line.
+/// Why a document could not be read: one line.
 #[derive(Debug, Error)]
 #[error("{}: {problem}", path.display())]
 pub struct ResultError {
@@ -31,7 +31,7 @@ pub struct ResultError {
     pub problem: Problem,
 }
 
-/// What can be wrong with a document.
+/// What can be wrong with a document that is read.
 #[derive(Debug, Error)]
 pub enum Problem {
     /// The system's error.
@@ -155,8 +155,8 @@ pub trait Document: Serialize + DeserializeOwned {
     ///
     /// # Errors
     /// One line that names the file and the system's error.
-    fn write(&self, path: &Path) -> Result<(), ResultError> {
-        write_whole(path, self.to_json().as_bytes())
+    fn write(&self, path: &Path) -> Result<(), FileError> {
+        write_file(path, self.to_json().as_bytes())
     }
 
     /// The document's text, for people and programs, with a line break at its
@@ -164,31 +164,6 @@ pub trait Document: Serialize + DeserializeOwned {
     fn to_json(&self) -> String {
         to_pretty_json(self)
     }
-}
-
-/// Writes a file; there is all of it, or what was there before. What is no
-/// regular file, such as `/dev/stdout`, is written to as it is.
-///
-/// # Errors
-/// One line that names the file and the system's error.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ResultError> {
-    write_atomically(path, bytes).map_err(|error| Problem::from(error).of(path))
-}
-
-/// Finds out whether a file could be written, before the runs that it is to
-/// hold. What is there stays as it is.
-///
-/// # Errors
-/// As [`write_whole`].
-pub fn check_writable(path: &Path) -> Result<(), ResultError> {
-    let check = || match temporary_beside(path)? {
-        None => OpenOptions::new().write(true).open(path).map(drop),
-        Some((_, temporary)) => {
-            File::create(&temporary)?;
-            fs::remove_file(temporary)
-        }
-    };
-    check().map_err(|error| Problem::from(error).of(path))
 }
 
 /// Any value as it is written into files, with a line break at its end.
@@ -290,40 +265,4 @@ fn is_cut_off(bytes: &[u8]) -> bool {
 /// A key or text of the file may be quoted in an error.
 fn one_line(error: &impl fmt::Display) -> String {
     error.to_string().replace(char::is_control, " ")
-}
-
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let Some((path, temporary)) = temporary_beside(path)? else {
-        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
-    };
-    write_synced(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, &path))
-        .inspect_err(|_| {
-            // It may not even be there, and the first error says more.
-            let _ = fs::remove_file(&temporary);
-        })
-}
-
-/// The file that is meant, and one beside it to write first; `None` for what is
-/// no regular file.
-fn temporary_beside(path: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
-    // A link stays one: what it points at is replaced.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
-        return Ok(None);
-    }
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::other("this is no name of a file"))?
-        .to_string_lossy();
-    // In the same directory, as a rename does not cross file systems.
-    let temporary = path.with_file_name(format!(".{name}.{}.tmp", process::id()));
-    Ok(Some((path, temporary)))
-}
-
-/// Without the sync, a crash may leave the new name with nothing behind it.
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

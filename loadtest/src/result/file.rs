@@ -142,11 +142,10 @@ mod tests {
     fn errors_of_files_name_them_in_one_line() {
         let scratch = Scratch::new("errors");
         let missing = scratch.0.join("no/run.json");
-        for error in [
-            ResultFile::read(&missing).unwrap_err(),
-            example().write(&missing).unwrap_err(),
+        for text in [
+            ResultFile::read(&missing).unwrap_err().to_string(),
+            example().write(&missing).unwrap_err().to_string(),
         ] {
-            let text = error.to_string();
             assert!(text.starts_with(missing.to_str().unwrap()), "{text}");
             assert!(text.contains("No such file"), "{text}");
         }

@@ -13,8 +13,7 @@ mod timestamp;
 
 pub(crate) use document::to_pretty_json;
 pub use document::{
-    Document, FILE_LEN_MAX, Problem, ResultError, check_writable, format_of, json_files,
-    read_bounded, write_whole,
+    Document, FILE_LEN_MAX, Problem, ResultError, format_of, json_files, read_bounded,
 };
 pub use histogram::{DecodeError, decode, decode_latencies, encode, encode_latencies};
 pub use numbers::{Cost, Numbers, STATISTICS, Spread};

@@ -27,10 +27,11 @@ use std::io;
 use crate::args::Sweep;
 use crate::failure::Failure;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
+use crate::output::{OutputFile, deliver};
 use crate::report::{Format, color_allowed};
-use crate::result::{Document, ResultFile, check_writable};
+use crate::result::{Document, ResultFile};
 use crate::session::{
-    EXIT_FAILED, EXIT_FINE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, make_room, print, say,
+    EXIT_FAILED, EXIT_FINE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, make_room, say,
 };
 use crate::slo::Slo;
 use crate::units::format_rate;
@@ -48,9 +49,7 @@ pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
     let bounds = args.bounds();
     let plan = args.plan(rates.first().copied().unwrap_or(bounds.lowest_per_s))?;
     args.server.validate()?;
-    if let Some(path) = &args.file {
-        check_writable(path)?;
-    }
+    let out = args.file.as_deref().map(OutputFile::open).transpose()?;
     make_room(&plan, 0)?;
     say(&format!("seed {}", plan.seed));
     let mut runs = Runs::new(&args.server, plan, args.find_max.as_ref(), interrupt);
@@ -64,7 +63,7 @@ pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
     if file.runs().next().is_none() {
         return Err(stop.map_or(Failure::Interrupted, Stop::into_failure));
     }
-    report(args, &file, stop)
+    report(args, &file, stop, out)
 }
 
 /// Every rate as often as it is to be run.
@@ -119,28 +118,32 @@ fn find_max(runs: &mut Runs<'_>, objective: &Slo, bounds: Bounds) -> Search {
     }
 }
 
-fn report(args: &Sweep, file: &SweepFile, stop: Option<Stop>) -> Result<u8, Failure> {
+fn report(
+    args: &Sweep,
+    file: &SweepFile,
+    stop: Option<Stop>,
+    out: Option<OutputFile>,
+) -> Result<u8, Failure> {
     let report = Report {
         file,
         columns: crate::terminal::columns(io::stdout()),
     };
-    print(&match args.format {
+    let text = match args.format {
         Format::Text => report.text(color_allowed(io::stdout())),
         Format::Json => file.to_json(),
         Format::Csv => report.csv(),
         Format::Markdown => report.markdown(),
-    });
-    if let Some(path) = &args.file {
-        file.write(path)?;
-    }
-    Ok(match stop {
+    };
+    let delivered = deliver(&text, out, || file.to_json());
+    let code = match stop {
         Some(Stop::Failed(failure)) => {
             say(&failure.to_string());
             EXIT_FAILED
         }
         Some(Stop::Interrupted) => EXIT_INTERRUPTED,
         None => exit_code(file),
-    })
+    };
+    delivered.map(|()| code)
 }
 
 /// How a sweep ends that came to its end. Rates that are too much are what it is

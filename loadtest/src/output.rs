@@ -1,0 +1,89 @@
+//! Where everything goes that this program writes: results to standard output,
+//! notes and live views to standard error, documents into files.
+//!
+//! A result that does not arrive is a failure ([`print()`], [`OutputFile`]), but for
+//! a pipe whose reader has seen enough. A note that does not arrive is none, and no
+//! note waits for long: a run does not stand still because a terminal does.
+
+mod file;
+mod stderr;
+mod stdout;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::SIGXFSZ;
+
+use crate::failure::Failure;
+
+pub use file::{FileError, OutputFile, write_file};
+pub use stderr::{Stderr, say};
+pub use stdout::{check_stdout, print};
+
+/// Has a file that would grow beyond `ulimit -f` be an error of the write, instead of
+/// a signal that ends the program.
+pub fn prepare() {
+    // Without it, that signal ends the program, as it would without this call.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+}
+
+/// Prints a result, and writes its document where one is to be kept. Each is written
+/// whether or not the other can be.
+///
+/// # Errors
+/// [`Failure::Output`] and [`Failure::File`]: the first is returned, a second one is
+/// said.
+pub fn deliver(
+    text: &str,
+    file: Option<OutputFile>,
+    document: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    let printed = print(text);
+    let kept = file.map_or(Ok(()), |file| file.write(document().as_bytes()));
+    first_of(printed, kept.map_err(Failure::from))
+}
+
+/// What went wrong first; what went wrong besides is said.
+///
+/// # Errors
+/// That of the one or the other.
+pub fn first_of<T>(first: Result<(), Failure>, second: Result<T, Failure>) -> Result<T, Failure> {
+    if first.is_err()
+        && let Err(failure) = &second
+    {
+        say(&failure.to_string());
+    }
+    first.and(second)
+}
+
+/// Writes all of it, waiting where the descriptor would not.
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            // Whoever shares it may have made it so.
+            Err(Errno::AGAIN) => {
+                is_writable(to, None);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a descriptor takes something, or an error is to be had from it; no
+/// longer than for the timeout. Whether it does.
+fn is_writable(to: BorrowedFd<'_>, timeout: Option<&Timespec>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(to, PollFlags::OUT)];
+    match poll(&mut fds, timeout) {
+        Ok(count) => count > 0,
+        // The write will tell.
+        Err(_) => true,
+    }
+}

@@ -1,0 +1,243 @@
+//! Files that documents are kept in: there is all of it, or what was there before.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+use super::{say, stdout};
+use crate::failure::Failure;
+
+/// Links that are followed from one name to the file that is meant, as the kernel
+/// follows no more either.
+const LINKS_MAX: usize = 40;
+
+/// What is written to find out whether there is room, in bytes: a page.
+const PROBE_LEN: usize = 4096;
+
+/// Why a file cannot be written: one line.
+#[derive(Debug, Error)]
+#[error("{}: {source}", path.display())]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        Self::File(error.to_string())
+    }
+}
+
+/// A file that is going to be written, found to be one that can be.
+#[derive(Debug)]
+pub struct OutputFile {
+    path: PathBuf,
+    way: Way,
+}
+
+/// How it is written.
+#[derive(Debug)]
+enum Way {
+    /// By another file, which then takes its name.
+    Replace(PathBuf),
+    /// Over what it holds: its directory takes no other file.
+    Overwrite(PathBuf),
+    /// As it is: a pipe, a device, or what a shell has opened.
+    Stream(File),
+    /// To what results are printed to.
+    Stdout,
+}
+
+/// Writes a file.
+///
+/// # Errors
+/// One line that names the file and the system's error.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    OutputFile::open(path)?.write(bytes)
+}
+
+impl OutputFile {
+    /// Finds out whether a file can be written, before the runs that it is to hold.
+    /// What is there stays as it is. What cannot be opened twice, such as a pipe, is
+    /// open from now on.
+    ///
+    /// # Errors
+    /// One line that names the file and the system's error.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let error = |source| FileError {
+            path: path.to_owned(),
+            source,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            way: Way::to(path).map_err(error)?,
+        })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// One line that names the file and the system's error. A file in a directory
+    /// that takes no other, a pipe and a device may then have a part of it.
+    pub fn write(self, bytes: &[u8]) -> Result<(), FileError> {
+        let written = match self.way {
+            Way::Replace(target) => replace(&target, bytes),
+            Way::Overwrite(target) => overwrite(&target, bytes),
+            Way::Stream(mut file) => file.write_all(bytes),
+            Way::Stdout => stdout::write(bytes),
+        };
+        written.map_err(|source| FileError {
+            path: self.path,
+            source,
+        })
+    }
+}
+
+impl Way {
+    fn to(path: &Path) -> io::Result<Self> {
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(Errno::ISDIR.into());
+        }
+        let target = resolve(path)?;
+        if let Some(descriptor) = target.strip_prefix("/proc").ok().and_then(own_descriptor) {
+            return Self::to_descriptor(descriptor, &target);
+        }
+        let there = match fs::metadata(&target) {
+            Ok(there) => there,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                probe_room(&target)?;
+                return Ok(Self::Replace(target));
+            }
+            Err(error) => return Err(error),
+        };
+        if !there.is_file() {
+            return stream(&target, &there).map(Self::Stream);
+        }
+        // Where a shell may not write, this program does not either, though the
+        // directory lets it: somebody has protected the file.
+        OpenOptions::new().write(true).open(&target)?;
+        match probe_room(&target) {
+            Ok(()) => Ok(Self::Replace(target)),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
+            Err(_) => Ok(Self::Overwrite(target)),
+        }
+    }
+
+    /// `/dev/stdout` and the like: what was written there before stays.
+    fn to_descriptor(descriptor: u32, target: &Path) -> io::Result<Self> {
+        if descriptor == 1 {
+            return stdout::check().map(|()| Self::Stdout);
+        }
+        let there = fs::metadata(target)?;
+        if there.is_file() {
+            let file = OpenOptions::new().append(true).open(target)?;
+            return Ok(Self::Stream(file));
+        }
+        stream(target, &there).map(Self::Stream)
+    }
+}
+
+/// The file that a name means, all links followed. Links of `/proc` to what a process
+/// has open are none: what they say may be no name of a file.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let name = path
+            .file_name()
+            .ok_or_else(|| io::Error::other("this is no name of a file"))?;
+        let parent = match path.parent() {
+            Some(parent) if parent != Path::new("") => fs::canonicalize(parent)?,
+            _ => fs::canonicalize(".")?,
+        };
+        let target = parent.join(name);
+        if parent.starts_with("/proc") {
+            return Ok(target);
+        }
+        match fs::read_link(&target) {
+            Ok(link) => path = parent.join(link),
+            // It is no link, or not there.
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+/// The number in `PID/fd/NUMBER`, if that is this process.
+fn own_descriptor(path: &Path) -> Option<u32> {
+    let (directory, number) = (path.parent()?, path.file_name()?);
+    let is_own = directory == Path::new(&format!("{}/fd", process::id()));
+    is_own.then(|| number.to_str()?.parse().ok()).flatten()
+}
+
+/// Opens what is no regular file.
+fn stream(target: &Path, there: &Metadata) -> io::Result<File> {
+    let nonblocking = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(target);
+    let file = match nonblocking {
+        Err(error)
+            if there.file_type().is_fifo()
+                && error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) =>
+        {
+            say(&format!("waiting for who reads {}", target.display()));
+            OpenOptions::new().write(true).open(target)?
+        }
+        opened => opened?,
+    };
+    let flags = fcntl_getfl(&file)?;
+    fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    // It does nothing, or fails as another one would: on `/dev/full`.
+    let _ = (&file).write(&[])?;
+    Ok(file)
+}
+
+/// Finds out whether there could be another file beside this one.
+fn probe_room(target: &Path) -> io::Result<()> {
+    beside(target)?.as_file_mut().write_all(&[0; PROBE_LEN])
+}
+
+/// A new file with a name of its own, which goes with it unless it is given another.
+fn beside(target: &Path) -> io::Result<NamedTempFile> {
+    // In the same directory, as a rename does not cross file systems.
+    tempfile::Builder::new()
+        .prefix(".loadtest-")
+        .make_in(target.parent().unwrap_or(Path::new("/")), |path| {
+            OpenOptions::new().write(true).create_new(true).open(path)
+        })
+}
+
+fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = beside(target)?;
+    file.as_file_mut().write_all(bytes)?;
+    let there = fs::metadata(target);
+    if let Ok(there) = &there {
+        file.as_file().set_permissions(there.permissions())?;
+        // Only root may, and for nobody else is it another's.
+        let _ = fchown(file.as_file(), Some(there.uid()), Some(there.gid()));
+    }
+    // Without the sync, a crash may leave the new name with nothing behind it.
+    file.as_file().sync_all()?;
+    match file.persist(target) {
+        Ok(_) => Ok(()),
+        // A file that is mounted by itself, as containers have it, keeps its name.
+        Err(_) if there.is_ok() => overwrite(target, bytes),
+        Err(error) => Err(error.error),
+    }
+}
+
+fn overwrite(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(target)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,53 @@
+//! Standard error, which notes and live views go to.
+
+use std::io::{self, Write};
+
+use rustix::event::Timespec;
+use rustix::io::Errno;
+use rustix::stdio::stderr;
+
+use super::is_writable;
+use crate::terminal::harmless;
+
+/// How long a line waits for whoever reads it.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
+/// What a pipe takes without waiting once it takes anything (`PIPE_BUF`).
+const PIECE_LEN: usize = 4096;
+
+/// One line on standard error, whatever it quotes. Nobody may be listening.
+pub fn say(line: &str) {
+    let line = format!("loadtest: {}\n", harmless(line));
+    let _ = write(line.as_bytes(), PATIENCE);
+}
+
+/// Standard error for what is soon out of date: what would have to wait is dropped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write(bytes, Timespec::default())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what is taken in time, and drops the rest.
+fn write(mut bytes: &[u8], patience: Timespec) -> io::Result<()> {
+    while !bytes.is_empty() && is_writable(stderr(), Some(&patience)) {
+        match rustix::io::write(stderr(), &bytes[..bytes.len().min(PIECE_LEN)]) {
+            Ok(0) => return Ok(()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
