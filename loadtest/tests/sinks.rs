@@ -280,7 +280,7 @@ fn a_file_that_cannot_be_written_is_refused_before_the_run() {
     let ring = scratch.file("ring");
     std::os::unix::fs::symlink(&ring, &ring).expect("a link");
     for (file, reason) in [
-        ("", "this is no name of a file"),
+        ("..", "this is no name of a file"),
         ("/", "Is a directory (os error 21)"),
         ("/dev/full", "No space left on device (os error 28)"),
         ("/dev/fd/77", "No such file or directory (os error 2)"),

@@ -115,7 +115,7 @@ impl Way {
         let there = match fs::metadata(&target) {
             Ok(there) => there,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                probe_room(&target)?;
+                probe_room(beside(&target)?)?;
                 return Ok(Self::Replace(target));
             }
             Err(error) => return Err(error),
@@ -126,9 +126,8 @@ impl Way {
         // Where a shell may not write, this program does not either, though the
         // directory lets it: somebody has protected the file.
         OpenOptions::new().write(true).open(&target)?;
-        match probe_room(&target) {
-            Ok(()) => Ok(Self::Replace(target)),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
+        match beside(&target) {
+            Ok(file) => probe_room(file).map(|()| Self::Replace(target)),
             Err(_) => Ok(Self::Overwrite(target)),
         }
     }
@@ -202,9 +201,9 @@ fn stream(target: &Path, there: &Metadata) -> io::Result<File> {
     Ok(file)
 }
 
-/// Finds out whether there could be another file beside this one.
-fn probe_room(target: &Path) -> io::Result<()> {
-    beside(target)?.as_file_mut().write_all(&[0; PROBE_LEN])
+/// Finds out whether there is room for more than a file's name.
+fn probe_room(mut file: NamedTempFile) -> io::Result<()> {
+    file.as_file_mut().write_all(&[0; PROBE_LEN])
 }
 
 /// A new file with a name of its own, which goes with it unless it is given another.
