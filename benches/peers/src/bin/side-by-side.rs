@@ -33,10 +33,10 @@ fn execute(args: &Args, contest: &Contest) -> Result<u8, String> {
     let environment = Environment::capture(true);
     let versions = versions(contest, &interrupt)?;
     if args.check {
-        for (name, version) in versions {
-            print(&format!("{name}: {version}\n"));
-        }
-        return Ok(EXIT_FINE);
+        let lines = versions
+            .iter()
+            .map(|(name, version)| format!("{name}: {version}\n"));
+        return Ok(printed(&lines.collect::<String>(), EXIT_FINE));
     }
     if contest.server_core == contest.generator_core {
         say("server and generator share a core: expect both to be slower");
@@ -52,8 +52,19 @@ fn execute(args: &Args, contest: &Contest) -> Result<u8, String> {
         contest,
         results: &results,
     };
-    print(&report.render(args.format));
-    Ok(exit_code(&results, &interrupt))
+    let code = exit_code(&results, &interrupt);
+    Ok(printed(&report.render(args.format), code))
+}
+
+/// Prints a result, and says how the program ends: what did not arrive is no result.
+fn printed(text: &str, code: u8) -> u8 {
+    match print(text) {
+        Ok(()) => code,
+        Err(failure) => {
+            say(&failure.to_string());
+            EXIT_USAGE
+        }
+    }
 }
 
 /// What everybody is made of, or a line for each server that is missing.
