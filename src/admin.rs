@@ -33,12 +33,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use tokio::runtime;
+use tokio::sync::oneshot;
 
 use crate::admission::House;
 use crate::engine::EngineKind;
 use crate::error::Error;
 use crate::metrics::Counters;
 use crate::shutdown::{self, Departure, Shutdown, Trigger};
+use crate::task::panic_message;
 use crate::tls::Tls;
 use answer::Answers;
 pub use inquiry::{Question, ask};
@@ -120,20 +122,19 @@ impl Bound {
         let (trigger, stop) = shutdown::channel();
         let Self { listener, address } = self;
         let answers = Arc::new(Answers::new(overview));
+        let (alive, ended) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("ringback-admin".into())
             .spawn(move || {
-                let served =
-                    runtime.block_on(connections::serve(listener, answers, connections_max, stop));
-                if let Err(error) = served {
-                    tracing::error!(%error, "the admin listener does not work");
-                }
+                let _alive: oneshot::Sender<()> = alive;
+                runtime.block_on(connections::serve(listener, answers, connections_max, stop))
             })
             .map_err(start)?;
         Ok(Admin {
             address,
             trigger,
             thread,
+            ended,
         })
     }
 }
@@ -142,7 +143,9 @@ impl Bound {
 pub(crate) struct Admin {
     address: SocketAddr,
     trigger: Trigger,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<io::Result<()>>,
+    /// Its other end goes with the thread.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Admin {
@@ -150,11 +153,25 @@ impl Admin {
         self.address
     }
 
+    /// Waits until its thread ends by itself, once.
+    pub(crate) async fn ended(&mut self) {
+        let _ = (&mut self.ended).await;
+    }
+
     /// Ends it, and every connection to it.
-    pub(crate) fn stop(self) {
+    ///
+    /// # Errors
+    /// [`Error::Ended`] if it had ended by itself.
+    pub(crate) fn stop(self) -> Result<(), Error> {
         self.trigger.pull(Departure::Stopped);
-        if self.thread.join().is_err() {
-            tracing::error!("the admin thread panicked");
-        }
+        let reason = match self.thread.join() {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic_message(&*panic),
+        };
+        Err(Error::Ended {
+            what: "the admin thread",
+            reason,
+        })
     }
 }

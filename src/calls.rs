@@ -17,6 +17,7 @@ use tokio_uring::buf::Slice;
 use crate::listener::Accepting;
 use crate::peer::Peer;
 use crate::stream::Stream;
+use crate::task::TaskKind;
 
 /// `io_uring_enter(2)`: finish what can be finished.
 const GETEVENTS: u32 = 1;
@@ -26,6 +27,14 @@ const GETEVENTS: u32 = 1;
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
+
+/// A task is about to be polled.
+#[inline]
+pub(crate) fn poll(_kind: TaskKind) {}
+
+/// A request for this path is about to be answered.
+#[inline]
+pub(crate) fn request(_path: &str) {}
 
 /// The next connection that waits to be accepted.
 pub(crate) async fn accept(listener: &Accepting) -> io::Result<(Stream, Peer)> {

@@ -98,6 +98,14 @@ pub enum Error {
         /// Its error or panic.
         reason: String,
     },
+    /// Another part of the server ended by itself, which is a bug.
+    #[error("{what} ended unexpectedly: {reason}")]
+    Ended {
+        /// The part.
+        what: &'static str,
+        /// Its error or panic.
+        reason: String,
+    },
 }
 
 /// What the kernel says, and what to do where descriptors have run out.

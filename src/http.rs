@@ -33,6 +33,7 @@ use hyper::{Method, Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
+use crate::calls;
 use crate::origin::Origin;
 use crate::stream::Stream;
 use farewell::{LINGER, LINGER_OVER_LIMIT};
@@ -101,6 +102,7 @@ pub(crate) struct PendingRequest {
 impl PendingRequest {
     /// Answers as the request and the configuration have it.
     pub(crate) async fn serve(mut self, options: &HttpOptions) -> Outcome {
+        calls::request(self.head.uri().path());
         if !gate::is_attempt(&self.head) {
             let reply = page::answer(&self.head, options);
             return self.finish(&reply, Outcome::Served, LINGER).await;

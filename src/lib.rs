@@ -39,6 +39,7 @@
 //!   reading and trying
 //! * `calls`: the kernel's calls of engines and workers, which fail on demand
 //!   in tests
+//! * `task`: what runs on a worker; its panic ends the worker
 //! * [`output`]: lines for stderr and stdout, which nobody waits for
 //! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
 //!   `cgroup`, `cores`, `descriptors`, `held`, `origin`, `owned_path`, `peer`, `rate`, `root`,
@@ -96,6 +97,7 @@ mod shutdown;
 mod stream;
 mod successor;
 mod systemd;
+mod task;
 mod throttle;
 mod tls;
 mod visit;

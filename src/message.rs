@@ -15,6 +15,7 @@ use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -36,6 +37,9 @@ use inbox::{Event, Inbox};
 
 /// Bytes that are read at once.
 const READ_LEN: usize = 16 * 1024;
+
+/// Pieces of 4 KiB that are discarded of a connection whose handler has panicked.
+const UNREAD_PIECES_MAX: usize = 64;
 
 /// One message, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +107,8 @@ impl From<Ending> for MessageError {
 
 /// A connection as a handler sees it.
 ///
-/// Dropping it ends the connection. A client that is to know why needs
-/// [`close`](Self::close) first; once a method has returned an error, the
+/// Dropping it ends the connection, with Close 1011 if the handler panics. A client
+/// that is to know why else needs [`close`](Self::close) first; once a method has returned an error, the
 /// connection is closed already.
 pub struct MessageSocket {
     stream: Stream,
@@ -445,6 +449,31 @@ impl MessageSocket {
         let _ = timeout(self.settings.close_timeout, self.discard()).await;
     }
 
+    /// Closes the connection as far as that takes no waiting.
+    fn close_at_once(&mut self, code: CloseCode) -> io::Result<()> {
+        if self.ending.is_none() {
+            self.account.end(EndReason::Handler, Some(code));
+            self.put(&code.frame());
+        }
+        while self.written < self.outbox.len() {
+            let len = self.stream.try_write(&self.outbox[self.written..])?;
+            self.account.wrote(len);
+            self.written += len;
+        }
+        self.stream.put_end()?;
+        if !self.stream.try_flush()? {
+            return Ok(());
+        }
+        self.stream.half_close()?;
+        // A socket that is closed with unread bytes is reset, and the Close with it.
+        for _ in 0..UNREAD_PIECES_MAX {
+            if self.stream.read_at_once(&mut [0; 4096])? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn discard(&mut self) -> io::Result<()> {
         loop {
             self.stream.readable().await?;
@@ -456,6 +485,16 @@ impl MessageSocket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+}
+
+impl Drop for MessageSocket {
+    /// A handler that panics cannot close its connection.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // The client sees the end at least.
+            let _ = self.close_at_once(CloseCode::INTERNAL_ERROR);
         }
     }
 }

@@ -55,6 +55,9 @@ pub(crate) struct Counters {
     pub(crate) pongs_received: Counter,
     pub(crate) idle_timeouts: Counter,
     pub(crate) write_timeouts: Counter,
+    pub(crate) handler_panics: Counter,
+    /// 1 once the worker has ended by a panic or an error.
+    pub(crate) failed: Gauge,
 
     // Once per tick.
     /// Milliseconds from the server's start to the worker's last tick.

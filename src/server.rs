@@ -6,17 +6,20 @@ mod handover;
 mod renewal;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::admin::{Admin, Bound, Overview, Watched, health};
+use crate::admin::health::{self, Trouble};
+use crate::admin::{Admin, Bound, Overview, Watched};
 use crate::admission::House;
+use crate::calls;
 use crate::config::Config;
 use crate::cores;
 use crate::descriptors::DescriptorBudget;
@@ -30,6 +33,7 @@ use crate::pid_file::PidFile;
 use crate::shutdown::{self, Departure, Interrupt, Request, Signals, Trigger};
 use crate::successor::{self, Successor};
 use crate::systemd::Systemd;
+use crate::task::{TaskKind, panic_message};
 use crate::tls::Tls;
 use crate::worker::Assignment;
 use crew::Crew;
@@ -216,17 +220,28 @@ impl Server {
     /// is told when the server serves and when it drains, and its watchdog is
     /// fed for as long as every worker is alive.
     ///
+    /// A panic or an error that ends a worker, or another thread of the server,
+    /// drains what is left of it.
+    ///
     /// # Errors
-    /// [`Error::Worker`] if a worker failed, [`Error::PidFile`] if the file cannot
-    /// take the place of a predecessor's.
+    /// [`Error::Worker`] if a worker failed, [`Error::Ended`] if another part did,
+    /// [`Error::PidFile`] if the file cannot take the place of a predecessor's.
     pub fn run_until_signal(mut self, signals: Signals) -> Result<(), Error> {
-        let begun = self.begin();
-        if begun.is_ok() {
+        let wait = || {
+            self.begin()?;
             signals.block_on(|signals| self.wait_for_end(signals));
-        } else {
+            Ok(())
+        };
+        let waited = catch_unwind(AssertUnwindSafe(wait)).unwrap_or_else(|panic| {
+            Err(Error::Ended {
+                what: "what waits for signals",
+                reason: panic_message(&*panic),
+            })
+        });
+        if waited.is_err() {
             self.depart(Departure::Stopped);
         }
-        begun.and(self.join())
+        waited.and(self.join())
     }
 
     /// Waits for a signal, tells the workers, and waits until they have ended.
@@ -236,6 +251,7 @@ impl Server {
         let mut renewal = Renewal::new(self.tls.clone(), self.tls_reload);
         let mut successor = None;
         let departure = loop {
+            calls::poll(TaskKind::Signals);
             tokio::select! {
                 request = signals.next() => match request {
                     Request::Stop(_) => {
@@ -264,8 +280,12 @@ impl Server {
                     }
                 }
                 () = renewal.step() => {}
-                _ = self.crew.ended.recv() => {
-                    tracing::error!("a worker ended; draining the others");
+                worker = self.crew.ended.recv() => {
+                    tracing::error!(worker, "a worker ended; draining the others");
+                    break Departure::Stopped;
+                }
+                () = ended(&mut self.admin) => {
+                    tracing::error!("the admin thread ended; draining");
                     break Departure::Stopped;
                 }
                 () = systemd.hungry() => self.feed(&mut systemd),
@@ -359,24 +379,29 @@ impl Server {
         if departure == Departure::HandedOver {
             self.pid_file = None;
             self.files.drain(..).for_each(OwnedPath::leave);
-            if let Some(admin) = self.admin.take() {
-                admin.stop();
+            if let Some(Err(error)) = self.admin.take().map(Admin::stop) {
+                tracing::error!(%error, "draining all the same");
             }
         }
         self.trigger.pull(departure);
     }
 
-    /// Feeds the watchdog only while every worker that has not ended gets
-    /// around to its work.
-    fn feed(&self, systemd: &mut Systemd) {
+    /// Whether every worker gets around to its work that has not ended in good
+    /// order.
+    fn workers_are_alive(&self) -> Result<(), Trouble> {
         let mut workers = self.crew.workers.iter().enumerate();
-        let alive = workers.try_for_each(|(index, worker)| {
-            if worker.thread.is_finished() {
+        workers.try_for_each(|(index, worker)| {
+            let has_failed = worker.counters.failed.get() > 0;
+            if worker.thread.is_finished() && !has_failed {
                 return Ok(());
             }
             health::is_alive(index, &worker.counters, self.epoch)
-        });
-        match alive {
+        })
+    }
+
+    /// Feeds the watchdog only while all is well with the workers.
+    fn feed(&self, systemd: &mut Systemd) {
+        match self.workers_are_alive() {
             Ok(()) => systemd.feed(),
             Err(trouble) => {
                 tracing::error!(%trouble, "the watchdog is not fed");
@@ -514,10 +539,16 @@ impl Server {
 
     fn join(self) -> Result<(), Error> {
         let result = self.crew.join();
-        if let Some(admin) = self.admin {
-            admin.stop();
-        }
-        result
+        let stopped = self.admin.map_or(Ok(()), Admin::stop);
+        result.and(stopped)
+    }
+}
+
+/// Waits until the admin thread ends by itself; for ever where there is none.
+async fn ended(admin: &mut Option<Admin>) {
+    match admin {
+        Some(admin) => admin.ended().await,
+        None => pending().await,
     }
 }
 
@@ -530,3 +561,6 @@ impl fmt::Debug for Server {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) static ACCEPT_RESTS: Throttle = Throttle::warn("accepting rests");
 pub(crate) static NO_TAKEOVER: Throttle = Throttle::warn("cannot take over a connection");
 pub(crate) static HELD_TOO_MUCH: Throttle = Throttle::warn("more is held than may be");
+pub(crate) static HANDLER_PANICS: Throttle = Throttle::warn("a handler panicked");
 pub(crate) static STDOUT_LOST: Throttle = Throttle::warn("lines for stdout are lost");
 pub(crate) static ACCEPT_FAILS: Throttle = Throttle::debug("accept");
 pub(crate) static CUT_OFF: Throttle = Throttle::debug("a handshake was cut off");
@@ -34,10 +35,11 @@ pub(crate) static ENDED_EARLY: Throttle = Throttle::debug("a connection ended be
 pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
-static ALL: [&Throttle; 12] = [
+static ALL: [&Throttle; 13] = [
     &ACCEPT_RESTS,
     &NO_TAKEOVER,
     &HELD_TOO_MUCH,
+    &HANDLER_PANICS,
     &STDOUT_LOST,
     &ACCEPT_FAILS,
     &CUT_OFF,

@@ -4,15 +4,17 @@
 pub(crate) mod fuzzing;
 mod opening;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use hyper::StatusCode;
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
 
@@ -37,9 +39,10 @@ use crate::proxy::ProxySource;
 use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
 use crate::stream::{Stream, Transport};
+use crate::task::{TaskKind, Tasks, catch, panic_message};
 use crate::throttle::{
-    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, HELD_TOO_MUCH, REFUSED, TLS_FAILS,
-    TOO_SLOW, throttled,
+    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, HANDLER_PANICS, HELD_TOO_MUCH, REFUSED,
+    TLS_FAILS, TOO_SLOW, throttled,
 };
 use crate::tls::{Acceptor, Tls};
 use crate::visit::{Handshake, Visit};
@@ -84,42 +87,34 @@ pub(crate) struct Assignment {
 /// Runs a worker on the current thread until the server has drained. Calls
 /// `ready` once it has all that it needs; accepts connections if the answer is
 /// that it may, and ends if not.
+///
+/// # Panics
+/// If one of its tasks does.
 pub(crate) fn run(assignment: Assignment, ready: impl FnOnce() -> bool) -> Result<(), Error> {
     let start = |what| move |source| Error::Start { what, source };
     if let Some(core) = assignment.core {
         cores::pin(core).map_err(start("a worker on its core"))?;
     }
     let runtime = Runtime::new(assignment.engine)?;
-    runtime.block_on(async {
-        let mut shutdown = assignment.shutdown.clone();
-        let drain_timeout = assignment.config.drain_timeout;
+    let ended = runtime.block_on(async {
         let (worker, listeners) = Worker::new(assignment)?;
         let worker = Rc::new(worker);
         if !ready() {
-            return Ok(());
+            return Ok(Ok(Ok(())));
         }
-        let mut running = spawn_local(Rc::clone(&worker.engine).run());
         worker.beat();
-        let ticking = spawn_local(tick(Rc::clone(&worker)));
-        let accepting: Vec<_> = listeners
-            .into_iter()
-            .map(|(listener, security)| spawn_local(accept(Rc::clone(&worker), listener, security)))
-            .collect();
-        let result = tokio::select! {
-            () = shutdown.begun() => {
-                worker.drain(accepting, drain_timeout).await;
-                Ok(())
-            }
-            ended = &mut running => Err(Error::Start {
-                what: "the engine again after it ended",
-                source: ended.unwrap_or_else(io::Error::other),
-            }),
+        let tasks = &worker.settings.tasks;
+        let ended = tokio::select! {
+            biased;
+            panic = tasks.panicked() => Err(panic),
+            result = worker.serve(listeners, tasks) => Ok(result),
         };
         throttle::finish();
-        running.abort();
-        ticking.abort();
-        result
-    })
+        Ok::<_, Error>(ended)
+    })?;
+    // With it go the connections, before anybody hears of a panic.
+    drop(runtime);
+    ended.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 struct Worker {
@@ -139,6 +134,7 @@ struct Worker {
     epoch: StdInstant,
     /// Each connection gets an access line.
     tells: bool,
+    drain_timeout: Duration,
 }
 
 /// Why a connection is turned away, and its place until it is.
@@ -192,8 +188,43 @@ impl Worker {
             shutdown: assignment.shutdown,
             epoch: assignment.epoch,
             tells: config.access_log,
+            drain_timeout: config.drain_timeout,
         };
         Ok((worker, listeners))
+    }
+
+    /// Accepts and serves connections until the server has drained.
+    ///
+    /// # Errors
+    /// Why the engine cannot go on.
+    async fn serve(
+        self: &Rc<Self>,
+        listeners: Vec<(Accepting, Security)>,
+        tasks: &Tasks,
+    ) -> Result<(), Error> {
+        let running = tasks.spawn(TaskKind::Engine, Rc::clone(&self.engine).run());
+        let ticking = tasks.spawn(TaskKind::Tick, tick(Rc::clone(self)));
+        let accepting = listeners.into_iter().map(|(listener, security)| {
+            let accepting = accept(Rc::clone(self), listener, security);
+            tasks.spawn(TaskKind::Accept, accepting)
+        });
+        let accepting = accepting.collect();
+        let running_abort = running.abort_handle();
+        let result = tokio::select! {
+            () = self.drain_when_told(accepting) => Ok(()),
+            ended = running => Err(Error::Start {
+                what: "the engine again after it ended",
+                source: ended.unwrap_or_else(io::Error::other),
+            }),
+        };
+        running_abort.abort();
+        ticking.abort();
+        result
+    }
+
+    async fn drain_when_told(&self, accepting: Vec<JoinHandle<()>>) {
+        self.shutdown.clone().begun().await;
+        self.drain(accepting).await;
     }
 
     /// Gives a connection a task for its handshake, if it gets an answer.
@@ -207,7 +238,7 @@ impl Worker {
             return;
         }
         let meeting = Rc::clone(self).meet(stream, visit, security.clone(), entry);
-        spawn_local(meeting);
+        self.settings.tasks.spawn(TaskKind::Connection, meeting);
     }
 
     /// A connection from its accept until it is over, or the engine has it.
@@ -447,7 +478,13 @@ impl Worker {
             let shutdown = self.shutdown.clone();
             let crowd = Rc::clone(&self.crowd);
             let socket = MessageSocket::new(handover, visit, settings, crowd, shutdown);
-            handler(socket).await;
+            let handler = Arc::clone(handler);
+            // The call may panic as well as what it returns.
+            if let Err(panic) = catch(Box::pin(async move { handler(socket).await })).await {
+                self.settings.counters.handler_panics.add(1);
+                let reason = panic_message(&*panic);
+                throttled!(warn, HANDLER_PANICS, %reason, "a handler's panic ended its connection");
+            }
             drop(permit);
             return;
         }
@@ -476,7 +513,8 @@ impl Worker {
 
     /// Stops accepting and closes every connection, politely while there is
     /// time.
-    async fn drain(&self, accepting: Vec<JoinHandle<()>>, timeout: Duration) {
+    async fn drain(&self, accepting: Vec<JoinHandle<()>>) {
+        let timeout = self.drain_timeout;
         let start = Instant::now();
         // They end by themselves, after a last look at who has come already.
         for accepting in accepting {
@@ -567,6 +605,7 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
         activity: Activity::new(!config.busy_poll.is_zero()),
         counters,
         clock: Clock::start(),
+        tasks: Tasks::default(),
     }
 }
 
@@ -631,7 +670,7 @@ fn accept_rest(worker: &Rc<Worker>, listener: Accepting, security: &Security) ->
     }
 }
 
-async fn tick(worker: Rc<Worker>) {
+async fn tick(worker: Rc<Worker>) -> Infallible {
     let interval = worker.settings.tick_interval();
     let held = worker.admission.held();
     let mut reported = 0;

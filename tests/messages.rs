@@ -16,6 +16,7 @@ use tungstenite::protocol::frame::{Frame, coding};
 use tungstenite::{Error as ClientError, Message as ClientMessage, WebSocket};
 
 use common::PATIENCE;
+use common::admin::Admin;
 use common::engines::{Engine, on_every_engine};
 
 on_every_engine! {
@@ -24,6 +25,7 @@ on_every_engine! {
     a_message_over_the_limit_is_refused_and_the_handler_told,
     a_client_that_never_pauses_does_not_starve_the_others,
     a_handler_may_close_with_a_code_of_its_own,
+    a_panic_of_a_handler_closes_its_connection_with_1011_and_no_other,
     a_read_that_is_cancelled_loses_nothing_and_revives_nothing,
     a_handler_that_looks_up_often_still_notices_silence,
     a_stopping_server_answers_what_has_come_and_closes,
@@ -192,6 +194,42 @@ fn a_handler_may_close_with_a_code_of_its_own(engine: Engine) {
     expect_close(&mut client, 4321);
     drop(client);
     server.stop().expect("stopped");
+}
+
+fn a_panic_of_a_handler_closes_its_connection_with_1011_and_no_other(engine: Engine) {
+    let config = Config {
+        threads: NonZeroUsize::new(1),
+        admin: Some("127.0.0.1:0".parse().expect("an address")),
+        ..config(engine)
+    };
+    let server = Server::start_with(config, async |mut socket| {
+        while let Ok(message) = socket.read_message().await {
+            assert_ne!(message, Message::Text("panic".into()), "as it was told to");
+            if socket.write_message(&message).await.is_err() {
+                break;
+            }
+        }
+    })
+    .expect("started");
+    let mut other = connect(&server);
+    for _ in 0..2 {
+        let mut client = connect(&server);
+        client.send(ClientMessage::text("panic")).expect("sent");
+        // It is not read, and may not reset what is said before the end.
+        client.send(ClientMessage::text("more")).expect("sent");
+        expect_close(&mut client, 1011);
+        assert!(matches!(client.read(), Err(ClientError::ConnectionClosed)));
+    }
+    other.send(ClientMessage::text("hello")).expect("sent");
+    assert_eq!(other.read().expect("echoed"), ClientMessage::text("hello"));
+    let address = server.admin_address().expect("it was asked for");
+    let page = Admin { address }.wait_for("both are counted", |page| {
+        page.count("ringback_handler_panics_total", &[]) == 2
+    });
+    let labels = [("reason", "handler"), ("code", "1011")];
+    assert_eq!(page.count("ringback_closes_total", &labels), 2);
+    drop(other);
+    server.stop().expect("no worker has failed");
 }
 
 fn a_stopping_server_answers_what_has_come_and_closes(engine: Engine) {

@@ -9,6 +9,7 @@ use prometheus_client::encoding::prometheus_text;
 use super::Overview;
 use super::exposition::Exposition;
 use super::health::Trouble;
+use crate::calls;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -26,6 +27,7 @@ impl Answers {
     pub(super) fn to<B>(&self, request: &Request<B>) -> Reply {
         let overview = self.0.overview();
         let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+        calls::request(request.uri().path());
         match request.uri().path() {
             "/healthz" | "/readyz" | "/metrics" if !is_reading => not_allowed(),
             "/healthz" => verdict(overview.health()),

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,8 +82,12 @@ impl Inside {
         if self.tasks.is_empty() {
             std::future::pending::<()>().await;
         }
-        // How a connection ended is its client's business.
-        let _ = self.tasks.join_next().await;
+        // How a connection ended is its client's business, but for a panic.
+        if let Some(Err(error)) = self.tasks.join_next().await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            resume_unwind(panic);
+        }
         self.handles.retain(|handle| !handle.is_finished());
     }
 }

@@ -363,6 +363,11 @@ fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
             "Connections cut because the client did not read for too long.",
             |counters| &counters.write_timeouts,
         ),
+        (
+            "ringback_handler_panics",
+            "Panics of handlers, each of which ended its connection.",
+            |counters| &counters.handler_panics,
+        ),
     ] {
         let total = page.workers.iter().map(|counters| counter(counters).get());
         let total: u64 = total.sum();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use super::Overview;
+use super::{Overview, Watched};
 use crate::metrics::Counters;
 
 /// How long a worker's heartbeat may stand still. A worker that is well beats
@@ -21,6 +21,8 @@ pub(crate) enum Trouble {
         worker: usize,
         for_at_least: Duration,
     },
+    /// A worker has ended by a panic or an error.
+    Failed { worker: usize },
     /// It holds as many connections as it may.
     Full { connections_max: NonZeroUsize },
 }
@@ -28,6 +30,10 @@ pub(crate) enum Trouble {
 impl Overview {
     /// Whether the server serves.
     pub(crate) fn health(&self) -> Result<(), Trouble> {
+        let failed = |worker: &Watched| worker.counters.failed.get() > 0;
+        if let Some(worker) = self.workers.iter().position(failed) {
+            return Err(Trouble::Failed { worker });
+        }
         if self.is_draining() {
             return Err(Trouble::Draining);
         }
@@ -62,6 +68,9 @@ impl Overview {
 
 /// Whether a worker gets around to its work, or else for how long it has not.
 pub(crate) fn is_alive(worker: usize, counters: &Counters, epoch: Instant) -> Result<(), Trouble> {
+    if counters.failed.get() > 0 {
+        return Err(Trouble::Failed { worker });
+    }
     let beat = Duration::from_millis(counters.beat_ms.get());
     let age = epoch.elapsed().saturating_sub(beat);
     if age <= STANDSTILL {
@@ -81,6 +90,7 @@ impl fmt::Display for Trouble {
                 worker,
                 for_at_least,
             } => write!(f, "worker {worker} has stood still for {for_at_least:?}"),
+            Self::Failed { worker } => write!(f, "worker {worker} has failed; the log says why"),
             Self::Full { connections_max } => {
                 write!(f, "full: {connections_max} connections are open")
             }
@@ -94,7 +104,6 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::admin::Watched;
     use crate::admission::{Admission, House};
     use crate::config::Config;
     use crate::descriptors::REJECTS_MAX;
@@ -151,6 +160,18 @@ mod tests {
         assert_eq!(trouble.to_string(), "full: 1 connections are open");
         drop(inside);
         assert_eq!(overview.readiness(), Ok(()));
+    }
+
+    /// Though the server drains by then.
+    #[test]
+    fn a_worker_that_has_failed_is_named() {
+        let (overview, trigger) = overview(Duration::ZERO, [0, 0]);
+        overview.workers[1].counters.failed.set(1);
+        trigger.pull(Departure::Stopped);
+        let trouble = overview.health().expect_err("half a server");
+        assert_eq!(trouble.to_string(), "worker 1 has failed; the log says why");
+        assert_eq!(overview.readiness(), Err(trouble));
+        assert!(overview.is_up(0) && !overview.is_up(1));
     }
 
     #[test]

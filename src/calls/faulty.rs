@@ -11,6 +11,8 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use io_uring::{Submitter, cqueue, opcode, squeue};
@@ -24,6 +26,7 @@ use tokio_uring::buf::{BoundedBuf, Slice};
 use crate::listener::Accepting;
 use crate::peer::Peer;
 use crate::stream::Stream;
+use crate::task::TaskKind;
 
 /// What can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +106,8 @@ struct Scene {
     ended: HashMap<u64, Errno>,
     /// The next operation is linked to one that fails.
     breaks_link: bool,
+    /// Tasks that panic once it is time to.
+    panics: Option<(TaskKind, Arc<AtomicBool>)>,
 }
 
 thread_local! {
@@ -116,6 +121,26 @@ pub(crate) fn plan(plan: Option<Plan>) {
         scene.tally = Tally::default();
         scene.ended.clear();
     });
+}
+
+/// Has this thread's tasks of a kind panic, once the flag is set.
+pub(crate) fn panic_in(kind: TaskKind, flag: Arc<AtomicBool>) {
+    SCENE.with_borrow_mut(|scene| scene.panics = Some((kind, flag)));
+}
+
+pub(crate) fn poll(kind: TaskKind) {
+    let panics = SCENE.with_borrow(|scene| {
+        let panics = scene.panics.as_ref();
+        panics.is_some_and(|(planned, flag)| *planned == kind && flag.load(Relaxed))
+    });
+    assert!(!panics, "injected");
+}
+
+/// The path of a request that makes whoever answers it panic.
+pub(crate) const PANIC_PATH: &str = "/panic";
+
+pub(crate) fn request(path: &str) {
+    assert_ne!(path, PANIC_PATH, "injected");
 }
 
 /// What was counted since the plan was made.

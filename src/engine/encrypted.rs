@@ -14,11 +14,11 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use slab::Slab;
-use tokio::task::spawn_local;
 
 use super::burden::Burden;
 use super::{Drain, Holdings, Settings};
 use crate::admission::Permit;
+use crate::task::TaskKind;
 use crate::tls::TlsStream;
 use connection::Connection;
 
@@ -50,7 +50,9 @@ impl Encrypted {
 
     /// Owns the connection from now on; see [`Engine::adopt`](super::Engine::adopt).
     pub(crate) fn adopt(self: &Rc<Self>, stream: Box<TlsStream>, leftover: Bytes, permit: Permit) {
-        spawn_local(Rc::clone(self).serve(stream, leftover, permit));
+        let tasks = self.shared.borrow().settings.tasks.clone();
+        let serving = Rc::clone(self).serve(stream, leftover, permit);
+        tasks.spawn(TaskKind::Connection, serving);
     }
 
     async fn serve(self: Rc<Self>, stream: Box<TlsStream>, leftover: Bytes, permit: Permit) {

@@ -48,6 +48,7 @@ use crate::admission::Permit;
 use crate::calls;
 use crate::metrics::Counters;
 use crate::proto::{Limits, TAIL_ROOM};
+use crate::task::Tasks;
 use activity::Activity;
 use burden::Burden;
 
@@ -120,6 +121,8 @@ pub(crate) struct Settings {
     pub(crate) activity: Activity,
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
+    /// Where connections run that have a task of their own.
+    pub(crate) tasks: Tasks,
 }
 
 impl Settings {

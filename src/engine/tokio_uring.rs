@@ -33,6 +33,7 @@ use super::session::{Due, Session};
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
+use crate::task::TaskKind;
 use cancel::cancel_read;
 use task::Task;
 use turnstile::Turnstile;
@@ -156,7 +157,9 @@ impl Engine for TokioUringEngine {
             leftover,
             permit,
         } = upgraded;
-        tokio_uring::spawn(self.serve(socket, leftover, permit));
+        let tasks = self.settings.tasks.clone();
+        let serving = self.serve(socket, leftover, permit);
+        tasks.spawn(TaskKind::Connection, serving);
     }
 
     fn run(self: Rc<Self>) -> Pin<Box<dyn Future<Output = io::Error>>> {

@@ -11,6 +11,7 @@ use crate::engine::EngineKind;
 use crate::error::Error;
 use crate::metrics::Counters;
 use crate::shutdown::Interrupt;
+use crate::task::panic_message;
 use crate::worker::{self, Assignment};
 
 /// Workers that were started together.
@@ -18,7 +19,8 @@ pub(super) struct Crew {
     pub(super) engine: EngineKind,
     pub(super) workers: Vec<Worker>,
     pub(super) thread_ids: Vec<i32>,
-    pub(super) ended: mpsc::UnboundedReceiver<()>,
+    /// The number of each worker that ends.
+    pub(super) ended: mpsc::UnboundedReceiver<usize>,
 }
 
 pub(super) struct Worker {
@@ -106,7 +108,7 @@ impl Worker {
     fn start(
         index: usize,
         assignment: Assignment,
-        ended: mpsc::UnboundedSender<()>,
+        ended: mpsc::UnboundedSender<usize>,
     ) -> Result<(Self, i32, std_mpsc::Sender<()>), Error> {
         let counters = Arc::clone(&assignment.counters);
         let (ready_sender, ready) = std_mpsc::channel();
@@ -114,13 +116,20 @@ impl Worker {
         let thread = thread::Builder::new()
             .name(format!("ringback-{index}"))
             .spawn(move || {
-                let _says_so = SaysWhenEnded { ended };
+                let mut report = ReportEnd {
+                    index,
+                    ended,
+                    counters: Arc::clone(&assignment.counters),
+                    has_failed: true,
+                };
                 let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
-                worker::run(assignment, || {
+                let result = worker::run(assignment, || {
                     // Who does not hear this does not say either that it may go.
                     let _ = ready_sender.send(thread_id);
                     go.recv().is_ok()
-                })
+                });
+                report.has_failed = result.is_err();
+                result
             })
             .map_err(|source| Error::Start {
                 what: "a worker's thread",
@@ -145,21 +154,19 @@ impl Worker {
 }
 
 /// Reports the end of a worker's thread, even by a panic.
-struct SaysWhenEnded {
-    ended: mpsc::UnboundedSender<()>,
+struct ReportEnd {
+    index: usize,
+    ended: mpsc::UnboundedSender<usize>,
+    counters: Arc<Counters>,
+    has_failed: bool,
 }
 
-impl Drop for SaysWhenEnded {
+impl Drop for ReportEnd {
     fn drop(&mut self) {
+        if self.has_failed {
+            self.counters.failed.set(1);
+        }
         // The server may be gone.
-        let _ = self.ended.send(());
+        let _ = self.ended.send(self.index);
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("no message"))
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
@@ -18,6 +19,7 @@ on_every_engine![
     want_of_resources_is_waited_out,
     a_connection_that_is_gone_does_not_keep_the_next_one,
     an_accept_that_never_works_is_no_loop_and_no_obstacle,
+    a_panic_in_any_task_ends_the_worker,
 ];
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
@@ -37,6 +39,17 @@ struct Rig {
 
 impl Rig {
     fn start(kind: EngineKind, errno: Errno, when: When) -> Self {
+        Self::start_with(kind, move || {
+            calls::plan(Some(Plan {
+                call: Call::Accept,
+                fault: Fault::Fails(errno),
+                when,
+            }));
+        })
+    }
+
+    /// A worker on whose thread this is called before it starts.
+    fn start_with(kind: EngineKind, prepare: impl FnOnce() + Send + 'static) -> Self {
         let config = Config {
             listen: vec!["127.0.0.1:0".parse().expect("an address")],
             ..Config::default()
@@ -61,11 +74,7 @@ impl Rig {
         };
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::spawn(move || {
-            calls::plan(Some(Plan {
-                call: Call::Accept,
-                fault: Fault::Fails(errno),
-                when,
-            }));
+            prepare();
             let result = run(assignment, || ready.send(()).is_ok());
             (result, calls::tally())
         });
@@ -80,6 +89,17 @@ impl Rig {
 
     /// A client says something and leaves.
     fn serve_one(&self) {
+        let mut client = Client::new(self.open());
+        client.take(&Step {
+            send: frame(TEXT, b"hello"),
+            expect: reply(TEXT, b"hello"),
+        });
+        client.close();
+        assert_eq!(client.end, Some(End::Closed));
+    }
+
+    /// A client that was upgraded.
+    fn open(&self) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.write_all(REQUEST.as_bytes()).expect("sent");
@@ -90,13 +110,7 @@ impl Rig {
             head.push(byte[0]);
         }
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{head:?}");
-        let mut client = Client::new(stream);
-        client.take(&Step {
-            send: frame(TEXT, b"hello"),
-            expect: reply(TEXT, b"hello"),
-        });
-        client.close();
-        assert_eq!(client.end, Some(End::Closed));
+        stream
     }
 
     /// Stops the worker; says what it has called.
@@ -106,6 +120,47 @@ impl Rig {
         result.expect("it has drained");
         assert_eq!(self.counters.open.get(), 0);
         tally
+    }
+}
+
+/// Whatever the worker did before, it does nothing afterwards: its connections and its
+/// listeners go with it, and whoever started it sees the panic.
+fn a_panic_in_any_task_ends_the_worker(kind: EngineKind) {
+    for task in [
+        TaskKind::Accept,
+        TaskKind::Tick,
+        TaskKind::Engine,
+        TaskKind::Connection,
+    ] {
+        let flag = Arc::new(AtomicBool::new(false));
+        let panics = Arc::clone(&flag);
+        // This engine's own task has nothing to do but once.
+        let is_at_once = task == TaskKind::Engine && kind == EngineKind::TokioUring;
+        let rig = Rig::start_with(kind, move || {
+            panics.store(is_at_once, Relaxed);
+            calls::panic_in(task, panics);
+        });
+        let client = (!is_at_once).then(|| rig.open());
+        flag.store(true, Relaxed);
+        // What a task may wait for; the worker may have ended before that.
+        let other = TcpStream::connect(rig.address);
+        if let Ok(other) = &other {
+            let mut other = other;
+            let _ = other.write_all(REQUEST.as_bytes());
+        }
+        if let Some(mut client) = client.as_ref() {
+            let _ = client.write_all(&frame(TEXT, b"still there?"));
+        }
+        let panic = rig.thread.join().expect_err("a panic");
+        assert_eq!(panic_message(&*panic), "panicked: injected", "{task:?}");
+        if let Some(mut client) = client {
+            // The end, or a reset; in time.
+            let end = client.read_to_end(&mut Vec::new());
+            let is_late = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+            assert!(!end.as_ref().is_err_and(is_late), "{task:?}");
+        }
+        TcpStream::connect(rig.address).expect_err("nobody listens any more");
+        assert_eq!(rig.counters.open.get(), 0, "{task:?}");
     }
 }
 

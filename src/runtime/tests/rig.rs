@@ -28,6 +28,7 @@ use crate::engine::{Clock, Engine, EngineKind, Holdings, Settings, Upgraded};
 use crate::metrics::Counters;
 use crate::proto::Limits;
 use crate::runtime::{Runtime, engine};
+use crate::task::Tasks;
 
 /// Longest that anything here may take: who waits for so long is forgotten.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -228,5 +229,6 @@ fn settings(counters: Arc<Counters>) -> Settings {
         activity: Activity::new(false),
         counters,
         clock: Clock::start(),
+        tasks: Tasks::default(),
     }
 }
