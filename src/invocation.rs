@@ -70,7 +70,7 @@ impl Invocation {
     }
 
     fn is_of(&self, running: &Path) -> bool {
-        let named = self.named().and_then(|path| fs::metadata(path));
+        let named = self.named().and_then(fs::metadata);
         matches!((named, fs::metadata(running)), (Ok(named), Ok(running))
             if Identity::of(&named) == Identity::of(&running))
     }

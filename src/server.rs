@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -322,12 +323,18 @@ impl Server {
             Systemd::ready(&self.status());
             return Ok(());
         };
-        if let Some(Err(error)) = self.pid_file.as_mut().map(PidFile::publish) {
-            report.failed(&error.to_string());
-            return Err(error);
+        match self.publish_pid_file() {
+            Ok(()) => report.serves(),
+            Err(error) => {
+                report.failed(&error.to_string());
+                return Err(error);
+            }
         }
-        report.serves();
         Ok(())
+    }
+
+    fn publish_pid_file(&mut self) -> Result<(), Error> {
+        self.pid_file.as_mut().map_or(Ok(()), PidFile::publish)
     }
 
     fn start_successor(&mut self) -> Option<Successor> {
@@ -448,10 +455,8 @@ impl Server {
             max_connections: budget.connections,
             ..config
         };
-        let pid_file = config.pid_file.as_deref();
-        let mut pid_file = pid_file
-            .map(|path| PidFile::claim(path, predecessor))
-            .transpose()?;
+        let claim = |path: &PathBuf| PidFile::claim(path, predecessor);
+        let pid_file = config.pid_file.as_ref().map(claim).transpose()?;
         let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let admin = config
             .admin
@@ -502,7 +507,7 @@ impl Server {
             tls,
             handover,
             files,
-            pid_file: None,
+            pid_file,
             tls_reload: config.tls_reload,
             report: None,
             crew,
@@ -527,10 +532,9 @@ impl Server {
         let adopted = adopted_files.iter();
         let adopted = adopted.filter_map(|path| OwnedPath::of(path).ok());
         server.files.extend(adopted);
-        if let Some(pid_file) = pid_file.as_mut().filter(|_| predecessor.is_none()) {
-            pid_file.publish()?;
+        if predecessor.is_none() {
+            server.publish_pid_file()?;
         }
-        server.pid_file = pid_file;
         if let Some(shortfall) = shortfall {
             shortfall.log();
         }
