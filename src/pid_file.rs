@@ -17,6 +17,7 @@
 mod status;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -55,6 +56,15 @@ pub(crate) enum Owner {
     /// A process that has no number here: of another PID namespace, or of
     /// another machine.
     Elsewhere,
+}
+
+/// Why the file cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// Another server has it.
+    Taken(Owner),
+    /// It cannot be written, or something else is in its place.
+    Unusable(String),
 }
 
 impl PidFile {
@@ -115,7 +125,7 @@ fn try_to_claim(path: &Path, predecessor: Option<Pid>) -> Result<PidFile, String
             Ok(()) => {}
             Err(Errno::AGAIN | Errno::ACCESS) => match owner(&file) {
                 Ok(Some(owner)) => {
-                    return Err(format!("belongs to {}, which starts", owner.name()));
+                    return Err(format!("belongs to {owner}, which starts"));
                 }
                 Ok(None) => continue,
                 Err(error) => return Err(cannot_lock(&error)),
@@ -127,7 +137,7 @@ fn try_to_claim(path: &Path, predecessor: Option<Pid>) -> Result<PidFile, String
             // Its maker has renamed it, or has ended, since it was opened.
             continue;
         }
-        check_last(path, predecessor)?;
+        check_last(path, predecessor).map_err(|obstacle| obstacle.to_string())?;
         if file.metadata().map_or(0, |it| it.len()) > 0 {
             // A server was killed before it served: its file goes with `name`.
             continue;
@@ -150,37 +160,38 @@ fn try_to_claim(path: &Path, predecessor: Option<Pid>) -> Result<PidFile, String
 /// Whether a server could claim this file; changes nothing.
 ///
 /// # Errors
-/// Why not, as [`PidFile::claim`] has it.
-pub(crate) fn examine(path: &Path) -> Result<(), String> {
+/// Why not.
+pub(crate) fn examine(path: &Path) -> Result<(), Obstacle> {
     check_last(path, None)?;
     let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     access(directory, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| cannot_write(&error.into()))
+        .map_err(|error| Obstacle::Unusable(cannot_write(&error.into())))
 }
 
 /// Whether what has the name may be replaced.
 ///
 /// # Errors
 /// Why not.
-fn check_last(path: &Path, predecessor: Option<Pid>) -> Result<(), String> {
+fn check_last(path: &Path, predecessor: Option<Pid>) -> Result<(), Obstacle> {
+    let unusable = |error: io::Error| Obstacle::Unusable(cannot_write(&error));
     let file = match open(path, OpenOptions::new().read(true)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(cannot_write(&error)),
+        Err(error) => return Err(unusable(error)),
     };
-    match owner(&file).map_err(|error| cannot_lock(&error))? {
+    let owner = owner(&file).map_err(|error| Obstacle::Unusable(cannot_lock(&error)))?;
+    match owner {
         Some(Owner::Process(pid)) if Some(pid) == predecessor => return Ok(()),
-        Some(owner) => return Err(format!("belongs to {}, which serves", owner.name())),
+        Some(owner) => return Err(Obstacle::Taken(owner)),
         None => {}
     }
-    match content(&file) {
-        Ok(Content::Empty | Content::Number(_)) => Ok(()),
-        Ok(Content::Other) => Err(
+    match content(&file).map_err(unusable)? {
+        Content::Empty | Content::Number(_) => Ok(()),
+        Content::Other => Err(Obstacle::Unusable(
             "is in the way: what is in it is no process id. Name another file, or remove it"
                 .to_owned(),
-        ),
-        Err(error) => Err(cannot_write(&error)),
+        )),
     }
 }
 
@@ -192,12 +203,20 @@ fn cannot_lock(error: &io::Error) -> String {
     format!("cannot be locked: {error}")
 }
 
-impl Owner {
-    /// What it is called in a sentence.
-    pub(crate) fn name(self) -> String {
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Process(pid) => format!("process {pid}"),
-            Self::Elsewhere => "a process of another PID namespace or machine".to_owned(),
+            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::Elsewhere => f.write_str("a process of another PID namespace or machine"),
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken(owner) => write!(f, "belongs to {owner}, which serves"),
+            Self::Unusable(reason) => f.write_str(reason),
         }
     }
 }

@@ -83,8 +83,7 @@ impl Running {
         let content = pid_file::content(&file).map_err(in_context)?;
         let pid = match pid_file::owner(&file).map_err(in_context)? {
             Some(Owner::Process(pid)) => pid,
-            Some(Owner::Elsewhere) => {
-                let owner = Owner::Elsewhere.name();
+            Some(owner @ Owner::Elsewhere) => {
                 return Err(format!(
                     "pid file {shown} belongs to {owner}: reload it from there"
                 ));

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::finding::Finding;
 use super::system::System;
 use crate::config::Config;
+use crate::pid_file::Obstacle;
 
 const CHECK: &str = "pid file";
 
@@ -13,16 +14,16 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     Some(judge(path, system.pid_file.as_ref()?))
 }
 
-fn judge(path: &Path, outcome: &Result<(), String>) -> Finding {
+fn judge(path: &Path, outcome: &Result<(), Obstacle>) -> Finding {
     let path = path.display();
     match outcome {
         Ok(()) => Finding::ok(CHECK, format!("{path} can be written")),
-        Err(reason) if reason.contains("belongs to") => Finding::problem(
+        Err(taken @ Obstacle::Taken(_)) => Finding::problem(
             CHECK,
-            format!("{path} {reason}"),
+            format!("{path} {taken}"),
             "end that server, or --pid-file: a file for each server",
         ),
-        Err(reason) => Finding::problem(
+        Err(Obstacle::Unusable(reason)) => Finding::problem(
             CHECK,
             format!("{path} {reason}"),
             "--pid-file in a directory that the server may write: RuntimeDirectory=ringback in \
@@ -37,7 +38,7 @@ mod tests {
 
     use super::*;
     use crate::doctor::Level;
-    use crate::pid_file;
+    use crate::pid_file::{self, Owner};
 
     fn examined(path: &Path) -> Finding {
         judge(path, &pid_file::examine(path))
@@ -55,7 +56,7 @@ mod tests {
         fs::write(&path, "not = 'a pid file'").expect("written");
         let in_the_way = examined(&path);
         assert!(in_the_way.found.contains("in the way"), "{in_the_way:?}");
-        let taken = judge(&path, &Err("belongs to process 7, which serves".into()));
+        let taken = judge(&path, &Err(Obstacle::Taken(Owner::Elsewhere)));
         assert!(taken.change.expect("a way out").contains("end that server"));
     }
 }

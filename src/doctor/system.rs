@@ -47,7 +47,7 @@ pub struct System {
     /// What came of reading the certificate and its key, if there are some.
     pub(super) credentials: Option<Result<tls::Examination, Error>>,
     /// Whether the pid file can be had, if there is to be one.
-    pub(super) pid_file: Option<Result<(), String>>,
+    pub(super) pid_file: Option<Result<(), pid_file::Obstacle>>,
 }
 
 impl System {

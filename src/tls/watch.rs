@@ -128,13 +128,14 @@ fn refuse_worse(files: &TlsFiles, new: &Identity, in_use: &Certificate) -> Resul
     ))
 }
 
-/// Those of the certificate and of its key, `None` for a file that is not there.
+/// Those of the certificate and of its key, `None` for a file that is not there. A
+/// pipe has none either: it is read once, and who reads it again waits for a writer.
 pub(super) fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
     [&files.certificate, &files.key].map(|path| stamp(path))
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(path).ok()?;
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     Some(Stamp {
         file: (metadata.dev(), metadata.ino()),
         len: metadata.len(),

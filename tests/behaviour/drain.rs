@@ -1,7 +1,7 @@
 //! How a server ends: nothing that was sent to it is lost, nobody can keep it.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -137,10 +137,16 @@ fn a_signal_during_the_start_ends_it_without_a_trace() {
     pki.write("key.pem", &pair.key);
     let made = Command::new("mkfifo").arg(pki.path("cert.pem")).status();
     assert!(made.expect("started").success());
+    // For reading as well, which waits for nobody.
+    let mut options = OpenOptions::new();
+    let pipe = options.read(true).write(true).open(pki.path("cert.pem"));
+    let mut pipe = pipe.expect("opened");
     let mut server = starting(&pki);
     server.terminate();
     // It goes on within the time that it has to end.
-    fs::write(pki.path("cert.pem"), &pair.certificate).expect("read");
+    pipe.write_all(pair.certificate.as_bytes())
+        .expect("written");
+    drop(pipe);
     let status = server.wait();
     let log = server.whole_log();
     if status.code() == Some(143) {

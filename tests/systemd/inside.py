@@ -211,10 +211,23 @@ def reloads_without_a_gap():
 
 def refuses_to_reload_what_cannot_start():
     before, good = show("MainPID"), SETTINGS.read_text()
-    SETTINGS.write_text(good + "\nwindow = 1\n")
-    said = run("systemctl", "reload", "ringback", status=1)
-    if "failed" not in said or show("MainPID") != before:
-        fail(f"a reload of what is wrong: {said}")
+    certificate = 'tls-listen = ["127.0.0.1:9444"]\ntls-cert = "/none"\ntls-key = "/none"\n'
+    reason = "cannot use /none for TLS: No such file"
+    for settings, lines in (
+        # The command reads the settings, too.
+        ("window = 1\n", ["the window is 1 bytes"]),
+        (certificate, [
+            f"the reload failed, this server goes on: {reason}",
+            f"ringback: the reload failed, process {before} goes on: {reason}",
+        ]),
+    ):
+        SETTINGS.write_text(good + "\n" + settings)
+        said = run("systemctl", "reload", "ringback", status=1)
+        if "failed" not in said or show("MainPID") != before:
+            fail(f"a reload of what is wrong: {said}")
+        wait_until("the log says why", lambda: all(it in LOG.read_text() for it in lines))
+    if reason not in show("StatusText"):
+        fail(f"the status does not say why: {show('StatusText')}")
     SETTINGS.write_text(good)
     Client().echo("still here")
     run("systemctl", "reload", "ringback")
