@@ -227,7 +227,7 @@ mod tests {
             } = budget;
             let all = besides + (connections.get() + rejects + admin_connections) as u64;
             assert!(all <= limit, "{budget:?} of {limit}");
-            assert!(rejects >= 4 && rejects <= REJECTS_MAX, "{budget:?}");
+            assert!((4..=REJECTS_MAX).contains(&rejects), "{budget:?}");
             assert!((4..=ADMIN_CONNECTIONS_MAX).contains(&admin_connections));
             // What is said to be needed for so many is no more than this, and enough.
             let needed = besides + room_for(connections);

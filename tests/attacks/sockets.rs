@@ -5,7 +5,6 @@ use rustix::net::SendFlags;
 
 use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine};
-use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{
     BINARY, BINARY_FRAGMENT, CLOSE, PING, PONG, REQUEST, TEXT, close, frame, header, noise,

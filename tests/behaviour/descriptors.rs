@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::common::admin::Admin;
 use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine, on_every_engine_and_over_tls};
+use crate::common::process::pid_in;
 use crate::common::prometheus::Page;
 use crate::common::server::{Server, binary_with, run_to_end};
 use crate::common::wait_until;
@@ -25,7 +26,7 @@ mod replaced {
     fn a_server_at_the_limit_can_be_replaced(engine: Engine) {
         let directory = tempfile::tempdir().expect("a directory");
         let pid_file = directory.path().join("pid");
-        let served_by = || ringback::read_pid_file(&pid_file).ok();
+        let served_by = || pid_in(&pid_file);
         // Ports that are free for the moment: the next process has the same flags.
         let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         let (listen, admin) = (free(), free());

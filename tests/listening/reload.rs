@@ -69,12 +69,13 @@ impl Releases {
         shell.args(FLAGS).arg(&self.listen);
         Server::spawn(&mut shell, 1)
     }
+}
 
-    fn reload(&self, directory: &Path) {
-        let pid_file = format!("--pid-file={}", directory.join("pid").display());
-        let output = run(&["reload", &pid_file]);
-        assert!(output.status.success(), "{output:?}");
-    }
+/// Reloads the server that was started in this directory.
+fn reload(directory: &Path) {
+    let pid_file = format!("--pid-file={}", directory.join("pid").display());
+    let output = run(&["reload", &pid_file]);
+    assert!(output.status.success(), "{output:?}");
 }
 
 fn free_address() -> std::net::SocketAddr {
@@ -117,7 +118,7 @@ fn a_reload_starts_what_the_same_command_would_start_now() {
         let directory = releases.directory.path();
         let mut server = releases.start(command, directory);
         releases.switch();
-        releases.reload(directory);
+        reload(directory);
         let pid_file = directory.join("pid");
         let second = pid_in(&pid_file).expect("it serves");
         assert_eq!(
@@ -135,7 +136,7 @@ fn a_reload_starts_what_the_same_command_would_start_now() {
             "{started}"
         );
         // It goes on like that.
-        releases.reload(directory);
+        reload(directory);
         stop(&pid_file);
     }
 }
@@ -147,7 +148,7 @@ fn a_reload_starts_in_the_directory_that_has_the_name_now() {
     assert!(releases.path("v1/pid").exists());
     symlink("v2", releases.path("next")).expect("linked");
     fs::rename(releases.path("next"), releases.path("cur")).expect("switched");
-    releases.reload(&releases.path("v1"));
+    reload(&releases.path("v1"));
     let pid_file = releases.path("v2/pid");
     let pid = pid_in(&pid_file).expect("it serves there");
     assert_eq!(program_of(pid), releases.path("v2/ringback"));
