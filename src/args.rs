@@ -45,7 +45,7 @@ const TIMEOUT: &str = "timeout";
 #[expect(clippy::doc_markdown, reason = "help is plain text")]
 #[command(
     name = "ringback",
-    version,
+    version = env!("BUILD_VERSION"),
     max_term_width = 90,
     after_help = "\
 Sizes take k, m or g (powers of 1024), times take us, ms, s, m or h.
@@ -340,7 +340,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LEVEL")]
     log: Option<Directives>,
 
-    /// What a line of the log is: text, or a json object
+    /// What a line of the log is: text, or a json object; then so are the lines on
+    /// stdout
     #[arg(
         long,
         value_name = "FORMAT",

@@ -25,20 +25,26 @@ mod response;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{HOST, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Method, Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
+use tracing::field::display;
 
 use crate::calls;
 use crate::origin::Origin;
 use crate::stream::Stream;
+use crate::throttle::{REFUSED, throttled};
 use farewell::{LINGER, LINGER_OVER_LIMIT};
 pub(crate) use refusal::Refusal;
 pub(crate) use request::read_request;
+
+/// Bytes of a client's path, Host or Origin that are logged.
+const EXCERPT_BYTES_MAX: usize = 100;
 
 /// What the HTTP side needs to know; made once per worker from the validated
 /// configuration.
@@ -119,13 +125,32 @@ impl PendingRequest {
     /// Answers a client that is over a limit with this refusal, whatever the
     /// request asks for.
     pub(crate) async fn reject_over_limit(self, refusal: &Refusal) -> Outcome {
+        self.log_refusal(refusal);
         self.finish(&refusal.reply(), Outcome::Refused, LINGER_OVER_LIMIT)
             .await
     }
 
     async fn reject(self, refusal: &Refusal) -> Outcome {
+        self.log_refusal(refusal);
         self.finish(&refusal.reply(), Outcome::Refused, LINGER)
             .await
+    }
+
+    fn log_refusal(&self, refusal: &Refusal) {
+        let header = |name| {
+            let value = self.head.headers().get(name);
+            value.map(|value| display(Excerpt(value.as_bytes())))
+        };
+        throttled!(
+            debug,
+            REFUSED,
+            status = %refusal.status,
+            reason = refusal.reason(),
+            path = %Excerpt(self.head.uri().path().as_bytes()),
+            host = header(HOST),
+            origin = header(ORIGIN),
+            "a request was refused"
+        );
     }
 
     /// Writes the 101; what comes after it is no HTTP any more.
@@ -177,6 +202,21 @@ impl PendingRequest {
             Ok(Err(_io)) => Err(Outcome::Failed),
             Err(_elapsed) => Err(Outcome::TimedOut),
         }
+    }
+}
+
+/// Bytes that a client has chosen, in a log that others read: the first of them,
+/// without any that could end a line.
+struct Excerpt<'a>(&'a [u8]);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(EXCERPT_BYTES_MAX)];
+        write!(f, "{}", shown.escape_ascii())?;
+        if shown.len() < self.0.len() {
+            f.write_str("...")?;
+        }
+        Ok(())
     }
 }
 

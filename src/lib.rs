@@ -119,6 +119,10 @@ mod logging;
 #[cfg(fuzzing)]
 mod settings;
 
+/// The commit that this was built from, with `-dirty` if the sources are no longer
+/// its; `None` if the build did not know.
+pub const COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
+
 pub use address::Address;
 pub use admin::{Question, ask};
 pub use config::{Config, TlsFiles};

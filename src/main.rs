@@ -7,6 +7,7 @@ mod settings;
 
 use std::env;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,12 +15,17 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mimalloc::MiMalloc;
 use ringback::doctor::{self, Root, System};
-use ringback::message::handler;
+use ringback::message::{self, Handler};
 use ringback::{
     Address, Config, Error, Inherited, Question, Server, Signals, output, raise_descriptor_limit,
 };
 
+use rustix::process::{Resource, getrlimit};
+use serde_json::{Map, Value};
+use tracing::Level;
+
 use args::{CommandLine, ReportFormat, Task};
+use logging::Format;
 use settings::Effective;
 
 #[global_allocator]
@@ -43,6 +49,7 @@ fn run() -> ExitCode {
         Ok(configured) => configured,
         Err(message) => return refuse(&message),
     };
+    let mut format = Format::Text;
     let printed = match command_line.task() {
         Task::ShowConfig => Ok(settings::show(&effective)),
         Task::Reload => reload(effective.args().pid_file()),
@@ -50,17 +57,19 @@ fn run() -> ExitCode {
         Task::Ask(question, patience) => ask(&config, question, patience),
         Task::Serve => {
             let args = effective.args();
-            logging::start(args.log(), args.log_format(), config.access_log)
+            format = args.log_format();
+            logging::start(args.log(), format, config.access_log)
                 .map_err(|error| format!("cannot start the thread that writes the log: {error}"))
                 .and_then(|()| {
-                    serve(config, args.print_messages()).map_err(|error| error.to_string())
+                    let handler = args.print_messages().then(|| printing_handler(format));
+                    serve(config, format, handler.as_ref()).map_err(|error| error.to_string())
                 })
                 .map(|()| String::new())
         }
     };
     match printed {
         Ok(text) => print(&text, ExitCode::SUCCESS),
-        Err(message) => fail(1, &message),
+        Err(message) => fail(format, 1, &message),
     }
 }
 
@@ -82,7 +91,7 @@ fn printed(written: io::Result<()>, status: ExitCode) -> ExitCode {
         Ok(()) => status,
         // As `head` does: what reads the output has enough of it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        Err(error) => fail(1, &format!("cannot write to stdout: {error}")),
+        Err(error) => fail(Format::Text, 1, &format!("cannot write to stdout: {error}")),
     }
 }
 
@@ -114,15 +123,19 @@ fn reload(pid_file: Option<&Path>) -> Result<String, String> {
     Ok(format!("{reloaded}\n"))
 }
 
-fn serve(config: Config, print_messages: bool) -> Result<(), Error> {
+fn printing_handler(format: Format) -> Handler {
+    message::handler(move |socket| printing::echo_and_print(socket, format))
+}
+
+fn serve(config: Config, format: Format, handler: Option<&Handler>) -> Result<(), Error> {
     let mut inherited = Inherited::from_environment()?;
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
     let mut signals =
         Signals::catch().inspect_err(|error| inherited.report_failure(&error.to_string()))?;
-    let handler = print_messages.then(|| handler(printing::echo_and_print));
-    let started = Server::start_inheriting(config, inherited, handler.as_ref(), &mut signals);
+    let limits = Limits::of(&config);
+    let started = Server::start_inheriting(config, inherited, handler, &mut signals);
     let server = match started {
         Err(error @ Error::Interrupted) => {
             tracing::info!("{error}");
@@ -130,12 +143,53 @@ fn serve(config: Config, print_messages: bool) -> Result<(), Error> {
         }
         started => started?,
     };
-    announce(&server);
+    announce(&server, format);
+    limits.log_with(&server);
     server.run_until_signal(signals)
 }
 
+/// What the log says of the configuration when the server serves. A limit that is
+/// not set is missing.
+struct Limits {
+    max_connections: usize,
+    max_message: Option<u64>,
+    max_held_bytes: Option<usize>,
+}
+
+impl Limits {
+    fn of(config: &Config) -> Self {
+        Self {
+            max_connections: config.max_connections.get(),
+            max_message: config.max_message,
+            max_held_bytes: config.max_held_bytes.map(NonZeroUsize::get),
+        }
+    }
+
+    fn log_with(&self, server: &Server) {
+        let list = |addresses: &[Address]| {
+            let texts: Vec<_> = addresses.iter().map(Address::to_string).collect();
+            (!texts.is_empty()).then(|| texts.join(","))
+        };
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            commit = ringback::COMMIT.unwrap_or("unknown"),
+            listen = list(server.addresses()),
+            tls_listen = list(server.tls_addresses()),
+            admin = server.admin_address().map(tracing::field::display),
+            engine = %server.engine(),
+            threads = server.threads(),
+            max_connections = self.max_connections,
+            max_message = self.max_message,
+            max_held_bytes = self.max_held_bytes,
+            open_files = getrlimit(Resource::Nofile).current,
+            "serving"
+        );
+    }
+}
+
 /// One line for each address; scripts wait for them.
-fn announce(server: &Server) {
+fn announce(server: &Server, format: Format) {
+    let (engine, threads) = (server.engine(), server.threads());
     let plain = server.addresses().iter().map(|address| ("ws", address));
     let tls = server.tls_addresses().iter();
     for (scheme, address) in plain.chain(tls.map(|address| ("wss", address))) {
@@ -143,16 +197,34 @@ fn announce(server: &Server) {
             Address::Internet(_) => format!("{scheme}://"),
             Address::Unix(_) => String::new(),
         };
-        let line = format!(
-            "listening {scheme}{address} engine={} threads={}\n",
-            server.engine(),
-            server.threads()
-        );
+        let url = format!("{scheme}{address}");
+        let line = match format {
+            Format::Text => format!("listening {url} engine={engine} threads={threads}\n"),
+            Format::Json => printed_object(
+                "listening",
+                [
+                    ("url", url.into()),
+                    ("engine", engine.name().into()),
+                    ("threads", threads.into()),
+                ],
+            ),
+        };
         output::stdout().push(line.as_bytes());
     }
     if let Some(address) = server.admin_address() {
-        output::stdout().push(format!("admin http://{address}\n").as_bytes());
+        let url = format!("http://{address}");
+        let line = match format {
+            Format::Text => format!("admin {url}\n"),
+            Format::Json => printed_object("admin", [("url", url.into())]),
+        };
+        output::stdout().push(line.as_bytes());
     }
+}
+
+/// A line on stdout where programs read the log: both may go to one place.
+fn printed_object<const N: usize>(message: &str, fields: [(&str, Value); N]) -> String {
+    let fields = fields.map(|(name, value)| (name.to_owned(), value));
+    logging::object(Level::INFO, message, Map::from_iter(fields))
 }
 
 /// Help goes to stdout in full; a mistake gets one line on stderr.
@@ -179,12 +251,12 @@ fn refuse(message: &str) -> ExitCode {
     if let Ok(mut inherited) = Inherited::from_environment() {
         inherited.report_failure(message);
     }
-    fail(USAGE, message)
+    fail(Format::asked_for(), USAGE, message)
 }
 
 /// Says in a line why the process ends, if stderr takes it.
-fn fail(status: u8, message: &str) -> ExitCode {
-    let line = format!("ringback: {message}\n");
+fn fail(format: Format, status: u8, message: &str) -> ExitCode {
+    let line = format.fatal(message);
     match output::stderr().start() {
         Ok(()) => output::stderr().push(line.as_bytes()),
         // There is no thread to be had, which may be what the line is about.

@@ -56,6 +56,8 @@ pub(crate) struct Counters {
     pub(crate) idle_timeouts: Counter,
     pub(crate) write_timeouts: Counter,
     pub(crate) handler_panics: Counter,
+    /// Connections that were open at the end of the drain timeout.
+    pub(crate) cut_off: Counter,
     /// 1 once the worker has ended by a panic or an error.
     pub(crate) failed: Gauge,
 

@@ -28,6 +28,9 @@ pub const QUEUE_LINES_MAX: usize = 16 * 1024;
 /// such as a server and its successor, are not mixed up.
 const WRITE_BYTES: usize = 4096;
 
+/// The thread that writes the log. What it logs itself may never be written.
+pub const LOG_THREAD: &str = "ringback-log";
+
 /// How long the end of a process waits for its last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -342,7 +345,7 @@ impl Stream {
     /// At most 15 bytes, which the kernel keeps.
     const fn thread_name(self) -> &'static str {
         match self {
-            Self::Stderr => "ringback-log",
+            Self::Stderr => LOG_THREAD,
             Self::Stdout => "ringback-print",
         }
     }

@@ -4,22 +4,35 @@
 use std::fmt;
 
 use ringback::{Message, MessageSocket, output};
+use serde_json::Value;
+use tracing::Level;
+
+use crate::logging::{Format, object};
 
 /// Echoes the messages of one connection and prints each on stdout.
-pub(crate) async fn echo_and_print(mut socket: MessageSocket) {
+pub(crate) async fn echo_and_print(mut socket: MessageSocket, format: Format) {
     while let Ok(message) = socket.read_message().await {
-        output::stdout().push(line(&socket, &message).as_bytes());
+        output::stdout().push(line(&socket, &message, format).as_bytes());
         if socket.write_message(&message).await.is_err() {
             break;
         }
     }
 }
 
-fn line(socket: &MessageSocket, message: &Message) -> String {
+fn line(socket: &MessageSocket, message: &Message, format: Format) -> String {
     let peer = socket.peer();
-    match message {
-        Message::Text(text) => format!("{peer} sent: {}\n", OneLine(text)),
-        Message::Binary(bytes) => format!("{peer} sent: {} bytes\n", bytes.len()),
+    match (message, format) {
+        (Message::Text(text), Format::Text) => format!("{peer} sent: {}\n", OneLine(text)),
+        (Message::Binary(bytes), Format::Text) => format!("{peer} sent: {} bytes\n", bytes.len()),
+        (message, Format::Json) => {
+            let sent: (&str, Value) = match message {
+                Message::Text(text) => ("text", (&**text).into()),
+                Message::Binary(bytes) => ("bytes", bytes.len().into()),
+            };
+            let fields = [("peer", peer.to_string().into()), sent];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value));
+            object(Level::INFO, "sent", fields.into_iter().collect())
+        }
     }
 }
 

@@ -37,7 +37,7 @@ use crate::systemd::Systemd;
 use crate::task::{TaskKind, panic_message};
 use crate::tls::Tls;
 use crate::worker::Assignment;
-use crew::Crew;
+use crew::{Crew, Worker};
 use doors::{Doors, addresses, by_worker};
 use handover::Handover;
 use renewal::Renewal;
@@ -299,6 +299,7 @@ impl Server {
             }
             Systemd::stopping("draining");
         }
+        let drain = Drain::start(&self.crew);
         self.depart(departure);
         loop {
             tokio::select! {
@@ -306,6 +307,7 @@ impl Server {
                     shutdown::exit_at_once(signal);
                 },
                 ended = self.crew.ended.recv() => if ended.is_none() {
+                    drain.log(&self.crew);
                     return;
                 },
                 () = systemd.hungry() => self.feed(&mut systemd),
@@ -546,6 +548,48 @@ impl Server {
         let stopped = self.admin.map_or(Ok(()), Admin::stop);
         result.and(stopped)
     }
+}
+
+/// A drain, from its start.
+struct Drain {
+    start: Instant,
+    /// Connections that were over by then.
+    closed_before: u64,
+}
+
+impl Drain {
+    fn start(crew: &Crew) -> Self {
+        Self {
+            start: Instant::now(),
+            closed_before: closed(crew),
+        }
+    }
+
+    /// Logs what came of it, once the workers have ended.
+    fn log(&self, crew: &Crew) {
+        let cut_off = crew
+            .workers
+            .iter()
+            .map(|worker| worker.counters.cut_off.get());
+        let cut_off: u64 = cut_off.sum();
+        let closed = closed(crew).saturating_sub(self.closed_before);
+        let duration_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            connections_closed = closed.saturating_sub(cut_off),
+            connections_cut_off = cut_off,
+            duration_ms,
+            "drained"
+        );
+    }
+}
+
+/// Connections that were accepted and are over.
+fn closed(crew: &Crew) -> u64 {
+    let closed = crew.workers.iter().map(|Worker { counters, .. }| {
+        let accepted = counters.accepted.get();
+        accepted.saturating_sub(counters.open.get())
+    });
+    closed.sum()
 }
 
 /// Waits until the admin thread ends by itself; for ever where there is none.

@@ -41,7 +41,7 @@ use crate::shutdown::Shutdown;
 use crate::stream::{Stream, Transport};
 use crate::task::{TaskKind, Tasks, catch, panic_message};
 use crate::throttle::{
-    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, HANDLER_PANICS, HELD_TOO_MUCH, REFUSED,
+    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, HANDLER_PANICS, HELD_TOO_MUCH,
     TLS_FAILS, TOO_SLOW, throttled,
 };
 use crate::tls::{Acceptor, Tls};
@@ -299,9 +299,8 @@ impl Worker {
                 self.hand_over(handover, visit, permit).await;
             }
             (Outcome::Upgraded(_), None) => unreachable!("who is turned away is not upgraded"),
-            (Outcome::Refused(status), _) => {
-                throttled!(debug, REFUSED, %status, "a request was refused");
-            }
+            // It is logged where the request is known.
+            (Outcome::Refused(_), _) => {}
             (Outcome::RefusedTls, _) => {
                 throttled!(debug, TLS_FAILS, "TLS came where none is spoken");
             }
@@ -527,6 +526,7 @@ impl Worker {
         self.tell(Drain::Now);
         if !self.all_left_by(start + timeout).await {
             let open = self.admission.open();
+            self.settings.counters.cut_off.add(open as u64);
             tracing::warn!(
                 open,
                 "connections are cut off at the end of the drain timeout"

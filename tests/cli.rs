@@ -385,14 +385,6 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
     }
 }
 
-#[test]
-fn version_is_that_of_the_package() {
-    let output = run(&["--version"]);
-    assert!(output.status.success());
-    let expected = format!("ringback {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
-}
-
 /// A file that is gone afterwards.
 struct Scratch(PathBuf);
 

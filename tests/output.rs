@@ -1,24 +1,31 @@
-//! What stderr and stdout can do to a server: nothing. A disk may be full, a reader
+//! What goes to stderr and stdout, and what those can do to a server: nothing. A disk may be full, a reader
 //! dead, slow or missing: clients are served, a drain drains, and what is lost is
 //! counted.
 
 mod common;
 
 use std::fs::File;
-use std::io::pipe;
+use std::io::{Read, pipe};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tungstenite::Message;
 
 use common::admin::Admin;
 use common::client::{Client, Raw};
 use common::engines::{Engine, on_every_engine};
+use common::run::{run, run_with};
 use common::server::binary;
-use common::wait_for;
+use common::{wait_for, wait_until};
 
 on_every_engine! {
     a_full_disk_under_the_log_costs_lines_only,
@@ -326,4 +333,384 @@ fn what_cannot_be_said_on_stderr_changes_no_status() {
             );
         }
     }
+}
+
+/// Runs a server, both of whose streams go to one place; what is there in the end.
+#[track_caller]
+fn log_of(flags: &[&str], variables: &[(&str, &str)], session: impl FnOnce(SocketAddr)) -> String {
+    let [address, _] = free_addresses();
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut command = binary();
+    command
+        .args(flags)
+        .envs(variables.iter().copied())
+        .stdout(writer.try_clone().expect("a descriptor"))
+        .stderr(writer);
+    let (child, log) = serve(command, address, reader, "listening");
+    session(address);
+    end(&child, &log)
+}
+
+/// Starts a server that serves once it has written this.
+#[track_caller]
+fn serve(
+    mut command: Command,
+    address: SocketAddr,
+    mut reader: impl Read + Send + 'static,
+    word: &str,
+) -> (Ended, Log) {
+    command
+        .args([format!("--listen={address}"), "--engine=epoll".into()])
+        .args(["--threads=1", "--no-pin"])
+        .stdin(Stdio::null());
+    let child = Ended(command.spawn().expect("started"));
+    // What it holds of the pipe.
+    drop(command);
+    let log = Log::default();
+    let text = Arc::clone(&log);
+    thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(len @ 1..) = reader.read(&mut piece) {
+            let piece = String::from_utf8_lossy(&piece[..len]);
+            text.lock().expect("not poisoned").push_str(&piece);
+        }
+    });
+    wait_until("the server serves", || {
+        let text = log.lock().expect("not poisoned");
+        assert!(
+            Arc::strong_count(&log) > 1 || text.contains(word),
+            "it has ended: {text}"
+        );
+        text.contains(word)
+    });
+    (child, log)
+}
+
+/// Ends a server; all that it has written.
+#[track_caller]
+fn end(child: &Ended, log: &Log) -> String {
+    terminate(&child.0);
+    whole(log)
+}
+
+/// All that is written, once nobody can write any more.
+#[track_caller]
+fn whole(log: &Log) -> String {
+    // The thread that collects it lets go of it then.
+    wait_until("the end of the log", || Arc::strong_count(log) == 1);
+    log.lock().expect("not poisoned").clone()
+}
+
+/// What was written so far.
+type Log = Arc<Mutex<String>>;
+
+/// A process that is ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Both fail only if it has ended, which is what they are for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn terminate(child: &Child) {
+    let id = i32::try_from(child.id()).expect("a process id");
+    kill_process(Pid::from_raw(id).expect("a process id"), Signal::TERM).expect("our own child");
+}
+
+fn objects(log: &str) -> Vec<Value> {
+    let object =
+        |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    log.lines().map(object).collect()
+}
+
+#[track_caller]
+fn with_message<'a>(lines: &'a [Value], message: &str) -> &'a Value {
+    let found = lines.iter().find(|line| line["message"] == message);
+    found.unwrap_or_else(|| panic!("no {message}: {lines:#?}"))
+}
+
+#[test]
+fn with_json_every_line_of_both_streams_is_an_object() {
+    let flags = [
+        "--log-format=json",
+        "--print-messages",
+        "--access-log",
+        "--log=trace",
+    ];
+    let admin = "--admin=127.0.0.1:0";
+    let log = log_of(&[&flags[..], &[admin]].concat(), &[], |address| {
+        let mut client = Client::connect(address);
+        client.echo("a \"text\"\n");
+        client.echo(Message::binary(vec![0; 3]));
+        client.close();
+        let mut wrong = Raw::dial(address);
+        wrong.send(b"what?\r\n\r\n");
+        wrong.rest();
+    });
+    let lines = objects(&log);
+    for line in &lines {
+        for field in ["timestamp", "level", "message", "target"] {
+            assert!(line[field].is_string(), "{field}: {line}");
+        }
+    }
+    let listening = with_message(&lines, "listening");
+    assert!(
+        listening["url"]
+            .as_str()
+            .expect("a URL")
+            .starts_with("ws://127.0.0.1:")
+    );
+    assert_eq!(
+        (&listening["engine"], &listening["threads"]),
+        (&"epoll".into(), &1.into())
+    );
+    let admin = with_message(&lines, "admin")["url"]
+        .as_str()
+        .expect("a URL")
+        .to_owned();
+    assert!(admin.starts_with("http://127.0.0.1:"), "{admin}");
+    let sent: Vec<_> = lines
+        .iter()
+        .filter(|line| line["message"] == "sent")
+        .collect();
+    assert_eq!(sent[0]["text"], "a \"text\"\n");
+    assert_eq!(sent[1]["bytes"], 3);
+}
+
+#[test]
+fn with_json_what_ends_the_server_is_an_object() {
+    for (flags, variables, status) in [
+        (
+            &["--log-format=json", "--listen=192.0.2.1:1"][..],
+            &[][..],
+            1,
+        ),
+        (&["--log-format", "json", "--threads=none"], &[], 2),
+        (&["--no-such-flag"], &[("RINGBACK_LOG_FORMAT", "json")], 2),
+        (
+            &["--max-connections=1"],
+            &[("RINGBACK_LOG_FORMAT", "json"), ("RINGBACK_X", "")],
+            2,
+        ),
+    ] {
+        let output = run_with(flags, variables);
+        assert_eq!(output.status.code(), Some(status), "{flags:?}");
+        let log = String::from_utf8(output.stderr).expect("UTF-8");
+        let lines = objects(&log);
+        assert_eq!(
+            (lines.len(), &lines[0]["level"]),
+            (1, &"ERROR".into()),
+            "{log}"
+        );
+    }
+    let flags = ["--log-format=text", "--no-such-flag"];
+    let output = run_with(&flags, &[("RINGBACK_LOG_FORMAT", "json")]);
+    assert!(output.stderr.starts_with(b"ringback: "), "{output:?}");
+}
+
+#[test]
+fn a_line_at_the_start_says_what_runs_where_and_with_which_limits() {
+    let flags = [
+        "--log-format=json",
+        "--max-connections=77",
+        "--max-message=2k",
+        "--max-held-bytes=0",
+    ];
+    let lines = objects(&log_of(&flags, &[], |_address| {}));
+    let serving = with_message(&lines, "serving");
+    assert_eq!(serving["version"], env!("CARGO_PKG_VERSION"));
+    assert!(serving["commit"].is_string());
+    assert!(
+        serving["listen"]
+            .as_str()
+            .expect("addresses")
+            .starts_with("127.0.0.1:")
+    );
+    assert_eq!(serving["engine"], "epoll");
+    assert_eq!(serving["threads"], 1);
+    assert_eq!(serving["max_connections"], 77);
+    assert_eq!(serving["max_message"], 2048);
+    assert_eq!(serving["max_held_bytes"], Value::Null);
+    assert!(serving["open_files"].is_u64());
+}
+
+#[test]
+fn a_line_at_the_end_of_a_drain_sums_it_up() {
+    for (timeout, answers, expected) in [("10m", true, (1, 0)), ("10ms", false, (0, 1))] {
+        let flags = ["--log-format=json", &*format!("--drain-timeout={timeout}")];
+        let mut client = None;
+        let [address, _] = free_addresses();
+        let (reader, writer) = pipe().expect("a pipe");
+        let mut command = binary();
+        command.args(flags).stdout(Stdio::null()).stderr(writer);
+        let (child, log) = serve(command, address, reader, "serving");
+        let raw = client.insert(Raw::open(address));
+        terminate(&child.0);
+        if answers {
+            raw.expect_close(1001);
+            client = None;
+        }
+        let log = whole(&log);
+        drop(client);
+        let lines = objects(&log);
+        let drained = with_message(&lines, "drained");
+        let counts = (
+            &drained["connections_closed"],
+            &drained["connections_cut_off"],
+        );
+        assert_eq!(counts, (&expected.0.into(), &expected.1.into()), "{log}");
+        assert!(drained["duration_ms"].is_u64());
+    }
+}
+
+#[test]
+fn a_wrong_rust_log_is_told_of_and_ignored() {
+    for wrong in [
+        "loud",
+        "ringback=loud",
+        "info,loud",
+        "ringback=debug=1",
+        "é",
+    ] {
+        let log = log_of(&[], &[("RUST_LOG", wrong)], |_address| {});
+        let warning = log
+            .lines()
+            .find(|line| line.contains("RUST_LOG is ignored"));
+        let warning = warning.unwrap_or_else(|| panic!("{wrong}: {log}"));
+        assert!(
+            warning.contains("WARN") && warning.contains("MODULE=LEVEL"),
+            "{warning}"
+        );
+        assert!(log.contains("draining"), "{wrong}: {log}");
+    }
+    for (flags, value) in [(&[][..], "warn"), (&[], ""), (&["--log=info"], "loud")] {
+        let log = log_of(flags, &[("RUST_LOG", value)], |_address| {});
+        assert!(!log.contains("RUST_LOG"), "{value}: {log}");
+    }
+}
+
+#[test]
+fn debug_says_why_a_handshake_was_refused_to_whom() {
+    let flags = [
+        "--log-format=json",
+        "--log=debug",
+        "--path=/echo",
+        "--origin=https://a.example",
+    ];
+    let long = "x".repeat(2000);
+    let log = log_of(&flags, &[], |address| {
+        for (path, host, origin) in [
+            ("/other?secret=1", "one.example", "https://a.example"),
+            ("/echo", "two.example", "https://b.example"),
+            (&*format!("/{long}"), "three\\\".example", "null"),
+        ] {
+            let mut raw = Raw::dial(address);
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\
+                 Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            );
+            raw.send(head.as_bytes());
+            raw.rest();
+        }
+    });
+    let lines = objects(&log);
+    let refused: Vec<_> = lines
+        .iter()
+        .filter(|line| line["message"] == "a request was refused")
+        .collect();
+    assert_eq!(refused.len(), 3, "{log}");
+    let [path, origin, long] = refused[..] else {
+        unreachable!("three");
+    };
+    assert_eq!(
+        (&path["path"], &path["status"]),
+        (&"/other".into(), &"404 Not Found".into())
+    );
+    assert!(
+        path["reason"].as_str().expect("text").contains("path"),
+        "{path}"
+    );
+    assert_eq!(
+        (&origin["host"], &origin["origin"]),
+        (&"two.example".into(), &"https://b.example".into())
+    );
+    assert!(
+        origin["span"]["peer"]
+            .as_str()
+            .expect("a peer")
+            .starts_with("127.0.0.1:")
+    );
+    let shown = long["path"].as_str().expect("text");
+    assert!(shown.len() < 200 && shown.ends_with("..."), "{shown}");
+    assert!(!log.contains("secret"), "{log}");
+}
+
+/// The prefix of `sd-daemon(3)`, and no second time.
+#[test]
+fn the_journal_gets_priorities() {
+    for (format, is_named) in [("text", true), ("json", true), ("text", false)] {
+        let (journal, stderr) = UnixStream::pair().expect("a pair");
+        let metadata = File::from(stderr.try_clone().map(OwnedFd::from).expect("a descriptor"))
+            .metadata()
+            .expect("a socket");
+        let inode = metadata.ino() + u64::from(!is_named);
+        let [address, _] = free_addresses();
+        let mut command = binary();
+        command
+            .args([&*format!("--log-format={format}"), "--log=debug"])
+            .env("JOURNAL_STREAM", format!("{}:{inode}", metadata.dev()))
+            .stdout(Stdio::null())
+            .stderr(OwnedFd::from(stderr));
+        let (child, log) = serve(command, address, journal, "serving");
+        let mut wrong = Raw::open(address);
+        wrong.send(&common::wire::unmasked(common::wire::TEXT, b"naked"));
+        wrong.expect_close(1002);
+        drop(wrong);
+        let log = end(&child, &log);
+        let line = |text| {
+            let line = log.lines().find(|line| line.contains(text));
+            line.unwrap_or_else(|| panic!("no {text}: {log}"))
+        };
+        let (start, rule) = (line("serving"), line("a client broke the protocol"));
+        match (format, is_named) {
+            ("text", true) => {
+                assert!(start.starts_with("<6> INFO "), "{start}");
+                assert!(rule.starts_with("<7>DEBUG "), "{rule}");
+            }
+            ("json", true) => {
+                assert!(start.starts_with("<6>{\"timestamp\":"), "{start}");
+                assert!(rule.starts_with("<7>{\"timestamp\":"), "{rule}");
+            }
+            _ => assert!(start.starts_with("20"), "{start}"),
+        }
+    }
+}
+
+#[test]
+fn the_commit_is_told_of_by_version_and_metrics() {
+    let output = run(&["--version"]);
+    let version = String::from_utf8(output.stdout).expect("UTF-8");
+    let commit = version
+        .trim_end()
+        .strip_prefix(concat!("ringback ", env!("CARGO_PKG_VERSION"), " ("))
+        .and_then(|rest| rest.strip_suffix(')'))
+        .unwrap_or_else(|| panic!("{version}"));
+    let (_server, admin) = common::server::Server::start_watched("epoll", &["--threads=1"]);
+    let page = admin.metrics();
+    page.count("ringback_build_info", &[("commit", commit)]);
+    let is_known = commit.len() >= 40 && commit != "unknown";
+    let is_checkout = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.git")).exists();
+    assert!(is_known || !is_checkout, "{commit}");
+    assert_eq!(commit, option_env!("BUILD_COMMIT").unwrap_or("unknown"));
+}
+
+/// It is for the build, and may be there when the server runs.
+#[test]
+fn the_variable_of_the_build_is_no_setting() {
+    let output = run_with(&["config"], &[("RINGBACK_COMMIT", "abc")]);
+    assert!(output.status.success(), "{output:?}");
 }

@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 
 use super::Overview;
 use super::process::Process;
+use crate::COMMIT;
 use crate::descriptors;
 use crate::metrics::Counters;
 use crate::metrics::label::{Code, EndReason, HandshakeOutcome, RefusalReason, TlsOutcome};
@@ -28,9 +29,6 @@ use crate::output;
 use crate::proto::Violation;
 use crate::tls::Tls;
 use page::{Page, worker};
-
-/// What was built: the commit, if whoever builds says which.
-const COMMIT: Option<&str> = option_env!("RINGBACK_COMMIT");
 
 /// Writes the page of metrics.
 #[derive(Debug)]

@@ -108,6 +108,11 @@ impl Refusal {
         }
     }
 
+    /// What was wrong, in a line.
+    pub(super) fn reason(&self) -> &'static str {
+        self.line.trim_end()
+    }
+
     /// The refusal as an answer.
     pub(super) fn reply(&self) -> Reply {
         let mut reply = Response::new(Bytes::from_static(self.line.as_bytes()));

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::refusal::{self, Refusal};
 use super::{HttpOptions, Outcome, PendingRequest, farewell};
 use crate::stream::Stream;
+use crate::throttle::{REFUSED, throttled};
 
 /// The least that hyper takes as the bound of its read buffer.
 const READ_BUFFER_BYTES_MIN: usize = 8192;
@@ -111,7 +112,14 @@ async fn refuse_unreadable(stream: Stream, unread: &[u8], error: &hyper::Error) 
         return Outcome::RefusedTls;
     }
     let refusal = reason(unread, error);
-    tracing::debug!(%error, "a request could not be parsed");
+    throttled!(
+        debug,
+        REFUSED,
+        status = %refusal.status,
+        reason = refusal.reason(),
+        %error,
+        "a request was refused"
+    );
     farewell::last_words(stream, &refusal.wire()).await;
     Outcome::Refused(refusal.status)
 }

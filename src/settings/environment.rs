@@ -12,6 +12,10 @@ const PREFIX: &str = "RINGBACK_";
 /// Where the file is; not a setting, since a file cannot say it.
 const CONFIG: &str = "RINGBACK_CONFIG";
 
+/// What a build is told (`build/commit.rs`); whoever builds may have it when the server
+/// runs.
+const COMMIT: &str = "RINGBACK_COMMIT";
+
 /// What our variables say.
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
@@ -38,6 +42,9 @@ pub(crate) fn read(
     for (name, value) in ours {
         if name == CONFIG {
             environment.config = Some(value.into()).filter(|path: &PathBuf| path != "");
+            continue;
+        }
+        if name == COMMIT {
             continue;
         }
         let name = name.to_string_lossy().into_owned();

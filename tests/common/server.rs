@@ -361,12 +361,27 @@ fn address_of(line: &str) -> SocketAddr {
         .unwrap_or_else(|| panic!("no listening line: {line:?}"))
 }
 
+/// What a line for programs says when the server listens, as it is for people.
+fn start_line(line: &str) -> Option<String> {
+    let object: serde_json::Value = serde_json::from_str(line).ok()?;
+    let url = object["url"].as_str()?;
+    match object["message"].as_str()? {
+        "listening" => {
+            let engine = object["engine"].as_str()?;
+            let threads = object["threads"].as_u64()?;
+            Some(format!("listening {url} engine={engine} threads={threads}"))
+        }
+        "admin" => Some(format!("admin {url}")),
+        _ => None,
+    }
+}
+
 fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             // The test may be over.
-            let _ = sender.send(line);
+            let _ = sender.send(start_line(&line).unwrap_or(line));
         }
     });
     lines

@@ -106,7 +106,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(
     name = "loadtest",
-    version,
+    version = env!("BUILD_VERSION"),
     after_help = DEMO_EXAMPLES,
     args_conflicts_with_subcommands = true
 )]

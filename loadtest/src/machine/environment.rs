@@ -110,7 +110,7 @@ impl Environment {
         let cgroup = cgroup_limits();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: option_env!("LOADTEST_COMMIT").map(str::to_owned),
+            commit: option_env!("BUILD_COMMIT").map(str::to_owned),
             binary_sha256: binary_sha256(Path::new("/proc/self/exe")),
             kernel: kernel(),
             architecture: env::consts::ARCH.to_owned(),
