@@ -74,6 +74,7 @@ pub(crate) fn outcome() -> Outcome {
         generator: GeneratorUse {
             usage: Usage {
                 cpu_ns: 5_000_000_000,
+                run_queue_wait_ns: Some(10_000_000),
                 user_ns: 3_000_000_000,
                 system_ns: 2_000_000_000,
                 voluntary_switches: 5_000,
@@ -87,6 +88,7 @@ pub(crate) fn outcome() -> Outcome {
         },
         server: Some(Usage {
             cpu_ns: 2_500_000_000,
+            run_queue_wait_ns: Some(100_000_000),
             user_ns: 500_000_000,
             system_ns: 2_000_000_000,
             voluntary_switches: 250_000,
@@ -95,6 +97,7 @@ pub(crate) fn outcome() -> Outcome {
             rss_after: (4 << 20) + 100 * 2_048,
             threads: 1,
         }),
+        server_busy_max: Some(0.24),
         idle_cores: None,
         shared_core: Some(false),
         steal_share: Some(0.001),
@@ -133,6 +136,7 @@ pub(crate) fn silent_outcome() -> Outcome {
         intervals: Vec::new(),
         generator: GeneratorUse::default(),
         server: None,
+        server_busy_max: None,
         idle_cores: None,
         shared_core: None,
         ..outcome()

@@ -20,6 +20,7 @@ use crate::result::{
 };
 use crate::session::Finished;
 use crate::verdict::{Facts, Judgement, judge};
+use crate::watch::Usage;
 
 use share::total_plan;
 
@@ -114,9 +115,16 @@ fn add_up(parts: &[Part]) -> Result<Outcome, DecodeError> {
         latencies: Latencies::new(),
         handshake_ns: histogram(),
         intervals: Vec::new(),
-        generator: GeneratorUse::default(),
+        generator: GeneratorUse {
+            usage: Usage {
+                run_queue_wait_ns: Some(0),
+                ..Usage::default()
+            },
+            ..GeneratorUse::default()
+        },
         // Each has seen its own machine's, if any.
         server: None,
+        server_busy_max: None,
         idle_cores: None,
         shared_core: None,
         steal_share: None,
@@ -146,6 +154,10 @@ fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 
 fn add_generator(sum: &mut GeneratorUse, part: &GeneratorUse) {
     let (to, from) = (&mut sum.usage, &part.usage);
+    to.run_queue_wait_ns = to
+        .run_queue_wait_ns
+        .zip(from.run_queue_wait_ns)
+        .map(|(sum, part)| sum + part);
     to.cpu_ns += from.cpu_ns;
     to.user_ns += from.user_ns;
     to.system_ns += from.system_ns;

@@ -213,6 +213,9 @@ pub struct Outcome {
     pub generator: GeneratorUse,
     /// The server's cost, where its process is known.
     pub server: Option<Usage>,
+    /// Share of the measurement that the server's busiest thread ran, 0 to 1,
+    /// where its process is known.
+    pub server_busy_max: Option<f64>,
     /// The cores that the server kept busy while it had nothing to do, in the
     /// pauses between slices.
     pub idle_cores: Option<f64>,

@@ -31,6 +31,15 @@ pub trait Watched {
     /// What they took so far.
     fn sample(&mut self) -> Sample;
 
+    /// The same, where a span of the measurement begins.
+    fn begin_span(&mut self) -> Sample;
+
+    /// The same, where it ends.
+    fn end_span(&mut self) -> Sample;
+
+    /// How long the busiest of them ran in the spans, in nanoseconds.
+    fn busiest_ns(&self) -> u64;
+
     /// The cores on which they ran lately.
     fn active_cores(&mut self) -> BTreeSet<usize>;
 }
@@ -38,6 +47,18 @@ pub trait Watched {
 impl Watched for ProcessTree {
     fn sample(&mut self) -> Sample {
         self.sample()
+    }
+
+    fn begin_span(&mut self) -> Sample {
+        self.begin_span()
+    }
+
+    fn end_span(&mut self) -> Sample {
+        self.end_span()
+    }
+
+    fn busiest_ns(&self) -> u64 {
+        self.busiest_ns()
     }
 
     fn active_cores(&mut self) -> BTreeSet<usize> {
@@ -48,6 +69,18 @@ impl Watched for ProcessTree {
 impl Watched for ThreadGroup {
     fn sample(&mut self) -> Sample {
         self.sample()
+    }
+
+    fn begin_span(&mut self) -> Sample {
+        self.begin_span()
+    }
+
+    fn end_span(&mut self) -> Sample {
+        self.end_span()
+    }
+
+    fn busiest_ns(&self) -> u64 {
+        self.busiest_ns()
     }
 
     fn active_cores(&mut self) -> BTreeSet<usize> {

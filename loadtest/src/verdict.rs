@@ -51,6 +51,12 @@ pub const BLOCKED_SHARE_MAX: f64 = 0.1;
 /// random. Above this share it reaches into the percentiles that are reported.
 pub const STEAL_SHARE_MAX: f64 = 0.02;
 
+/// A thread that could run and waits for a core answers later than it would, and
+/// what it waits is whatever else the machine does. Above this share of the time
+/// that it wanted to run, the numbers are those of that company. On cores of its
+/// own a thread waits some 300 ns for each time it is woken, which is 1 % of it.
+pub const RUN_QUEUE_WAIT_SHARE_MAX: f64 = 0.05;
+
 /// A server that keeps more than this part of a core busy in the pauses between
 /// slices takes it from those whose turn it is. Less is housekeeping.
 pub const IDLE_CORES_MAX: f64 = 0.05;
@@ -140,6 +146,13 @@ pub struct Facts {
     pub lag_p99_ns: u64,
     /// Share of the time the busiest generator thread worked, spinning apart.
     pub busy_max: f64,
+    /// Share of the time that the server's busiest thread ran, if known.
+    pub server_busy_max: Option<f64>,
+    /// Share of the time that the server's threads wanted to run that they waited
+    /// for a core, if known.
+    pub server_wait_share: Option<f64>,
+    /// The same of the generator's threads.
+    pub generator_wait_share: Option<f64>,
     /// The cores that the server kept busy in pauses, if there were any.
     pub idle_cores: Option<f64>,
     /// Whether server and generator were seen on the same core, if known.
@@ -170,6 +183,11 @@ impl Facts {
             response_p50_ns: latencies.response_ns.value_at_quantile(0.5),
             lag_p99_ns: latencies.lag_ns.value_at_quantile(0.99),
             busy_max: outcome.generator.busy_max,
+            server_busy_max: outcome.server_busy_max,
+            server_wait_share: outcome
+                .server
+                .and_then(|usage| usage.run_queue_wait_share()),
+            generator_wait_share: outcome.generator.usage.run_queue_wait_share(),
             idle_cores: outcome.idle_cores,
             shared_core: outcome.shared_core,
             steal_share: outcome.steal_share,
@@ -184,6 +202,11 @@ impl Facts {
 
     fn is_busy(&self) -> bool {
         self.busy_max > BUSY_MAX
+    }
+
+    /// Whether both sides are known to be far from what a core can do.
+    fn neither_is_busy(&self) -> bool {
+        !self.is_busy() && self.server_busy_max.is_some_and(|share| share <= BUSY_MAX)
     }
 
     fn is_blocked(&self) -> bool {
@@ -207,6 +230,8 @@ pub fn judge(facts: &Facts) -> Judgement {
             sleep,
             restless,
             shared_core,
+            starved_generator,
+            starved_server,
             steal,
             few_samples,
         ];
@@ -290,8 +315,15 @@ fn deficit(facts: &Facts) -> Option<Reason> {
     }
     let advice = if facts.is_busy() {
         "the generator is at its limit; more threads (-t) or a lower --rate"
+    } else if is_starved(facts.generator_wait_share) {
+        "the generator waited for a core; free its cores (loadtest doctor), or lower --rate"
+    } else if is_starved(facts.server_wait_share) {
+        "the server waited for a core; free its cores (loadtest doctor), or lower --rate"
     } else if facts.is_blocked() {
         "the server does not read as fast as it is sent to; lower --rate"
+    } else if facts.neither_is_busy() {
+        "neither is at its limit: the server did not answer for a while; look at the seconds, \
+         or lower --rate"
     } else {
         "the server is saturated: latency grows for as long as the run lasts; lower --rate"
     };
@@ -321,6 +353,11 @@ fn lag(facts: &Facts) -> Option<Reason> {
         (
             format!("messages were sent late, as the sockets were full: {times}"),
             "the server did not read as fast as it was sent to; lower --rate",
+        )
+    } else if is_starved(facts.generator_wait_share) {
+        (
+            format!("the generator sent late: {times}"),
+            "it waited for a core; free its cores (loadtest doctor), or fewer threads (-t)",
         )
     } else {
         (
@@ -370,6 +407,36 @@ fn shared_core(facts: &Facts) -> Option<Reason> {
         verdict: Verdict::Suspect,
         what: "server and generator were seen on the same core".to_owned(),
         advice: "keep them apart with --pin and --server-pin".to_owned(),
+    })
+}
+
+fn is_starved(wait_share: Option<f64>) -> bool {
+    wait_share.is_some_and(|share| share > RUN_QUEUE_WAIT_SHARE_MAX)
+}
+
+fn starved_generator(facts: &Facts) -> Option<Reason> {
+    starved(
+        "generator",
+        facts.generator_wait_share,
+        "--pin, or fewer -t",
+    )
+}
+
+fn starved_server(facts: &Facts) -> Option<Reason> {
+    starved("server", facts.server_wait_share, "--server-pin")
+}
+
+/// Threads that waited for a core, and the flags that give them one.
+fn starved(whose: &str, wait_share: Option<f64>, flags: &str) -> Option<Reason> {
+    is_starved(wait_share).then(|| Reason {
+        verdict: Verdict::Suspect,
+        what: format!(
+            "the {whose} waited for a core {:.0} % of the time that it wanted to run",
+            wait_share.unwrap_or(0.0) * 100.0
+        ),
+        advice: format!(
+            "stop what else uses its cores (loadtest doctor), or give it cores enough ({flags})"
+        ),
     })
 }
 
@@ -428,6 +495,16 @@ fn notes(facts: &Facts) -> Vec<String> {
                 facts.busy_max * 100.0
             ));
         }
+        if facts.neither_is_busy()
+            && let Some(server_busy_max) = facts.server_busy_max
+        {
+            notes.push(format!(
+                "neither is the limit: the server's busiest thread ran {:.0} % of the time, the \
+                 generator's {:.0} %; try more in flight (-c, -w)",
+                server_busy_max * 100.0,
+                facts.busy_max * 100.0
+            ));
+        }
     }
     notes
 }
@@ -459,6 +536,9 @@ mod tests {
             response_p50_ns: 100_000,
             lag_p99_ns: 1_000,
             busy_max: 0.5,
+            server_busy_max: Some(0.95),
+            server_wait_share: Some(0.01),
+            generator_wait_share: Some(0.0),
             idle_cores: Some(0.0),
             shared_core: Some(false),
             steal_share: Some(0.0),
@@ -725,6 +805,109 @@ mod tests {
         let (verdict, text) = verdict(&facts);
         assert_eq!(verdict, Verdict::Suspect);
         assert!(text.contains("--server-pin"), "{text}");
+    }
+
+    #[test]
+    fn waiting_for_a_core_is_suspect_on_either_side() {
+        for share in [None, Some(RUN_QUEUE_WAIT_SHARE_MAX)] {
+            assert_valid(&Facts {
+                server_wait_share: share,
+                generator_wait_share: share,
+                ..sound()
+            });
+        }
+        for is_open_loop in [true, false] {
+            let starved_generator = Facts {
+                is_open_loop,
+                generator_wait_share: Some(0.487),
+                ..sound()
+            };
+            let starved_server = Facts {
+                is_open_loop,
+                server_wait_share: Some(0.051),
+                ..sound()
+            };
+            for (facts, what, flag) in [
+                (
+                    &starved_generator,
+                    "the generator waited for a core 49 % of",
+                    "--pin",
+                ),
+                (
+                    &starved_server,
+                    "the server waited for a core 5 % of",
+                    "--server-pin",
+                ),
+            ] {
+                let (verdict, text) = verdict(facts);
+                assert_eq!(verdict, Verdict::Suspect);
+                assert!(text.starts_with(what), "{text}");
+                assert!(text.contains(flag), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_starved_side_is_no_saturated_server() {
+        let late = Facts {
+            echoed: 80_000,
+            ..sound()
+        };
+        let advice = |facts: &Facts| judge(facts).reasons[0].advice.clone();
+        assert!(advice(&late).starts_with("the server is saturated"));
+        for (facts, expected) in [
+            (
+                Facts {
+                    generator_wait_share: Some(0.5),
+                    ..late.clone()
+                },
+                "the generator waited",
+            ),
+            (
+                Facts {
+                    server_wait_share: Some(0.5),
+                    ..late.clone()
+                },
+                "the server waited",
+            ),
+            (
+                Facts {
+                    server_busy_max: Some(0.3),
+                    ..late.clone()
+                },
+                "neither is at its limit",
+            ),
+        ] {
+            let advice = advice(&facts);
+            assert!(advice.starts_with(expected), "{advice}");
+        }
+        let late_sends = Facts {
+            lag_p99_ns: 1_000_000,
+            generator_wait_share: Some(0.5),
+            ..sound()
+        };
+        let advice = advice(&late_sends);
+        assert!(advice.starts_with("it waited"), "{advice}");
+    }
+
+    #[test]
+    fn a_closed_loop_says_when_neither_side_is_the_limit() {
+        let says_so = |busy_max, server_busy_max| {
+            let facts = Facts {
+                is_open_loop: false,
+                busy_max,
+                server_busy_max,
+                ..sound()
+            };
+            let notes = judge(&facts).notes;
+            notes
+                .iter()
+                .any(|note| note.starts_with("neither is the limit"))
+        };
+        assert!(says_so(0.4, Some(0.45)));
+        assert!(!says_so(0.95, Some(0.45)), "the generator is");
+        assert!(!says_so(0.4, Some(0.95)), "the server is");
+        assert!(!says_so(0.4, None), "nobody looked");
     }
 
     #[test]

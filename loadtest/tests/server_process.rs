@@ -4,7 +4,14 @@
 #[path = "support/flags.rs"]
 mod support;
 
+use std::hint;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use loadtest::cores::Cores;
 use loadtest::result::{Document, ResultFile};
+use loadtest::verdict::{RUN_QUEUE_WAIT_SHARE_MAX, Verdict};
 use rustix::process::{Pid, Signal, kill_process};
 use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked, status};
 use support::peer::{Peer, ringback, url_of};
@@ -53,6 +60,71 @@ fn a_running_server_is_watched() {
         .find(|line| line.starts_with("server "))
         .expect("a line");
     assert!(costs.contains(" ns ") && !costs.contains('–'), "{run:?}");
+}
+
+/// Threads that are never at rest, on one core, until this is dropped.
+struct BusyLoops {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl BusyLoops {
+    fn on(core: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let spin = |stop: Arc<AtomicBool>| {
+            move || {
+                Cores::pin(core).expect("one of the cores");
+                while !stop.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            }
+        };
+        let threads = (0..3).map(|_| thread::spawn(spin(Arc::clone(&stop))));
+        Self {
+            threads: threads.collect(),
+            stop,
+        }
+    }
+}
+
+impl Drop for BusyLoops {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn a_side_whose_core_others_use_is_suspect_and_says_how_long_it_waited() {
+    let (core, _) = Cores::of_this_thread()
+        .expect("an affinity mask")
+        .server_and_generator();
+    let _busy = BusyLoops::on(core);
+    let core = core.to_string();
+    for (flag, side) in [("--pin", "generator"), ("--server-pin", "server")] {
+        let server = OwnServer::new(Manner::Echoes, &format!("starved-{side}"));
+        let (command, url) = (server.command(), server.url());
+        let load = ["-c4", "-d1s", "--warmup=100ms", flag, &core];
+        let arguments = [&load[..], &["--server-cmd", &command, &url]].concat();
+        let run = loadtest(&[&["run", "--format=json"], &arguments[..]].concat()).fine();
+        let result = run.result();
+        let summary = &result.summary;
+        let cost = match side {
+            "server" => summary.server.as_ref().expect("its process is known"),
+            _ => &summary.generator,
+        };
+        let share = cost.run_queue_wait_share.expect("this kernel counts it");
+        assert!(share > RUN_QUEUE_WAIT_SHARE_MAX, "{side}: {share}");
+        assert!(result.judgement.verdict >= Verdict::Suspect, "{run:?}");
+        let what = format!("the {side} waited for a core ");
+        let reasons = &result.judgement.reasons;
+        assert!(
+            reasons.iter().any(|reason| reason.what.starts_with(&what)),
+            "{reasons:?}"
+        );
+    }
 }
 
 #[test]

@@ -161,7 +161,23 @@ impl View {
             "Resident memory that came with the connections, for each",
             Some(&Unit::Bytes),
             rss,
-        )
+        )?;
+        for (name, help, cost) in [
+            (
+                "server_run_queue_wait",
+                "Share of the time its threads wanted to run that the server waited for a core",
+                server,
+            ),
+            (
+                "generator_run_queue_wait",
+                "Share of the time its threads wanted to run that the generator waited for a core",
+                Some(&self.run.summary.generator),
+            ),
+        ] {
+            let share = cost.and_then(|cost| cost.run_queue_wait_share);
+            self.gauge(encoder, name, help, Some(&Unit::Ratios), share)?;
+        }
+        Ok(())
     }
 
     /// A gauge, where its value is known.
@@ -215,6 +231,7 @@ mod tests {
             "loadtest_replies_total{server=\"epoll\"} 500000",
             "loadtest_replies_per_second{server=\"epoll\"} 50000.0",
             "loadtest_server_memory_per_connection_bytes{server=\"epoll\"} 2048.0",
+            "loadtest_generator_run_queue_wait_ratios{server=\"epoll\"} 0.001996007984031936",
             "# EOF",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}: {text}");

@@ -32,13 +32,8 @@ const TABLE_PERCENTILES: [Percentile; 4] = [
 ];
 
 /// Titles of what processes cost, behind the name of the process.
-pub(crate) const COST_TITLES: [&str; 6] = [
-    "CPU/message",
-    "user",
-    "system",
-    "switches/message",
-    "RSS/connection",
-    "CPU",
+pub(crate) const COST_TITLES: [&str; 7] = [
+    "CPU/msg", "user", "system", "switches", "RSS/conn", "CPU", "waited",
 ];
 
 /// The cells of a server that was driven, behind its name, in the order of
@@ -100,6 +95,10 @@ pub(crate) fn cost(cost: &Cost) -> Vec<String> {
                 .map(|bytes| format_bytes(bytes as f64)),
         ),
         format!("{:.0} %", cost.cores * 100.0),
+        or_unknown(
+            cost.run_queue_wait_share
+                .map(|share| format!("{:.1} %", share * 100.0)),
+        ),
     ]
 }
 

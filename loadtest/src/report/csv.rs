@@ -49,7 +49,13 @@ const COSTS: [&str; 6] = [
     "cores",
 ];
 
-const TAIL: [&str; 2] = ["generator_spin_ns_per_message", "generator_busy_max"];
+const TAIL: [&str; 5] = [
+    "generator_spin_ns_per_message",
+    "generator_busy_max",
+    "server_busy_max",
+    "server_run_queue_wait_share",
+    "generator_run_queue_wait_share",
+];
 
 /// The names of the columns.
 pub(super) fn header() -> String {
@@ -104,6 +110,10 @@ pub(super) fn run(run: &Run<'_>) -> String {
     fields.extend(costs(Some(&numbers.generator)));
     fields.push(or_empty(outcome.per_message(outcome.generator.spin_ns)));
     fields.push(outcome.generator.busy_max.to_string());
+    fields.push(or_empty(outcome.server_busy_max));
+    let server = numbers.server.as_ref();
+    fields.push(or_empty(server.and_then(|cost| cost.run_queue_wait_share)));
+    fields.push(or_empty(numbers.generator.run_queue_wait_share));
     line(&fields)
 }
 
@@ -178,8 +188,8 @@ mod tests {
         assert_eq!(
             rendered(|_, _| {}, "", Format::Csv, false),
             "\
-server,verdict,reason,target_rate_per_s,connections,elapsed_s,rate_per_s,payload_bytes_per_s,due,sent,answered,unanswered,timed_out,echoed,response_p50_ns,response_p90_ns,response_p99_ns,response_p99_9_ns,response_p99_99_ns,response_max_ns,response_mean_ns,service_p50_ns,service_p90_ns,service_p99_ns,service_p99_9_ns,service_p99_99_ns,service_max_ns,service_mean_ns,lag_p50_ns,lag_p90_ns,lag_p99_ns,lag_p99_9_ns,lag_p99_99_ns,lag_max_ns,lag_mean_ns,handshake_p50_ns,handshake_p90_ns,handshake_p99_ns,handshake_p99_9_ns,handshake_p99_99_ns,handshake_max_ns,handshake_mean_ns,server_cpu_ns_per_message,server_user_ns_per_message,server_system_ns_per_message,server_switches_per_message,server_rss_bytes_per_connection,server_cores,generator_cpu_ns_per_message,generator_user_ns_per_message,generator_system_ns_per_message,generator_switches_per_message,generator_rss_bytes_per_connection,generator_cores,generator_spin_ns_per_message,generator_busy_max
-ws://127.0.0.1:9001/,VALID,,50000,100,10,50000,1600000,500000,500000,500000,0,0,500000,50015,50015,80063,1000447,1000447,5001215,51784.81152,49023,49023,79039,999423,999423,5001215,50792.191999999995,1000,1000,1000,1000,1000,1000,1000,200063,200063,,,,200063,200000,5000,1000,4000,0.5,2048,0.25,10000,6000,4000,0.0101,,0.5,2000,0.4
+server,verdict,reason,target_rate_per_s,connections,elapsed_s,rate_per_s,payload_bytes_per_s,due,sent,answered,unanswered,timed_out,echoed,response_p50_ns,response_p90_ns,response_p99_ns,response_p99_9_ns,response_p99_99_ns,response_max_ns,response_mean_ns,service_p50_ns,service_p90_ns,service_p99_ns,service_p99_9_ns,service_p99_99_ns,service_max_ns,service_mean_ns,lag_p50_ns,lag_p90_ns,lag_p99_ns,lag_p99_9_ns,lag_p99_99_ns,lag_max_ns,lag_mean_ns,handshake_p50_ns,handshake_p90_ns,handshake_p99_ns,handshake_p99_9_ns,handshake_p99_99_ns,handshake_max_ns,handshake_mean_ns,server_cpu_ns_per_message,server_user_ns_per_message,server_system_ns_per_message,server_switches_per_message,server_rss_bytes_per_connection,server_cores,generator_cpu_ns_per_message,generator_user_ns_per_message,generator_system_ns_per_message,generator_switches_per_message,generator_rss_bytes_per_connection,generator_cores,generator_spin_ns_per_message,generator_busy_max,server_busy_max,server_run_queue_wait_share,generator_run_queue_wait_share
+ws://127.0.0.1:9001/,VALID,,50000,100,10,50000,1600000,500000,500000,500000,0,0,500000,50015,50015,80063,1000447,1000447,5001215,51784.81152,49023,49023,79039,999423,999423,5001215,50792.191999999995,1000,1000,1000,1000,1000,1000,1000,200063,200063,,,,200063,200000,5000,1000,4000,0.5,2048,0.25,10000,6000,4000,0.0101,,0.5,2000,0.4,0.24,0.038461538461538464,0.001996007984031936
 "
         );
     }

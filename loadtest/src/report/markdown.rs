@@ -11,11 +11,13 @@ pub(super) fn summary(summary: &Summary<'_>) -> String {
         escape(summary.label),
         escape(&summary.plan.to_string())
     );
+    let [spinning, busiest] = parts::busiest(summary);
     let facts = [
         parts::throughput(summary),
         cells::messages(counts),
         cells::batching(counts),
-        parts::generator(summary),
+        spinning,
+        busiest,
     ];
     let mut blocks = vec![
         title,
@@ -106,12 +108,13 @@ mod tests {
 - 50,000 messages/s   1.6 MB/s   (target 50,000/s, 100.0 %)
 - 500,000 due, 500,000 answered, 0 unanswered, 0 timed out
 - 1.2 messages per read, 1.0 per write
-- 2000 ns of the generator's CPU/message were spinning; its busiest thread worked 40 % of the time
+- 2000 ns of the generator's CPU/msg were spinning
+- the generator's busiest thread worked 40 % of the time, the server's 24 %
 
-|  | CPU/message | user | system | switches/message | RSS/connection | CPU |
-|:---|---:|---:|---:|---:|---:|---:|
-| server | 5000 ns | 1000 ns | 4000 ns | 0.500 | 2.0 KiB | 25 % |
-| generator | 10000 ns | 6000 ns | 4000 ns | 0.010 | – | 50 % |
+|  | CPU/msg | user | system | switches | RSS/conn | CPU | waited |
+|:---|---:|---:|---:|---:|---:|---:|---:|
+| server | 5000 ns | 1000 ns | 4000 ns | 0.500 | 2.0 KiB | 25 % | 3.8 % |
+| generator | 10000 ns | 6000 ns | 4000 ns | 0.010 | – | 50 % | 0.2 % |
 
 **SUSPECT**
 

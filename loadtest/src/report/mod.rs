@@ -222,6 +222,7 @@ mod tests {
                 cpu_ns: 5_012_345,
                 ..Usage::default()
             }),
+            server_busy_max: None,
             idle_cores: None,
             shared_core: Some(true),
             steal_share: None,

@@ -77,16 +77,24 @@ pub(super) fn throughput(summary: &Summary<'_>) -> String {
     )
 }
 
-/// What the generator's CPU time was spent on, and how close to its limit it
-/// was.
-pub(super) fn generator(summary: &Summary<'_>) -> String {
-    let generator = &summary.outcome.generator;
-    format!(
-        "{} of the generator's CPU/message were spinning; its busiest thread worked {:.0} % of \
-         the time",
-        cells::nanoseconds(summary.outcome.per_message(generator.spin_ns)),
-        generator.busy_max * 100.0
-    )
+/// What the generator's CPU time was spent on, and how close to their limits
+/// both sides were.
+pub(super) fn busiest(summary: &Summary<'_>) -> [String; 2] {
+    let outcome = summary.outcome;
+    let server = match outcome.server_busy_max {
+        Some(share) => format!(", the server's {:.0} %", share * 100.0),
+        None => String::new(),
+    };
+    [
+        format!(
+            "{} of the generator's CPU/msg were spinning",
+            cells::nanoseconds(outcome.per_message(outcome.generator.spin_ns)),
+        ),
+        format!(
+            "the generator's busiest thread worked {:.0} % of the time{server}",
+            outcome.generator.busy_max * 100.0
+        ),
+    ]
 }
 
 /// How an objective ended.

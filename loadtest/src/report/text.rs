@@ -22,7 +22,9 @@ pub(super) fn summary(summary: &Summary<'_>, color: bool) -> String {
     }
     let mut costs = parts::costs(summary);
     let below = " ".repeat(TITLE_WIDTH);
-    costs.add(&below, Vec::new(), &parts::generator(summary));
+    for line in parts::busiest(summary) {
+        costs.add(&below, Vec::new(), &line);
+    }
 
     let mut text = format!("{}\n{}\n\n", summary.plan, targets(summary));
     for grid in [parts::times(summary), facts, costs] {
@@ -128,10 +130,11 @@ throughput     50,000 messages/s   1.6 MB/s   (target 50,000/s, 100.0 %)
 messages       500,000 due, 500,000 answered, 0 unanswered, 0 timed out
 batching       1.2 messages per read, 1.0 per write
 
-               CPU/message     user   system  switches/message  RSS/connection   CPU
-server             5000 ns  1000 ns  4000 ns             0.500         2.0 KiB  25 %
-generator         10000 ns  6000 ns  4000 ns             0.010               –  50 %
-               2000 ns of the generator's CPU/message were spinning; its busiest thread worked 40 % of the time
+                CPU/msg     user   system  switches  RSS/conn   CPU  waited
+server          5000 ns  1000 ns  4000 ns     0.500   2.0 KiB  25 %   3.8 %
+generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
+               2000 ns of the generator's CPU/msg were spinning
+               the generator's busiest thread worked 40 % of the time, the server's 24 %
 
 VALID
 "
@@ -148,6 +151,7 @@ VALID
                 outcome.counts.unanswered = 600;
                 outcome.counts.timed_out = 600;
                 outcome.server = None;
+                outcome.server_busy_max = None;
                 outcome.shared_core = Some(true);
             },
             "p99<2ms,p99.9<5ms,handshake.p99<1s",
@@ -170,10 +174,11 @@ throughput     41,000 messages/s   1.6 MB/s   (target 50,000/s, 82.0 %)
 messages       500,000 due, 499,400 answered, 600 unanswered, 600 timed out, 100 never sent
 batching       1.0 messages per read, 1.0 per write
 
-               CPU/message     user   system  switches/message  RSS/connection   CPU
-server                   –        –        –                 –               –     –
-generator         12195 ns  7317 ns  4878 ns             0.012               –  50 %
-               2439 ns of the generator's CPU/message were spinning; its busiest thread worked 40 % of the time
+                CPU/msg     user   system  switches  RSS/conn   CPU  waited
+server                –        –        –         –         –     –       –
+generator      12195 ns  7317 ns  4878 ns     0.012         –  50 %   0.2 %
+               2439 ns of the generator's CPU/msg were spinning
+               the generator's busiest thread worked 40 % of the time
 
 INVALID
   INVALID  only 410,000 of 500,000 replies came in time (82.0 % of the target rate)
@@ -212,15 +217,17 @@ objectives
 messages       500,000 due, 500,000 answered, 0 unanswered, 0 timed out
 batching       1.2 messages per read, 1.0 per write
 
-               CPU/message     user   system  switches/message  RSS/connection   CPU
-server             5000 ns  1000 ns  4000 ns             0.500         2.0 KiB  25 %
-generator         10000 ns  6000 ns  4000 ns             0.010               –  50 %
-               2000 ns of the generator's CPU/message were spinning; its busiest thread worked 40 % of the time
+                CPU/msg     user   system  switches  RSS/conn   CPU  waited
+server          5000 ns  1000 ns  4000 ns     0.500   2.0 KiB  25 %   3.8 %
+generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
+               2000 ns of the generator's CPU/msg were spinning
+               the generator's busiest thread worked 40 % of the time, the server's 24 %
 
 \x1b[1;31mINVALID\x1b[0m
   \x1b[1;31mINVALID\x1b[0m  the embedded server (engine epoll):  [2J
            what was counted is no measurement
   note     a closed loop slows down with its server and under-reports stalls; use --rate for latency
+  note     neither is the limit: the server's busiest thread ran 24 % of the time, the generator's 40 %; try more in flight (-c, -w)
 "
         );
     }

@@ -28,7 +28,12 @@ impl Document for ResultFile {
                 "the status does not go with the failure",
             ));
         }
-        let shares = [self.steal_share, Some(self.generator.busy_max)];
+        let server_busy_max = self.server.as_ref().and_then(|server| server.busy_max);
+        let shares = [
+            self.steal_share,
+            Some(self.generator.busy_max),
+            server_busy_max,
+        ];
         if shares.iter().flatten().any(|&share| share < 0.0) {
             return Err(Problem::Inconsistent("a share is negative"));
         }

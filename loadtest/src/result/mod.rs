@@ -113,11 +113,14 @@ pub struct Histograms {
 }
 
 /// The server's process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerInfo {
     /// What it took.
     pub usage: Usage,
+    /// Share of the measurement that its busiest thread ran, 0 to 1.
+    #[serde(default)]
+    pub busy_max: Option<f64>,
     /// The command it was started with, if it is known.
     pub command: Option<String>,
     /// The SHA-256 of its binary in hexadecimal digits, if it could be read.
@@ -176,6 +179,7 @@ impl ResultFile {
             generator: outcome.generator.clone(),
             server: outcome.server.map(|usage| ServerInfo {
                 usage,
+                busy_max: outcome.server_busy_max,
                 command: record.server_command.map(str::to_owned),
                 binary_sha256: record.server_sha256.map(str::to_owned),
             }),

@@ -72,6 +72,11 @@ pub struct Cost {
     pub rss_bytes_per_connection: Option<u64>,
     /// CPU time over time: 2 is two cores.
     pub cores: f64,
+    /// Time on run queues as a share of the time that the threads wanted to run,
+    /// which is that and the time they did, 0 to 1; null where the kernel does not
+    /// count it.
+    #[serde(default)]
+    pub run_queue_wait_share: Option<f64>,
 }
 
 impl Numbers {
@@ -140,6 +145,7 @@ impl Cost {
             switches_per_message: outcome.per_message(switches),
             rss_bytes_per_connection: usage.rss_per_connection(sockets),
             cores: cores(usage.cpu_ns, outcome.elapsed),
+            run_queue_wait_share: usage.run_queue_wait_share(),
         }
     }
 }

@@ -286,7 +286,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         }
         self.has_begun = true;
         let server = self.observers.server.as_mut();
-        self.server.begin(server.map(|server| server.sample()));
+        self.server.begin(server.map(|server| server.begin_span()));
         let generator = self.generator.as_mut();
         self.generator_cost
             .begin(generator.map(ThreadGroup::sample));
@@ -314,7 +314,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         }
         self.has_ended = true;
         let server = self.observers.server.as_mut();
-        self.server.end(server.map(|server| server.sample()));
+        self.server.end(server.map(|server| server.end_span()));
         let generator = self.generator.as_mut();
         self.generator_cost.end(generator.map(ThreadGroup::sample));
         if let Some((clock, share)) = &mut self.steal {
@@ -479,6 +479,15 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         }
         let drained = self.drain_began.map_or(Duration::ZERO, |at| at.elapsed());
         let shared_core = self.shares_core();
+        let server = self.server.usage();
+        let busiest_ns = self
+            .observers
+            .server
+            .as_ref()
+            .map(|server| server.busiest_ns());
+        let server_busy_max = busiest_ns
+            .filter(|_| server.is_some())
+            .map(|busiest_ns| busiest_ns as f64 / elapsed.as_nanos().max(1) as f64);
         let (latencies, intervals) = self.intervals.finish(elapsed, drained);
         Ok(Outcome {
             started_at,
@@ -492,7 +501,8 @@ impl<'a, 'b> Coordinator<'a, 'b> {
                 spin_ns,
                 busy_max,
             },
-            server: self.server.usage(),
+            server,
+            server_busy_max,
             idle_cores: self.idle.cores(),
             shared_core,
             steal_share: self.steal.and_then(|(_, share)| share),

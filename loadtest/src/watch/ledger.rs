@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::{io, process};
 
 use super::error::WatchError;
-use super::procfs::{Procfs, is_gone};
-use super::sample::Sample;
+use super::procfs::{Procfs, Schedstat, is_gone};
+use super::sample::{Sample, grown};
 
 /// A thread counts as active on its core when it ran for longer than this since
 /// it was last asked about, in nanoseconds.
@@ -43,13 +43,19 @@ struct Entry {
     is_alive: bool,
     /// The run time when active cores were last asked for.
     asked_cpu_ns: u64,
+    /// The run time when the span that is measured began.
+    span_began_ns: u64,
+    /// The run time in the spans before.
+    spans_ns: u64,
     /// The last round in which it was observed.
     round: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Counters {
     cpu_ns: u64,
+    /// `None` where the kernel does not count it.
+    wait_ns: Option<u64>,
     user_ticks: u64,
     system_ticks: u64,
     voluntary_switches: u64,
@@ -67,7 +73,7 @@ impl Ledger {
         // file. The first thread has the process's id.
         let pid = process::id();
         procfs
-            .cpu_ns(pid, pid.cast_signed())
+            .schedstat(pid, pid.cast_signed())
             .map_err(|source| WatchError::unreadable(pid, SCHEDSTAT_MISSING, source))?;
         Ok(Self {
             procfs,
@@ -83,12 +89,12 @@ impl Ledger {
     /// # Errors
     /// The kernel's; [`is_gone`] when the thread has ended, even in mid-read.
     pub(super) fn observe(&mut self, pid: u32, tid: i32) -> io::Result<u64> {
-        let cpu_ns = self.procfs.cpu_ns(pid, tid)?;
+        let Schedstat { cpu_ns, wait_ns } = self.procfs.schedstat(pid, tid)?;
         // A thread that did not run has not ticked, switched or moved either.
         // Most threads of most servers are idle, so this saves most reads.
         if let Some(entry) = self.entries.get_mut(&tid)
             && entry.pid == pid
-            && entry.counters.cpu_ns == cpu_ns
+            && (entry.counters.cpu_ns, entry.counters.wait_ns) == (cpu_ns, wait_ns)
         {
             entry.round = self.round;
             return Ok(0);
@@ -97,6 +103,7 @@ impl Ledger {
         let switches = self.procfs.switches(pid, tid)?;
         let counters = Counters {
             cpu_ns,
+            wait_ns,
             user_ticks: stat.user_ticks,
             system_ticks: stat.system_ticks,
             voluntary_switches: switches.voluntary,
@@ -114,6 +121,8 @@ impl Ledger {
             core: stat.core,
             is_alive: stat.is_alive(),
             asked_cpu_ns: previous.map_or(0, |entry| entry.asked_cpu_ns),
+            span_began_ns: previous.map_or(0, |entry| entry.span_began_ns),
+            spans_ns: previous.map_or(0, |entry| entry.spans_ns),
             round: self.round,
         };
         self.entries.insert(tid, entry);
@@ -131,7 +140,7 @@ impl Ledger {
         // its time twice.
         entries.retain(|&tid, entry| {
             entry.round == self.round
-                || !matches!(procfs.cpu_ns(entry.pid, tid), Err(error) if is_gone(&error))
+                || !matches!(procfs.schedstat(entry.pid, tid), Err(error) if is_gone(&error))
         });
         self.round += 1;
     }
@@ -150,11 +159,33 @@ impl Ledger {
         cores
     }
 
+    /// Begins a span of the measurement, with the numbers of the last round.
+    pub(super) fn begin_span(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.span_began_ns = entry.counters.cpu_ns;
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn end_span(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.spans_ns += entry.counters.cpu_ns.saturating_sub(entry.span_began_ns);
+        }
+    }
+
+    /// How long the busiest thread ran in the spans, those that have ended left
+    /// out.
+    pub(super) fn busiest_ns(&self) -> u64 {
+        let spans_ns = self.entries.values().map(|entry| entry.spans_ns);
+        spans_ns.max().unwrap_or(0)
+    }
+
     /// The sums as of the last round, with the resident memory of `pids` now.
     pub(super) fn sample(&mut self, pids: impl IntoIterator<Item = u32>) -> Sample {
         let alive = self.entries.values().filter(|entry| entry.is_alive).count();
         Sample {
             cpu_ns: self.totals.cpu_ns,
+            wait_ns: self.totals.wait_ns,
             user_ticks: self.totals.user_ticks,
             system_ticks: self.totals.system_ticks,
             voluntary_switches: self.totals.voluntary_switches,
@@ -173,9 +204,24 @@ impl Ledger {
     }
 }
 
+impl Default for Counters {
+    /// Those of a thread that has not run yet.
+    fn default() -> Self {
+        Self {
+            cpu_ns: 0,
+            wait_ns: Some(0),
+            user_ticks: 0,
+            system_ticks: 0,
+            voluntary_switches: 0,
+            involuntary_switches: 0,
+        }
+    }
+}
+
 impl Counters {
     fn add_growth(&mut self, from: &Self, to: &Self) {
         self.cpu_ns += to.cpu_ns.saturating_sub(from.cpu_ns);
+        self.wait_ns = grown(self.wait_ns, from.wait_ns, to.wait_ns);
         self.user_ticks += to.user_ticks.saturating_sub(from.user_ticks);
         self.system_ticks += to.system_ticks.saturating_sub(from.system_ticks);
         self.voluntary_switches += to

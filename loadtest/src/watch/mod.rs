@@ -37,6 +37,10 @@ pub use threads::ThreadGroup;
 pub struct Usage {
     /// CPU time in nanoseconds, as the scheduler counts it.
     pub cpu_ns: u64,
+    /// Time on run queues in nanoseconds, all threads together: they could have
+    /// run and had no core. Null where the kernel does not count it.
+    #[serde(default)]
+    pub run_queue_wait_ns: Option<u64>,
     /// The part of it in user space. The kernel counts it in ticks, so this is
     /// `cpu_ns` divided in the proportion of the ticks.
     pub user_ns: u64,
@@ -55,11 +59,44 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Time on run queues as a share of the time that the threads wanted to run,
+    /// which is that and the time they did, 0 to 1. `None` where the kernel does
+    /// not count it, and where no thread wanted to run.
+    ///
+    /// It is no share of the wall clock's time: that of a thread with little to
+    /// do would stay small though it waited for longer than it worked.
+    pub fn run_queue_wait_share(&self) -> Option<f64> {
+        let wait_ns = self.run_queue_wait_ns? as f64;
+        let wanted_ns = wait_ns + self.cpu_ns as f64;
+        (wanted_ns > 0.0).then(|| wait_ns / wanted_ns)
+    }
+
     /// Resident memory that came with the connections, shared out over them.
     pub fn rss_per_connection(&self, connections: u64) -> Option<u64> {
         self.rss_after
             .saturating_sub(self.rss_before)
             .checked_div(connections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_a_share_of_the_time_that_threads_wanted_to_run() {
+        let share = |cpu_ns, run_queue_wait_ns| {
+            let usage = Usage {
+                cpu_ns,
+                run_queue_wait_ns,
+                ..Usage::default()
+            };
+            usage.run_queue_wait_share()
+        };
+        assert_eq!(share(250, Some(750)), Some(0.75));
+        assert_eq!(share(250, Some(0)), Some(0.0));
+        assert_eq!(share(0, Some(0)), None, "nobody wanted to run");
+        assert_eq!(share(250, None), None, "not counted");
     }
 }
 

@@ -28,11 +28,12 @@ impl Procfs {
         parse_stat(self.read(format_args!("/proc/{pid}/task/{tid}/stat"))?).ok_or_else(malformed)
     }
 
-    /// The run time of one thread in nanoseconds. The scheduler brings it up to
-    /// date at every switch and tick, so it lags by at most one tick.
-    pub(super) fn cpu_ns(&mut self, pid: u32, tid: i32) -> io::Result<u64> {
+    /// The run time of one thread, and how long it waited for a core. The
+    /// scheduler brings the run time up to date at every switch and tick, so it
+    /// lags by at most one tick, and the wait when the thread gets its core.
+    pub(super) fn schedstat(&mut self, pid: u32, tid: i32) -> io::Result<Schedstat> {
         let text = self.read(format_args!("/proc/{pid}/task/{tid}/schedstat"))?;
-        numbers(text).next().ok_or_else(malformed)
+        parse_schedstat(text).ok_or_else(malformed)
     }
 
     /// The context switches of one thread.
@@ -111,6 +112,16 @@ impl Stat {
     }
 }
 
+/// What the scheduler counted for a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Schedstat {
+    /// The time it ran, in nanoseconds.
+    pub(super) cpu_ns: u64,
+    /// The time it could have run and waited for a core, in nanoseconds; `None`
+    /// where the kernel does not count it.
+    pub(super) wait_ns: Option<u64>,
+}
+
 /// How often a thread gave way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Switches {
@@ -134,6 +145,19 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         threads: field(20)?.parse().ok()?,
         start_ticks: field(22)?.parse().ok()?,
         core: field(39)?.parse().ok()?,
+    })
+}
+
+fn parse_schedstat(text: &[u8]) -> Option<Schedstat> {
+    let mut fields = numbers::<u64>(text);
+    let cpu_ns = fields.next()?;
+    let wait_ns = fields.next();
+    // A kernel that does not count waits writes zeros, and a thread that ran was
+    // given a core at least once.
+    let is_counted = cpu_ns == 0 || fields.next().is_some_and(|times| times > 0);
+    Some(Schedstat {
+        cpu_ns,
+        wait_ns: wait_ns.filter(|_| is_counted),
     })
 }
 
@@ -227,9 +251,27 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_is_not_counted_is_unknown_and_not_zero() {
+        for (text, cpu_ns, wait_ns) in [
+            ("1500 700 3\n", 1_500, Some(700)),
+            ("0 700 1\n", 0, Some(700)),
+            ("1500 0 3\n", 1_500, Some(0)),
+            ("1500 0 0\n", 1_500, None),
+            ("1500 700\n", 1_500, None),
+            ("1500\n", 1_500, None),
+        ] {
+            let expected = Schedstat { cpu_ns, wait_ns };
+            assert_eq!(parse_schedstat(text.as_bytes()), Some(expected), "{text:?}");
+        }
+        assert_eq!(parse_schedstat(b""), None);
+    }
+
+    #[test]
     fn what_is_not_there_is_gone() {
         let mut procfs = Procfs::default();
-        let error = procfs.cpu_ns(std::process::id(), -1).expect_err("no such");
+        let error = procfs
+            .schedstat(std::process::id(), -1)
+            .expect_err("no such");
         assert!(is_gone(&error));
         assert!(is_gone(&Errno::SRCH.into()));
         assert!(!is_gone(&Errno::MFILE.into()));

@@ -8,6 +8,10 @@ use super::Usage;
 pub struct Sample {
     /// CPU time in nanoseconds, as the scheduler counts it.
     pub cpu_ns: u64,
+    /// Time on run queues in nanoseconds: threads could have run and had no core.
+    /// `None` where the kernel does not count it. What a thread waited between
+    /// the last look and its end is lost.
+    pub wait_ns: Option<u64>,
     /// CPU time in user space, in ticks.
     pub user_ticks: u64,
     /// CPU time in the kernel, in ticks.
@@ -31,6 +35,7 @@ impl Sample {
         let user_ns = self.user_ns(earlier, cpu_ns);
         Usage {
             cpu_ns,
+            run_queue_wait_ns: grown(Some(0), earlier.wait_ns, self.wait_ns),
             user_ns,
             system_ns: cpu_ns - user_ns,
             voluntary_switches: self
@@ -52,6 +57,7 @@ impl Sample {
         let and = |own: u64, from: u64, to: u64| own + to.saturating_sub(from);
         Self {
             cpu_ns: and(self.cpu_ns, from.cpu_ns, to.cpu_ns),
+            wait_ns: grown(self.wait_ns, from.wait_ns, to.wait_ns),
             user_ticks: and(self.user_ticks, from.user_ticks, to.user_ticks),
             system_ticks: and(self.system_ticks, from.system_ticks, to.system_ticks),
             voluntary_switches: and(
@@ -84,6 +90,11 @@ impl Sample {
         let user_ns = u128::from(cpu_ns) * user / all;
         u64::try_from(user_ns).expect("a part of a number is no larger")
     }
+}
+
+/// A sum and what another one grew by; unknown where any of the three is.
+pub(super) fn grown(sum: Option<u64>, from: Option<u64>, to: Option<u64>) -> Option<u64> {
+    Some(sum? + to?.saturating_sub(from?))
 }
 
 #[cfg(test)]
@@ -121,6 +132,25 @@ mod tests {
     #[test]
     fn without_any_ticks_each_half_gets_one() {
         assert_eq!(split(sample(500, 0, 0), sample(601, 0, 0)), (50, 51));
+    }
+
+    #[test]
+    fn a_wait_is_that_since_the_earlier_sample_or_unknown() {
+        let waited = |wait_ns| Sample {
+            wait_ns,
+            ..Sample::default()
+        };
+        for (earlier_ns, later_ns, expected_ns) in [
+            (Some(3), Some(10), Some(7)),
+            (None, Some(10), None),
+            (Some(3), None, None),
+        ] {
+            let usage = waited(later_ns).usage_since(&waited(earlier_ns), 0);
+            assert_eq!(usage.run_queue_wait_ns, expected_ns);
+        }
+        let pause = (waited(Some(5)), waited(Some(105)));
+        let start = waited(Some(3)).without(&pause.0, &pause.1);
+        assert_eq!(start.wait_ns, Some(103));
     }
 
     #[test]

@@ -43,6 +43,26 @@ impl ThreadGroup {
         self.ledger.sample([process::id()])
     }
 
+    /// Begins a span of the measurement, and says what was taken until then.
+    pub fn begin_span(&mut self) -> Sample {
+        let sample = self.sample();
+        self.ledger.begin_span();
+        sample
+    }
+
+    /// Ends it, likewise.
+    pub fn end_span(&mut self) -> Sample {
+        let sample = self.sample();
+        self.ledger.end_span();
+        sample
+    }
+
+    /// How long the busiest thread ran in the spans, in nanoseconds, those that
+    /// have ended left out.
+    pub fn busiest_ns(&self) -> u64 {
+        self.ledger.busiest_ns()
+    }
+
     /// The cores on which the threads were active since the previous call, or
     /// since they are watched.
     pub fn active_cores(&mut self) -> BTreeSet<usize> {
