@@ -70,6 +70,7 @@ pub(crate) fn outcome() -> Outcome {
         counts: counts(),
         latencies: whole,
         handshake_ns,
+        handshakes_at_a_time: Some(2),
         intervals,
         generator: GeneratorUse {
             usage: Usage {

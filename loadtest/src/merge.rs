@@ -114,6 +114,7 @@ fn add_up(parts: &[Part]) -> Result<Outcome, DecodeError> {
         counts: Counts::default(),
         latencies: Latencies::new(),
         handshake_ns: histogram(),
+        handshakes_at_a_time: Some(0),
         intervals: Vec::new(),
         generator: GeneratorUse {
             usage: Usage {
@@ -140,6 +141,11 @@ fn add_up(parts: &[Part]) -> Result<Outcome, DecodeError> {
         let handshake_ns = decode(&file.histograms.handshake_ns)?;
         sum.handshake_ns.add(handshake_ns).expect("the same bounds");
         add_generator(&mut sum.generator, &file.generator);
+        // They connected at the same time, or nearly so.
+        sum.handshakes_at_a_time = sum
+            .handshakes_at_a_time
+            .zip(file.handshakes_at_a_time)
+            .map(|(sum, part)| sum + part);
         sum.shared_core = sum.shared_core.max(file.shared_core);
         sum.steal_share = larger(sum.steal_share, file.steal_share);
         sum.interrupted |= file.status == Status::Interrupted;

@@ -30,7 +30,8 @@ pub enum Metric {
     /// The response time at p99.9, in nanoseconds.
     #[serde(rename = "p99.9")]
     P99_9,
-    /// The server's resident memory per connection, in bytes.
+    /// The server's resident memory per connection, in bytes, from 1,000
+    /// connections on: with fewer it is noise.
     #[serde(rename = "rss-per-connection")]
     RssPerConnection,
 }
@@ -187,7 +188,7 @@ mod tests {
                 Some(50_015.0),
                 Some(80_063.0),
                 Some(1_000_447.0),
-                Some(2_048.0)
+                None
             ]
         );
         let mut silent = run;

@@ -92,6 +92,9 @@ pub struct Counts {
     pub echoed: u64,
     /// Their payload bytes.
     pub echoed_bytes: u64,
+    /// Of those replies, the ones to messages that were due before: the warm-up's.
+    #[serde(default)]
+    pub echoed_of_warmup: u64,
     /// Messages due before the measurement and not answered when it began.
     pub carried_in: u64,
     /// Messages due in the measurement that had to wait until the socket took
@@ -131,6 +134,7 @@ impl AddAssign for Counts {
         self.timed_out += other.timed_out;
         self.echoed += other.echoed;
         self.echoed_bytes += other.echoed_bytes;
+        self.echoed_of_warmup += other.echoed_of_warmup;
         self.carried_in += other.carried_in;
         self.blocked += other.blocked;
         self.reads += other.reads;
@@ -207,6 +211,9 @@ pub struct Outcome {
     pub latencies: Latencies,
     /// From connect to the handshake's response, all connections of the run.
     pub handshake_ns: Histogram,
+    /// The most handshakes that were under way at the same time, at the start and
+    /// at most: the sum of what each thread had.
+    pub handshakes_at_a_time: Option<u64>,
     /// The measurement second by second, and the drain.
     pub intervals: Vec<Interval>,
     /// The generator's own cost.

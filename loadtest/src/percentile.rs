@@ -29,6 +29,8 @@ impl Percentile {
     pub const P50: Self = Self::of_hundredths(50_00);
     /// Nine messages of ten are as fast.
     pub const P90: Self = Self::of_hundredths(90_00);
+    /// Nineteen messages of twenty are as fast.
+    pub const P95: Self = Self::of_hundredths(95_00);
     /// All but one message of a hundred are as fast.
     pub const P99: Self = Self::of_hundredths(99_00);
     /// All but one message of a thousand are as fast.
@@ -37,7 +39,14 @@ impl Percentile {
     pub const P99_99: Self = Self::of_hundredths(99_99);
 
     /// Those that reports and result files have, ascending.
-    pub const REPORTED: [Self; 5] = [Self::P50, Self::P90, Self::P99, Self::P99_9, Self::P99_99];
+    pub const REPORTED: [Self; 6] = [
+        Self::P50,
+        Self::P90,
+        Self::P95,
+        Self::P99,
+        Self::P99_9,
+        Self::P99_99,
+    ];
 
     const fn of_hundredths(hundredths: u32) -> Self {
         Self {

@@ -84,8 +84,8 @@ pub struct Plan {
     /// Connections that carry messages, all open at the same time, 1 to
     /// [`CONNECTIONS_MAX`].
     pub connections: u32,
-    /// Connections opened per second at the start; without it, as fast as the
-    /// server takes them.
+    /// Connections opened per second at the start; without it, as
+    /// [`Plan::connect_pace`] has it.
     pub connect_rate: Option<f64>,
     /// Connections per second that are replaced by new ones.
     pub churn_rate: Option<f64>,
@@ -209,6 +209,14 @@ pub struct SizeShare {
     pub weight: u32,
 }
 
+/// Connections opened per second unless more are needed to open all within
+/// [`CONNECT_TIME_MAX_S`]: a millisecond for each, within which most servers on
+/// most machines have done a handshake, TLS included.
+const CONNECT_PACE_PER_S: f64 = 1_000.0;
+
+/// How long opening all connections may take by its pace, in seconds.
+const CONNECT_TIME_MAX_S: f64 = 10.0;
+
 /// What plans have that do not say.
 fn one_slice() -> u32 {
     1
@@ -255,6 +263,14 @@ impl Plan {
         u64::from(self.connections)
             + u64::from(self.idle_connections)
             + u64::from(self.slow_readers)
+    }
+
+    /// Connections opened per second at the start. As fast as a server takes them,
+    /// each would wait for those before it, and the time of a handshake would be
+    /// that of the queue.
+    pub fn connect_pace(&self) -> f64 {
+        let usual = CONNECT_PACE_PER_S.max(self.sockets() as f64 / CONNECT_TIME_MAX_S);
+        self.connect_rate.unwrap_or(usual)
     }
 
     /// What reports call the servers if they have no other name: their URLs.
@@ -331,5 +347,24 @@ impl fmt::Display for Plan {
             write!(f, ", {count} slow readers")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture;
+
+    #[test]
+    fn connections_are_opened_by_a_pace_of_their_own() {
+        let pace = |connections, connect_rate| {
+            let mut plan = fixture::plan();
+            plan.connections = connections;
+            plan.connect_rate = connect_rate;
+            Some(plan.connect_pace())
+        };
+        assert_eq!(pace(1, None), Some(1_000.0));
+        assert_eq!(pace(10_000, None), Some(1_000.0));
+        assert_eq!(pace(50_000, None), Some(5_000.0), "within ten seconds");
+        assert_eq!(pace(50_000, Some(7.0)), Some(7.0), "as it was asked for");
     }
 }

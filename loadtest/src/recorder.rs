@@ -101,6 +101,9 @@ impl Recorder {
         if self.window.contains(now_ns) {
             self.counts.echoed += messages;
             self.counts.echoed_bytes += payload_len;
+            if times.intended_ns < self.window.start_ns {
+                self.counts.echoed_of_warmup += messages;
+            }
             self.part.echoed += messages;
         }
         if self.window.contains(times.intended_ns) {
@@ -218,6 +221,7 @@ mod tests {
         let counts = recorder.counts;
         assert_eq!(counts.echoed, 3, "while measuring");
         assert_eq!(counts.echoed_bytes, 30);
+        assert_eq!(counts.echoed_of_warmup, 1, "due before");
         assert_eq!(counts.answered, 6, "due while measuring");
         let part = recorder.next_part(1, Box::default());
         assert_eq!(part.latencies.response_ns.len(), 6);

@@ -18,13 +18,18 @@ use crate::units::{format_count, format_ns};
 /// function of how long the run lasted.
 pub const ACHIEVED_SHARE_MIN: f64 = 0.99;
 
+/// Of an open loop no more can come back than was due, but what was carried in
+/// from the warm-up. Above this share of it the server had fallen behind before
+/// the measurement, and the rate is that of its catching up.
+pub const ACHIEVED_SHARE_MAX: f64 = 1.01;
+
 /// How many standard deviations a deficit of replies has to exceed, so that
 /// short runs are not condemned by chance.
 ///
 /// The deficit of a run that keeps up is what is in flight at its end less what
-/// was in flight at its start. Both fluctuate like a Poisson variable, with a
-/// variance as large as its mean, [`Facts::carried_in`]; the variance of the
-/// difference is twice that, and one more for a start with nothing in flight.
+/// usually is, [`Facts::usually_in_flight`]. Both fluctuate like a Poisson
+/// variable, with a variance as large as its mean; the variance of the difference
+/// is twice that, and one more where nothing is in flight.
 pub const FLUCTUATION_SIGMAS: f64 = 3.0;
 
 /// In a short run, replies that a hiccup at its very end delayed may be more than
@@ -128,6 +133,8 @@ pub struct Facts {
     pub scheduled: u64,
     /// Replies that came while measuring.
     pub echoed: u64,
+    /// Of those, the ones to messages of the warm-up.
+    pub echoed_of_warmup: u64,
     /// Messages in flight when the measurement began.
     pub carried_in: u64,
     /// Messages due that had to wait until the socket took more.
@@ -142,6 +149,8 @@ pub struct Facts {
     pub samples: u64,
     /// The response time's median, in nanoseconds.
     pub response_p50_ns: u64,
+    /// Its mean.
+    pub response_mean_ns: f64,
     /// The generator's lag at its 99th percentile, in nanoseconds.
     pub lag_p99_ns: u64,
     /// Share of the time the busiest generator thread worked, spinning apart.
@@ -174,6 +183,7 @@ impl Facts {
             due: counts.due,
             scheduled: scheduled(plan, outcome),
             echoed: counts.echoed,
+            echoed_of_warmup: counts.echoed_of_warmup,
             carried_in: counts.carried_in,
             blocked: counts.blocked,
             answered: counts.answered,
@@ -181,6 +191,7 @@ impl Facts {
             timed_out: counts.timed_out,
             samples: latencies.response_ns.len(),
             response_p50_ns: latencies.response_ns.value_at_quantile(0.5),
+            response_mean_ns: latencies.response_ns.mean(),
             lag_p99_ns: latencies.lag_ns.value_at_quantile(0.99),
             busy_max: outcome.generator.busy_max,
             server_busy_max: outcome.server_busy_max,
@@ -194,10 +205,30 @@ impl Facts {
         }
     }
 
-    /// Share of the scheduled replies that came in time, in an open loop.
+    /// Replies that came while measuring as a share of those that an open loop's
+    /// schedule asked for: the rate that was achieved, of its target.
     pub fn achieved_share(&self) -> Option<f64> {
         (self.is_open_loop && self.scheduled > 0)
             .then(|| self.echoed as f64 / self.scheduled as f64)
+    }
+
+    /// Replies that came while measuring to messages that were due in it, and to
+    /// as many of the warm-up as are in flight at its end in return.
+    fn in_time(&self) -> f64 {
+        let of_warmup = self.echoed_of_warmup as f64;
+        self.echoed as f64 - of_warmup + of_warmup.min(self.usually_in_flight())
+    }
+
+    /// Messages in flight at any time of a run that keeps up: as many as at its
+    /// start, unless the server had fallen behind by then, which Little's law
+    /// tells: rate times mean response time, and twice that for what varies.
+    fn usually_in_flight(&self) -> f64 {
+        let by_response_time = 2.0 * self.response_mean_ns / 1e9 * self.target_rate;
+        (self.carried_in as f64).min(by_response_time.max(1.0))
+    }
+
+    fn by_chance(&self) -> f64 {
+        FLUCTUATION_SIGMAS * (2.0 * self.usually_in_flight() + 1.0).sqrt()
     }
 
     fn is_busy(&self) -> bool {
@@ -225,6 +256,7 @@ pub fn judge(facts: &Facts) -> Judgement {
     } else {
         let rules = [
             deficit,
+            surplus,
             lag,
             busy,
             sleep,
@@ -301,16 +333,17 @@ fn silence(facts: &Facts) -> Option<Reason> {
 }
 
 fn deficit(facts: &Facts) -> Option<Reason> {
-    let share = facts.achieved_share()?;
-    let missing = facts.scheduled.saturating_sub(facts.echoed) as f64;
-    let by_chance = FLUCTUATION_SIGMAS * (2.0 * facts.carried_in as f64 + 1.0).sqrt();
+    facts.achieved_share()?;
+    let in_time = facts.in_time();
+    let missing = facts.scheduled as f64 - in_time;
+    let share = in_time / facts.scheduled as f64;
     // Late, but not lost.
     let by_hiccup = if facts.answered == facts.due {
         (HICCUP_S_MAX * facts.target_rate).min(HICCUP_SHARE_MAX * facts.scheduled as f64)
     } else {
         0.0
     };
-    if share >= ACHIEVED_SHARE_MIN || missing <= by_chance.max(by_hiccup) {
+    if share >= ACHIEVED_SHARE_MIN || missing <= facts.by_chance().max(by_hiccup) {
         return None;
     }
     let advice = if facts.is_busy() {
@@ -331,11 +364,39 @@ fn deficit(facts: &Facts) -> Option<Reason> {
         verdict: Verdict::Invalid,
         what: format!(
             "only {} of {} replies came in time ({:.1} % of the target rate)",
-            format_count(facts.echoed),
+            format_count(whole(in_time)),
             format_count(facts.scheduled),
             share * 100.0
         ),
         advice: advice.to_owned(),
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of messages is positive and fits"
+)]
+fn whole(messages: f64) -> u64 {
+    messages.round() as u64
+}
+
+/// Replies to the warm-up that came while measuring are no rate of the
+/// measurement's.
+fn surplus(facts: &Facts) -> Option<Reason> {
+    let share = facts.achieved_share()?;
+    let more = facts.echoed.saturating_sub(facts.scheduled) as f64;
+    if share <= ACHIEVED_SHARE_MAX || more <= facts.by_chance() {
+        return None;
+    }
+    Some(Reason {
+        verdict: Verdict::Suspect,
+        what: format!(
+            "{:.1} % of the target rate came back: {} replies were to messages of the warm-up",
+            share * 100.0,
+            format_count(facts.echoed_of_warmup)
+        ),
+        advice: "the server had fallen behind before the measurement; a longer --warmup".to_owned(),
     })
 }
 
@@ -526,6 +587,7 @@ mod tests {
             due: 100_000,
             scheduled: 100_000,
             echoed: 100_000,
+            echoed_of_warmup: 0,
             target_rate: 100.0,
             carried_in: 4,
             blocked: 0,
@@ -534,6 +596,7 @@ mod tests {
             timed_out: 0,
             samples: 100_000,
             response_p50_ns: 100_000,
+            response_mean_ns: 100_000.0,
             lag_p99_ns: 1_000,
             busy_max: 0.5,
             server_busy_max: Some(0.95),
@@ -621,6 +684,46 @@ mod tests {
     }
 
     #[test]
+    fn replies_to_the_warm_up_are_no_rate_of_the_measurement() {
+        // A server that stood still for the last second of the warm-up.
+        let behind = Facts {
+            due: 3_000,
+            scheduled: 3_000,
+            answered: 3_000,
+            samples: 3_000,
+            echoed: 4_000,
+            echoed_of_warmup: 1_000,
+            carried_in: 1_000,
+            target_rate: 1_000.0,
+            ..sound()
+        };
+        let (verdict_of_it, text) = verdict(&behind);
+        assert_eq!(verdict_of_it, Verdict::Suspect);
+        assert!(
+            text.starts_with("133.3 % of the target rate came back: 1,000 replies were to"),
+            "{text}"
+        );
+        // As much came back as was due, but a sixth of it was the warm-up's.
+        let hidden = Facts {
+            echoed: 3_000,
+            echoed_of_warmup: 500,
+            answered: 2_990,
+            ..behind.clone()
+        };
+        let (verdict_of_it, text) = verdict(&hidden);
+        assert_eq!(verdict_of_it, Verdict::Invalid);
+        assert!(text.starts_with("only 2,501 of 3,000 replies"), "{text}");
+        // What is always in flight comes in and goes out.
+        assert_valid(&Facts {
+            echoed: 3_000,
+            echoed_of_warmup: 50,
+            carried_in: 50,
+            response_mean_ns: 50e6,
+            ..behind
+        });
+    }
+
+    #[test]
     fn a_hiccup_at_the_end_is_no_saturation() {
         let hiccup = Facts {
             scheduled: 1_000,
@@ -659,6 +762,7 @@ mod tests {
         let short = Facts {
             scheduled: 1_000,
             carried_in: 12,
+            response_mean_ns: 60e6,
             ..sound()
         };
         assert_valid(&Facts {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use loadtest::plan::{Arrival, Extent, Load, Pace};
 use loadtest::result::{ResultFile, Status};
-use loadtest::verdict::Verdict;
+use loadtest::verdict::{Reason, Verdict};
 use support::frames::Transcript;
 use support::own_server::status;
 use support::peer::{Peer, Seen, Tap, echo, ringback, url_of};
@@ -63,6 +63,46 @@ fn what_is_sent_while_warming_up_is_not_counted() {
     let transcripts = peer.transcripts(2);
     let messages = transcripts.iter().map(Transcript::messages);
     assert!(messages.sum::<usize>() > 500);
+}
+
+/// Answers none of the first messages until it has so many, then all at once, and
+/// the others as they come.
+fn answer_late(tap: Tap, mut held_back: usize) {
+    let Ok(mut socket) = tungstenite::accept(tap) else {
+        return;
+    };
+    let mut held = Vec::new();
+    while let Ok(message) = socket.read() {
+        if matches!(message, Message::Text(_) | Message::Binary(_)) {
+            held.push(message);
+        }
+        if held.len() < held_back {
+            continue;
+        }
+        held_back = 0;
+        for message in held.drain(..) {
+            if socket.send(message).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn replies_to_the_warm_up_are_no_rate_of_the_measurement() {
+    // A second of the load is the warm-up's, half a second of it the measurement's.
+    let server = Peer::serving(|tap, _| answer_late(tap, 1_500));
+    let load = ["-c1", "--rate=1k", "-d3s", "--warmup=1s", "--timeout=30s"];
+    let result = result_of(&[&load[..], &[&server.url()]].concat());
+    assert!(result.counts.echoed_of_warmup > 500, "{:?}", result.counts);
+    let judgement = &result.judgement;
+    assert!(judgement.verdict >= Verdict::Suspect, "{judgement:?}");
+    let is_told = |reason: &Reason| {
+        reason
+            .what
+            .contains("replies were to messages of the warm-up")
+    };
+    assert!(judgement.reasons.iter().any(is_told), "{judgement:?}");
 }
 
 #[test]

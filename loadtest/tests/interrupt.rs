@@ -30,7 +30,7 @@ fn once_ends_the_measurement_with_a_report() {
         program.interrupt();
         let run = program.finish();
         assert_eq!(run.code, INTERRUPTED, "{run:?}");
-        assert!(run.stdout.contains("\nresponse time "), "{run:?}");
+        assert!(run.stdout.contains("  response time  "), "{run:?}");
         assert!(run.stdout.contains("interrupted"), "{run:?}");
         let result = ResultFile::read(file.as_ref()).expect("a result");
         assert_eq!(result.status, Status::Interrupted);

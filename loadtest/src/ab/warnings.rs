@@ -84,8 +84,8 @@ mod tests {
             warnings,
             [
                 "2 of 3 runs of B are INVALID; of the first: only 410,000 of 500,000 replies came \
-              in time (82.0 % of the target rate) (the server is saturated: latency grows for as \
-              long as the run lasts; lower --rate)"
+              in time (82.0 % of the target rate) (neither is at its limit: the server did not \
+              answer for a while; look at the seconds, or lower --rate)"
             ]
         );
     }

@@ -73,9 +73,7 @@ impl StartAt {
 
 /// The least that connecting takes.
 fn connect_time(plan: &Plan) -> Duration {
-    let asked_s = plan
-        .connect_rate
-        .map_or(0.0, |rate| plan.sockets() as f64 / rate);
+    let asked_s = plan.sockets() as f64 / plan.connect_pace();
     let asked = Duration::try_from_secs_f64(asked_s).unwrap_or(START_AHEAD_MAX);
     CONNECT_TIME_MIN + asked.min(START_AHEAD_MAX)
 }
@@ -166,11 +164,11 @@ mod tests {
         let plan = fixture::plan();
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let resolve = |ms| StartAt::In(Duration::from_millis(ms)).resolve(now, &plan);
-        assert_eq!(resolve(1_200), Ok(now + Duration::from_millis(1_200)));
+        assert_eq!(resolve(1_300), Ok(now + Duration::from_millis(1_300)));
         assert_eq!(
-            resolve(1_199),
+            resolve(1_299),
             Err(
-                "--start-at: 1.199s from now is too near: connecting and the warm-up need 1.2s"
+                "--start-at: 1.299s from now is too near: connecting and the warm-up need 1.3s"
                     .to_owned()
             )
         );

@@ -125,7 +125,8 @@ pub struct Workload {
     #[arg(long, value_name = "N", help_heading = "Messages")]
     pub seed: Option<u64>,
 
-    /// Connections to open per second at the start [default: as they succeed]
+    /// Connections to open per second at the start [default: 1000, or as many as
+    /// open all within 10 seconds]
     #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Connections beside the load")]
     pub connect_rate: Option<f64>,
 

@@ -11,8 +11,8 @@ use crate::client::Handshake;
 use crate::failure::Failure;
 use crate::plan::Protocol;
 
-/// Handshakes that a thread has under way at the same time, where no rate says
-/// how fast to connect: enough to keep a server busy, and below what servers
+/// Handshakes that a thread has under way at the same time at most, where no rate
+/// says how fast to connect: enough to keep a server busy, and below what servers
 /// commonly let wait in their accept queue.
 const OPENING_MAX: u32 = 64;
 
@@ -25,10 +25,12 @@ impl Worker<'_> {
     /// When the next connection may be begun, if any is to be.
     pub(super) fn next_connect_ns(&self) -> Option<u64> {
         match self.phase {
-            Phase::Connect if self.begun < self.planned() => match self.plan.connect_rate {
-                Some(rate) => Some(at_rate(u64::from(self.number(self.begun)), rate)),
-                None => (self.opening < OPENING_MAX).then_some(0),
-            },
+            Phase::Connect if self.begun < self.planned() => {
+                let due_ns = at_rate(u64::from(self.number(self.begun)), self.plan.connect_pace());
+                // Who asks for a rate gets it, however long the handshakes take.
+                let may_begin = self.plan.connect_rate.is_some() || self.opening < OPENING_MAX;
+                may_begin.then_some(due_ns)
+            }
             Phase::WarmUp | Phase::Measure => {
                 let rate = self.plan.churn_rate?;
                 let threads = u64::from(self.share.threads);
@@ -50,6 +52,7 @@ impl Worker<'_> {
                 let (index, number) = (self.begun, self.number(self.begun));
                 self.begun += 1;
                 self.opening += 1;
+                self.opening_max = self.opening_max.max(self.opening);
                 let role = match number {
                     _ if number < self.plan.connections => Role::Carrier(index),
                     _ if number < self.plan.connections + self.plan.idle_connections => Role::Idle,

@@ -119,6 +119,8 @@ pub struct Worker<'a> {
     begun: u32,
     /// Connections of the plan that are being opened.
     opening: u32,
+    /// The most there were at the same time.
+    opening_max: u32,
     /// Connections that were begun to replace others.
     churned: u64,
     /// Connections whose rest of a frame is to be sent.
@@ -184,6 +186,7 @@ impl<'a> Worker<'a> {
             owing: Vec::with_capacity(SENDS_MAX),
             begun: 0,
             opening: 0,
+            opening_max: 0,
             churned: 0,
             paused: Vec::new(),
             phase: Phase::Connect,

@@ -282,6 +282,7 @@ impl Worker<'_> {
             thread: self.share.thread,
             counts: recorder.counts,
             handshake_ns: recorder.handshake_ns.clone(),
+            opening_max: self.opening_max,
             part: recorder.next_part(DRAIN_PART, Box::default()),
             measured_ns: span.wall_ns,
             cpu_ns: span.cpu_ns,

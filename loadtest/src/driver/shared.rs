@@ -114,6 +114,8 @@ pub struct ThreadEnd {
     pub counts: Counts,
     /// Its handshakes.
     pub handshake_ns: Histogram,
+    /// The most handshakes at the start that it had under way at the same time.
+    pub opening_max: u32,
     /// The part that was being recorded.
     pub part: Part,
     /// How long it measured, in nanoseconds.

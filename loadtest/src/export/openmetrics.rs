@@ -103,6 +103,22 @@ impl View {
                 .encode_family(&labels)?
                 .encode_gauge(&(ns as f64 / NS_PER_S))?;
         }
+        let spread = &self.run.summary.response_ns;
+        for (name, help, ns) in [
+            (
+                "response_time_min",
+                "The shortest response time",
+                spread.min.map(|ns| ns as f64),
+            ),
+            (
+                "response_time_stdev",
+                "The standard deviation of the response time",
+                spread.stdev,
+            ),
+        ] {
+            let value_s = ns.map(|ns| ns / NS_PER_S);
+            self.gauge(encoder, name, help, Some(&Unit::Seconds), value_s)?;
+        }
         Ok(())
     }
 
@@ -230,7 +246,8 @@ mod tests {
             "loadtest_response_time_quantile_seconds{server=\"epoll\",quantile=\"0.99\"} 0.000080063",
             "loadtest_replies_total{server=\"epoll\"} 500000",
             "loadtest_replies_per_second{server=\"epoll\"} 50000.0",
-            "loadtest_server_memory_per_connection_bytes{server=\"epoll\"} 2048.0",
+            "loadtest_response_time_quantile_seconds{server=\"epoll\",quantile=\"0.95\"} 0.000050015",
+            "loadtest_response_time_min_seconds{server=\"epoll\"} 0.000049984",
             "loadtest_generator_run_queue_wait_ratios{server=\"epoll\"} 0.001996007984031936",
             "# EOF",
         ] {

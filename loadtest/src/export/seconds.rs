@@ -2,8 +2,8 @@
 
 use crate::failure::Failure;
 use crate::outcome::{Interval, per_second};
-use crate::report::csv_line;
-use crate::result::{ResultFile, STATISTICS, Spread, decode_latencies};
+use crate::report::{csv_line, csv_time_names};
+use crate::result::{LATER_STATISTICS, ResultFile, STATISTICS, Spread, decode_latencies};
 
 const COUNTS: [&str; 6] = [
     "start_s",
@@ -18,9 +18,8 @@ const TIMES: [&str; 3] = ["response", "service", "lag"];
 
 pub(super) fn csv(run: &ResultFile) -> Result<String, Failure> {
     let mut names: Vec<_> = COUNTS.map(str::to_owned).to_vec();
-    for time in TIMES {
-        // Not every reader of CSV takes a dot in a name.
-        names.extend(STATISTICS.map(|name| format!("{time}_{}_ns", name.replace('.', "_"))));
+    for statistics in [&STATISTICS[..], &LATER_STATISTICS] {
+        names.extend(csv_time_names(&TIMES, statistics));
     }
     let mut csv = csv_line(&names);
     for interval in &run.intervals {
@@ -40,13 +39,16 @@ fn fields(interval: &Interval) -> Result<Vec<String>, Failure> {
         interval.timed_out.to_string(),
         per_second(interval.echoed, interval.length).to_string(),
     ];
-    for times_ns in [
+    let spreads = [
         &latencies.response_ns,
         &latencies.service_ns,
         &latencies.lag_ns,
-    ] {
-        let spread = Spread::of(times_ns);
-        fields.extend(STATISTICS.map(|name| spread.field(name)));
+    ]
+    .map(Spread::of);
+    for statistics in [&STATISTICS[..], &LATER_STATISTICS] {
+        for spread in &spreads {
+            fields.extend(statistics.iter().map(|name| spread.field(name)));
+        }
     }
     Ok(fields)
 }

@@ -223,9 +223,16 @@ fn table(runs: &[Run], groups: &[&Group<'_>]) -> Table {
             .map(|(times_ns, censored)| cells::at(percentile, times_ns, *censored));
         table.add([text.to_owned()].into_iter().chain(cells));
     }
-    let maxima = columns
+    // The percentiles stand above, and more of them.
+    let spreads: Vec<_> = columns
         .iter()
-        .map(|(times_ns, censored)| cells::max(times_ns, *censored));
-    table.add(["max".to_owned()].into_iter().chain(maxima));
+        .map(|(times_ns, censored)| cells::spread(times_ns, *censored))
+        .collect();
+    for (line, title) in cells::spread_titles().into_iter().enumerate() {
+        if title.parse::<Percentile>().is_err() {
+            let cells = spreads.iter().map(|spread| spread[line].clone());
+            table.add([title].into_iter().chain(cells));
+        }
+    }
     table
 }

@@ -53,32 +53,41 @@ pub(super) fn table(outcome: &Outcome, judgement: &Judgement) -> Vec<String> {
     cells
 }
 
-/// Titles of how times are spread, behind the name of the time.
-pub(super) fn spread_titles() -> Vec<String> {
+/// What times are described by, in the order of [`spread`].
+pub(crate) fn spread_titles() -> Vec<String> {
     let percentiles = Percentile::REPORTED.iter().map(ToString::to_string);
-    percentiles
-        .chain(["max", "mean"].map(str::to_owned))
+    let ends = ["max", "mean", "stdev"].map(str::to_owned);
+    ["min".to_owned()]
+        .into_iter()
+        .chain(percentiles)
+        .chain(ends)
         .collect()
 }
 
 /// How times are spread, of which the `censored` highest are lower bounds.
-pub(super) fn spread(times_ns: &Histogram, censored: u64) -> Vec<String> {
-    let mut cells: Vec<_> = Percentile::REPORTED
-        .iter()
-        .map(|&percentile| at(percentile, times_ns, censored))
-        .collect();
+pub(crate) fn spread(times_ns: &Histogram, censored: u64) -> Vec<String> {
+    let known = |text: String| {
+        // Without a message there is no time, rather than one of 0.
+        if times_ns.is_empty() {
+            UNKNOWN.to_owned()
+        } else {
+            text
+        }
+    };
+    let mut cells = vec![known(format_ns(times_ns.min()))];
+    for percentile in Percentile::REPORTED {
+        cells.push(at(percentile, times_ns, censored));
+    }
     cells.push(max(times_ns, censored));
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a mean of values that fit is positive and fits"
-    )]
-    let mean_ns = times_ns.mean().round() as u64;
-    cells.push(if times_ns.is_empty() {
-        UNKNOWN.to_owned()
-    } else {
-        bounded(mean_ns, censored > 0)
-    });
+    for ns in [times_ns.mean(), times_ns.stdev()] {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "both are of values that fit: positive, and they fit"
+        )]
+        let ns = ns.round() as u64;
+        cells.push(known(bounded(ns, censored > 0)));
+    }
     cells
 }
 

@@ -6,7 +6,7 @@
 
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::result::{Cost, Numbers, STATISTICS};
+use crate::result::{Cost, LATER_STATISTICS, Numbers, STATISTICS};
 use crate::verdict::Judgement;
 
 /// What one line is made from.
@@ -60,15 +60,23 @@ const TAIL: [&str; 5] = [
 /// The names of the columns.
 pub(super) fn header() -> String {
     let mut names: Vec<String> = HEAD.map(str::to_owned).to_vec();
-    for time in TIMES {
-        // Not every reader of CSV takes a dot in a name.
-        names.extend(STATISTICS.map(|name| format!("{time}_{}_ns", name.replace('.', "_"))));
-    }
+    names.extend(time_names(&TIMES, &STATISTICS));
     for process in PROCESSES {
         names.extend(COSTS.map(|name| format!("{process}_{name}")));
     }
     names.extend(TAIL.map(str::to_owned));
+    names.extend(time_names(&TIMES, &LATER_STATISTICS));
     line(&names)
+}
+
+/// The names of the columns that have these statistics of these times.
+pub(crate) fn time_names(times: &[&str], statistics: &[&str]) -> Vec<String> {
+    let of_time = |time: &&str| {
+        // Not every reader of CSV takes a dot in a name.
+        let name = |name: &&str| format!("{time}_{}_ns", name.replace('.', "_"));
+        statistics.iter().map(name).collect::<Vec<_>>()
+    };
+    times.iter().flat_map(of_time).collect()
 }
 
 /// The line of a server that was driven.
@@ -98,12 +106,13 @@ pub(super) fn run(run: &Run<'_>) -> String {
         ]
         .map(|count| count.to_string()),
     );
-    for spread in [
+    let spreads = [
         &numbers.response_ns,
         &numbers.service_ns,
         &numbers.lag_ns,
         &numbers.handshake_ns,
-    ] {
+    ];
+    for spread in spreads {
         fields.extend(STATISTICS.map(|name| spread.field(name)));
     }
     fields.extend(costs(numbers.server.as_ref()));
@@ -114,12 +123,16 @@ pub(super) fn run(run: &Run<'_>) -> String {
     let server = numbers.server.as_ref();
     fields.push(or_empty(server.and_then(|cost| cost.run_queue_wait_share)));
     fields.push(or_empty(numbers.generator.run_queue_wait_share));
+    for spread in spreads {
+        fields.extend(LATER_STATISTICS.map(|name| spread.field(name)));
+    }
     line(&fields)
 }
 
 /// The line of a server that cannot run here.
 pub(super) fn unavailable(server: &str, reason: &str) -> String {
-    let width = HEAD.len() + TIMES.len() * STATISTICS.len() + PROCESSES.len() * COSTS.len();
+    let statistics = STATISTICS.len() + LATER_STATISTICS.len();
+    let width = HEAD.len() + TIMES.len() * statistics + PROCESSES.len() * COSTS.len();
     let mut fields = vec![
         server.to_owned(),
         "UNAVAILABLE".to_owned(),
@@ -188,8 +201,8 @@ mod tests {
         assert_eq!(
             rendered(|_, _| {}, "", Format::Csv, false),
             "\
-server,verdict,reason,target_rate_per_s,connections,elapsed_s,rate_per_s,payload_bytes_per_s,due,sent,answered,unanswered,timed_out,echoed,response_p50_ns,response_p90_ns,response_p99_ns,response_p99_9_ns,response_p99_99_ns,response_max_ns,response_mean_ns,service_p50_ns,service_p90_ns,service_p99_ns,service_p99_9_ns,service_p99_99_ns,service_max_ns,service_mean_ns,lag_p50_ns,lag_p90_ns,lag_p99_ns,lag_p99_9_ns,lag_p99_99_ns,lag_max_ns,lag_mean_ns,handshake_p50_ns,handshake_p90_ns,handshake_p99_ns,handshake_p99_9_ns,handshake_p99_99_ns,handshake_max_ns,handshake_mean_ns,server_cpu_ns_per_message,server_user_ns_per_message,server_system_ns_per_message,server_switches_per_message,server_rss_bytes_per_connection,server_cores,generator_cpu_ns_per_message,generator_user_ns_per_message,generator_system_ns_per_message,generator_switches_per_message,generator_rss_bytes_per_connection,generator_cores,generator_spin_ns_per_message,generator_busy_max,server_busy_max,server_run_queue_wait_share,generator_run_queue_wait_share
-ws://127.0.0.1:9001/,VALID,,50000,100,10,50000,1600000,500000,500000,500000,0,0,500000,50015,50015,80063,1000447,1000447,5001215,51784.81152,49023,49023,79039,999423,999423,5001215,50792.191999999995,1000,1000,1000,1000,1000,1000,1000,200063,200063,,,,200063,200000,5000,1000,4000,0.5,2048,0.25,10000,6000,4000,0.0101,,0.5,2000,0.4,0.24,0.038461538461538464,0.001996007984031936
+server,verdict,reason,target_rate_per_s,connections,elapsed_s,rate_per_s,payload_bytes_per_s,due,sent,answered,unanswered,timed_out,echoed,response_p50_ns,response_p90_ns,response_p99_ns,response_p99_9_ns,response_p99_99_ns,response_max_ns,response_mean_ns,service_p50_ns,service_p90_ns,service_p99_ns,service_p99_9_ns,service_p99_99_ns,service_max_ns,service_mean_ns,lag_p50_ns,lag_p90_ns,lag_p99_ns,lag_p99_9_ns,lag_p99_99_ns,lag_max_ns,lag_mean_ns,handshake_p50_ns,handshake_p90_ns,handshake_p99_ns,handshake_p99_9_ns,handshake_p99_99_ns,handshake_max_ns,handshake_mean_ns,server_cpu_ns_per_message,server_user_ns_per_message,server_system_ns_per_message,server_switches_per_message,server_rss_bytes_per_connection,server_cores,generator_cpu_ns_per_message,generator_user_ns_per_message,generator_system_ns_per_message,generator_switches_per_message,generator_rss_bytes_per_connection,generator_cores,generator_spin_ns_per_message,generator_busy_max,server_busy_max,server_run_queue_wait_share,generator_run_queue_wait_share,response_p95_ns,response_min_ns,response_stdev_ns,service_p95_ns,service_min_ns,service_stdev_ns,lag_p95_ns,lag_min_ns,lag_stdev_ns,handshake_p95_ns,handshake_min_ns,handshake_stdev_ns
+ws://127.0.0.1:9001/,VALID,,50000,100,10,50000,1600000,500000,500000,500000,0,0,500000,50015,50015,80063,1000447,1000447,5001215,51784.81152,49023,49023,79039,999423,999423,5001215,50792.191999999995,1000,1000,1000,1000,1000,1000,1000,200063,200063,,,,200063,200000,5000,1000,4000,0.5,,0.25,10000,6000,4000,0.0101,,0.5,2000,0.4,0.24,0.038461538461538464,0.001996007984031936,50015,49984,39611.06346001424,49023,48992,39612.20884559628,1000,1000,0,200063,199936,0
 "
         );
     }

@@ -9,7 +9,7 @@ mod parts;
 mod text;
 
 pub use crate::terminal::color_allowed;
-pub(crate) use csv::line as csv_line;
+pub(crate) use csv::{line as csv_line, time_names as csv_time_names};
 pub use grid::{Grid, escape};
 
 use crate::outcome::Outcome;
@@ -216,6 +216,7 @@ mod tests {
             },
             latencies: Latencies::new(),
             handshake_ns: histogram(),
+            handshakes_at_a_time: None,
             intervals: Vec::new(),
             generator: GeneratorUse::default(),
             server: Some(Usage {

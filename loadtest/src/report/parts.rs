@@ -5,7 +5,7 @@ use super::grid::Grid;
 use super::{Measured, Summary, Table};
 use crate::result::Cost;
 use crate::slo::SloResult;
-use crate::units::format_rate;
+use crate::units::{format_count, format_rate};
 use crate::verdict::Facts;
 
 /// A line per server.
@@ -24,19 +24,23 @@ pub(super) fn servers(table: &Table<'_>) -> Grid {
     grid
 }
 
-/// How the times of a run are spread.
+/// How the times of a run are spread: a line for each statistic, so that all
+/// columns fit a terminal of 80.
 pub(super) fn times(summary: &Summary<'_>) -> Grid {
     let latencies = &summary.outcome.latencies;
     let censored = summary.outcome.counts.unanswered;
-    let mut grid = Grid::default();
-    grid.add("", cells::spread_titles(), "");
-    for (name, times_ns, censored) in [
+    let columns = [
         ("response time", &latencies.response_ns, censored),
         ("service time", &latencies.service_ns, censored),
         ("generator lag", &latencies.lag_ns, 0),
         ("handshake", &summary.outcome.handshake_ns, 0),
-    ] {
-        grid.add(name, cells::spread(times_ns, censored), "");
+    ];
+    let mut grid = Grid::default();
+    grid.add("", columns.map(|(name, ..)| name.to_owned()).to_vec(), "");
+    let spreads = columns.map(|(_, times_ns, censored)| cells::spread(times_ns, censored));
+    for (line, title) in cells::spread_titles().iter().enumerate() {
+        let cells = spreads.iter().map(|spread| spread[line].clone());
+        grid.add(title, cells.collect(), "");
     }
     grid
 }
@@ -52,7 +56,7 @@ pub(super) fn costs(summary: &Summary<'_>) -> Grid {
         None => cells::COST_TITLES.map(|_| UNKNOWN.to_owned()).to_vec(),
     };
     grid.add("server", server, "");
-    let generator = cells::cost(&Cost::of_generator(outcome, sockets));
+    let generator = cells::cost(&Cost::of(&outcome.generator.usage, outcome, sockets));
     grid.add("generator", generator, "");
     grid
 }
@@ -75,6 +79,18 @@ pub(super) fn throughput(summary: &Summary<'_>) -> String {
         format_rate(outcome.rate()),
         cells::megabytes_per_second(outcome)
     )
+}
+
+/// How the connections were opened: the time of a handshake is that of as many at
+/// a time.
+pub(super) fn connecting(summary: &Summary<'_>) -> String {
+    let outcome = summary.outcome;
+    let at_a_time = match outcome.handshakes_at_a_time {
+        Some(count) => format!(", {} at a time at most", format_count(count)),
+        None => String::new(),
+    };
+    let handshakes = format_count(outcome.counts.handshakes);
+    format!("{handshakes} handshakes{at_a_time}")
 }
 
 /// What the generator's CPU time was spent on, and how close to their limits

@@ -17,6 +17,7 @@ pub(super) fn summary(summary: &Summary<'_>, color: bool) -> String {
         ("throughput", parts::throughput(summary)),
         ("messages", cells::messages(counts)),
         ("batching", cells::batching(counts)),
+        ("connecting", parts::connecting(summary)),
     ] {
         facts.add(&format!("{title:<TITLE_WIDTH$}"), Vec::new(), &fact);
     }
@@ -120,18 +121,25 @@ mod tests {
 open loop, 50,000/s fixed over 100 connections, 32 B binary, 10s after 1s warm-up
 ws://127.0.0.1:9001/
 
-                   p50      p90      p99    p99.9   p99.99      max     mean
-response time  50.0 µs  50.0 µs  80.1 µs  1.00 ms  1.00 ms  5.00 ms  51.8 µs
-service time   49.0 µs  49.0 µs  79.0 µs   999 µs   999 µs  5.00 ms  50.8 µs
-generator lag  1.00 µs  1.00 µs  1.00 µs  1.00 µs  1.00 µs  1.00 µs  1.00 µs
-handshake       200 µs   200 µs        –        –        –   200 µs   200 µs
+        response time  service time  generator lag  handshake
+min           50.0 µs       49.0 µs        1.00 µs     200 µs
+p50           50.0 µs       49.0 µs        1.00 µs     200 µs
+p90           50.0 µs       49.0 µs        1.00 µs     200 µs
+p95           50.0 µs       49.0 µs        1.00 µs     200 µs
+p99           80.1 µs       79.0 µs        1.00 µs          –
+p99.9         1.00 ms        999 µs        1.00 µs          –
+p99.99        1.00 ms        999 µs        1.00 µs          –
+max           5.00 ms       5.00 ms        1.00 µs     200 µs
+mean          51.8 µs       50.8 µs        1.00 µs     200 µs
+stdev         39.6 µs       39.6 µs           0 ns       0 ns
 
 throughput     50,000 messages/s   1.6 MB/s   (target 50,000/s, 100.0 %)
 messages       500,000 due, 500,000 answered, 0 unanswered, 0 timed out
 batching       1.2 messages per read, 1.0 per write
+connecting     100 handshakes, 2 at a time at most
 
                 CPU/msg     user   system  switches  RSS/conn   CPU  waited
-server          5000 ns  1000 ns  4000 ns     0.500   2.0 KiB  25 %   3.8 %
+server          5000 ns  1000 ns  4000 ns     0.500         –  25 %   3.8 %
 generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
                2000 ns of the generator's CPU/msg were spinning
                the generator's busiest thread worked 40 % of the time, the server's 24 %
@@ -164,15 +172,22 @@ VALID
 open loop, 50,000/s fixed over 100 connections, 32 B binary, 10s after 1s warm-up
 ws://127.0.0.1:9001/
 
-                   p50      p90      p99     p99.9    p99.99       max      mean
-response time  50.0 µs  50.0 µs  80.1 µs  ≥1.00 ms  ≥1.00 ms  ≥5.00 ms  ≥51.8 µs
-service time   49.0 µs  49.0 µs  79.0 µs   ≥999 µs   ≥999 µs  ≥5.00 ms  ≥50.8 µs
-generator lag  1.00 µs  1.00 µs  1.00 µs   1.00 µs   1.00 µs   1.00 µs   1.00 µs
-handshake       200 µs   200 µs        –         –         –    200 µs    200 µs
+        response time  service time  generator lag  handshake
+min           50.0 µs       49.0 µs        1.00 µs     200 µs
+p50           50.0 µs       49.0 µs        1.00 µs     200 µs
+p90           50.0 µs       49.0 µs        1.00 µs     200 µs
+p95           50.0 µs       49.0 µs        1.00 µs     200 µs
+p99           80.1 µs       79.0 µs        1.00 µs          –
+p99.9        ≥1.00 ms       ≥999 µs        1.00 µs          –
+p99.99       ≥1.00 ms       ≥999 µs        1.00 µs          –
+max          ≥5.00 ms      ≥5.00 ms        1.00 µs     200 µs
+mean         ≥51.8 µs      ≥50.8 µs        1.00 µs     200 µs
+stdev        ≥39.6 µs      ≥39.6 µs           0 ns       0 ns
 
 throughput     41,000 messages/s   1.6 MB/s   (target 50,000/s, 82.0 %)
 messages       500,000 due, 499,400 answered, 600 unanswered, 600 timed out, 100 never sent
 batching       1.0 messages per read, 1.0 per write
+connecting     100 handshakes, 2 at a time at most
 
                 CPU/msg     user   system  switches  RSS/conn   CPU  waited
 server                –        –        –         –         –     –       –
@@ -216,9 +231,10 @@ objectives
      50,000 messages/s   1.6 MB/s
 messages       500,000 due, 500,000 answered, 0 unanswered, 0 timed out
 batching       1.2 messages per read, 1.0 per write
+connecting     100 handshakes, 2 at a time at most
 
                 CPU/msg     user   system  switches  RSS/conn   CPU  waited
-server          5000 ns  1000 ns  4000 ns     0.500   2.0 KiB  25 %   3.8 %
+server          5000 ns  1000 ns  4000 ns     0.500         –  25 %   3.8 %
 generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
                2000 ns of the generator's CPU/msg were spinning
                the generator's busiest thread worked 40 % of the time, the server's 24 %

@@ -16,7 +16,7 @@ pub use document::{
     Document, FILE_LEN_MAX, Problem, ResultError, format_of, json_files, read_bounded,
 };
 pub use histogram::{DecodeError, decode, decode_latencies, encode, encode_latencies};
-pub use numbers::{Cost, Numbers, STATISTICS, Spread};
+pub use numbers::{Cost, LATER_STATISTICS, Numbers, RSS_SOCKETS_MIN, STATISTICS, Spread};
 pub use schema::schema;
 pub use timestamp::{format_utc, parse_utc};
 
@@ -62,6 +62,10 @@ pub struct ResultFile {
     pub summary: Numbers,
     /// All times that were recorded.
     pub histograms: Histograms,
+    /// The most handshakes that were under way at the same time, at most; null
+    /// where it is not known.
+    #[serde(default)]
+    pub handshakes_at_a_time: Option<u64>,
     /// The measurement second by second, and the drain.
     pub intervals: Vec<Interval>,
     /// The generator's own cost.
@@ -175,6 +179,7 @@ impl ResultFile {
                 latencies: encode_latencies(&outcome.latencies),
                 handshake_ns: encode(&outcome.handshake_ns),
             },
+            handshakes_at_a_time: outcome.handshakes_at_a_time,
             intervals: outcome.intervals.clone(),
             generator: outcome.generator.clone(),
             server: outcome.server.map(|usage| ServerInfo {

@@ -36,24 +36,35 @@ pub struct Numbers {
 /// The names of a [`Spread`]'s values, in the order of tables for programs.
 pub const STATISTICS: [&str; 7] = ["p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"];
 
+/// Those that such tables got later: at the end of their lines, so that scripts
+/// that count columns go on to work.
+pub const LATER_STATISTICS: [&str; 3] = ["p95", "min", "stdev"];
+
 /// How times are spread, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spread {
     /// How many there are.
     pub samples: u64,
-    /// The values at p50, p90, p99, p99.9 and p99.99; null where there are too
-    /// few samples to tell.
+    /// The values at p50, p90, p95, p99, p99.9 and p99.99; null where there are
+    /// too few samples to tell.
     pub percentiles: BTreeMap<String, Option<u64>>,
+    /// The shortest, null without samples.
+    #[serde(default)]
+    pub min: Option<u64>,
     /// The longest, null without samples.
     pub max: Option<u64>,
     /// The mean, null without samples.
     pub mean: Option<f64>,
+    /// The standard deviation, null without samples.
+    #[serde(default)]
+    pub stdev: Option<f64>,
 }
 
-/// Below so many connections the generator's memory is that of its buffers and
-/// histograms, some MiB for each thread.
-const SOCKETS_MIN: u64 = 1_000;
+/// Below so many connections the memory that came with them is that of buffers,
+/// histograms and the allocator's pools, some hundred KiB to MiB for each thread:
+/// a server's seemed to take 81 bytes to 21 KiB for each of 100 connections.
+pub const RSS_SOCKETS_MIN: u64 = 1_000;
 
 /// What a process took, shared out over the messages echoed while measuring or
 /// the connections; null where there are none.
@@ -68,7 +79,8 @@ pub struct Cost {
     pub system_ns_per_message: Option<f64>,
     /// Context switches per message, voluntary or not.
     pub switches_per_message: Option<f64>,
-    /// Resident memory that came with the connections, per connection, in bytes.
+    /// Resident memory that came with the connections, per connection, in bytes;
+    /// null below 1,000 connections, where it is noise.
     pub rss_bytes_per_connection: Option<u64>,
     /// CPU time over time: 2 is two cores.
     pub cores: f64,
@@ -89,7 +101,7 @@ impl Numbers {
             service_ns: Spread::of(&outcome.latencies.service_ns),
             lag_ns: Spread::of(&outcome.latencies.lag_ns),
             handshake_ns: Spread::of(&outcome.handshake_ns),
-            generator: Cost::of_generator(outcome, sockets),
+            generator: Cost::of(&outcome.generator.usage, outcome, sockets),
             server: outcome
                 .server
                 .map(|usage| Cost::of(&usage, outcome, sockets)),
@@ -107,17 +119,21 @@ impl Spread {
                 .into_iter()
                 .map(|percentile| (percentile.to_string(), percentile.of(times_ns)))
                 .collect(),
+            min: has_samples.then(|| times_ns.min()),
             max: has_samples.then(|| times_ns.max()),
             mean: has_samples.then(|| times_ns.mean()),
+            stdev: has_samples.then(|| times_ns.stdev()),
         }
     }
 
-    /// One of the [`STATISTICS`] as a field of CSV: plain nanoseconds, or empty
+    /// One of the [`STATISTICS`] or [`LATER_STATISTICS`] as a field of CSV: plain nanoseconds, or empty
     /// where it is not known.
     pub fn field(&self, name: &str) -> String {
         let text = match name {
+            "min" => self.min.map(|ns| ns.to_string()),
             "max" => self.max.map(|ns| ns.to_string()),
             "mean" => self.mean.map(|ns| ns.to_string()),
+            "stdev" => self.stdev.map(|ns| ns.to_string()),
             percentile => {
                 let ns = self.percentiles.get(percentile).copied().flatten();
                 ns.map(|ns| ns.to_string())
@@ -128,14 +144,8 @@ impl Spread {
 }
 
 impl Cost {
-    /// What the generator took. Its memory counts per connection only where
-    /// there are enough to outweigh its buffers and histograms.
-    pub fn of_generator(outcome: &Outcome, sockets: u64) -> Self {
-        let counted = if sockets < SOCKETS_MIN { 0 } else { sockets };
-        Self::of(&outcome.generator.usage, outcome, counted)
-    }
-
-    /// What a process took in a run with so many sockets.
+    /// What a process took in a run with so many sockets. Its memory is shared
+    /// out over them from [`RSS_SOCKETS_MIN`] on.
     pub fn of(usage: &Usage, outcome: &Outcome, sockets: u64) -> Self {
         let switches = usage.voluntary_switches + usage.involuntary_switches;
         Self {
@@ -143,7 +153,9 @@ impl Cost {
             user_ns_per_message: outcome.per_message(usage.user_ns),
             system_ns_per_message: outcome.per_message(usage.system_ns),
             switches_per_message: outcome.per_message(switches),
-            rss_bytes_per_connection: usage.rss_per_connection(sockets),
+            rss_bytes_per_connection: (sockets >= RSS_SOCKETS_MIN)
+                .then(|| usage.rss_per_connection(sockets))
+                .flatten(),
             cores: cores(usage.cpu_ns, outcome.elapsed),
             run_queue_wait_share: usage.run_queue_wait_share(),
         }
@@ -169,16 +181,21 @@ mod tests {
         let server = numbers.server.unwrap();
         assert_eq!(server.cpu_ns_per_message, Some(5_000.0));
         assert_eq!(server.switches_per_message, Some(0.5));
-        assert_eq!(server.rss_bytes_per_connection, Some(2_048));
+        assert_eq!(server.rss_bytes_per_connection, None);
         assert_eq!(Some(server.cores), Some(0.25));
     }
 
     #[test]
-    fn the_generators_memory_is_shared_out_over_many_sockets_only() {
-        let per_connection =
-            |sockets| Cost::of_generator(&fixture::outcome(), sockets).rss_bytes_per_connection;
-        assert_eq!(per_connection(SOCKETS_MIN - 1), None);
-        assert!(per_connection(SOCKETS_MIN).is_some());
+    fn memory_is_shared_out_over_many_sockets_only() {
+        for sockets in [1, RSS_SOCKETS_MIN - 1] {
+            let numbers = Numbers::of(&fixture::outcome(), sockets);
+            let server = numbers.server.unwrap();
+            assert_eq!(server.rss_bytes_per_connection, None);
+            assert_eq!(numbers.generator.rss_bytes_per_connection, None);
+        }
+        let numbers = Numbers::of(&fixture::outcome(), RSS_SOCKETS_MIN);
+        assert_eq!(numbers.server.unwrap().rss_bytes_per_connection, Some(204));
+        assert!(numbers.generator.rss_bytes_per_connection.is_some());
     }
 
     #[test]

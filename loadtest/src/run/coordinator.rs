@@ -465,6 +465,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         let elapsed = Duration::from_nanos(elapsed_ns.unwrap_or(0));
         let mut counts = Counts::default();
         let mut handshake_ns = histogram();
+        let mut handshakes_at_a_time = 0;
         let mut spin_ns = 0;
         let mut busy_max: f64 = 0.0;
         for end in std::mem::take(&mut self.ends) {
@@ -472,6 +473,8 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             handshake_ns
                 .add(&end.handshake_ns)
                 .expect("the same bounds");
+            // The threads need not have had theirs at the same time.
+            handshakes_at_a_time += u64::from(end.opening_max);
             spin_ns += end.spin_ns;
             let busy_ns = end.cpu_ns.saturating_sub(end.spin_ns);
             busy_max = busy_max.max(busy_ns as f64 / end.measured_ns.max(1) as f64);
@@ -495,6 +498,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             counts,
             latencies,
             handshake_ns,
+            handshakes_at_a_time: Some(handshakes_at_a_time),
             intervals,
             generator: GeneratorUse {
                 usage: self.generator_cost.usage().unwrap_or_default(),

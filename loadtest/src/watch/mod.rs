@@ -79,6 +79,17 @@ impl Usage {
     }
 }
 
+/// How long a test waits for what is bound to happen.
+#[cfg(test)]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Asks again and again until there is an answer.
+#[cfg(test)]
+fn poll<T>(ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    command::poll_until(deadline, ask).expect("an answer in time")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,15 +109,4 @@ mod tests {
         assert_eq!(share(0, Some(0)), None, "nobody wanted to run");
         assert_eq!(share(250, None), None, "not counted");
     }
-}
-
-/// How long a test waits for what is bound to happen.
-#[cfg(test)]
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// Asks again and again until there is an answer.
-#[cfg(test)]
-fn poll<T>(ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    command::poll_until(deadline, ask).expect("an answer in time")
 }
