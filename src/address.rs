@@ -12,6 +12,9 @@ use socket2::SockAddr;
 /// What the name of a Unix-domain socket begins with.
 const UNIX: &str = "unix:";
 
+/// The longest path of a Unix-domain socket: `sun_path` less its end.
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
 /// Where a server listens: `127.0.0.1:9001`, `[::1]:9001`, `unix:/run/echo.sock`,
 /// or `unix:@echo` for a name in Linux' abstract namespace, which is no file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,7 +98,9 @@ impl FromStr for Address {
             Some("" | "@") => Err("expected a path after unix:".to_owned()),
             Some(path) => {
                 let address = Self::Unix(path.into());
-                address.to_kernel().map_err(|error| error.to_string())?;
+                address.to_kernel().map_err(|_too_long| {
+                    format!("the path must be at most {UNIX_PATH_BYTES_MAX} bytes long")
+                })?;
                 Ok(address)
             }
             None => text.parse().map(Self::Internet).map_err(|_| {
@@ -146,7 +151,7 @@ mod tests {
         }
         let long = format!("unix:/{}", "x".repeat(108));
         let refused = long.parse::<Address>().expect_err("too long");
-        assert!(refused.contains("must be"), "{refused}");
+        assert!(refused.contains("at most 107 bytes"), "{refused}");
     }
 
     #[test]

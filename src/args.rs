@@ -11,14 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::ArgPredicate;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Parser, ValueEnum, value_parser};
-use ringback::{
-    Address, Config, EngineChoice, Error, Origin, ProxySource, Question, Rate, TlsFiles,
-};
+use ringback::{Address, Config, EngineChoice, Error, Origin, ProxySource, Question, TlsFiles};
 
 use crate::logging::{Directives, Format};
 use crate::settings::Profile;
-pub(crate) use value::{Mode, Size, Span, Switch};
+pub(crate) use value::{Mode, RateLimit, Size, Span, Switch, expected};
 
 /// The subcommand that prints the configuration.
 const CONFIG: &str = "config";
@@ -35,6 +34,11 @@ const HEALTH: &str = "health";
 const FORMAT: &str = "format";
 const READY: &str = "ready";
 const TIMEOUT: &str = "timeout";
+
+const ADMIN_WORDS: &str = "an address and port such as 127.0.0.1:9090 or [::1]:9090";
+const THREADS_WORDS: &str = "a whole number from 1 to 1024";
+const COUNT_WORDS: &str = "a whole number from 1 to 4294967295";
+const LIMIT_WORDS: &str = "a whole number, 0 for no limit";
 
 /// A WebSocket echo server, thread per core, on epoll and io_uring.
 ///
@@ -109,7 +113,7 @@ pub(crate) struct Args {
 
     /// Answer /healthz, /readyz and /metrics on this address, which must not be
     /// public; port 0 takes a free port [default: nowhere]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = expected::<SocketAddr>(ADMIN_WORDS))]
     admin: Option<SocketAddr>,
 
     /// What moves the bytes: auto, ring, epoll or tokio-uring. auto takes ring
@@ -125,7 +129,7 @@ pub(crate) struct Args {
 
     /// Worker threads, at most 1024 [default: one for each core this process may
     /// run on, or as many as a CPU quota has work for]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = expected::<NonZeroUsize>(THREADS_WORDS))]
     threads: Option<NonZeroUsize>,
 
     /// Do not bind each worker to a core; where a CPU quota is below the cores,
@@ -140,7 +144,7 @@ pub(crate) struct Args {
 
     /// Connections that may wait to be accepted, per worker (the kernel caps it
     /// at net.core.somaxconn)
-    #[arg(long, value_name = "N", default_value_t = Config::default().backlog)]
+    #[arg(long, value_name = "N", value_parser = expected::<NonZeroU32>(COUNT_WORDS), default_value_t = Config::default().backlog)]
     backlog: NonZeroU32,
 
     /// Accept a connection once its first bytes are here, or after this time, at
@@ -215,14 +219,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
     print_messages: Switch,
 
-    /// Largest message, over all its fragments; a longer one gets Close 1009
-    /// [default: unlimited, and 16m with --print-messages, which collects it]
+    /// Largest message, over all its fragments; a longer one gets Close 1009. 0
+    /// sets no limit, and 16m with --print-messages, which collects it [default:
+    /// no limit]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     max_message: Option<Size>,
 
-    /// Most fragments in a message; more get Close 1009
-    #[arg(long, value_name = "N", default_value_t = Config::default().max_fragments, help_heading = "Limits")]
-    max_fragments: NonZeroU32,
+    /// Most fragments in a message; more get Close 1009. 0 sets no limit
+    #[arg(long, value_name = "N", value_parser = expected::<u32>(LIMIT_WORDS), default_value_t = Config::default().max_fragments.get(), help_heading = "Limits")]
+    max_fragments: u32,
 
     /// Largest frame that is held until it is complete; a longer one streams
     /// through
@@ -241,23 +246,23 @@ pub(crate) struct Args {
     read_size: Option<Size>,
 
     /// Most connections at a time, over all workers; more get 503. The limit on
-    /// open files lowers it
-    #[arg(long, value_name = "N", default_value_t = Config::default().max_connections, help_heading = "Limits")]
-    max_connections: NonZeroUsize,
+    /// open files lowers it. 0 sets no other limit
+    #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_WORDS), default_value_t = Config::default().max_connections.get(), help_heading = "Limits")]
+    max_connections: usize,
 
     /// Most connections at a time from one address, a /64 for IPv6; more get
     /// 429. 0 sets no limit
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_WORDS), default_value_t = 0, help_heading = "Limits")]
     max_connections_per_address: usize,
 
     /// How often an address may connect, such as 10/s, 30/m or 600/h; who comes
-    /// more often gets 429 [default: no limit]
+    /// more often gets 429. 0 sets no limit [default: no limit]
     #[arg(long, value_name = "RATE", help_heading = "Limits")]
-    handshake_rate: Option<Rate>,
+    handshake_rate: Option<RateLimit>,
 
     /// Most connections that an address may open at once within that rate
     /// [default: as many as the rate names]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = expected::<NonZeroU32>(COUNT_WORDS), help_heading = "Limits")]
     handshake_burst: Option<NonZeroU32>,
 
     /// Most bytes of incomplete frames and unread replies, over all connections;
@@ -409,13 +414,13 @@ impl Args {
             path: self.path.clone(),
             origins: self.origins.clone(),
             subprotocols: self.subprotocols.clone(),
-            max_message: self.max_message.map(|size| size.0),
-            max_fragments: self.max_fragments,
+            max_message: self.max_message.map(|size| size.0).filter(|&size| size > 0),
+            max_fragments: NonZeroU32::new(self.max_fragments).unwrap_or(NonZeroU32::MAX),
             window: self.window.bytes(),
             read_size: self.read_size.map(Size::bytes),
-            max_connections: self.max_connections,
+            max_connections: NonZeroUsize::new(self.max_connections).unwrap_or(NonZeroUsize::MAX),
             max_connections_per_address: NonZeroUsize::new(self.max_connections_per_address),
-            handshake_rate: self.handshake_rate,
+            handshake_rate: self.handshake_rate.and_then(|limit| limit.0),
             handshake_burst: self.handshake_burst,
             max_held_bytes: NonZeroUsize::new(self.max_held_bytes.bytes()),
             idle_timeout: self.idle_timeout.unless_zero(),
@@ -437,6 +442,16 @@ fn alone(setting: &'static str, other: &str) -> Error {
     Error::Config {
         setting,
         reason: format!("--{setting} needs --{other}"),
+    }
+}
+
+/// The words that a value must be one of, where an error is about one of them.
+pub(crate) fn possible_values(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) if !values.is_empty() => {
+            Some(format!("expected {}", values.join(" or ")))
+        }
+        _ => None,
     }
 }
 
@@ -773,10 +788,10 @@ mod tests {
             ("--subprotocol=a b", "subprotocol"),
             ("--max-message=many", "--max-message"),
             ("--max-message=18446744073709551615g", "--max-message"),
-            ("--max-fragments=0", "--max-fragments"),
+            ("--max-fragments=-1", "--max-fragments"),
             ("--window=1", "window"),
             ("--read-size=31k", "read size"),
-            ("--max-connections=0", "--max-connections"),
+            ("--max-connections=x", "--max-connections"),
             (
                 "--max-connections-per-address=-1",
                 "--max-connections-per-address",
@@ -789,6 +804,48 @@ mod tests {
             ("--max-header-bytes=1k", "header bytes"),
         ] {
             assert!(refusal(&[arg]).contains(name), "{arg}: {}", refusal(&[arg]));
+        }
+    }
+
+    #[test]
+    fn a_limit_of_0_is_none() {
+        let config = config(&[
+            "--max-message=0",
+            "--max-fragments=0",
+            "--max-connections=0",
+            "--max-connections-per-address=0",
+            "--handshake-rate=0",
+            "--max-held-bytes=0",
+        ]);
+        assert_eq!(config.max_message, None);
+        assert_eq!(config.max_fragments, NonZeroU32::MAX);
+        assert_eq!(config.max_connections, NonZeroUsize::MAX);
+        assert_eq!(config.max_connections_per_address, None);
+        assert_eq!(config.handshake_rate, None);
+        assert_eq!(config.max_held_bytes, None);
+    }
+
+    /// What is no limit is refused where it would be nothing at all.
+    #[test]
+    fn other_numbers_of_0_are_refused_with_what_is_valid() {
+        for (arg, valid) in [
+            ("--threads=0", "from 1 to 1024"),
+            ("--threads=4294967296", "at most 1024"),
+            ("--threads=1152921504606846976", "at most 1024"),
+            ("--threads=18446744073709551616", "from 1 to 1024"),
+            ("--backlog=0", "from 1 to 4294967295"),
+            ("--handshake-burst=0", "from 1 to 4294967295"),
+            ("--window=0", "256 to"),
+            ("--read-size=0", "32768 to"),
+            ("--max-header-bytes=0", "at least 8192"),
+            ("--pong-timeout=0", "10ms"),
+            ("--write-timeout=0", "10ms"),
+            ("--handshake-timeout=0", "10ms"),
+            ("--close-timeout=0", "10ms"),
+            ("--handshake-rate=0/s", "10/s, 30/m or 600/h, or 0"),
+        ] {
+            let refused = refusal(&[arg]);
+            assert!(refused.contains(valid), "{arg}: {refused}");
         }
     }
 

@@ -112,13 +112,14 @@ pub struct Config {
     /// The subprotocols on offer; [`ANY_SUBPROTOCOL`] is whichever a client offers
     /// first.
     pub subprotocols: Vec<String>,
-    /// Bytes in a message over all its fragments; `None` sets no limit.
+    /// Bytes in a message over all its fragments, at least 1; `None` sets no
+    /// limit.
     ///
     /// The echo needs none, since it never collects a message. A handler's
     /// messages are collected, and at most [`DEFAULT_WHOLE_MESSAGE`] bytes
     /// long where this is `None`.
     pub max_message: Option<u64>,
-    /// Frames in a message.
+    /// Frames in a message; [`NonZeroU32::MAX`] sets no limit.
     pub max_fragments: NonZeroU32,
     /// Bytes of an incomplete frame that a connection keeps; a longer frame is
     /// streamed. From [`MIN_WINDOW`] to [`MAX_WINDOW`].
@@ -128,7 +129,8 @@ pub struct Config {
     /// so that a window that is kept leaves as much room for what arrives next.
     /// `None` is 68 KiB, or twice the window where that is more.
     pub read_size: Option<usize>,
-    /// Connections open at a time, over all workers.
+    /// Connections open at a time, over all workers. The limit on open files may
+    /// allow fewer; [`NonZeroUsize::MAX`] sets no other limit.
     pub max_connections: NonZeroUsize,
     /// Connections open at a time from one IPv4 address or one /64 of IPv6, over
     /// all workers; `None` sets no limit.
@@ -246,6 +248,11 @@ impl Config {
             let reason =
                 format!("there are to be {threads} threads; at most {THREADS_MAX} are possible");
             return refuse("threads", reason);
+        }
+        if self.max_message == Some(0) {
+            let reason =
+                "the largest message is 0 bytes, which is none; without it there is no limit";
+            return refuse("max-message", reason);
         }
         self.check_buffers()?;
         if self.handshake_burst.is_some() && self.handshake_rate.is_none() {
@@ -463,6 +470,7 @@ mod tests {
         assert!(refusal(held).contains("at least 139264"));
         let burst = |config: &mut Config| config.handshake_burst = NonZeroU32::new(1);
         assert!(refusal(burst).contains("needs a handshake rate"));
+        assert!(refusal(|config| config.max_message = Some(0)).contains("no limit"));
         let threads = |config: &mut Config| config.threads = NonZeroUsize::new(THREADS_MAX + 1);
         assert!(refusal(threads).contains("at most 1024"));
         let too_long = MAX_BUSY_POLL + Duration::from_nanos(1);

@@ -80,7 +80,8 @@ impl DescriptorBudget {
         })?;
         let asked = config.max_connections;
         let shortfall = limit
-            .filter(|_| budget.connections < asked)
+            // Nobody asks for as many as there can be.
+            .filter(|_| budget.connections < asked && asked < NonZeroUsize::MAX)
             .map(|limit| Shortfall {
                 asked,
                 allowed: budget.connections,

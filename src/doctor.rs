@@ -89,9 +89,10 @@ impl Need {
 }
 
 /// How bad it is if not all of `max_connections` fit: the default of a million
-/// is a ceiling that nobody chose.
+/// is a ceiling that nobody chose, as is no limit at all.
 fn promise(config: &Config) -> Level {
-    if config.max_connections == Config::default().max_connections {
+    let unchosen = [Config::default().max_connections, NonZeroUsize::MAX];
+    if unchosen.contains(&config.max_connections) {
         Level::Warning
     } else {
         Level::Problem

@@ -38,6 +38,8 @@ const TARGET: &str = "ringback";
 /// line to be written.
 const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
+const EXPECTED: &str = "off, error, warn, info, debug, trace, or directives such as ringback=debug";
+
 /// A level, or directives such as `ringback=debug`, which are checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Directives(String);
@@ -49,17 +51,19 @@ impl FromStr for Directives {
     /// would silence everything.
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.is_ascii() {
-            return Err(NOT_ASCII.to_owned());
+            return Err(format!("{NOT_ASCII}; expected {EXPECTED}"));
         }
         for directive in text.split(',') {
             if !directive.contains('=') && directive.parse::<LevelFilter>().is_err() {
                 let directive = directive.escape_debug();
-                return Err(format!("'{directive}' is neither a level nor MODULE=LEVEL"));
+                return Err(format!(
+                    "'{directive}' is neither a level nor MODULE=LEVEL; expected {EXPECTED}"
+                ));
             }
         }
         EnvFilter::builder()
             .parse(text)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| format!("{error}; expected {EXPECTED}"))?;
         Ok(Self(text.to_owned()))
     }
 }

@@ -24,7 +24,7 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::{Map, Value};
 use tracing::Level;
 
-use args::{CommandLine, ReportFormat, Task};
+use args::{CommandLine, ReportFormat, Task, possible_values};
 use logging::Format;
 use settings::Effective;
 
@@ -239,8 +239,9 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
-    let hint = match error.get(ContextKind::SuggestedArg) {
-        Some(ContextValue::String(near)) => format!("; did you mean '{near}'?"),
+    let hint = match (error.get(ContextKind::SuggestedArg), possible_values(error)) {
+        (Some(ContextValue::String(near)), _) => format!("; did you mean '{near}'?"),
+        (_, Some(expected)) => format!(": {expected}"),
         _ => String::new(),
     };
     refuse(&format!("{line}{hint} (try --help)"))

@@ -13,6 +13,8 @@
 //! Sessions are resumed by tickets alone, whose keys change every six hours and
 //! with every new certificate: the server keeps nothing of a client that left.
 
+mod der;
+mod diagnosis;
 mod identity;
 mod outbox;
 mod stream;

@@ -117,7 +117,7 @@ fn a_certificate_that_is_no_good_is_a_problem() {
     pki.write("cert.pem", &pair.certificate);
     judged("key.pem for TLS: the key does not match", "problem", 1);
     pki.write("cert.pem", "");
-    judged("cert.pem for TLS: there is no certificate", "problem", 1);
+    judged("cert.pem for TLS: it is empty", "problem", 1);
     std::fs::remove_file(pki.path("cert.pem")).expect("removed");
     judged("No such file", "problem", 1);
 

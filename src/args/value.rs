@@ -3,6 +3,32 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use ringback::Rate;
+
+/// Parses a value by its type, and says in words what was expected: the messages
+/// of the standard library's parsers are about its types.
+pub(crate) fn expected<T: FromStr>(
+    words: &'static str,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| text.parse().map_err(|_parsers| format!("expected {words}"))
+}
+
+/// A limit where 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RateLimit(pub(crate) Option<Rate>);
+
+impl FromStr for RateLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "0" {
+            return Ok(Self(None));
+        }
+        let rate = text.parse::<Rate>().map(|rate| Self(Some(rate)));
+        rate.map_err(|expected| format!("{expected}, or 0 for no limit"))
+    }
+}
+
 /// A number of bytes: `4096`, `16k`, `1m`, `2g`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);

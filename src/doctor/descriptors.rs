@@ -1,5 +1,7 @@
 //! The limit on open files, which is the limit on connections.
 
+use std::num::NonZeroUsize;
+
 use super::finding::Finding;
 use super::system::System;
 use super::{Need, promise};
@@ -24,6 +26,13 @@ pub(super) fn check(config: &Config, system: &System) -> Finding {
             Finding::problem(CHECK, found, needed)
         }
         Some(budget) if budget.connections == asked => Finding::ok(CHECK, found),
+        Some(budget) if asked == NonZeroUsize::MAX => {
+            let found = format!(
+                "{hard} at most (hard limit), for {} connections",
+                budget.connections
+            );
+            Finding::ok(CHECK, found)
+        }
         Some(budget) => {
             let allowed = budget.connections;
             let found = format!("{found}: it serves {allowed}");
@@ -83,6 +92,13 @@ mod tests {
         let room = room.parse().expect("a number");
         assert_eq!(checked(Some(8192), room).level, Level::Ok);
         assert_eq!(checked(Some(8192), room + 1).level, Level::Problem);
+    }
+
+    #[test]
+    fn no_limit_on_connections_is_what_the_limit_on_open_files_leaves() {
+        let unlimited = checked(Some(8192), usize::MAX);
+        assert_eq!(unlimited.level, Level::Ok);
+        assert!(unlimited.found.ends_with("connections"), "{unlimited:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
-use crate::args::{Args, Size, Span, Switch};
+use crate::args::{Args, Size, Span, Switch, possible_values};
 
 /// How similar, from 0 to 1, a name must be to one that is not known to be
 /// suggested.
@@ -71,6 +71,7 @@ impl<'a> Setting<'a> {
         let numbers = [
             TypeId::of::<NonZeroU32>(),
             TypeId::of::<NonZeroUsize>(),
+            TypeId::of::<u32>(),
             TypeId::of::<usize>(),
             TypeId::of::<Size>(),
             TypeId::of::<Span>(),
@@ -117,14 +118,16 @@ impl<'a> Setting<'a> {
     /// What was expected instead.
     pub(crate) fn check(&self, value: &str) -> Result<(), String> {
         if value.is_empty() {
-            return Err("it is empty".to_owned());
+            return Err("it is empty; expected a value".to_owned());
         }
         let flag = format!("--{}={value}", self.name());
         match self.schema.command.clone().try_get_matches_from([flag]) {
             Ok(_matches) => Ok(()),
             Err(error) => Err(error
                 .source()
-                .map_or_else(|| error.kind().to_string(), ToString::to_string)),
+                .map(ToString::to_string)
+                .or_else(|| possible_values(&error))
+                .unwrap_or_else(|| error.kind().to_string())),
         }
     }
 }

@@ -202,6 +202,87 @@ fn what_does_not_fit_is_refused_with_its_source() {
     assert!(refusal(&["--config=/nowhere.toml"], &[]).starts_with("cannot read /nowhere.toml"));
 }
 
+/// Values that hardly any setting takes.
+const WRONG: [&str; 22] = [
+    "x",
+    "-1",
+    "-0",
+    "0x10",
+    "1.5",
+    "1e3",
+    "18446744073709551616",
+    "99999999999999999999999k",
+    "4294967296",
+    "1152921504606846976",
+    " ",
+    "\u{e4}",
+    "1:2:3",
+    "[::1",
+    "127.0.0.1",
+    "localhost:1",
+    "127.0.0.1:65536",
+    "10/d",
+    "unix:",
+    "NaN",
+    "true or false",
+    "loud",
+];
+
+/// What the parsers of Rust's standard library, and clap, say of their types.
+const PHRASES: [&str; 16] = [
+    "invalid digit",
+    "number would be",
+    "number too",
+    "cannot parse",
+    "non-zero type",
+    "SUN_LEN",
+    "socket address syntax",
+    "invalid IP",
+    "invalid float",
+    "provided string",
+    "variant",
+    "out of range",
+    "isn't valid",
+    "ParseIntError",
+    "empty string",
+    "(os error",
+];
+
+/// ... of what would be right.
+const VALID: [&str; 5] = ["expected ", "must be ", "must ", "at least ", "at most "];
+
+#[test]
+fn every_wrong_value_is_refused_in_words_with_what_is_valid() {
+    let mut refusals = 0;
+    let schema = Schema::new();
+    for setting in schema.settings() {
+        let name = setting.name();
+        for value in WRONG {
+            let variable = format!("RINGBACK_{}", name.to_uppercase().replace('-', "_"));
+            let Err(refused) = resolve(&[], &[(&variable, value)]) else {
+                continue;
+            };
+            refusals += 1;
+            let phrase = PHRASES.iter().find(|&phrase| refused.contains(phrase));
+            assert_eq!(phrase, None, "{refused}");
+            let is_valid_said = VALID.iter().any(|words| refused.contains(words));
+            assert!(is_valid_said || refused.contains(" needs "), "{refused}");
+            // As a flag, and in a file, it is refused with the same words.
+            let (_, reason) = refused.split_once(": ").expect("a source");
+            let reason = reason.rsplit_once(&format!("for '{name}': "));
+            let Some((_, reason)) = reason else { continue };
+            let flag = format!("--{name}={value}");
+            let by_flag = refusal(&[&flag], &[]);
+            let words: Vec<_> = by_flag.split_whitespace().collect();
+            let expected: Vec<_> = reason.split_whitespace().collect();
+            let has = words.windows(expected.len()).any(|part| part == expected);
+            let possible = by_flag.contains("possible values");
+            assert!(has || possible, "{by_flag}: {reason}");
+        }
+    }
+    assert!(refusals > 400, "{refusals}");
+}
+
 /// Found by fuzzing: some refusals held line feeds of the values they quote.
 #[test]
 fn a_refusal_is_one_line_whatever_it_quotes() {

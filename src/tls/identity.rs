@@ -15,6 +15,7 @@ use rustls::server::ResolvesServerCert;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error as TlsError, InconsistentKeys};
 
+use super::diagnosis::{self, Wanted};
 use super::unix_seconds;
 use super::validity::{self, Standing};
 use crate::error::Error;
@@ -22,6 +23,9 @@ use crate::error::Error;
 /// The largest file that is read for a certificate chain or a key. Real ones
 /// have a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What editors of Windows put before a text of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The permissions of those who are neither the owner nor of its group.
 const OTHERS: u32 = 0o007;
@@ -61,22 +65,28 @@ impl Identity {
     pub(super) fn read(certificate: &Path, key: &Path) -> Result<Self, Error> {
         let chain = read_chain(certificate)?;
         let private_key = read_key(key)?;
-        let certified = CertifiedKey::from_der(chain, private_key, &default_provider());
-        let certified = certified.map_err(|error| match error {
-            TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => wrong(
-                key,
-                format!(
+        let signing_key = default_provider()
+            .key_provider
+            .load_private_key(private_key.clone_key())
+            .map_err(|_of_its_types| wrong(key, diagnosis::unusable(&private_key)))?;
+        let certified = CertifiedKey::new(chain, signing_key);
+        match certified.keys_match() {
+            // As rustls has it: a key that does not tell its public half may match.
+            Ok(()) | Err(TlsError::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(TlsError::InconsistentKeys(_)) => {
+                let reason = format!(
                     "the key does not match the first certificate in {}, which must be the \
                      server's own",
                     certificate.display()
-                ),
-            ),
-            TlsError::InvalidCertificate(reason) => wrong(
-                certificate,
-                format!("the first certificate is unusable: {reason:?}"),
-            ),
-            error => wrong(key, format!("the private key is unusable: {error}")),
-        })?;
+                );
+                return Err(wrong(key, reason));
+            }
+            Err(_of_its_types) => {
+                let own = certified.cert.first();
+                let version = own.and_then(|own| validity::version(own));
+                return Err(wrong(certificate, unusable(version, certificate)));
+            }
+        }
         let own = certified.cert.first();
         let certificate = Certificate {
             validity: own.and_then(|own| validity::read(own)),
@@ -144,28 +154,20 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     if chain.is_empty() {
-        return Err(wrong(
-            path,
-            "there is no certificate in it: no '-----BEGIN CERTIFICATE-----'".to_owned(),
-        ));
+        let reason = diagnosis::what_instead(Wanted::Certificate, path, &text);
+        return Err(wrong(path, reason));
     }
     Ok(chain)
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let text = read(path)?;
+    if let Some(reason) = diagnosis::obstacle(path, &text) {
+        return Err(wrong(path, reason));
+    }
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
-        let is_encrypted = text
-            .windows(b"ENCRYPTED".len())
-            .any(|bytes| bytes == b"ENCRYPTED");
         let reason = match error {
-            pem::Error::NoItemsFound if is_encrypted => {
-                "the private key is encrypted; store it without a passphrase".to_owned()
-            }
-            pem::Error::NoItemsFound => {
-                "there is no private key in it: PKCS#8, SEC1 and PKCS#1 in PEM are understood"
-                    .to_owned()
-            }
+            pem::Error::NoItemsFound => diagnosis::what_instead(Wanted::Key, path, &text),
             error => format!("private key: {}", explain(&error)),
         };
         wrong(path, reason)
@@ -177,6 +179,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text))
         .map_err(|error| wrong(path, error.to_string()))?;
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len());
+    }
     if text.len() as u64 > FILE_BYTES_MAX {
         let reason = format!("it is larger than {FILE_BYTES_MAX} bytes");
         return Err(wrong(path, reason));
@@ -184,8 +189,27 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(text)
 }
 
+/// Why rustls takes a certificate for none.
+fn unusable(version: Option<u8>, file: &Path) -> String {
+    let file = file.display();
+    match version {
+        Some(version @ (1 | 2)) => format!(
+            "the first certificate is of X.509 version {version}, and clients take version 3 alone; \
+             whoever signs it has to give it extensions: openssl x509 -req -extfile, or openssl req \
+             -x509 -addext subjectAltName=DNS:NAME"
+        ),
+        _ => format!(
+            "the first certificate is damaged: openssl x509 -in {file} -noout -text shows how far \
+             it can be read"
+        ),
+    }
+}
+
 fn explain(error: &pem::Error) -> String {
     match error {
+        pem::Error::Base64Decode(_of_its_types) => {
+            "what stands between its first and its last line is no base64".to_owned()
+        }
         pem::Error::MissingSectionEnd { end_marker } => {
             format!(
                 "the end is missing: {}",
@@ -214,3 +238,6 @@ pub(super) fn wrong(file: &Path, reason: String) -> Error {
         reason,
     }
 }
+
+#[cfg(test)]
+mod tests;

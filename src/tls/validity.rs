@@ -7,12 +7,12 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
-const INTEGER: u8 = 0x02;
+use super::der::{INTEGER, SEQUENCE, TAG_0, skim, take};
+
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
 /// `[0] EXPLICIT`: the certificate's version.
-const VERSION: u8 = 0xa0;
+const VERSION: u8 = TAG_0;
 
 /// How a certificate's dates stand to a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,18 @@ impl Standing {
     }
 }
 
+/// The version of a certificate in DER, `None` if it cannot be made out.
+pub(super) fn version(certificate: &[u8]) -> Option<u8> {
+    let (mut certificate, _) = take(certificate, SEQUENCE)?;
+    let mut to_be_signed = skim(&mut certificate, SEQUENCE)?;
+    if to_be_signed.first() != Some(&VERSION) {
+        // Version 1 is the default, which is not encoded.
+        return Some(1);
+    }
+    let (number, _) = take(skim(&mut to_be_signed, VERSION)?, INTEGER)?;
+    number.first()?.checked_add(1)
+}
+
 /// The first and the last moment at which a certificate in DER is good, `None`
 /// if it cannot be made out.
 pub(super) fn read(certificate: &[u8]) -> Option<RangeInclusive<SystemTime>> {
@@ -52,33 +64,6 @@ pub(super) fn read(certificate: &[u8]) -> Option<RangeInclusive<SystemTime>> {
     skim(&mut to_be_signed, SEQUENCE)?; // issuer
     let mut validity = skim(&mut to_be_signed, SEQUENCE)?;
     Some(time(&mut validity)?..=time(&mut validity)?)
-}
-
-/// The content of the element at the front, which must have this tag, and what
-/// follows it.
-fn take(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&found, rest) = bytes.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            let len = digits
-                .iter()
-                .fold(0, |len, &digit| len << 8 | usize::from(digit));
-            (len, rest)
-        }
-        _ => return None,
-    };
-    (found == tag).then_some(())?;
-    rest.split_at_checked(len)
-}
-
-/// As [`take`], and steps over the element.
-fn skim<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
-    let (content, rest) = take(bytes, tag)?;
-    *bytes = rest;
-    Some(content)
 }
 
 fn time(bytes: &mut &[u8]) -> Option<SystemTime> {
