@@ -38,6 +38,7 @@ use tokio::sync::oneshot;
 use crate::admission::House;
 use crate::engine::EngineKind;
 use crate::error::Error;
+use crate::listener::bind_tcp;
 use crate::metrics::Counters;
 use crate::shutdown::{self, Departure, Shutdown, Trigger};
 use crate::task::panic_message;
@@ -45,6 +46,9 @@ use crate::tls::Tls;
 use answer::Answers;
 pub use inquiry::{Question, ask};
 use process::ThreadClock;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// What the admin listener is shown of the server.
 #[derive(Debug)]
@@ -84,15 +88,23 @@ pub(crate) struct Bound {
 
 impl Bound {
     /// Listens on an address, with the socket of a predecessor if one is given;
-    /// port 0 takes a free one.
+    /// port 0 takes a free one. `[::]` takes IPv4 as well, but not on `ipv4_ports`.
     ///
     /// # Errors
     /// [`Error::Admin`] with what the kernel says.
-    pub(crate) fn new(address: SocketAddr, given: Option<OwnedFd>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        address: SocketAddr,
+        ipv4_ports: &[u16],
+        given: Option<OwnedFd>,
+    ) -> Result<Self, Error> {
         let bind = || {
-            let listener = match given {
+            let listener: TcpListener = match given {
                 Some(socket) => socket.into(),
-                None => TcpListener::bind(address)?,
+                None => {
+                    let socket = bind_tcp(address, false, ipv4_ports)?;
+                    socket.listen(BACKLOG)?;
+                    socket.into()
+                }
             };
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;

@@ -7,7 +7,7 @@ mod options;
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -39,6 +39,8 @@ pub(crate) struct Listeners {
     backlog: NonZeroU32,
     unix_mode: u32,
     tcp: TcpOptions,
+    /// On which somebody listens for IPv4 by an address of it.
+    ipv4_ports: Vec<u16>,
     /// The core that each worker is bound to, if it is.
     cores: Vec<Option<usize>>,
 }
@@ -49,6 +51,7 @@ impl Listeners {
             backlog: config.backlog,
             unix_mode: config.unix_mode,
             tcp: TcpOptions::new(config),
+            ipv4_ports: ipv4_ports(config),
             cores,
         }
     }
@@ -95,7 +98,8 @@ impl Listeners {
         }
         for (index, socket) in sockets.iter().enumerate() {
             SockRef::from(socket).set_nonblocking(true)?;
-            if address.internet().is_some() {
+            if let Some(internet) = address.internet() {
+                self.expect_families(internet, socket);
                 // One that is shared has no core of its own.
                 let is_own = count == self.cores.len();
                 let core = self.cores.get(index).copied().flatten();
@@ -111,16 +115,16 @@ impl Listeners {
         if address.port() != 0 {
             // Without SO_REUSEPORT, so that nobody else may have it either. A
             // port that the kernel chooses is free.
-            bind_tcp(address, false)?;
+            bind_tcp(address, false, &self.ipv4_ports)?;
         }
-        let first = bind_tcp(address, true)?;
+        let first = bind_tcp(address, true, &self.ipv4_ports)?;
         let address = first
             .local_addr()?
             .as_socket()
             .ok_or(io::ErrorKind::AddrNotAvailable)?;
         let mut bound = vec![first];
         for _ in 1..self.cores.len() {
-            bound.push(bind_tcp(address, true)?);
+            bound.push(bind_tcp(address, true, &self.ipv4_ports)?);
         }
         for (socket, &core) in bound.iter().zip(&self.cores) {
             self.tcp.apply(socket, core)?;
@@ -154,20 +158,96 @@ impl Listeners {
         })
     }
 
+    /// Logs that a socket that somebody else has bound serves IPv6 alone. That
+    /// cannot be changed once it is bound.
+    fn expect_families(&self, address: SocketAddr, socket: &OwnedFd) {
+        let serves_ipv6_alone = SockRef::from(socket).only_v6().unwrap_or(false);
+        if serves_ipv6_alone && takes_ipv4(address, &self.ipv4_ports) {
+            tracing::warn!(
+                %address,
+                "the socket that was passed serves IPv6 alone: restart the server, or see \
+                 BindIPv6Only= of the socket unit"
+            );
+        }
+    }
+
     fn listen(&self, socket: &Socket) -> io::Result<()> {
         socket.listen(i32::try_from(self.backlog.get()).unwrap_or(i32::MAX))
     }
 }
 
-fn bind_tcp(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
+/// Whether a socket for this address takes IPv4 as well: `[::]` is every address
+/// of this machine, unless IPv4 is listened for on the same port.
+fn takes_ipv4(address: SocketAddr, ipv4_ports: &[u16]) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified() && !ipv4_ports.contains(&address.port())
+}
+
+/// The ports, but for those that the kernel chooses, of all IPv4 addresses.
+pub(crate) fn ipv4_ports(config: &Config) -> Vec<u16> {
+    let listen = config.listen.iter().chain(&config.tls_listen);
+    let addresses = listen.filter_map(Address::internet).chain(config.admin);
+    let fixed = addresses.filter(|address| address.is_ipv4() && address.port() != 0);
+    fixed.map(|address| address.port()).collect()
+}
+
+/// The address to be bound here: where the kernel has no IPv6, `[::]` is
+/// `0.0.0.0`.
+pub(crate) fn for_this_kernel(address: SocketAddr) -> SocketAddr {
+    let has_ipv6 = || match Socket::new(Domain::IPV6, Type::STREAM, None) {
+        Ok(_) => true,
+        Err(error) => {
+            let errno = rustix::io::Errno::from_io_error(&error);
+            errno != Some(rustix::io::Errno::AFNOSUPPORT)
+        }
+    };
+    if address.is_ipv6() && address.ip().is_unspecified() && !has_ipv6() {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))
+    } else {
+        address
+    }
+}
+
+/// The same for all addresses of a configuration, each once; logs what changes.
+pub(crate) fn all_for_this_kernel(mut config: Config) -> Config {
+    let replace = |address: &mut SocketAddr| {
+        let replaced = for_this_kernel(*address);
+        if replaced != *address {
+            tracing::warn!("this kernel has no IPv6: {address} is listened on as {replaced}");
+            *address = replaced;
+        }
+    };
+    for list in [&mut config.listen, &mut config.tls_listen] {
+        let mut seen: Vec<Address> = Vec::new();
+        for mut address in list.drain(..) {
+            let before = address.clone();
+            if let Address::Internet(internet) = &mut address {
+                replace(internet);
+            }
+            // What is listed twice stays so, and is refused.
+            if address == before || !seen.contains(&address) {
+                seen.push(address);
+            }
+        }
+        *list = seen;
+    }
+    config.admin.as_mut().map(replace);
+    config
+}
+
+/// A socket that is bound and does not listen yet.
+pub(crate) fn bind_tcp(
+    address: SocketAddr,
+    share_port: bool,
+    ipv4_ports: &[u16],
+) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     if address.is_ipv6() {
-        // Otherwise 0.0.0.0 and [::] could not be listened on side by side.
-        socket.set_only_v6(true)?;
+        // Said in any case, since net.ipv6.bindv6only says what holds otherwise.
+        socket.set_only_v6(!takes_ipv4(address, ipv4_ports))?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share_port)?;
@@ -252,6 +332,44 @@ mod tests {
         listeners(1)
             .open(&four.into())
             .expect("the same port on IPv4");
+    }
+
+    /// All addresses of the machine, of either family.
+    fn connects(port: u16) -> [bool; 2] {
+        ["127.0.0.1", "::1"].map(|host| TcpStream::connect((host, port)).is_ok())
+    }
+
+    #[test]
+    fn all_addresses_are_those_of_both_families_unless_ipv4_is_listed_beside() {
+        let any: Address = "[::]:0".parse().expect("an address");
+        let both = listeners(2).open(&any).expect("bound");
+        let port = internet(&both).port();
+        assert_eq!(connects(port), [true, true]);
+        let beside = Address::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+        listeners(1).open(&beside).expect_err("in use");
+        drop(both);
+
+        let six = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
+        for ipv4 in ["0.0.0.0", "127.0.0.1"] {
+            let four: Address = format!("{ipv4}:{port}").parse().expect("an address");
+            let config = Config {
+                listen: vec![six.into(), four.clone()],
+                ..Config::default()
+            };
+            let listeners = Listeners::new(&config, vec![None]);
+            let alone = listeners.open(&six.into()).expect("bound");
+            assert_eq!(connects(port), [false, true]);
+            let _four = listeners.open(&four).expect("side by side");
+            assert_eq!(connects(port), [true, true]);
+            drop(alone);
+        }
+        let admin = Config {
+            listen: vec![six.into()],
+            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            ..Config::default()
+        };
+        assert_eq!(ipv4_ports(&admin), [port]);
+        assert!(!takes_ipv4(six, &ipv4_ports(&admin)));
     }
 
     #[test]

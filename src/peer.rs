@@ -24,8 +24,13 @@ impl Peer {
 }
 
 impl From<SocketAddr> for Peer {
+    /// An IPv4 address that was mapped into IPv6, as `[::]` gets it, is that of its
+    /// host.
     fn from(address: SocketAddr) -> Self {
-        Self::Internet(address)
+        Self::Internet(match address.ip().to_canonical() {
+            ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+            IpAddr::V6(_) => address,
+        })
     }
 }
 
@@ -54,6 +59,7 @@ mod tests {
         let mapped: SocketAddr = "[::ffff:192.0.2.1]:7".parse().expect("an address");
         let plain: IpAddr = "192.0.2.1".parse().expect("an address");
         assert_eq!(Peer::from(mapped).ip(), Some(plain));
+        assert_eq!(Peer::from(mapped).to_string(), "192.0.2.1:7");
         assert_eq!(Peer::Local.ip(), None);
     }
 }

@@ -27,6 +27,7 @@ use crate::descriptors::DescriptorBudget;
 use crate::engine::EngineKind;
 use crate::error::Error;
 use crate::listener::inherited::{Inherited, Report};
+use crate::listener::{all_for_this_kernel, ipv4_ports};
 use crate::message::{self, Handler, MessageSocket};
 use crate::metrics::Snapshot;
 use crate::owned_path::OwnedPath;
@@ -445,6 +446,7 @@ impl Server {
         let mut nothing = Inherited::default();
         let inherited = inherited.unwrap_or(&mut nothing);
         let predecessor = inherited.report.as_ref().map(|it| it.predecessor);
+        let config = all_for_this_kernel(config);
         let cores = cores::assign(&config).map_err(|source| Error::Start {
             what: "counting the cores",
             source,
@@ -464,7 +466,7 @@ impl Server {
             .admin
             .map(|address| {
                 let given = inherited.take_admin(&address.into());
-                Bound::new(address, given)
+                Bound::new(address, &ipv4_ports(&config), given)
             })
             .transpose()?;
         let doors = Doors::open(&config, inherited, cores.clone())?;

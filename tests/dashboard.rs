@@ -13,6 +13,11 @@ use serde_json::Value;
 const DOCS: &str = include_str!("../docs/metrics.md");
 const DASHBOARD: &str = include_str!("../deploy/grafana-dashboard.json");
 
+const ALERTS: &str = include_str!("../deploy/prometheus-alerts.yaml");
+
+/// The metric that every scrape adds: whether it was answered.
+const SCRAPED_METRIC: &str = "up";
+
 /// Labels that every scrape adds.
 const SCRAPED_LABELS: [&str; 2] = ["job", "instance"];
 
@@ -31,7 +36,9 @@ fn documented() -> BTreeMap<&'static str, (&'static str, BTreeSet<&'static str>)
         let labels = cells.next()?.split(", ").filter(|label| !label.is_empty());
         Some((name, (kind, labels.collect())))
     });
-    rows.filter(|(name, _)| !name.starts_with('/')).collect()
+    // The others are paths and alerts.
+    let is_metric = |name: &str| name.starts_with(|first: char| first.is_ascii_lowercase());
+    rows.filter(|(name, _)| is_metric(name)).collect()
 }
 
 #[test]
@@ -68,19 +75,82 @@ fn every_label_value_is_documented() {
     }
 }
 
+/// One rule: its name, and its expression.
+fn alerts() -> Vec<(&'static str, String)> {
+    let rules = ALERTS.split("- alert: ").skip(1);
+    let parsed = rules.map(|rule| {
+        let (name, rest) = rule.split_once('\n').expect("a name");
+        let (_, rest) = rest.split_once("expr: ").expect("an expression");
+        // On the same line, or in a block of deeper ones.
+        let (first, rest) = rest.split_once('\n').expect("more fields");
+        let block = rest
+            .lines()
+            .take_while(|line| line.starts_with("          "));
+        let block = block.map(str::trim).collect::<Vec<_>>().join(" ");
+        let expression = if first == "|" {
+            block
+        } else {
+            first.to_owned()
+        };
+        (name, expression)
+    });
+    parsed.collect()
+}
+
 #[test]
-fn the_alert_rules_name_metrics_and_labels_that_there_are() {
+fn every_alert_names_metrics_and_labels_that_there_are_and_is_documented() {
     let page = page();
-    let rules = DOCS.split("```yaml").nth(1).expect("rules");
-    let rules = rules.split("```").next().expect("an end");
-    let expressions: Vec<_> = rules
-        .split("expr:")
-        .skip(1)
-        .map(|rest| rest.split(" for:").next().expect("an end").replace('|', ""))
-        .collect();
-    assert!(expressions.len() >= 2);
-    for expression in expressions {
-        check(&page, &expression);
+    let alerts = alerts();
+    let mut used = BTreeSet::new();
+    for (name, expression) in &alerts {
+        used.extend(check(&page, expression));
+        let row = format!("\n| `{name}` |");
+        assert_eq!(DOCS.matches(&row).count(), 1, "{name}");
+    }
+    assert_eq!(DOCS.matches("\n| `Ringback").count(), alerts.len());
+    for metric in [
+        SCRAPED_METRIC,
+        "ringback_worker_up",
+        "ringback_connections_max",
+        "ringback_connections_refused_total",
+        "ringback_accept_pauses_total",
+        "ringback_held_bytes_max",
+        "ringback_worker_cpu_seconds_total",
+        "ringback_log_lines_lost_total",
+        "ringback_tls_certificate_not_after_seconds",
+        "ringback_tls_reloads_total",
+    ] {
+        assert!(used.contains(metric), "nothing is said of {metric}");
+    }
+    // The values of labels in them are some that there are.
+    for (name, label, values) in [
+        (
+            "ringback_connections_refused_total",
+            "reason",
+            &["full", "overrun"][..],
+        ),
+        ("ringback_tls_reloads_total", "outcome", &["failed"]),
+    ] {
+        for value in values {
+            assert!(
+                page.values_of(name, label).contains(value),
+                "{name} {value}"
+            );
+            assert!(ALERTS.contains(value));
+        }
+    }
+}
+
+#[test]
+fn every_alert_says_how_bad_it_is_and_what_it_means() {
+    for rule in ALERTS.split("- alert: ").skip(1) {
+        for field in [
+            "\n          severity: ",
+            "\n          summary: ",
+            "\n          description: ",
+        ] {
+            assert_eq!(rule.matches(field).count(), 1, "{field} in {rule}");
+        }
     }
 }
 
@@ -108,6 +178,10 @@ fn the_dashboard_names_metrics_and_labels_that_there_are() {
         "ringback_worker_cpu_seconds_total",
         "ringback_slow_readers",
         "ringback_held_bytes",
+        "ringback_connections_rejecting",
+        "ringback_tls_handshakes_total",
+        "ringback_tls_reloads_total",
+        "ringback_tls_certificate_not_after_seconds",
         "process_open_fds",
         "ringback_build_info",
     ] {
@@ -176,7 +250,8 @@ fn check(page: &Page, expression: &str) -> BTreeSet<String> {
     let exported = page.series_names();
     let mut labels = BTreeSet::from(SCRAPED_LABELS);
     for metric in &names.metrics {
-        assert!(exported.contains(&**metric), "{metric} in {expression}");
+        let is_known = exported.contains(&**metric) || metric == SCRAPED_METRIC;
+        assert!(is_known, "{metric} in {expression}");
         labels.extend(page.labels_of(metric));
     }
     for label in &names.labels {

@@ -35,15 +35,25 @@ impl Question {
 /// That nobody answers in time, what is said by a server that is not well, or
 /// that whoever answers is no admin listener; in a line.
 pub fn ask(admin: SocketAddr, question: Question, patience: Duration) -> Result<String, String> {
-    let address = reachable(admin)?;
-    let answer = fetch(address, question.path(), patience)
-        .map_err(|error| format!("no answer from {address}: {error}"))?;
+    let mut address = reachable(admin)?;
+    let mut answer = fetch(address, question.path(), patience);
+    let has_no_ipv6 = answer.as_ref().is_err_and(|error| !is_timeout(error));
+    if admin.is_ipv6() && admin.ip().is_unspecified() && has_no_ipv6 {
+        // Both families are listened on, and the machine may have one of them.
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+        answer = fetch(address, question.path(), patience);
+    }
+    let answer = answer.map_err(|error| format!("no answer from {address}: {error}"))?;
     let (status, line) = parse(&answer)
         .ok_or_else(|| format!("{address} is no admin listener: it does not speak HTTP"))?;
     match status {
         200 => Ok(line.to_owned()),
         _ => Err(format!("{address}{}: {status}, {line}", question.path())),
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
 }
 
 /// Where a listener on this address can be reached on this machine.

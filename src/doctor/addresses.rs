@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::admin;
 use crate::config::Config;
 use crate::error::Error;
-use crate::listener::Listeners;
+use crate::listener::{Listeners, all_for_this_kernel, ipv4_ports};
 use crate::owned_path::OwnedPath;
 
 /// What came of listening on an address.
@@ -28,6 +28,7 @@ pub(super) const ADMIN: &str = "admin address";
 /// go of them at once. A socket's file is there for a moment, as one that a
 /// server has left behind is replaced.
 pub(super) fn attempt(config: &Config) -> Vec<Attempt> {
+    let config = &all_for_this_kernel(config.clone());
     let listeners = Listeners::new(config, vec![None]);
     let mut held = Vec::new();
     let mut attempts = Vec::new();
@@ -46,7 +47,7 @@ pub(super) fn attempt(config: &Config) -> Vec<Attempt> {
         });
     }
     if let Some(address) = config.admin {
-        let bound = admin::Bound::new(address, None);
+        let bound = admin::Bound::new(address, &ipv4_ports(config), None);
         attempts.push(Attempt {
             check: ADMIN,
             address: address.into(),

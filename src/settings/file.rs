@@ -266,7 +266,7 @@ mod tests {
             ),
             (
                 "listen = ['']",
-                "x.toml:1: invalid value '' for 'listen': it is empty",
+                "x.toml:1: invalid value '' for 'listen': it is empty; expected a value",
             ),
         ] {
             assert_eq!(refusal(text), expected);

@@ -271,6 +271,10 @@ fn every_wrong_value_is_refused_in_words_with_what_is_valid() {
             let (_, reason) = refused.split_once(": ").expect("a source");
             let reason = reason.rsplit_once(&format!("for '{name}': "));
             let Some((_, reason)) = reason else { continue };
+            // The items of a variable's list are trimmed.
+            if value.trim().is_empty() {
+                continue;
+            }
             let flag = format!("--{name}={value}");
             let by_flag = refusal(&[&flag], &[]);
             let words: Vec<_> = by_flag.split_whitespace().collect();

@@ -36,19 +36,26 @@ def is_healthy(container):
     assert (status, said) == (0, 'ok\n'), (status, said)
 
 
+def complains_of_nothing(container):
+    """But for the limit on open files, which is this machine's."""
+    warnings = [line for line in container.log().splitlines()
+                if 'WARN' in line and 'the limit on open files' not in line]
+    assert not warnings, warnings
+
+
 def every_engine_works_under_the_profile():
     for engine in ('epoll', 'ring', 'tokio-uring', 'auto'):
         with Container(server, built, ['--engine', engine], seccomp()) as container:
             line = container.wait_for_line('listening ')
             expected = 'ring' if engine == 'auto' else engine
-            assert f'ws://0.0.0.0:9001 engine={expected} ' in line, line
+            assert f'ws://[::]:9001 engine={expected} ' in line, line
             status = Path(f'/proc/{container.pid}/status').read_text()
             for field in (r'Uid:\t65532\t', r'CapEff:\t0+\n', r'NoNewPrivs:\t1\n', r'Seccomp:\t2\n'):
                 assert re.search(field, status), f'{field}: {status}'
             echoes(container)
             is_healthy(container)
             assert container.stop() == 0, container.log()
-            assert 'WARN' not in container.log(), container.log()
+            complains_of_nothing(container)
 
 
 def files_of_its_own_are_in_a_volume():
@@ -77,7 +84,7 @@ def files_of_its_own_are_in_a_volume():
                 assert piece, answer
                 answer += piece
         assert container.stop() == 0, container.log()
-        assert 'WARN' not in container.log(), container.log()
+        complains_of_nothing(container)
 
 
 def process_1_is_not_replaced():

@@ -157,8 +157,8 @@ def everything_selects_the_pods():
 def ports_are_those_of_the_server():
     ports = {port['name']: port['containerPort'] for port in container['ports']}
     config = configuration()
-    assert config['listen'] == [f'0.0.0.0:{ports["ws"]}'], config['listen']
-    assert config['admin'] == f'0.0.0.0:{ports["admin"]}', config['admin']
+    assert config['listen'] == [f'[::]:{ports["ws"]}'], config['listen']
+    assert config['admin'] == f'[::]:{ports["admin"]}', config['admin']
     service = load(MANIFESTS / 'service.yaml')
     assert [port['targetPort'] for port in service['spec']['ports']] == ['ws']
     policy = load(MANIFESTS / 'networkpolicy.yaml')['spec']
