@@ -38,7 +38,7 @@ mod replaced {
             .arg("--pid-file")
             .arg(&pid_file);
         drop((listen, admin));
-        let server = Server::spawn(&mut command, 1);
+        let mut server = Server::spawn(&mut command, 1);
         let admin = Admin::of_line(&server.printed().expect("an admin line"));
         wait_until("the server says who it is", || served_by().is_some());
         let first = served_by();
@@ -49,6 +49,8 @@ mod replaced {
         for mut raw in inside {
             raw.expect_close(1001);
         }
+        // Until it has ended, it may accept who waits in a queue, and close with 1001.
+        server.wait_for_success();
         Client::connect(server.address()).echo("replaced");
         wait_until("another process serves", || {
             served_by().is_some_and(|pid| Some(pid) != first)
