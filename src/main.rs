@@ -62,7 +62,7 @@ fn run() -> ExitCode {
                 .map_err(|error| format!("cannot start the thread that writes the log: {error}"))
                 .and_then(|()| {
                     let handler = args.print_messages().then(|| printing_handler(format));
-                    serve(config, format, handler.as_ref()).map_err(|error| error.to_string())
+                    serve(&config, format, handler.as_ref()).map_err(|error| error.to_string())
                 })
                 .map(|()| String::new())
         }
@@ -127,15 +127,14 @@ fn printing_handler(format: Format) -> Handler {
     message::handler(move |socket| printing::echo_and_print(socket, format))
 }
 
-fn serve(config: Config, format: Format, handler: Option<&Handler>) -> Result<(), Error> {
+fn serve(config: &Config, format: Format, handler: Option<&Handler>) -> Result<(), Error> {
     let mut inherited = Inherited::from_environment()?;
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
     let mut signals =
         Signals::catch().inspect_err(|error| inherited.report_failure(&error.to_string()))?;
-    let limits = Limits::of(&config);
-    let started = Server::start_inheriting(config, inherited, handler, &mut signals);
+    let started = Server::start_inheriting(config.clone(), inherited, handler, &mut signals);
     let server = match started {
         Err(error @ Error::Interrupted) => {
             tracing::info!("{error}");
@@ -144,47 +143,30 @@ fn serve(config: Config, format: Format, handler: Option<&Handler>) -> Result<()
         started => started?,
     };
     announce(&server, format);
-    limits.log_with(&server);
+    log_start(&server, config);
     server.run_until_signal(signals)
 }
 
-/// What the log says of the configuration when the server serves. A limit that is
-/// not set is missing.
-struct Limits {
-    max_connections: usize,
-    max_message: Option<u64>,
-    max_held_bytes: Option<usize>,
-}
-
-impl Limits {
-    fn of(config: &Config) -> Self {
-        Self {
-            max_connections: config.max_connections.get(),
-            max_message: config.max_message,
-            max_held_bytes: config.max_held_bytes.map(NonZeroUsize::get),
-        }
-    }
-
-    fn log_with(&self, server: &Server) {
-        let list = |addresses: &[Address]| {
-            let texts: Vec<_> = addresses.iter().map(Address::to_string).collect();
-            (!texts.is_empty()).then(|| texts.join(","))
-        };
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            commit = ringback::COMMIT.unwrap_or("unknown"),
-            listen = list(server.addresses()),
-            tls_listen = list(server.tls_addresses()),
-            admin = server.admin_address().map(tracing::field::display),
-            engine = %server.engine(),
-            threads = server.threads(),
-            max_connections = self.max_connections,
-            max_message = self.max_message,
-            max_held_bytes = self.max_held_bytes,
-            open_files = getrlimit(Resource::Nofile).current,
-            "serving"
-        );
-    }
+/// Logs what runs, where, and with which limits. One that is not set is missing.
+fn log_start(server: &Server, config: &Config) {
+    let list = |addresses: &[Address]| {
+        let texts: Vec<_> = addresses.iter().map(Address::to_string).collect();
+        (!texts.is_empty()).then(|| texts.join(","))
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        commit = ringback::COMMIT.unwrap_or("unknown"),
+        listen = list(server.addresses()),
+        tls_listen = list(server.tls_addresses()),
+        admin = server.admin_address().map(tracing::field::display),
+        engine = %server.engine(),
+        threads = server.threads(),
+        max_connections = config.max_connections.get(),
+        max_message = config.max_message,
+        max_held_bytes = config.max_held_bytes.map(NonZeroUsize::get),
+        open_files = getrlimit(Resource::Nofile).current,
+        "serving"
+    );
 }
 
 /// One line for each address; scripts wait for them.
