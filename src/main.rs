@@ -161,7 +161,7 @@ fn log_start(server: &Server, config: &Config) {
         admin = server.admin_address().map(tracing::field::display),
         engine = %server.engine(),
         threads = server.threads(),
-        max_connections = config.max_connections.get(),
+        max_connections = server.max_connections().get(),
         max_message = config.max_message,
         max_held_bytes = config.max_held_bytes.map(NonZeroUsize::get),
         open_files = getrlimit(Resource::Nofile).current,

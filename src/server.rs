@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -63,6 +64,7 @@ pub struct Server {
     admin: Option<Admin>,
     /// What the workers' heartbeats count from.
     epoch: Instant,
+    max_connections: NonZeroUsize,
     pid_file: Option<PidFile>,
     /// How often the certificate's files are looked at.
     tls_reload: Option<Duration>,
@@ -178,6 +180,12 @@ impl Server {
     /// The number of workers.
     pub fn threads(&self) -> usize {
         self.crew.workers.len()
+    }
+
+    /// Connections that may be open at a time: as many as the configuration says, or
+    /// as the limit on open files allows.
+    pub fn max_connections(&self) -> NonZeroUsize {
+        self.max_connections
     }
 
     /// The workers' thread ids as the kernel counts them, for those who look
@@ -462,13 +470,7 @@ impl Server {
         let claim = |path: &PathBuf| PidFile::claim(path, predecessor);
         let pid_file = config.pid_file.as_ref().map(claim).transpose()?;
         let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
-        let admin = config
-            .admin
-            .map(|address| {
-                let given = inherited.take_admin(&address.into());
-                Bound::new(address, &ipv4_ports(&config), given)
-            })
-            .transpose()?;
+        let admin = bind_admin(&config, inherited)?;
         let doors = Doors::open(&config, inherited, cores.clone())?;
         let files = doors.own_files();
         let adopted_files = doors.adopted_files(inherited.origin);
@@ -518,6 +520,7 @@ impl Server {
             trigger,
             admin: None,
             epoch,
+            max_connections: config.max_connections,
         };
         if let Some(bound) = admin {
             let workers = server.crew.workers.iter().zip(&server.crew.thread_ids);
@@ -592,6 +595,14 @@ fn closed(crew: &Crew) -> u64 {
         accepted.saturating_sub(counters.open.get())
     });
     closed.sum()
+}
+
+fn bind_admin(config: &Config, inherited: &mut Inherited) -> Result<Option<Bound>, Error> {
+    let bind = |address: SocketAddr| {
+        let given = inherited.take_admin(&address.into());
+        Bound::new(address, &ipv4_ports(config), given)
+    };
+    config.admin.map(bind).transpose()
 }
 
 /// Waits until the admin thread ends by itself; for ever where there is none.

@@ -600,12 +600,12 @@ fn debug_says_why_a_handshake_was_refused_to_whom() {
         "--path=/echo",
         "--origin=https://a.example",
     ];
-    let long = "x".repeat(2000);
+    let filler = "x".repeat(2000);
     let log = log_of(&flags, &[], |address| {
         for (path, host, origin) in [
             ("/other?secret=1", "one.example", "https://a.example"),
             ("/echo", "two.example", "https://b.example"),
-            (&*format!("/{long}"), "three\\\".example", "null"),
+            (&*format!("/{filler}"), "three\\\".example", "null"),
         ] {
             let mut raw = Raw::dial(address);
             let head = format!(
@@ -623,7 +623,7 @@ fn debug_says_why_a_handshake_was_refused_to_whom() {
         .filter(|line| line["message"] == "a request was refused")
         .collect();
     assert_eq!(refused.len(), 3, "{log}");
-    let [path, origin, long] = refused[..] else {
+    let [path, origin, lengthy] = refused[..] else {
         unreachable!("three");
     };
     assert_eq!(
@@ -644,7 +644,7 @@ fn debug_says_why_a_handshake_was_refused_to_whom() {
             .expect("a peer")
             .starts_with("127.0.0.1:")
     );
-    let shown = long["path"].as_str().expect("text");
+    let shown = lengthy["path"].as_str().expect("text");
     assert!(shown.len() < 200 && shown.ends_with("..."), "{shown}");
     assert!(!log.contains("secret"), "{log}");
 }
