@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::access::AccessContext;
 use crate::config::Config;
 use crate::held::Held;
 use crate::metrics::Counters;
@@ -204,9 +205,9 @@ impl Admission {
 
     /// A connection of this peer, under a number that no other one of this
     /// process has.
-    pub(crate) fn visit(&self, peer: Peer, tells: bool) -> Rc<Visit> {
+    pub(crate) fn visit(&self, peer: Peer, access: Option<Rc<AccessContext>>) -> Rc<Visit> {
         let id = self.house.accepted.fetch_add(1, Relaxed) + 1;
-        Rc::new(Visit::new(id, peer, tells))
+        Rc::new(Visit::new(id, peer, access))
     }
 
     /// The bytes that are held for all workers' connections.
@@ -353,7 +354,7 @@ mod tests {
 
     /// A connection of this peer comes in.
     fn come(admission: &Rc<Admission>, peer: Peer) -> Entry {
-        let visit = admission.visit(peer, false);
+        let visit = admission.visit(peer, None);
         admission.admit(admission.enter(), &visit)
     }
 

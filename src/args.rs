@@ -13,7 +13,10 @@ use std::time::Duration;
 use clap::builder::ArgPredicate;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Parser, ValueEnum, value_parser};
-use ringback::{Address, Config, EngineChoice, Error, Origin, ProxySource, Question, TlsFiles};
+use ringback::{
+    AccessField, Address, Config, EngineChoice, Error, ForwardedHeader, Origin, ProxySource,
+    Question, TlsFiles,
+};
 
 use crate::logging::{Directives, Format};
 use crate::settings::Profile;
@@ -105,11 +108,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "60s")]
     tls_reload: Span,
 
-    /// Proxies that must begin each connection with a PROXY header of version 2,
+    /// Proxies that must begin each connection with a PROXY header, version 1 or 2,
     /// such as 10.0.0.0/8, or unix; may be given several times. Nobody else may
     /// [default: none]
     #[arg(long, value_name = "CIDR")]
     proxy_protocol: Vec<ProxySource>,
+
+    /// Proxies whose word on the client's address is taken, such as 10.0.0.0/8, or
+    /// unix; may be given several times. Limits per address and the log then go by
+    /// the client [default: none]
+    #[arg(long, value_name = "CIDR")]
+    forwarded_from: Vec<ProxySource>,
+
+    /// The header in which they give it: x-forwarded-for, or forwarded (RFC 7239)
+    #[arg(long, value_name = "NAME", default_value = "x-forwarded-for")]
+    forwarded_header: ForwardedHeader,
 
     /// Answer /healthz, /readyz and /metrics on this address, which must not be
     /// public; port 0 takes a free port [default: nowhere]
@@ -359,6 +372,13 @@ pub(crate) struct Args {
     /// long, how much, and why it ended
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
     access_log: Switch,
+
+    /// Add what clients have sent to the access log, escaped and cut; with commas or
+    /// several times: query, host, origin, user-agent, x-request-id, traceparent,
+    /// x-forwarded-for, forwarded, sec-websocket-protocol, sec-websocket-extensions
+    /// [default: none]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    access_log_fields: Vec<AccessField>,
 }
 
 impl Args {
@@ -400,6 +420,8 @@ impl Args {
             tls,
             tls_reload: self.tls_reload.unless_zero(),
             proxy_protocol: self.proxy_protocol.clone(),
+            forwarded_from: self.forwarded_from.clone(),
+            forwarded_header: self.forwarded_header,
             admin: self.admin,
             engine: self.engine,
             threads: self.threads,
@@ -431,6 +453,7 @@ impl Args {
             max_header_bytes: self.max_header_bytes.bytes(),
             drain_timeout: self.drain_timeout.0,
             access_log: self.access_log.0,
+            access_log_fields: self.access_log_fields.clone(),
         };
         config.validate()?;
         Ok(config)
@@ -742,6 +765,23 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_about_clients_reaches_the_configuration() {
+        let config = config(&[
+            "--forwarded-from=10.0.0.0/8",
+            "--forwarded-from=unix",
+            "--forwarded-header=forwarded",
+            "--access-log",
+            "--access-log-fields=host,origin",
+            "--access-log-fields=query",
+        ]);
+        let proxies = ["10.0.0.0/8", "unix"].map(|proxy| proxy.parse().expect("a proxy"));
+        assert_eq!(config.forwarded_from, proxies);
+        assert_eq!(config.forwarded_header, ForwardedHeader::Forwarded);
+        let fields = [AccessField::Host, AccessField::Origin, AccessField::Query];
+        assert_eq!(config.access_log_fields, fields);
+    }
+
+    #[test]
     fn who_listens_for_tls_listens_for_nothing_else_unasked() {
         let tls = ["--tls-listen=[::1]:443", "--tls-cert=a", "--tls-key=b"];
         assert!(config(&tls).listen.is_empty());
@@ -771,6 +811,10 @@ mod tests {
             ("--tls-key=key.pem", "--tls-cert"),
             ("--tls-reload=1ms", "tls reload"),
             ("--proxy-protocol=10.0.0.1/8", "--proxy-protocol"),
+            ("--forwarded-from=10.0.0.1/8", "--forwarded-from"),
+            ("--forwarded-header=via", "x-forwarded-for or forwarded"),
+            ("--access-log-fields=cookie", "user-agent"),
+            ("--access-log-fields=host", "--access-log"),
             ("--admin=9090", "--admin"),
             ("--engine=kqueue", "--engine"),
             ("--threads=0", "--threads"),

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::access::AccessField;
 use crate::address::Address;
 use crate::engine::{EngineChoice, EngineKind};
 use crate::error::Error;
+use crate::forwarded::ForwardedHeader;
 use crate::origin::Origin;
 use crate::proto::sequence::MIN_WINDOW;
 use crate::proxy::ProxySource;
@@ -66,8 +68,13 @@ pub struct Config {
     /// looks whether those files have changed; `None` never does.
     pub tls_reload: Option<Duration>,
     /// Proxies whose connections must begin with a header of the PROXY protocol,
-    /// version 2, and are those of the clients that it names.
+    /// version 1 or 2, and are those of the clients that it names.
     pub proxy_protocol: Vec<ProxySource>,
+    /// Proxies whose requests name their client in the
+    /// [`forwarded_header`](Self::forwarded_header), and are those of that client.
+    pub forwarded_from: Vec<ProxySource>,
+    /// The field in which those proxies name their clients.
+    pub forwarded_header: ForwardedHeader,
     /// Where health and metrics can be asked for; port 0 takes a free one.
     /// Everybody who can reach it may: it is not for the public.
     pub admin: Option<SocketAddr>,
@@ -161,6 +168,8 @@ pub struct Config {
     /// Whether each connection is told of at its end, in an event of the target
     /// `access` at the level info.
     pub access_log: bool,
+    /// What of the request that event shows besides the path.
+    pub access_log_fields: Vec<AccessField>,
 }
 
 /// Where a server finds out who it is; both are read again on SIGHUP, and when
@@ -183,6 +192,8 @@ impl Default for Config {
             tls: None,
             tls_reload: Some(Duration::from_secs(60)),
             proxy_protocol: Vec::new(),
+            forwarded_from: Vec::new(),
+            forwarded_header: ForwardedHeader::XForwardedFor,
             admin: None,
             engine: EngineChoice::Auto,
             threads: None,
@@ -214,6 +225,7 @@ impl Default for Config {
             max_header_bytes: 16 * 1024,
             drain_timeout: Duration::from_secs(10),
             access_log: false,
+            access_log_fields: Vec::new(),
         }
     }
 }
@@ -266,6 +278,12 @@ impl Config {
             let reason =
                 format!("the busy poll is {busy_poll:?}; it must be at most {MAX_BUSY_POLL:?}");
             return refuse("busy-poll", reason);
+        }
+        if !self.access_log_fields.is_empty() && !self.access_log {
+            return refuse(
+                "access-log-fields",
+                "the access log's fields need an access log: --access-log",
+            );
         }
         self.check_sockets()?;
         for (setting, duration, at_least) in [
@@ -473,6 +491,8 @@ mod tests {
         assert!(refusal(|config| config.max_message = Some(0)).contains("no limit"));
         let threads = |config: &mut Config| config.threads = NonZeroUsize::new(THREADS_MAX + 1);
         assert!(refusal(threads).contains("at most 1024"));
+        let fields = |config: &mut Config| config.access_log_fields = AccessField::ALL.to_vec();
+        assert!(refusal(fields).contains("--access-log"));
         let too_long = MAX_BUSY_POLL + Duration::from_nanos(1);
         assert!(refusal(|config| config.busy_poll = too_long).contains("busy poll"));
         assert!(

@@ -25,7 +25,6 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -35,6 +34,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 use tracing::field::display;
 
+use crate::access;
 use crate::calls;
 use crate::origin::Origin;
 use crate::stream::Stream;
@@ -42,9 +42,6 @@ use crate::throttle::{REFUSED, throttled};
 use farewell::{LINGER, LINGER_OVER_LIMIT};
 pub(crate) use refusal::Refusal;
 pub(crate) use request::read_request;
-
-/// Bytes of a client's path, Host or Origin that are logged.
-const EXCERPT_BYTES_MAX: usize = 100;
 
 /// What the HTTP side needs to know; made once per worker from the validated
 /// configuration.
@@ -67,9 +64,8 @@ pub(crate) struct HttpOptions {
 pub(crate) enum Outcome {
     /// It speaks WebSocket from here on.
     Upgraded(Handover),
-    /// An upgrade was refused, the request was no HTTP/1.1, or the server was
-    /// full: the status that was answered.
-    Refused(StatusCode),
+    /// An upgrade was refused, the request was no HTTP/1.1, or a limit was reached.
+    Refused(Refusal),
     /// The client spoke TLS, and got an alert.
     RefusedTls,
     /// A plain request was answered with this status.
@@ -106,12 +102,23 @@ pub(crate) struct PendingRequest {
 }
 
 impl PendingRequest {
+    /// The request line and the fields.
+    pub(crate) fn head(&self) -> &hyper::Request<()> {
+        &self.head
+    }
+
+    /// Whether it asks to become a WebSocket, be it badly.
+    pub(crate) fn is_handshake(&self) -> bool {
+        gate::is_attempt(&self.head)
+    }
+
     /// Answers as the request and the configuration have it.
     pub(crate) async fn serve(mut self, options: &HttpOptions) -> Outcome {
         calls::request(self.head.uri().path());
-        if !gate::is_attempt(&self.head) {
+        if !self.is_handshake() {
             let reply = page::answer(&self.head, options);
-            return self.finish(&reply, Outcome::Served, LINGER).await;
+            let served = Outcome::Served(reply.status());
+            return self.finish(&reply, served, LINGER).await;
         }
         match gate::admit(&self.head, options) {
             Ok(subprotocol) => match switching_protocols(&mut self.head, subprotocol.as_deref()) {
@@ -126,27 +133,28 @@ impl PendingRequest {
     /// request asks for.
     pub(crate) async fn reject_over_limit(self, refusal: &Refusal) -> Outcome {
         self.log_refusal(refusal);
-        self.finish(&refusal.reply(), Outcome::Refused, LINGER_OVER_LIMIT)
+        let refused = Outcome::Refused(*refusal);
+        self.finish(&refusal.reply(), refused, LINGER_OVER_LIMIT)
             .await
     }
 
     async fn reject(self, refusal: &Refusal) -> Outcome {
         self.log_refusal(refusal);
-        self.finish(&refusal.reply(), Outcome::Refused, LINGER)
-            .await
+        let refused = Outcome::Refused(*refusal);
+        self.finish(&refusal.reply(), refused, LINGER).await
     }
 
     fn log_refusal(&self, refusal: &Refusal) {
         let header = |name| {
             let value = self.head.headers().get(name);
-            value.map(|value| display(Excerpt(value.as_bytes())))
+            value.map(|value| display(access::escape(value.as_bytes())))
         };
         throttled!(
             debug,
             REFUSED,
             status = %refusal.status,
             reason = refusal.reason(),
-            path = %Excerpt(self.head.uri().path().as_bytes()),
+            path = %access::escape(self.head.uri().path().as_bytes()),
             host = header(HOST),
             origin = header(ORIGIN),
             "a request was refused"
@@ -172,17 +180,12 @@ impl PendingRequest {
     }
 
     /// Writes an answer that ends the connection.
-    async fn finish(
-        mut self,
-        reply: &Reply,
-        outcome: fn(StatusCode) -> Outcome,
-        linger: Duration,
-    ) -> Outcome {
+    async fn finish(mut self, reply: &Reply, outcome: Outcome, linger: Duration) -> Outcome {
         if let Err(outcome) = self.write(reply).await {
             return outcome;
         }
         farewell::linger(self.stream, linger).await;
-        outcome(reply.status())
+        outcome
     }
 
     /// Writes an answer whole, or says why that failed.
@@ -202,21 +205,6 @@ impl PendingRequest {
             Ok(Err(_io)) => Err(Outcome::Failed),
             Err(_elapsed) => Err(Outcome::TimedOut),
         }
-    }
-}
-
-/// Bytes that a client has chosen, in a log that others read: the first of them,
-/// without any that could end a line.
-struct Excerpt<'a>(&'a [u8]);
-
-impl fmt::Display for Excerpt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.0[..self.0.len().min(EXCERPT_BYTES_MAX)];
-        write!(f, "{}", shown.escape_ascii())?;
-        if shown.len() < self.0.len() {
-            f.write_str("...")?;
-        }
-        Ok(())
     }
 }
 

@@ -29,7 +29,8 @@
 //! * `worker`: one core, accept to engine; `server`: all of them, start to end
 //! * `admin`: health and metrics, on a thread of its own; reads `metrics` and
 //!   `admission`, and knows no engine
-//! * `proxy`: what a proxy says of its client before anything else
+//! * `proxy`: what a proxy says of its client before anything else; `forwarded`: what
+//!   it says in a request
 //! * `tls`: certificate and key, and a stream that decrypts and encrypts over
 //!   another one; `engine::encrypted` serves what comes over it
 //! * `systemd`: what the service manager is told
@@ -41,7 +42,7 @@
 //!   in tests
 //! * `task`: what runs on a worker; its panic ends the worker
 //! * [`output`]: lines for stderr and stdout, which nobody waits for
-//! * `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
+//! * `access`, `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
 //!   `cgroup`, `cores`, `descriptors`, `held`, `origin`, `owned_path`, `peer`, `rate`, `root`,
 //!   `stream`, `throttle`, `visit`:
 //!   one noun each
@@ -60,6 +61,7 @@
 //! server.stop().expect("stopped");
 //! ```
 
+mod access;
 mod address;
 mod admin;
 mod admission;
@@ -75,6 +77,7 @@ mod descriptors;
 pub mod doctor;
 mod engine;
 mod error;
+mod forwarded;
 mod held;
 mod http;
 mod invocation;
@@ -123,12 +126,14 @@ mod settings;
 /// its; `None` if the build did not know.
 pub const COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
 
+pub use access::AccessField;
 pub use address::Address;
 pub use admin::{Question, ask};
 pub use config::{Config, TlsFiles};
 pub use descriptors::raise_descriptor_limit;
 pub use engine::{EngineChoice, EngineKind};
 pub use error::Error;
+pub use forwarded::ForwardedHeader;
 pub use listener::inherited::Inherited;
 pub use message::{Message, MessageError, MessageSocket};
 pub use metrics::Snapshot;

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 pub enum Peer {
     /// A host, over TCP.
     Internet(SocketAddr),
+    /// A host, whose port the proxy that speaks for it does not tell.
+    Host(IpAddr),
     /// A process of this host, over a Unix-domain socket.
     Local,
 }
@@ -18,6 +20,7 @@ impl Peer {
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Internet(address) => Some(address.ip().to_canonical()),
+            Self::Host(address) => Some(address.to_canonical()),
             Self::Local => None,
         }
     }
@@ -38,6 +41,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Internet(address) => fmt::Display::fmt(address, f),
+            Self::Host(address) => fmt::Display::fmt(address, f),
             Self::Local => f.pad("local"),
         }
     }
@@ -51,6 +55,7 @@ mod tests {
     fn a_peer_reads_as_its_address() {
         let six: SocketAddr = "[2001:db8::1]:7".parse().expect("an address");
         assert_eq!(Peer::from(six).to_string(), "[2001:db8::1]:7");
+        assert_eq!(Peer::Host(six.ip()).to_string(), "2001:db8::1");
         assert_eq!(Peer::Local.to_string(), "local");
     }
 

@@ -1,14 +1,15 @@
-//! The PROXY protocol, version 2: what a proxy says of the client it speaks for.
+//! The PROXY protocol, versions 1 and 2: what a proxy says of the client it speaks for.
 //!
 //! Connections from the networks that the operator trusts must begin with such a
 //! header; from everywhere else it is nonsense where a request should be, as
-//! anybody can write one. The rules are those of section 2.2 of haproxy's
-//! `proxy-protocol.txt`. Version 1, a line of text, is not taken.
+//! anybody can write one. The rules are those of section 2 of haproxy's
+//! `proxy-protocol.txt`. Which version it is shows in the first byte.
 
 mod crc32c;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod header;
+mod line;
 mod source;
 
 use std::io;
@@ -17,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::peer::Peer;
 pub(crate) use header::Malformed;
-use header::{PREFIX_LEN, Prefix};
+use header::{Header, PREFIX_LEN};
 pub use source::ProxySource;
 
 /// Why there is no header.
@@ -49,19 +50,23 @@ impl From<Malformed> for Failure {
 pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<Peer>, Failure> {
-    let mut bytes = [0; PREFIX_LEN];
+    let mut bytes = [0; line::BYTES_MAX];
     let mut filled = 0;
-    while filled < PREFIX_LEN {
-        let read = stream.read(&mut bytes[filled..]).await?;
-        if read == 0 {
-            return Err(Failure::Gone);
+    let prefix = loop {
+        match header::parse(&bytes[..filled])? {
+            Header::Incomplete(missing) => {
+                let space = &mut bytes[filled..filled + missing];
+                match stream.read(space).await? {
+                    0 => return Err(Failure::Gone),
+                    read => filled += read,
+                }
+            }
+            Header::Line(client) => return Ok(client),
+            Header::Prefix(prefix) => break prefix,
         }
-        filled += read;
-        // Who speaks something else may have nothing more to say.
-        header::check_signature(&bytes[..filled])?;
-    }
-    let prefix = Prefix::parse(&bytes)?;
+    };
+    let fixed: &[u8; PREFIX_LEN] = bytes.first_chunk().expect("a line is longer");
     let mut rest = vec![0; prefix.rest_len()];
     stream.read_exact(&mut rest).await?;
-    Ok(prefix.finish(&bytes, &rest)?)
+    Ok(prefix.finish(fixed, &rest)?)
 }

@@ -7,10 +7,8 @@ mod renewal;
 
 use std::fmt;
 use std::future::{Future, pending};
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process;
@@ -40,7 +38,7 @@ use crate::task::{TaskKind, panic_message};
 use crate::tls::Tls;
 use crate::worker::Assignment;
 use crew::{Crew, Worker};
-use doors::{Doors, addresses, by_worker};
+use doors::{Doors, addresses, by_worker, clones};
 use handover::Handover;
 use renewal::Renewal;
 
@@ -485,16 +483,13 @@ impl Server {
         let listeners = by_worker(doors.plain, threads);
         let tls_listeners = by_worker(doors.tls, threads);
         let crew = config.engine.start(|engine| {
-            // Another engine may need them.
-            let clones = |sockets: &[OwnedFd]| {
-                let clones = sockets.iter().map(OwnedFd::try_clone);
-                clones.collect::<io::Result<_>>()
-            };
             let assignment = |index: usize| {
                 Ok(Assignment {
                     config: Arc::clone(&config),
                     engine,
+                    index,
                     core: cores[index],
+                    // Another engine may need them.
                     listeners: clones(&listeners[index])?,
                     tls_listeners: clones(&tls_listeners[index])?,
                     tls: tls.clone(),

@@ -27,7 +27,8 @@ pub(crate) static HANDLER_PANICS: Throttle = Throttle::warn("a handler panicked"
 pub(crate) static STDOUT_LOST: Throttle = Throttle::warn("lines for stdout are lost");
 pub(crate) static ACCEPT_FAILS: Throttle = Throttle::debug("accept");
 pub(crate) static CUT_OFF: Throttle = Throttle::debug("a handshake was cut off");
-pub(crate) static PROXY_FAILS: Throttle = Throttle::debug("a proxy's header");
+pub(crate) static PROXY_FAILS: Throttle = Throttle::warn("no PROXY header");
+pub(crate) static FORWARDED_FAILS: Throttle = Throttle::warn("no forwarded address");
 pub(crate) static TLS_FAILS: Throttle = Throttle::debug("a TLS handshake failed");
 pub(crate) static REFUSED: Throttle = Throttle::debug("a request was refused");
 pub(crate) static TOO_SLOW: Throttle = Throttle::debug("a handshake took too long");
@@ -35,7 +36,7 @@ pub(crate) static ENDED_EARLY: Throttle = Throttle::debug("a connection ended be
 pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
-static ALL: [&Throttle; 13] = [
+static ALL: [&Throttle; 14] = [
     &ACCEPT_RESTS,
     &NO_TAKEOVER,
     &HELD_TOO_MUCH,
@@ -44,6 +45,7 @@ static ALL: [&Throttle; 13] = [
     &ACCEPT_FAILS,
     &CUT_OFF,
     &PROXY_FAILS,
+    &FORWARDED_FAILS,
     &TLS_FAILS,
     &REFUSED,
     &TOO_SLOW,

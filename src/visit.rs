@@ -1,11 +1,13 @@
 //! One connection from its accept to its end, as the log tells of it.
 
 use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
 use std::time::Instant;
 
-use hyper::StatusCode;
+use hyper::{Request, StatusCode};
 use tracing::Span;
 
+use crate::access::{self, AccessContext, AccessField, LoggedRequest};
 use crate::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
 use crate::peer::Peer;
 use crate::proto::{CloseCode, Step};
@@ -22,11 +24,17 @@ pub(crate) struct Visit {
     peer: Cell<Peer>,
     /// Who speaks for it.
     proxy: Cell<Option<Peer>>,
-    /// An access line is to be written.
-    tells: bool,
+    /// The proxy has said that it speaks for itself, or does not know for whom.
+    is_proxys_own: Cell<bool>,
+    /// Where an access line is to be written.
+    access: Option<Rc<AccessContext>>,
     start: Instant,
     handshake: Cell<Handshake>,
-    subprotocol: OnceCell<String>,
+    /// By the name of the version, where TLS is spoken.
+    tls: Cell<Option<&'static str>>,
+    /// The rest is for the access line alone.
+    request: OnceCell<Box<LoggedRequest>>,
+    subprotocol: OnceCell<Box<str>>,
     messages_in: Tally,
     messages_out: Tally,
     bytes_in: Tally,
@@ -60,18 +68,21 @@ impl Tally {
 
 impl Visit {
     /// A connection that was just accepted.
-    pub(crate) fn new(id: u64, peer: Peer, tells: bool) -> Self {
+    pub(crate) fn new(id: u64, peer: Peer, access: Option<Rc<AccessContext>>) -> Self {
         Self {
             id,
             peer: Cell::new(peer),
             proxy: Cell::new(None),
-            tells,
+            is_proxys_own: Cell::new(false),
+            access,
             start: Instant::now(),
             handshake: Cell::new(Handshake {
                 outcome: HandshakeOutcome::CutOff,
                 status: None,
                 refusal: None,
             }),
+            tls: Cell::new(None),
+            request: OnceCell::new(),
             subprotocol: OnceCell::new(),
             messages_in: Tally::default(),
             messages_out: Tally::default(),
@@ -86,9 +97,35 @@ impl Visit {
         self.peer.get()
     }
 
-    /// Who has connected speaks for this client.
-    pub(crate) fn is_of(&self, client: Peer) {
-        self.proxy.set(Some(self.peer.replace(client)));
+    /// The connection is this client's: a proxy has said so. The first proxy is the
+    /// one that has connected.
+    pub(crate) fn set_client(&self, client: Peer) {
+        let before = self.peer.replace(client);
+        self.proxy.set(self.proxy.get().or(Some(before)));
+    }
+
+    /// The proxy that has connected names no client.
+    pub(crate) fn set_proxys_own(&self) {
+        self.is_proxys_own.set(true);
+    }
+
+    /// Whether the proxy that has connected named no client.
+    pub(crate) fn is_proxys_own(&self) -> bool {
+        self.is_proxys_own.get()
+    }
+
+    /// TLS is spoken, in the version of this name.
+    pub(crate) fn set_tls(&self, version: &'static str) {
+        self.tls.set(Some(version));
+    }
+
+    /// A request has come.
+    pub(crate) fn set_request<B>(&self, request: &Request<B>) {
+        if let Some(access) = &self.access {
+            let logged = LoggedRequest::new(request, &access.fields);
+            // There is one request.
+            let _ = self.request.set(Box::new(logged));
+        }
     }
 
     /// When it began.
@@ -109,7 +146,7 @@ impl Visit {
 
     /// Whether a line may still be written that has to do with it.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.tells || tracing::enabled!(tracing::Level::DEBUG)
+        self.access.is_some() || tracing::enabled!(tracing::Level::DEBUG)
     }
 
     /// The handshake is over.
@@ -124,8 +161,10 @@ impl Visit {
 
     /// A subprotocol was agreed on.
     pub(crate) fn agreed(&self, subprotocol: &str) {
-        // There is one handshake.
-        let _ = self.subprotocol.set(subprotocol.to_owned());
+        if self.access.is_some() {
+            // There is one handshake.
+            let _ = self.subprotocol.set(access::escape(subprotocol.as_bytes()));
+        }
     }
 
     /// Bytes of frames were read.
@@ -159,7 +198,7 @@ impl Visit {
     }
 
     /// The access line. What a connection did not come to is left out.
-    fn tell(&self) {
+    fn tell(&self, access: &AccessContext) {
         let Handshake {
             outcome,
             status,
@@ -170,6 +209,8 @@ impl Visit {
         // What is left when a drain has no more time is cut without a decision.
         let end = self.end.get().or(Some((EndReason::Drain, None)));
         let (reason, code) = end.filter(|_| was_upgraded).unzip();
+        let request = self.request.get();
+        let sent = |field| request.and_then(|request| request.get(field));
         let duration_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             target: ACCESS,
@@ -177,10 +218,25 @@ impl Visit {
             id = self.id,
             peer = %self.peer(),
             proxy = self.proxy.get().map(tracing::field::display),
+            listener = access.listener,
+            worker = access.worker,
+            tls = self.tls.get(),
             outcome = outcome.name(),
             status = status.map(|status| status.as_u16()),
             refusal = refusal.map(RefusalReason::name),
-            subprotocol = self.subprotocol.get(),
+            path = request.map(|request| request.path()),
+            query = sent(AccessField::Query),
+            host = sent(AccessField::Host),
+            origin = sent(AccessField::Origin),
+            user_agent = sent(AccessField::UserAgent),
+            x_request_id = sent(AccessField::XRequestId),
+            traceparent = sent(AccessField::Traceparent),
+            x_forwarded_for = sent(AccessField::XForwardedFor),
+            forwarded = sent(AccessField::Forwarded),
+            sec_websocket_protocol = sent(AccessField::SecWebSocketProtocol),
+            sec_websocket_extensions = sent(AccessField::SecWebSocketExtensions),
+            subprotocol = self.subprotocol.get().map(|name| &**name),
+            compression = was_upgraded.then_some("none"),
             duration_ms,
             messages_in = tally(&self.messages_in),
             messages_out = tally(&self.messages_out),
@@ -195,8 +251,8 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        if self.tells {
-            self.tell();
+        if let Some(access) = &self.access {
+            self.tell(access);
         }
     }
 }

@@ -14,10 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use hyper::StatusCode;
+use socket2::SockRef;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
 
+use crate::access::AccessContext;
+use crate::address::Address;
 use crate::admission::{Admission, Entry, House, Permit, RejectSlot, Rejection};
 use crate::calls;
 use crate::config::Config;
@@ -27,6 +30,7 @@ use crate::engine::burden::heaviest;
 use crate::engine::encrypted::Encrypted;
 use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
 use crate::error::Error;
+use crate::forwarded::ForwardedHeader;
 use crate::held::TICK_WHEN_HIGH;
 use crate::http::{self, HttpOptions, Outcome, Refusal};
 use crate::listener::Accepting;
@@ -69,6 +73,8 @@ const HANDSHAKE_GRACE: Duration = Duration::from_millis(500);
 pub(crate) struct Assignment {
     pub(crate) config: Arc<Config>,
     pub(crate) engine: EngineKind,
+    /// Its index among the workers.
+    pub(crate) index: usize,
     /// The core to be bound to.
     pub(crate) core: Option<usize>,
     pub(crate) listeners: Vec<OwnedFd>,
@@ -127,13 +133,14 @@ struct Worker {
     handler: Option<Handler>,
     /// The handler's connections.
     crowd: Rc<Crowd>,
-    /// Who must say for whom it speaks.
+    /// Who must say for whom it speaks, before anything else.
     proxies: Vec<ProxySource>,
+    /// Who may say so in a request, and in which field.
+    forwarding_proxies: Vec<ProxySource>,
+    forwarded_header: ForwardedHeader,
     shutdown: Shutdown,
     /// What the heartbeat counts from.
     epoch: StdInstant,
-    /// Each connection gets an access line.
-    tells: bool,
     drain_timeout: Duration,
 }
 
@@ -148,11 +155,20 @@ enum Key {
     Encrypted(usize),
 }
 
-/// Whether TLS is spoken on a connection, and by whom.
-type Security = Option<Rc<Acceptor>>;
+/// What the connections of one listening socket have in common.
+#[derive(Default)]
+struct Listener {
+    /// Where TLS is spoken.
+    acceptor: Option<Rc<Acceptor>>,
+    /// Where access lines are written.
+    access: Option<Rc<AccessContext>>,
+}
+
+/// A worker's listening sockets.
+type Listeners = Vec<(Accepting, Rc<Listener>)>;
 
 impl Worker {
-    fn new(assignment: Assignment) -> Result<(Self, Vec<(Accepting, Security)>), Error> {
+    fn new(assignment: Assignment) -> Result<(Self, Listeners), Error> {
         let config = &*assignment.config;
         let counters = assignment.counters;
         let settings = Rc::new(settings(config, Arc::clone(&counters)));
@@ -164,7 +180,17 @@ impl Worker {
         let listeners = plain
             .map(|socket| (socket, None))
             .chain(secure.map(|socket| (socket, acceptor.clone())))
-            .map(|(socket, security)| Ok((Accepting::new(socket)?, security)))
+            .map(|(socket, acceptor)| {
+                let access = config.access_log.then(|| {
+                    Rc::new(AccessContext {
+                        worker: assignment.index,
+                        listener: name_of(&socket),
+                        fields: config.access_log_fields.clone(),
+                    })
+                });
+                let listener = Rc::new(Listener { acceptor, access });
+                Ok((Accepting::new(socket)?, listener))
+            })
             .collect::<io::Result<_>>()
             .map_err(|source| Error::Start {
                 what: "to accept connections",
@@ -185,9 +211,10 @@ impl Worker {
             handler: assignment.handler,
             crowd: Rc::default(),
             proxies: config.proxy_protocol.clone(),
+            forwarding_proxies: config.forwarded_from.clone(),
+            forwarded_header: config.forwarded_header,
             shutdown: assignment.shutdown,
             epoch: assignment.epoch,
-            tells: config.access_log,
             drain_timeout: config.drain_timeout,
         };
         Ok((worker, listeners))
@@ -197,15 +224,11 @@ impl Worker {
     ///
     /// # Errors
     /// Why the engine cannot go on.
-    async fn serve(
-        self: &Rc<Self>,
-        listeners: Vec<(Accepting, Security)>,
-        tasks: &Tasks,
-    ) -> Result<(), Error> {
+    async fn serve(self: &Rc<Self>, listeners: Listeners, tasks: &Tasks) -> Result<(), Error> {
         let running = tasks.spawn(TaskKind::Engine, Rc::clone(&self.engine).run());
         let ticking = tasks.spawn(TaskKind::Tick, tick(Rc::clone(self)));
-        let accepting = listeners.into_iter().map(|(listener, security)| {
-            let accepting = accept(Rc::clone(self), listener, security);
+        let accepting = listeners.into_iter().map(|(socket, listener)| {
+            let accepting = accept(Rc::clone(self), socket, listener);
             tasks.spawn(TaskKind::Accept, accepting)
         });
         let accepting = accepting.collect();
@@ -228,16 +251,16 @@ impl Worker {
     }
 
     /// Gives a connection a task for its handshake, if it gets an answer.
-    fn let_in(self: &Rc<Self>, stream: Stream, peer: Peer, security: &Security, entry: Entry) {
+    fn let_in(self: &Rc<Self>, stream: Stream, peer: Peer, listener: &Rc<Listener>, entry: Entry) {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
-        let visit = self.admission.visit(peer, self.tells);
+        let visit = self.admission.visit(peer, listener.access.clone());
         if matches!(entry, Entry::Overrun) {
             // Closed at once: its descriptor is in no budget.
-            let _refused = self.admit(entry, &visit, security);
+            let _refused = self.admit(entry, &visit, true);
             return;
         }
-        let meeting = Rc::clone(self).meet(stream, visit, security.clone(), entry);
+        let meeting = Rc::clone(self).meet(stream, visit, Rc::clone(listener), entry);
         self.settings.tasks.spawn(TaskKind::Connection, meeting);
     }
 
@@ -246,7 +269,7 @@ impl Worker {
         self: Rc<Self>,
         mut stream: Stream,
         visit: Rc<Visit>,
-        security: Security,
+        listener: Rc<Listener>,
         entry: Entry,
     ) {
         if self.is_from_a_proxy(&visit) {
@@ -255,7 +278,7 @@ impl Worker {
                 return;
             }
         }
-        self.shake_hands(stream, Rc::clone(&visit), security, entry)
+        self.shake_hands(stream, Rc::clone(&visit), &listener, entry)
             .instrument(visit.span())
             .await;
         // Told of outside of its span, which says the same.
@@ -266,34 +289,55 @@ impl Worker {
         &self,
         stream: Stream,
         visit: Rc<Visit>,
-        security: Security,
+        listener: &Listener,
         entry: Entry,
     ) {
-        let Some(admitted) = self.admit(entry, &visit, &security) else {
-            return;
+        // Whose request it is shows in its head, where a proxy passes it on.
+        let (entry, admitted) = if self.is_from_a_forwarding_proxy(&visit) {
+            (Some(entry), None)
+        } else {
+            let is_told = listener.acceptor.is_none();
+            let Some(admitted) = self.admit(entry, &visit, is_told) else {
+                return;
+            };
+            (None, Some(admitted))
         };
-        let was_turned_away = admitted.is_err();
         let handshake = async {
-            let stream = self.open(stream, &visit, security).await?;
+            let stream = self.open(stream, &visit, listener).await?;
             let request = http::read_request(stream, &self.http, visit.start().into()).await;
-            Ok(match (request, admitted) {
-                (Ok(request), Ok(permit)) => (request.serve(&self.http).await, Some(permit)),
-                (Ok(request), Err((rejection, _place))) => {
+            if let Ok(request) = &request {
+                visit.set_request(request.head());
+            }
+            let admitted = match (&request, entry) {
+                (Ok(request), Some(entry)) => {
+                    self.find_client(request, &visit);
+                    match self.admit(entry, &visit, true) {
+                        Some(admitted) => Some(admitted),
+                        // It is counted.
+                        None => return Ok(None),
+                    }
+                }
+                _ => admitted,
+            };
+            Ok(Some(match (request, admitted) {
+                (Ok(request), Some(Ok(permit))) => (request.serve(&self.http).await, Some(permit)),
+                (Ok(request), Some(Err((rejection, _place)))) => {
                     (request.reject_over_limit(&refusal(rejection)).await, None)
                 }
-                (Err(outcome), admitted) => (outcome, admitted.ok()),
-            })
+                (Ok(_), None) => unreachable!("it is admitted before or behind its request"),
+                (Err(outcome), admitted) => (outcome, admitted.and_then(Result::ok)),
+            }))
         };
-        let shaken = self.unless_cut_off(&visit, was_turned_away, handshake);
+        let shaken = self.unless_cut_off(&visit, handshake);
         let (outcome, permit) = match shaken.await {
-            Some(Ok(shaken)) => shaken,
+            Some(Ok(Some(shaken))) => shaken,
             Some(Err(unopened)) => {
-                self.count_unopened(unopened, &visit, was_turned_away);
+                self.count_unopened(unopened, &visit);
                 return;
             }
-            None => return,
+            Some(Ok(None)) | None => return,
         };
-        self.count_handshake(&outcome, &visit, permit.is_none());
+        self.count_handshake(&outcome, &visit);
         match (outcome, permit) {
             (Outcome::Upgraded(handover), Some(permit)) => {
                 self.hand_over(handover, visit, permit).await;
@@ -317,12 +361,7 @@ impl Worker {
     }
 
     /// Does what belongs to a handshake, unless the server stops meanwhile.
-    async fn unless_cut_off<T>(
-        &self,
-        visit: &Visit,
-        was_turned_away: bool,
-        part: impl Future<Output = T>,
-    ) -> Option<T> {
+    async fn unless_cut_off<T>(&self, visit: &Visit, part: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             done = part => Some(done),
@@ -333,7 +372,7 @@ impl Worker {
                     status: None,
                     refusal: None,
                 };
-                self.count(handshake, visit, was_turned_away);
+                self.count(handshake, visit);
                 None
             }
         }
@@ -341,18 +380,18 @@ impl Worker {
 
     /// Applies the limits per address, and counts who is not let in. To be called
     /// once for each connection, when it is known whose it is: from there on its
-    /// `visit` has the right peer. `None` is for who is not even told.
+    /// `visit` has the right peer. `None` is for who is not even told: not where that
+    /// takes a TLS handshake first, which is what the rate is to bound.
     fn admit(
         &self,
         entry: Entry,
         visit: &Rc<Visit>,
-        security: &Security,
+        is_told: bool,
     ) -> Option<Result<Permit, Turned>> {
         let counters = &self.settings.counters;
         let (reason, turned) = match self.admission.admit(entry, visit) {
             Entry::Welcome(permit) => return Some(Ok(permit)),
-            // To be told takes a TLS handshake, which is what the rate is to bound.
-            Entry::TurnedAway(rejection @ Rejection::Rate { .. }, _) if security.is_some() => {
+            Entry::TurnedAway(rejection @ Rejection::Rate { .. }, _) if !is_told => {
                 (rejection.reason(), None)
             }
             Entry::TurnedAway(rejection, place) => (rejection.reason(), Some((rejection, place))),
@@ -370,9 +409,8 @@ impl Worker {
         turned.map(Err)
     }
 
-    /// Counts a handshake. The refusal of a connection that was turned away is
-    /// counted already, whatever came of it.
-    fn count_handshake(&self, outcome: &Outcome, visit: &Visit, was_turned_away: bool) {
+    /// Counts what became of a connection that got as far as HTTP.
+    fn count_handshake(&self, outcome: &Outcome, visit: &Visit) {
         let (outcome, status, refusal) = match outcome {
             Outcome::Upgraded(_) => {
                 let times = &self.settings.counters.handshake_times;
@@ -380,7 +418,8 @@ impl Worker {
                 let status = StatusCode::SWITCHING_PROTOCOLS;
                 (HandshakeOutcome::Upgraded, Some(status), None)
             }
-            &Outcome::Refused(status) => {
+            Outcome::Refused(refusal) => {
+                let status = refusal.status();
                 let reason = RefusalReason::of(status);
                 (HandshakeOutcome::Refused, Some(status), Some(reason))
             }
@@ -393,29 +432,29 @@ impl Worker {
                 (HandshakeOutcome::TimedOut, None, Some(reason))
             }
             &Outcome::Served(status) => (HandshakeOutcome::Served, Some(status), None),
-            Outcome::Failed => (HandshakeOutcome::Abandoned, None, None),
+            Outcome::Failed => (left(visit), None, None),
         };
         let handshake = Handshake {
             outcome,
             status,
             refusal,
         };
-        self.count(handshake, visit, was_turned_away);
+        self.count(handshake, visit);
     }
 
-    fn count(&self, handshake: Handshake, visit: &Visit, was_turned_away: bool) {
+    /// Counts a handshake. The refusal of a connection that was turned away is counted
+    /// already, whatever came of it.
+    fn count(&self, handshake: Handshake, visit: &Visit) {
         let counters = &self.settings.counters;
         counters.handshakes.add(handshake.outcome);
-        let refusal = if was_turned_away {
-            visit.refusal()
-        } else {
-            if let Some(reason) = handshake.refusal {
-                counters.refusals.add(reason);
-            }
-            handshake.refusal
-        };
+        let before = visit.refusal();
+        if before.is_none()
+            && let Some(reason) = handshake.refusal
+        {
+            counters.refusals.add(reason);
+        }
         visit.shaken(Handshake {
-            refusal,
+            refusal: before.or(handshake.refusal),
             ..handshake
         });
     }
@@ -609,6 +648,22 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
     }
 }
 
+/// How a handshake ended whose client left without a request.
+fn left(visit: &Visit) -> HandshakeOutcome {
+    if visit.is_proxys_own() {
+        HandshakeOutcome::HealthCheck
+    } else {
+        HandshakeOutcome::Abandoned
+    }
+}
+
+/// The address that is listened on.
+fn name_of(socket: &OwnedFd) -> String {
+    let address = SockRef::from(socket).local_addr().ok();
+    let address = address.as_ref().and_then(Address::from_kernel);
+    address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+}
+
 /// What is said to a connection that is not let in.
 fn refusal(rejection: Rejection) -> Refusal {
     match rejection {
@@ -618,19 +673,19 @@ fn refusal(rejection: Rejection) -> Refusal {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: Accepting, security: Security) {
+async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
     let mut shutdown = worker.shutdown.clone();
     let mut no_wait_before = Instant::now();
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.begun() => break,
-            accepted = calls::accept(&listener) => accepted,
+            accepted = calls::accept(&socket) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 let entry = worker.enter(&mut no_wait_before).await;
-                worker.let_in(stream, peer, &security, entry);
+                worker.let_in(stream, peer, &listener, entry);
             }
             // The next may be fine.
             Err(error) if is_of_the_connection(&error) => {
@@ -648,20 +703,20 @@ async fn accept(worker: Rc<Worker>, listener: Accepting, security: Security) {
         // The queue is the successor's as well.
         return;
     }
-    if let Err(error) = accept_rest(&worker, listener, &security) {
+    if let Err(error) = accept_rest(&worker, socket, &listener) {
         throttled!(debug, ACCEPT_FAILS, %error, "accept");
     }
 }
 
 /// Lets those in who wait to be accepted: closing the listener would reset
 /// them.
-fn accept_rest(worker: &Rc<Worker>, listener: Accepting, security: &Security) -> io::Result<()> {
-    let waiting = listener.into_blocking()?;
+fn accept_rest(worker: &Rc<Worker>, socket: Accepting, listener: &Rc<Listener>) -> io::Result<()> {
+    let waiting = socket.into_blocking()?;
     loop {
         match waiting.next() {
             Ok((stream, peer)) => {
                 let entry = worker.admission.enter();
-                worker.let_in(stream, peer, security, entry);
+                worker.let_in(stream, peer, listener, entry);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -323,7 +323,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 44] = [
+    const FLAGS: [&str; 47] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -341,6 +341,8 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--tls-key",
         "--tls-reload",
         "--proxy-protocol",
+        "--forwarded-from",
+        "--forwarded-header",
         "--engine",
         "--threads",
         "--no-pin",
@@ -367,6 +369,7 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--log",
         "--log-format",
         "--access-log",
+        "--access-log-fields",
         "--version",
     ];
     for flag in ["--help", "-h"] {

@@ -1,10 +1,10 @@
-//! The PROXY protocol, version 2, read a second time: haproxy's
-//! `proxy-protocol.txt`, section 2.2, over a whole stream at once.
+//! The PROXY protocol read a second time: haproxy's `proxy-protocol.txt`, section 2, over
+//! a whole stream at once.
 //!
 //! What ringback adds to it is that a header has 4096 bytes behind its length at
 //! most, and that a checksum, where there is one, is to be right.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the first twelve bytes are, always.
 pub const SIGNATURE: [u8; 12] = [
@@ -97,9 +97,60 @@ fn judge_start(stream: &[u8]) -> Option<Verdict> {
     let is_text = text.starts_with(&stream[..stream.len().min(text.len())]);
     match (is_binary, is_text) {
         (true, _) => None,
-        (false, true) if stream.len() < text.len() => Some(Verdict::Cut),
-        (false, true) => Some(Verdict::Wrong("Version1")),
+        (false, true) => Some(judge_line(stream)),
         (false, false) => Some(Verdict::Wrong("NoHeader")),
+    }
+}
+
+/// The verdict on version 1: a line of 107 bytes at most, with its end.
+fn judge_line(stream: &[u8]) -> Verdict {
+    let unknown = b"PROXY UNKNOWN";
+    let is_unknown = stream.starts_with(unknown)
+        && matches!(stream.get(unknown.len()), Some(b' ' | b'\r'));
+    for (at, &byte) in stream.iter().take(107).enumerate() {
+        match (byte, stream.get(at + 1)) {
+            // It may be the start of the end.
+            (b'\r', Some(b'\n')) if at + 1 < 107 => return judge_text(&stream[..at], is_unknown),
+            (b'\r', None) => return Verdict::Cut,
+            (b'\r', Some(_)) if at == 106 => return Verdict::Wrong("LineTooLong"),
+            (b'\r' | b'\n', _) => return Verdict::Wrong("Line"),
+            (b' '..=b'~', _) => {}
+            _ if is_unknown => {}
+            _ => return Verdict::Wrong("Line"),
+        }
+    }
+    if stream.len() < 107 {
+        Verdict::Cut
+    } else {
+        Verdict::Wrong("LineTooLong")
+    }
+}
+
+/// The verdict on a line without its end.
+fn judge_text(line: &[u8], is_unknown: bool) -> Verdict {
+    let len = line.len() + 2;
+    if is_unknown {
+        return Verdict::Header(Client::Itself, len);
+    }
+    let text: String = line.iter().copied().map(char::from).collect();
+    let fields: Vec<_> = text.split(' ').collect();
+    let [_, protocol, from, to, from_port, to_port] = fields[..] else {
+        return Verdict::Wrong("Line");
+    };
+    let is_ip = |text: &str| match protocol {
+        "TCP4" => text.parse::<Ipv4Addr>().is_ok(),
+        "TCP6" => text.parse::<Ipv6Addr>().is_ok(),
+        _ => false,
+    };
+    let port = |text: &str| {
+        let number: u16 = text.parse().ok()?;
+        (number.to_string() == text).then_some(number)
+    };
+    match (from.parse(), port(from_port), port(to_port)) {
+        (Ok(ip), Some(port), Some(_)) if is_ip(from) && is_ip(to) => {
+            Verdict::Header(Client::Host(SocketAddr::new(ip, port)), len)
+        }
+        _ => Verdict::Wrong("Line"),
     }
 }
 

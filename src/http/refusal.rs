@@ -108,6 +108,10 @@ impl Refusal {
         }
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// What was wrong, in a line.
     pub(super) fn reason(&self) -> &'static str {
         self.line.trim_end()

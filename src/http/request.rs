@@ -121,7 +121,7 @@ async fn refuse_unreadable(stream: Stream, unread: &[u8], error: &hyper::Error) 
         "a request was refused"
     );
     farewell::last_words(stream, &refusal.wire()).await;
-    Outcome::Refused(refusal.status)
+    Outcome::Refused(refusal)
 }
 
 fn reason(unread: &[u8], error: &hyper::Error) -> Refusal {

@@ -95,6 +95,9 @@ labels! {
         TimedOut = "timeout",
         /// The client left before its request was there.
         Abandoned = "abandoned",
+        /// A proxy that speaks for itself left without a request: it has looked
+        /// whether the server is there.
+        HealthCheck = "health_check",
         /// The server stopped meanwhile.
         CutOff = "cut_off",
     }

@@ -1,4 +1,4 @@
-//! The header itself, without any I/O.
+//! The header itself, without any I/O: which version it is, and version 2.
 //!
 //! ```text
 //! signature (12) │ version, command │ family, protocol │ length (2) │ addresses │ TLVs
@@ -8,7 +8,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::crc32c;
+use super::{crc32c, line};
 use crate::peer::Peer;
 
 /// Bytes before the addresses.
@@ -20,9 +20,6 @@ const REST_BYTES_MAX: usize = 4096;
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The beginning of version 1.
-const VERSION_1: &[u8] = b"PROXY ";
-
 /// The type of the TLV that holds the checksum.
 const CRC32C: u8 = 0x03;
 
@@ -30,7 +27,8 @@ const CRC32C: u8 = 0x03;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
     NoHeader,
-    Version1,
+    Line,
+    LineTooLong,
     Version(u8),
     Command(u8),
     Family(u8),
@@ -58,25 +56,39 @@ enum Family {
     Unix,
 }
 
-/// Finds out as soon as can be that something else came.
-pub(super) fn check_signature(start: &[u8]) -> Result<(), Malformed> {
+/// What the first bytes of a header are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Header {
+    /// So many more bytes belong to it, at least.
+    Incomplete(usize),
+    /// All of version 1: who the client is, if the proxy knows.
+    Line(Option<Peer>),
+    /// The part of a fixed length of version 2.
+    Prefix(Prefix),
+}
+
+/// Looks at the first bytes of a connection. What is no header of either version is
+/// found out as soon as can be, since nothing more may come of it.
+pub(super) fn parse(start: &[u8]) -> Result<Header, Malformed> {
     let begins = |with: &[u8]| start.iter().zip(with).all(|(a, b)| a == b);
-    if begins(SIGNATURE) {
-        Ok(())
-    } else if !begins(VERSION_1) {
-        Err(Malformed::NoHeader)
-    } else if start.len() < VERSION_1.len() {
-        // So that it can be called by its name.
-        Ok(())
+    if start.is_empty() {
+        Ok(Header::Incomplete(line::BYTES_MIN.min(PREFIX_LEN)))
+    } else if begins(SIGNATURE) {
+        match start.first_chunk() {
+            Some(prefix) => Prefix::parse(prefix).map(Header::Prefix),
+            None => Ok(Header::Incomplete(PREFIX_LEN - start.len())),
+        }
+    } else if begins(line::START) {
+        line::parse(start)
     } else {
-        Err(Malformed::Version1)
+        Err(Malformed::NoHeader)
     }
 }
 
 impl Prefix {
-    pub(super) fn parse(bytes: &[u8; PREFIX_LEN]) -> Result<Self, Malformed> {
-        let [signature @ .., version_command, family, high, low] = bytes;
-        check_signature(signature)?;
+    /// Reads what follows the signature.
+    fn parse(bytes: &[u8; PREFIX_LEN]) -> Result<Self, Malformed> {
+        let [_signature @ .., version_command, family, high, low] = bytes;
         if version_command >> 4 != 2 {
             return Err(Malformed::Version(version_command >> 4));
         }
@@ -185,7 +197,8 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoHeader => f.write_str("no PROXY header"),
-            Self::Version1 => f.write_str("a PROXY header of version 1; only 2 is taken"),
+            Self::Line => f.write_str("not a line of version 1"),
+            Self::LineTooLong => write!(f, "a line of more than {} bytes", line::BYTES_MAX),
             Self::Version(version) => write!(f, "version {version} instead of 2"),
             Self::Command(command) => write!(f, "unknown command {command}"),
             Self::Family(family) => write!(f, "family and protocol {family:#04x} are no stream"),
@@ -209,7 +222,10 @@ mod tests {
 
     fn parse(bytes: &[u8]) -> Result<Option<Peer>, Malformed> {
         let (prefix, rest) = bytes.split_first_chunk().expect("a prefix");
-        let parsed = Prefix::parse(prefix)?;
+        let parsed = match super::parse(prefix)? {
+            Header::Prefix(prefix) => prefix,
+            other => panic!("{other:?}"),
+        };
         assert_eq!(parsed.rest_len(), rest.len());
         parsed.finish(prefix, rest)
     }
@@ -278,15 +294,16 @@ mod tests {
 
     #[test]
     fn something_else_is_told_as_soon_as_can_be() {
-        for len in 0..=SIGNATURE.len() {
-            assert_eq!(check_signature(&SIGNATURE[..len]), Ok(()));
+        let parse = super::parse;
+        assert_eq!(parse(b""), Ok(Header::Incomplete(15)));
+        for len in 1..=SIGNATURE.len() {
+            let missing = Header::Incomplete(PREFIX_LEN - len);
+            assert_eq!(parse(&SIGNATURE[..len]), Ok(missing));
         }
-        assert_eq!(check_signature(b"G"), Err(Malformed::NoHeader));
-        assert_eq!(check_signature(b"PROXY"), Ok(()));
-        assert_eq!(check_signature(b"POST /"), Err(Malformed::NoHeader));
-        assert_eq!(check_signature(b"\r\n\r\nGET"), Err(Malformed::NoHeader));
-        let line = b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n";
-        assert_eq!(check_signature(line), Err(Malformed::Version1));
+        assert_eq!(parse(b"PROXY"), Ok(Header::Incomplete(10)));
+        for other in [&b"G"[..], b"POST /", b"PROXY\r", b"\r\n\r\nGET"] {
+            assert_eq!(parse(other), Err(Malformed::NoHeader));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The listening sockets of a server.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -98,4 +99,9 @@ pub(super) fn by_worker(listening: Vec<Listening>, workers: usize) -> Vec<Vec<Ow
         }
     }
     by_worker
+}
+
+/// The same sockets once more.
+pub(super) fn clones(sockets: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
+    sockets.iter().map(OwnedFd::try_clone).collect()
 }

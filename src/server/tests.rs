@@ -1,6 +1,6 @@
 //! Servers of which a part panics.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::AtomicBool;
 use std::thread;

@@ -46,6 +46,7 @@ impl Worker {
         let (running, shutdown) = shutdown::channel();
         let assignment = Assignment {
             engine,
+            index: 0,
             core: None,
             listeners: Vec::new(),
             tls_listeners: Vec::new(),
@@ -82,7 +83,9 @@ impl Worker {
             let socket = StdUnixStream::from(socket);
             socket.set_nonblocking(true).expect("non-blocking");
             let socket = UnixStream::from_std(socket).expect("registered");
-            self.worker.let_in(Stream::Unix(socket), Peer::Local, &None);
+            let (listener, entry) = (Rc::default(), self.worker.admission.enter());
+            let stream = Stream::Unix(socket);
+            self.worker.let_in(stream, Peer::Local, &listener, entry);
             let output = client.await;
             while self.worker.admission.open() > 0 {
                 self.worker.admission.one_left().await;

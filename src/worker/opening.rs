@@ -1,14 +1,15 @@
-//! What comes before HTTP: a proxy's word on its client, and TLS.
+//! What comes before a request is served: a proxy's word on its client, and TLS.
 
 use hyper::StatusCode;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Security, Worker};
-use crate::http;
+use super::{Listener, Worker, left};
+use crate::http::{self, PendingRequest};
 use crate::metrics::label::{HandshakeOutcome, RefusalReason, TlsOutcome};
+use crate::peer::Peer;
 use crate::proxy;
 use crate::stream::Stream;
-use crate::throttle::{PROXY_FAILS, TLS_FAILS, TOO_SLOW, throttled};
+use crate::throttle::{FORWARDED_FAILS, PROXY_FAILS, TLS_FAILS, TOO_SLOW, throttled};
 use crate::tls;
 use crate::visit::{Handshake, Visit};
 
@@ -32,18 +33,24 @@ impl Worker {
     /// Reads for whom a proxy speaks; whether the connection goes on.
     pub(super) async fn introduce(&self, stream: &mut Stream, visit: &Visit) -> bool {
         let reading = timeout_at(self.handshake_deadline(visit), proxy::read_header(stream));
-        let Some(read) = self.unless_cut_off(visit, false, reading).await else {
+        let Some(read) = self.unless_cut_off(visit, reading).await else {
             return false;
         };
         let unopened = match read {
             Ok(Ok(client)) => {
-                if let Some(client) = client {
-                    visit.is_of(client);
+                match client {
+                    Some(client) => visit.set_client(client),
+                    None => visit.set_proxys_own(),
                 }
                 return true;
             }
             Ok(Err(proxy::Failure::Malformed(reason))) => {
-                throttled!(debug, PROXY_FAILS, %reason, "a proxy did not say for whom it speaks");
+                throttled!(
+                    warn,
+                    PROXY_FAILS,
+                    %reason,
+                    "a proxy of --proxy-protocol sent no valid PROXY header; its connection is closed"
+                );
                 Unopened::Refused(RefusalReason::Proxy, None)
             }
             Ok(Err(proxy::Failure::Gone)) => Unopened::Gone,
@@ -56,8 +63,40 @@ impl Worker {
                 Unopened::TimedOut
             }
         };
-        self.count_unopened(unopened, visit, false);
+        self.count_unopened(unopened, visit);
         false
+    }
+
+    /// Whether its request may say whose it is.
+    pub(super) fn is_from_a_forwarding_proxy(&self, visit: &Visit) -> bool {
+        self.is_forwarding(visit.peer())
+    }
+
+    fn is_forwarding(&self, peer: Peer) -> bool {
+        let mut proxies = self.forwarding_proxies.iter();
+        proxies.any(|proxy| proxy.contains(peer))
+    }
+
+    /// Finds out for whom a proxy has passed a request on. If that is not known, it is
+    /// the proxy's own.
+    pub(super) fn find_client(&self, request: &PendingRequest, visit: &Visit) {
+        let headers = request.head().headers();
+        let header = self.forwarded_header;
+        let forwarded = header.read(headers, |peer| self.is_forwarding(peer));
+        if let Some(client) = forwarded.client {
+            visit.set_client(client);
+        }
+        // Health checks are plain requests of the proxy itself.
+        if let Some(reason) = forwarded.fault.filter(|_| request.is_handshake()) {
+            throttled!(
+                warn,
+                FORWARDED_FAILS,
+                %header,
+                %reason,
+                "a proxy of --forwarded-from did not name its client; the limits per address \
+                 take the proxy for it"
+            );
+        }
     }
 
     /// Does the TLS handshake, where one is due.
@@ -68,19 +107,20 @@ impl Worker {
         &self,
         stream: Stream,
         visit: &Visit,
-        security: Security,
+        listener: &Listener,
     ) -> Result<Stream, Unopened> {
-        let Some(acceptor) = security else {
+        let Some(acceptor) = &listener.acceptor else {
             return Ok(stream);
         };
         let accepting = timeout_at(self.handshake_deadline(visit), acceptor.accept(stream));
         let (outcome, opened) = match accepting.await {
             Ok(Ok(stream)) => {
-                let outcome = if stream.is_newest() {
-                    TlsOutcome::Tls13
+                let (outcome, version) = if stream.is_newest() {
+                    (TlsOutcome::Tls13, "1.3")
                 } else {
-                    TlsOutcome::Tls12
+                    (TlsOutcome::Tls12, "1.2")
                 };
+                visit.set_tls(version);
                 (outcome, Ok(Stream::Tls(stream)))
             }
             Ok(Err(tls::Failure::Plain(stream))) => {
@@ -99,6 +139,8 @@ impl Worker {
                 let refused = Unopened::Refused(RefusalReason::Tls, None);
                 (TlsOutcome::Failed, Err(refused))
             }
+            // A health check need not speak TLS.
+            Ok(Err(tls::Failure::Gone)) if visit.is_proxys_own() => return Err(Unopened::Gone),
             Ok(Err(tls::Failure::Gone)) => {
                 tracing::trace!("a connection ended in its TLS handshake");
                 (TlsOutcome::Abandoned, Err(Unopened::Gone))
@@ -113,21 +155,21 @@ impl Worker {
     }
 
     /// Counts a connection that did not get as far as HTTP.
-    pub(super) fn count_unopened(&self, unopened: Unopened, visit: &Visit, was_turned_away: bool) {
+    pub(super) fn count_unopened(&self, unopened: Unopened, visit: &Visit) {
         let (outcome, status, refusal) = match unopened {
             Unopened::Refused(reason, status) => (HandshakeOutcome::Refused, status, Some(reason)),
             Unopened::TimedOut => {
                 let reason = RefusalReason::Timeout;
                 (HandshakeOutcome::TimedOut, None, Some(reason))
             }
-            Unopened::Gone => (HandshakeOutcome::Abandoned, None, None),
+            Unopened::Gone => (left(visit), None, None),
         };
         let handshake = Handshake {
             outcome,
             status,
             refusal,
         };
-        self.count(handshake, visit, was_turned_away);
+        self.count(handshake, visit);
     }
 
     fn handshake_deadline(&self, visit: &Visit) -> Instant {

@@ -63,6 +63,7 @@ impl Rig {
             house: House::new(&config, REJECTS_MAX),
             config: Arc::new(config),
             engine: kind,
+            index: 0,
             core: None,
             listeners: vec![listener.into()],
             tls_listeners: Vec::new(),

@@ -7,10 +7,15 @@ use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::server::Server;
 use crate::common::wait_until;
-use crate::common::wire::noise;
+use crate::common::wire::{REQUEST, noise};
 use crate::siege::{SHAKING_HANDS, Siege, Toll};
 
-on_every_engine![headers_that_never_end, garbage_instead_of_headers,];
+on_every_engine![
+    headers_that_never_end,
+    garbage_instead_of_headers,
+    lines_that_never_end,
+    lists_of_addresses_that_fill_the_head,
+];
 
 /// Trusts everybody who comes to its second address.
 fn lay(engine: Engine, flags: &[&str]) -> (Siege, SocketAddr) {
@@ -51,6 +56,81 @@ fn headers_that_never_end(engine: Engine) {
     siege.wait_for_retreat();
     drop(raws);
     siege.lift(Toll::endless_handshakes(CONNECTIONS, bytes));
+}
+
+/// Of version 1, a byte at a time: as much as one may have, and no more.
+fn lines_that_never_end(engine: Engine) {
+    const CONNECTIONS: usize = 20;
+    const LINE_BYTES_MAX: usize = 107;
+    let (siege, trusted) = lay(engine, &[]);
+    let starts = [
+        "PROXY TCP4 1",
+        "PROXY TCP6 ::",
+        "PROXY UNKNOWN ",
+        "PROXY UNKNOWN \r",
+    ];
+    let mut bytes = 0;
+    for index in 0..CONNECTIONS {
+        let mut raw = Raw::dial(trusted);
+        for byte in starts[index % starts.len()].bytes() {
+            raw.send(&[byte]);
+        }
+        let fill = [b'1', b' ', b':'][index % 3];
+        while bytes < CONNECTIONS * 2 * LINE_BYTES_MAX && !raw.has_news() {
+            bytes += usize::from(raw.try_send(&[fill]));
+        }
+        assert!(raw.rest_until_cut().is_empty());
+    }
+    let toll = Toll::new()
+        .connections(CONNECTIONS)
+        .segments(CONNECTIONS * 2 * LINE_BYTES_MAX);
+    siege.lift(toll.held(1, SHAKING_HANDS));
+}
+
+/// From whoever may name clients: none of them makes the list cost more than its bytes.
+fn lists_of_addresses_that_fill_the_head(engine: Engine) {
+    const ROUNDS: usize = 20;
+    const LEN: usize = 15_000;
+    for header in ["x-forwarded-for", "forwarded"] {
+        let flags = [
+            "--forwarded-from=::1",
+            &format!("--forwarded-header={header}"),
+            "--max-connections-per-address=2",
+        ];
+        let mut command = crate::common::server::binary();
+        command
+            .args(["--listen=127.0.0.1:0", "--listen=[::1]:0", "--threads=1"])
+            .args(["--no-pin", "--engine", engine])
+            .args(flags);
+        let server = Server::spawn(&mut command, 2);
+        let trusted = server.addresses()[1];
+        let siege = Siege::around(server);
+        let lists = [
+            ",",
+            "::1,",
+            "\"",
+            "\\\"",
+            "for=\"",
+            "for=::1,",
+            "a;",
+            "192.0.2.7,",
+            "for=\"[::1]\",",
+        ];
+        for index in 0..ROUNDS * lists.len() {
+            let list = lists[index % lists.len()];
+            let list = list.repeat(LEN / list.len());
+            let request = REQUEST.strip_suffix("\r\n").expect("an empty line");
+            let mut raw = Raw::dial(trusted);
+            raw.send(format!("{request}{header}: {list}\r\n\r\n").as_bytes());
+            let head = raw.head();
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        }
+        let connections = ROUNDS * lists.len();
+        let toll = Toll::new()
+            .connections(connections)
+            .bytes(connections * LEN);
+        siege.lift(toll.held(2, SHAKING_HANDS));
+    }
 }
 
 fn garbage_instead_of_headers(engine: Engine) {

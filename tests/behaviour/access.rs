@@ -24,6 +24,9 @@ on_every_engine![
     who_is_cut_off_while_being_refused_is_told_as_it_is_counted,
     handlers_connections_are_told,
     without_being_asked_for_nothing_is_told,
+    each_line_says_where_it_came_in,
+    the_path_is_escaped_and_cut,
+    what_clients_send_is_told_where_that_is_asked_for,
     lines_of_a_connection_name_it,
     a_flood_of_violations_is_a_bounded_number_of_lines,
 ];
@@ -88,12 +91,18 @@ fn expect(line: &Value, expected: &Value) {
         "message",
         "id",
         "peer",
+        "listener",
+        "worker",
         "duration_ms",
     ] {
         assert!(
             found.remove(common).is_some(),
             "{common} is missing: {line}"
         );
+    }
+    // These have a test of their own.
+    for optional in ["path", "tls", "compression"] {
+        found.remove(optional);
     }
     assert_eq!(&Value::Object(found), expected);
 }
@@ -342,6 +351,115 @@ fn handlers_connections_are_told(engine: Engine) {
     drop(raw);
     let expected = upgraded(1, sent.len(), reply.len(), "client", Some(1000));
     expect(&told(&server, &who), &expected);
+}
+
+fn each_line_says_where_it_came_in(engine: Engine) {
+    let server = start(engine, &["--threads=2", "--path=/echo"]);
+    for (request, path, compression) in [
+        (
+            REQUEST.replacen("GET / ", "GET /echo?x=1 ", 1),
+            json!("/echo"),
+            json!("none"),
+        ),
+        (REQUEST.to_owned(), json!("/"), Value::Null),
+        ("nonsense\r\n\r\n".to_owned(), Value::Null, Value::Null),
+    ] {
+        let mut raw = Raw::dial(server.address());
+        raw.send(request.as_bytes());
+        raw.head();
+        let who = peer(&raw);
+        drop(raw);
+        let line = told(&server, &who);
+        assert_eq!(line["listener"], server.address().to_string());
+        assert!(
+            line["worker"].as_u64().is_some_and(|worker| worker < 2),
+            "{line}"
+        );
+        assert_eq!(line["path"], path);
+        assert_eq!(line["compression"], compression);
+        assert_eq!(line["tls"], Value::Null);
+        for field in ["query", "host", "origin", "user_agent"] {
+            assert_eq!(line[field], Value::Null, "{field}");
+        }
+    }
+}
+
+fn the_path_is_escaped_and_cut(engine: Engine) {
+    let server = start(engine, &[]);
+    for (path, logged) in [
+        ("/a%20b\"'", "/a%20b\"'".to_owned()),
+        ("/\u{e9}", "/\\xc3\\xa9".to_owned()),
+        (
+            &*format!("/{}", "a".repeat(5000)),
+            format!("/{}\u{2026}", "a".repeat(255)),
+        ),
+    ] {
+        let mut raw = Raw::dial(server.address());
+        raw.send(
+            REQUEST
+                .replacen("GET / ", &format!("GET {path} "), 1)
+                .as_bytes(),
+        );
+        raw.expect_upgrade();
+        let who = peer(&raw);
+        drop(raw);
+        assert_eq!(told(&server, &who)["path"], logged);
+    }
+}
+
+fn what_clients_send_is_told_where_that_is_asked_for(engine: Engine) {
+    let flags = [
+        "--access-log-fields=query,host,origin,user-agent,x-request-id,traceparent",
+        "--access-log-fields=x-forwarded-for,forwarded,sec-websocket-protocol",
+        "--access-log-fields=sec-websocket-extensions",
+        "--subprotocol=*",
+    ];
+    let long = "x".repeat(300);
+    let request = REQUEST.replacen("GET / ", "GET /?a=1&b=\\ ", 1);
+    let request = request.trim_end().to_owned()
+        + "\r\nOrigin: https://a.example\r\nUser-Agent: \"it\" \u{e9}\r\n\
+           X-Request-ID: 1\r\nX-Request-ID: 2\r\nTraceparent: 00-1-2-01\r\n\
+           X-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.7\r\n\
+           Sec-WebSocket-Extensions: permessage-deflate\r\n\
+           Cookie: secret\r\nAuthorization: secret\r\n"
+        + &format!("Sec-WebSocket-Protocol: {long}\r\n\r\n");
+    let cut = format!("{}\u{2026}", "x".repeat(256));
+    for format in ["json", "text"] {
+        let all = [
+            &flags[..],
+            &["--access-log", "--log=off", "--log-format", format],
+        ]
+        .concat();
+        let server = Server::start(engine, &all);
+        let mut raw = Raw::dial(server.address());
+        raw.send(request.as_bytes());
+        raw.head();
+        let who = peer(&raw);
+        drop(raw);
+        if format == "text" {
+            server.wait_for_log("user_agent=\"\\\"it\\\" \\\\xc3\\\\xa9\"");
+            server.wait_for_log(" x_request_id=\"1, 2\" ");
+            server.wait_for_log(" compression=\"none\" ");
+            assert!(!server.log().contains("secret"));
+            continue;
+        }
+        let line = told(&server, &who);
+        for (field, value) in [
+            ("query", "a=1&b=\\x5c"),
+            ("host", "localhost"),
+            ("origin", "https://a.example"),
+            ("user_agent", "\"it\" \\xc3\\xa9"),
+            ("x_request_id", "1, 2"),
+            ("traceparent", "00-1-2-01"),
+            ("x_forwarded_for", "192.0.2.7"),
+            ("forwarded", "for=192.0.2.7"),
+            ("sec_websocket_protocol", &cut),
+            ("sec_websocket_extensions", "permessage-deflate"),
+            ("subprotocol", &cut),
+        ] {
+            assert_eq!(line[field], value, "{field}");
+        }
+    }
 }
 
 fn without_being_asked_for_nothing_is_told(engine: Engine) {

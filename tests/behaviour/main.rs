@@ -15,6 +15,7 @@ mod descriptors;
 mod drain;
 mod echo;
 mod fairness;
+mod forwarded;
 mod handshake;
 mod hostile;
 mod limits;

@@ -18,7 +18,11 @@ on_every_engine![
     the_client_is_whom_the_proxy_names,
     a_header_may_come_byte_by_byte,
     a_proxy_that_speaks_for_itself_is_the_client,
+    a_line_of_version_1_names_the_client_too,
     a_proxy_without_a_header_is_cut_off,
+    a_proxy_without_a_header_is_warned_of_once,
+    a_proxy_that_leaves_without_a_request_is_a_health_check,
+    a_proxy_behind_a_proxy_names_the_client,
     the_header_of_a_stranger_is_a_bad_request,
     a_header_has_the_deadline_of_everything,
     the_header_comes_before_tls,
@@ -90,6 +94,104 @@ fn a_proxy_that_speaks_for_itself_is_the_client(engine: Engine) {
     }
 }
 
+fn a_line_of_version_1_names_the_client_too(engine: Engine) {
+    let server = Server::start(engine, &[TRUSTED, "--print-messages"]);
+    for (line, client) in [
+        (
+            "PROXY TCP4 192.0.2.7 198.51.100.7 12345 443\r\n",
+            "192.0.2.7:12345",
+        ),
+        (
+            "PROXY TCP6 2001:db8::1 2001:db8::2 7 443\r\n",
+            "[2001:db8::1]:7",
+        ),
+        ("PROXY UNKNOWN\r\n", ""),
+        ("PROXY UNKNOWN some words\r\n", ""),
+    ] {
+        let behind = [REQUEST.as_bytes(), &frame(TEXT, b"one")].concat();
+        for cut in [0, 1, 6, 14, 15, line.len() - 1, line.len()] {
+            let mut raw = Raw::dial(server.address());
+            let own = raw.stream().local_addr().expect("connected").to_string();
+            raw.send(&line.as_bytes()[..cut]);
+            raw.send(&[&line.as_bytes()[cut..], &behind].concat());
+            raw.expect_upgrade();
+            raw.expect_frame(TEXT, b"one");
+            let client = if client.is_empty() { &own } else { client };
+            assert_eq!(server.printed(), Some(format!("{client} sent: one")));
+        }
+    }
+    let mut raw = Raw::dial(server.address());
+    for byte in b"PROXY TCP4 192.0.2.7 198.51.100.7 12345 443\r\n" {
+        raw.send(&[*byte]);
+    }
+    raw.send(REQUEST.as_bytes());
+    raw.expect_upgrade();
+}
+
+fn a_proxy_without_a_header_is_warned_of_once(engine: Engine) {
+    const WARNING: &str = "a proxy of --proxy-protocol sent no valid PROXY header";
+    let mut server = Server::start(engine, &[TRUSTED]);
+    // Whoever only looks whether the port is open says nothing.
+    Raw::dial(server.address()).half_close();
+    for _ in 0..5 {
+        let mut raw = Raw::dial(server.address());
+        raw.send(REQUEST.as_bytes());
+        assert!(raw.rest_until_cut().is_empty());
+    }
+    server.terminate();
+    server.wait_for_success();
+    let log = server.whole_log();
+    // A minute may have begun meanwhile.
+    assert!((1..=2).contains(&log.matches(WARNING).count()), "{log}");
+    assert!(log.contains("no PROXY header"), "{log}");
+}
+
+fn a_proxy_that_leaves_without_a_request_is_a_health_check(engine: Engine) {
+    let count = |page: &crate::common::prometheus::Page, outcome: &str| {
+        page.count("ringback_handshakes_total", &[("outcome", outcome)])
+    };
+    let flags = [TRUSTED, "--access-log", "--admin=127.0.0.1:0"];
+    let pair = pki::pair();
+    for server in [
+        Server::start(engine, &flags),
+        Server::start_tls(engine, Pki::of(&pair), &flags),
+    ] {
+        let admin = Admin::of_line(&server.printed().expect("an admin line"));
+        for header in [
+            LOCAL,
+            b"PROXY UNKNOWN\r\n",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0",
+        ] {
+            let mut raw = Raw::dial(server.address());
+            raw.send(header);
+        }
+        // A client of a proxy that leaves is no health check.
+        let mut raw = Raw::dial(server.address());
+        raw.send(HEADER);
+        drop(raw);
+        let page = admin.wait_for("all four have left", |page| {
+            count(page, "health_check") + count(page, "abandoned") == 4
+        });
+        assert_eq!(count(&page, "health_check"), 3);
+        let tls = page.count("ringback_tls_handshakes_total", &[("outcome", "abandoned")]);
+        assert!(tls <= 1, "{tls}");
+        server.wait_for_log("outcome=\"health_check\"");
+    }
+}
+
+fn a_proxy_behind_a_proxy_names_the_client(engine: Engine) {
+    let flags = [TRUSTED, "--forwarded-from=192.0.2.0/24", "--access-log"];
+    let server = Server::start(engine, &flags);
+    let request = REQUEST.strip_suffix("\r\n").expect("an empty line");
+    let request = format!("{request}X-Forwarded-For: 198.51.100.9\r\n\r\n");
+    let mut raw = Raw::dial(server.address());
+    let own = raw.stream().local_addr().expect("connected");
+    raw.send(&[HEADER, request.as_bytes()].concat());
+    raw.expect_upgrade();
+    drop(raw);
+    server.wait_for_log(&format!("peer=198.51.100.9 proxy={own} "));
+}
+
 fn a_proxy_without_a_header_is_cut_off(engine: Engine) {
     let (server, admin) = Server::start_watched(engine, &[TRUSTED]);
     let mut datagram = HEADER.to_vec();
@@ -99,7 +201,9 @@ fn a_proxy_without_a_header_is_cut_off(engine: Engine) {
     let wrong = [
         REQUEST.as_bytes(),
         b"\r\n\r\n\0\r\nQUIX",
-        b"PROXY TCP4 192.0.2.7 198.51.100.7 12345 443\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.7 12345 443\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.7 12345 65536\r\n",
+        &[&b"PROXY TCP4 "[..], &[b'1'; 200]].concat(),
         &datagram,
         &third_version,
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",

@@ -37,6 +37,7 @@ on_every_engine![
     a_request_without_tls_is_told_so,
     what_is_no_tls_gets_an_alert,
     tls_on_a_port_without_it_gets_an_alert,
+    the_access_log_has_the_version,
     a_handshake_has_the_deadline_of_everything,
     a_new_certificate_is_used_after_sighup,
     no_good_files_leave_everything_as_it_is,
@@ -269,6 +270,17 @@ fn what_is_no_tls_gets_an_alert(engine: Engine) {
         raw.send(bytes);
         let answer = raw.rest();
         assert!(alert(&answer), "{answer:x?}");
+    }
+}
+
+fn the_access_log_has_the_version(engine: Engine) {
+    let pair = pki::pair();
+    let server = serve(engine, &pair, &["--access-log"]);
+    let address = server.addresses()[0];
+    for (version, name) in [(&TLS12, "1.2"), (&TLS13, "1.3")] {
+        drop(open(address, &pair.client(&[version], &[])));
+        server.wait_for_log(&format!("listener=\"{address}\" worker="));
+        server.wait_for_log(&format!(" tls=\"{name}\" outcome=\"upgraded\""));
     }
 }
 

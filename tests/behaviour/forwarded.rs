@@ -1,0 +1,148 @@
+//! Requests that a proxy passes on, with the client's address in a field.
+
+use crate::common::client::Raw;
+use crate::common::engines::{Engine, on_every_engine_and_over_tls};
+use crate::common::server::Server;
+use crate::common::wait_for;
+use crate::common::wire::{REQUEST, TEXT, frame};
+
+on_every_engine_and_over_tls![
+    the_client_is_whom_the_proxy_names,
+    limits_per_address_go_by_the_client,
+    a_rate_goes_by_the_client_and_is_told,
+    the_field_of_a_stranger_counts_for_nothing,
+    one_field_is_read_and_the_other_is_not,
+    a_proxy_that_names_nobody_is_the_client_and_is_warned_of_once,
+];
+
+const TRUSTED: &str = "--forwarded-from=127.0.0.0/8";
+
+/// A handshake with this field in addition.
+fn request_with(field: &str) -> String {
+    let request = REQUEST.strip_suffix("\r\n").expect("an empty line");
+    format!("{request}{field}\r\n\r\n")
+}
+
+fn ask(server: &Server, field: &str) -> Raw {
+    let mut raw = Raw::dial(server.address());
+    raw.send(request_with(field).as_bytes());
+    raw
+}
+
+/// As whom a handler sees the client of a request with this field.
+#[track_caller]
+fn seen_as(server: &Server, field: &str) -> String {
+    let mut raw = ask(server, field);
+    raw.expect_upgrade();
+    raw.send(&frame(TEXT, b"me"));
+    raw.expect_frame(TEXT, b"me");
+    let line = server.printed().expect("a line");
+    line.strip_suffix(" sent: me")
+        .expect("an address")
+        .to_owned()
+}
+
+fn the_client_is_whom_the_proxy_names(engine: Engine) {
+    let server = Server::start(engine, &[TRUSTED, "--print-messages"]);
+    for (field, client) in [
+        ("X-Forwarded-For: 192.0.2.7", "192.0.2.7"),
+        ("X-Forwarded-For: 192.0.2.7:443", "192.0.2.7:443"),
+        ("X-Forwarded-For: 2001:db8::1", "2001:db8::1"),
+        (
+            "X-Forwarded-For: 198.51.100.9, 192.0.2.7, 127.0.0.5",
+            "192.0.2.7",
+        ),
+        (
+            "X-Forwarded-For: <x>\r\nX-Forwarded-For: 192.0.2.7",
+            "192.0.2.7",
+        ),
+    ] {
+        assert_eq!(seen_as(&server, field), client, "{field}");
+    }
+}
+
+fn limits_per_address_go_by_the_client(engine: Engine) {
+    let flags = [
+        TRUSTED,
+        "--max-connections-per-address=1",
+        "--access-log",
+        "--log=off",
+    ];
+    let server = Server::start(engine, &flags);
+    let mut first = ask(&server, "X-Forwarded-For: 192.0.2.7");
+    first.expect_upgrade();
+    ask(&server, "X-Forwarded-For: 192.0.2.8").expect_upgrade();
+    // Whatever it writes in front.
+    let mut second = ask(&server, "X-Forwarded-For: 192.0.2.9, 192.0.2.7");
+    second.expect_refusal(429);
+    drop(second);
+    server.wait_for_log("peer=192.0.2.7 proxy=127.0.0.1:");
+    server.wait_for_log("refusal=\"address\"");
+    drop(first);
+    wait_for("its place is free again", || {
+        let mut raw = ask(&server, "X-Forwarded-For: 192.0.2.7");
+        raw.head().starts_with("HTTP/1.1 101 ").then_some(())
+    });
+}
+
+/// Over TLS as well: its handshake is done before the client is known.
+fn a_rate_goes_by_the_client_and_is_told(engine: Engine) {
+    let server = Server::start(engine, &[TRUSTED, "--handshake-rate=1/h"]);
+    for client in ["192.0.2.7", "192.0.2.8"] {
+        let field = format!("X-Forwarded-For: {client}");
+        ask(&server, &field).expect_upgrade();
+        let mut again = ask(&server, &field);
+        assert!(again.head().contains("\r\nretry-after: "));
+    }
+}
+
+fn the_field_of_a_stranger_counts_for_nothing(engine: Engine) {
+    for flags in [
+        &[][..],
+        &["--forwarded-from=192.0.2.0/24", "--forwarded-from=unix"],
+    ] {
+        let limit = ["--max-connections-per-address=1"];
+        let server = Server::start(engine, &[&limit[..], flags].concat());
+        let mut first = ask(&server, "X-Forwarded-For: 192.0.2.7");
+        first.expect_upgrade();
+        ask(&server, "X-Forwarded-For: 192.0.2.8").expect_refusal(429);
+    }
+}
+
+fn one_field_is_read_and_the_other_is_not(engine: Engine) {
+    let flags = [TRUSTED, "--print-messages"];
+    let both = "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.2;proto=https";
+    let server = Server::start(engine, &flags);
+    assert_eq!(seen_as(&server, both), "192.0.2.1");
+    let flags = [&flags[..], &["--forwarded-header=forwarded"]].concat();
+    let server = Server::start(engine, &flags);
+    assert_eq!(seen_as(&server, both), "192.0.2.2");
+    let six = "Forwarded: for=\"[2001:db8::1]:7\"";
+    assert_eq!(seen_as(&server, six), "[2001:db8::1]:7");
+}
+
+fn a_proxy_that_names_nobody_is_the_client_and_is_warned_of_once(engine: Engine) {
+    const WARNING: &str = "a proxy of --forwarded-from did not name its client";
+    let mut server = Server::start(engine, &[TRUSTED, "--print-messages"]);
+    // A health check.
+    let mut check = Raw::dial(server.address());
+    check.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(check.head().starts_with("HTTP/1.1 200 "));
+    // A proxy that knows nothing more.
+    assert!(seen_as(&server, "X-Forwarded-For: unknown").starts_with("127.0.0.1:"));
+    assert!(!server.log().contains(WARNING), "{}", server.log());
+    for field in [
+        "X: y",
+        "X-Forwarded-For: garbage",
+        "Forwarded: for=192.0.2.7",
+    ] {
+        assert!(seen_as(&server, field).starts_with("127.0.0.1:"), "{field}");
+    }
+    server.wait_for_log(WARNING);
+    server.terminate();
+    server.wait_for_success();
+    let log = server.whole_log();
+    // A minute may have begun meanwhile.
+    assert!((1..=2).contains(&log.matches(WARNING).count()), "{log}");
+    assert!(log.contains("the field is missing"), "{log}");
+}
