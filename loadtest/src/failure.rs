@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::client::{HandshakeError, Violation};
+use crate::client::{CloseReason, HandshakeError, Violation, excerpt};
 use crate::units::format_duration;
 use crate::watch::WatchError;
 
@@ -43,14 +43,31 @@ pub enum Failure {
         source: HandshakeError,
     },
     /// The server answered something else than the echo.
-    #[error("integrity error on connection {}, message {}: {violation}", connection + 1, message + 1)]
+    #[error(
+        "integrity error on connection {}, message {}: {violation}{}{}",
+        connection + 1, message + 1, begins_with(.got.as_deref()), or_greeting(*message)
+    )]
     Integrity {
         /// Which connection.
         connection: u32,
         /// The message whose reply was due.
         message: u64,
-        /// What came instead.
+        /// What is wrong with what came instead.
         violation: Violation,
+        /// Its first bytes, quoted.
+        got: Option<String>,
+    },
+    /// The server sent a message before it was sent one.
+    #[error(
+        "connection {}: the server sends a message first{}; \
+         if it greets its clients, give --skip 1",
+        connection + 1, begins_with(.got.as_deref())
+    )]
+    Greeting {
+        /// Which connection.
+        connection: u32,
+        /// The message's first bytes, quoted.
+        got: Option<String>,
     },
     /// The connection ended in mid-run.
     #[error("lost connection {} while message {} was due: {reason}", connection + 1, message + 1)]
@@ -104,22 +121,6 @@ pub enum Failure {
         message: u64,
         /// How long nothing moved.
         timeout: Duration,
-    },
-    /// Every message came back, but not every Close did.
-    #[error(
-        "{count} of {connections} connections did not answer Close 1000 with Close 1000; \
-         the first was connection {}: {reason}",
-        connection + 1
-    )]
-    Unclosed {
-        /// How many.
-        count: u32,
-        /// Of how many.
-        connections: u32,
-        /// The first of them.
-        connection: u32,
-        /// What it did instead.
-        reason: Loss,
     },
     /// Arguments that do not fit together.
     #[error("{0} (see loadtest --help)")]
@@ -192,8 +193,8 @@ pub enum Loss {
     #[error("the server closed the TCP connection without a Close frame")]
     Eof,
     /// A Close frame that was not due, or with another code.
-    #[error("the server sent {}", close_text(*.0))]
-    Close(Option<u16>),
+    #[error("the server sent {}", close_text(.0.as_ref()))]
+    Close(Option<CloseReason>),
     /// The socket's error.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -213,9 +214,42 @@ fn connect_text(error: &io::Error) -> String {
     error.to_string()
 }
 
-fn close_text(code: Option<u16>) -> String {
-    match code {
-        Some(code) => format!("Close {code}"),
-        None => "Close without a code".to_owned(),
+fn close_text(reason: Option<&CloseReason>) -> String {
+    let Some(CloseReason { code, text }) = reason else {
+        return "Close without a code".to_owned();
+    };
+    let name = match code {
+        1000 => "normal closure",
+        1001 => "going away",
+        1002 => "protocol error",
+        1003 => "unsupported data",
+        1007 => "invalid payload data",
+        1008 => "policy violation",
+        1009 => "message too big: give a smaller --size",
+        1011 => "internal error",
+        1012 => "service restart",
+        1013 => "try again later",
+        _ => "",
+    };
+    let name = if name.is_empty() {
+        String::new()
+    } else {
+        format!(" ({name})")
+    };
+    match text.as_slice() {
+        [] => format!("Close {code}{name}"),
+        text => format!("Close {code}{name}: {}", excerpt(text)),
+    }
+}
+
+fn begins_with(got: Option<&str>) -> String {
+    got.map_or_else(String::new, |got| format!("; it begins with {got}"))
+}
+
+/// The first message may be none of the echo's.
+fn or_greeting(message: u64) -> &'static str {
+    match message {
+        0 => "; if the server greets its clients, give --skip 1",
+        _ => "",
     }
 }

@@ -69,6 +69,7 @@ fn drive_floor(plan: &Plan, core: usize, interrupt: &Interrupt) -> Result<Row, F
         fragments: 1,
         headers: Vec::new(),
         subprotocols: Vec::new(),
+        skip: 0,
         sources: None,
         ..plan.clone()
     };

@@ -129,6 +129,8 @@ fn add_up(parts: &[Part]) -> Result<Outcome, DecodeError> {
         idle_cores: None,
         shared_core: None,
         steal_share: None,
+        added_sources: 0,
+        unclosed: None,
         interrupted: false,
         failure: None,
     };

@@ -1,12 +1,13 @@
 //! What a run came to.
 
+use std::fmt;
 use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Loss};
 use crate::units::nanoseconds;
 use crate::watch::Usage;
 
@@ -114,6 +115,12 @@ pub struct Counts {
     pub replaced: u64,
     /// Slow readers that the server cut off.
     pub slow_readers_cut: u64,
+    /// Messages that the server sent first, and that were skipped as asked for.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Connections that did not answer Close 1000 with Close 1000.
+    #[serde(default)]
+    pub unclosed: u64,
 }
 
 impl Counts {
@@ -144,6 +151,8 @@ impl AddAssign for Counts {
         self.handshakes += other.handshakes;
         self.replaced += other.replaced;
         self.slow_readers_cut += other.slow_readers_cut;
+        self.skipped += other.skipped;
+        self.unclosed += other.unclosed;
     }
 }
 
@@ -197,6 +206,21 @@ pub struct GeneratorUse {
     pub busy_max: f64,
 }
 
+/// A connection that did not answer Close 1000 with Close 1000.
+#[derive(Debug)]
+pub struct Unclosed {
+    /// Which one, from 0.
+    pub connection: u32,
+    /// What it did instead.
+    pub reason: Loss,
+}
+
+impl fmt::Display for Unclosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection {}: {}", self.connection + 1, self.reason)
+    }
+}
+
 /// The numbers of a run, whole or cut short.
 #[derive(Debug)]
 pub struct Outcome {
@@ -232,6 +256,11 @@ pub struct Outcome {
     /// Share of the measurement that the hypervisor gave to others, 0 to 1, where
     /// it tells.
     pub steal_share: Option<f64>,
+    /// Addresses of 127.0.0.0/8 that connections were made from because ports ran
+    /// out.
+    pub added_sources: u32,
+    /// The first of the connections that [`Counts::unclosed`] counts.
+    pub unclosed: Option<Unclosed>,
     /// Whether the user ended it before its time.
     pub interrupted: bool,
     /// What ended it before its time, or was found wrong at its end.

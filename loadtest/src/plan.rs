@@ -53,6 +53,9 @@ pub const SLICES_MAX: u32 = 1 << 20;
 /// counted, as a divisor of its length: caches and queues have to fill again.
 const SLICE_WARMUP_DIVISOR: u32 = 5;
 
+/// The most messages of the server that a connection skips.
+pub const SKIP_MAX: u32 = 1 << 16;
+
 /// The most threads.
 pub const THREADS_MAX: u32 = 1024;
 
@@ -112,6 +115,10 @@ pub struct Plan {
     pub headers: Vec<(String, String)>,
     /// Subprotocols to offer; the server has to choose one of them.
     pub subprotocols: Vec<String>,
+    /// Messages that the server sends first on each connection, and that are
+    /// awaited and skipped before the load, at most [`SKIP_MAX`].
+    #[serde(default)]
+    pub skip: u32,
     /// Whether a `wss://` server's certificate is taken unseen.
     pub insecure: bool,
     /// The certificates to trust instead of the system's, a PEM file.

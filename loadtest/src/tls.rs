@@ -6,10 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 use crate::failure::Failure;
 use crate::plan::Plan;
@@ -36,11 +40,13 @@ pub fn config_for(plan: &Plan) -> Result<Option<Arc<ClientConfig>>, Failure> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(TakeAny { provider }))
             .with_no_client_auth()
+    } else if let Some(file) = &plan.ca_file {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TrustFile::read(file, provider)?))
+            .with_no_client_auth()
     } else {
-        let roots = match &plan.ca_file {
-            Some(file) => from_file(file)?,
-            None => from_system()?,
-        };
+        let roots = from_system()?;
         builder.with_root_certificates(roots).with_no_client_auth()
     };
     // Servers that also speak HTTP/2 would choose it.
@@ -48,19 +54,131 @@ pub fn config_for(plan: &Plan) -> Result<Option<Arc<ClientConfig>>, Failure> {
     Ok(Some(Arc::new(config)))
 }
 
-fn from_file(file: &Path) -> Result<RootCertStore, Failure> {
-    let wrong =
-        |what: &dyn std::fmt::Display| Failure::Trust(format!("{}: {what}", file.display()));
-    let pem = fs::read(file).map_err(|error: io::Error| wrong(&error))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| wrong(&error))?;
-        roots.add(certificate).map_err(|error| wrong(&error))?;
+/// What a TLS connection's end means for whoever drives it.
+pub(crate) fn in_words(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
+    match inner {
+        Some(Error::InvalidCertificate(error)) => certificate_in_words(error),
+        Some(Error::InvalidMessage(_)) => {
+            format!("what answers does not speak it ({error}); ws:// perhaps?")
+        }
+        Some(Error::AlertReceived(alert)) => {
+            format!("the server refused the handshake with the alert {alert:?}")
+        }
+        Some(Error::PeerIncompatible(_)) => {
+            format!("the server speaks neither TLS 1.2 nor 1.3 as this client does ({error})")
+        }
+        _ => error.to_string(),
     }
-    if roots.is_empty() {
-        return Err(wrong(&"no certificate in it"));
+}
+
+fn certificate_in_words(error: &CertificateError) -> String {
+    match error {
+        // The latter if somebody else of the same name is trusted.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "nobody who is trusted here vouches for the server's \
+             certificate: give its CA with --ca FILE, or take any with -k"
+                .to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("the server's certificate has expired ({error}); -k takes any")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("the server's certificate is not valid yet ({error}); -k takes any")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!(
+                "the server's certificate is for another name ({error}): use that in the URL, or \
+                 take any with -k"
+            )
+        }
+        _ => format!("the server's certificate is not acceptable ({error}); -k takes any"),
     }
-    Ok(roots)
+}
+
+/// Trusts whom a PEM file names: authorities, and servers whose own certificate
+/// is in it, as those are that have signed theirs themselves.
+#[derive(Debug)]
+struct TrustFile {
+    authorities: Arc<WebPkiServerVerifier>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl TrustFile {
+    fn read(file: &Path, provider: Arc<CryptoProvider>) -> Result<Self, Failure> {
+        let wrong =
+            |what: &dyn std::fmt::Display| Failure::Trust(format!("{}: {what}", file.display()));
+        let pem = fs::read(file).map_err(|error: io::Error| wrong(&error))?;
+        let certificates = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| wrong(&error))?;
+        let mut roots = RootCertStore::empty();
+        for certificate in &certificates {
+            let added = roots.add(certificate.clone());
+            added.map_err(|error| wrong(&error))?;
+        }
+        if roots.is_empty() {
+            return Err(wrong(&"no certificate in it"));
+        }
+        let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| wrong(&error))?;
+        Ok(Self {
+            authorities,
+            certificates,
+        })
+    }
+}
+
+impl ServerCertVerifier for TrustFile {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.authorities.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            // It is checked for these after its time (RFC 5280, section 6.1).
+            Err(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::Other(_),
+            )) if self.certificates.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
 }
 
 fn from_system() -> Result<RootCertStore, Failure> {
@@ -94,7 +212,7 @@ impl ServerCertVerifier for TakeAny {
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<ServerCertVerified, Error> {
         Ok(ServerCertVerified::assertion())
     }
 
@@ -103,7 +221,7 @@ impl ServerCertVerifier for TakeAny {
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, cert, dss, algorithms)
     }
@@ -113,7 +231,7 @@ impl ServerCertVerifier for TakeAny {
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, cert, dss, algorithms)
     }

@@ -145,6 +145,12 @@ pub struct Facts {
     pub unanswered: u64,
     /// Messages due that waited longer than the timeout.
     pub timed_out: u64,
+    /// Addresses of 127.0.0.0/8 that were taken because ports ran out.
+    pub added_sources: u32,
+    /// Connections that did not answer Close 1000 with Close 1000.
+    pub unclosed: u64,
+    /// What the first of them did instead.
+    pub first_unclosed: Option<String>,
     /// Messages in the histogram of response times.
     pub samples: u64,
     /// The response time's median, in nanoseconds.
@@ -189,6 +195,9 @@ impl Facts {
             answered: counts.answered,
             unanswered: counts.unanswered,
             timed_out: counts.timed_out,
+            added_sources: outcome.added_sources,
+            unclosed: counts.unclosed,
+            first_unclosed: outcome.unclosed.as_ref().map(ToString::to_string),
             samples: latencies.response_ns.len(),
             response_p50_ns: latencies.response_ns.value_at_quantile(0.5),
             response_mean_ns: latencies.response_ns.mean(),
@@ -539,6 +548,21 @@ fn notes(facts: &Facts) -> Vec<String> {
             format_count(facts.unanswered)
         ));
     }
+    if facts.added_sources > 0 {
+        notes.push(format!(
+            "connections were made from 127.0.0.1 and {} more addresses of 127.0.0.0/8, as ports \
+             ran out (--source chooses others)",
+            facts.added_sources
+        ));
+    }
+    if facts.unclosed > 0 {
+        let first = facts.first_unclosed.as_ref();
+        notes.push(format!(
+            "{} connections did not answer Close 1000 with Close 1000, behind the last message{}",
+            format_count(facts.unclosed),
+            first.map_or_else(String::new, |first| format!("; {first}"))
+        ));
+    }
     let has_p99 = Percentile::P99.is_supported(facts.samples);
     if has_p99 && !Percentile::P99_9.is_supported(facts.samples) {
         notes.push(few_samples_for(Percentile::P99_9, facts.samples));
@@ -594,6 +618,9 @@ mod tests {
             answered: 100_000,
             unanswered: 0,
             timed_out: 0,
+            added_sources: 0,
+            unclosed: 0,
+            first_unclosed: None,
             samples: 100_000,
             response_p50_ns: 100_000,
             response_mean_ns: 100_000.0,

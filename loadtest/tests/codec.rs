@@ -3,7 +3,8 @@
 use std::io::{self, Cursor, Read, Write};
 
 use loadtest::client::{
-    Checker, Control, Deck, MessageId, MessageKind, Mix, Shape, Violation, close_frame, pong_frame,
+    Checker, CloseReason, Control, Deck, MessageId, MessageKind, Mix, Shape, Violation,
+    close_frame, pong_frame,
 };
 use tungstenite::protocol::frame::{
     Frame,
@@ -195,7 +196,10 @@ fn control_frames_between_replies_are_taken_at_every_split() {
         Control::Ping(b"are you there".to_vec()),
         Control::Ping(vec![]),
         Control::Pong,
-        Control::Close(Some(1001)),
+        Control::Close(Some(CloseReason {
+            code: 1001,
+            text: b"bye".to_vec(),
+        })),
     ];
     for pieces in cuts(&server.get_ref().output) {
         assert_eq!(feed(&mix, 2, pieces), (2, Ok(expected.clone())));

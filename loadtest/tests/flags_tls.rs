@@ -4,9 +4,12 @@
 mod support;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::peer::{Peer, echo};
@@ -23,18 +26,26 @@ struct Secure {
 
 impl Secure {
     fn new(name: &str) -> Self {
+        Self::with(name, &["localhost", "127.0.0.1"], |_| {})
+    }
+
+    /// One whose certificate is for these names, and different.
+    fn with(name: &str, names: &[&str], differ: impl FnOnce(&mut CertificateParams)) -> Self {
         let scratch = Scratch::new(name);
-        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
-        let own = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        differ(&mut params);
+        let own_key = KeyPair::generate().expect("a key");
+        let own = params.self_signed(&own_key).expect("a certificate");
         let ca_file = scratch.file("ca.pem");
-        fs::write(&ca_file, own.cert.pem()).expect("a file");
-        let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+        fs::write(&ca_file, own.pem()).expect("a file");
+        let key = PrivateKeyDer::Pkcs8(own_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
-            .with_single_cert(vec![own.cert.der().clone()], key)
+            .with_single_cert(vec![own.der().clone()], key)
             .expect("a key that fits");
         let config = Arc::new(config);
         let peer = Peer::serving(move |tap, seen| {
@@ -101,7 +112,47 @@ fn an_unknown_certificate_is_one_clear_line() {
             complaint.starts_with(&format!("no WebSocket at {url}")),
             "{run:?}"
         );
-        assert!(complaint.contains("TLS: "), "{run:?}");
+        let words = "TLS: nobody who is trusted here vouches for the server's certificate: give \
+                     its CA with --ca FILE, or take any with -k";
+        assert!(complaint.contains(words), "{run:?}");
+    }
+}
+
+/// As `openssl req -x509` makes them.
+#[test]
+fn a_certificate_that_is_its_own_authority_is_trusted_if_it_is_in_the_file() {
+    let secure = Secure::with("own-authority", &["localhost", "127.0.0.1"], |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
+    let (ca, url) = (&secure.ca_file, secure.url());
+    let result = result_of(&["-c2", "-n50", "--warmup=0s", "--ca", ca, &url]);
+    assert_eq!(result.counts.answered, 50);
+}
+
+#[test]
+fn a_certificate_in_the_file_is_held_to_its_name_and_time() {
+    let is_authority = |params: &mut CertificateParams| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    };
+    let other_name = Secure::with("other-name", &["example.org"], is_authority);
+    let expired = |params: &mut CertificateParams| {
+        params.not_before = date_time_ymd(2019, 1, 1);
+        params.not_after = date_time_ymd(2020, 1, 1);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    };
+    let expired = Secure::with("expired", &["127.0.0.1"], expired);
+    let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(3000, 1, 1);
+    let early = Secure::with("early", &["127.0.0.1"], early);
+    for (secure, words) in [
+        (
+            other_name,
+            "TLS: the server's certificate is for another name (",
+        ),
+        (expired, "TLS: the server's certificate has expired ("),
+        (early, "TLS: the server's certificate is not valid yet ("),
+    ] {
+        let run = loadtest(&["run", "-n10", "--ca", &secure.ca_file, &secure.url()]);
+        assert!(run.refused(1).contains(words), "{run:?}");
     }
 }
 
@@ -141,6 +192,33 @@ fn a_server_without_tls_is_one_clear_line() {
     let complaint = run.refused(1);
     assert!(
         complaint.starts_with(&format!("no WebSocket at {url}")),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn a_server_that_answers_tls_with_http_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = url_at(listener.local_addr().expect("its address"));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            // The client reads what was sent before this connection ends.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let run = loadtest(&["run", "-c1", "-k", "-n10", &url]);
+    assert!(run.refused(1).contains("ws:// perhaps?"), "{run:?}");
+}
+
+#[test]
+fn a_server_with_tls_is_named_where_it_is_not_spoken() {
+    let secure = Secure::new("plain");
+    let url = secure.url().replace("wss://", "ws://");
+    let run = loadtest(&["run", "-n10", &url]);
+    assert!(
+        run.refused(1).ends_with(": it speaks TLS, give wss://"),
         "{run:?}"
     );
 }

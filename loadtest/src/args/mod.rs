@@ -274,6 +274,11 @@ pub struct Connect {
     #[arg(long = "subprotocol", value_name = "NAME")]
     pub subprotocols: Vec<String>,
 
+    /// Messages that the server sends first on each connection, its greeting: they
+    /// are awaited and skipped before the load
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::skip)]
+    pub skip: u32,
+
     /// Take any certificate of a wss:// server
     #[arg(short = 'k', long)]
     pub insecure: bool,
@@ -473,6 +478,7 @@ fn plan_for(
     let mut plan = workload.plan(targets, defaults)?;
     plan.headers.clone_from(&connect.headers);
     plan.subprotocols.clone_from(&connect.subprotocols);
+    plan.skip = connect.skip;
     plan.insecure = connect.insecure;
     plan.ca_file.clone_from(&connect.ca_file);
     plan.sources = connect.sources;

@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::plan::{
-    CONNECTIONS_MAX, FRAGMENTS_MAX, PAYLOAD_LEN_MAX, PHASE_MAX, RATE_MAX, SizeShare, THREADS_MAX,
-    TIMEOUT_MAX, WINDOW_MAX,
+    CONNECTIONS_MAX, FRAGMENTS_MAX, PAYLOAD_LEN_MAX, PHASE_MAX, RATE_MAX, SKIP_MAX, SizeShare,
+    THREADS_MAX, TIMEOUT_MAX, WINDOW_MAX,
 };
 use crate::units::{format_size, parse_count, parse_duration, parse_rate, parse_size};
 
@@ -74,6 +74,10 @@ pub(super) fn connections(text: &str) -> Result<u32, String> {
 
 pub(super) fn extra_connections(text: &str) -> Result<u32, String> {
     count(text, 0, CONNECTIONS_MAX)
+}
+
+pub(super) fn skip(text: &str) -> Result<u32, String> {
+    count(text, 0, SKIP_MAX)
 }
 
 pub(super) fn window(text: &str) -> Result<u32, String> {

@@ -194,6 +194,7 @@ impl Workload {
             split: self.split,
             headers: Vec::new(),
             subprotocols: Vec::new(),
+            skip: 0,
             insecure: false,
             ca_file: None,
             sources: None,

@@ -1,6 +1,7 @@
 //! Compares what comes back with what must come back.
 
 use super::deck::Deck;
+use super::excerpt::excerpt;
 use super::frame::{
     CONTROL, CONTROL_LEN_MAX, FIN, Header, MASKED, OPCODE, OPCODE_CLOSE, OPCODE_CONTINUATION,
     OPCODE_PING, OPCODE_PONG, RESERVED, declared_len,
@@ -13,6 +14,10 @@ use super::violation::Violation;
 /// be to be believed in a diagnosis.
 const SEQUENCE_LEAD_MAX: u64 = 1 << 20;
 
+/// A wrong reply that begins with this many right payload bytes is not quoted: it
+/// is the one that was due, and what is wrong with it is said.
+const RIGHT_LEN: usize = 4;
+
 /// A control frame between replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
@@ -20,8 +25,17 @@ pub enum Control {
     Ping(Vec<u8>),
     /// Of no consequence.
     Pong,
-    /// The server's Close and its code, if it has one.
-    Close(Option<u16>),
+    /// The server's Close.
+    Close(Option<CloseReason>),
+}
+
+/// What a Close frame carries (RFC 6455, section 5.5.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseReason {
+    /// Its code.
+    pub code: u16,
+    /// Its text, as it came.
+    pub text: Vec<u8>,
 }
 
 /// The state of one connection's replies: a position in the reply that is due.
@@ -49,6 +63,8 @@ struct Aside {
     fragments: Option<Fragments>,
     /// Replies that came in fragments, so far.
     fragmented: u64,
+    /// The first bytes of what came instead of the reply that was due.
+    wrong: Option<String>,
 }
 
 /// Where in a fragmented reply the connection is.
@@ -102,6 +118,12 @@ impl Checker {
         (self.received, at)
     }
 
+    /// The first bytes of what came instead of the reply that was due, quoted, if
+    /// [`feed`](Self::feed) has found such a thing.
+    pub fn take_wrong(&mut self) -> Option<String> {
+        self.aside.as_mut()?.wrong.take()
+    }
+
     /// Compares the next bytes. `asked` messages have been sent so far, whole
     /// or in part; control frames are appended to `controls`.
     ///
@@ -130,6 +152,7 @@ impl Checker {
                     continue;
                 }
                 if self.received >= asked {
+                    self.quote(deck, bytes);
                     return Err(Violation::Unasked);
                 }
             }
@@ -309,10 +332,26 @@ impl Checker {
         Ok(bytes)
     }
 
+    /// Keeps the first bytes of a message that is no reply.
+    #[cold]
+    fn quote(&mut self, deck: &Deck, message: &[u8]) {
+        let payload = match declared_len(message) {
+            _ if deck.is_raw() => message,
+            Some((len, header_len)) => {
+                let payload = &message[header_len..];
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                &payload[..payload.len().min(len)]
+            }
+            // It ends within its header.
+            None => return,
+        };
+        self.aside.get_or_insert_default().wrong = Some(excerpt(payload));
+    }
+
     /// Says what is wrong with the reply that is due, of which `bytes` are all
     /// that came behind the part that was right.
     #[cold]
-    fn diagnose(&self, deck: &Deck, bytes: &[u8]) -> Violation {
+    fn diagnose(&mut self, deck: &Deck, bytes: &[u8]) -> Violation {
         let reply = deck.reply(self.due());
         if deck.is_raw() {
             let differing = (0..)
@@ -330,6 +369,15 @@ impl Checker {
         let bytes = &bytes[..bytes.len().min(deck.reply_len() - self.at)];
         let got: Vec<u8> = right.chain(bytes.iter().copied()).collect();
         let header = deck.reply_header();
+        let begin = header.len()..deck.reply_len().min(header.len() + RIGHT_LEN);
+        let begins_right = (begin.clone().map(|at| reply.byte(at))).eq(got
+            .get(begin)
+            .unwrap_or_default()
+            .iter()
+            .copied());
+        if !begins_right {
+            self.quote(deck, &got);
+        }
         if let Some(violation) = diagnose_header(&got, header, deck.reply_len() - header.len()) {
             return violation;
         }
@@ -445,7 +493,10 @@ fn read_control(opcode: u8, payload: &[u8]) -> Option<Control> {
         OPCODE_CLOSE => match *payload {
             [] => Some(Control::Close(None)),
             [_] => None,
-            [high, low, ..] => Some(Control::Close(Some(u16::from_be_bytes([high, low])))),
+            [high, low, ref text @ ..] => Some(Control::Close(Some(CloseReason {
+                code: u16::from_be_bytes([high, low]),
+                text: text.to_vec(),
+            }))),
         },
         _ => None,
     }

@@ -3,15 +3,19 @@
 use std::io;
 
 use data_encoding::BASE64;
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 use sha1::{Digest, Sha1};
 use thiserror::Error;
 
+use super::excerpt::excerpt;
+use super::refusal::Refusal;
+use super::violation::Violation;
 use crate::target::Target;
 
-/// The longest response head that is taken, in bytes.
+/// The longest response that is taken, in bytes, interim responses included.
 const RESPONSE_LEN_MAX: usize = 16 << 10;
-/// The most header fields it may have.
-const FIELDS_MAX: usize = 64;
+/// The most header fields a response may have.
+const FIELDS_MAX: usize = 128;
 
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -28,15 +32,21 @@ pub enum HandshakeError {
     #[error("the connection was closed during the handshake")]
     Eof,
     /// The response is no HTTP.
-    #[error("the answer is no HTTP response")]
-    NotHttp,
-    /// The response's head has no end.
-    #[error("the answer's head is over {RESPONSE_LEN_MAX} bytes")]
+    #[error("the answer is no HTTP response; it begins with {begin}{}", or_tls(.begin))]
+    NotHttp {
+        /// Its first bytes, quoted.
+        begin: String,
+    },
+    /// The response is too long.
+    #[error("the answer's head is over {RESPONSE_LEN_MAX} bytes or {FIELDS_MAX} fields")]
     TooLong,
     /// The server did not switch protocols.
-    #[error("status {0} instead of 101")]
-    Status(u16),
-    /// `Upgrade: websocket` is missing.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// HTTP/1.0 has no 101.
+    #[error("status 101 in HTTP/1.0, which cannot switch protocols")]
+    Version,
+    /// `Upgrade: websocket` is missing, or something else is chosen as well.
     #[error("the answer lacks \"Upgrade: websocket\"")]
     Upgrade,
     /// `Connection: Upgrade` is missing.
@@ -48,6 +58,9 @@ pub enum HandshakeError {
     /// The proof that the server read the key is wrong.
     #[error("wrong Sec-WebSocket-Accept")]
     WrongAccept,
+    /// A field that must not appear more than once (RFC 6455, section 11.3).
+    #[error("the answer has {0} twice")]
+    Twice(&'static str),
     /// Subprotocols were offered, and the server chose none.
     #[error("the server chose none of the subprotocols")]
     NoSubprotocol,
@@ -55,8 +68,24 @@ pub enum HandshakeError {
     #[error("TLS: {0}")]
     Tls(String),
     /// The server chose what was not offered.
-    #[error("the server chose a {0} that was not offered")]
-    NotOffered(&'static str),
+    #[error("the server chose the {what} {chosen}, which was not offered")]
+    NotOffered {
+        /// What was chosen.
+        what: &'static str,
+        /// The chosen value, quoted.
+        chosen: String,
+    },
+    /// The messages that the server is to send first did not come.
+    #[error("only {came} of the {skip} messages came that --skip awaits before the load")]
+    NoGreeting {
+        /// Messages that came.
+        came: u32,
+        /// Messages that were awaited.
+        skip: u32,
+    },
+    /// What the server sent first is no sequence of messages.
+    #[error("a message that --skip awaits: {0}")]
+    Greeting(Violation),
 }
 
 /// One connection's opening handshake: what to send, and what it must bring.
@@ -108,65 +137,146 @@ impl Handshake {
         (handshake, request.into_bytes())
     }
 
-    /// The length of a right response's head, or `None` while it is incomplete.
+    /// The length of a right response, interim ones in front of it included, or
+    /// `None` while it is incomplete. `is_over` says that no more will come; a
+    /// refusal is awaited to its end, for the reason that it may give.
     ///
     /// # Errors
     /// See [`HandshakeError`].
-    pub fn check(&self, bytes: &[u8]) -> Result<Option<usize>, HandshakeError> {
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        let mut response = httparse::Response::new(&mut fields);
-        let head_len = match response.parse(bytes) {
-            Ok(httparse::Status::Complete(head_len)) => head_len,
-            Ok(httparse::Status::Partial) if bytes.len() >= RESPONSE_LEN_MAX => {
-                return Err(HandshakeError::TooLong);
+    pub fn check(&self, bytes: &[u8], is_over: bool) -> Result<Option<usize>, HandshakeError> {
+        let mut at = 0;
+        loop {
+            let mut fields = [EMPTY_HEADER; FIELDS_MAX];
+            let mut response = httparse::Response::new(&mut fields);
+            let rest = &bytes[at..];
+            let Some(head_len) = parse_head(&mut response, rest)? else {
+                return incomplete(bytes, is_over);
+            };
+            match (response.code, response.version) {
+                (Some(101), Some(1)) => {
+                    self.check_fields(response.headers)?;
+                    return Ok(Some(at + head_len));
+                }
+                (Some(101), _) => return Err(HandshakeError::Version),
+                // Interim responses (RFC 9110, section 15.2) come before the final one.
+                (Some(100..=199), _) => at += head_len,
+                _ => {
+                    let is_over = is_over || bytes.len() >= RESPONSE_LEN_MAX;
+                    return match Refusal::read(&response, &rest[head_len..], is_over) {
+                        Some(refusal) => Err(HandshakeError::Refused(refusal)),
+                        None => Ok(None),
+                    };
+                }
             }
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err(HandshakeError::TooLong),
-            Err(_) => return Err(HandshakeError::NotHttp),
-        };
-        match response.code {
-            Some(101) => {}
-            Some(status) => return Err(HandshakeError::Status(status)),
-            None => return Err(HandshakeError::NotHttp),
         }
-        self.check_fields(response.headers)?;
-        Ok(Some(head_len))
     }
 
-    fn check_fields(&self, fields: &[httparse::Header<'_>]) -> Result<(), HandshakeError> {
-        let find = |name: &str| {
-            let found = fields
-                .iter()
-                .find(|field| field.name.eq_ignore_ascii_case(name));
-            found.map(|field| field.value.trim_ascii())
-        };
-        if !find("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket")) {
+    fn check_fields(&self, fields: &[Header<'_>]) -> Result<(), HandshakeError> {
+        let is_websocket = |token: &[u8]| token.eq_ignore_ascii_case(b"websocket");
+        let mut upgrades = members(fields, "upgrade").peekable();
+        if upgrades.peek().is_none() || !upgrades.all(is_websocket) {
             return Err(HandshakeError::Upgrade);
         }
-        let is_upgrade = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"upgrade");
-        let mut connection = find("connection").unwrap_or_default().split(|&b| b == b',');
-        if !connection.any(is_upgrade) {
+        let is_upgrade = |token: &[u8]| token.eq_ignore_ascii_case(b"upgrade");
+        if !members(fields, "connection").any(is_upgrade) {
             return Err(HandshakeError::Connection);
         }
-        match find("sec-websocket-accept") {
+        match only(fields, "Sec-WebSocket-Accept")? {
             None => return Err(HandshakeError::NoAccept),
             Some(value) if value != accept_for(&self.key).as_bytes() => {
                 return Err(HandshakeError::WrongAccept);
             }
             Some(_) => {}
         }
-        if find("sec-websocket-extensions").is_some() {
-            return Err(HandshakeError::NotOffered("extension"));
+        let not_offered = |what, chosen: &[u8]| HandshakeError::NotOffered {
+            what,
+            chosen: excerpt(chosen),
+        };
+        if let Some(chosen) = members(fields, "sec-websocket-extensions").next() {
+            return Err(not_offered("extension", chosen));
         }
         let is_offered = |chosen: &[u8]| {
             let mut offered = self.subprotocols.iter();
             offered.any(|offered| offered.as_bytes() == chosen)
         };
-        match find("sec-websocket-protocol") {
+        let chosen = only(fields, "Sec-WebSocket-Protocol")?.filter(|chosen| !chosen.is_empty());
+        match chosen {
             None if !self.subprotocols.is_empty() => Err(HandshakeError::NoSubprotocol),
-            Some(chosen) if !is_offered(chosen) => Err(HandshakeError::NotOffered("subprotocol")),
+            Some(chosen) if !is_offered(chosen) => Err(not_offered("subprotocol", chosen)),
             _ => Ok(()),
         }
+    }
+}
+
+/// A TLS record that is an alert: the server's answer to what is no TLS.
+fn or_tls(excerpt: &str) -> &'static str {
+    if excerpt.starts_with("0x1503") {
+        ": it speaks TLS, give wss://"
+    } else {
+        ""
+    }
+}
+
+/// The length of a response's head, or `None` while it is incomplete.
+fn parse_head<'b>(
+    response: &mut httparse::Response<'_, 'b>,
+    bytes: &'b [u8],
+) -> Result<Option<usize>, HandshakeError> {
+    let mut config = ParserConfig::default();
+    // A client unfolds them (RFC 9112, section 5.2).
+    config.allow_obsolete_multiline_headers_in_responses(true);
+    match config.parse_response(response, bytes) {
+        Ok(Status::Complete(head_len)) => Ok(Some(head_len)),
+        Ok(Status::Partial) => Ok(None),
+        Err(httparse::Error::TooManyHeaders) => Err(HandshakeError::TooLong),
+        Err(_) => Err(HandshakeError::NotHttp {
+            begin: excerpt(bytes),
+        }),
+    }
+}
+
+/// A head that is not there in whole: more is to come, unless nothing can.
+fn incomplete(bytes: &[u8], is_over: bool) -> Result<Option<usize>, HandshakeError> {
+    if bytes.len() >= RESPONSE_LEN_MAX {
+        Err(HandshakeError::TooLong)
+    } else if is_over {
+        Err(HandshakeError::Eof)
+    } else {
+        Ok(None)
+    }
+}
+
+/// The values of all fields of a name, in their order.
+pub(super) fn values<'a>(
+    fields: &'a [Header<'a>],
+    name: &'a str,
+) -> impl Iterator<Item = &'a [u8]> {
+    let of_name = move |field: &&Header<'_>| field.name.eq_ignore_ascii_case(name);
+    fields
+        .iter()
+        .filter(of_name)
+        .map(|field| field.value.trim_ascii())
+}
+
+/// The members of a list that may be spread over several fields, empty ones
+/// apart (RFC 9110, section 5.6.1).
+fn members<'a>(fields: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    values(fields, name)
+        .flat_map(|value| value.split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+/// The value of a field that must not be there twice.
+fn only<'a>(
+    fields: &'a [Header<'a>],
+    name: &'static str,
+) -> Result<Option<&'a [u8]>, HandshakeError> {
+    let mut values = values(fields, name);
+    let value = values.next();
+    match values.next() {
+        None => Ok(value),
+        Some(_) => Err(HandshakeError::Twice(name)),
     }
 }
 
@@ -179,7 +289,7 @@ pub(crate) fn accept_for(key: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// The key and the answer of RFC 6455, section 1.3.
@@ -189,7 +299,7 @@ mod tests {
         Connection: keep-alive, Upgrade\r\n\
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-    fn handshake() -> Handshake {
+    pub(in super::super) fn handshake() -> Handshake {
         Handshake {
             key: KEY.to_owned(),
             subprotocols: Vec::new(),
@@ -200,11 +310,53 @@ mod tests {
     fn the_right_answer_is_taken_when_it_is_whole() {
         let with_frame = format!("{RIGHT}\u{1}");
         for end in 0..RIGHT.len() {
-            let part = handshake().check(&RIGHT.as_bytes()[..end]);
+            let part = handshake().check(&RIGHT.as_bytes()[..end], false);
             assert!(matches!(part, Ok(None)), "{end}");
+            let over = handshake().check(&RIGHT.as_bytes()[..end], true);
+            assert!(matches!(over, Err(HandshakeError::Eof)), "{end}");
         }
-        let whole = handshake().check(with_frame.as_bytes());
+        let whole = handshake().check(with_frame.as_bytes(), false);
         assert!(matches!(whole, Ok(Some(len)) if len == RIGHT.len()));
+    }
+
+    /// What is right as well, each as RFC 9110 or RFC 9112 has it.
+    #[test]
+    fn fields_are_read_as_http_has_them() {
+        for (from, to) in [
+            (
+                "Connection: keep-alive, Upgrade",
+                "Connection: keep-alive\r\nConnection: Upgrade",
+            ),
+            ("Connection: keep-alive, Upgrade", "cOnNeCtIoN:,, uPGRADE ,"),
+            (
+                "Connection: keep-alive, Upgrade",
+                "Connection: keep-alive,\r\n\tUpgrade",
+            ),
+            ("Upgrade: WebSocket", "UPGRADE:websocket"),
+            ("Upgrade: WebSocket", "Upgrade: , websocket\r\nUpgrade: "),
+            ("s3p", " \t s3p"),
+            ("Accept: s3p", "Accept:\r\n s3p"),
+            ("HTTP/1.1 101 Switching Protocols", "HTTP/1.1 101"),
+            ("Upgrade: W", "Sec-WebSocket-Extensions:\r\nUpgrade: W"),
+            ("Upgrade: W", "Sec-WebSocket-Protocol: \r\nUpgrade: W"),
+            ("\r\n", "\n"),
+            ("HTTP/1.1 101", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101"),
+            (
+                "HTTP/1.1 101",
+                "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 X\r\n\r\nHTTP/1.1 101",
+            ),
+        ] {
+            let answer = RIGHT.replace(from, to);
+            for end in 0..answer.len() {
+                let part = handshake().check(&answer.as_bytes()[..end], false);
+                assert!(matches!(part, Ok(None)), "{end} {answer}");
+            }
+            let whole = handshake().check(answer.as_bytes(), false);
+            assert!(
+                matches!(whole, Ok(Some(len)) if len == answer.len()),
+                "{answer}: {whole:?}"
+            );
+        }
     }
 
     #[test]
@@ -212,18 +364,32 @@ mod tests {
         let told = |from: &str, to: &str| {
             let answer = RIGHT.replace(from, to);
             handshake()
-                .check(answer.as_bytes())
+                .check(answer.as_bytes(), true)
                 .unwrap_err()
                 .to_string()
         };
-        assert_eq!(told("101", "200"), "status 200 instead of 101");
-        assert!(told("HTTP/1.1", "SSH-2.0").contains("no HTTP"));
+        assert!(told("101", "200").starts_with("status 200 "));
+        assert!(told("HTTP/1.1", "HTTP/1.0").contains("101 in HTTP/1.0"));
+        let other = told("HTTP/1.1", "SSH-2.0");
+        assert!(
+            other.contains("no HTTP response; it begins with \"SSH-2.0 101"),
+            "{other}"
+        );
+        assert!(told("Upgrade: WebSocket", "Upgrade: websocket, h2c").contains("websocket"));
+        for name in ["Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"] {
+            let field = format!("{name}: a\r\n");
+            let twice = told("Upgrade: W", &format!("{field}{field}Upgrade: W"));
+            assert_eq!(twice, format!("the answer has {name} twice"));
+        }
         assert!(told("Upgrade: WebSocket", "Upgrade: h2c").contains("Upgrade: websocket"));
         assert!(told("keep-alive, Upgrade", "close").contains("Connection: Upgrade"));
         assert!(told("s3p", "S3P").contains("wrong Sec-WebSocket-Accept"));
         assert!(told("-Accept", "-Reject").contains("lacks Sec-WebSocket-Accept"));
         let offer = "Connection: Upgrade\r\nSec-WebSocket-Extensions: permessage-deflate";
-        assert!(told("Connection: keep-alive, Upgrade", offer).contains("extension"));
+        assert!(
+            told("Connection: keep-alive, Upgrade", offer)
+                .contains("the extension \"permessage-deflate\"")
+        );
         let offer = "Connection: Upgrade\r\nSec-WebSocket-Protocol: chat";
         assert!(told("Connection: keep-alive, Upgrade", offer).contains("subprotocol"));
     }
@@ -234,7 +400,7 @@ mod tests {
             subprotocols: vec!["chat".to_owned(), "echo".to_owned()],
             ..handshake()
         };
-        let none = offering.check(RIGHT.as_bytes()).unwrap_err();
+        let none = offering.check(RIGHT.as_bytes(), false).unwrap_err();
         assert!(matches!(none, HandshakeError::NoSubprotocol));
         let with = |name: &str| {
             RIGHT.replace(
@@ -242,9 +408,16 @@ mod tests {
                 &format!("\r\nSec-WebSocket-Protocol: {name}\r\n\r\n"),
             )
         };
-        assert!(offering.check(with("echo").as_bytes()).unwrap().is_some());
-        let other = offering.check(with("Echo").as_bytes()).unwrap_err();
-        assert!(matches!(other, HandshakeError::NotOffered("subprotocol")));
+        let check = |name| offering.check(with(name).as_bytes(), false);
+        assert!(check("echo").unwrap().is_some());
+        let other = check("Echo").unwrap_err();
+        assert!(matches!(
+            other,
+            HandshakeError::NotOffered {
+                what: "subprotocol",
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -273,8 +446,13 @@ mod tests {
 
     #[test]
     fn an_endless_answer_is_bounded() {
-        let endless = format!("HTTP/1.1 101 X\r\nA: {}", "a".repeat(RESPONSE_LEN_MAX));
-        let error = handshake().check(endless.as_bytes()).unwrap_err();
-        assert!(matches!(error, HandshakeError::TooLong));
+        for endless in [
+            format!("HTTP/1.1 101 X\r\nA: {}", "a".repeat(RESPONSE_LEN_MAX)),
+            "HTTP/1.1 100 X\r\n\r\n".repeat(RESPONSE_LEN_MAX / 8),
+            format!("HTTP/1.1 101 X\r\n{}", "A: b\r\n".repeat(FIELDS_MAX + 2)),
+        ] {
+            let error = handshake().check(endless.as_bytes(), false).unwrap_err();
+            assert!(matches!(error, HandshakeError::TooLong), "{error}");
+        }
     }
 }

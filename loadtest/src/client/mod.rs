@@ -12,16 +12,22 @@
 
 mod checker;
 mod deck;
+mod excerpt;
 pub(crate) mod frame;
 pub mod handshake;
 mod mix;
+mod refusal;
+mod skip;
 mod stamp;
 mod violation;
 
-pub use checker::{Checker, Control};
+pub use checker::{Checker, CloseReason, Control};
 pub use deck::{Deck, HEAD_LEN_MAX, Reply, Shape};
+pub(crate) use excerpt::excerpt;
 pub use frame::{Header, MessageKind, close_frame, pong_frame};
 pub use handshake::{Handshake, HandshakeError};
 pub use mix::{Cursor, Mix};
+pub use refusal::Refusal;
+pub use skip::Skip;
 pub use stamp::MessageId;
 pub use violation::Violation;

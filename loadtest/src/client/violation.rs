@@ -2,6 +2,9 @@
 
 use thiserror::Error;
 
+use super::frame::{
+    OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT,
+};
 use super::stamp::MessageId;
 
 /// How a server's bytes differ from the echo that was due.
@@ -11,7 +14,7 @@ pub enum Violation {
     #[error("a reserved bit is set in the reply (first byte 0x{0:02x})")]
     Reserved(u8),
     /// Another opcode than the message's.
-    #[error("the reply has opcode 0x{got:x} instead of 0x{expected:x}")]
+    #[error("the reply is {} instead of {}{}", name(*.got), name(*.expected), way_out(*.got))]
     WrongType {
         /// What came.
         got: u8,
@@ -54,6 +57,29 @@ pub enum Violation {
     /// A control frame against RFC 6455, section 5.5.
     #[error("a broken control frame (0x{0:02x} 0x{1:02x})")]
     BrokenControl(u8, u8),
+}
+
+/// What an opcode announces (RFC 6455, section 11.8).
+fn name(opcode: u8) -> String {
+    let name = match opcode {
+        OPCODE_CONTINUATION => "a continuation",
+        OPCODE_TEXT => "a text message",
+        OPCODE_BINARY => "a binary message",
+        OPCODE_CLOSE => "a Close",
+        OPCODE_PING => "a Ping",
+        OPCODE_PONG => "a Pong",
+        _ => return format!("a frame with the reserved opcode 0x{opcode:x}"),
+    };
+    name.to_owned()
+}
+
+/// The flag for a server that answers in one type only.
+fn way_out(got: u8) -> &'static str {
+    match got {
+        OPCODE_TEXT => "; if that is all the server sends, give --type text",
+        OPCODE_BINARY => "; if that is all the server sends, give --type binary",
+        _ => "",
+    }
 }
 
 fn or_other(len: Option<u64>) -> String {

@@ -96,7 +96,7 @@ impl Worker<'_> {
                 ))
             }
         };
-        let mut opening = Opening::new(handshake, self.desk.now_ns());
+        let mut opening = Opening::new(handshake, self.plan.skip, self.desk.now_ns());
         opening.replaces = replaces;
         let slow = role == Role::Slow;
         let mut refusal = io::ErrorKind::AddrNotAvailable.into();
@@ -166,6 +166,7 @@ impl Worker<'_> {
             return Ok(());
         };
         connection.begin(now_ns);
+        self.desk.recorder.counts.skipped += u64::from(self.plan.skip);
         if !early.is_empty() {
             connection.take_early(&early, &mut self.desk)?;
         }

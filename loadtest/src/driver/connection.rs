@@ -7,7 +7,9 @@ use super::desk::{Desk, Supply};
 use super::opening::{Closed, Opening, Step};
 use super::outbox::taken;
 use super::transport::Transport;
-use crate::client::{Checker, Control, Cursor, MessageId, close_frame, pong_frame};
+use crate::client::{
+    Checker, CloseReason, Control, Cursor, MessageId, Violation, close_frame, pong_frame,
+};
 use crate::failure::{Failure, Loss};
 use crate::plan::{Load, Protocol};
 use crate::recorder::Times;
@@ -149,12 +151,16 @@ impl Connection {
         let Some(opening) = &mut self.opening else {
             return Ok(true);
         };
-        let early = match opening.step(&mut self.transport, readable)? {
+        let was_upgraded = opening.is_upgraded;
+        let step = opening.step(&mut self.transport, readable)?;
+        let now_ns = desk.now_ns();
+        if opening.is_upgraded && !was_upgraded {
+            desk.recorder.handshake(now_ns - opening.started_ns);
+        }
+        let early = match step {
             Step::Wait => return Ok(false),
             Step::Open(early) => early,
         };
-        let now_ns = desk.now_ns();
-        desk.recorder.handshake(now_ns - opening.started_ns);
         self.opening = None;
         self.stage = Stage::Open;
         self.since_ns = now_ns;
@@ -301,11 +307,7 @@ impl Connection {
         let asked = self.asked();
         self.checker
             .feed(&desk.mix, asked, bytes, &mut desk.controls)
-            .map_err(|violation| Failure::Integrity {
-                connection: self.id,
-                message: self.checker.received(),
-                violation,
-            })?;
+            .map_err(|violation| self.fault(asked, violation))?;
         let after = self.checker.position();
         if after != before {
             self.since_ns = now_ns;
@@ -320,6 +322,21 @@ impl Connection {
             return Ok(());
         }
         self.obey(desk)
+    }
+
+    /// What came instead of the reply that was due.
+    #[cold]
+    fn fault(&mut self, asked: u64, violation: Violation) -> Failure {
+        let (connection, got) = (self.id, self.checker.take_wrong());
+        if asked == 0 && violation == Violation::Unasked {
+            return Failure::Greeting { connection, got };
+        }
+        Failure::Integrity {
+            connection,
+            message: self.checker.received(),
+            violation,
+            got,
+        }
     }
 
     /// Records the replies that came since there were `before`.
@@ -361,10 +378,12 @@ impl Connection {
             match control {
                 Control::Ping(payload) => self.queue_pong(&payload, desk),
                 Control::Pong => {}
-                Control::Close(Some(CLOSE_CODE)) if self.stage == Stage::Closing => {
+                Control::Close(Some(CloseReason {
+                    code: CLOSE_CODE, ..
+                })) if self.stage == Stage::Closing => {
                     self.stage = Stage::Closed;
                 }
-                Control::Close(code) => return Err(self.lost(Loss::Close(code))),
+                Control::Close(reason) => return Err(self.lost(Loss::Close(reason))),
             }
         }
         Ok(())

@@ -1,8 +1,9 @@
 //! Where connections go, and from where.
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -18,6 +19,10 @@ use crate::tls;
 /// What a slow reader's kernel keeps for it, in bytes; the kernel doubles it.
 const SLOW_RECEIVE_LEN: usize = 4 << 10;
 
+/// The most source addresses of 127.0.0.0/8 that are taken to the first one, when
+/// that has no port left: with some 28,000 ports each, more than a plan can need.
+const ADDED_SOURCES_MAX: u32 = 1024;
+
 /// A server, its addresses, and what is needed to connect to it.
 pub(super) struct Endpoint {
     pub(super) target: Target,
@@ -29,6 +34,8 @@ pub(super) struct Endpoint {
 pub struct Endpoints {
     list: Vec<Endpoint>,
     sources: Option<SourceRange>,
+    /// Addresses of 127.0.0.0/8 that were taken because ports ran out.
+    added_sources: AtomicU32,
 }
 
 impl Endpoints {
@@ -74,6 +81,7 @@ impl Endpoints {
                 .map(endpoint)
                 .collect::<Result<_, _>>()?,
             sources: plan.sources,
+            added_sources: AtomicU32::new(0),
         })
     }
 
@@ -82,6 +90,11 @@ impl Endpoints {
         self.list
             .iter()
             .flat_map(|endpoint| endpoint.addresses.iter().copied())
+    }
+
+    /// How many addresses of 127.0.0.0/8 were taken because ports ran out.
+    pub(super) fn added_sources(&self) -> u32 {
+        self.added_sources.load(Relaxed)
     }
 
     /// Connections go to the servers in turn.
@@ -99,30 +112,67 @@ impl Endpoints {
     ) -> Option<io::Result<Transport>> {
         let endpoint = self.of_connection(number);
         let address = *endpoint.addresses.get(attempt)?;
-        let source = self.sources.map(|sources| sources.address(number));
-        let connect = || {
-            let socket = Socket::new(
-                Domain::for_address(address),
-                Type::STREAM.nonblocking(),
-                Some(Protocol::TCP),
-            )?;
-            socket.set_tcp_nodelay(true)?;
-            if slow {
-                socket.set_recv_buffer_size(SLOW_RECEIVE_LEN)?;
+        let given = self.sources.map(|sources| sources.address(number));
+        let may_add = given.is_none() && address.is_ipv4() && address.ip().is_loopback();
+        loop {
+            let added = self.added_sources();
+            let source = given.or_else(|| (added > 0).then(|| added_source(added)));
+            match endpoint.connect(address, source, slow) {
+                Err(error) if may_add && has_no_port(&error) && added < ADDED_SOURCES_MAX => {
+                    // Another thread may have come here first.
+                    let next = added + 1;
+                    let _ = self
+                        .added_sources
+                        .compare_exchange(added, next, Relaxed, Relaxed);
+                }
+                result => return Some(result),
             }
-            if let Some(source) = source {
-                socket.bind(&SocketAddr::from(SocketAddrV4::new(source, 0)).into())?;
-            }
-            match socket.connect(&address.into()) {
-                Err(error) if !is_under_way(&error) => Err(error),
-                _ => match &endpoint.tls {
-                    None => Ok(Transport::Plain(socket.into())),
-                    Some((config, name)) => Transport::tls(socket.into(), config, name.clone()),
-                },
-            }
-        };
-        Some(connect())
+        }
     }
+}
+
+impl Endpoint {
+    /// Begins to connect to one of its addresses.
+    fn connect(
+        &self,
+        address: SocketAddr,
+        source: Option<Ipv4Addr>,
+        slow: bool,
+    ) -> io::Result<Transport> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM.nonblocking(),
+            Some(Protocol::TCP),
+        )?;
+        socket.set_tcp_nodelay(true)?;
+        if slow {
+            socket.set_recv_buffer_size(SLOW_RECEIVE_LEN)?;
+        }
+        if let Some(source) = source {
+            socket.bind(&SocketAddr::from(SocketAddrV4::new(source, 0)).into())?;
+        }
+        match socket.connect(&address.into()) {
+            Err(error) if !is_under_way(&error) => Err(error),
+            _ => match &self.tls {
+                None => Ok(Transport::Plain(socket.into())),
+                Some((config, name)) => Transport::tls(socket.into(), config, name.clone()),
+            },
+        }
+    }
+}
+
+/// The address that is taken as number `added`, from 1.
+fn added_source(added: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + added)
+}
+
+/// Whether a source address has no port left: what `connect` says of one that
+/// the kernel has chosen, and `bind` of a given one.
+fn has_no_port(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse
+    )
 }
 
 fn is_under_way(error: &io::Error) -> bool {

@@ -4,9 +4,10 @@ use std::io;
 
 use super::connection::{Connection, Stage};
 use super::phases::Phase;
-use super::{HOUSE_INTERVAL_NS, Unclosed, Worker};
+use super::{HOUSE_INTERVAL_NS, Worker};
 use crate::client::HandshakeError;
 use crate::failure::{Failure, Loss};
+use crate::outcome::Unclosed;
 
 /// How often slow readers read.
 const SLOW_INTERVAL_NS: u64 = 100_000_000;
@@ -73,10 +74,15 @@ impl Worker<'_> {
             let number = connection.id;
             match connection.stage {
                 Stage::Opening if connection.is_connected() => {
+                    let opening = connection.opening.as_ref();
+                    let source = match opening.map(|opening| opening.unfinished()) {
+                        None | Some(HandshakeError::Eof) => HandshakeError::Timeout,
+                        Some(known) => known,
+                    };
                     return Err(Failure::Handshake {
                         target: self.endpoints.of_connection(number).target.to_string(),
                         connection: number,
-                        source: HandshakeError::Timeout,
+                        source,
                     });
                 }
                 Stage::Opening => {
@@ -137,32 +143,15 @@ impl Worker<'_> {
 
     /// Ends a connection's life, well or with the reason why not.
     pub(super) fn close(&mut self, slot: usize, wrong: Option<Loss>) -> Result<(), Failure> {
-        if let Some(reason) = wrong
-            && let Some(connection) = self.sockets.at(slot)
-        {
-            let first = self.unclosed.get_or_insert(Unclosed {
-                count: 0,
-                connection: connection.id,
-                reason,
-            });
-            first.count += 1;
-        }
         if let Some(connection) = self.sockets.at(slot) {
-            self.desk.recorder.counts.fragmented += connection.checker.fragmented();
+            let counts = &mut self.desk.recorder.counts;
+            counts.fragmented += connection.checker.fragmented();
+            if let Some(reason) = wrong {
+                counts.unclosed += 1;
+                let connection = connection.id;
+                self.unclosed.get_or_insert(Unclosed { connection, reason });
+            }
         }
         self.sockets.remove(slot)
-    }
-
-    /// Whether every Close was answered as it has to be.
-    pub(super) fn check_closed(&mut self) -> Result<(), Failure> {
-        match self.unclosed.take() {
-            None => Ok(()),
-            Some(unclosed) => Err(Failure::Unclosed {
-                count: unclosed.count,
-                connections: self.planned() + u32::try_from(self.churned).unwrap_or(u32::MAX),
-                connection: unclosed.connection,
-                reason: unclosed.reason,
-            }),
-        }
     }
 }

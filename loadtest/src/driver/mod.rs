@@ -37,7 +37,7 @@ use sockets::{Sockets, Token};
 
 use crate::client::{Mix, Shape};
 use crate::failure::Failure;
-use crate::outcome::Latencies;
+use crate::outcome::{Latencies, Unclosed};
 use crate::plan::{Extent, Load, Pace, Plan, Protocol};
 use crate::recorder::Recorder;
 use crate::schedule::{Schedule, Share};
@@ -146,13 +146,6 @@ pub struct Worker<'a> {
     unclosed: Option<Unclosed>,
 }
 
-/// Connections that did not answer Close with Close, and the first of them.
-struct Unclosed {
-    count: u32,
-    connection: u32,
-    reason: crate::failure::Loss,
-}
-
 impl<'a> Worker<'a> {
     /// A thread's load, nothing of it begun.
     ///
@@ -249,7 +242,7 @@ impl<'a> Worker<'a> {
             }
             self.advance(now_ns)?;
             if self.phase == Phase::Drain && self.sockets.open == 0 {
-                return self.check_closed();
+                return Ok(());
             }
             self.connect_due(now_ns)?;
             let fired = self.send_due(now_ns)?;

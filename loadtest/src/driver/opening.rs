@@ -1,10 +1,12 @@
 //! A connection's beginning: TCP, TLS, the opening handshake.
 
 use std::io;
+use std::mem;
 
 use super::outbox::taken;
 use super::transport::Transport;
-use crate::client::{Handshake, HandshakeError};
+use crate::client::{Handshake, HandshakeError, Skip};
+use crate::tls;
 
 /// The response is read in pieces of so many bytes.
 const CHUNK_LEN: usize = 4 << 10;
@@ -19,6 +21,14 @@ pub(super) struct Opening {
     /// Whether the stream took all of it and holds nothing back.
     flushed: bool,
     response: Vec<u8>,
+    /// Whether the response is there and right.
+    pub(super) is_upgraded: bool,
+    /// The messages that the server sends first.
+    skip: Skip,
+    /// Messages to be skipped.
+    skipped: u32,
+    /// What came behind the response and is not skipped.
+    early: Vec<u8>,
     /// Whether TCP's handshake is done.
     pub(super) connected: bool,
     pub(super) started_ns: u64,
@@ -32,7 +42,7 @@ pub(super) struct Opening {
 pub(super) enum Step {
     /// The socket has to be ready again.
     Wait,
-    /// It is open, and this came behind the response.
+    /// It is open, and this came behind the response and what was skipped.
     Open(Vec<u8>),
 }
 
@@ -45,7 +55,11 @@ pub(super) enum Closed {
 }
 
 impl Opening {
-    pub(super) fn new(handshake: Option<(Handshake, Vec<u8>)>, started_ns: u64) -> Self {
+    pub(super) fn new(
+        handshake: Option<(Handshake, Vec<u8>)>,
+        skipped: u32,
+        started_ns: u64,
+    ) -> Self {
         let (handshake, request) = handshake.unzip();
         Self {
             handshake,
@@ -53,6 +67,10 @@ impl Opening {
             written: 0,
             flushed: false,
             response: Vec::new(),
+            is_upgraded: false,
+            skip: Skip::new(skipped),
+            skipped,
+            early: Vec::new(),
             connected: false,
             started_ns,
             attempt: 0,
@@ -77,9 +95,10 @@ impl Opening {
                 Ok(Some(error)) | Err(error) => return Err(Closed::Connect(error)),
             }
         }
-        let Some(handshake) = &self.handshake else {
+        if self.handshake.is_none() {
+            self.is_upgraded = true;
             return Ok(Step::Open(Vec::new()));
-        };
+        }
         while self.written < self.request.len() {
             let rest = &self.request[self.written..];
             match taken(transport.write(rest)).map_err(broken)? {
@@ -94,8 +113,8 @@ impl Opening {
         let mut chunk = [0; CHUNK_LEN];
         loop {
             match transport.read(&mut chunk) {
-                Ok(0) => return Err(Closed::Handshake(HandshakeError::Eof)),
-                Ok(count) => self.response.extend_from_slice(&chunk[..count]),
+                Ok(0) => return Err(Closed::Handshake(self.unfinished())),
+                Ok(count) => self.take(&chunk[..count]).map_err(Closed::Handshake)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // TLS may have had something to say.
@@ -104,18 +123,47 @@ impl Opening {
                 }
                 Err(error) => return Err(broken(error)),
             }
-            let checked = handshake.check(&self.response).map_err(Closed::Handshake)?;
-            if let Some(head_len) = checked {
-                return Ok(Step::Open(self.response.split_off(head_len)));
+            if self.is_upgraded && self.skip.left() == 0 {
+                return Ok(Step::Open(mem::take(&mut self.early)));
             }
         }
+    }
+
+    /// Takes what came, cut anywhere.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
+        let mut behind = bytes.to_vec();
+        if let Some(handshake) = self.handshake.as_ref().filter(|_| !self.is_upgraded) {
+            self.response.extend_from_slice(bytes);
+            let Some(len) = handshake.check(&self.response, false)? else {
+                return Ok(());
+            };
+            self.is_upgraded = true;
+            behind = self.response.split_off(len);
+        }
+        self.skip
+            .feed(&behind, &mut self.early)
+            .map_err(HandshakeError::Greeting)
+    }
+
+    /// Why it is not open, when no more will come.
+    pub(super) fn unfinished(&self) -> HandshakeError {
+        if self.is_upgraded {
+            return HandshakeError::NoGreeting {
+                came: self.skipped - self.skip.left(),
+                skip: self.skipped,
+            };
+        }
+        let handshake = self.handshake.as_ref();
+        handshake
+            .and_then(|handshake| handshake.check(&self.response, true).err())
+            .unwrap_or(HandshakeError::Eof)
     }
 }
 
 fn broken(error: io::Error) -> Closed {
     Closed::Handshake(match error.kind() {
         // What the TLS library says of what it received.
-        io::ErrorKind::InvalidData => HandshakeError::Tls(error.to_string()),
+        io::ErrorKind::InvalidData => HandshakeError::Tls(tls::in_words(&error)),
         _ => HandshakeError::Io(error),
     })
 }

@@ -287,6 +287,8 @@ impl Worker<'_> {
             measured_ns: span.wall_ns,
             cpu_ns: span.cpu_ns,
             spin_ns: span.spin_ns,
+            added_sources: self.endpoints.added_sources(),
+            unclosed: self.unclosed.take(),
             failure,
         }
     }

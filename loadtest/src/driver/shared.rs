@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::failure::Failure;
-use crate::outcome::{Counts, Histogram};
+use crate::outcome::{Counts, Histogram, Unclosed};
 use crate::recorder::Part;
 
 /// What all threads look at, and hardly ever write.
@@ -124,6 +124,10 @@ pub struct ThreadEnd {
     pub cpu_ns: u64,
     /// The part of it spent on waiting awake.
     pub spin_ns: u64,
+    /// Source addresses that were taken, by all threads, because ports ran out.
+    pub added_sources: u32,
+    /// The first connection that did not answer Close 1000 with Close 1000.
+    pub unclosed: Option<Unclosed>,
     /// What went wrong.
     pub failure: Option<Failure>,
 }

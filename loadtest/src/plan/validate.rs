@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     CONNECTIONS_MAX, Extent, FRAGMENTS_MAX, Load, PAYLOAD_LEN_MAX, PAYLOAD_LEN_SUM_MAX, Plan,
-    Protocol, RATE_MAX, SIZES_MAX, SLICES_MAX, THREADS_MAX, WEIGHT_SUM_MAX, WINDOW_MAX,
+    Protocol, RATE_MAX, SIZES_MAX, SKIP_MAX, SLICES_MAX, THREADS_MAX, WEIGHT_SUM_MAX, WINDOW_MAX,
 };
 use crate::outcome::LATENCY_NS_MAX;
 use crate::target::Scheme;
@@ -148,6 +148,10 @@ impl Plan {
         if self.protocol == Protocol::RawTcp && self.fragments != 1 {
             return Err("fragments: raw TCP has none".to_owned());
         }
+        if self.protocol == Protocol::RawTcp && self.skip != 0 {
+            return Err("skip: raw TCP has no messages".to_owned());
+        }
+        in_range("skip", self.skip, 0, SKIP_MAX)?;
         in_range("fragments", self.fragments, 1, FRAGMENTS_MAX)
     }
 
@@ -156,6 +160,11 @@ impl Plan {
         for (name, value) in &self.headers {
             if !is_token(name) {
                 return Err(format!("headers: {name:?} is no field name"));
+            }
+            if let Some(instead) = instead_of(name) {
+                return Err(format!(
+                    "headers: {name} belongs to the handshake itself{instead}"
+                ));
             }
             if value.chars().any(|c| c.is_control() && c != '\t') {
                 return Err(format!(
@@ -202,6 +211,24 @@ fn phase(field: &str, time: Duration, min: Duration) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// For a field that the handshake makes by itself, or that a GET without a body
+/// cannot have: what there is instead.
+fn instead_of(name: &str) -> Option<&'static str> {
+    let own = [
+        ("connection", ""),
+        ("content-length", ""),
+        ("sec-websocket-accept", ""),
+        ("sec-websocket-extensions", "; no extension is spoken"),
+        ("sec-websocket-key", ""),
+        ("sec-websocket-protocol", ": give --subprotocol"),
+        ("sec-websocket-version", ""),
+        ("transfer-encoding", ""),
+        ("upgrade", ""),
+    ];
+    let found = own.iter().find(|(own, _)| name.eq_ignore_ascii_case(own));
+    found.map(|&(_, instead)| instead)
 }
 
 fn is_token(text: &str) -> bool {
@@ -317,6 +344,11 @@ mod tests {
                 }),
             ),
             ("fragments", after(|plan| plan.fragments = 1025)),
+            ("skip", after(|plan| plan.skip = SKIP_MAX + 1)),
+            (
+                "headers",
+                after(|plan| plan.headers = vec![("upgrade".to_owned(), "h2c".to_owned())]),
+            ),
             (
                 "headers",
                 after(|plan| plan.headers = vec![("a b".to_owned(), String::new())]),

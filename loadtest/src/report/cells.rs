@@ -132,6 +132,7 @@ pub(crate) fn messages(counts: &Counts) -> String {
         (counts.fragmented, "answered in fragments"),
         (counts.replaced, "connections replaced"),
         (counts.slow_readers_cut, "slow readers cut off"),
+        (counts.skipped, "greetings skipped"),
     ]
     .into_iter()
     .filter(|&(count, _)| count > 0);

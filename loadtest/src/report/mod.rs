@@ -227,6 +227,8 @@ mod tests {
             idle_cores: None,
             shared_core: Some(true),
             steal_share: None,
+            added_sources: 0,
+            unclosed: None,
             interrupted: false,
             failure: None,
         }

@@ -464,12 +464,16 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         let elapsed_ns = self.ends.iter().map(|end| end.measured_ns).max();
         let elapsed = Duration::from_nanos(elapsed_ns.unwrap_or(0));
         let mut counts = Counts::default();
+        let mut added_sources = 0;
+        let mut unclosed = None;
         let mut handshake_ns = histogram();
         let mut handshakes_at_a_time = 0;
         let mut spin_ns = 0;
         let mut busy_max: f64 = 0.0;
         for end in std::mem::take(&mut self.ends) {
             counts += end.counts;
+            added_sources = added_sources.max(end.added_sources);
+            unclosed = unclosed.or(end.unclosed);
             handshake_ns
                 .add(&end.handshake_ns)
                 .expect("the same bounds");
@@ -510,6 +514,8 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             idle_cores: self.idle.cores(),
             shared_core,
             steal_share: self.steal.and_then(|(_, share)| share),
+            added_sources,
+            unclosed,
             interrupted: self.interrupted,
             failure: self.failure,
         })

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::check::{Check, Slack};
 use super::expect::{StalledLoop, poisson_spread, whole};
 use crate::builtin::{Delay, Misdeed, Script, Stall};
-use crate::client::{MessageId, Violation};
+use crate::client::{CloseReason, MessageId, Violation};
 use crate::driver::as_ns;
 use crate::failure::{Failure, Loss};
-use crate::outcome::{Histogram, Outcome};
+use crate::outcome::{Histogram, Outcome, Unclosed};
 use crate::plan::{Extent, Load, Plan};
 use crate::session::{EXIT_FAILED, EXIT_INVALID, exit_code};
 use crate::verdict::{Facts, Verdict, judge};
@@ -522,14 +522,15 @@ fn caught(driven: &Driven<'_>, misdeed: Misdeed) -> Check {
         Misdeed::Duplicate => ("integrity: message 21 again", is_repeated(violation)),
         Misdeed::WrongCloseCode => (
             "1 connection closed with 1001",
-            matches!(
-                failure,
-                Some(Failure::Unclosed {
-                    count: 1,
-                    reason: Loss::Close(Some(1001)),
-                    ..
-                })
-            ),
+            failure.is_none()
+                && driven.outcome.counts.unclosed == 1
+                && matches!(
+                    &driven.outcome.unclosed,
+                    Some(Unclosed {
+                        reason: Loss::Close(Some(CloseReason { code: 1001, .. })),
+                        ..
+                    })
+                ),
         ),
         Misdeed::Disconnect => (
             "connection lost at message 21",

@@ -250,6 +250,7 @@ impl Maker {
             split: false,
             headers: Vec::new(),
             subprotocols: Vec::new(),
+            skip: 0,
             insecure: false,
             ca_file: None,
             sources: None,

@@ -8,10 +8,10 @@ use super::check::{Check, Finding, Slack};
 use super::injection::{Driven, Injection, MISDEED_AT, Tolerance, Truth};
 use super::scenario::{Scenario, scenarios};
 use super::{Attempt, settle, worst};
-use crate::client::{MessageId, Violation};
+use crate::client::{CloseReason, MessageId, Violation};
 use crate::failure::{Failure, Loss};
 use crate::fixture;
-use crate::outcome::{Counts, Histogram, Latencies, Outcome};
+use crate::outcome::{Counts, Histogram, Latencies, Outcome, Unclosed};
 use crate::plan::Load;
 
 const MS: u64 = 1_000_000;
@@ -338,12 +338,13 @@ fn integrity(message: u64, violation: Violation) -> Failure {
         connection: 0,
         message,
         violation,
+        got: None,
     }
 }
 
-/// What an honest generator says of each misdeed, closed loops of one message
-/// apart.
-fn failures() -> [(&'static str, Failure); 7] {
+/// What an honest generator says of each misdeed that fails a run, closed loops
+/// of one message apart.
+fn failures() -> [(&'static str, Failure); 6] {
     let wrong = |sequence| {
         Violation::WrongMessage(MessageId {
             connection: 0,
@@ -365,15 +366,6 @@ fn failures() -> [(&'static str, Failure); 7] {
         ("Drop", integrity(MISDEED_AT, wrong(MISDEED_AT + 1))),
         ("Swap", integrity(MISDEED_AT, wrong(MISDEED_AT + 1))),
         ("Duplicate", integrity(MISDEED_AT + 1, wrong(MISDEED_AT))),
-        (
-            "WrongCloseCode",
-            Failure::Unclosed {
-                count: 1,
-                connections: 1,
-                connection: 0,
-                reason: Loss::Close(Some(1001)),
-            },
-        ),
         (
             "Disconnect",
             Failure::Lost {
@@ -414,6 +406,26 @@ fn a_misdeed_has_to_be_named_for_what_it_is() {
         let early = integrity(MISDEED_AT - 1, Violation::Unasked);
         assert_eq!(with(Some(early)), Finding::Wrong);
     }
+}
+
+#[test]
+fn a_wrong_close_code_is_noted_and_fails_no_run() {
+    let scenario = of("Misdeed(WrongCloseCode)");
+    let with = |unclosed: u64, code: u16| {
+        let mut outcome = answered(&[MACHINE_NS; 20]);
+        outcome.counts.unclosed = unclosed;
+        let text = Vec::new();
+        outcome.unclosed = Some(Unclosed {
+            connection: 0,
+            reason: Loss::Close(Some(CloseReason { code, text })),
+        });
+        finding(&scenario, &outcome, 0)
+    };
+    assert_eq!(with(1, 1001), Finding::Holds);
+    assert_eq!(with(0, 1001), Finding::Wrong);
+    assert_eq!(with(1, 1000), Finding::Wrong);
+    let unnoticed = finding(&scenario, &answered(&[MACHINE_NS; 20]), 0);
+    assert_eq!(unnoticed, Finding::Wrong);
 }
 
 #[test]
