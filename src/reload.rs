@@ -136,10 +136,13 @@ impl Running {
             match (status, asked_after) {
                 // It has written no line yet: this one is its predecessor's.
                 (None, _) if asked_after.is_none() => return Ok(Outcome::Superseded),
+                (Some(status), _) if status.state == ReloadState::Stopping => {
+                    return Err(format!("process {} drains, and is not replaced", self.pid));
+                }
                 (Some(status), None) => match status.state {
                     ReloadState::Replaced(_) => return Ok(Outcome::Superseded),
                     // What is starting may have read other settings.
-                    ReloadState::Starting => {}
+                    ReloadState::Starting | ReloadState::Stopping => {}
                     ReloadState::Idle | ReloadState::Failed(_) => {
                         self.ask()?;
                         asked_after = Some(status.attempt);
@@ -153,7 +156,7 @@ impl Running {
                             "the reload failed, process {pid} goes on: {reason}"
                         ));
                     }
-                    ReloadState::Starting | ReloadState::Idle => {}
+                    ReloadState::Starting | ReloadState::Idle | ReloadState::Stopping => {}
                 },
                 _ => {}
             }

@@ -304,6 +304,9 @@ impl Server {
                 // How it ended is of no interest any more.
                 let _ = successor.end();
             }
+            if let Some(pid_file) = &mut self.pid_file {
+                pid_file.status().stop();
+            }
             Systemd::stopping("draining");
         }
         let drain = Drain::start(&self.crew);

@@ -53,6 +53,8 @@ pub(crate) enum ReloadState {
     Failed(String),
     /// This process serves.
     Replaced(u32),
+    /// The server drains, and there will be no other attempt.
+    Stopping,
 }
 
 impl StatusFile {
@@ -97,6 +99,11 @@ impl StatusFile {
             Ok(pid) => ReloadState::Replaced(pid),
             Err(reason) => ReloadState::Failed(line_of(reason)),
         });
+    }
+
+    /// There will be no other attempt.
+    pub(crate) fn stop(&mut self) {
+        self.note(ReloadState::Stopping);
     }
 
     fn note(&mut self, state: ReloadState) {
@@ -160,6 +167,7 @@ impl fmt::Display for ReloadStatus {
             ReloadState::Starting => f.write_str("starting"),
             ReloadState::Failed(reason) => write!(f, "failed {reason}"),
             ReloadState::Replaced(pid) => write!(f, "replaced {pid}"),
+            ReloadState::Stopping => f.write_str("stopping"),
         }
     }
 }
@@ -175,6 +183,7 @@ impl FromStr for ReloadStatus {
         let state = match next()? {
             "idle" => ReloadState::Idle,
             "starting" => ReloadState::Starting,
+            "stopping" => ReloadState::Stopping,
             "failed" => ReloadState::Failed(next()?.to_owned()),
             "replaced" => ReloadState::Replaced(next()?.parse().map_err(drop)?),
             _ => return Err(()),
@@ -216,9 +225,10 @@ mod tests {
         status.begin();
         status.end(Ok(77));
         assert_eq!(read(), (2, ReloadState::Replaced(77)));
+        status.stop();
         drop(status);
         assert!(!path.exists());
-        assert_eq!(read(), (2, ReloadState::Replaced(77)), "it has no name");
+        assert_eq!(read(), (2, ReloadState::Stopping), "it has no name");
     }
 
     #[test]

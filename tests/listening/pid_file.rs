@@ -59,6 +59,9 @@ fn two_servers_do_not_have_one_pid_file() {
     first.terminate();
     first.wait_for_log("draining");
     assert!(refused(&path).contains(&belongs));
+    let drains = format!("process {pid} drains, and is not replaced");
+    let line = not_reloaded(&path);
+    assert!(line.contains(&drains), "{line}");
     drop(client);
     first.wait_for_success();
     assert!(!path.exists());
