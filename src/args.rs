@@ -288,6 +288,12 @@ pub(crate) struct Args {
     )]
     max_held_bytes: Size,
 
+    /// Most bytes of replies that wait for one client that sends before it reads;
+    /// beyond, it is not read. 0 sets no limit but max-held-bytes [default: 80m, or
+    /// half of max-held-bytes]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    max_backlog: Option<Size>,
+
     /// Silence after which a client is pinged; 0 never does
     #[arg(
         long,
@@ -445,6 +451,7 @@ impl Args {
             handshake_rate: self.handshake_rate.and_then(|limit| limit.0),
             handshake_burst: self.handshake_burst,
             max_held_bytes: NonZeroUsize::new(self.max_held_bytes.bytes()),
+            max_backlog: self.max_backlog.map(Size::bytes),
             idle_timeout: self.idle_timeout.unless_zero(),
             pong_timeout: self.pong_timeout.0,
             write_timeout: self.write_timeout.0,
@@ -704,6 +711,7 @@ mod tests {
             "--handshake-rate=10/m",
             "--handshake-burst=13",
             "--max-held-bytes=14m",
+            "--max-backlog=13m",
             "--idle-timeout=1s",
             "--pong-timeout=2s",
             "--write-timeout=3s",
@@ -754,6 +762,7 @@ mod tests {
         assert_eq!(config.handshake_rate, "10/m".parse().ok());
         assert_eq!(config.handshake_burst.map(NonZeroU32::get), Some(13));
         assert_eq!(config.max_held_bytes, NonZeroUsize::new(14 << 20));
+        assert_eq!(config.max_backlog, Some(13 << 20));
         assert_eq!(config.idle_timeout, Some(Duration::from_secs(1)));
         assert_eq!(config.pong_timeout, Duration::from_secs(2));
         assert_eq!(config.write_timeout, Duration::from_secs(3));
@@ -843,6 +852,7 @@ mod tests {
             ("--handshake-rate=10", "--handshake-rate"),
             ("--handshake-burst=5", "handshake burst"),
             ("--max-held-bytes=1k", "held bytes"),
+            ("--max-backlog=2g", "backlog"),
             ("--idle-timeout=long", "--idle-timeout"),
             ("--pong-timeout=0", "pong timeout"),
             ("--max-header-bytes=1k", "header bytes"),

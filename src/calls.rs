@@ -14,6 +14,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio_uring::BufResult;
 use tokio_uring::buf::Slice;
 
+use crate::engine::tokio_uring::operation;
 use crate::listener::Accepting;
 use crate::peer::Peer;
 use crate::stream::Stream;
@@ -103,10 +104,10 @@ pub(crate) fn read(
     stream.read(space)
 }
 
-/// Writes everything through the runtime's ring.
-pub(crate) fn write_all(
+/// Writes what there is room for through the runtime's ring.
+pub(crate) fn write(
     stream: &tokio_uring::net::TcpStream,
     bytes: Slice<Vec<u8>>,
-) -> impl Future<Output = BufResult<(), Slice<Vec<u8>>>> {
-    stream.write_all(bytes)
+) -> impl Future<Output = BufResult<usize, Slice<Vec<u8>>>> {
+    operation::send_at_once(stream, bytes)
 }

@@ -49,6 +49,10 @@ pub const THREADS_MAX: usize = 1024;
 /// The longest message that is read whole when no limit is configured.
 pub const DEFAULT_WHOLE_MESSAGE: u64 = 16 * 1024 * 1024;
 
+/// Bytes of replies that may wait for one peer where nothing else is said: those
+/// to a message of 64 MiB in frames of any size, sent whole before any is read.
+pub const DEFAULT_MAX_BACKLOG: usize = 80 * 1024 * 1024;
+
 /// Everything a server can be told. `Config::default()` is what the binary does
 /// without arguments.
 #[derive(Clone, Debug)]
@@ -151,11 +155,18 @@ pub struct Config {
     /// connections together, at least twice the read size; `None` sets no limit.
     /// Over it, connections are ended that hold most.
     pub max_held_bytes: Option<NonZeroUsize>,
+    /// Bytes of replies that wait for one peer that does not read yet, while what
+    /// it sends is read on. Beyond, it is not read until half of them are sent.
+    /// `Some(0)` sets no limit but that on held bytes. `None` is
+    /// [`DEFAULT_MAX_BACKLOG`], or half of [`max_held_bytes`](Self::max_held_bytes)
+    /// where that is less.
+    pub max_backlog: Option<usize>,
     /// Silence after which a peer is pinged; `None` never does.
     pub idle_timeout: Option<Duration>,
     /// Silence after that ping until the connection is closed.
     pub pong_timeout: Duration,
-    /// The time a peer may take to read one buffer of replies.
+    /// The time a peer may take to read as much of its replies as is read at once,
+    /// or all of them; while they go into its backlog, to send as much.
     pub write_timeout: Duration,
     /// The time from accepting a connection to the end of its handshake.
     pub handshake_timeout: Duration,
@@ -217,6 +228,7 @@ impl Default for Config {
             handshake_rate: None,
             handshake_burst: None,
             max_held_bytes: NonZeroUsize::new(1 << 30),
+            max_backlog: None,
             idle_timeout: Some(Duration::from_secs(120)),
             pong_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(30),
@@ -236,6 +248,17 @@ impl Config {
     pub fn effective_read_size(&self) -> usize {
         self.read_size
             .unwrap_or(USUAL_READ_SIZE.max(2 * self.window))
+    }
+
+    /// Bytes of replies that may wait for one peer:
+    /// [`max_backlog`](Self::max_backlog), or what fits the limit on held bytes.
+    pub fn effective_max_backlog(&self) -> usize {
+        let held = self.max_held_bytes.map_or(usize::MAX, NonZeroUsize::get);
+        match self.max_backlog {
+            None => DEFAULT_MAX_BACKLOG.min(held / 2),
+            Some(0) => usize::MAX,
+            Some(bytes) => bytes,
+        }
     }
 
     /// Checks what the types do not.
@@ -376,6 +399,13 @@ impl Config {
             );
             return refuse("max-held-bytes", reason);
         }
+        if let Some(max_backlog) = self.max_backlog.filter(|&max_backlog| max_backlog > held) {
+            let reason = format!(
+                "the limit on a backlog is {max_backlog} bytes; it must be at most max-held-bytes, \
+                 which is {held}"
+            );
+            return refuse("max-backlog", reason);
+        }
         if self.max_header_bytes < MIN_HEADER_BYTES {
             let reason = format!(
                 "the limit on header bytes is {}; it must be at least {MIN_HEADER_BYTES}",
@@ -485,6 +515,8 @@ mod tests {
         assert!(refusal(small).contains("4096 to"));
         assert!(refusal(|config| config.max_header_bytes = 8191).contains("header bytes"));
         let held = |config: &mut Config| config.max_held_bytes = NonZeroUsize::new(139_263);
+        let backlog = |config: &mut Config| config.max_backlog = Some((1 << 30) + 1);
+        assert!(refusal(backlog).contains("at most max-held-bytes, which is 1073741824"));
         assert!(refusal(held).contains("at least 139264"));
         let burst = |config: &mut Config| config.handshake_burst = NonZeroU32::new(1);
         assert!(refusal(burst).contains("needs a handshake rate"));
@@ -530,6 +562,25 @@ mod tests {
             config.validate().expect("valid");
             assert_eq!(config.effective_read_size(), size);
         }
+    }
+
+    #[test]
+    fn a_backlog_fits_what_may_be_held() {
+        const MIB: usize = 1 << 20;
+        let effective = |max_backlog, max_held_bytes| {
+            let config = Config {
+                max_backlog,
+                max_held_bytes: NonZeroUsize::new(max_held_bytes),
+                ..Config::default()
+            };
+            config.validate().expect("valid");
+            config.effective_max_backlog()
+        };
+        assert_eq!(effective(None, 1 << 30), 80 * MIB);
+        assert_eq!(effective(None, 20 * MIB), 10 * MIB);
+        assert_eq!(effective(None, 0), 80 * MIB);
+        assert_eq!(effective(Some(20 * MIB), 20 * MIB), 20 * MIB);
+        assert_eq!(effective(Some(0), 20 * MIB), usize::MAX);
     }
 
     #[test]

@@ -18,9 +18,10 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::DEFAULT_WHOLE_MESSAGE;
+use crate::engine::backlog::{ByteQueue, Verdict, Wait};
 use crate::engine::session::PING;
 use crate::engine::{SLOW_READER, Settings};
 use crate::http::Handover;
@@ -114,6 +115,11 @@ pub struct MessageSocket {
     stream: Stream,
     subprotocol: Option<String>,
     inbox: Inbox,
+    /// What was read while a message could not be written; it comes before all
+    /// that is still to be read.
+    ahead: Option<Box<ByteQueue>>,
+    /// The peer's end of the stream is behind that.
+    hung_up: bool,
     /// What is to be written before anything else; `written` bytes of it are.
     outbox: Vec<u8>,
     outbox_frames: u32,
@@ -160,6 +166,8 @@ impl MessageSocket {
             stream: handover.stream,
             subprotocol: handover.subprotocol,
             inbox: Inbox::new(&handover.leftover),
+            ahead: None,
+            hung_up: false,
             outbox: Vec::new(),
             outbox_frames: 0,
             written: 0,
@@ -213,6 +221,10 @@ impl MessageSocket {
 
     /// Writes a message, in one frame. Returns when the kernel has taken it.
     ///
+    /// A peer that sends a lot before it reads keeps the kernel from taking it.
+    /// What it sends is read meanwhile, up to `max_backlog` bytes, and is there for
+    /// [`read_message`](Self::read_message) afterwards.
+    ///
     /// If this is cancelled, the rest goes out with the next write or read.
     ///
     /// # Errors
@@ -259,6 +271,17 @@ impl MessageSocket {
         if mem::take(&mut self.owes_a_turn) {
             yield_now().await;
         }
+        if self.account.is_dismissed() {
+            self.evict();
+            return Ok(());
+        }
+        if self.take_from_ahead() {
+            return Ok(());
+        }
+        if self.hung_up {
+            self.account.end(EndReason::Gone, None);
+            return Err(MessageError::Left);
+        }
         loop {
             // A server that stops still answers what has arrived by then.
             let may_stop = self.inbox.is_quiet();
@@ -278,8 +301,7 @@ impl MessageSocket {
             tokio::select! {
                 biased;
                 () = self.account.dismissed() => {
-                    self.inbox = Inbox::new(&[]);
-                    self.go_away(EndReason::HeldBytes, Ending::HeldTooMuch);
+                    self.evict();
                     return Ok(());
                 }
                 ready = self.stream.readable() => {
@@ -292,6 +314,10 @@ impl MessageSocket {
                 }
                 () = shutdown.begun(), if may_stop => {}
                 () = wait_until(silent_at) => {
+                    // It may be this machine that was silent.
+                    if self.last_look()? {
+                        return Ok(());
+                    }
                     if self.is_pinged {
                         self.settings.counters.idle_timeouts.add(1);
                         self.go_away(EndReason::Idle, Ending::Silent);
@@ -331,15 +357,19 @@ impl MessageSocket {
                 Err(MessageError::Left)
             }
             Ok(len) => {
-                self.heard_at = Instant::now();
-                self.is_pinged = false;
-                self.settings.activity.note();
-                self.account.read(len);
+                self.heard(len);
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(self.break_off(error)),
         }
+    }
+
+    fn heard(&mut self, len: usize) {
+        self.heard_at = Instant::now();
+        self.is_pinged = false;
+        self.settings.activity.note();
+        self.account.read(len);
     }
 
     /// Writes the outbox, within the write timeout.
@@ -348,44 +378,123 @@ impl MessageSocket {
         if self.outbox.is_empty() && self.stream.is_flushed() {
             return Ok(());
         }
-        let patience = self.settings.write_timeout;
-        let mut written = timeout(patience.min(SLOW_READER), self.write_outbox()).await;
-        if written.is_err() {
-            let _counted = self.account.slow_reader();
-            let rest = patience.saturating_sub(SLOW_READER);
-            let dismissed = self.account.dismissed();
-            written = tokio::select! {
-                biased;
-                () = dismissed => return Err(self.let_go()),
-                written = timeout(rest, self.write_outbox()) => written,
-            };
+        let wait = Wait::begin(self.settings.clock.now());
+        match timeout(SLOW_READER, self.write_outbox()).await {
+            Ok(written) => written.map_err(|error| self.break_off(error))?,
+            Err(_elapsed) => self.write_to_slow_reader(wait).await?,
         }
         self.tell_held();
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.break_off(error)),
-            Err(_elapsed) => {
-                self.settings.counters.write_timeouts.add(1);
+        Ok(())
+    }
+
+    async fn write_outbox(&mut self) -> io::Result<()> {
+        while !self.write_now()? {
+            self.stream.writable().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the outbox for a peer that has left it unread for a while, and reads
+    /// ahead meanwhile.
+    async fn write_to_slow_reader(&mut self, mut wait: Wait) -> Result<(), MessageError> {
+        let settings = Rc::clone(&self.settings);
+        let _counted = self.account.slow_reader();
+        let dismissed = self.account.dismissed();
+        tokio::pin!(dismissed);
+        loop {
+            let (before, ahead) = (self.unsent(), self.ahead_len());
+            let is_written = self.write_now().map_err(|error| self.break_off(error))?;
+            if is_written {
+                return Ok(());
+            }
+            let now = settings.clock.now();
+            let taken = before.saturating_sub(self.unsent());
+            wait.taken(taken, ahead, &settings, now);
+            if wait.judge(&settings, now) == Verdict::Cut {
+                settings.counters.write_timeouts.add(1);
                 self.account.end(EndReason::SlowReader, None);
-                Err(MessageError::SlowReader)
+                return Err(MessageError::SlowReader);
+            }
+            let reads_on = wait.reads_on() && ahead < settings.max_backlog && !self.hung_up;
+            tokio::select! {
+                biased;
+                () = &mut dismissed => return Err(self.let_go()),
+                ready = self.stream.writable() => {
+                    ready.map_err(|error| self.break_off(error))?;
+                }
+                ready = self.stream.readable(), if reads_on => {
+                    ready.map_err(|error| self.break_off(error))?;
+                    self.read_ahead()?;
+                    let (more, now) = (self.ahead_len(), settings.clock.now());
+                    wait.added(more - ahead, more, &settings, now);
+                    // One that never pauses must not keep the others waiting.
+                    yield_now().await;
+                }
+                () = sleep(SLOW_READER) => {}
             }
         }
     }
 
-    async fn write_outbox(&mut self) -> io::Result<()> {
+    /// Reads once, for later.
+    fn read_ahead(&mut self) -> Result<(), MessageError> {
+        let mut space = [0; READ_LEN];
+        match self.stream.try_read(&mut space) {
+            Ok(0) => self.hung_up = true,
+            // Nobody reads any more.
+            Ok(_) if self.ending.is_some() => {}
+            Ok(len) => {
+                self.ahead.get_or_insert_default().push(&space[..len]);
+                self.heard(len);
+                self.tell_held();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(self.break_off(error)),
+        }
+        Ok(())
+    }
+
+    /// Takes what was read before; whether there was anything.
+    fn take_from_ahead(&mut self) -> bool {
+        let Some(ahead) = &mut self.ahead else {
+            return false;
+        };
+        let taken = self.inbox.fill(READ_LEN, |space| {
+            let front = ahead.front();
+            let len = front.len().min(space.len());
+            space[..len].copy_from_slice(&front[..len]);
+            ahead.advance(len);
+            Ok(len)
+        });
+        if ahead.is_empty() {
+            self.ahead = None;
+        }
+        self.owes_a_turn = true;
+        taken.is_ok()
+    }
+
+    fn ahead_len(&self) -> usize {
+        self.ahead.as_ref().map_or(0, |ahead| ahead.len())
+    }
+
+    /// Bytes that are to be written, or sent.
+    fn unsent(&self) -> usize {
+        self.outbox.len() - self.written + self.stream.unsent()
+    }
+
+    /// Writes what there is room for; whether that is all.
+    fn write_now(&mut self) -> io::Result<bool> {
         while self.written < self.outbox.len() {
-            self.stream.writable().await?;
             match self.stream.try_write(&self.outbox[self.written..]) {
                 Ok(len) => {
                     self.account.wrote(len);
                     self.written += len;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        while !self.stream.try_flush()? {
-            self.stream.writable().await?;
+        if !self.stream.try_flush()? {
+            return Ok(false);
         }
         // The end of the stream alone is no frame.
         if !self.outbox.is_empty() {
@@ -396,7 +505,7 @@ impl MessageSocket {
         self.written = 0;
         // A connection that has written much does not hold on to it.
         self.outbox.shrink_to(READ_LEN);
-        Ok(())
+        Ok(true)
     }
 
     /// Puts a frame, or the beginning of one, into the outbox.
@@ -412,6 +521,13 @@ impl MessageSocket {
         self.ending = Some(ending);
     }
 
+    /// Closes a connection because of what it holds.
+    fn evict(&mut self) {
+        self.inbox = Inbox::new(&[]);
+        self.ahead = None;
+        self.go_away(EndReason::HeldBytes, Ending::HeldTooMuch);
+    }
+
     /// Gives a connection up that broke.
     fn break_off(&mut self, error: io::Error) -> MessageError {
         self.account.end(EndReason::Gone, None);
@@ -422,6 +538,7 @@ impl MessageSocket {
     fn let_go(&mut self) -> MessageError {
         self.account.end(EndReason::HeldBytes, None);
         self.inbox = Inbox::new(&[]);
+        self.ahead = None;
         self.outbox = Vec::new();
         self.written = 0;
         self.tell_held();
@@ -430,8 +547,9 @@ impl MessageSocket {
 
     fn tell_held(&mut self) {
         let unsent = self.outbox.len() - self.written;
+        let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.capacity());
         self.account
-            .hold(self.inbox.held() + unsent + self.stream.held());
+            .hold(self.inbox.held() + ahead + unsent + self.stream.held());
     }
 
     /// Sends what is left and the end of our stream, then discards what the

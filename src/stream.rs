@@ -127,6 +127,14 @@ impl Stream {
         }
     }
 
+    /// Bytes that were written, and wait in the stream itself.
+    pub(crate) fn unsent(&self) -> usize {
+        match self {
+            Self::Tls(stream) => stream.unsent(),
+            Self::Tcp(_) | Self::Unix(_) => 0,
+        }
+    }
+
     /// Puts what has to be said before a [half-close](Self::half_close) behind
     /// what was written, where something has to be.
     pub(crate) fn put_end(&mut self) -> io::Result<()> {

@@ -33,6 +33,8 @@ pub(crate) static TLS_FAILS: Throttle = Throttle::debug("a TLS handshake failed"
 pub(crate) static REFUSED: Throttle = Throttle::debug("a request was refused");
 pub(crate) static TOO_SLOW: Throttle = Throttle::debug("a handshake took too long");
 pub(crate) static ENDED_EARLY: Throttle = Throttle::debug("a connection ended before it began");
+pub(crate) static SLOW_READER: Throttle = Throttle::debug("a client was cut off");
+pub(crate) static EVICTED: Throttle = Throttle::debug("a client was evicted");
 pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
@@ -50,6 +52,8 @@ static ALL: [&Throttle; 14] = [
     &REFUSED,
     &TOO_SLOW,
     &ENDED_EARLY,
+    &SLOW_READER,
+    &EVICTED,
     &VIOLATION,
 ];
 

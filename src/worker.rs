@@ -15,6 +15,7 @@ use std::time::{Duration, Instant as StdInstant};
 
 use hyper::StatusCode;
 use socket2::SockRef;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
@@ -28,7 +29,7 @@ use crate::cores;
 use crate::engine::activity::Activity;
 use crate::engine::burden::heaviest;
 use crate::engine::encrypted::Encrypted;
-use crate::engine::{Clock, Drain, Engine, EngineKind, Settings, Upgraded};
+use crate::engine::{Clock, Drain, Engine, EngineKind, SLOW_READER, Settings, Upgraded};
 use crate::error::Error;
 use crate::forwarded::ForwardedHeader;
 use crate::held::TICK_WHEN_HIGH;
@@ -459,8 +460,9 @@ impl Worker {
         });
     }
 
-    /// Sees to the timeouts, and counts the bytes that the connections hold.
-    fn look_after_connections(&self) -> usize {
+    /// Sees to the timeouts, and counts the bytes that the connections hold. Answers
+    /// how many, and whether this has to be done again soon.
+    fn look_after_connections(&self) -> (usize, bool) {
         let mut holdings = self.engine.tick();
         holdings.add(self.encrypted.tick());
         let counters = &self.settings.counters;
@@ -469,7 +471,8 @@ impl Worker {
             counters.held_bytes.set(holdings.bytes as u64);
             counters.slow_readers.set(holdings.slow_readers as u64);
         }
-        usize::try_from(counters.held_bytes.get()).unwrap_or(usize::MAX)
+        let bytes = usize::try_from(counters.held_bytes.get()).unwrap_or(usize::MAX);
+        (bytes, holdings.paused > 0)
     }
 
     /// Ends the connections that hold most, over TLS or not, until `excess` bytes
@@ -636,12 +639,14 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
             window: config.window,
         },
         read_size: config.effective_read_size(),
+        max_backlog: config.effective_max_backlog(),
         idle_timeout: config.idle_timeout,
         pong_timeout: config.pong_timeout,
         write_timeout: config.write_timeout,
         close_timeout: config.close_timeout,
         busy_poll: config.busy_poll,
         activity: Activity::new(!config.busy_poll.is_zero()),
+        backlog_begun: Notify::new(),
         counters,
         clock: Clock::start(),
         tasks: Tasks::default(),
@@ -728,15 +733,23 @@ fn accept_rest(worker: &Rc<Worker>, socket: Accepting, listener: &Rc<Listener>) 
 async fn tick(worker: Rc<Worker>) -> Infallible {
     let interval = worker.settings.tick_interval();
     let held = worker.admission.held();
-    let mut reported = 0;
+    let (mut reported, mut is_soon) = (0, false);
     loop {
-        sleep(if held.is_high() {
-            interval.min(TICK_WHEN_HIGH)
-        } else {
-            interval
-        })
-        .await;
-        let now = worker.look_after_connections();
+        let wait = match (held.is_high(), is_soon) {
+            (true, _) => interval.min(TICK_WHEN_HIGH),
+            (false, true) => interval.min(SLOW_READER),
+            (false, false) => interval,
+        };
+        let start = Instant::now();
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = worker.settings.backlog_begun.notified() => {
+                // What is over by then is seen by then, and no sooner.
+                sleep_until(start + wait.min(start.elapsed() + SLOW_READER)).await;
+            }
+        }
+        let now;
+        (now, is_soon) = worker.look_after_connections();
         let excess = held.report(reported, now);
         reported = now - excess;
         if excess > 0 {

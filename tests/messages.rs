@@ -31,6 +31,8 @@ on_every_engine! {
     a_stopping_server_answers_what_has_come_and_closes,
     a_silent_client_is_pinged_and_then_closed,
     a_client_that_leaves_is_told_apart_from_one_that_closes,
+    a_client_that_sends_all_it_has_before_it_reads_gets_its_answers,
+    what_is_read_ahead_is_bounded,
 }
 
 type Client = WebSocket<TcpStream>;
@@ -386,5 +388,60 @@ fn a_client_that_leaves_is_told_apart_from_one_that_closes(engine: Engine) {
         ),
         "{end}"
     );
+    server.stop().expect("stopped");
+}
+
+/// As a blocking client does. The handler reads a message, cannot write it, and the
+/// client cannot send the next.
+fn a_client_that_sends_all_it_has_before_it_reads_gets_its_answers(engine: Engine) {
+    const MESSAGES: usize = 64;
+    const MIB: usize = 1024 * 1024;
+    let (server, ends) = echoing(Config {
+        max_message: Some(64 << 20),
+        ..config(engine)
+    });
+    let mut client = connect(&server);
+    let message = |index: usize| {
+        let mut bytes = vec![7; MIB];
+        bytes[index] = 8;
+        ClientMessage::binary(bytes)
+    };
+    for index in 0..MESSAGES {
+        client.send(message(index)).expect("sent");
+    }
+    for index in 0..MESSAGES {
+        assert!(client.read().expect("echoed") == message(index), "{index}");
+    }
+    let whole = ClientMessage::binary(vec![9; 64 * MIB]);
+    client.send(whole.clone()).expect("sent");
+    let limits = tungstenite::protocol::WebSocketConfig::default()
+        .max_message_size(None)
+        .max_frame_size(None);
+    client.set_config(|config| *config = limits);
+    assert!(client.read().expect("echoed") == whole, "all at once");
+    client.close(None).expect("closing");
+    while client.read().is_ok() {}
+    drop(client);
+    assert!(matches!(
+        ends.recv_timeout(PATIENCE),
+        Ok(MessageError::Closed { code: None })
+    ));
+    server.stop().expect("stopped");
+}
+
+/// A client that never reads is not read for ever, and what was read for it goes.
+fn what_is_read_ahead_is_bounded(engine: Engine) {
+    let (server, ends) = echoing(Config {
+        max_backlog: Some(1 << 20),
+        write_timeout: Duration::from_secs(1),
+        ..config(engine)
+    });
+    let mut client = connect(&server);
+    let message = ClientMessage::binary(vec![7; 100_000]);
+    while client.send(message.clone()).is_ok() {}
+    assert!(matches!(
+        ends.recv_timeout(PATIENCE),
+        Ok(MessageError::SlowReader)
+    ));
     server.stop().expect("stopped");
 }

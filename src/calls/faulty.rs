@@ -23,6 +23,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio_uring::BufResult;
 use tokio_uring::buf::{BoundedBuf, Slice};
 
+use crate::engine::tokio_uring::operation;
 use crate::listener::Accepting;
 use crate::peer::Peer;
 use crate::stream::Stream;
@@ -411,26 +412,17 @@ pub(crate) async fn read(
     (result, space.into_inner().slice(begin..end))
 }
 
-pub(crate) async fn write_all(
+pub(crate) async fn write(
     stream: &tokio_uring::net::TcpStream,
     bytes: Slice<Vec<u8>>,
-) -> BufResult<(), Slice<Vec<u8>>> {
-    let (mut begin, end) = (bytes.begin(), bytes.end());
-    let mut bytes = bytes.into_inner();
-    match fault(Call::Write) {
-        Some(Fault::Fails(errno)) => return (Err(errno.into()), bytes.slice(begin..end)),
-        Some(Fault::Short(most)) if most < end - begin => {
-            let (result, written) = stream
-                .write(bytes.slice(begin..begin + most))
-                .submit()
-                .await;
-            bytes = written.into_inner();
-            match result {
-                Ok(len) => begin += len,
-                Err(error) => return (Err(error), bytes.slice(begin..end)),
-            }
-        }
-        Some(Fault::Short(_)) | None => {}
-    }
-    stream.write_all(bytes.slice(begin..end)).await
+) -> BufResult<usize, Slice<Vec<u8>>> {
+    let (begin, end) = (bytes.begin(), bytes.end());
+    let most = match fault(Call::Write) {
+        Some(Fault::Fails(errno)) => return (Err(errno.into()), bytes),
+        Some(Fault::Short(most)) => most.min(end - begin),
+        None => end - begin,
+    };
+    let bytes = bytes.into_inner().slice(begin..begin + most);
+    let (result, bytes) = operation::send_at_once(stream, bytes).await;
+    (result, bytes.into_inner().slice(begin..end))
 }

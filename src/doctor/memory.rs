@@ -64,21 +64,21 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         );
         return Some(Finding::bad(promise(config), CHECK, found, change));
     }
-    let window = config.window as u64;
-    let half_frames = connections.saturating_mul(window);
+    // Half a frame, and replies that are not read.
+    let most_each = (config.window as u64).saturating_add(config.effective_max_backlog() as u64);
+    let wanted = connections.saturating_mul(most_each);
     let held = config
         .max_held_bytes
-        .map_or(half_frames, |max| half_frames.min(max.get() as u64));
+        .map_or(wanted, |max| wanted.min(max.get() as u64));
     let worst = idle.saturating_add(held);
     if worst > most {
         let found = format!(
-            "{found}, and {} MiB if each keeps half a frame of --window {window} waiting, \
-             up to --max-held-bytes",
+            "{found}, and {} MiB if they do not read their replies, up to --max-held-bytes",
             mib(worst),
         );
         let change = format!(
-            "--max-connections {}, a smaller --window or --max-held-bytes, or {}",
-            room(each + window).max(1),
+            "--max-held-bytes {}m, a smaller --max-connections, or {}",
+            ((most - idle) >> 20).max(1),
             raise(worst)
         );
         return Some(Finding::warning(CHECK, found, change));
@@ -122,10 +122,10 @@ mod tests {
 
     #[test]
     fn idle_connections_have_to_fit() {
-        let fits = checked(1000, 1024, None);
+        let fits = checked(1000, 2048, None);
         assert_eq!(fits.level, Level::Ok);
         assert!(
-            fits.found.ends_with("1024 MiB that this machine has"),
+            fits.found.ends_with("2048 MiB that this machine has"),
             "{fits:?}"
         );
         let group = checked(100_000, 65_536, Some(128));
@@ -139,18 +139,39 @@ mod tests {
         assert_eq!(checked(1_000_000, 65_536, Some(128)).level, Level::Warning);
     }
 
+    /// The number of the first piece of advice.
+    fn advised(finding: &Finding) -> &str {
+        let change = finding.change.as_deref().expect("advice");
+        change.split([' ', ',']).nth(1).expect("a number")
+    }
+
+    fn with_memory(mib: u64) -> System {
+        System {
+            memory_total_bytes: Some(mib * MIB),
+            ..system()
+        }
+    }
+
     #[test]
     fn what_is_advised_fits() {
         for total in [64, 128, 1000] {
-            let mut connections = 3_000_000;
-            for level in [Level::Problem, Level::Warning, Level::Ok] {
-                let found = checked(connections, total, None);
-                assert_eq!(found.level, level, "{found:?}");
-                if let Some(change) = found.change {
-                    let room = change.split([' ', ',']).nth(1).expect("a number");
-                    connections = room.parse().expect("a number");
-                }
-            }
+            let idle = checked(3_000_000, total, None);
+            assert_eq!(idle.level, Level::Problem, "{idle:?}");
+            let connections = advised(&idle).parse().expect("a number");
+            let idle = checked(connections, total, None);
+            assert_eq!(idle.level, Level::Warning, "{idle:?}");
+
+            let connections = connections / 2;
+            let held = checked(connections, total, None);
+            assert_eq!(held.level, Level::Warning, "{held:?}");
+            let mib = advised(&held).trim_end_matches('m').parse();
+            let mib: usize = mib.expect("a number");
+            let config = Config {
+                max_held_bytes: NonZeroUsize::new(mib << 20),
+                ..config(connections)
+            };
+            let found = check(&config, &with_memory(total)).expect("judged");
+            assert_eq!(found.level, Level::Ok, "{found:?}");
         }
     }
 
@@ -161,7 +182,7 @@ mod tests {
             ..system()
         };
         let plain = Config {
-            window: 256,
+            max_held_bytes: NonZeroUsize::new(256 << 20),
             ..config(150_000)
         };
         let tls = Config {
@@ -174,14 +195,16 @@ mod tests {
     }
 
     #[test]
-    fn half_frames_may_not_fit() {
-        let found = checked(10_000, 128, None);
+    fn what_is_not_read_may_not_fit() {
+        let found = checked(100, 512, None);
         assert_eq!(found.level, Level::Warning);
-        assert!(found.found.contains("--window 16384"), "{found:?}");
+        assert!(found.found.contains("do not read"), "{found:?}");
+        // It is bounded by their number, too.
+        assert_eq!(checked(1, 512, None).level, Level::Ok);
     }
 
     #[test]
-    fn no_more_half_frames_wait_than_may_be_held() {
+    fn no_more_waits_than_may_be_held() {
         let system = System {
             memory_total_bytes: Some(128 * MIB),
             ..system()

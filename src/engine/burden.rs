@@ -3,10 +3,13 @@
 use super::Holdings;
 
 /// What one connection holds, and which one that is. The order is that in which
-/// they go, the last ones first: those who do not read before those who have yet
-/// to send the rest of a frame, and of each those who hold most.
+/// they go, the last ones first: of those who do not read, the ones who make no
+/// progress at all before those who still read or send a little, and all of them
+/// before those who have yet to send the rest of a frame; of each, those who hold
+/// most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Burden<K> {
+    is_stalled: bool,
     is_slow_reader: bool,
     bytes: usize,
     key: K,
@@ -16,6 +19,7 @@ impl<K> Burden<K> {
     /// `None` if the connection holds nothing.
     pub(crate) fn of(key: K, holdings: Holdings) -> Option<Self> {
         (holdings.bytes > 0).then_some(Self {
+            is_stalled: holdings.stalled > 0,
             is_slow_reader: holdings.slow_readers > 0,
             bytes: holdings.bytes,
             key,
@@ -25,6 +29,7 @@ impl<K> Burden<K> {
     /// The same connection among others.
     pub(crate) fn rename<L>(self, name: impl FnOnce(K) -> L) -> Burden<L> {
         Burden {
+            is_stalled: self.is_stalled,
             is_slow_reader: self.is_slow_reader,
             bytes: self.bytes,
             key: name(self.key),
@@ -52,32 +57,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slow_readers_go_first_and_no_more_than_necessary() {
-        let burden = |key, bytes, slow_readers| {
+    fn who_makes_no_progress_goes_first_and_no_more_than_necessary() {
+        let burden = |key, bytes, slow_readers, stalled| {
             Burden::of(
                 key,
                 Holdings {
                     bytes,
                     slow_readers,
+                    stalled,
+                    paused: 0,
                 },
             )
         };
         let burdens: Vec<_> = [
-            burden(0, 500, 0),
-            burden(1, 10, 1),
-            burden(2, 0, 0),
-            burden(3, 30, 1),
-            burden(4, 400, 0),
+            burden(0, 500, 0, 0),
+            burden(1, 10, 1, 0),
+            burden(2, 0, 0, 0),
+            burden(3, 30, 1, 0),
+            burden(4, 400, 0, 0),
+            burden(5, 20, 1, 1),
         ]
         .into_iter()
         .flatten()
         .collect();
         let gone = |bytes| heaviest(burdens.clone(), bytes).collect::<Vec<_>>();
         assert!(gone(0).is_empty());
-        assert_eq!(gone(1), [3]);
-        assert_eq!(gone(30), [3]);
-        assert_eq!(gone(31), [3, 1]);
-        assert_eq!(gone(541), [3, 1, 0, 4]);
-        assert_eq!(gone(usize::MAX), [3, 1, 0, 4]);
+        assert_eq!(gone(1), [5]);
+        assert_eq!(gone(20), [5]);
+        assert_eq!(gone(21), [5, 3]);
+        assert_eq!(gone(51), [5, 3, 1]);
+        assert_eq!(gone(561), [5, 3, 1, 0, 4]);
+        assert_eq!(gone(usize::MAX), [5, 3, 1, 0, 4]);
     }
 }

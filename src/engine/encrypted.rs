@@ -76,12 +76,12 @@ impl Encrypted {
 
     /// See [`Engine::tick`](super::Engine::tick).
     pub(crate) fn tick(&self) -> Holdings {
-        let shared = self.shared.borrow();
+        let mut shared = self.shared.borrow_mut();
         let now = shared.settings.clock.now();
         let mut holdings = Holdings::default();
         for (_key, connection) in &*self.connections.borrow() {
             let mut connection = connection.borrow_mut();
-            connection.tick(&shared, now);
+            connection.tick(&mut shared, now);
             holdings.add(connection.holdings(now));
         }
         holdings

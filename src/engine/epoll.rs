@@ -182,7 +182,12 @@ impl Engine for EpollEngine {
     }
 
     fn tick(&self) -> Holdings {
-        self.core.borrow_mut().tick()
+        let mut core = self.core.borrow_mut();
+        let holdings = core.tick();
+        if core.has_due() {
+            self.work.notify_one();
+        }
+        holdings
     }
 
     fn burdens(&self) -> Vec<Burden<usize>> {
@@ -290,16 +295,20 @@ impl Core {
 
     fn tick(&mut self) -> Holdings {
         let now = self.shared.settings.clock.now();
-        let shared = &mut self.shared;
+        let (shared, due) = (&mut self.shared, &mut self.due);
         let mut holdings = Holdings::default();
-        self.connections.retain(|_key, connection| {
+        self.connections.retain(|key, connection| {
             let fate = connection.tick(shared, now);
             if fate == Fate::Ended {
                 connection.over(shared);
-            } else {
-                holdings.add(connection.holdings(now));
+                return false;
             }
-            fate == Fate::Open
+            holdings.add(connection.holdings(now));
+            // It may be read on, or have been sent what made it wait.
+            if connection.note(EventFlags::empty()) {
+                due.push(key);
+            }
+            true
         });
         holdings
     }

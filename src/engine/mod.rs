@@ -7,11 +7,14 @@
 //! connections and [`Settings`]; what it owes is
 //!
 //! * one write for all the replies to one read;
-//! * no reading from a connection whose replies are not written yet;
+//! * replies that a client does not read go into its [backlog], and whether it is
+//!   read meanwhile is for that to say;
 //! * the closing handshake, the timeouts and the drain as [`session`] keeps
 //!   them, and the counters;
 //! * what it holds for slow clients, told with every tick, and that it lets go
 //!   of some when it is told to;
+//! * that what lies unread in a socket is read, and what there is room for is
+//!   sent, before a timer judges its connection: the machine may have been paused;
 //! * that an idle connection holds no buffer, or a small one;
 //! * that no connection keeps the others waiting, one that floods included;
 //! * that it [spins](spin) before it sleeps, where it is told to.
@@ -23,6 +26,7 @@
 //! a file descriptor of its own, or to spin for a while before it does.
 
 pub(crate) mod activity;
+pub(crate) mod backlog;
 pub(crate) mod burden;
 pub(crate) mod encrypted;
 pub(crate) mod epoll;
@@ -43,6 +47,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::admission::Permit;
 use crate::calls;
@@ -111,6 +116,8 @@ pub(crate) struct Settings {
     /// the window. They also bound what others wait for while such a connection
     /// is served.
     pub(crate) read_size: usize,
+    /// Bytes of a [backlog] beyond which its client is not read.
+    pub(crate) max_backlog: usize,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) pong_timeout: Duration,
     pub(crate) write_timeout: Duration,
@@ -119,6 +126,8 @@ pub(crate) struct Settings {
     pub(crate) busy_poll: Duration,
     /// Told of reads outside of the engine's own loop.
     pub(crate) activity: Activity,
+    /// A [backlog] has begun, so that ticks have to come sooner.
+    pub(crate) backlog_begun: Notify,
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
     /// Where connections run that have a task of their own.
@@ -180,23 +189,18 @@ pub(crate) struct Holdings {
     pub(crate) bytes: usize,
     /// Connections whose replies have waited for [`SLOW_READER`].
     pub(crate) slow_readers: usize,
+    /// Those of them that neither read nor send.
+    pub(crate) stalled: usize,
+    /// Connections that are not read until their socket is seen to take nothing.
+    pub(crate) paused: usize,
 }
 
 impl Holdings {
-    /// Those of a connection that holds so many bytes, and whose reply waits
-    /// since then, if one does.
-    fn of(bytes: usize, waits_since: Option<Millis>, now: Millis) -> Self {
-        let is_slow = waits_since.is_some_and(|since| since.is_over(SLOW_READER, now));
-        let slow_readers = is_slow.into();
-        Self {
-            bytes,
-            slow_readers,
-        }
-    }
-
     pub(crate) fn add(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.slow_readers += other.slow_readers;
+        self.stalled += other.stalled;
+        self.paused += other.paused;
     }
 }
 
@@ -219,7 +223,8 @@ pub(crate) trait Engine {
     fn run(self: Rc<Self>) -> Pin<Box<dyn Future<Output = io::Error>>>;
 
     /// Looks after the timeouts, and says what the connections hold. To be
-    /// called every [`Settings::tick_interval`], on the worker's thread.
+    /// called every [`Settings::tick_interval`], on the worker's thread, and every
+    /// [`SLOW_READER`] while a connection is [paused](Holdings::paused).
     fn tick(&self) -> Holdings;
 
     /// What each connection holds that holds something. Its key is for

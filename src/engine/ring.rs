@@ -15,8 +15,9 @@
 //!
 //! A reply's send never waits. It takes what the socket has room for and ends
 //! within the call that starts it, so that its buffer is back in the pool
-//! afterwards, whatever the client does. What is left is copied out, sent by
-//! an operation that waits, and only then is the connection read again.
+//! afterwards, whatever the client does. What is left is copied out, into the
+//! connection's [backlog](super::backlog), and sent when the ring says that there
+//! is room.
 
 mod connection;
 #[cfg(test)]
@@ -296,8 +297,12 @@ impl Core {
             match token.op {
                 Op::Receive => connection.received(&completion, &mut self.shared),
                 Op::Reply => connection.reply_was_sent(completion.result(), &mut self.shared),
-                Op::Rest => connection.rest_was_sent(completion.result()),
+                Op::Room => connection.room_was_found(),
                 Op::Cancel => continue,
+            }
+            if token.op == Op::Room && self.shared.draining.is_some() {
+                // With nothing on its way a drain may close it.
+                self.list(token.key);
             }
             self.look_after(token.key);
         }

@@ -16,7 +16,7 @@ use super::{Millis, Settings};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::proto::{CloseCode, Echo, Next, Others, Step};
-use crate::throttle::{NO_TAKEOVER, VIOLATION, throttled};
+use crate::throttle::{EVICTED, NO_TAKEOVER, SLOW_READER, VIOLATION, throttled};
 
 /// A Ping without payload, as a server sends it.
 pub(crate) const PING: [u8; 2] = [0x89, 0x00];
@@ -139,6 +139,10 @@ impl Session {
         if let Some(visit) = self.permit.visit() {
             visit.ended(reason, code);
         }
+        if matches!(reason, EndReason::SlowReader | EndReason::HeldBytes) {
+            let _span = self.permit.visit().map(|visit| visit.span().entered());
+            log_end_of_slow_reader(reason);
+        }
     }
 
     /// Whether the connection has said its last word.
@@ -182,6 +186,21 @@ impl Session {
         if self.phase != Phase::Closing {
             self.count_end(settings, reason, None);
             self.phase = Phase::Closing;
+        }
+    }
+
+    /// Notes that the connection is about to end because its client has not read
+    /// for the write timeout.
+    pub(crate) fn cut_slow_reader(&mut self, settings: &Settings) {
+        settings.counters.write_timeouts.add(1);
+        self.cut(settings, EndReason::SlowReader);
+    }
+
+    /// Notes that the end of the stream was sent: only from then on the client is
+    /// waited for.
+    pub(crate) fn half_closed(&mut self, now: Millis) {
+        if self.phase == Phase::Closing {
+            self.since = now;
         }
     }
 
@@ -229,5 +248,23 @@ impl Session {
     fn enter(&mut self, phase: Phase, now: Millis) {
         self.phase = phase;
         self.since = now;
+    }
+}
+
+/// Logs why a connection ends that its client may not be told of: what waits for
+/// it comes before a Close.
+pub(crate) fn log_end_of_slow_reader(reason: EndReason) {
+    if reason == EndReason::HeldBytes {
+        throttled!(
+            debug,
+            EVICTED,
+            "a client was evicted: buffered bytes exceed max-held-bytes, and it holds most"
+        );
+    } else {
+        throttled!(
+            debug,
+            SLOW_READER,
+            "a client was cut off: it has read too little for the write timeout"
+        );
     }
 }

@@ -6,8 +6,12 @@
 //! done for a connection while it waits (a Ping, a Close, a smaller buffer) is
 //! done by its own task: the engine cancels the read, which then ends with
 //! `ECANCELED`, or with the bytes that came first.
+//!
+//! A reply is sent by an operation that does not wait, so that the buffer comes
+//! back. What the socket did not take goes into the connection's backlog, for
+//! which the task awaits room beside its read.
 
-mod cancel;
+pub(crate) mod operation;
 mod probe;
 mod spinning;
 mod task;
@@ -17,7 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,13 +32,14 @@ use tokio_uring::net::TcpStream as UringStream;
 
 pub(crate) use probe::{MIN_KERNEL, probe};
 
+use super::backlog::{self, Backlog, Verdict};
 use super::burden::Burden;
 use super::session::{Due, Session};
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::task::TaskKind;
-use cancel::cancel_read;
+use operation::cancel;
 use task::Task;
 use turnstile::Turnstile;
 
@@ -84,6 +89,8 @@ struct Link {
     holds_too_much: Cell<bool>,
     /// Bytes of a frame that is not complete, at the front of the task's buffer.
     kept: Cell<usize>,
+    /// What the socket did not take.
+    backlog: RefCell<Option<Box<Backlog>>>,
     /// The connection is to end because of what it holds.
     is_dismissed: Cell<bool>,
 }
@@ -91,15 +98,12 @@ struct Link {
 /// What a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    /// Nothing: it is running.
+    /// Nothing, or not for its client: it is running.
     Work,
+    /// Bytes to read, and room for its backlog if it has one.
     Read,
-    /// The client has yet to read a reply.
-    Write {
-        since: Millis,
-        /// Bytes of the buffer that it stands in.
-        buffer: usize,
-    },
+    /// Room for its backlog, and nothing else.
+    Room,
 }
 
 impl TokioUringEngine {
@@ -140,6 +144,7 @@ impl TokioUringEngine {
             doing: Cell::new(Doing::Work),
             holds_too_much: Cell::new(false),
             kept: Cell::new(0),
+            backlog: RefCell::new(None),
             is_dismissed: Cell::new(false),
         });
         let key = self.links.borrow_mut().insert(Rc::clone(&link));
@@ -205,45 +210,68 @@ impl Engine for TokioUringEngine {
 
 impl Link {
     fn tick(&self, settings: &Settings, now: Millis) {
-        match self.doing.get() {
-            Doing::Work => {}
-            Doing::Write { since, .. } => {
-                if since.is_over(settings.write_timeout, now) {
-                    settings.counters.write_timeouts.add(1);
-                    self.session
-                        .borrow_mut()
-                        .cut(settings, EndReason::SlowReader);
-                    self.shut_down();
-                }
-            }
-            Doing::Read => {
-                let mut session = self.session.borrow_mut();
-                let may_keep_buffer =
-                    !self.holds_too_much.get() || !session.is_silent(LARGE_BUFFER_SILENCE, now);
-                match session.due(settings, now) {
-                    Due::Nothing if may_keep_buffer => {}
-                    Due::Cut => {
-                        session.cut(settings, EndReason::Idle);
-                        self.shut_down();
-                    }
-                    Due::Nothing | Due::Ping | Due::Close => self.wake(),
-                }
+        if self.backlog.borrow().is_some() {
+            // A client that does not read is not silent.
+            self.judge_backlog(settings, now);
+        } else if self.doing.get() == Doing::Read {
+            let session = self.session.borrow();
+            let may_keep_buffer =
+                !self.holds_too_much.get() || !session.is_silent(LARGE_BUFFER_SILENCE, now);
+            // What is due is done by the task, once the read that waits has ended
+            // without bytes.
+            if session.due(settings, now) != Due::Nothing || !may_keep_buffer {
+                self.wake();
             }
         }
+    }
+
+    /// Tries what there is room for, where the clock asks for something, and only
+    /// then does it.
+    fn judge_backlog(&self, settings: &Settings, now: Millis) {
+        let is_due = |backlog: &Box<Backlog>| backlog.is_due(settings, now);
+        if !self.backlog.borrow().as_ref().is_some_and(is_due) {
+            return;
+        }
+        if self.flush(settings, now).is_err() {
+            self.shut_down();
+        } else if let Some(backlog) = &mut *self.backlog.borrow_mut()
+            && backlog.judge(settings, now) == Verdict::Cut
+        {
+            self.session.borrow_mut().cut_slow_reader(settings);
+            self.shut_down();
+        }
+        self.wake();
+    }
+
+    /// Sends some of the backlog, if there is one.
+    fn flush(&self, settings: &Settings, now: Millis) -> rustix::io::Result<()> {
+        let mut kept = self.backlog.borrow_mut();
+        let Some(backlog) = &mut *kept else {
+            return Ok(());
+        };
+        let sent = backlog.send(self.socket(), settings, now)?;
+        if sent.len > 0 {
+            self.session.borrow().count_write(settings, sent.len);
+        }
+        if backlog.is_empty() {
+            *kept = None;
+        }
+        Ok(())
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream is borrowed, and open, for as long as the answer is.
+        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
 
     /// What this connection holds.
     fn holdings(&self, now: Millis) -> Holdings {
-        let kept = self.kept.get();
-        match self.doing.get() {
-            Doing::Write { since, buffer } => Holdings::of(kept + buffer, Some(since), now),
-            Doing::Work | Doing::Read => Holdings::of(kept, None, now),
-        }
+        backlog::holdings(self.backlog.borrow().as_deref(), self.kept.get(), now)
     }
 
     /// Ends the connection because of what it holds.
     fn dismiss(&self, settings: &Settings) {
-        if let Doing::Write { .. } = self.doing.get() {
+        if self.backlog.borrow().is_some() {
             self.session
                 .borrow_mut()
                 .cut(settings, EndReason::HeldBytes);
@@ -254,10 +282,10 @@ impl Link {
         }
     }
 
-    /// Makes the task look around, if it waits for bytes.
+    /// Makes the task look around, if it waits for its client.
     fn wake(&self) {
-        if self.doing.get() == Doing::Read {
-            cancel_read(&self.stream);
+        if self.doing.get() != Doing::Work {
+            cancel(&self.stream);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::crowd::{Crowd, Place};
 use super::inbox::Counted;
+use crate::engine::session::log_end_of_slow_reader;
 use crate::metrics::Counters;
 use crate::metrics::label::EndReason;
 use crate::peer::Peer;
@@ -93,6 +94,9 @@ impl Account {
             self.end_is_counted = true;
             self.counters.count_end(reason, code);
             self.visit.ended(reason, code);
+            if matches!(reason, EndReason::SlowReader | EndReason::HeldBytes) {
+                log_end_of_slow_reader(reason);
+            }
         }
     }
 
@@ -112,6 +116,10 @@ impl Account {
     /// Waits until the connection is to end because of what it holds.
     pub(super) fn dismissed(&self) -> impl Future<Output = ()> + use<> {
         self.place.dismissed()
+    }
+
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.place.is_dismissed()
     }
 
     /// Counts the client as a slow reader for as long as the answer lives.

@@ -43,6 +43,7 @@ impl Crowd {
             let holdings = Holdings {
                 bytes: member.held.get(),
                 slow_readers: member.is_slow_reader.get().into(),
+                ..Holdings::default()
             };
             if member.is_dismissed.get() {
                 going += holdings.bytes;
@@ -73,6 +74,10 @@ impl Place {
     /// Its client leaves a reply unread, or does so no longer.
     pub(super) fn set_slow_reader(&self, is_slow_reader: bool) {
         self.member.is_slow_reader.set(is_slow_reader);
+    }
+
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.member.is_dismissed.get()
     }
 
     /// Waits until the connection is dismissed.

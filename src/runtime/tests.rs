@@ -10,7 +10,7 @@
 pub(crate) mod client;
 mod clock;
 mod faults;
-mod rig;
+pub(crate) mod rig;
 mod shortage;
 
 use std::env;

@@ -3,6 +3,8 @@
 use std::mem;
 use std::ops::Range;
 
+use crate::engine::backlog::ByteQueue;
+
 /// What was encrypted and not sent yet.
 ///
 /// Its buffer is lent by the worker, and goes back to it as soon as everything
@@ -11,55 +13,79 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Initialised to its end.
-    bytes: Vec<u8>,
-    unsent: Range<usize>,
+    lent: Vec<u8>,
+    /// Those of its bytes that are behind what waits.
+    fresh: Range<usize>,
+    waiting: Option<Box<ByteQueue>>,
 }
 
 impl Outbox {
     pub(super) fn is_empty(&self) -> bool {
-        self.unsent.is_empty()
+        self.fresh.is_empty() && self.waiting.is_none()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.unsent.len()
+        self.fresh.len() + self.waiting.as_ref().map_or(0, |waiting| waiting.len())
     }
 
-    pub(super) fn unsent(&self) -> &[u8] {
-        &self.bytes[self.unsent.clone()]
+    /// Bytes of memory that are its own.
+    pub(super) fn capacity(&self) -> usize {
+        self.waiting
+            .as_ref()
+            .map_or(0, |waiting| waiting.capacity())
+    }
+
+    /// The first bytes that are to be sent, as far as they stand together.
+    pub(super) fn front(&self) -> &[u8] {
+        match &self.waiting {
+            Some(waiting) => waiting.front(),
+            None => &self.lent[self.fresh.clone()],
+        }
     }
 
     /// Takes the worker's buffer, if it has none.
     pub(super) fn borrow_from(&mut self, spare: &mut Vec<u8>) {
-        if self.bytes.is_empty() {
-            self.bytes = mem::take(spare);
-            self.unsent = 0..0;
+        if self.lent.is_empty() {
+            self.lent = mem::take(spare);
+            self.fresh = 0..0;
         }
     }
 
     /// Room for `len` bytes behind what is there.
     pub(super) fn room(&mut self, len: usize) -> &mut [u8] {
-        let end = self.unsent.end + len;
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
+        let end = self.fresh.end + len;
+        if self.lent.len() < end {
+            self.lent.resize(end, 0);
         }
-        &mut self.bytes[self.unsent.end..]
+        &mut self.lent[self.fresh.end..]
     }
 
     /// `len` bytes of that room are written.
     pub(super) fn written(&mut self, len: usize) {
-        self.unsent.end += len;
+        self.fresh.end += len;
     }
 
-    /// `len` bytes are sent.
+    /// `len` bytes of the [front](Self::front) are sent.
     pub(super) fn sent(&mut self, len: usize) {
-        self.unsent.start += len;
+        match &mut self.waiting {
+            Some(waiting) => {
+                waiting.advance(len);
+                if waiting.is_empty() {
+                    self.waiting = None;
+                }
+            }
+            None => self.fresh.start += len,
+        }
     }
 
     /// Gives the buffer back to the worker; what is unsent is moved out of it.
     pub(super) fn give_back(&mut self, spare: &mut Vec<u8>) {
-        let rest = self.unsent().to_vec();
-        self.unsent = 0..rest.len();
-        let lent = mem::replace(&mut self.bytes, rest);
+        let rest = &self.lent[self.fresh.clone()];
+        if !rest.is_empty() {
+            self.waiting.get_or_insert_default().push(rest);
+        }
+        self.fresh = 0..0;
+        let lent = mem::take(&mut self.lent);
         if lent.len() > spare.len() {
             *spare = lent;
         }
@@ -84,14 +110,16 @@ mod tests {
         put(&mut outbox, b"def");
         outbox.sent(2);
         outbox.give_back(&mut spare);
-        assert_eq!((outbox.unsent(), spare.len()), (&b"cdef"[..], 1000));
-        assert!(outbox.bytes.capacity() < 10);
+        assert_eq!((outbox.front(), spare.len()), (&b"cdef"[..], 1000));
+        assert!(outbox.lent.capacity() == 0 && outbox.capacity() < 1000);
         outbox.borrow_from(&mut spare);
         put(&mut outbox, b"ghi");
-        assert_eq!(outbox.unsent(), b"cdefghi");
-        outbox.sent(7);
+        assert_eq!((outbox.front(), outbox.len()), (&b"cdef"[..], 7));
+        outbox.sent(4);
+        assert_eq!(outbox.front(), b"ghi");
+        outbox.sent(3);
         outbox.give_back(&mut spare);
         assert!(outbox.is_empty());
-        assert_eq!((outbox.bytes.capacity(), spare.len()), (0, 1000));
+        assert_eq!((outbox.capacity(), spare.len()), (0, 1000));
     }
 }

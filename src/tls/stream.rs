@@ -3,9 +3,9 @@
 //! rustls decrypts and encrypts in buffers that it is given. Those belong to the
 //! worker, so that a connection that waits holds none: what it keeps is part of
 //! a record that has not come whole, plaintext that nobody has read yet, and
-//! ciphertext that the socket did not take. Each of the three is bounded: by
-//! [`RECORD_BYTES_MAX`], by one read, and by one write, since nothing is read
-//! while it waits for the latter.
+//! ciphertext that the socket did not take. The first two are bounded by
+//! [`RECORD_BYTES_MAX`] and by one read; the last by whoever writes, who is to read
+//! the client no further while it waits, or not too far.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -22,8 +22,11 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, WriteTraffi
 use rustls::{Error as TlsError, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use rustix::net::SendFlags;
+
 use super::Tls;
 use super::outbox::Outbox;
+use crate::calls;
 use crate::stream::Stream;
 
 /// The largest record there is (RFC 5246 section 6.2.3): what is kept of one
@@ -36,6 +39,9 @@ const READ_BYTES_MIN: usize = 4096;
 
 /// What a record adds to its plaintext at most, with room to spare.
 const RECORD_OVERHEAD: usize = 64;
+
+/// Bytes that are sent at once of many that wait, while others wait for their turn.
+const FLUSH_BYTES_MAX: usize = 256 * 1024;
 
 /// Plaintext in a record of ours.
 const FRAGMENT: usize = 1 << 14;
@@ -144,7 +150,12 @@ impl TlsStream {
     /// Bytes that the connection holds on to.
     pub(crate) fn held(&self) -> usize {
         // What is read of the plaintext goes with the rest of it.
-        self.incoming.len() + self.plain.len() + self.outbox.len()
+        self.incoming.len() + self.plain.len() + self.outbox.capacity()
+    }
+
+    /// Bytes that were written and are not sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Whether all that was read is handed out.
@@ -246,18 +257,33 @@ impl TlsStream {
         .map_err(io::Error::other)
     }
 
-    /// Sends what waits; whether nothing does any more.
+    /// Sends what waits, as far as the runtime knows of room, and no more than
+    /// [`FLUSH_BYTES_MAX`]; whether nothing waits any more.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
-        if self.outbox.is_empty() {
-            return Ok(true);
-        }
+        self.flush_with(Stream::try_write)
+    }
+
+    /// The same where there is room, even if the runtime has not heard of it.
+    pub(crate) fn flush_at_once(&mut self) -> io::Result<bool> {
+        self.flush_with(|under, bytes| Ok(calls::send(under, bytes, SendFlags::empty())?))
+    }
+
+    fn flush_with(
+        &mut self,
+        write: impl Fn(&mut Stream, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
+        let mut budget = FLUSH_BYTES_MAX;
         let sent = loop {
-            match self.under.try_write(self.outbox.unsent()) {
+            if self.outbox.is_empty() {
+                break Ok(true);
+            }
+            if budget == 0 {
+                break Ok(false);
+            }
+            match write(&mut self.under, self.outbox.front()) {
                 Ok(len) => {
                     self.outbox.sent(len);
-                    if self.outbox.is_empty() {
-                        break Ok(true);
-                    }
+                    budget = budget.saturating_sub(len);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),

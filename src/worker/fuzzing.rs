@@ -103,7 +103,7 @@ impl Worker {
 
     /// Bytes that the worker holds for its connections.
     pub fn held_bytes(&self) -> usize {
-        self.worker.look_after_connections()
+        self.worker.look_after_connections().0
     }
 }
 

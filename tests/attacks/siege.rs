@@ -34,6 +34,10 @@ pub(crate) const WAITING: u64 = 8 * KIB;
 /// to it, and what came behind it.
 pub(crate) const NOT_READ: u64 = 2 * 72 * KIB + 16 * KIB;
 
+/// ... and what of its replies may wait, with [`SMALL_BACKLOG`].
+pub(crate) const BACKLOG: u64 = 256 * KIB;
+pub(crate) const SMALL_BACKLOG: &str = "--max-backlog=256k";
+
 /// CPU time that a new connection may take, from accepting it to its end. This
 /// and all that follows is ten times what a build for debugging needs, or more:
 /// it is for work that grows with what has come before, or never ends.

@@ -10,7 +10,7 @@ use crate::common::wire::{
     BINARY, CLOSE, PING, REQUEST, TEXT, TEXT_FRAGMENT, close, closed, frame, header, noise,
     unmasked,
 };
-use crate::siege::{NOT_READ, SHAKING_HANDS, Siege, Toll, WAITING, fill};
+use crate::siege::{BACKLOG, NOT_READ, SHAKING_HANDS, SMALL_BACKLOG, Siege, Toll, WAITING, fill};
 
 on_every_engine![
     thousands_of_requests_that_never_end,
@@ -61,7 +61,7 @@ fn thousands_of_requests_that_never_end(engine: Engine) {
 
 fn ping_floods_from_those_who_never_read(engine: Engine) {
     const CONNECTIONS: usize = 50;
-    let siege = Siege::lay(engine, &["--write-timeout=2s"]);
+    let siege = Siege::lay(engine, &["--write-timeout=2s", SMALL_BACKLOG]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
         .map(|_| Raw::open_narrow(siege.address()))
         .collect();
@@ -77,7 +77,7 @@ fn ping_floods_from_those_who_never_read(engine: Engine) {
         .connections(CONNECTIONS)
         .bytes(sent)
         .frames(2 * sent / pings.len())
-        .held(CONNECTIONS, NOT_READ);
+        .held(CONNECTIONS, NOT_READ + BACKLOG);
     siege.lift(toll);
 }
 
@@ -108,7 +108,7 @@ fn readers_of_a_few_bytes_at_a_time(engine: Engine) {
     let toll = Toll::new()
         .connections(CONNECTIONS)
         .segments(CONNECTIONS * LEN / SIP)
-        .held(CONNECTIONS, NOT_READ);
+        .held(CONNECTIONS, NOT_READ + BACKLOG);
     siege.lift(toll);
 }
 
@@ -210,7 +210,7 @@ fn pings_that_are_never_answered(engine: Engine) {
 /// Nobody keeps a server that is to end.
 fn a_drain_amid_all_of_them(engine: Engine) {
     const EACH: usize = 20;
-    let siege = Siege::lay(engine, &["--drain-timeout=1500ms"]);
+    let siege = Siege::lay(engine, &["--drain-timeout=1500ms", SMALL_BACKLOG]);
     let address = siege.address();
     let mut all = Vec::new();
     for _ in 0..EACH {

@@ -10,7 +10,7 @@ use crate::common::wire::{
     BINARY, BINARY_FRAGMENT, CLOSE, PING, PONG, REQUEST, TEXT, close, frame, header, noise,
     unmasked,
 };
-use crate::siege::{NOT_READ, SHAKING_HANDS, Siege, Toll, WAITING, fill};
+use crate::siege::{BACKLOG, NOT_READ, SHAKING_HANDS, SMALL_BACKLOG, Siege, Toll, WAITING, fill};
 
 on_every_engine![
     ten_thousand_connects_and_resets,
@@ -48,7 +48,7 @@ fn ten_thousand_connects_and_resets(engine: Engine) {
 
 fn resets_in_the_middle_of_a_write(engine: Engine) {
     const CONNECTIONS: usize = 100;
-    let siege = Siege::lay(engine, &[]);
+    let siege = Siege::lay(engine, &[SMALL_BACKLOG]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
         .map(|_| Raw::open_narrow(siege.address()))
         .collect();
@@ -59,7 +59,7 @@ fn resets_in_the_middle_of_a_write(engine: Engine) {
     }
     let toll = Toll::new()
         .connections(CONNECTIONS)
-        .held(CONNECTIONS, NOT_READ)
+        .held(CONNECTIONS, NOT_READ + BACKLOG)
         .bytes(sent);
     siege.lift(toll);
 }
@@ -89,7 +89,7 @@ fn resets_of_all_at_once(engine: Engine) {
 
 fn ends_of_one_side(engine: Engine) {
     const ROUNDS: usize = 30;
-    let siege = Siege::lay(engine, &["--write-timeout=1s"]);
+    let siege = Siege::lay(engine, &["--write-timeout=4s", SMALL_BACKLOG]);
     let message = frame(BINARY, &noise(1, 3000));
     let reply = unmasked(BINARY, &noise(1, 3000));
     let shake = |rest: &[u8]| [REQUEST.as_bytes(), rest].concat();
@@ -137,7 +137,7 @@ fn ends_of_one_side(engine: Engine) {
     let toll = Toll::new()
         .connections(ROUNDS * 11)
         .bytes(sent)
-        .held(ROUNDS, NOT_READ);
+        .held(ROUNDS, NOT_READ + BACKLOG);
     siege.lift(toll);
 }
 

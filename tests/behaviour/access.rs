@@ -218,7 +218,7 @@ fn each_way_to_end_is_told(engine: Engine) {
 }
 
 fn a_slow_reader_is_told(engine: Engine) {
-    let server = start(engine, &["--write-timeout=300ms"]);
+    let server = start(engine, &["--write-timeout=300ms", "--max-backlog=1m"]);
     let mut raw = Raw::open_narrow(server.address());
     let message = frame(BINARY, &noise(1, 60_000));
     raw.send_until_cut(&message);

@@ -241,7 +241,7 @@ fn silence_inside_of_a_streamed_frame_cuts(engine: Engine) {
 }
 
 fn a_client_that_never_reads_is_cut(engine: Engine) {
-    let server = Server::start(engine, &["--write-timeout=300ms"]);
+    let server = Server::start(engine, &["--write-timeout=300ms", "--max-backlog=1m"]);
     let mut neighbour = Client::connect(server.address());
     neighbour.echo("before");
     let before = server.process().descriptors().len();

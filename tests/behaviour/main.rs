@@ -8,6 +8,7 @@ mod common;
 
 mod access;
 mod addresses;
+mod backlog;
 mod busy_poll;
 mod closing;
 mod cores;
@@ -19,6 +20,7 @@ mod forwarded;
 mod handshake;
 mod hostile;
 mod limits;
+mod pauses;
 mod proxy;
 mod resources;
 mod tls;

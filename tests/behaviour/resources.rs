@@ -58,7 +58,7 @@ fn a_batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
 fn a_slow_reader_costs_little_and_gets_every_byte(engine: Engine) {
     const TOTAL: u64 = 128 * MIB;
     const ALLOWANCE: u64 = 8 * MIB;
-    let server = Server::start(engine, &[]);
+    let server = Server::start(engine, &["--max-backlog=1m"]);
     Client::connect(server.address()).echo("warm");
     let before = server.process().memory();
 
@@ -111,9 +111,9 @@ fn a_slow_reader_costs_little_and_gets_every_byte(engine: Engine) {
 
 fn many_slow_readers_cost_little_and_disturb_nobody(engine: Engine) {
     const READERS: usize = 200;
-    // A read buffer and as much again.
-    const ALLOWANCE: u64 = READERS as u64 * 128 * 1024;
-    let server = Server::start(engine, &[]);
+    // The backlog, a read buffer and as much again.
+    const ALLOWANCE: u64 = READERS as u64 * (64 + 128) * 1024;
+    let server = Server::start(engine, &["--max-backlog=64k"]);
     let mut neighbour = Client::connect(server.address());
     neighbour.echo("before");
     let before = server.process().memory();

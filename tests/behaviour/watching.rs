@@ -346,7 +346,8 @@ fn an_incomplete_frame_is_held(engine: Engine) {
 }
 
 fn a_slow_reader_is_seen_and_counted_when_it_is_cut(engine: Engine) {
-    let (server, admin) = Server::start_watched(engine, &["--write-timeout=5s"]);
+    let (server, admin) =
+        Server::start_watched(engine, &["--write-timeout=5s", "--max-backlog=1m"]);
     let mut raw = Raw::open_narrow(server.address());
     raw.send_until_stuck(&frame(BINARY, &noise(1, 60_000)));
     admin.wait_for("the slow reader is seen", |page| {

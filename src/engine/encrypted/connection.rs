@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Shared;
 use crate::admission::Permit;
+use crate::engine::backlog::{Verdict, Wait};
 use crate::engine::kept::keep;
 use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
@@ -17,11 +18,13 @@ pub(super) struct Connection {
     session: Session,
     /// What the last step did not consume: part of a frame.
     kept: Vec<u8>,
-    /// When everything that was written was last sent.
-    sent_at: Millis,
+    /// While something that was written is not sent.
+    wait: Option<Box<Wait>>,
     /// The stream is to be half-closed once everything is sent.
     last_word: bool,
     phase: Phase,
+    /// The client sends no more, and is owed what is not sent.
+    hung_up: bool,
     /// The task, if it waits.
     waker: Option<Waker>,
 }
@@ -58,9 +61,10 @@ impl Connection {
             stream,
             session: Session::new(permit, now),
             kept: Vec::new(),
-            sent_at: now,
+            wait: None,
             last_word: false,
             phase: Phase::Open,
+            hung_up: false,
             waker: None,
         }
     }
@@ -86,11 +90,18 @@ impl Connection {
             if self.phase == Phase::Ended {
                 return Poll::Ready(());
             }
-            if !self.stream.is_flushed() && self.poll_send(shared, cx).is_pending() {
-                return self.rest(cx);
-            }
-            if self.phase == Phase::Ended {
-                return Poll::Ready(());
+            if !self.stream.is_flushed() {
+                let is_full = self.poll_send(shared, cx).is_pending();
+                if self.phase == Phase::Ended {
+                    return Poll::Ready(());
+                }
+                if !self.may_read() {
+                    if !is_full {
+                        // The others get their turn first.
+                        cx.waker().wake_by_ref();
+                    }
+                    return self.rest(cx);
+                }
             }
             match self.poll_read(shared, cx) {
                 Poll::Ready(Ok(())) if self.has_more() => {
@@ -113,17 +124,24 @@ impl Connection {
     }
 
     /// Does what the clock asks for.
-    pub(super) fn tick(&mut self, shared: &Shared, now: Millis) {
-        let settings = &shared.settings;
-        if !self.stream.is_flushed() {
-            if self.sent_at.is_over(settings.write_timeout, now) {
-                settings.counters.write_timeouts.add(1);
-                self.session.cut(settings, EndReason::SlowReader);
-                self.end();
-            }
-            // A peer that is not read from is not silent.
+    pub(super) fn tick(&mut self, shared: &mut Shared, now: Millis) {
+        if self.wait.is_some() {
+            // A client that does not read is not silent.
+            self.judge_wait(shared, now);
             return;
         }
+        if self.phase != Phase::Ended && self.session.due(&shared.settings, now) != Due::Nothing {
+            match self.last_look(shared) {
+                Ok(Look::Bytes) => self.wake(),
+                Ok(Look::Nothing) => {}
+                Err(_gone) => self.end(),
+            }
+        }
+        if self.phase == Phase::Ended {
+            return;
+        }
+        let shared = &*shared;
+        let settings = &shared.settings;
         match self.session.due(settings, now) {
             Due::Nothing => {}
             Due::Cut => {
@@ -145,8 +163,8 @@ impl Connection {
 
     /// What this connection holds.
     pub(super) fn holdings(&self, now: Millis) -> Holdings {
-        let waits_since = (!self.stream.is_flushed()).then_some(self.sent_at);
-        Holdings::of(self.kept.len() + self.stream.held(), waits_since, now)
+        let bytes = self.kept.len() + self.stream.held();
+        Wait::holdings(self.wait.as_deref(), bytes, now)
     }
 
     /// Ends the connection because of what it holds.
@@ -193,16 +211,78 @@ impl Connection {
         self.stream.floods() || self.stream.has_plain()
     }
 
+    /// Whether the client is to be read.
+    fn may_read(&self) -> bool {
+        !self.hung_up && self.wait.as_ref().is_none_or(|wait| wait.reads_on())
+    }
+
+    /// Sends some of what waits; pending where there is no room for it.
     fn poll_send(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
-        match self.stream.poll_send(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_gone)) => self.phase = Phase::Ended,
-            Poll::Ready(Ok(())) => {
-                self.sent_at = shared.settings.clock.now();
-                self.half_close_after_last_word();
+        let now = shared.settings.clock.now();
+        self.flush_with(TlsStream::flush, shared, now);
+        if self.phase == Phase::Ended || self.stream.is_flushed() {
+            return Poll::Ready(());
+        }
+        match self.stream.poll_write_ready(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(ready) => {
+                if ready.is_err() {
+                    self.phase = Phase::Ended;
+                }
+                Poll::Ready(())
             }
         }
-        Poll::Ready(())
+    }
+
+    /// Sends some of what waits, and does what comes after it.
+    fn flush_with(
+        &mut self,
+        flush: fn(&mut TlsStream) -> io::Result<bool>,
+        shared: &Shared,
+        now: Millis,
+    ) {
+        let settings = &shared.settings;
+        let before = self.stream.unsent();
+        match flush(&mut self.stream) {
+            Ok(true) => {
+                self.wait = None;
+                if self.hung_up {
+                    self.phase = Phase::Ended;
+                }
+                self.half_close_after_last_word(now);
+            }
+            Ok(false) => {
+                let waiting = self.stream.unsent();
+                let wait = self.wait.get_or_insert_with(|| {
+                    settings.backlog_begun.notify_one();
+                    Box::new(Wait::begin(now))
+                });
+                wait.taken(before.saturating_sub(waiting), waiting, settings, now);
+            }
+            Err(_gone) => self.phase = Phase::Ended,
+        }
+    }
+
+    /// Tries what there is room for, where the clock asks for something, and only
+    /// then does it.
+    fn judge_wait(&mut self, shared: &Shared, now: Millis) {
+        let settings = &shared.settings;
+        if !self
+            .wait
+            .as_ref()
+            .is_some_and(|wait| wait.is_due(settings, now))
+        {
+            return;
+        }
+        self.flush_with(TlsStream::flush_at_once, shared, now);
+        if let Some(wait) = &mut self.wait
+            && self.phase != Phase::Ended
+            && wait.judge(settings, now) == Verdict::Cut
+        {
+            self.session.cut_slow_reader(settings);
+            self.phase = Phase::Ended;
+        }
+        self.wake();
     }
 
     /// Reads once and answers.
@@ -227,6 +307,10 @@ impl Connection {
     }
 
     fn has_read(&mut self, shared: &mut Shared, kept: usize, len: usize) -> io::Result<()> {
+        if len == 0 && self.wait.is_some() {
+            self.hung_up = true;
+            return Ok(());
+        }
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -265,25 +349,29 @@ impl Connection {
     /// behind the last word.
     fn send(&mut self, bytes: &[u8], shared: &Shared) {
         let settings = &shared.settings;
-        if self.stream.is_flushed() {
-            self.sent_at = settings.clock.now();
-        }
         let mut put = self.stream.put(bytes);
         if self.last_word {
             put = put.and_then(|()| self.stream.put_end());
         }
-        if put.and_then(|()| self.stream.flush()).is_err() {
+        if put.is_err() {
             self.phase = Phase::Ended;
             return;
         }
+        let now = settings.clock.now();
+        if let Some(wait) = &mut self.wait {
+            wait.added(bytes.len(), self.stream.unsent(), settings, now);
+        }
         self.session.count_write(settings, bytes.len());
-        self.half_close_after_last_word();
+        self.flush_with(TlsStream::flush, shared, now);
     }
 
-    fn half_close_after_last_word(&mut self) {
+    fn half_close_after_last_word(&mut self, now: Millis) {
         if self.last_word && self.phase == Phase::Open && self.stream.is_flushed() {
             self.phase = match self.stream.half_close() {
-                Ok(()) => Phase::HalfClosed,
+                Ok(()) => {
+                    self.session.half_closed(now);
+                    Phase::HalfClosed
+                }
                 Err(_gone) => Phase::Ended,
             };
         }

@@ -11,6 +11,7 @@ use rustix::net::{SendFlags, Shutdown};
 use super::Shared;
 use crate::admission::Permit;
 use crate::calls;
+use crate::engine::backlog::{self, Backlog, Verdict};
 use crate::engine::kept::keep;
 use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
@@ -35,14 +36,13 @@ pub(super) struct Connection {
     session: Session,
     /// What the last step did not consume: part of a frame.
     kept: Vec<u8>,
-    /// What the socket did not take. While there is any, nothing is read, so
-    /// it is never more than the reply to one buffer.
-    unsent: Vec<u8>,
-    /// When `unsent` was last empty.
-    sent_at: Millis,
+    /// What the socket did not take.
+    backlog: Option<Box<Backlog>>,
     ready: Ready,
-    /// The stream is to be half-closed once `unsent` is empty.
+    /// The stream is to be half-closed once everything is sent.
     last_word: bool,
+    /// The client sends no more, and is owed what is in the backlog.
+    hung_up: bool,
     /// The last read has filled the buffer.
     floods: bool,
     /// The engine has this connection on its list.
@@ -74,10 +74,10 @@ impl Connection {
             socket,
             session: Session::new(permit, now),
             kept: Vec::new(),
-            unsent: Vec::new(),
-            sent_at: now,
+            backlog: None,
             ready: Ready::default(),
             last_word: false,
+            hung_up: false,
             floods: false,
             listed: false,
         }
@@ -119,11 +119,16 @@ impl Connection {
 
     /// Whether serving this connection may get it any further.
     pub(super) fn wants_service(&self) -> bool {
-        if self.unsent.is_empty() {
-            self.ready.readable
-        } else {
-            self.ready.writable
+        match &self.backlog {
+            None => self.ready.readable,
+            Some(_) => self.ready.writable || self.may_read(),
         }
+    }
+
+    /// Whether there may be bytes that are to be read now.
+    fn may_read(&self) -> bool {
+        let is_wanted = |backlog: &Backlog| backlog.reads_on() && !self.hung_up;
+        self.ready.readable && self.backlog.as_deref().is_none_or(is_wanted)
     }
 
     /// Whether it sends so much at once that the others are to come first.
@@ -131,12 +136,12 @@ impl Connection {
         self.floods
     }
 
-    /// Writes what is unsent, or else reads once and answers.
+    /// Writes some of what is unsent, and reads once and answers.
     pub(super) fn serve(&mut self, shared: &mut Shared, now: Millis) -> Fate {
-        if !self.unsent.is_empty() && self.flush(shared, now) == Fate::Ended {
+        if self.ready.writable && self.flush(shared, now) == Fate::Ended {
             return Fate::Ended;
         }
-        if self.unsent.is_empty() && self.ready.readable && self.read(shared, now) == Fate::Ended {
+        if self.may_read() && self.read(shared, now) == Fate::Ended {
             return Fate::Ended;
         }
         match shared.draining {
@@ -147,16 +152,16 @@ impl Connection {
 
     /// Does what the clock asks for.
     pub(super) fn tick(&mut self, shared: &mut Shared, now: Millis) -> Fate {
-        let settings = &shared.settings;
-        if !self.unsent.is_empty() {
-            if self.sent_at.is_over(settings.write_timeout, now) {
-                settings.counters.write_timeouts.add(1);
-                self.session.cut(settings, EndReason::SlowReader);
-                return Fate::Ended;
-            }
-            // A peer that is not read from is not silent.
-            return Fate::Open;
+        if self.backlog.is_some() {
+            // A client that does not read is not silent.
+            return self.judge_backlog(shared, now);
         }
+        if self.session.due(&shared.settings, now) != Due::Nothing
+            && self.read(shared, now) == Fate::Ended
+        {
+            return Fate::Ended;
+        }
+        let settings = &shared.settings;
         match self.session.due(settings, now) {
             Due::Nothing => Fate::Open,
             Due::Cut => {
@@ -176,13 +181,12 @@ impl Connection {
 
     /// What this connection holds.
     pub(super) fn holdings(&self, now: Millis) -> Holdings {
-        let waits_since = (!self.unsent.is_empty()).then_some(self.sent_at);
-        Holdings::of(self.kept.len() + self.unsent.len(), waits_since, now)
+        backlog::holdings(self.backlog.as_deref(), self.kept.len(), now)
     }
 
     /// Ends the connection because of what it holds.
     pub(super) fn dismiss(&mut self, shared: &Shared, now: Millis) -> Fate {
-        if !self.unsent.is_empty() {
+        if self.backlog.is_some() {
             self.session.cut(&shared.settings, EndReason::HeldBytes);
             return Fate::Ended;
         }
@@ -206,6 +210,10 @@ impl Connection {
         let space = &mut shared.read_buf[kept..end];
         let room = space.len();
         match calls::recv(&self.socket, space) {
+            Ok(0) if self.backlog.is_some() => {
+                self.hung_up = true;
+                Fate::Open
+            }
             Ok(0) => Fate::Ended,
             Ok(len) => {
                 self.floods = len == room;
@@ -255,61 +263,74 @@ impl Connection {
         }
         match step.next {
             Next::Read => Fate::Open,
-            Next::Close(_) | Next::Fail(_) => self.say_last_word(),
+            Next::Close(_) | Next::Fail(_) => self.say_last_word(now),
             Next::Abort(_) => Fate::Ended,
         }
     }
 
     /// Writes `bytes` behind whatever is unsent.
     fn send(&mut self, bytes: &[u8], flags: SendFlags, shared: &Shared, now: Millis) -> Fate {
-        if !self.unsent.is_empty() {
-            self.unsent.extend_from_slice(bytes);
+        let settings = &shared.settings;
+        if let Some(backlog) = &mut self.backlog {
+            backlog.push(bytes, settings, now);
             return Fate::Open;
         }
-        match self.write(bytes, flags, shared) {
-            Ok(sent) if sent == bytes.len() => Fate::Open,
-            Ok(sent) => {
-                self.unsent.extend_from_slice(&bytes[sent..]);
-                self.sent_at = now;
-                self.ready.writable = false;
-                Fate::Open
-            }
-            Err(_) => Fate::Ended,
+        let sent = match calls::send(&self.socket, bytes, flags) {
+            Ok(sent) => sent,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(_) => return Fate::Ended,
+        };
+        if sent > 0 {
+            self.session.count_write(settings, sent);
         }
+        if sent < bytes.len() {
+            self.backlog = Some(Backlog::new(&bytes[sent..], settings, now));
+            self.ready.writable = false;
+        }
+        Fate::Open
     }
 
+    /// Sends some of the backlog, if there is one, and does what comes after it.
     fn flush(&mut self, shared: &Shared, now: Millis) -> Fate {
-        match self.write(&self.unsent, SendFlags::empty(), shared) {
-            Ok(sent) if sent == self.unsent.len() => {
-                self.unsent = Vec::new();
-                self.sent_at = now;
-                if self.last_word {
-                    self.half_close()
-                } else {
-                    Fate::Open
-                }
-            }
-            Ok(sent) => {
-                self.unsent.drain(..sent);
-                // Who reads almost all of it does not have the rest for nothing.
-                self.unsent.shrink_to(2 * self.unsent.len());
-                self.ready.writable = false;
-                Fate::Open
-            }
-            Err(_) => Fate::Ended,
+        let Some(backlog) = &mut self.backlog else {
+            return Fate::Open;
+        };
+        let Ok(sent) = backlog.send(&self.socket, &shared.settings, now) else {
+            return Fate::Ended;
+        };
+        self.ready.writable = !sent.is_full;
+        let is_drained = backlog.is_empty();
+        if sent.len > 0 {
+            self.session.count_write(&shared.settings, sent.len);
+        }
+        if !is_drained {
+            return Fate::Open;
+        }
+        self.backlog = None;
+        if self.hung_up {
+            Fate::Ended
+        } else if self.last_word {
+            self.half_close(now)
+        } else {
+            Fate::Open
         }
     }
 
-    /// One write; 0 bytes if the socket has no room.
-    fn write(&self, bytes: &[u8], flags: SendFlags, shared: &Shared) -> rustix::io::Result<usize> {
-        match calls::send(&self.socket, bytes, flags) {
-            Ok(sent) => {
-                self.session.count_write(&shared.settings, sent);
-                Ok(sent)
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            Err(error) => Err(error),
+    /// Tries what there is room for, where the clock asks for something, and only
+    /// then does it.
+    fn judge_backlog(&mut self, shared: &Shared, now: Millis) -> Fate {
+        let settings = &shared.settings;
+        let is_due = |backlog: &Box<Backlog>| backlog.is_due(settings, now);
+        if self.backlog.as_ref().is_some_and(is_due) && self.flush(shared, now) == Fate::Ended {
+            return Fate::Ended;
         }
+        if let Some(backlog) = &mut self.backlog
+            && backlog.judge(settings, now) == Verdict::Cut
+        {
+            self.session.cut_slow_reader(settings);
+            return Fate::Ended;
+        }
+        Fate::Open
     }
 
     fn may_close(&self, drain: Drain) -> bool {
@@ -326,23 +347,24 @@ impl Connection {
     fn close(&mut self, reason: EndReason, shared: &Shared, now: Millis) -> Fate {
         match self.session.close(&shared.settings, reason, now) {
             Some(frame) if self.send(&frame, SendFlags::MORE, shared, now) == Fate::Open => {
-                self.say_last_word()
+                self.say_last_word(now)
             }
             _ => Fate::Ended,
         }
     }
 
     /// What was sent, or is about to be, was the last.
-    fn say_last_word(&mut self) -> Fate {
+    fn say_last_word(&mut self, now: Millis) -> Fate {
         self.last_word = true;
-        if self.unsent.is_empty() {
-            self.half_close()
+        if self.backlog.is_none() {
+            self.half_close(now)
         } else {
             Fate::Open
         }
     }
 
-    fn half_close(&self) -> Fate {
+    fn half_close(&mut self, now: Millis) -> Fate {
+        self.session.half_closed(now);
         match rustix::net::shutdown(&self.socket, Shutdown::Write) {
             Ok(()) => Fate::Open,
             Err(_) => Fate::Ended,

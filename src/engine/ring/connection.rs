@@ -15,9 +15,10 @@ use super::uring::Uring;
 use super::{Reply, Shared};
 use crate::admission::Permit;
 use crate::calls;
+use crate::engine::backlog::{self, Backlog, Verdict};
 use crate::engine::kept::keep;
 use crate::engine::session::{Due, PING, Session};
-use crate::engine::{Drain, Holdings, Millis};
+use crate::engine::{Drain, Holdings, Millis, Settings};
 use crate::metrics::label::EndReason;
 use crate::proto::{Next, Step, TAIL_ROOM};
 
@@ -33,8 +34,10 @@ pub(super) struct Connection {
     received: Line,
     receive: Receive,
     send: Send,
-    /// When the send of a rest began.
-    sending_since: Millis,
+    /// What the socket did not take, outside of the pool.
+    backlog: Option<Box<Backlog>>,
+    /// The kernel is to tell when the socket has room.
+    awaits_room: bool,
     reads: Reads,
     stage: Stage,
     /// The client's end of the stream stands behind what was received.
@@ -80,31 +83,6 @@ enum Send {
         /// linked operation without the next one, it leaves it to a thread.
         awaited: bool,
     },
-    /// What the socket did not take. It waits for the client, outside of the
-    /// pool.
-    Rest(Box<Rest>),
-}
-
-/// A send that waits for a slow reader.
-#[derive(Default)]
-struct Rest {
-    /// The kernel reads this while the send is [`started`](Self::started).
-    sending: Vec<u8>,
-    sent: usize,
-    started: bool,
-    /// Frames of the server's own that come behind it.
-    behind: Vec<u8>,
-    /// What was received before the receive was cancelled, to be looked at
-    /// when all is sent.
-    received: Vec<u8>,
-}
-
-impl Rest {
-    /// Bytes of it: those to be sent, of which the first stay until the last
-    /// are, and those not looked at.
-    fn bytes(&self) -> usize {
-        self.sending.len() + self.behind.len() + self.received.len()
-    }
 }
 
 /// Whether a connection lives on.
@@ -124,7 +102,8 @@ impl Connection {
             received: Line::EMPTY,
             receive: Receive::None,
             send: Send::None,
-            sending_since: now,
+            backlog: None,
+            awaits_room: false,
             reads: Reads::default(),
             stage: Stage::Talking,
             hung_up: false,
@@ -159,17 +138,34 @@ impl Connection {
         if self.has_ended() {
             return false;
         }
-        match &self.send {
-            Send::Rest(rest) => !rest.started || !self.received.is_empty(),
-            Send::Reply { awaited: true, .. } => false,
-            _ => !self.received.is_empty() || self.receive == Receive::None || self.hung_up,
+        if self.awaits_reply() {
+            return false;
         }
+        if !self.received.is_empty() {
+            return true;
+        }
+        match &self.backlog {
+            None => self.receive == Receive::None || self.hung_up,
+            Some(_) => {
+                !self.awaits_room
+                    || self.receive == Receive::Multishot
+                    || (self.receive == Receive::None && self.may_receive())
+            }
+        }
+    }
+
+    /// Whether more is to be received.
+    fn may_receive(&self) -> bool {
+        let is_wanted = self.backlog.as_deref().is_none_or(Backlog::reads_on);
+        is_wanted && !self.hung_up
     }
 
     /// Whether it is to be received for, but sends so much at once that the
     /// others are to come first.
     pub(super) fn floods(&self) -> bool {
-        self.reads.flood() && self.received.is_empty() && !matches!(self.send, Send::Rest(_))
+        self.reads.flood()
+            && self.received.is_empty()
+            && (self.backlog.is_none() || (self.awaits_room && self.may_receive()))
     }
 
     fn has_ended(&self) -> bool {
@@ -178,12 +174,8 @@ impl Connection {
 
     /// Whether the connection has ended, and the kernel has let go of it.
     pub(super) fn is_over(&self) -> bool {
-        let is_sending = match &self.send {
-            Send::None => false,
-            Send::Reply { .. } => true,
-            Send::Rest(rest) => rest.started,
-        };
-        self.has_ended() && self.receive == Receive::None && !is_sending
+        let is_idle = matches!(self.send, Send::None) && !self.awaits_room;
+        self.has_ended() && self.receive == Receive::None && is_idle
     }
 
     /// Takes the completion of a receive.
@@ -254,8 +246,10 @@ impl Connection {
             self.session.count_write(&shared.settings, sent as usize);
         }
         let unsent = (start + sent) as usize..(start + len) as usize;
-        let unsent = shared.pool.slot(buffer, before as usize)[unsent].to_vec();
-        self.wait_for_room(unsent, shared.settings.clock.now());
+        let now = shared.settings.clock.now();
+        let unsent = &shared.pool.slot(buffer, before as usize)[unsent];
+        self.send = Send::None;
+        self.put_aside(unsent, &shared.settings, now);
     }
 
     /// Whether the send of a reply has not ended with the call that started it.
@@ -271,41 +265,25 @@ impl Connection {
         self.send = Send::None;
         self.session.count_write(&shared.settings, len as usize);
         if self.stage == Stage::LastWord {
-            self.half_close()
+            self.half_close(shared.settings.clock.now())
         } else {
             Fate::Open
         }
     }
 
-    /// Takes the completion of a rest's send.
-    pub(super) fn rest_was_sent(&mut self, result: i32) {
-        let Send::Rest(rest) = &mut self.send else {
-            return;
-        };
-        rest.started = false;
-        match usize::try_from(result) {
-            Ok(sent) => rest.sent += sent,
-            Err(_) => match Errno::from_raw_os_error(-result) {
-                Errno::INTR | Errno::AGAIN => {}
-                _ => {
-                    self.send = Send::None;
-                    self.hung_up = true;
-                }
-            },
-        }
+    /// Takes the end of the wait for room, whatever has ended it: what is wrong
+    /// with the socket, the next send finds out.
+    pub(super) fn room_was_found(&mut self) {
+        self.awaits_room = false;
     }
 
-    /// Does the next thing: goes on with a rest, or else answers one buffer.
+    /// Does the next thing: sends some of the backlog, and answers one buffer.
     pub(super) fn serve(&mut self, key: u32, shared: &mut Shared, now: Millis) -> Fate {
         if self.has_ended() || self.awaits_reply() {
             return Fate::Open;
         }
-        if self.send_rest(key, shared, now) == Fate::Ended {
+        if !self.awaits_room && self.flush(shared, now) == Fate::Ended {
             return Fate::Ended;
-        }
-        if let Send::Rest(rest) = &mut self.send {
-            set_aside(&mut self.received, rest, &self.session, shared);
-            return Fate::Open;
         }
         if shared.draining == Some(Drain::Now)
             && !self.session.is_closing()
@@ -319,7 +297,7 @@ impl Connection {
             if self.answer(key, &received, shared, now) == Fate::Ended {
                 return Fate::Ended;
             }
-        } else if self.hung_up {
+        } else if self.hung_up && self.backlog.is_none() {
             return Fate::Ended;
         }
         if self.is_quiet(shared) && self.close(EndReason::Drain, shared, now) == Fate::Ended {
@@ -330,6 +308,7 @@ impl Connection {
         if floods || !self.floods() {
             self.listen(key, shared);
         }
+        self.await_room(key, shared);
         Fate::Open
     }
 
@@ -344,17 +323,17 @@ impl Connection {
             // Nothing may overtake it, and it takes no time.
             return Fate::Open;
         }
+        if self.backlog.is_some() {
+            // A client that does not read is not silent.
+            return self.judge_backlog(shared, now);
+        }
         let settings = &shared.settings;
-        if matches!(self.send, Send::Rest(_)) {
-            if self.sending_since.is_over(settings.write_timeout, now) {
-                settings.counters.write_timeouts.add(1);
-                self.session.cut(settings, EndReason::SlowReader);
-                return Fate::Ended;
-            }
-            // A peer that is not read from is not silent.
+        let due = self.session.due(settings, now);
+        if due != Due::Nothing && self.has_unread() && !self.session.is_closing() {
+            // It is not silent: it waits to be read.
             return Fate::Open;
         }
-        match self.session.due(settings, now) {
+        match due {
             Due::Nothing => Fate::Open,
             Due::Cut => {
                 self.session.cut(settings, EndReason::Idle);
@@ -377,16 +356,12 @@ impl Connection {
         if self.has_ended() {
             return Holdings::default();
         }
-        let (bytes, waits_since) = match &self.send {
-            Send::Rest(rest) => (rest.bytes(), Some(self.sending_since)),
-            Send::None | Send::Reply { .. } => (0, None),
-        };
-        Holdings::of(self.kept.len() + bytes, waits_since, now)
+        backlog::holdings(self.backlog.as_deref(), self.kept.len(), now)
     }
 
     /// Ends the connection because of what it holds.
     pub(super) fn dismiss(&mut self, shared: &Shared, now: Millis) -> Fate {
-        if matches!(self.send, Send::Rest(_)) {
+        if self.backlog.is_some() {
             self.session.cut(&shared.settings, EndReason::HeldBytes);
             return Fate::Ended;
         }
@@ -404,6 +379,7 @@ impl Connection {
         self.over(shared);
         self.stage = Stage::Ended;
         self.kept = Vec::new();
+        self.backlog = None;
         shared.pool.give_back_all(&mut self.received);
         if !self.is_over() {
             let cancel = operation::cancel_all(&self.socket, key);
@@ -414,13 +390,15 @@ impl Connection {
 
     /// Sees to it that the kernel receives for this connection as it should.
     fn listen(&mut self, key: u32, shared: &mut Shared) {
+        // What waits for its client takes one buffer at a time.
+        let is_bulk = self.reads.are_bulk() || self.backlog.is_some();
         let entry = match self.receive {
-            Receive::Multishot if self.reads.are_bulk() => {
+            Receive::Multishot if is_bulk => {
                 self.receive = Receive::Cancelled;
                 operation::cancel_receive(key)
             }
-            Receive::None if self.hung_up || !self.received.is_empty() => return,
-            Receive::None if self.reads.are_bulk() => {
+            Receive::None if !self.may_receive() || !self.received.is_empty() => return,
+            Receive::None if is_bulk => {
                 self.receive = Receive::Single;
                 let len = shared.pool.data_len(Size::Large);
                 operation::receive_single(&self.socket, key, len, self.reads.promise_more())
@@ -440,7 +418,7 @@ impl Connection {
     fn receives_next(&self) -> bool {
         self.receive == Receive::None
             && self.reads.are_bulk()
-            && !self.hung_up
+            && self.may_receive()
             && self.received.is_empty()
             && !self.reads.flood()
     }
@@ -461,7 +439,10 @@ impl Connection {
         let filled = before + filled;
         let step = self.session.receive(settings, slot, filled, now);
         keep(&mut self.kept, &slot[step.consumed..filled]);
-        if step.reply.is_empty() {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.push(&slot[step.reply.clone()], settings, now);
+            shared.pool.give_back(buffer);
+        } else if step.reply.is_empty() {
             shared.pool.give_back(buffer);
         } else {
             let reply = &slot[step.reply.clone()];
@@ -488,7 +469,7 @@ impl Connection {
                 awaited,
             };
         }
-        self.go_on(&step)
+        self.go_on(&step, now)
     }
 
     /// Answers what stands in memory of its own, for the few cases in which
@@ -509,13 +490,13 @@ impl Connection {
         if self.say(&buf[step.reply.clone()], flags, shared, now) == Fate::Ended {
             return Fate::Ended;
         }
-        self.go_on(&step)
+        self.go_on(&step, now)
     }
 
-    fn go_on(&mut self, step: &Step) -> Fate {
+    fn go_on(&mut self, step: &Step, now: Millis) -> Fate {
         match step.next {
             Next::Read => Fate::Open,
-            Next::Close(_) | Next::Fail(_) => self.say_last_word(),
+            Next::Close(_) | Next::Fail(_) => self.say_last_word(now),
             Next::Abort(_) => Fate::Ended,
         }
     }
@@ -526,8 +507,8 @@ impl Connection {
         if bytes.is_empty() {
             return Fate::Open;
         }
-        if let Send::Rest(rest) = &mut self.send {
-            rest.behind.extend_from_slice(bytes);
+        if let Some(backlog) = &mut self.backlog {
+            backlog.push(bytes, &shared.settings, now);
             return Fate::Open;
         }
         let sent = match calls::send(&self.socket, bytes, flags) {
@@ -539,57 +520,64 @@ impl Connection {
             self.session.count_write(&shared.settings, sent);
         }
         if sent < bytes.len() {
-            self.wait_for_room(bytes[sent..].to_vec(), now);
+            self.put_aside(&bytes[sent..], &shared.settings, now);
         }
         Fate::Open
     }
 
-    /// Leaves `unsent` to the kernel until the client makes room.
-    fn wait_for_room(&mut self, unsent: Vec<u8>, now: Millis) {
+    /// Begins a backlog.
+    fn put_aside(&mut self, unsent: &[u8], settings: &Settings, now: Millis) {
         self.reads.note_slow_reader();
-        self.sending_since = now;
-        self.send = Send::Rest(Box::new(Rest {
-            sending: unsent,
-            ..Rest::default()
-        }));
+        self.backlog = Some(Backlog::new(unsent, settings, now));
     }
 
-    /// Starts the send of a rest, or what comes after its end.
-    fn send_rest(&mut self, key: u32, shared: &mut Shared, now: Millis) -> Fate {
-        let Send::Rest(rest) = &mut self.send else {
+    /// Sends some of the backlog, if there is one, and does what comes after it.
+    fn flush(&mut self, shared: &Shared, now: Millis) -> Fate {
+        let Some(backlog) = &mut self.backlog else {
             return Fate::Open;
         };
-        if rest.started {
+        let Ok(sent) = backlog.send(&self.socket, &shared.settings, now) else {
+            return Fate::Ended;
+        };
+        let is_drained = backlog.is_empty();
+        if sent.len > 0 {
+            self.session.count_write(&shared.settings, sent.len);
+        }
+        if !is_drained {
             return Fate::Open;
         }
-        if rest.sent == rest.sending.len() {
-            self.session.count_write(&shared.settings, rest.sent);
-            self.sending_since = now;
-            rest.sent = 0;
-            rest.sending = mem::take(&mut rest.behind);
-        }
-        if rest.sent < rest.sending.len() {
-            rest.started = true;
-            let entry = operation::send_all(&self.socket, key, &rest.sending[rest.sent..]);
-            // SAFETY: the bytes stay where they are until the completion has
-            // come: a rest is neither changed nor dropped while it is started.
-            unsafe { shared.uring.push(entry) };
-            if self.receive == Receive::Multishot {
-                self.receive = Receive::Cancelled;
-                // SAFETY: names no memory.
-                unsafe { shared.uring.push(operation::cancel_receive(key)) };
-            }
-            return Fate::Open;
-        }
-        let received = mem::take(&mut rest.received);
-        self.send = Send::None;
+        self.backlog = None;
         if self.stage == Stage::LastWord {
-            return self.half_close();
+            self.half_close(now)
+        } else {
+            Fate::Open
         }
-        if received.is_empty() {
-            return Fate::Open;
+    }
+
+    /// Has the kernel tell when there is room for the backlog.
+    fn await_room(&mut self, key: u32, shared: &mut Shared) {
+        if self.backlog.is_some() && !self.awaits_room {
+            self.awaits_room = true;
+            // SAFETY: names no memory.
+            unsafe { shared.uring.push(operation::await_room(&self.socket, key)) };
         }
-        self.answer_own(&received, shared, now)
+    }
+
+    /// Tries what there is room for, where the clock asks for something, and only
+    /// then does it.
+    fn judge_backlog(&mut self, shared: &Shared, now: Millis) -> Fate {
+        let settings = &shared.settings;
+        let is_due = |backlog: &Box<Backlog>| backlog.is_due(settings, now);
+        if self.backlog.as_ref().is_some_and(is_due) && self.flush(shared, now) == Fate::Ended {
+            return Fate::Ended;
+        }
+        if let Some(backlog) = &mut self.backlog
+            && backlog.judge(settings, now) == Verdict::Cut
+        {
+            self.session.cut_slow_reader(settings);
+            return Fate::Ended;
+        }
+        Fate::Open
     }
 
     /// Whether a drain may close this connection: everything that has arrived
@@ -597,55 +585,46 @@ impl Connection {
     fn is_quiet(&self, shared: &Shared) -> bool {
         shared.draining.is_some()
             && matches!(self.send, Send::None)
-            && self.received.is_empty()
+            && self.backlog.is_none()
             && !self.session.is_closing()
             && self.session.is_quiet(self.kept.len())
-            && self.socket_is_empty()
+            && !self.has_unread()
     }
 
-    /// Whether nothing has arrived that the ring has not told of yet.
-    fn socket_is_empty(&self) -> bool {
+    /// Whether something has arrived that is not answered, be it the end of the
+    /// stream, or that the ring has not told of yet.
+    fn has_unread(&self) -> bool {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
-        rustix::net::recv(&self.socket, &mut [0; 1], flags) == Err(Errno::AGAIN)
+        !self.received.is_empty()
+            || rustix::net::recv(&self.socket, &mut [0; 1], flags) != Err(Errno::AGAIN)
     }
 
     /// Ends the connection by the server's own wish.
     fn close(&mut self, reason: EndReason, shared: &Shared, now: Millis) -> Fate {
         match self.session.close(&shared.settings, reason, now) {
             Some(frame) if self.say(&frame, SendFlags::MORE, shared, now) == Fate::Open => {
-                self.say_last_word()
+                self.say_last_word(now)
             }
             _ => Fate::Ended,
         }
     }
 
     /// What was sent, or is about to be, was the last.
-    fn say_last_word(&mut self) -> Fate {
+    fn say_last_word(&mut self, now: Millis) -> Fate {
         self.stage = Stage::LastWord;
-        if matches!(self.send, Send::None) {
-            self.half_close()
+        if matches!(self.send, Send::None) && self.backlog.is_none() {
+            self.half_close(now)
         } else {
             Fate::Open
         }
     }
 
-    fn half_close(&self) -> Fate {
+    fn half_close(&mut self, now: Millis) -> Fate {
+        self.session.half_closed(now);
         match rustix::net::shutdown(&self.socket, Shutdown::Write) {
             Ok(()) => Fate::Open,
             Err(_) => Fate::Ended,
         }
-    }
-}
-
-/// Copies what was received while a rest waits out of the pool.
-fn set_aside(received: &mut Line, rest: &mut Rest, session: &Session, shared: &mut Shared) {
-    let pool = &mut shared.pool;
-    while let Some((buffer, filled)) = pool.take_first(received) {
-        session.count_reads(&shared.settings, 1, filled);
-        let received = &pool.slot(buffer, 0)[..filled];
-        rest.received.reserve_exact(filled);
-        rest.received.extend_from_slice(received);
-        pool.give_back(buffer);
     }
 }
 

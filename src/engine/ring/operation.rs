@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, Fixed};
+use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::pool::Size;
@@ -82,12 +83,11 @@ fn send_with(target: Target<'_>, key: u32, bytes: &[u8], how: u32, flags: Flags)
         .user_data(Token::new(Op::Reply, key).pack())
 }
 
-/// Sends everything, however long the client takes to make room for it.
-pub(super) fn send_all(socket: &OwnedFd, key: u32, bytes: &[u8]) -> Entry {
-    opcode::Send::new(fd(socket), bytes.as_ptr(), length(bytes.len()))
-        .flags(ALL.cast_signed())
+/// Completes when the socket has room, or is broken.
+pub(super) fn await_room(socket: &OwnedFd, key: u32) -> Entry {
+    opcode::PollAdd::new(fd(socket), u32::from(PollFlags::OUT.bits()))
         .build()
-        .user_data(Token::new(Op::Rest, key).pack())
+        .user_data(Token::new(Op::Room, key).pack())
 }
 
 /// Cancels the receive of a connection, if it has not ended.

@@ -7,8 +7,8 @@ pub(super) enum Op {
     Receive = 0,
     /// The send of a reply that stands in a buffer of the pool.
     Reply = 1,
-    /// The send of what a reply left over, from the connection's own memory.
-    Rest = 2,
+    /// The wait for room in the socket.
+    Room = 2,
     /// A cancellation, whose answer nobody needs.
     Cancel = 3,
 }
@@ -44,7 +44,7 @@ impl Token {
         let op = match user_data & ((1 << OP_BITS) - 1) {
             0 => Op::Receive,
             1 => Op::Reply,
-            2 => Op::Rest,
+            2 => Op::Room,
             _ => Op::Cancel,
         };
         Self {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn what_is_packed_comes_back() {
-        for op in [Op::Receive, Op::Reply, Op::Rest, Op::Cancel] {
+        for op in [Op::Receive, Op::Reply, Op::Room, Op::Cancel] {
             for key in [0, 1, 77, u32::MAX] {
                 let token = Token::new(op, key);
                 assert_eq!(Token::unpack(token.pack()), token);

@@ -5,7 +5,6 @@ use std::future::{self, Future};
 use std::mem;
 use std::net::Shutdown;
 use std::ops::{ControlFlow, Range};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
@@ -15,10 +14,11 @@ use rustix::net::SendFlags;
 use tokio_uring::BufResult;
 use tokio_uring::buf::{BoundedBuf, Slice};
 
-use super::cancel::cancel_read;
+use super::operation::{Room, await_room, cancel};
 use super::{Doing, IDLE_BUFFER, Link, TokioUringEngine};
 use crate::calls;
 use crate::engine::Drain;
+use crate::engine::backlog::Backlog;
 use crate::engine::session::{Due, PING, Session};
 use crate::metrics::label::EndReason;
 use crate::proto::{Next, TAIL_ROOM};
@@ -38,6 +38,12 @@ pub(super) struct Task<'a> {
     buf: Vec<u8>,
     /// It has filled the largest buffer.
     floods: bool,
+    /// The wait for room in the socket, until that has ended.
+    room: Option<Box<Room>>,
+    /// The stream is to be half-closed once everything is sent.
+    last_word: bool,
+    /// The client sends no more, and is owed what is in the backlog.
+    hung_up: bool,
 }
 
 /// Whether a connection goes on.
@@ -52,6 +58,9 @@ impl<'a> Task<'a> {
             link,
             buf: Vec::new(),
             floods: false,
+            room: None,
+            last_word: false,
+            hung_up: false,
         }
     }
 
@@ -68,8 +77,53 @@ impl<'a> Task<'a> {
         while flow == GO_ON {
             flow = match self.must_close() {
                 Some(reason) => self.close(reason).await,
-                None => self.read().await,
+                None if self.may_read() => self.read().await,
+                None => self.wait_for_room().await,
             };
+        }
+    }
+
+    /// Whether the client is to be read.
+    fn may_read(&self) -> bool {
+        let backlog = self.link.backlog.borrow();
+        !self.hung_up && backlog.as_deref().is_none_or(Backlog::reads_on)
+    }
+
+    /// Waits for room, or for [`Link::wake`], and sends some of the backlog.
+    async fn wait_for_room(&mut self) -> Flow {
+        self.link.doing.set(Doing::Room);
+        self.room_is_found().await;
+        self.link.doing.set(Doing::Work);
+        self.flush()
+    }
+
+    async fn room_is_found(&mut self) {
+        let stream = &self.link.stream;
+        self.room
+            .get_or_insert_with(|| Box::new(await_room(stream)))
+            .await;
+        self.room = None;
+    }
+
+    /// Sends some of the backlog, and does what comes after it.
+    fn flush(&mut self) -> Flow {
+        let settings = &*self.engine.settings;
+        match self.link.flush(settings, settings.clock.now()) {
+            Ok(()) => self.go_on_if_drained(),
+            Err(_) => END,
+        }
+    }
+
+    /// Does what comes after a backlog, unless there still is one.
+    fn go_on_if_drained(&mut self) -> Flow {
+        if self.link.backlog.borrow().is_some() {
+            GO_ON
+        } else if self.hung_up {
+            END
+        } else if mem::take(&mut self.last_word) {
+            self.half_close()
+        } else {
+            GO_ON
         }
     }
 
@@ -88,6 +142,10 @@ impl<'a> Task<'a> {
         self.link.doing.set(Doing::Work);
         self.buf = space.into_inner();
         match result {
+            Ok(0) if self.link.backlog.borrow().is_some() => {
+                self.hung_up = true;
+                GO_ON
+            }
             Ok(0) => END,
             Ok(len) => {
                 self.session().count_reads(&self.engine.settings, 1, len);
@@ -95,6 +153,7 @@ impl<'a> Task<'a> {
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // Nothing had arrived, or the read would have brought it.
+                Some(Errno::CANCELED) if self.go_on_if_drained() == END => END,
                 Some(Errno::CANCELED) if self.may_close() => self.close(EndReason::Drain).await,
                 Some(Errno::CANCELED) if self.link.is_dismissed.get() => GO_ON,
                 Some(Errno::CANCELED) => self.look_around().await,
@@ -109,13 +168,30 @@ impl<'a> Task<'a> {
     /// That look goes through the ring like all else: a plain `recv` in a loop,
     /// fed by a peer that never pauses, would keep the runtime from parking,
     /// and only when it parks does it submit what the other tasks ask for.
-    async fn read_into(&self, space: Slice<Vec<u8>>) -> BufResult<usize, Slice<Vec<u8>>> {
+    async fn read_into(&mut self, space: Slice<Vec<u8>>) -> BufResult<usize, Slice<Vec<u8>>> {
         let mut read = pin!(calls::read(&self.link.stream, space));
         if self.may_close() {
             if let Poll::Ready(done) = poll_once(read.as_mut()).await {
                 return done;
             }
-            cancel_read(&self.link.stream);
+            cancel(&self.link.stream);
+        }
+        let settings = &*self.engine.settings;
+        while self.link.backlog.borrow().is_some() {
+            tokio::select! {
+                biased;
+                done = read.as_mut() => return done,
+                () = self.room_is_found() => {
+                    if self.link.flush(settings, settings.clock.now()).is_err() {
+                        // Which ends the read.
+                        self.link.shut_down();
+                        break;
+                    }
+                }
+            }
+        }
+        if self.go_on_if_drained() == END {
+            self.link.shut_down();
         }
         read.await
     }
@@ -148,7 +224,7 @@ impl<'a> Task<'a> {
         if self.floods {
             self.engine.flooded_at.set(Some(now));
         }
-        if !reply.is_empty() && self.write(reply).await == END {
+        if self.write(reply).await == END {
             return END;
         }
         self.buf.copy_within(step.consumed..filled, 0);
@@ -156,34 +232,57 @@ impl<'a> Task<'a> {
         self.fit_buffer(was_filled);
         match step.next {
             Next::Read => GO_ON,
-            Next::Close(_) | Next::Fail(_) => self.half_close(),
+            Next::Close(_) | Next::Fail(_) => self.say_last_word(),
             Next::Abort(_) => END,
         }
     }
 
+    /// Writes a part of the buffer behind whatever is unsent.
     async fn write(&mut self, reply: Range<usize>) -> Flow {
-        let len = reply.len();
-        let buffer = self.buf.len();
-        let bytes = mem::take(&mut self.buf).slice(reply);
-        let settings = &*self.engine.settings;
-        let since = settings.clock.now();
-        self.link.doing.set(Doing::Write { since, buffer });
-        let (result, bytes) = calls::write_all(&self.link.stream, bytes).await;
-        self.link.doing.set(Doing::Work);
-        self.buf = bytes.into_inner();
-        if result.is_err() {
-            return END;
+        if self.put_aside(reply.clone()) || reply.is_empty() {
+            return GO_ON;
         }
-        self.session().count_write(settings, len);
+        let bytes = mem::take(&mut self.buf).slice(reply.clone());
+        let (result, bytes) = calls::write(&self.link.stream, bytes).await;
+        self.buf = bytes.into_inner();
+        let settings = &*self.engine.settings;
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::AGAIN | Errno::INTR) => 0,
+                _ => return END,
+            },
+        };
+        if sent > 0 {
+            self.session().count_write(settings, sent);
+        }
+        let rest = reply.start + sent..reply.end;
+        if !rest.is_empty() {
+            let now = settings.clock.now();
+            let backlog = Backlog::new(&self.buf[rest], settings, now);
+            *self.link.backlog.borrow_mut() = Some(backlog);
+        }
         GO_ON
+    }
+
+    /// Puts a part of the buffer into the backlog, if there is one; whether there is.
+    fn put_aside(&self, reply: Range<usize>) -> bool {
+        let settings = &*self.engine.settings;
+        let mut backlog = self.link.backlog.borrow_mut();
+        let Some(backlog) = &mut *backlog else {
+            return false;
+        };
+        backlog.push(&self.buf[reply], settings, settings.clock.now());
+        true
     }
 
     /// Writes what the socket takes at once, without the ring; says how much.
     fn write_at_once(&self, reply: Range<usize>, flags: SendFlags) -> usize {
-        // SAFETY: the stream is borrowed, and open, for as long as the call takes.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.link.stream.as_raw_fd()) };
+        if self.link.backlog.borrow().is_some() {
+            return 0;
+        }
         // Whatever is wrong, the write of the rest will meet it again.
-        let Ok(len) = calls::send(socket, &self.buf[reply], flags) else {
+        let Ok(len) = calls::send(self.link.socket(), &self.buf[reply], flags) else {
             return 0;
         };
         self.session().count_write(&self.engine.settings, len);
@@ -194,6 +293,9 @@ impl<'a> Task<'a> {
     async fn look_around(&mut self) -> Flow {
         let settings = &*self.engine.settings;
         let now = settings.clock.now();
+        if self.link.backlog.borrow().is_some() {
+            return GO_ON;
+        }
         let due = self.session().due(settings, now);
         match due {
             Due::Nothing => {
@@ -245,7 +347,7 @@ impl<'a> Task<'a> {
         let now = settings.clock.now();
         let frame = self.session().close(settings, reason, now);
         match frame {
-            Some(frame) if self.send(&frame).await == GO_ON => self.half_close(),
+            Some(frame) if self.send(&frame).await == GO_ON => self.say_last_word(),
             _ => END,
         }
     }
@@ -259,7 +361,18 @@ impl<'a> Task<'a> {
         flow
     }
 
+    /// What was sent, or is about to be, was the last.
+    fn say_last_word(&mut self) -> Flow {
+        if self.link.backlog.borrow().is_some() {
+            self.last_word = true;
+            return GO_ON;
+        }
+        self.half_close()
+    }
+
     fn half_close(&self) -> Flow {
+        let now = self.engine.settings.clock.now();
+        self.session().half_closed(now);
         match self.link.stream.shutdown(Shutdown::Write) {
             Ok(()) => GO_ON,
             Err(_) => END,

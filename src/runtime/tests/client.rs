@@ -17,7 +17,7 @@ pub(crate) const BINARY: u8 = 0x82;
 const TEXT_FRAGMENT: u8 = 0x01;
 const LAST_FRAGMENT: u8 = 0x80;
 pub(crate) const PING: u8 = 0x89;
-const PONG: u8 = 0x8A;
+pub(crate) const PONG: u8 = 0x8A;
 pub(crate) const CLOSE: u8 = 0x88;
 
 /// What is sent at once, and what must come back before the next.
@@ -188,6 +188,15 @@ impl Client {
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Reads what has come.
+    pub(crate) fn read_what_is_there(&mut self) {
+        let mut before = usize::MAX;
+        while self.received.len() != before {
+            before = self.received.len();
+            self.read();
         }
     }
 

@@ -1,21 +1,25 @@
 //! A clock that jumps, as after a suspended machine, and one that goes back, which
 //! the kernel's does not: then nothing is due, and nothing breaks.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::client::{
-    BINARY, CLOSE, Client, End, PING, Step, TEXT, everything, frame, noise, reply,
+    BINARY, CLOSE, Client, End, PING, PONG, Step, TEXT, everything, frame, noise, reply,
 };
 use super::on_every_engine;
 use super::rig::{Rig, on_engine};
 use crate::calls::{self, Shift};
 use crate::config::Config;
-use crate::engine::EngineKind;
+use crate::engine::{EngineKind, SLOW_READER};
 
 on_every_engine![
     a_jump_makes_due_what_has_run_out,
     a_jump_does_not_make_due_what_has_not,
+    a_jump_closes_nobody_whose_answer_lies_in_the_socket,
     a_jump_cuts_off_who_does_not_read,
+    a_jump_cuts_off_nobody_whose_socket_has_room,
+    a_jump_has_a_client_read_on_that_does_not_read,
     a_jump_ends_a_closing_handshake,
     a_clock_that_goes_back_makes_nothing_due,
     a_clock_at_its_end,
@@ -111,6 +115,87 @@ fn a_jump_cuts_off_who_does_not_read(kind: EngineKind) {
         rig.run_until("it is cut off", || rig.counters().write_timeouts.get() == 1)
             .await;
         rig.clients(move || client.read_to_end()).await;
+    });
+}
+
+/// A machine that was paused has overdue timers, and healthy peers.
+fn a_jump_closes_nobody_whose_answer_lies_in_the_socket(kind: EngineKind) {
+    on_engine(kind, async |rig| {
+        let mut client = greeted(rig).await;
+        calls::shift_clock(Shift::Ahead(idle_timeout()));
+        client = rig
+            .clients(move || {
+                client.expect(&reply(PING, b""));
+                client
+            })
+            .await;
+        // The engine does not run meanwhile: this is its thread.
+        client.say(&frame(PONG, b""));
+        let pause = 2 * Config::default().pong_timeout;
+        calls::shift_clock(Shift::Ahead(idle_timeout() + pause));
+        rig.tick();
+        rig.clients(move || {
+            client.take(&hello());
+            client.close();
+            assert_eq!(client.end, Some(End::Closed));
+        })
+        .await;
+        assert_eq!(rig.counters().idle_timeouts.get(), 0);
+    });
+}
+
+/// Has a client send until its replies wait, and says how much of `messages`.
+async fn send_until_replies_wait(rig: &Rig, client: &Client, messages: &[u8]) -> usize {
+    let sent = Cell::new(0);
+    rig.run_until("a reply waits for its client", || {
+        sent.set(sent.get() + client.say_what_fits(&messages[sent.get()..]));
+        rig.tick().slow_readers == 1
+    })
+    .await;
+    sent.get()
+}
+
+fn a_jump_cuts_off_nobody_whose_socket_has_room(kind: EngineKind) {
+    on_engine(kind, async |rig| {
+        let (message, echo) = (frame(BINARY, &noise(60_000)), reply(BINARY, &noise(60_000)));
+        let (messages, echoes) = (message.repeat(200), echo.repeat(200));
+        let mut client = Client::new(rig.connect_narrow(b""));
+        let sent = send_until_replies_wait(rig, &client, &messages).await;
+        // The engine does not run meanwhile.
+        client.read_what_is_there();
+        calls::shift_clock(Shift::Ahead(3 * Config::default().write_timeout));
+        rig.tick();
+        assert_eq!(rig.counters().write_timeouts.get(), 0);
+        rig.clients(move || {
+            let expect = echoes[client.received.len()..].to_vec();
+            let send = messages[sent..].to_vec();
+            client.take(&Step { send, expect });
+            assert!(client.received == echoes, "the echo is wrong");
+            client.close();
+        })
+        .await;
+    });
+}
+
+/// A client that sends all it has before it reads.
+fn a_jump_has_a_client_read_on_that_does_not_read(kind: EngineKind) {
+    on_engine(kind, async |rig| {
+        let (message, echo) = (frame(BINARY, &noise(60_000)), reply(BINARY, &noise(60_000)));
+        let (messages, echoes) = (message.repeat(50), echo.repeat(50));
+        let mut client = Client::new(rig.connect_narrow(b""));
+        let sent = Cell::new(send_until_replies_wait(rig, &client, &messages).await);
+        calls::shift_clock(Shift::Ahead(SLOW_READER));
+        rig.run_until("all of it is sent", || {
+            sent.set(sent.get() + client.say_what_fits(&messages[sent.get()..]));
+            sent.get() == messages.len()
+        })
+        .await;
+        assert!(rig.tick().bytes > 0);
+        rig.clients(move || {
+            client.expect(&echoes);
+            client.close();
+        })
+        .await;
     });
 }
 

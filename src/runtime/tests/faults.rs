@@ -77,13 +77,15 @@ fn faults(kind: EngineKind) -> Vec<(Call, Fault, Effect)> {
         EngineKind::TokioUring => faults.extend([
             fails(Call::Receive, Errno::NOBUFS, Effect::End),
             (Call::Write, SHORT, Effect::None),
+            fails(Call::Write, Errno::AGAIN, Effect::None),
+            fails(Call::Write, Errno::INTR, Effect::None),
             fails(Call::Write, Errno::CONNRESET, Effect::End),
             fails(Call::Write, Errno::PIPE, Effect::End),
             fails(Call::Write, Errno::NOBUFS, Effect::End),
             // What cannot be written at once is written through the ring.
             (Call::Send, SHORT, Effect::None),
             fails(Call::Send, Errno::AGAIN, Effect::None),
-            fails(Call::Send, Errno::NOBUFS, Effect::None),
+            fails(Call::Send, Errno::INTR, Effect::None),
         ]),
         EngineKind::Ring => {
             faults.extend(sends);

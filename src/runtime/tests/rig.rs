@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use socket2::SockRef;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
@@ -211,7 +211,7 @@ fn name(descriptor: i32) -> PathBuf {
     fs::read_link(format!("/proc/self/fd/{descriptor}")).expect("an open descriptor")
 }
 
-fn settings(counters: Arc<Counters>) -> Settings {
+pub(crate) fn settings(counters: Arc<Counters>) -> Settings {
     let config = Config::default();
     Settings {
         limits: Limits {
@@ -221,12 +221,14 @@ fn settings(counters: Arc<Counters>) -> Settings {
         },
         // The smallest, so that one read seldom takes all there is.
         read_size: 2 * config.window,
+        max_backlog: config.effective_max_backlog(),
         idle_timeout: config.idle_timeout,
         pong_timeout: config.pong_timeout,
         write_timeout: config.write_timeout,
         close_timeout: config.close_timeout,
         busy_poll: config.busy_poll,
         activity: Activity::new(false),
+        backlog_begun: Notify::new(),
         counters,
         clock: Clock::start(),
         tasks: Tasks::default(),

@@ -1,0 +1,251 @@
+//! Replies that a socket has not taken: they are kept, and their client is read
+//! on, so that one that sends a large message before it reads gets its answer.
+//!
+//! A client whose socket takes bytes is not read while any wait: it reads as it
+//! writes, and what it reads makes room. So its backlog is the rest of one reply,
+//! whatever the size of its messages. Only one whose socket has taken nothing for
+//! [`SLOW_READER`] is read on, up to `max-backlog`:
+//!
+//! ```text
+//!            nothing taken for SLOW_READER
+//!   Paused ────────────────────────────────▶ ReadOn ──▶ Full
+//!     ▲  ▲──────────── bytes taken ─────────────┘        │
+//!     └───────────── half of it is drained ──────────────┘
+//! ```
+//!
+//! The write timeout counts from when a read's worth of bytes last moved, out of
+//! the backlog or into it: a client that still sends is not cut for not reading
+//! yet, but comes to the end of `max-backlog`, and a trickle moves too little.
+
+mod queue;
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::{Holdings, Millis, SLOW_READER, Settings};
+use crate::calls;
+pub(crate) use queue::ByteQueue;
+
+/// How long a connection has moved no byte, in either direction, before it makes
+/// no progress: of those that hold memory, these are evicted first.
+const STALLED: Duration = Duration::from_secs(1);
+
+/// A connection that reached its limit is read again once this part of the limit
+/// has been drained.
+const DRAINED_PART: usize = 2;
+
+/// What waits for one client, in order. While there is one, all that is to be
+/// sent goes through it.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    unsent: ByteQueue,
+    wait: Wait,
+}
+
+/// What came of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) len: usize,
+    /// There was no room for all of it.
+    pub(crate) is_full: bool,
+}
+
+impl Backlog {
+    /// Keeps what the socket has just not taken.
+    pub(crate) fn new(unsent: &[u8], settings: &Settings, now: Millis) -> Box<Self> {
+        settings.backlog_begun.notify_one();
+        let mut backlog = Self {
+            unsent: ByteQueue::default(),
+            wait: Wait::begin(now),
+        };
+        backlog.push(unsent, settings, now);
+        Box::new(backlog)
+    }
+
+    /// Puts `bytes` behind what waits.
+    pub(crate) fn push(&mut self, bytes: &[u8], settings: &Settings, now: Millis) {
+        self.unsent.push(bytes);
+        let waiting = self.unsent.len();
+        self.wait.added(bytes.len(), waiting, settings, now);
+    }
+
+    /// Sends a part of what waits, as much as the socket takes of it.
+    pub(crate) fn send(
+        &mut self,
+        socket: impl AsFd,
+        settings: &Settings,
+        now: Millis,
+    ) -> rustix::io::Result<Sent> {
+        let bytes = self.unsent.front();
+        let wanted = bytes.len();
+        let len = match calls::send(socket, bytes, SendFlags::empty()) {
+            Ok(len) => len,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(error) => return Err(error),
+        };
+        self.unsent.advance(len);
+        self.wait.taken(len, self.unsent.len(), settings, now);
+        Ok(Sent {
+            len,
+            is_full: len < wanted,
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    /// As [`Wait::reads_on`].
+    pub(crate) fn reads_on(&self) -> bool {
+        self.wait.reads_on()
+    }
+
+    /// As [`Wait::is_due`].
+    pub(crate) fn is_due(&self, settings: &Settings, now: Millis) -> bool {
+        self.wait.is_due(settings, now)
+    }
+
+    /// As [`Wait::judge`].
+    pub(crate) fn judge(&mut self, settings: &Settings, now: Millis) -> Verdict {
+        self.wait.judge(settings, now)
+    }
+}
+
+/// What a connection with this backlog, or none, holds; `others` are its bytes
+/// beside that.
+pub(crate) fn holdings(backlog: Option<&Backlog>, others: usize, now: Millis) -> Holdings {
+    let waiting = backlog.map_or(0, |backlog| backlog.unsent.capacity());
+    let wait = backlog.map(|backlog| &backlog.wait);
+    Wait::holdings(wait, others + waiting, now)
+}
+
+/// How long replies have waited for their client, and whether it is read
+/// meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    begun: Millis,
+    /// When the socket last took a byte.
+    taken_at: Millis,
+    /// When it did, or more was put behind what waits.
+    moved_at: Millis,
+    /// What the write timeout counts from, and the bytes that have moved since.
+    since: Millis,
+    moved: usize,
+    /// The timeout has started again without that.
+    is_extended: bool,
+    reading: Reading,
+}
+
+/// Whether a client whose replies wait is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Not while its socket takes bytes, or may be about to.
+    Paused,
+    /// It has to send the rest before it reads.
+    ReadOn,
+    /// Not beyond the limit.
+    Full,
+}
+
+/// What a timer has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Verdict {
+    Wait,
+    /// The write timeout is over.
+    Cut,
+}
+
+impl Wait {
+    pub(crate) fn begin(now: Millis) -> Self {
+        Self {
+            begun: now,
+            taken_at: now,
+            moved_at: now,
+            since: now,
+            moved: 0,
+            is_extended: false,
+            reading: Reading::Paused,
+        }
+    }
+
+    /// The socket has taken `len` bytes, and `waiting` are left.
+    pub(crate) fn taken(&mut self, len: usize, waiting: usize, settings: &Settings, now: Millis) {
+        if len == 0 {
+            return;
+        }
+        self.taken_at = now;
+        self.moved(len, settings, now);
+        let is_drained = waiting <= settings.max_backlog / DRAINED_PART;
+        if self.reading != Reading::Full || is_drained {
+            self.reading = Reading::Paused;
+        }
+    }
+
+    /// `len` bytes were put behind what waits, which is `waiting` now.
+    pub(crate) fn added(&mut self, len: usize, waiting: usize, settings: &Settings, now: Millis) {
+        self.moved(len, settings, now);
+        if waiting >= settings.max_backlog {
+            self.reading = Reading::Full;
+        }
+    }
+
+    /// Whether the client is to be read though its replies wait.
+    pub(crate) fn reads_on(&self) -> bool {
+        self.reading == Reading::ReadOn
+    }
+
+    /// Whether [`judge`](Self::judge) may find something: what the socket takes is
+    /// to be sent before.
+    pub(crate) fn is_due(&self, settings: &Settings, now: Millis) -> bool {
+        self.may_read_on(now) || self.since.is_over(settings.write_timeout, now)
+    }
+
+    /// Decides whether the client is read on, or cut off. The write timeout starts
+    /// again, once, where the socket has taken something right `now`: that it took
+    /// nothing before may be because the machine was paused.
+    pub(crate) fn judge(&mut self, settings: &Settings, now: Millis) -> Verdict {
+        if self.since.is_over(settings.write_timeout, now) {
+            if self.taken_at != now || self.is_extended {
+                return Verdict::Cut;
+            }
+            self.since = now;
+            self.is_extended = true;
+        }
+        if self.may_read_on(now) {
+            self.reading = Reading::ReadOn;
+        }
+        Verdict::Wait
+    }
+
+    /// What a connection holds that waits so, or does not wait, if it is `bytes`.
+    pub(crate) fn holdings(wait: Option<&Self>, bytes: usize, now: Millis) -> Holdings {
+        let is = |is_so: fn(&Self, Millis) -> bool| wait.is_some_and(|wait| is_so(wait, now));
+        Holdings {
+            bytes,
+            slow_readers: is(|wait, now| wait.begun.is_over(SLOW_READER, now)).into(),
+            stalled: is(|wait, now| wait.moved_at.is_over(STALLED, now)).into(),
+            paused: is(|wait, _now| wait.reading == Reading::Paused).into(),
+        }
+    }
+
+    fn may_read_on(&self, now: Millis) -> bool {
+        self.reading == Reading::Paused && self.taken_at.is_over(SLOW_READER, now)
+    }
+
+    fn moved(&mut self, len: usize, settings: &Settings, now: Millis) {
+        self.moved_at = now;
+        self.moved += len;
+        if self.moved >= settings.read_size {
+            self.moved = 0;
+            self.since = now;
+            self.is_extended = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

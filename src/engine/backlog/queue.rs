@@ -1,0 +1,127 @@
+//! Bytes in order, in memory that goes back as they go.
+
+use std::collections::VecDeque;
+
+use memmap2::MmapMut;
+
+/// Bytes of the largest chunk: what is freed at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// Bytes that are put at the end and taken from the front. Neither moves those
+/// that stay.
+#[derive(Debug, Default)]
+pub(crate) struct ByteQueue {
+    /// Each of them is freed once its bytes are taken.
+    chunks: VecDeque<Chunk>,
+    /// Bytes of the first chunk that are taken.
+    taken: usize,
+    len: usize,
+    /// Bytes that the chunks have room for.
+    room: usize,
+}
+
+impl ByteQueue {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes;
+        if let Some(last) = self.chunks.back_mut() {
+            let fits = last.put(bytes);
+            self.len += fits;
+            bytes = &bytes[fits..];
+        }
+        while !bytes.is_empty() {
+            // As much again as there is, so that small pieces need few chunks.
+            let capacity = bytes.len().max(self.len).min(CHUNK);
+            let mut chunk = Chunk::new(capacity);
+            let fits = chunk.put(bytes);
+            self.room += chunk.capacity();
+            self.chunks.push_back(chunk);
+            self.len += fits;
+            bytes = &bytes[fits..];
+        }
+    }
+
+    /// The first bytes, as far as they stand together; none if there are none.
+    pub(crate) fn front(&self) -> &[u8] {
+        self.chunks
+            .front()
+            .map_or(&[], |first| &first.bytes()[self.taken..])
+    }
+
+    /// Takes `len` bytes of the [front](Self::front).
+    pub(crate) fn advance(&mut self, len: usize) {
+        assert!(len <= self.front().len(), "no more than there are");
+        self.taken += len;
+        self.len -= len;
+        if self.len == 0 {
+            *self = Self::default();
+        } else if self.front().is_empty() {
+            let chunk = self.chunks.pop_front().expect("it is taken");
+            self.room -= chunk.capacity();
+            self.taken = 0;
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of memory that this holds.
+    pub(crate) fn capacity(&self) -> usize {
+        self.room + self.chunks.capacity() * size_of::<Chunk>()
+    }
+}
+
+/// A part of a queue that is freed at once.
+#[derive(Debug)]
+enum Chunk {
+    Small(Vec<u8>),
+    /// Pages of its own: an allocator would keep them for itself for as long as
+    /// nothing else is allocated. The first `len` bytes are in use.
+    Mapped {
+        pages: MmapMut,
+        len: usize,
+    },
+}
+
+impl Chunk {
+    fn new(capacity: usize) -> Self {
+        if capacity == CHUNK
+            && let Ok(pages) = MmapMut::map_anon(CHUNK)
+        {
+            return Self::Mapped { pages, len: 0 };
+        }
+        Self::Small(Vec::with_capacity(capacity))
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Small(bytes) => bytes.capacity(),
+            Self::Mapped { pages, .. } => pages.len(),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Mapped { pages, len } => &pages[..*len],
+        }
+    }
+
+    /// Puts as much of `bytes` behind what there is as there is room for; says how
+    /// much.
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let fits = bytes.len().min(self.capacity() - self.bytes().len());
+        match self {
+            Self::Small(all) => all.extend_from_slice(&bytes[..fits]),
+            Self::Mapped { pages, len } => {
+                pages[*len..*len + fits].copy_from_slice(&bytes[..fits]);
+                *len += fits;
+            }
+        }
+        fits
+    }
+}

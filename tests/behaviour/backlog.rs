@@ -1,0 +1,149 @@
+//! Clients that send before they read, as a blocking client does with a large
+//! message.
+
+use std::thread;
+
+use crate::common::client::{Client, Raw};
+use crate::common::engines::{Engine, on_every_engine_and_over_tls};
+use crate::common::server::Server;
+use crate::common::wait_until;
+use crate::common::wire::{
+    BINARY, BINARY_FRAGMENT, FRAGMENT, LAST_FRAGMENT, TEXT, close, closed, frame, noise, unmasked,
+};
+
+on_every_engine_and_over_tls![
+    a_message_of_64_mib_is_sent_whole_before_any_of_it_is_read,
+    a_message_in_many_frames_is_sent_whole_before_any_of_it_is_read,
+    what_waits_is_sent_before_the_end_of_the_stream,
+    what_waits_is_sent_before_a_close,
+    memory_is_given_back_as_a_backlog_drains,
+    a_client_is_not_read_beyond_the_limit_until_half_is_drained,
+    a_client_that_fills_its_backlog_and_reads_nothing_is_cut,
+];
+
+const MIB: usize = 1024 * 1024;
+
+/// What the library of a blocking client may send at once.
+const LARGE: usize = 64 * MIB;
+
+fn a_message_of_64_mib_is_sent_whole_before_any_of_it_is_read(engine: Engine) {
+    let server = Server::start(engine, &[]);
+    let mut raw = Raw::open(server.address());
+    let payload = noise(1, LARGE);
+    raw.send(&frame(BINARY, &payload));
+    raw.expect(&unmasked(BINARY, &payload));
+    raw.send(&frame(TEXT, b"and another"));
+    raw.expect_frame(TEXT, b"and another");
+}
+
+fn a_message_in_many_frames_is_sent_whole_before_any_of_it_is_read(engine: Engine) {
+    const PARTS: usize = 1000;
+    let server = Server::start(engine, &[]);
+    let mut raw = Raw::open(server.address());
+    let part = noise(2, LARGE / PARTS);
+    let first = |index| match index {
+        0 => BINARY_FRAGMENT,
+        _ if index == PARTS - 1 => LAST_FRAGMENT,
+        _ => FRAGMENT,
+    };
+    for index in 0..PARTS {
+        raw.send(&frame(first(index), &part));
+    }
+    for index in 0..PARTS {
+        raw.expect(&unmasked(first(index), &part));
+    }
+}
+
+fn what_waits_is_sent_before_the_end_of_the_stream(engine: Engine) {
+    let server = Server::start(engine, &[]);
+    let mut raw = Raw::open(server.address());
+    let payload = noise(3, LARGE / 2);
+    raw.send(&frame(BINARY, &payload));
+    raw.half_close();
+    raw.expect(&unmasked(BINARY, &payload));
+    raw.rest_until_cut();
+}
+
+fn what_waits_is_sent_before_a_close(engine: Engine) {
+    let server = Server::start(engine, &[]);
+    let mut raw = Raw::open(server.address());
+    let payload = noise(4, LARGE / 2);
+    raw.send(&frame(BINARY, &payload));
+    raw.send(&close(1000, ""));
+    raw.expect(&unmasked(BINARY, &payload));
+    raw.expect(&closed(1000));
+    raw.expect_end();
+}
+
+fn memory_is_given_back_as_a_backlog_drains(engine: Engine) {
+    // What the allocator keeps, and buffers that are made when they are needed.
+    const ALLOWANCE: u64 = 16 * MIB as u64;
+    let (server, admin) = Server::start_watched(engine, &["--threads=1"]);
+    Client::connect(server.address()).echo("warm");
+    let before = server.process().memory();
+    let growth = || server.process().memory().saturating_sub(before);
+    let mut raw = Raw::open(server.address());
+    let payload = noise(5, LARGE);
+    raw.send(&frame(BINARY, &payload));
+    let most = growth();
+    assert!(most > LARGE as u64 / 2, "only {most} bytes wait");
+    let reply = unmasked(BINARY, &payload);
+    let (start, end) = reply.split_at(LARGE * 7 / 8);
+    raw.expect(start);
+    admin.wait_for("little is held", |page| {
+        page.count("ringback_held_bytes", &[]) <= end.len() as u64 + ALLOWANCE / 16
+    });
+    wait_until("memory is given back", || growth() < LARGE as u64 / 2);
+    raw.expect(end);
+    admin.wait_for("nothing is held", |page| {
+        page.count("ringback_held_bytes", &[]) == 0 && page.count("ringback_slow_readers", &[]) == 0
+    });
+    wait_until("all memory is given back", || growth() < ALLOWANCE);
+}
+
+fn a_client_is_not_read_beyond_the_limit_until_half_is_drained(engine: Engine) {
+    const LIMIT: usize = 2 * MIB;
+    // What a read brings beyond the limit, and TLS adds.
+    const BEYOND: usize = 300_000;
+    let (server, admin) = Server::start_watched(engine, &["--max-backlog=2m"]);
+    let mut raw = Raw::open_narrow(server.address());
+    let payload = noise(6, 60_000);
+    let messages = 16 * MIB / payload.len();
+    let mut writer = Raw::over(raw.stream().try_clone().expect("a descriptor"));
+    thread::scope(|scope| {
+        let message = frame(BINARY, &payload);
+        scope.spawn(move || {
+            for _ in 0..messages {
+                writer.send(&message);
+            }
+        });
+        let held = || {
+            let page = admin.metrics();
+            usize::try_from(page.count("ringback_held_bytes", &[])).expect("few")
+        };
+        wait_until("the backlog is full", || held() >= LIMIT);
+        let most = held();
+        assert!(most < LIMIT + BEYOND, "{most} bytes are held");
+        for _ in 0..messages {
+            raw.expect_frame(BINARY, &payload);
+        }
+    });
+    admin.wait_for("nothing is held", |page| {
+        page.count("ringback_held_bytes", &[]) == 0
+    });
+}
+
+fn a_client_that_fills_its_backlog_and_reads_nothing_is_cut(engine: Engine) {
+    let flags = ["--max-backlog=1m", "--write-timeout=500ms"];
+    let (server, admin) = Server::start_watched(engine, &flags);
+    let mut neighbour = Client::connect(server.address());
+    neighbour.echo("before");
+    let mut raw = Raw::open_narrow(server.address());
+    raw.send_until_cut(&frame(BINARY, &noise(7, 60_000)));
+    let page = admin.wait_for("it is cut", |page| {
+        page.count("ringback_slow_readers_cut_total", &[]) == 1
+    });
+    let reason = [("reason", "slow_reader"), ("code", "none")];
+    assert_eq!(page.count("ringback_closes_total", &reason), 1);
+    neighbour.echo("after");
+}

@@ -1,0 +1,68 @@
+//! A server that did not run for a while, as in a virtual machine that is paused:
+//! its timers are overdue, and its clients have answered.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::client::Raw;
+use crate::common::engines::{Engine, on_every_engine, on_every_engine_and_over_tls};
+use crate::common::server::Server;
+use crate::common::wire::{PING, PONG, TEXT, frame};
+
+on_every_engine_and_over_tls![a_pause_closes_no_client_that_answers,];
+
+mod handlers {
+    super::on_every_engine![a_pause_closes_no_client_of_a_handler_that_answers,];
+    use super::a_pause_closes_no_client_of_a_handler_that_answers;
+}
+
+const PONG_TIMEOUT: Duration = Duration::from_secs(3);
+const FLAGS: [&str; 2] = ["--idle-timeout=300ms", "--pong-timeout=3s"];
+
+/// Rounds until one is not disturbed by other work of this machine.
+const ROUNDS: usize = 10;
+
+fn a_pause_closes_no_client_that_answers(engine: Engine) {
+    pause(&Server::start(engine, &FLAGS));
+}
+
+fn a_pause_closes_no_client_of_a_handler_that_answers(engine: Engine) {
+    let flags = [&FLAGS[..], &["--print-messages"]].concat();
+    pause(&Server::start(engine, &flags));
+}
+
+fn pause(server: &Server) {
+    const CLIENTS: usize = 20;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let mut raws: Vec<_> = (0..CLIENTS).map(|_| Raw::open(server.address())).collect();
+        for raw in &mut raws {
+            raw.expect_frame(PING, b"");
+        }
+        server.freeze();
+        // From the first Ping on, the server may be right to close a client.
+        let is_disturbed = start.elapsed() > PONG_TIMEOUT / 2;
+        for raw in &mut raws {
+            raw.send(&frame(PONG, b""));
+        }
+        thread::sleep(PONG_TIMEOUT + PONG_TIMEOUT / 4);
+        server.thaw();
+        if is_disturbed {
+            continue;
+        }
+        for raw in &mut raws {
+            raw.send(&frame(TEXT, b"still here"));
+            loop {
+                let next = raw.frame();
+                if next.first == TEXT {
+                    assert_eq!(next.payload, b"still here");
+                    break;
+                }
+                assert_eq!((next.first, &next.payload[..]), (PING, &b""[..]));
+                raw.send(&frame(PONG, b""));
+            }
+        }
+        return;
+    }
+    panic!("no round was undisturbed");
+}
