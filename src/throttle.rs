@@ -38,7 +38,7 @@ pub(crate) static EVICTED: Throttle = Throttle::debug("a client was evicted");
 pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
-static ALL: [&Throttle; 14] = [
+static ALL: [&Throttle; 16] = [
     &ACCEPT_RESTS,
     &NO_TAKEOVER,
     &HELD_TOO_MUCH,

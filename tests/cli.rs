@@ -324,7 +324,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 47] = [
+    const FLAGS: [&str; 48] = [
         "--config",
         "--profile",
         "--busy-poll",

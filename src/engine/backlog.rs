@@ -55,14 +55,14 @@ pub(crate) struct Sent {
 
 impl Backlog {
     /// Keeps what the socket has just not taken.
-    pub(crate) fn new(unsent: &[u8], settings: &Settings, now: Millis) -> Box<Self> {
+    pub(crate) fn new(unsent: &[u8], settings: &Settings, now: Millis) -> Self {
         settings.backlog_begun.notify_one();
         let mut backlog = Self {
             unsent: ByteQueue::default(),
             wait: Wait::begin(now),
         };
         backlog.push(unsent, settings, now);
-        Box::new(backlog)
+        backlog
     }
 
     /// Puts `bytes` behind what waits.

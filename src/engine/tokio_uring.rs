@@ -228,8 +228,8 @@ impl Link {
     /// Tries what there is room for, where the clock asks for something, and only
     /// then does it.
     fn judge_backlog(&self, settings: &Settings, now: Millis) {
-        let is_due = |backlog: &Box<Backlog>| backlog.is_due(settings, now);
-        if !self.backlog.borrow().as_ref().is_some_and(is_due) {
+        let is_due = |backlog: &Backlog| backlog.is_due(settings, now);
+        if !self.backlog.borrow().as_deref().is_some_and(is_due) {
             return;
         }
         if self.flush(settings, now).is_err() {

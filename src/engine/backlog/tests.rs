@@ -21,7 +21,7 @@ fn settings() -> Settings {
 }
 
 /// A backlog of one byte, whose socket has taken nothing for [`SLOW_READER`].
-fn read_on(settings: &Settings) -> (Box<Backlog>, Millis) {
+fn read_on(settings: &Settings) -> (Backlog, Millis) {
     let mut backlog = Backlog::new(&[1], settings, Millis(0));
     let now = after(Millis(0), SLOW_READER);
     assert_eq!(backlog.judge(settings, now), Verdict::Wait);

@@ -39,10 +39,7 @@ pub(super) struct Connection {
     /// What the socket did not take.
     backlog: Option<Box<Backlog>>,
     ready: Ready,
-    /// The stream is to be half-closed once everything is sent.
-    last_word: bool,
-    /// The client sends no more, and is owed what is in the backlog.
-    hung_up: bool,
+    after_backlog: AfterBacklog,
     /// The last read has filled the buffer.
     floods: bool,
     /// The engine has this connection on its list.
@@ -61,6 +58,16 @@ struct Ready {
     writable: bool,
 }
 
+/// What comes once everything is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterBacklog {
+    GoOn,
+    /// That was the last: the end of the stream follows.
+    HalfClose,
+    /// The client sends no more, and was only owed that.
+    End,
+}
+
 /// Whether a connection lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -76,8 +83,7 @@ impl Connection {
             kept: Vec::new(),
             backlog: None,
             ready: Ready::default(),
-            last_word: false,
-            hung_up: false,
+            after_backlog: AfterBacklog::GoOn,
             floods: false,
             listed: false,
         }
@@ -127,7 +133,8 @@ impl Connection {
 
     /// Whether there may be bytes that are to be read now.
     fn may_read(&self) -> bool {
-        let is_wanted = |backlog: &Backlog| backlog.reads_on() && !self.hung_up;
+        let has_ended = self.after_backlog == AfterBacklog::End;
+        let is_wanted = |backlog: &Backlog| backlog.reads_on() && !has_ended;
         self.ready.readable && self.backlog.as_deref().is_none_or(is_wanted)
     }
 
@@ -211,7 +218,7 @@ impl Connection {
         let room = space.len();
         match calls::recv(&self.socket, space) {
             Ok(0) if self.backlog.is_some() => {
-                self.hung_up = true;
+                self.after_backlog = AfterBacklog::End;
                 Fate::Open
             }
             Ok(0) => Fate::Ended,
@@ -284,7 +291,8 @@ impl Connection {
             self.session.count_write(settings, sent);
         }
         if sent < bytes.len() {
-            self.backlog = Some(Backlog::new(&bytes[sent..], settings, now));
+            let backlog = Backlog::new(&bytes[sent..], settings, now);
+            self.backlog = Some(Box::new(backlog));
             self.ready.writable = false;
         }
         Fate::Open
@@ -307,12 +315,10 @@ impl Connection {
             return Fate::Open;
         }
         self.backlog = None;
-        if self.hung_up {
-            Fate::Ended
-        } else if self.last_word {
-            self.half_close(now)
-        } else {
-            Fate::Open
+        match self.after_backlog {
+            AfterBacklog::GoOn => Fate::Open,
+            AfterBacklog::HalfClose => self.half_close(now),
+            AfterBacklog::End => Fate::Ended,
         }
     }
 
@@ -320,8 +326,8 @@ impl Connection {
     /// then does it.
     fn judge_backlog(&mut self, shared: &Shared, now: Millis) -> Fate {
         let settings = &shared.settings;
-        let is_due = |backlog: &Box<Backlog>| backlog.is_due(settings, now);
-        if self.backlog.as_ref().is_some_and(is_due) && self.flush(shared, now) == Fate::Ended {
+        let is_due = |backlog: &Backlog| backlog.is_due(settings, now);
+        if self.backlog.as_deref().is_some_and(is_due) && self.flush(shared, now) == Fate::Ended {
             return Fate::Ended;
         }
         if let Some(backlog) = &mut self.backlog
@@ -355,12 +361,13 @@ impl Connection {
 
     /// What was sent, or is about to be, was the last.
     fn say_last_word(&mut self, now: Millis) -> Fate {
-        self.last_word = true;
         if self.backlog.is_none() {
-            self.half_close(now)
-        } else {
-            Fate::Open
+            return self.half_close(now);
         }
+        if self.after_backlog == AfterBacklog::GoOn {
+            self.after_backlog = AfterBacklog::HalfClose;
+        }
+        Fate::Open
     }
 
     fn half_close(&mut self, now: Millis) -> Fate {

@@ -36,8 +36,7 @@ pub(super) struct Connection {
     send: Send,
     /// What the socket did not take, outside of the pool.
     backlog: Option<Box<Backlog>>,
-    /// The kernel is to tell when the socket has room.
-    awaits_room: bool,
+    room: Room,
     reads: Reads,
     stage: Stage,
     /// The client's end of the stream stands behind what was received.
@@ -67,6 +66,15 @@ enum Receive {
     Single,
     /// A multishot receive that is being cancelled.
     Cancelled,
+}
+
+/// What is known of the room in the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// Trying is the way to know.
+    Unknown,
+    /// The kernel is to tell when there is some.
+    Awaited,
 }
 
 /// What is on its way to the client. There is never more than one send.
@@ -103,7 +111,7 @@ impl Connection {
             receive: Receive::None,
             send: Send::None,
             backlog: None,
-            awaits_room: false,
+            room: Room::Unknown,
             reads: Reads::default(),
             stage: Stage::Talking,
             hung_up: false,
@@ -147,7 +155,7 @@ impl Connection {
         match &self.backlog {
             None => self.receive == Receive::None || self.hung_up,
             Some(_) => {
-                !self.awaits_room
+                self.room == Room::Unknown
                     || self.receive == Receive::Multishot
                     || (self.receive == Receive::None && self.may_receive())
             }
@@ -165,7 +173,7 @@ impl Connection {
     pub(super) fn floods(&self) -> bool {
         self.reads.flood()
             && self.received.is_empty()
-            && (self.backlog.is_none() || (self.awaits_room && self.may_receive()))
+            && (self.backlog.is_none() || (self.room == Room::Awaited && self.may_receive()))
     }
 
     fn has_ended(&self) -> bool {
@@ -174,7 +182,7 @@ impl Connection {
 
     /// Whether the connection has ended, and the kernel has let go of it.
     pub(super) fn is_over(&self) -> bool {
-        let is_idle = matches!(self.send, Send::None) && !self.awaits_room;
+        let is_idle = matches!(self.send, Send::None) && self.room == Room::Unknown;
         self.has_ended() && self.receive == Receive::None && is_idle
     }
 
@@ -274,7 +282,7 @@ impl Connection {
     /// Takes the end of the wait for room, whatever has ended it: what is wrong
     /// with the socket, the next send finds out.
     pub(super) fn room_was_found(&mut self) {
-        self.awaits_room = false;
+        self.room = Room::Unknown;
     }
 
     /// Does the next thing: sends some of the backlog, and answers one buffer.
@@ -282,7 +290,7 @@ impl Connection {
         if self.has_ended() || self.awaits_reply() {
             return Fate::Open;
         }
-        if !self.awaits_room && self.flush(shared, now) == Fate::Ended {
+        if self.room == Room::Unknown && self.flush(shared, now) == Fate::Ended {
             return Fate::Ended;
         }
         if shared.draining == Some(Drain::Now)
@@ -528,7 +536,7 @@ impl Connection {
     /// Begins a backlog.
     fn put_aside(&mut self, unsent: &[u8], settings: &Settings, now: Millis) {
         self.reads.note_slow_reader();
-        self.backlog = Some(Backlog::new(unsent, settings, now));
+        self.backlog = Some(Box::new(Backlog::new(unsent, settings, now)));
     }
 
     /// Sends some of the backlog, if there is one, and does what comes after it.
@@ -556,8 +564,8 @@ impl Connection {
 
     /// Has the kernel tell when there is room for the backlog.
     fn await_room(&mut self, key: u32, shared: &mut Shared) {
-        if self.backlog.is_some() && !self.awaits_room {
-            self.awaits_room = true;
+        if self.backlog.is_some() && self.room == Room::Unknown {
+            self.room = Room::Awaited;
             // SAFETY: names no memory.
             unsafe { shared.uring.push(operation::await_room(&self.socket, key)) };
         }
@@ -567,8 +575,8 @@ impl Connection {
     /// then does it.
     fn judge_backlog(&mut self, shared: &Shared, now: Millis) -> Fate {
         let settings = &shared.settings;
-        let is_due = |backlog: &Box<Backlog>| backlog.is_due(settings, now);
-        if self.backlog.as_ref().is_some_and(is_due) && self.flush(shared, now) == Fate::Ended {
+        let is_due = |backlog: &Backlog| backlog.is_due(settings, now);
+        if self.backlog.as_deref().is_some_and(is_due) && self.flush(shared, now) == Fate::Ended {
             return Fate::Ended;
         }
         if let Some(backlog) = &mut self.backlog

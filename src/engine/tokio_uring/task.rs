@@ -260,7 +260,7 @@ impl<'a> Task<'a> {
         if !rest.is_empty() {
             let now = settings.clock.now();
             let backlog = Backlog::new(&self.buf[rest], settings, now);
-            *self.link.backlog.borrow_mut() = Some(backlog);
+            *self.link.backlog.borrow_mut() = Some(Box::new(backlog));
         }
         GO_ON
     }
