@@ -9,12 +9,10 @@ use std::time::Duration;
 use super::*;
 use crate::calls::PANIC_PATH;
 use crate::engine::EngineChoice;
+use crate::runtime::tests::client::open;
 
 /// Longest to wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// A Close with code 1001, as a server says it.
 const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
@@ -36,30 +34,12 @@ fn start() -> (Server, SocketAddr, SocketAddr) {
     (server, address, admin)
 }
 
-fn send(address: SocketAddr, path: &str, headers: &str) -> TcpStream {
+fn answer(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
-    stream
-}
-
-/// A client that was upgraded.
-fn open(address: SocketAddr) -> TcpStream {
-    let mut stream = send(address, "/", UPGRADE);
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).expect("an answer");
-        head.push(byte[0]);
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101 "), "{head:?}");
-    stream
-}
-
-fn answer(address: SocketAddr, path: &str) -> String {
     let mut text = String::new();
-    let mut stream = send(address, path, "Connection: close\r\n");
     stream.read_to_string(&mut text).expect("an answer");
     text
 }

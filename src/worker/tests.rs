@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::*;
 use crate::calls::{Call, Fault, Plan, Tally, When};
 use crate::descriptors::REJECTS_MAX;
-use crate::runtime::tests::client::{Client, End, Step, TEXT, frame, reply};
+use crate::runtime::tests::client::{Client, End, REQUEST, Step, TEXT, frame, open, reply};
 use crate::runtime::tests::on_every_engine;
 use crate::shutdown::{self, Departure, Trigger};
 
@@ -21,10 +21,6 @@ on_every_engine![
     an_accept_that_never_works_is_no_loop_and_no_obstacle,
     a_panic_in_any_task_ends_the_worker,
 ];
-
-const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// Longest to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -101,17 +97,7 @@ impl Rig {
 
     /// A client that was upgraded.
     fn open(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.write_all(REQUEST.as_bytes()).expect("sent");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("an answer");
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{head:?}");
-        stream
+        open(self.address)
     }
 
     /// Stops the worker; says what it has called.

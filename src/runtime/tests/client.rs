@@ -1,7 +1,7 @@
 //! A client that knows what must come back.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,6 +20,11 @@ pub(crate) const PING: u8 = 0x89;
 pub(crate) const PONG: u8 = 0x8A;
 pub(crate) const CLOSE: u8 = 0x88;
 
+/// A handshake that every worker accepts.
+pub(crate) const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 /// What is sent at once, and what must come back before the next.
 #[derive(Clone)]
 pub(crate) struct Step {
@@ -34,6 +39,21 @@ pub(crate) enum End {
     Closed,
     /// With a reset, or the end of the stream, before that.
     Cut,
+}
+
+/// A connection to a worker or a server, upgraded.
+pub(crate) fn open(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(2 * PATIENCE)).expect("set");
+    stream.write_all(REQUEST.as_bytes()).expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{head:?}");
+    stream
 }
 
 /// A frame as a client sends it.
