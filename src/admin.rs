@@ -98,13 +98,12 @@ impl Bound {
         given: Option<OwnedFd>,
     ) -> Result<Self, Error> {
         let bind = || {
-            let listener: TcpListener = match given {
-                Some(socket) => socket.into(),
-                None => {
-                    let socket = bind_tcp(address, false, ipv4_ports)?;
-                    socket.listen(BACKLOG)?;
-                    socket.into()
-                }
+            let listener: TcpListener = if let Some(socket) = given {
+                socket.into()
+            } else {
+                let socket = bind_tcp(address, false, ipv4_ports)?;
+                socket.listen(BACKLOG)?;
+                socket.into()
             };
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;

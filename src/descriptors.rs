@@ -55,6 +55,8 @@ pub(crate) struct DescriptorBudget {
     pub(crate) rejects: usize,
     /// Connections of the admin listener at a time.
     pub(crate) admin_connections: usize,
+    /// Where there are fewer connections than were asked for.
+    shortfall: Option<Shortfall>,
 }
 
 impl DescriptorBudget {
@@ -68,27 +70,26 @@ impl DescriptorBudget {
         config: &Config,
         threads: usize,
         inherited: usize,
-    ) -> Result<(Self, Option<Shortfall>), Error> {
+    ) -> Result<Self, Error> {
         let limit = limit();
         // A program around this server may have opened more than ringback does.
         let open = open_descriptors().unwrap_or(0);
         let open = AT_START.max(open.saturating_sub(inherited as u64));
         let besides = open + besides_connections(config, threads as u64) - AT_START;
-        let budget = Self::share_out(config, besides, limit).ok_or(Error::OpenFiles {
+        let mut budget = Self::share_out(config, besides, limit).ok_or(Error::OpenFiles {
             limit: limit.unwrap_or(u64::MAX),
             needed: besides + room_for(NonZeroUsize::MIN),
         })?;
         let asked = config.max_connections;
-        let shortfall = limit
+        budget.shortfall = limit
             // Nobody asks for as many as there can be.
             .filter(|_| budget.connections < asked && asked < NonZeroUsize::MAX)
             .map(|limit| Shortfall {
                 asked,
-                allowed: budget.connections,
                 limit,
                 needed: besides.saturating_add(room_for(asked)),
             });
-        Ok((budget, shortfall))
+        Ok(budget)
     }
 
     /// Shares out what a limit leaves besides what the server itself has open;
@@ -105,32 +106,33 @@ impl DescriptorBudget {
             connections,
             rejects: count(reserve - admin),
             admin_connections: count(admin),
+            shortfall: None,
         })
+    }
+
+    /// Logs that there are fewer connections than were asked for, if so, and what
+    /// to do about it.
+    pub(crate) fn log_shortfall(self) {
+        if let Some(shortfall) = self.shortfall {
+            tracing::warn!(
+                max_connections = shortfall.asked,
+                allowed = self.connections,
+                open_files = shortfall.limit,
+                "the limit on open files allows fewer connections than max-connections: lower \
+                 that, or {}",
+                raise(shortfall.needed)
+            );
+        }
     }
 }
 
 /// Fewer connections than were asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shortfall {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shortfall {
     asked: NonZeroUsize,
-    allowed: NonZeroUsize,
     limit: u64,
     /// The limit with which all of them would be possible.
     needed: u64,
-}
-
-impl Shortfall {
-    /// Logs it, and what to do about it.
-    pub(crate) fn log(self) {
-        tracing::warn!(
-            max_connections = self.asked,
-            allowed = self.allowed,
-            open_files = self.limit,
-            "the limit on open files allows fewer connections than max-connections: lower that, \
-             or {}",
-            raise(self.needed)
-        );
-    }
 }
 
 /// Descriptors that are no connections.
@@ -225,6 +227,7 @@ mod tests {
                 connections,
                 rejects,
                 admin_connections,
+                ..
             } = budget;
             let all = besides + (connections.get() + rejects + admin_connections) as u64;
             assert!(all <= limit, "{budget:?} of {limit}");

@@ -455,19 +455,8 @@ impl Server {
         let mut nothing = Inherited::default();
         let inherited = inherited.unwrap_or(&mut nothing);
         let predecessor = inherited.report.as_ref().map(|it| it.predecessor);
-        let config = all_for_this_kernel(config);
-        let cores = cores::assign(&config).map_err(|source| Error::Start {
-            what: "counting the cores",
-            source,
-        })?;
+        let (config, cores, budget) = adapt(config, inherited.sockets.len())?;
         let threads = cores.len();
-        let inherited_count = inherited.sockets.len();
-        let (budget, shortfall) =
-            DescriptorBudget::of_this_process(&config, threads, inherited_count)?;
-        let config = Config {
-            max_connections: budget.connections,
-            ..config
-        };
         let claim = |path: &PathBuf| PidFile::claim(path, predecessor);
         let pid_file = config.pid_file.as_ref().map(claim).transpose()?;
         let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
@@ -540,9 +529,7 @@ impl Server {
         if predecessor.is_none() {
             server.publish_pid_file()?;
         }
-        if let Some(shortfall) = shortfall {
-            shortfall.log();
-        }
+        budget.log_shortfall();
         Ok(server)
     }
 
@@ -609,6 +596,22 @@ async fn ended(admin: &mut Option<Admin>) {
         Some(admin) => admin.ended().await,
         None => pending().await,
     }
+}
+
+/// A configuration as this machine allows it, the core of each worker, and how
+/// descriptors are shared out.
+fn adapt(
+    config: Config,
+    inherited_sockets: usize,
+) -> Result<(Config, Vec<Option<usize>>, DescriptorBudget), Error> {
+    let mut config = all_for_this_kernel(config);
+    let cores = cores::assign(&config).map_err(|source| Error::Start {
+        what: "counting the cores",
+        source,
+    })?;
+    let budget = DescriptorBudget::of_this_process(&config, cores.len(), inherited_sockets)?;
+    config.max_connections = budget.connections;
+    Ok((config, cores, budget))
 }
 
 impl fmt::Debug for Server {

@@ -150,7 +150,7 @@ impl KeyKind {
                 let (mut key, _) = take(key.secret_sec1_der(), SEQUENCE)?;
                 skim(&mut key, INTEGER)?;
                 skim(&mut key, OCTET_STRING)?;
-                curve(skim(&mut key, TAG_0)?)
+                Some(curve(skim(&mut key, TAG_0)?))
             }
             PrivateKeyDer::Pkcs8(key) => pkcs8(key.secret_pkcs8_der()),
             _ => None,
@@ -185,7 +185,7 @@ fn pkcs8(key: &[u8]) -> Option<KeyKind> {
     let mut algorithm = skim(&mut key, SEQUENCE)?;
     match skim(&mut algorithm, OBJECT_IDENTIFIER)? {
         b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01" => rsa(skim(&mut key, OCTET_STRING)?),
-        b"\x2a\x86\x48\xce\x3d\x02\x01" => curve(algorithm),
+        b"\x2a\x86\x48\xce\x3d\x02\x01" => Some(curve(algorithm)),
         b"\x2a\x86\x48\xce\x38\x04\x01" => Some(KeyKind::Other("a DSA key")),
         b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a" => Some(KeyKind::Other("an RSA-PSS key")),
         b"\x2b\x65\x6e" => Some(KeyKind::Other("an X25519 key")),
@@ -210,7 +210,7 @@ fn rsa(key: &[u8]) -> Option<KeyKind> {
 }
 
 /// `ECParameters` of RFC 5480 section 2.1.1.
-fn curve(parameters: &[u8]) -> Option<KeyKind> {
+fn curve(parameters: &[u8]) -> KeyKind {
     let curve = match take(parameters, OBJECT_IDENTIFIER) {
         Some((b"\x2a\x86\x48\xce\x3d\x03\x01\x07", _)) => "P-256",
         Some((b"\x2b\x81\x04\x00\x22", _)) => "P-384",
@@ -219,7 +219,7 @@ fn curve(parameters: &[u8]) -> Option<KeyKind> {
         Some(_) => "another curve",
         None => "a curve that has no name, only parameters",
     };
-    Some(KeyKind::Ec { curve })
+    KeyKind::Ec { curve }
 }
 
 fn lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
