@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use tungstenite::Message;
 
+use common::admin::Admin;
 use common::client::{Client, Raw};
 use common::pki::{self, Pki};
 use common::process::Process;
 use common::run::{run, run_with};
 use common::server::{Server, binary};
-use common::wire::{LAST_FRAGMENT, TEXT, TEXT_FRAGMENT, frame, unmasked};
+use common::wire::{LAST_FRAGMENT, REQUEST, TEXT, TEXT_FRAGMENT, frame, unmasked};
 
 /// Ends with this status, nothing on stdout and one line on stderr, which is
 /// returned.
@@ -180,6 +181,62 @@ fn every_address_is_listened_on_and_printed_in_order() {
     for &address in addresses {
         Client::connect(address).echo("here, too");
     }
+}
+
+#[test]
+fn all_addresses_are_those_of_ipv6_and_ipv4_and_clients_keep_theirs() {
+    let flags = [
+        "--listen=[::]:0",
+        "--admin=[::]:0",
+        "--engine=epoll",
+        "--access-log",
+        "--max-connections-per-address=1",
+    ];
+    let server = start(&flags, 1);
+    let port = server.address().port();
+    let [four, six] = ["127.0.0.1", "[::1]"]
+        .map(|host| -> SocketAddr { format!("{host}:{port}").parse().expect("an address") });
+    let mut client = Client::connect(four);
+    client.echo("over IPv4");
+    let mut over = Raw::dial(four);
+    over.send(REQUEST.as_bytes());
+    over.expect_refusal(429);
+    Client::connect(six).echo("over IPv6");
+    let line = server.printed().expect("an admin line");
+    let mut admin = Admin::of_line(&line);
+    admin.address.set_ip(four.ip());
+    assert_eq!(admin.get("/healthz").status, 200);
+    let health = run(&["health", &format!("--admin=[::]:{}", admin.address.port())]);
+    assert_eq!(health.stdout, b"ok\n");
+    let address = client.address();
+    client.close();
+    server.wait_for_log(&format!("peer={address} "));
+    assert!(!server.log().contains("::ffff:"), "{}", server.log());
+}
+
+#[test]
+fn ipv4_may_be_listed_beside_all_addresses() {
+    let port = free_address().port();
+    let (four, six) = (format!("0.0.0.0:{port}"), format!("[::]:{port}"));
+    for listed in [[&four, &six], [&six, &four]] {
+        let args = [
+            "--engine=epoll",
+            "--listen",
+            listed[0],
+            "--listen",
+            listed[1],
+        ];
+        let server = start(&args, 2);
+        assert_eq!(server.greeting().len(), 2);
+        for host in ["127.0.0.1", "[::1]"] {
+            let address: SocketAddr = format!("{host}:{port}").parse().expect("an address");
+            Client::connect(address).echo("either");
+        }
+    }
+    let server = start(&["--engine=epoll", "--listen", &four], 1);
+    let line = refused(&["--engine=epoll", "--listen", &six], 1);
+    assert!(line.contains(&six) && line.contains("in use"), "{line}");
+    drop(server);
 }
 
 #[test]

@@ -9,7 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::io::Errno;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 use tungstenite::Message;
 
 use common::client::Client;
@@ -35,13 +38,18 @@ const ADVICE: [&str; 5] = [
 fn forbidden(answer: Errno) -> Command {
     let answer = SeccompAction::Errno(answer.raw_os_error().cast_unsigned());
     let calls = BTreeMap::from(IO_URING.map(|call| (call, Vec::new())));
+    let mut command = filtered(calls, answer);
+    command.arg("--listen=127.0.0.1:0");
+    command
+}
+
+/// The binary in a process that gets this answer to these calls.
+fn filtered(calls: BTreeMap<i64, Vec<SeccompRule>>, answer: SeccompAction) -> Command {
     let arch = std::env::consts::ARCH.try_into().expect("known to seccomp");
     let filter = SeccompFilter::new(calls, SeccompAction::Allow, answer, arch);
-    let program: BpfProgram = filter
-        .and_then(TryInto::try_into)
-        .expect("a filter without conditions");
+    let program: BpfProgram = filter.and_then(TryInto::try_into).expect("a filter");
     let mut command = binary();
-    command.args(["--listen=127.0.0.1:0", "--threads=1", "--no-pin"]);
+    command.args(["--threads=1", "--no-pin"]);
     // SAFETY: between fork and exec this makes two system calls, and allocates
     // nothing.
     unsafe {
@@ -50,6 +58,27 @@ fn forbidden(answer: Errno) -> Command {
         });
     }
     command
+}
+
+/// As on a kernel without IPv6.
+#[test]
+fn without_ipv6_all_addresses_are_those_of_ipv4_with_a_warning() {
+    let domain = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        u64::from(rustix::net::AddressFamily::INET6.as_raw()),
+    );
+    let rule = SeccompRule::new(vec![domain.expect("a condition")]).expect("a rule");
+    let answer = SeccompAction::Errno(Errno::AFNOSUPPORT.raw_os_error().cast_unsigned());
+    let mut command = filtered(BTreeMap::from([(libc::SYS_socket, vec![rule])]), answer);
+    command.args(["--listen=[::]:0", "--admin=[::]:0", "--engine=epoll"]);
+    let server = Server::spawn(&mut command, 1);
+    assert!(server.address().ip().is_unspecified() && server.address().is_ipv4());
+    server.wait_for_log("this kernel has no IPv6: [::]:0 is listened on as 0.0.0.0:0");
+    Client::connect(([127, 0, 0, 1], server.address().port()).into()).echo("over IPv4");
+    let line = server.printed().expect("an admin line");
+    assert!(line.starts_with("admin http://0.0.0.0:"), "{line}");
 }
 
 #[test]

@@ -119,6 +119,8 @@ fn above_the_limit_on_open_files_clients_get_503_and_admin_answers(engine: Engin
         let (mut inside, refused) = fill(&server, LIMIT);
         assert!(inside.len() > 10 && refused.len() > 10, "{}", inside.len());
         expect_full(admin, inside.len());
+        // What is logged of the start is what is in effect.
+        server.wait_for_log(&format!(" max_connections={} ", inside.len()));
         for raw in &mut inside {
             raw.send(&frame(TEXT, b"served"));
             raw.expect_frame(TEXT, b"served");

@@ -354,7 +354,7 @@ fn no_good_files_leave_everything_as_it_is(engine: Engine) {
     let mut veteran = open(server.address(), &config);
     for (name, text, complaint) in [
         ("key.pem", other.key.as_str(), "does not match"),
-        ("cert.pem", "", "no certificate"),
+        ("cert.pem", "", "it is empty"),
         (
             "cert.pem",
             "-----BEGIN CERTIFICATE-----\n",
