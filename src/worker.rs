@@ -57,10 +57,13 @@ use crate::visit::{Handshake, Visit};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often, and for how long each time, a full server waits until another
-/// connection can be refused with an answer. One takes as long as its client takes
-/// to send a request, and 100 ms to hang up.
+/// connection can be refused with an answer, while none of this worker's leaves. One
+/// takes as long as its client takes to send a request, and 100 ms to hang up.
 const REJECT_WAITS: u32 = 100;
 const REJECT_WAIT: Duration = Duration::from_millis(10);
+
+/// How often it waits where some leave, and others take their places.
+const REJECT_WAITS_MAX: u32 = 1000;
 
 /// How long it does not wait where that was in vain: those who are to be told do
 /// not say a word.
@@ -603,15 +606,19 @@ impl Worker {
         }
         // Counted rather than timed: whatever is due in this worker gets its turn,
         // however seldom the worker itself gets one.
-        for _ in 0..REJECT_WAITS {
+        let mut in_vain = 0;
+        for _ in 0..REJECT_WAITS_MAX {
             tokio::select! {
-                () = self.admission.one_left() => {}
+                () = self.admission.one_left() => in_vain = 0,
                 // One of another worker may have left.
-                () = sleep(REJECT_WAIT) => {}
+                () = sleep(REJECT_WAIT) => in_vain += 1,
             }
             let entry = self.admission.enter();
             if !matches!(entry, Entry::Overrun) || self.shutdown.has_begun() {
                 return entry;
+            }
+            if in_vain == REJECT_WAITS {
+                break;
             }
         }
         *not_before = Instant::now() + REJECT_WAIT_PAUSE;
