@@ -151,6 +151,7 @@ fn counts() -> Counts {
     Counts {
         due: 500_000,
         sent: 500_000,
+        sent_total: 550_000,
         answered: 500_000,
         echoed: 500_000,
         echoed_bytes: 16_000_000,

@@ -15,8 +15,8 @@ use crate::failure::Failure;
 use crate::outcome::{Counts, GeneratorUse, Interval, Latencies, Outcome, histogram};
 use crate::output::OutputFile;
 use crate::result::{
-    DecodeError, Document, ResultFile, Status, decode, decode_latencies, encode_latencies,
-    parse_utc,
+    DecodeError, Document, KnownRuns, ResultFile, Status, decode, decode_latencies,
+    encode_latencies, parse_utc,
 };
 use crate::session::Finished;
 use crate::verdict::{Facts, Judgement, judge};
@@ -34,8 +34,11 @@ pub const OVERLAP_SHARE_MIN: f64 = 0.9;
 /// A result that cannot be read or written, or that does not go with the others.
 pub fn merge(paths: &[PathBuf], output: &Output) -> Result<u8, Failure> {
     let mut parts = Vec::with_capacity(paths.len());
+    let mut known = KnownRuns::default();
     for path in paths {
-        parts.push(Part::read(path)?);
+        let part = Part::read(path)?;
+        known.add_new(&part.file, path)?;
+        parts.push(part);
     }
     let files: Vec<_> = parts.iter().map(|part| &part.file).collect();
     let plan = total_plan(&files)?;
@@ -67,11 +70,8 @@ struct Part {
 impl Part {
     fn read(path: &Path) -> Result<Self, Failure> {
         let file = ResultFile::read(path)?;
+        file.ensure_not_failed(path)?;
         let name = path.display().to_string();
-        if let Some(failure) = &file.failure {
-            let why = format!("{name} is of a run that failed: {failure}");
-            return Err(why.into());
-        }
         let start = parse_utc(&file.started_at)
             .ok_or_else(|| format!("{name}: '{}' is no time", file.started_at))?;
         Ok(Self { name, file, start })

@@ -82,6 +82,10 @@ pub struct Counts {
     pub due: u64,
     /// Of those, the ones that were sent.
     pub sent: u64,
+    /// Messages sent from the start of the run on, the warm-up's included: what the
+    /// server has received at the end. 0 in files from before it was counted.
+    #[serde(default)]
+    pub sent_total: u64,
     /// Of those, the ones whose reply came, be it after the measurement.
     pub answered: u64,
     /// Of those due, the ones whose reply never came.
@@ -136,6 +140,7 @@ impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.due += other.due;
         self.sent += other.sent;
+        self.sent_total += other.sent_total;
         self.answered += other.answered;
         self.unanswered += other.unanswered;
         self.timed_out += other.timed_out;

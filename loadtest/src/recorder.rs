@@ -87,6 +87,7 @@ impl Recorder {
     /// the socket.
     #[inline]
     pub fn sent(&mut self, intended_ns: u64, messages: u64, blocked: bool) {
+        self.counts.sent_total += messages;
         if self.window.contains(intended_ns) {
             self.counts.sent += messages;
             if blocked {
@@ -249,11 +250,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counts_before_there_is_a_window() {
+    fn before_there_is_a_window_only_the_total_of_what_was_sent_counts() {
         let mut recorder = Recorder::new(Duration::from_secs(1));
         recorder.due(5, 1);
-        recorder.sent(5, 1, true);
+        recorder.sent(5, 2, true);
         recorder.answered(times(5, 5), 6, 1, 1);
-        assert_eq!(recorder.counts, Counts::default());
+        let only_the_total = Counts {
+            sent_total: 2,
+            ..Counts::default()
+        };
+        assert_eq!(recorder.counts, only_the_total);
     }
 }

@@ -3,13 +3,14 @@
 #[path = "support/flags.rs"]
 mod support;
 
+use std::cell::Cell;
 use std::fs;
 
 use loadtest::comparison::{Comparison, Design, Verdict};
 use loadtest::metric::Metric;
 use loadtest::result::Document;
 use serde_json::{Value, json};
-use support::example::result_of_a_run;
+use support::example::{result_of_a_run, set_cpu_per_message};
 use support::own_server::serve_if_asked;
 use support::program::{Run, loadtest};
 use support::scratch::Scratch;
@@ -26,6 +27,7 @@ const ALIKE_NS: [f64; 6] = [5_000.0, 5_010.0, 4_990.0, 5_030.0, 4_980.0, 5_020.0
 struct Files {
     scratch: Scratch,
     run: Value,
+    written: Cell<u32>,
 }
 
 impl Files {
@@ -33,14 +35,18 @@ impl Files {
         Self {
             scratch: Scratch::new(name),
             run: result_of_a_run(name),
+            written: Cell::new(0),
         }
     }
 
-    /// Writes a file for each of these, and gives the argument that names them.
+    /// Writes a file for each of these, and gives the argument that names them. Each is
+    /// a run of its own, begun a second after the one before.
     fn group(&self, label: &str, cpu_ns: &[f64], change: impl Fn(&mut Value)) -> String {
         for (index, ns) in cpu_ns.iter().enumerate() {
             let mut run = self.run.clone();
-            run["summary"]["server"]["cpu_ns_per_message"] = json!(ns);
+            set_cpu_per_message(&mut run, *ns);
+            let second = self.written.replace(self.written.get() + 1);
+            run["started_at"] = json!(format!("2026-11-28T10:00:{second:02}.000Z"));
             run["judgement"] = json!({"verdict": "valid", "reasons": [], "notes": []});
             change(&mut run);
             let file = self.scratch.file(&format!("{label}-{index}.json"));
@@ -110,15 +116,67 @@ fn what_is_alike_is_no_difference_and_what_is_noise_is_inconclusive() {
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(run.stdout.contains("no difference"), "{run:?}");
 
-    let values_ns = [3_000.0, 8_000.0, 5_000.0, 12_000.0, 2_000.0, 6_000.0];
+    // However much runs of one server differ, the margin is what it is.
+    let values_ns = [1_000.0, 30_000.0, 5_000.0, 40_000.0, 2_000.0, 9_000.0];
     let noisy = files.group("C", &values_ns, same);
-    let run = compare(&a, &noisy, &[&only[..], &["--margin=10%"]].concat());
-    assert_eq!(run.code, Some(5), "{run:?}");
-    assert!(run.stdout.contains("inconclusive"), "{run:?}");
-    // Unless that much is what runs of one server differ by.
-    let run = compare(&a, &noisy, &only);
-    assert_eq!(run.code, Some(0), "{run:?}");
-    assert!(run.stdout.contains("no difference"), "{run:?}");
+    for (one, other) in [(&a, &noisy), (&noisy, &a)] {
+        let run = compare(one, other, &only);
+        assert_eq!(run.code, Some(5), "{run:?}");
+        assert!(run.stdout.contains("inconclusive"), "{run:?}");
+        assert!(!run.stdout.contains("no difference"), "{run:?}");
+    }
+    let run = compare(&a, &noisy, &[&only[..], &["--margin=1000%"]].concat());
+    assert_eq!(run.code, Some(0), "who asks for a margin gets it: {run:?}");
+}
+
+#[test]
+fn groups_too_small_to_find_anything_are_told() {
+    let files = Files::new("compare-small");
+    let a = files.group("A", &ALIKE_NS[..4], same);
+    let b = files.group("B", &slower(73.0)[..4], same);
+    let run = compare(&a, &b, &[]);
+    assert!(
+        run.stdout.contains("B is worse than A: CPU/message"),
+        "{run:?}"
+    );
+    let warning = "4 runs of A and 4 of B cannot find all differences, however large; needed at \
+                   least: messages/s, p50, p99";
+    assert!(run.stdout.contains(warning), "{run:?}");
+    let run = compare(&a, &b, &["--metric=cpu-per-message"]);
+    assert!(!run.stdout.contains("needed at least"), "{run:?}");
+}
+
+#[test]
+fn numbers_that_the_file_denies_are_refused() {
+    let files = Files::new("compare-edited");
+    let a = files.group("A", &ALIKE_NS, same);
+    let b = files.group("B", &ALIKE_NS, |run| {
+        run["summary"]["server"]["cpu_ns_per_message"] = json!(1.0);
+    });
+    let run = compare(&a, &b, &[]);
+    let says = "the summary is not that of the counts and histograms";
+    assert!(run.refused(2).ends_with(says), "{run:?}");
+}
+
+#[test]
+fn the_same_run_counts_once() {
+    let files = Files::new("compare-twice");
+    let a = files.group("A", &ALIKE_NS, same);
+    let b = files.group("B", &ALIKE_NS, same);
+    let [first, copy] = ["A-0.json", "copy.json"].map(|name| files.scratch.file(name));
+    let run = loadtest(&["compare", &a, &first, &b]);
+    let given_twice = format!("{first} is given twice; a run counts once");
+    assert_eq!(run.refused(2), given_twice);
+    // A copy is found by what is in it, also where it is of the other side.
+    let text = fs::read_to_string(&first).expect("a file");
+    let mut renamed: Value = serde_json::from_str(&text).expect("JSON");
+    renamed["label"] = json!("another");
+    fs::write(&copy, renamed.to_string()).expect("it can be written");
+    let same_run = format!("{copy} is the same run as {first}; a run counts once");
+    let run = loadtest(&["compare", &a, &b, &copy]);
+    assert_eq!(run.refused(2), same_run);
+    let run = loadtest(&["export", &first, &copy, "--benchmark=smaller"]);
+    assert_eq!(run.refused(2), same_run);
 }
 
 #[test]

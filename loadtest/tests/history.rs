@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 
 use serde_json::{Value, json};
-use support::example::result_of_a_run;
+use support::example::{result_of_a_run, set_cpu_per_message};
 use support::own_server::serve_if_asked;
 use support::program::{Run, loadtest};
 use support::scratch::Scratch;
@@ -41,7 +41,7 @@ impl Results {
             let minute = self.written;
             run["environment"]["commit"] = json!(commit);
             run["started_at"] = json!(format!("2026-11-28T10:{minute:02}:00.000Z"));
-            run["summary"]["server"]["cpu_ns_per_message"] = json!(ns);
+            set_cpu_per_message(&mut run, *ns);
             let file = self.scratch.file(&format!("{}.json", 99 - minute));
             fs::write(file, run.to_string()).expect("it can be written");
             self.written += 1;
@@ -89,6 +89,19 @@ fn a_commit_that_is_slower_is_marked() {
     // Nothing of it is in the throughput.
     let run = results.show(&["--metric=throughput", "--fail-on-regression"]);
     assert_eq!(run.code, Some(0), "{run:?}");
+}
+
+#[test]
+fn a_copy_of_a_run_is_left_out() {
+    let mut results = Results::new("history-copy");
+    results.commit("aaaaaaaaaaaaaaaa", &CALM_NS[..1]);
+    let [first, copy] = ["99.json", "latest.json"].map(|name| results.scratch.file(name));
+    fs::copy(&first, &copy).expect("copied");
+    let run = results.show(&["--format=csv"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.stdout.contains(",aaaaaaaaa,2026-11-28,1,"), "{run:?}");
+    let told = format!("{copy} is left out: it is the same run as {first}");
+    assert_eq!(run.complaint(), told);
 }
 
 #[test]

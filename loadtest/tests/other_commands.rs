@@ -239,6 +239,20 @@ fn results_of_a_shared_load_are_added_up() {
 }
 
 #[test]
+fn a_result_is_not_added_to_itself() {
+    let scratch = Scratch::new("merge-twice");
+    let [first, second] = shared_load(&scratch, ["400", "400"]);
+    let why = loadtest(&["merge", &first, &first]);
+    let given_twice = format!("{first} is given twice; a run counts once");
+    assert_eq!(why.refused(2), given_twice);
+    let copy = scratch.file("copy.json");
+    std::fs::copy(&first, &copy).expect("copied");
+    let why = loadtest(&["merge", &first, &second, &copy]);
+    let same_run = format!("{copy} is the same run as {first}; a run counts once");
+    assert_eq!(why.refused(2), same_run);
+}
+
+#[test]
 fn what_is_no_shared_load_is_not_added_up() {
     let scratch = Scratch::new("merge-not");
     let [first, second] = shared_load(&scratch, ["400", "200"]);

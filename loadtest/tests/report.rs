@@ -6,12 +6,11 @@ mod support;
 use std::fs;
 
 use loadtest::comparison::{
-    Comparison, Contrast, Design, Finding, Format, LEVEL, Settings, Side, VERSION, Values, Verdict,
+    Comparison, Contrast, Design, Format, LEVEL, Settings, Side, VERSION, Values, Verdict,
 };
 use loadtest::machine::Environment;
 use loadtest::metric::Metric;
 use loadtest::result::{Document, ResultFile};
-use loadtest::statistics::Interval;
 use support::own_server::serve_if_asked;
 use support::peer::{ringback, url_of};
 use support::program::{Run, loadtest};
@@ -60,22 +59,22 @@ fn report(files: &[&str], output: &str) -> Run {
     loadtest(&[&["report", "-o", output], files].concat())
 }
 
-/// Two servers, of which the second costs less.
+/// Two servers, of which the second costs less. What follows from the values is worked
+/// out when it is read.
 fn comparison() -> Comparison {
-    let interval = Interval {
-        low: 0.88,
-        high: 0.93,
-    };
-    let side = |label: &str, values: [f64; 3]| Side {
+    let side = |label: &str, factor: f64| Side {
         label: label.to_owned(),
         command: None,
         binary_sha256: None,
-        runs: 3,
+        runs: 8,
+        invalid: 0,
         values: [(
             Metric::CpuPerMessage,
             Values {
-                by_run: values.map(Some).to_vec(),
-                median: Some(values[1]),
+                by_run: (0..8)
+                    .map(|run| Some(factor * (5_000.0 + 10.0 * f64::from(run))))
+                    .collect(),
+                median: None,
                 interval: None,
             },
         )]
@@ -96,30 +95,15 @@ fn comparison() -> Comparison {
         args: vec!["ab".to_owned(), "a server".to_owned()],
         started_at: "2026-01-01T00:00:00Z".to_owned(),
         workload: "open loop, 1,000/s".to_owned(),
-        sides: vec![
-            side("epoll", [5_000.0, 5_100.0, 5_200.0]),
-            side("<b>ring</b>", [4_500.0, 4_600.0, 4_700.0]),
-        ],
+        sides: vec![side("epoll", 1.0), side("<b>ring</b>", 0.9)],
         noise: None,
         contrasts: vec![Contrast {
             side: "<b>ring</b>".to_owned(),
             baseline: "epoll".to_owned(),
-            findings: vec![Finding {
-                metric: Metric::CpuPerMessage,
-                runs: 3,
-                baseline: 5_100.0,
-                value: 4_600.0,
-                ratio: 0.902,
-                interval,
-                p_value: 0.01,
-                adjusted_p_value: 0.02,
-                margin: 0.1,
-                verdict: Verdict::Better,
-                outlook: None,
-            }],
-            verdict: Verdict::Better,
+            findings: Vec::new(),
+            verdict: Verdict::Worse,
         }],
-        warnings: vec!["1 of 6 runs is SUSPECT".to_owned()],
+        warnings: vec!["1 of 16 runs is SUSPECT".to_owned()],
         environment: Environment::default(),
     }
 }
@@ -165,6 +149,41 @@ fn the_same_files_make_the_same_page() {
     );
 }
 
+/// Neither a run that failed is the best, nor any: that is for a comparison to say.
+#[test]
+fn no_run_is_crowned_by_its_curve() {
+    let scratch = Scratch::new("report-crown");
+    let files = runs(&scratch, &["a", "b", "c"]);
+    let files: Vec<_> = files.iter().map(String::as_str).collect();
+    let mut results: Vec<_> = files
+        .iter()
+        .map(|file| ResultFile::read(file.as_ref()).expect("a result"))
+        .collect();
+    let judged = |result: &mut ResultFile, verdict| {
+        result.judgement.verdict = verdict;
+        result.judgement.reasons.clear();
+    };
+    for result in &mut results {
+        judged(result, loadtest::verdict::Verdict::Valid);
+    }
+    let by_p99 = |result: &ResultFile| result.summary.response_ns.percentiles["p99"];
+    results.sort_by_key(by_p99);
+    judged(&mut results[0], loadtest::verdict::Verdict::Invalid);
+    for (result, (file, label)) in results.iter_mut().zip(files.iter().zip(["x", "y", "z"])) {
+        result.label = label.to_owned();
+        result.write(file.as_ref()).expect("a file");
+    }
+    let page = page(&scratch, &files);
+    assert!(!page.contains("fastest") && !page.contains("slowest with"));
+    if by_p99(&results[1]) < by_p99(&results[2]) {
+        let told = page.split_once("At p99, from ").expect("a sentence").1;
+        let (told, _) = told.split_once('.').expect("its end");
+        assert!(!told.contains(" of x "), "x failed: {told}");
+    } else {
+        assert!(page.contains("laid over each other"));
+    }
+}
+
 #[test]
 fn directories_are_read_by_name_and_files_once() {
     let scratch = Scratch::new("report-directory");
@@ -185,19 +204,33 @@ fn directories_are_read_by_name_and_files_once() {
 }
 
 #[test]
+fn a_copy_of_a_run_is_left_out() {
+    let scratch = Scratch::new("report-copy");
+    let files = runs(&scratch, &["run"]);
+    let (copy, output) = (scratch.file("copy.json"), scratch.file("report.html"));
+    fs::copy(&files[0], &copy).expect("copied");
+    let run = report(&[&files[0], &copy], &output);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let told = format!("{copy} is left out: it is the same run as {}", files[0]);
+    assert!(run.stderr.contains(&told), "{run:?}");
+    let page = fs::read_to_string(output).expect("a page");
+    assert!(page.contains("every reply checked: 1 run"), "one run");
+}
+
+#[test]
 fn a_comparison_is_shown_as_a_forest() {
     let scratch = Scratch::new("report-comparison");
     let file = scratch.file("comparison.json");
     comparison().write(file.as_ref()).expect("a file");
     let page = page(&scratch, &[&file]);
     for text in [
-        "&lt;b&gt;ring&lt;/b&gt; against epoll is better: CPU/message 0.902× [0.880, 0.930], better.",
-        "1 of 6 runs is SUSPECT",
+        "&lt;b&gt;ring&lt;/b&gt; against epoll is better: CPU/message 0.900× [0.900, 0.900], better.",
+        "1 of 16 runs is SUSPECT",
         "▲ better",
         "Every run's values",
         "loadtest ab 'a server'",
         "comparison-1-forest-1-wide",
-        "run 3: 4700 ns",
+        "run 3: 4518 ns",
     ] {
         assert!(page.contains(text), "{text} is missing: {page}");
     }
@@ -241,6 +274,7 @@ fn many_runs_share_lines_by_their_labels() {
             let file = scratch.file(&format!("copy-{index}.json"));
             let mut copy = result.clone();
             copy.label = format!("server {}", index % 2);
+            copy.started_at = format!("2026-11-28T10:00:{index:02}.000Z");
             copy.write(file.as_ref()).expect("a file");
             file
         })

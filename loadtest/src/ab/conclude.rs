@@ -68,8 +68,8 @@ impl Measured<'_> {
         if count < self.rounds_asked {
             all.push(warnings::of_interrupt(count, self.rounds_asked));
         }
-        if self.pairs.is_some() {
-            all.extend(warnings::of_few(count, settings.level));
+        if let Some(pairs) = &self.pairs {
+            all.extend(settings.too_few_pairs(count, pairs.unit()));
         }
         all.extend(noise.and_then(warnings::of_noise));
         for (label, runs) in self.noise.iter().flat_map(Rounds::runs) {

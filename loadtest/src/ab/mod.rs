@@ -21,7 +21,9 @@ use crate::embedded::affinity;
 use crate::failure::Failure;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::machine::Environment;
+use crate::metric::Metric;
 use crate::plan::Plan;
+use crate::result::RSS_SOCKETS_MIN;
 use crate::session::{make_room, say};
 
 use bench::Bench;
@@ -38,7 +40,13 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
     let contenders = args.contenders()?;
     let mut load = args.load_plan(&contenders)?;
     let plan = &load.plan;
-    let settings = args.criteria.settings(!plan.is_open_loop(), plan.seed);
+    let mut settings = args.criteria.settings(!plan.is_open_loop(), plan.seed);
+    if args.criteria.metrics.is_empty() && plan.sockets() < RSS_SOCKETS_MIN {
+        // No run will have it.
+        settings
+            .metrics
+            .retain(|metric| *metric != Metric::RssPerConnection);
+    }
     let folder = args.directory.as_deref().map(Folder::claim).transpose()?;
     let interrupt = Interrupt::catch()?;
     make_room(&load.plan, sockets_of_others(args, &load.plan, &contenders))?;
@@ -105,7 +113,7 @@ fn measure_all<'a>(
     let noise = args.aa.then(|| Series::against_itself(&contenders[0]));
     let pairs = (contenders.len() > 1).then(|| Series::of(contenders));
     let all_series: Vec<_> = noise.iter().chain(&pairs).collect();
-    announce(&bench.load, &all_series, args.pairs);
+    announce(&bench.load, &all_series, args.pairs, settings);
     for contender in contenders {
         bench.try_start(contender)?;
     }
@@ -132,7 +140,7 @@ fn measure_all<'a>(
     })
 }
 
-fn announce(load: &LoadPlan, all_series: &[&Series<'_>], rounds: usize) {
+fn announce(load: &LoadPlan, all_series: &[&Series<'_>], rounds: usize, settings: &Settings) {
     let plan = &load.plan;
     say(&format!("seed {}", plan.seed));
     say(&plan.to_string());
@@ -141,6 +149,14 @@ fn announce(load: &LoadPlan, all_series: &[&Series<'_>], rounds: usize) {
         format!("{rounds} {}s of {}", series.round, labels.join(", "))
     });
     say(&told.collect::<Vec<_>>().join(", then "));
+    let unit = all_series.last().map_or("pair", |series| series.round);
+    say(&match settings.too_few_pairs(rounds, unit) {
+        Some(warning) => format!("warning: {warning}"),
+        None => format!(
+            "the fewest {unit}s that find a difference: {}",
+            settings.pairs_needed()
+        ),
+    });
     if !load.has_free_port {
         say(
             "one whole run after the other; with {port} in the commands runs take turns, slice by \

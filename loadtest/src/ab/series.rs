@@ -61,9 +61,8 @@ impl<'a> Series<'a> {
             label: contender.label.clone(),
             suffix: contender.letter.to_string(),
         });
-        let is_pair = contenders.len() == 2;
         Self {
-            round: if is_pair { "pair" } else { "round" },
+            round: unit(contenders.len()),
             stem: "pair",
             turns: turns.collect(),
         }
@@ -181,6 +180,11 @@ impl<'a> Series<'a> {
 }
 
 impl Rounds<'_> {
+    /// What one of them is called.
+    pub(super) fn unit(&self) -> &'static str {
+        unit(self.turns.len())
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.by_side[0].len()
@@ -202,6 +206,11 @@ impl Rounds<'_> {
         };
         sides.map(side).collect()
     }
+}
+
+/// What a round of so many is called.
+fn unit(sides: usize) -> &'static str {
+    if sides == 2 { "pair" } else { "round" }
 }
 
 /// Without the runs of a round that not every side had its turn in.

@@ -2,12 +2,7 @@
 
 use crate::comparison::{Contrast, Verdict};
 use crate::result::ResultFile;
-use crate::units::format_percent;
 use crate::verdict;
-
-/// With fewer pairs, not even those that all point one way are a finding at the
-/// level of a comparison: a sign-flip test of five has no p-value below 2/32.
-const PAIRS_MIN_TO_FIND: usize = 6;
 
 /// The runs of a side that are not VALID.
 pub(super) fn of_runs(label: &str, runs: &[ResultFile]) -> Vec<String> {
@@ -33,17 +28,6 @@ pub(super) fn of_runs(label: &str, runs: &[ResultFile]) -> Vec<String> {
 /// A comparison that was not brought to its end.
 pub(super) fn of_interrupt(count: usize, asked: usize) -> String {
     format!("interrupted when {count} of {asked} pairs were complete")
-}
-
-/// A comparison that can only be inconclusive, or alike.
-pub(super) fn of_few(pairs: usize, level: f64) -> Option<String> {
-    (pairs < PAIRS_MIN_TO_FIND).then(|| {
-        format!(
-            "{pairs} pairs can find no difference at a level of {}, however large; it takes \
-             {PAIRS_MIN_TO_FIND}",
-            format_percent(level)
-        )
-    })
 }
 
 /// A server that differs from itself.
@@ -87,15 +71,6 @@ mod tests {
               in time (82.0 % of the target rate) (neither is at its limit: the server did not \
               answer for a while; look at the seconds, or lower --rate)"
             ]
-        );
-    }
-
-    #[test]
-    fn five_pairs_find_nothing() {
-        assert_eq!(of_few(6, 0.05), None);
-        assert_eq!(
-            of_few(5, 0.05).unwrap(),
-            "5 pairs can find no difference at a level of 5 %, however large; it takes 6"
         );
     }
 }

@@ -17,8 +17,8 @@ pub struct Criteria {
     #[arg(long, value_name = "SHARE", default_value = MIN_EFFECT, value_parser = parse_percent)]
     pub min_effect: f64,
 
-    /// Up to here servers are called alike [default: what successive runs of one
-    /// server differ by here, at least 10%; p50: 15%, p99: 50%, p99.9: 100%]
+    /// Servers are called alike if the whole interval is this close to 1 [default:
+    /// 5%; p99, p99.9 and rss-per-connection: 10%]
     #[arg(long, value_name = "SHARE", value_parser = parse_percent)]
     pub margin: Option<f64>,
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::failure::Failure;
-use crate::result::{Document, ResultFile, Status};
+use crate::result::{Document, KnownRuns, ResultFile, Status};
 use crate::verdict::Verdict;
 
 /// The most files of all groups together: each is in memory.
@@ -22,13 +22,12 @@ impl Group {
     /// Reads what the arguments name.
     pub(super) fn read_all(arguments: &[String]) -> Result<Vec<Self>, Failure> {
         let mut groups = named(arguments)?;
+        let mut known = KnownRuns::default();
         for group in &mut groups {
             for path in &group.paths {
                 let run = ResultFile::read(path)?;
-                if let Some(failure) = &run.failure {
-                    let why = format!("{} is of a run that failed: {failure}", path.display());
-                    return Err(Failure::File(why));
-                }
+                run.ensure_not_failed(path)?;
+                known.add_new(&run, path)?;
                 group.runs.push(run);
             }
         }

@@ -6,7 +6,7 @@ mod surroundings;
 mod workload;
 
 use crate::args::Compare;
-use crate::comparison::{Comparison, Design, Format, Side, VERSION, unpaired};
+use crate::comparison::{Comparison, Design, Format, Side, VERSION, too_few_runs, unpaired};
 use crate::failure::Failure;
 use crate::output::OutputFile;
 use crate::plan::Plan;
@@ -34,10 +34,14 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
         .iter()
         .map(|group| Side::of(&group.label, &group.runs, &settings))
         .collect();
-    let contrasts = sides[1..]
+    let contrasts: Vec<_> = sides[1..]
         .iter()
         .map(|side| unpaired(&sides[0], side, &settings))
         .collect();
+    let mut warnings = warnings(&groups);
+    let few = sides[1..].iter().zip(&contrasts);
+    let few = few.filter_map(|(side, it)| too_few_runs(&sides[0], side, it, settings.level));
+    warnings.extend(few);
     let starts = groups.iter().flat_map(|group| &group.runs);
     let comparison = Comparison {
         format: Format::Comparison,
@@ -53,7 +57,7 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
         sides,
         noise: None,
         contrasts,
-        warnings: warnings(&groups),
+        warnings,
         environment: groups[0].runs[0].environment.clone(),
     };
     let has_invalid = groups.iter().any(Group::has_invalid);

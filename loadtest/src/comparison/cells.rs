@@ -73,7 +73,10 @@ pub(super) fn outlook(outlook: Outlook, unit: &str) -> String {
     match outlook {
         Outlook::More(1) => format!("about 1 more {unit} needed"),
         Outlook::More(count) => format!("about {count} more {unit}s needed"),
+        Outlook::AtLeast(1) => format!("at least 1 more {unit} needed"),
+        Outlook::AtLeast(count) => format!("at least {count} more {unit}s needed"),
         Outlook::TooNoisy => format!("too noisy for any number of {unit}s"),
+        Outlook::Invalid => "of INVALID runs".to_owned(),
     }
 }
 
@@ -150,6 +153,13 @@ mod tests {
         assert_eq!(
             outlook(Outlook::More(14), "run"),
             "about 14 more runs needed"
+        );
+        assert_eq!(
+            [Outlook::AtLeast(1), Outlook::AtLeast(7)].map(|it| outlook(it, "pair")),
+            [
+                "at least 1 more pair needed",
+                "at least 7 more pairs needed"
+            ]
         );
         let noisy = outlook(Outlook::TooNoisy, "pair");
         assert_eq!(noisy, "too noisy for any number of pairs");

@@ -38,10 +38,10 @@ pub(super) fn comparison(comparison: &Comparison) -> String {
 
 fn fields(kind: &str, contrast: &Contrast, finding: &Finding) -> [String; TITLES.len()] {
     let more = match finding.outlook {
-        Some(Outlook::More(runs)) => runs.to_string(),
+        Some(Outlook::More(runs) | Outlook::AtLeast(runs)) => runs.to_string(),
         // There is no number that would do.
         Some(Outlook::TooNoisy) => "inf".to_owned(),
-        None => String::new(),
+        Some(Outlook::Invalid) | None => String::new(),
     };
     [
         kind.to_owned(),
@@ -74,10 +74,10 @@ mod tests {
             two.csv(),
             "\
 kind,side,baseline,metric,verdict,runs,baseline_median,side_median,ratio,interval_low,interval_high,p_value,adjusted_p_value,margin,more_runs_needed
-noise,A again,A,cpu-per-message,no difference,10,1000,1002,1.002,0.99,1.011,0.4,0.8,0.1,
-comparison,B,A,throughput,no difference,10,2000000,1980000,0.99,0.98,1.01,0.2,0.4,0.1,
-comparison,B,A,cpu-per-message,worse,10,1000,1052,1.052,1.041,1.064,0.002,0.003,0.1,
-comparison,B,A,p50,inconclusive,10,50000,52000,1.04,0.8,1.3,0.3,0.4,0.15,14
+noise,A again,A,cpu-per-message,no difference,10,1000,1002,1.002,0.99,1.011,0.4,0.8,0.05,
+comparison,B,A,throughput,no difference,10,2000000,1980000,0.99,0.98,1.01,0.2,0.4,0.05,
+comparison,B,A,cpu-per-message,worse,10,1000,1052,1.052,1.041,1.064,0.002,0.003,0.05,
+comparison,B,A,p50,inconclusive,10,50000,52000,1.04,0.8,1.3,0.3,0.4,0.05,14
 "
         );
     }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::metric::Metric;
 use crate::statistics::{
-    Interval, Paired, Unpaired, adjusted, median, pairs_for_margin, pairs_needed, runs_needed,
+    Interval, Paired, SPREAD_RUNS_MIN, Unpaired, adjusted, median, pairs_for_margin, pairs_min,
+    pairs_needed, runs_min, runs_needed,
 };
 
 use super::finding::{Contrast, Finding, Outlook, Verdict};
@@ -21,9 +22,6 @@ const POWER: f64 = 0.8;
 /// Less than this part of the runs there are is no prospect of a conclusion.
 const MORE_DIVISOR: usize = 4;
 
-/// So many of ten successive runs of a server differ by less than the noise.
-const NOISE_TENTHS: usize = 9;
-
 /// What is asked of the statistics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -32,8 +30,8 @@ pub struct Settings {
     pub metrics: Vec<Metric>,
     /// The least difference that is of interest, as a share.
     pub min_effect: f64,
-    /// Up to here servers are called alike, as a share, instead of each metric's
-    /// own margin.
+    /// Servers are called alike if the whole interval is this close to 1, as a share,
+    /// instead of each metric's own margin.
     pub margin: Option<f64>,
     /// How often a difference may be found where there is none.
     pub level: f64,
@@ -49,14 +47,11 @@ impl Settings {
         1.0 - self.level
     }
 
-    /// Up to where the sides of these runs are alike. Who asks for a margin gets
-    /// it. Else nobody is told of a difference that is smaller than what two runs
-    /// of one server differ by.
-    fn margin(&self, metric: Metric, runs: [&[f64]; 2]) -> f64 {
-        let margin = self
-            .margin
-            .unwrap_or_else(|| metric.margin().max(noise(runs)));
-        margin.max(self.min_effect)
+    /// How far from 1 the interval of a metric may reach for the sides to be alike.
+    fn margin(&self, metric: Metric) -> f64 {
+        self.margin
+            .unwrap_or_else(|| metric.margin())
+            .max(self.min_effect)
     }
 
     /// The metrics that a comparison stands and falls with: those that the load
@@ -98,7 +93,6 @@ pub fn paired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
             ratio: paired.median_ratio,
             interval: paired.interval,
             p_value: paired.p_value,
-            margin: settings.margin(metric, [&a, &b]),
             evidence: Evidence::Pairs(ratios),
         })
     });
@@ -121,7 +115,6 @@ pub fn unpaired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
             ratio: unpaired.ratio,
             interval: unpaired.interval,
             p_value: unpaired.p_value,
-            margin: settings.margin(metric, [&a, &b]),
             evidence: Evidence::Groups(a, b),
         })
     });
@@ -137,7 +130,6 @@ struct Measured {
     ratio: f64,
     interval: Interval,
     p_value: f64,
-    margin: f64,
     evidence: Evidence,
 }
 
@@ -150,21 +142,29 @@ enum Evidence {
 }
 
 impl Evidence {
-    /// How many runs a conclusion takes: to find a ratio, or to have an interval
-    /// that reaches as far as there is room, at a level.
-    fn needed(&self, effect: f64, room: Option<f64>, level: f64) -> Option<usize> {
+    /// How many runs a conclusion takes: to find a ratio at a level, or to have an
+    /// interval that reaches as far as there is room.
+    fn needed(&self, effect: f64, level: f64, room: Option<f64>, confidence: f64) -> Option<usize> {
         let (to_find, to_rule_out) = match self {
             Self::Pairs(ratios) => (
                 pairs_needed(ratios, effect, level, POWER),
-                room.and_then(|room| pairs_for_margin(ratios, room, 1.0 - level)),
+                room.and_then(|room| pairs_for_margin(ratios, room, confidence)),
             ),
             // What can be ruled out is what would have been found.
             Self::Groups(a, b) => (
                 runs_needed(a, b, effect, level, POWER),
-                room.and_then(|room| runs_needed(a, b, 1.0 + room, level, POWER)),
+                room.and_then(|room| runs_needed(a, b, 1.0 + room, 1.0 - confidence, POWER)),
             ),
         };
         to_find.into_iter().chain(to_rule_out).min()
+    }
+
+    /// The fewest runs that can find anything at a level.
+    fn least(&self, level: f64) -> usize {
+        match self {
+            Self::Pairs(_) => pairs_min(level),
+            Self::Groups(..) => runs_min(level),
+        }
     }
 }
 
@@ -177,10 +177,19 @@ fn contrast(
     let p_values: Vec<_> = measured.iter().map(|it| it.p_value).collect();
     let weights: Vec<_> = measured.iter().map(|it| it.metric.weight()).collect();
     let adjusted = adjusted(&p_values, &weights);
+    let is_invalid = baseline.invalid + side.invalid > 0;
+    let levels = levels(&adjusted, &weights, settings.level);
     let findings: Vec<_> = measured
         .into_iter()
-        .zip(adjusted)
-        .map(|(measured, adjusted)| finding(&measured, adjusted, settings))
+        .zip(adjusted.into_iter().zip(levels))
+        .map(|(measured, (adjusted, level))| {
+            let finding = finding(&measured, adjusted, level, settings);
+            if is_invalid {
+                of_invalid(finding)
+            } else {
+                finding
+            }
+        })
         .collect();
     Contrast {
         side: side.label.clone(),
@@ -190,10 +199,32 @@ fn contrast(
     }
 }
 
-fn finding(measured: &Measured, adjusted_p_value: f64, settings: &Settings) -> Finding {
-    let verdict = verdict(measured, adjusted_p_value, settings);
-    let outlook = (verdict == Verdict::Inconclusive).then(|| outlook(measured, settings));
+/// The level that Holm's procedure leaves to each metric that was not found to differ:
+/// its share of the whole, once those that were found have given theirs up.
+fn levels(adjusted: &[f64], weights: &[f64], level: f64) -> Vec<f64> {
+    let open = adjusted.iter().zip(weights).filter(|(p, _)| **p > level);
+    let open: f64 = open.map(|(_, weight)| weight).sum();
+    let level_of = |(p, weight): (&f64, &f64)| {
+        if *p > level {
+            level * weight / open
+        } else {
+            level
+        }
+    };
+    adjusted.iter().zip(weights).map(level_of).collect()
+}
+
+/// Runs that did not do what was asked show nothing of either side, however sure it is.
+fn of_invalid(finding: Finding) -> Finding {
     Finding {
+        verdict: Verdict::Inconclusive,
+        outlook: Some(Outlook::Invalid),
+        ..finding
+    }
+}
+
+fn finding(measured: &Measured, adjusted_p_value: f64, level: f64, settings: &Settings) -> Finding {
+    let mut finding = Finding {
         metric: measured.metric,
         runs: measured.runs,
         baseline: measured.baseline,
@@ -202,53 +233,66 @@ fn finding(measured: &Measured, adjusted_p_value: f64, settings: &Settings) -> F
         interval: measured.interval,
         p_value: measured.p_value,
         adjusted_p_value,
-        margin: measured.margin,
-        verdict,
-        outlook,
+        margin: settings.margin(measured.metric),
+        verdict: Verdict::Inconclusive,
+        outlook: None,
+    };
+    finding.verdict = verdict(&finding, settings);
+    if finding.verdict == Verdict::Inconclusive {
+        finding.outlook = Some(outlook(measured, level, settings));
     }
+    finding
+}
+
+/// Judges by its numbers a contrast whose runs are not at hand. What it says was written
+/// by other settings, maybe, or by another version.
+pub(super) fn reconsider(contrast: &mut Contrast, settings: &Settings) {
+    for finding in &mut contrast.findings {
+        finding.margin = settings.margin(finding.metric);
+        if finding.outlook != Some(Outlook::Invalid) {
+            finding.verdict = verdict(finding, settings);
+        }
+        if finding.verdict != Verdict::Inconclusive {
+            finding.outlook = None;
+        }
+    }
+    contrast.verdict = overall(&contrast.findings, settings);
 }
 
 /// What it would take to know, if what seems to be so is.
-fn outlook(measured: &Measured, settings: &Settings) -> Outlook {
+fn outlook(measured: &Measured, level: f64, settings: &Settings) -> Outlook {
+    let runs = measured.runs;
+    if runs < SPREAD_RUNS_MIN {
+        let least = measured.evidence.least(level).max(SPREAD_RUNS_MIN);
+        return Outlook::AtLeast(least - runs);
+    }
     let seen = distance(measured.ratio);
     let effect = 1.0 + seen.max(settings.min_effect);
-    let room = (1.0 + measured.margin) / (1.0 + seen) - 1.0;
+    let room = (1.0 + settings.margin(measured.metric)) / (1.0 + seen) - 1.0;
     let room = (room > 0.0).then_some(room);
-    match measured.evidence.needed(effect, room, settings.level) {
+    let confidence = settings.confidence();
+    match measured.evidence.needed(effect, level, room, confidence) {
         None => Outlook::TooNoisy,
         // Where as many as there are should have been enough, they were not.
-        Some(runs) => Outlook::More(
-            runs.saturating_sub(measured.runs)
-                .max(measured.runs.div_ceil(MORE_DIVISOR)),
-        ),
+        Some(needed) => Outlook::More(needed.saturating_sub(runs).max(runs.div_ceil(MORE_DIVISOR))),
     }
 }
 
-fn verdict(measured: &Measured, adjusted_p_value: f64, settings: &Settings) -> Verdict {
-    let ratio = measured.ratio;
-    let is_found = adjusted_p_value <= settings.level;
+fn verdict(finding: &Finding, settings: &Settings) -> Verdict {
+    let ratio = finding.ratio;
+    let is_found = finding.adjusted_p_value <= settings.level;
     if is_found && distance(ratio) >= settings.min_effect {
-        return if (ratio > 1.0) == measured.metric.is_more_better() {
+        return if (ratio > 1.0) == finding.metric.is_more_better() {
             Verdict::Better
         } else {
             Verdict::Worse
         };
     }
-    if reach(measured.interval) <= measured.margin {
+    if reach(finding.interval) <= finding.margin {
         Verdict::NoDifference
     } else {
         Verdict::Inconclusive
     }
-}
-
-/// What successive runs of one server differ by, as a share: all but one of ten
-/// differ by less. It does not depend on what the servers differ by.
-fn noise(runs: [&[f64]; 2]) -> f64 {
-    let successive = runs.into_iter().flat_map(|runs| runs.windows(2));
-    let mut apart: Vec<_> = successive.map(|pair| distance(pair[1] / pair[0])).collect();
-    apart.sort_by(f64::total_cmp);
-    let rank = (apart.len() * NOISE_TENTHS).div_ceil(10);
-    rank.checked_sub(1).map_or(0.0, |index| apart[index])
 }
 
 /// How far a ratio is from 1, as a share, the same for a ratio and its inverse.
@@ -280,6 +324,7 @@ fn overall(findings: &[Finding], settings: &Settings) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Values;
     use super::super::fixture::settings;
     use super::*;
     use crate::fixture;
@@ -348,29 +393,85 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_what_runs_of_one_server_differ_by() {
-        assert!(noise([&[], &[3.0]]).abs() < 1e-12);
-        let (calm, restless) = ([1.0; 6], [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
-        assert!((noise([&calm, &restless]) - 1.0).abs() < 1e-12);
-        // One of ten is left out, and what the servers differ by is no part of it.
-        let jump = [5.0, 5.0, 5.0, 5.0, 5.0, 9.0];
-        assert!(noise([&calm, &jump]).abs() < 1e-12);
+    fn the_margin_does_not_grow_with_the_noise() {
+        let noisy = [0.1, 6.0, 0.9, 3.2, 0.3, 11.0];
+        let (a, b) = (side("A", &noisy), side("B", &slower(1.2)));
+        for contrast in [paired(&a, &b, &settings()), unpaired(&a, &b, &settings())] {
+            let found = cpu(&contrast);
+            assert!(
+                found.interval.low < 0.5 && found.interval.high > 5.0,
+                "{found:?}"
+            );
+            assert_eq!(found.verdict, Verdict::Inconclusive, "{found:?}");
+            assert!((found.margin - 0.05).abs() < 1e-12, "{found:?}");
+        }
+    }
+
+    /// The forecast is for the level that Holm's procedure leaves to the metric, at which
+    /// fewer pairs find nothing.
+    #[test]
+    fn the_forecast_is_at_the_level_that_the_metric_has() {
+        let weights = [65.0, 8.0, 8.0, 8.0, 8.0, 3.0];
+        let shares = levels(&[1.0; 6], &weights, LEVEL);
+        assert!((shares[0] - 0.0325).abs() < 1e-12, "{shares:?}");
+        assert!((shares[1] - 0.004).abs() < 1e-12, "{shares:?}");
+        // What was found gives its share to the others.
+        let shares = levels(&[0.01, 0.2, 0.2, 0.2, 0.2, 0.2], &weights, LEVEL);
+        assert!((shares[1] - 0.05 * 8.0 / 35.0).abs() < 1e-12, "{shares:?}");
+        let seventy_times: Vec<_> = CALM.iter().map(|factor| factor * 73.0).collect();
+        let runs = |factors: &[f64]| {
+            let mut side = side("B", factors);
+            // The same numbers in a metric with a smaller share, and CPU time alike.
+            let cpu = side.values[&Metric::CpuPerMessage].clone();
+            side.values.insert(Metric::P99, cpu);
+            side.values.insert(
+                Metric::CpuPerMessage,
+                Values::of(CALM.map(Some).to_vec(), &settings()),
+            );
+            side
+        };
+        let contrast = paired(&runs(&CALM), &runs(&seventy_times), &settings());
+        let p99 = contrast.finding(Metric::P99).expect("it is there");
+        assert_eq!(p99.verdict, Verdict::Inconclusive, "{p99:?}");
+        assert_eq!(p99.outlook, Some(Outlook::More(9 - 6)), "{p99:?}");
     }
 
     #[test]
-    fn what_is_smaller_than_the_noise_is_none_unless_a_margin_says_so() {
-        let restless = [1.0, 1.3, 0.9, 1.2, 0.8, 1.3];
-        let other = [1.1, 1.2, 1.0, 1.1, 0.9, 1.2];
-        let (a, b) = (side("A", &restless), side("B", &other));
-        let contrast = paired(&a, &b, &settings());
-        assert_eq!(cpu(&contrast).verdict, Verdict::NoDifference);
-        assert!(cpu(&contrast).margin > 0.3, "{:?}", cpu(&contrast));
-        let strict = Settings {
-            margin: Some(0.1),
-            ..settings()
-        };
-        let contrast = paired(&a, &b, &strict);
-        assert_eq!(cpu(&contrast).verdict, Verdict::Inconclusive);
+    fn of_few_pairs_the_noise_is_not_known() {
+        let contrast = paired(
+            &side("A", &CALM[..2]),
+            &side("B", &slower(1.3)[..2]),
+            &settings(),
+        );
+        assert_eq!(cpu(&contrast).outlook, Some(Outlook::AtLeast(4)));
+    }
+
+    #[test]
+    fn of_invalid_runs_nothing_follows() {
+        let mut slow = side("B", &slower(1.3));
+        slow.invalid = 1;
+        let contrast = paired(&side("A", &CALM), &slow, &settings());
+        assert_eq!(contrast.verdict, Verdict::Inconclusive);
+        let verdicts = contrast
+            .findings
+            .iter()
+            .map(|it| (it.verdict, it.outlook))
+            .all(|it| it == (Verdict::Inconclusive, Some(Outlook::Invalid)));
+        assert!(verdicts, "{contrast:?}");
+    }
+
+    #[test]
+    fn what_was_written_is_reconsidered_by_its_numbers() {
+        let noisy = [0.8, 1.3, 0.9, 1.2, 0.7, 1.4];
+        let open = paired(&side("A", &CALM), &side("B", &noisy), &settings());
+        let mut kind = open.clone();
+        kind.verdict = Verdict::NoDifference;
+        for finding in &mut kind.findings {
+            (finding.verdict, finding.margin) = (Verdict::NoDifference, 9.0);
+        }
+        reconsider(&mut kind, &settings());
+        assert_eq!(kind.verdict, Verdict::Inconclusive);
+        assert_eq!(cpu(&kind).verdict, Verdict::Inconclusive);
     }
 
     #[test]

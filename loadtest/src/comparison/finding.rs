@@ -44,7 +44,7 @@ pub struct Finding {
     pub p_value: f64,
     /// The same, corrected for the number of metrics by Holm's procedure.
     pub adjusted_p_value: f64,
-    /// Up to here a difference is called none, as a share.
+    /// There is no difference if the whole interval is this close to 1, as a share.
     pub margin: f64,
     /// What it means.
     pub verdict: Verdict,
@@ -58,8 +58,13 @@ pub struct Finding {
 pub enum Outlook {
     /// About so many more pairs, or runs of each side, at the noise there is.
     More(usize),
+    /// So many more pairs, or runs of each side, before anything can be found or the
+    /// noise be told.
+    AtLeast(usize),
     /// More than anybody will wait for: the noise has to become less.
     TooNoisy,
+    /// Runs that are VALID: of INVALID ones nothing follows.
+    Invalid,
 }
 
 /// What a comparison says.
@@ -72,10 +77,10 @@ pub enum Verdict {
     Worse,
     /// It is better in one metric and worse in another.
     Mixed,
-    /// Nothing was found, and what could have been missed is less than the
-    /// margin; or what was found is less than the least effect of interest.
+    /// Nothing of interest was found, and the whole interval is within the margin.
     NoDifference,
-    /// Nothing was found, and it could have been missed.
+    /// Nothing of interest was found, and the interval reaches beyond the margin: it
+    /// could have been missed. Or runs were INVALID.
     Inconclusive,
 }
 

@@ -52,6 +52,7 @@ fn side(label: &str, values: &[(Metric, f64)]) -> Side {
         command: Some(format!("server --engine {label}")),
         binary_sha256: None,
         runs: RUNS,
+        invalid: 0,
         values: values.collect(),
     }
 }

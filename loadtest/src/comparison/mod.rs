@@ -12,17 +12,21 @@ mod finding;
 #[cfg(test)]
 mod fixture;
 mod forest;
+mod least;
 mod markdown;
 mod ranking;
 #[cfg(test)]
 mod schema;
 mod side;
+#[cfg(test)]
+mod simulation;
 mod tables;
 mod text;
 mod words;
 
 pub use decide::{LEVEL, Settings, paired, unpaired};
 pub use finding::{Contrast, Finding, Outlook, Verdict};
+pub use least::too_few_runs;
 pub use side::{Side, Values};
 
 use schemars::JsonSchema;
@@ -145,6 +149,26 @@ impl Document for Comparison {
             if count != runs {
                 return Err(Problem::Inconsistent("a run has no value, or two"));
             }
+        }
+        Ok(())
+    }
+
+    fn recompute(&mut self) -> Result<(), Problem> {
+        let settings = &self.settings;
+        for values in self.sides.iter_mut().flat_map(|it| it.values.values_mut()) {
+            *values = Values::of(std::mem::take(&mut values.by_run), settings);
+        }
+        let compare = match self.design {
+            Design::Paired => paired,
+            Design::Unpaired => unpaired,
+        };
+        if let Some((baseline, others)) = self.sides.split_first() {
+            let contrasts = others.iter().map(|side| compare(baseline, side, settings));
+            self.contrasts = contrasts.collect();
+        }
+        // Its runs are not in the file.
+        if let Some(noise) = &mut self.noise {
+            decide::reconsider(noise, settings);
         }
         Ok(())
     }

@@ -18,13 +18,13 @@ pub(super) struct Place<'a> {
     pub(super) finding: Option<&'a Finding>,
 }
 
-/// The sides by their ratio to the baseline, the best first, and those that were
-/// not measured last.
+/// The sides, the best first, and those that were not measured last.
 ///
-/// A side whose interval overlaps with that of the first of a rank has the same
-/// rank: nothing has shown that it is worse; unless the baseline is of that rank, and
-/// the test has. The baseline's interval is 1. The
-/// side behind two that share the first rank is the third.
+/// A rank says no more than the tests do. First come those that were found better than
+/// the baseline, then the baseline with all that were not told from it, which share its
+/// rank whatever their ratios are, then those that were found worse. Among the better and
+/// among the worse, a side whose interval overlaps with that of the first of a rank has
+/// the same rank. The side behind two that share the first rank is the third.
 pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<Place<'_>> {
     let Some((baseline, others)) = comparison.sides.split_first() else {
         return Vec::new();
@@ -42,11 +42,12 @@ pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<Place<'_>>
     }
     ranked.sort_by(|a, b| {
         let ascending = a.ratio().total_cmp(&b.ratio());
-        if metric.is_more_better() {
+        let best_first = if metric.is_more_better() {
             ascending.reverse()
         } else {
             ascending
-        }
+        };
+        a.standing().cmp(&b.standing()).then(best_first)
     });
     places(&ranked)
         .chain(unranked.into_iter().map(|side| Place {
@@ -57,6 +58,15 @@ pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<Place<'_>>
         .collect()
 }
 
+/// What the test says of a side against the baseline, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Better,
+    /// The baseline, and who was not told from it.
+    Open,
+    Worse,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Entry<'a> {
     side: &'a Side,
@@ -64,26 +74,26 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    fn standing(&self) -> Standing {
+        match self.finding.map(|finding| finding.verdict) {
+            Some(Verdict::Better) => Standing::Better,
+            Some(Verdict::Worse) => Standing::Worse,
+            _ => Standing::Open,
+        }
+    }
+
     fn ratio(&self) -> f64 {
         self.finding.map_or(1.0, |finding| finding.ratio)
     }
 
-    fn interval(&self) -> Interval {
-        let itself = Interval {
-            low: 1.0,
-            high: 1.0,
+    /// Whether both can have one rank.
+    fn is_level_with(&self, other: &Self) -> bool {
+        let is_one = match (self.finding, other.finding) {
+            (Some(one), Some(other)) => overlap(one.interval, other.interval),
+            _ => true,
         };
-        self.finding.map_or(itself, |finding| finding.interval)
+        self.standing() == other.standing() && (self.standing() == Standing::Open || is_one)
     }
-}
-
-/// Whether a side was found to be better or worse than the baseline, one of both
-/// being of a rank and the other next.
-fn is_told_apart(rank: &[Entry<'_>], next: &Entry<'_>) -> bool {
-    let is = |entry: &Entry<'_>, verdict| entry.finding.is_some_and(|it| it.verdict == verdict);
-    let has_baseline = rank.iter().any(|entry| entry.finding.is_none());
-    let has_better = rank.iter().any(|entry| is(entry, Verdict::Better));
-    (has_baseline && is(next, Verdict::Worse)) || (has_better && next.finding.is_none())
 }
 
 /// The places of those that are in order.
@@ -91,8 +101,7 @@ fn places<'a>(ranked: &[Entry<'a>]) -> impl Iterator<Item = Place<'a>> {
     let mut first = 0;
     let mut places = Vec::new();
     for (index, entry) in ranked.iter().enumerate() {
-        let is_apart = !overlap(ranked[first].interval(), entry.interval());
-        if is_apart || is_told_apart(&ranked[first..index], entry) {
+        if !ranked[first].is_level_with(entry) {
             first = index;
         }
         places.push(Place {
@@ -114,8 +123,11 @@ mod tests {
     use super::*;
 
     fn told(metric: Metric) -> Vec<(Option<usize>, String)> {
-        let comparison = fixture::four();
-        let places = ranking(&comparison, metric).into_iter();
+        told_of(&fixture::four(), metric)
+    }
+
+    fn told_of(comparison: &Comparison, metric: Metric) -> Vec<(Option<usize>, String)> {
+        let places = ranking(comparison, metric).into_iter();
         places
             .map(|place| (place.rank, place.side.label.clone()))
             .collect()
@@ -139,6 +151,55 @@ mod tests {
         assert_eq!(
             told(Metric::Throughput),
             [place(1, "C"), place(2, "A"), place(3, "B"), unknown]
+        );
+    }
+
+    /// Changes what was found of a side in CPU time.
+    fn find(comparison: &mut Comparison, side: usize, ratio: f64, interval: (f64, f64)) {
+        let findings = &mut comparison.contrasts[side].findings;
+        let cpu = findings.last_mut().expect("CPU time");
+        cpu.ratio = ratio;
+        (cpu.interval.low, cpu.interval.high) = interval;
+    }
+
+    /// Six of six pairs with a ratio of 73 and an interval far from 1: inconclusive, where
+    /// six pairs are too few for the metric.
+    #[test]
+    fn what_was_not_told_from_the_baseline_shares_its_rank() {
+        let mut comparison = fixture::four();
+        find(&mut comparison, 2, 73.0, (70.0, 76.0));
+        assert_eq!(
+            told_of(&comparison, Metric::CpuPerMessage),
+            [place(1, "C"), place(2, "A"), place(2, "D"), place(4, "B")]
+        );
+        find(&mut comparison, 2, 0.1, (0.05, 0.2));
+        assert_eq!(
+            told_of(&comparison, Metric::CpuPerMessage),
+            [place(1, "C"), place(2, "D"), place(2, "A"), place(4, "B")]
+        );
+    }
+
+    #[test]
+    fn who_was_found_better_or_worse_has_another_rank_than_the_baseline() {
+        let mut comparison = fixture::four();
+        // The test of signs and ranks sees more than the interval, which may hold 1.
+        find(&mut comparison, 1, 0.97, (0.94, 1.01));
+        find(&mut comparison, 0, 1.03, (0.99, 1.06));
+        assert_eq!(
+            told_of(&comparison, Metric::CpuPerMessage),
+            [place(1, "C"), place(2, "A"), place(2, "D"), place(4, "B")]
+        );
+    }
+
+    #[test]
+    fn those_found_worse_that_overlap_share_a_rank() {
+        let mut comparison = fixture::four();
+        find(&mut comparison, 2, 1.19, (1.1, 1.25));
+        let findings = &mut comparison.contrasts[2].findings;
+        findings.last_mut().expect("CPU time").verdict = Verdict::Worse;
+        assert_eq!(
+            told_of(&comparison, Metric::CpuPerMessage),
+            [place(1, "C"), place(2, "A"), place(3, "D"), place(3, "B")]
         );
     }
 }

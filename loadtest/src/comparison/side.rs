@@ -24,6 +24,9 @@ pub struct Side {
     pub binary_sha256: Option<String>,
     /// How many runs there are of it.
     pub runs: usize,
+    /// How many of them are INVALID.
+    #[serde(default)]
+    pub invalid: usize,
     /// Their numbers.
     pub values: BTreeMap<Metric, Values>,
 }
@@ -53,6 +56,7 @@ impl Side {
             command: server.and_then(|server| server.command.clone()),
             binary_sha256: server.and_then(|server| server.binary_sha256.clone()),
             runs: runs.len(),
+            invalid: runs.iter().filter(|run| run.is_invalid()).count(),
             values: values.collect(),
         }
     }
@@ -66,7 +70,7 @@ impl Side {
 }
 
 impl Values {
-    fn of(by_run: Vec<Option<f64>>, settings: &Settings) -> Self {
+    pub(super) fn of(by_run: Vec<Option<f64>>, settings: &Settings) -> Self {
         let known: Vec<_> = by_run.iter().flatten().copied().collect();
         Self {
             median: median(&known),

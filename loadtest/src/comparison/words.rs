@@ -3,6 +3,7 @@
 use super::Comparison;
 use super::cells::{self, changes};
 use super::finding::{Contrast, Finding, Verdict};
+use super::least::findable;
 
 /// What one side is to the baseline.
 pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
@@ -52,7 +53,10 @@ pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
 
 /// What differences can be told on a machine whose noise is known.
 pub(super) fn resolution(comparison: &Comparison, noise: &Contrast) -> String {
-    let reaches = noise.findings.iter().map(|finding| {
+    let findable = findable(noise, comparison.settings.level);
+    let told = noise.findings.iter();
+    let told = told.filter(|finding| findable.contains(&finding.metric));
+    let reaches = told.map(|finding| {
         let reach = cells::reach(finding);
         format!(
             "{} {}",
@@ -60,11 +64,15 @@ pub(super) fn resolution(comparison: &Comparison, noise: &Contrast) -> String {
             reach.trim_start_matches('±')
         )
     });
+    let reaches: Vec<_> = reaches.collect();
     let runs = noise.findings.iter().map(|it| it.runs).min().unwrap_or(0);
+    let unit = cells::unit(comparison);
+    if reaches.is_empty() {
+        return format!("{runs} {unit}s tell no difference on any machine");
+    }
     format!(
-        "with {runs} {}s, this machine can tell differences of more than: {}",
-        cells::unit(comparison),
-        reaches.collect::<Vec<_>>().join(", ")
+        "with {runs} {unit}s, this machine can tell differences of more than: {}",
+        reaches.join(", ")
     )
 }
 

@@ -10,7 +10,7 @@ use crate::args::{Export, ExportTime};
 use crate::failure::Failure;
 use crate::outcome::{Histogram, Latencies};
 use crate::output::{print, write_file};
-use crate::result::{Document, ResultFile};
+use crate::result::{Document, KnownRuns, ResultFile};
 use crate::session::EXIT_FINE;
 
 /// Writes results in another format.
@@ -19,8 +19,14 @@ use crate::session::EXIT_FINE;
 /// A file that cannot be read or written, and several where one is wanted.
 pub fn export(args: &Export) -> Result<u8, Failure> {
     let mut runs = Vec::with_capacity(args.from.len());
+    let mut known = KnownRuns::default();
     for path in &args.from {
-        runs.push(ResultFile::read(path)?);
+        let run = ResultFile::read(path)?;
+        if args.format.benchmark.is_some() {
+            known.add_new(&run, path)?;
+            run.ensure_not_failed(path)?;
+        }
+        runs.push(run);
     }
     let format = &args.format;
     let text = match (format.benchmark, runs.as_slice()) {

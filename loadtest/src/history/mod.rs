@@ -12,7 +12,9 @@ use std::path::Path;
 use crate::args::{History, HistoryFormat};
 use crate::compare::is_one_workload;
 use crate::failure::Failure;
-use crate::result::{Document, Problem, ResultFile, format_of, json_files, read_bounded};
+use crate::result::{
+    Document, KnownRuns, Problem, ResultFile, format_of, json_files, read_bounded,
+};
 use crate::session::{EXIT_FINE, EXIT_OBJECTIVE, print, say};
 
 use change::{Step, mark};
@@ -70,7 +72,7 @@ pub fn history(args: &History) -> Result<u8, Failure> {
 /// The complete runs of a directory, the oldest first. Documents of other kinds
 /// may lie beside them.
 fn read(directory: &Path) -> Result<Vec<ResultFile>, Failure> {
-    let mut runs = Vec::new();
+    let (mut runs, mut known) = (Vec::new(), KnownRuns::default());
     let paths = json_files(directory)?;
     if paths.len() > FILES_MAX {
         return Err(Problem::Io(io::Error::other("it has too many files"))
@@ -85,8 +87,17 @@ fn read(directory: &Path) -> Result<Vec<ResultFile>, Failure> {
             continue;
         }
         let run = ResultFile::from_json(&bytes).map_err(|problem| problem.of(&path))?;
-        if run.failure.is_none() {
-            runs.push(run);
+        if run.failure.is_some() {
+            continue;
+        }
+        // A copy, such as a link to the latest, would make a point surer than it is.
+        match known.add(&run, &path) {
+            None => runs.push(run),
+            Some(first) => say(&format!(
+                "{} is left out: it is the same run as {}",
+                path.display(),
+                first.display()
+            )),
         }
     }
     if runs.is_empty() {

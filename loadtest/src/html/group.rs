@@ -2,6 +2,7 @@
 //! one label do.
 
 use crate::outcome::{Histogram, histogram};
+use crate::result::Status;
 
 use super::run::Run;
 use super::svg::STYLES;
@@ -80,6 +81,12 @@ impl<'a> Group<'a> {
             runs,
             response_ns,
         }
+    }
+
+    /// Whether all of its runs did what was asked of them.
+    pub(super) fn is_sound(&self) -> bool {
+        let mut runs = self.runs.iter();
+        runs.all(|run| !run.file.is_invalid() && run.file.status != Status::Failed)
     }
 
     /// Messages that were given up, whose times are lower bounds.

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::comparison::Comparison;
 use crate::failure::Failure;
-use crate::result::{Document, Problem, ResultFile, format_of, json_files, read_bounded};
+use crate::result::{
+    Document, KnownRuns, Problem, ResultFile, format_of, json_files, read_bounded,
+};
+use crate::session::say;
 use crate::sweep::SweepFile;
 use crate::terminal::harmless;
 
@@ -15,6 +18,7 @@ pub(super) struct Inputs {
     pub(super) runs: Vec<Input<ResultFile>>,
     pub(super) comparisons: Vec<Input<Comparison>>,
     pub(super) sweeps: Vec<Input<SweepFile>>,
+    known: KnownRuns,
 }
 
 /// A document and where it came from.
@@ -41,7 +45,7 @@ impl Inputs {
         let bytes = read_bounded(path)?;
         let format = format_of(&bytes)?;
         match format.as_deref() {
-            Some(ResultFile::FORMAT) => self.runs.push(Input::of(path, &bytes)?),
+            Some(ResultFile::FORMAT) => self.add_run(Input::of(path, &bytes)?),
             Some(Comparison::FORMAT) => self.comparisons.push(Input::of(path, &bytes)?),
             Some(SweepFile::FORMAT) => self.sweeps.push(Input::of(path, &bytes)?),
             _ => {
@@ -53,6 +57,18 @@ impl Inputs {
             }
         }
         Ok(())
+    }
+
+    /// A copy would weigh twice where runs share a line.
+    fn add_run(&mut self, run: Input<ResultFile>) {
+        match self.known.add(&run.document, &run.path) {
+            None => self.runs.push(run),
+            Some(first) => say(&format!(
+                "{} is left out: it is the same run as {}",
+                run.name(),
+                shown(first)
+            )),
+        }
     }
 }
 

@@ -160,17 +160,19 @@ fn finding(groups: &[&Group<'_>]) -> String {
     let p99 = Percentile::P99;
     let known = groups
         .iter()
+        .filter(|group| group.is_sound())
         .filter_map(|group| Some((p99.of(&group.response_ns)?, group)));
     let known: Vec<_> = known.collect();
     let least = known.iter().min_by_key(|(ns, _)| ns);
     let most = known.iter().max_by_key(|(ns, _)| ns);
     match (least, most) {
         (Some((low, fast)), Some((high, slow))) if low < high => format!(
-            "At p99, {} is fastest with {} and {} is slowest with {}.",
-            fast.name,
+            "At p99, from {} of {} to {} of {}. What of that is chance, a comparison tells, not \
+             this curve.",
             format_ns(*low),
-            slow.name,
-            format_ns(*high)
+            fast.name,
+            format_ns(*high),
+            slow.name
         ),
         _ => "The response times of all runs, laid over each other.".to_owned(),
     }

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use crate::metric::Metric;
 use crate::result::ResultFile;
+use crate::statistics::median;
 use crate::sweep::{Answer, Search, SweepFile};
 use crate::terminal::harmless;
 use crate::units::{format_ns, format_rate};
@@ -232,11 +233,12 @@ fn line(
     for point in &sweep.points {
         let mut values: Vec<_> = point.runs.iter().filter_map(quantity.of).collect();
         values.sort_by(f64::total_cmp);
-        let (Some(&low), Some(&high)) = (values.first(), values.last()) else {
+        let (Some(&low), Some(y), Some(&high)) = (values.first(), median(&values), values.last())
+        else {
             line.points.push(None);
             continue;
         };
-        let (x, y) = (point.rate_per_s, median(&values));
+        let x = point.rate_per_s;
         line.points.push(Some((x, y)));
         line.band.push(Band { x, low, high });
         line.marks.push(Mark {
@@ -257,15 +259,6 @@ fn line(
     line
 }
 
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) {
-        f64::midpoint(sorted[middle - 1], sorted[middle])
-    } else {
-        sorted[middle]
-    }
-}
-
 impl Point {
     /// Whether half of its runs or more say nothing at this rate.
     fn is_doubtful(&self) -> bool {
@@ -281,13 +274,10 @@ fn finding(sweep: &Sweep) -> String {
     let kept = sweep.points.iter().filter(|point| !point.runs.is_empty());
     let (kept, lost): (Vec<_>, Vec<_>) = kept.partition(|point| !point.is_doubtful());
     let highest = kept.last().map(|point| {
-        let mut p99: Vec<_> = point.runs.iter().filter_map(|run| run.p99).collect();
-        p99.sort_by(f64::total_cmp);
-        let p99 = if p99.is_empty() {
-            String::new()
-        } else {
-            format!(", with a p99 of {}", nanoseconds(median(&p99)))
-        };
+        let p99: Vec<_> = point.runs.iter().filter_map(|run| run.p99).collect();
+        let p99 = median(&p99).map_or_else(String::new, |ns| {
+            format!(", with a p99 of {}", nanoseconds(ns))
+        });
         format!(
             "The highest rate that was kept is {}/s{p99}",
             format_rate(point.rate_per_s)

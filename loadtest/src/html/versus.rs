@@ -219,7 +219,9 @@ fn verdict(finding: &Finding) -> String {
     match finding.outlook {
         None => verdict,
         Some(Outlook::More(runs)) => format!("{verdict}, about {runs} more would tell"),
+        Some(Outlook::AtLeast(runs)) => format!("{verdict}, at least {runs} more needed"),
         Some(Outlook::TooNoisy) => format!("{verdict}, too noisy"),
+        Some(Outlook::Invalid) => format!("{verdict}, of INVALID runs"),
     }
 }
 

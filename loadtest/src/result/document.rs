@@ -126,6 +126,13 @@ pub trait Document: Serialize + DeserializeOwned {
     /// What is wrong with it, in one line.
     fn check(&self) -> Result<(), Problem>;
 
+    /// Works out anew what follows from the rest of it, once that is checked: what was
+    /// written by hand or by another version claims nothing.
+    ///
+    /// # Errors
+    /// What contradicts the rest, in one line.
+    fn recompute(&mut self) -> Result<(), Problem>;
+
     /// Reads a file and checks everything in it.
     ///
     /// # Errors
@@ -142,11 +149,13 @@ pub trait Document: Serialize + DeserializeOwned {
     /// What is wrong with it, in one line.
     fn from_json(bytes: &[u8]) -> Result<Self, Problem> {
         check_header::<Self>(bytes)?;
-        let document: Self = serde_json::from_slice(bytes).map_err(|error| Problem::Malformed {
-            kind: Self::KIND,
-            reason: one_line(&error),
-        })?;
+        let mut document: Self =
+            serde_json::from_slice(bytes).map_err(|error| Problem::Malformed {
+                kind: Self::KIND,
+                reason: one_line(&error),
+            })?;
         document.check()?;
+        document.recompute()?;
         Ok(document)
     }
 

@@ -1,9 +1,14 @@
 //! What has to hold in a result file beyond the types of its fields.
 
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::Value;
+
 use super::document::{Document, Problem};
-use super::{DecodeError, ResultFile, Status, VERSION, decode, decode_latencies};
-use crate::outcome::{Interval, Latencies};
-use crate::percentile::Percentile;
+use super::{DecodeError, Numbers, ResultFile, Status, VERSION, decode, decode_latencies};
+use crate::failure::Failure;
+use crate::outcome::{Interval, Latencies, Outcome};
 use crate::verdict::Verdict;
 
 impl Document for ResultFile {
@@ -23,6 +28,10 @@ impl Document for ResultFile {
         if due_most.iter().any(|&count| count > counts.due) || counts.answered > counts.sent {
             return Err(Problem::Inconsistent("more messages than were due"));
         }
+        // Files from before it was counted have none.
+        if counts.sent_total != 0 && counts.sent_total < counts.sent {
+            return Err(Problem::Inconsistent("more messages than were sent"));
+        }
         if (self.status == Status::Failed) != self.failure.is_some() {
             return Err(Problem::Inconsistent(
                 "the status does not go with the failure",
@@ -39,13 +48,6 @@ impl Document for ResultFile {
         }
         let latencies = self.latencies()?;
         decode(&self.histograms.handshake_ns)?;
-        let p99 = Percentile::P99;
-        let told_p99 = self.summary.response_ns.percentiles.get(&p99.to_string());
-        if told_p99 != Some(&p99.of(&latencies.response_ns)) {
-            return Err(Problem::Inconsistent(
-                "the summary is not that of the histograms",
-            ));
-        }
         if !is_sum_of(&latencies, &self.intervals)? {
             return Err(Problem::Inconsistent(
                 "the intervals' histograms do not add up to the whole",
@@ -53,12 +55,78 @@ impl Document for ResultFile {
         }
         Ok(())
     }
+
+    fn recompute(&mut self) -> Result<(), Problem> {
+        let own = self.numbers()?;
+        let as_json = |numbers| serde_json::to_value(numbers).expect("it is written into files");
+        if contradicts(&as_json(&self.summary), &as_json(&own)) {
+            return Err(Problem::Inconsistent(
+                "the summary is not that of the counts and histograms",
+            ));
+        }
+        self.summary = own;
+        Ok(())
+    }
 }
 
+/// Whether one of the numbers that both have is another one. What only one of them has
+/// may be of a version that counts more, or shows less.
+fn contradicts(told: &Value, own: &Value) -> bool {
+    match (told, own) {
+        (Value::Number(told), Value::Number(own)) => {
+            let (told, own) = (told.as_f64(), own.as_f64());
+            let (told, own) = (told.unwrap_or(f64::NAN), own.unwrap_or(f64::NAN));
+            (told - own).abs() > ROUNDING * own.abs().max(1.0)
+        }
+        (Value::Object(told), Value::Object(own)) => told
+            .iter()
+            .any(|(key, told)| own.get(key).is_some_and(|own| contradicts(told, own))),
+        _ => false,
+    }
+}
+
+/// What numbers may differ by that were written and read, as a share.
+const ROUNDING: f64 = 1e-9;
+
 impl ResultFile {
+    /// What the counts and histograms come to.
+    fn numbers(&self) -> Result<Numbers, DecodeError> {
+        let outcome = Outcome {
+            started_at: UNIX_EPOCH,
+            elapsed: Duration::from_nanos(self.elapsed_ns),
+            counts: self.counts,
+            latencies: self.latencies()?,
+            handshake_ns: decode(&self.histograms.handshake_ns)?,
+            handshakes_at_a_time: None,
+            added_sources: 0,
+            unclosed: None,
+            intervals: Vec::new(),
+            generator: self.generator.clone(),
+            server: self.server.as_ref().map(|server| server.usage),
+            server_busy_max: None,
+            idle_cores: None,
+            shared_core: self.shared_core,
+            steal_share: self.steal_share,
+            interrupted: false,
+            failure: None,
+        };
+        Ok(Numbers::of(&outcome, self.plan.sockets()))
+    }
+
     /// Whether its numbers do not say what was asked.
     pub fn is_invalid(&self) -> bool {
         self.judgement.verdict == Verdict::Invalid
+    }
+
+    /// Makes sure that the run came to its end, for those who count on its numbers.
+    ///
+    /// # Errors
+    /// One line that names the file and what ended the run.
+    pub fn ensure_not_failed(&self, path: &Path) -> Result<(), Failure> {
+        self.failure.as_ref().map_or(Ok(()), |failure| {
+            let why = format!("{} is of a run that failed: {failure}", path.display());
+            Err(Failure::File(why))
+        })
     }
 
     /// The histograms of the messages that were due.
@@ -85,7 +153,7 @@ mod tests {
     use super::super::tests::example;
     use super::*;
     use crate::result::encode;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use std::path::PathBuf;
     use std::{env, fs, process};
 
@@ -230,10 +298,65 @@ mod tests {
     }
 
     #[test]
+    fn a_file_from_before_the_total_was_counted_is_read() {
+        assert_eq!(
+            after(|value| {
+                value["counts"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("sent_total");
+            }),
+            ""
+        );
+    }
+
+    #[test]
+    fn a_summary_that_its_counts_and_histograms_deny_is_refused() {
+        for (pointer, value) in [
+            ("/summary/response_ns/percentiles/p50", json!(50_014)),
+            ("/summary/response_ns/percentiles/p99.99", json!(1)),
+            ("/summary/service_ns/max", json!(4_000_000)),
+            ("/summary/lag_ns/samples", json!(499_999)),
+            ("/summary/handshake_ns/mean", json!(1.0)),
+            ("/summary/rate_per_s", json!(50_001.0)),
+            ("/summary/payload_bytes_per_s", json!(0.0)),
+            ("/summary/server/cpu_ns_per_message", json!(4_999.0)),
+            ("/summary/generator/cores", json!(0.1)),
+            ("/counts/echoed", json!(500_001)),
+            ("/elapsed_ns", json!(9_000_000_000_u64)),
+            ("/server/usage/cpu_ns", json!(1)),
+        ] {
+            assert_eq!(
+                after(|document| *document.pointer_mut(pointer).unwrap() = value),
+                "inconsistent result: the summary is not that of the counts and histograms",
+                "{pointer}"
+            );
+        }
+    }
+
+    /// A version that counts less, or shows more, has been there before.
+    #[test]
+    fn a_summary_is_that_of_the_counts_and_histograms_whatever_it_leaves_out() {
+        let mut value = serde_json::to_value(example()).unwrap();
+        let summary = &mut value["summary"];
+        let percentiles = summary["response_ns"]["percentiles"].as_object_mut();
+        percentiles.unwrap().remove("p90");
+        summary["service_ns"]["max"] = Value::Null;
+        // 100 handshakes do not tell a p99.
+        summary["handshake_ns"]["percentiles"]["p99"] = json!(1);
+        let read = ResultFile::from_json(value.to_string().as_bytes()).unwrap();
+        assert_eq!(read.summary, example().summary);
+    }
+
+    #[test]
     fn contradictions_are_told() {
         assert_eq!(
             after(|value| value["counts"]["answered"] = json!(500_001)),
             "inconsistent result: more messages than were due"
+        );
+        assert_eq!(
+            after(|value| value["counts"]["sent_total"] = json!(499_999)),
+            "inconsistent result: more messages than were sent"
         );
         assert_eq!(
             after(|value| value["status"] = json!("failed")),
@@ -242,12 +365,6 @@ mod tests {
         assert_eq!(
             after(|value| value["steal_share"] = json!(-0.5)),
             "inconsistent result: a share is negative"
-        );
-        assert_eq!(
-            after(|value| {
-                value["summary"]["response_ns"]["percentiles"]["p99"] = json!(1);
-            }),
-            "inconsistent result: the summary is not that of the histograms"
         );
         let unlike_the_sum = "inconsistent result: the intervals' histograms do not add up to the \
                               whole";

@@ -7,6 +7,7 @@
 mod document;
 mod file;
 mod histogram;
+mod identity;
 mod numbers;
 mod schema;
 mod timestamp;
@@ -16,6 +17,7 @@ pub use document::{
     Document, FILE_LEN_MAX, Problem, ResultError, format_of, json_files, read_bounded,
 };
 pub use histogram::{DecodeError, decode, decode_latencies, encode, encode_latencies};
+pub use identity::KnownRuns;
 pub use numbers::{Cost, LATER_STATISTICS, Numbers, RSS_SOCKETS_MIN, STATISTICS, Spread};
 pub use schema::schema;
 pub use timestamp::{format_utc, parse_utc};

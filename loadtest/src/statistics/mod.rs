@@ -33,12 +33,15 @@ mod signed_rank;
 mod spread;
 mod student;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod unpaired;
 
 pub use holm::adjusted;
 pub use interval::Interval;
 pub use median::{median, median_interval};
 pub use paired::{PAIRS_MAX, Paired};
-pub use power::{pairs_for_margin, pairs_needed, runs_needed};
+pub use power::{
+    SPREAD_RUNS_MIN, least_p_value, pairs_for_margin, pairs_min, pairs_needed, runs_min,
+    runs_needed,
+};
 pub use unpaired::{SAMPLES_MAX, SAMPLES_MIN, Unpaired};

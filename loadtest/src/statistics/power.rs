@@ -13,7 +13,7 @@ use super::student::quantile;
 use super::unpaired::{SAMPLES_MAX, SAMPLES_MIN};
 
 /// From so few runs on, their spread is worth telling.
-const RUNS_MIN: usize = 4;
+pub const SPREAD_RUNS_MIN: usize = 4;
 
 /// By how many places the bounds of a median are further out than they would be if
 /// they did not have to be one of the values: between none and one, on average.
@@ -68,8 +68,24 @@ pub fn runs_needed(a: &[f64], b: &[f64], effect: f64, level: f64, power: f64) ->
     least(SAMPLES_MIN, SAMPLES_MAX, |runs| {
         let error = spread * (2.0 / runs as f64).sqrt();
         let freedom = freedom_seen.min(2 * (runs - 1));
-        least_p_value(runs) <= level && is_found(shift, error, freedom, level, power)
+        least_p_value(runs, runs) <= level && is_found(shift, error, freedom, level, power)
     })
+}
+
+/// The fewest pairs that can find anything at a level: all of them point one way, and
+/// of the `2ⁿ` ways to sign them two are as extreme.
+pub fn pairs_min(level: f64) -> usize {
+    (2..PAIRS_MAX)
+        .find(|&pairs| reaches(pairs, 1.0 - level))
+        .unwrap_or(PAIRS_MAX)
+}
+
+/// The fewest runs of each of two groups that can find anything at a level: the groups
+/// are wholly apart.
+pub fn runs_min(level: f64) -> usize {
+    (SAMPLES_MIN..SAMPLES_MAX)
+        .find(|&runs| least_p_value(runs, runs) <= level)
+        .unwrap_or(SAMPLES_MAX)
 }
 
 /// The least number that is enough, where any above it is enough as well.
@@ -94,7 +110,7 @@ fn shift(ratio: f64) -> Option<f64> {
 
 /// The logarithms of the runs, if there are enough.
 fn told_by(runs: &[f64]) -> Option<Vec<f64>> {
-    logarithms(runs).filter(|logs| logs.len() >= RUNS_MIN)
+    logarithms(runs).filter(|logs| logs.len() >= SPREAD_RUNS_MIN)
 }
 
 /// Whether a shift is so many standard errors that it is found. Student's quantiles
@@ -109,9 +125,9 @@ fn is_found(shift: f64, error: f64, freedom: usize, level: f64, power: f64) -> b
     errors * error <= shift
 }
 
-/// The p-value of two groups of as many runs that are wholly apart.
-fn least_p_value(runs: usize) -> f64 {
-    (1..=runs).fold(2.0, |p_value, nth| {
-        p_value * nth as f64 / (runs + nth) as f64
+/// The p-value of two groups that are wholly apart: the least there is of so many runs.
+pub fn least_p_value(runs_a: usize, runs_b: usize) -> f64 {
+    (1..=runs_a).fold(2.0, |p_value, nth| {
+        p_value * nth as f64 / (runs_b + nth) as f64
     })
 }

@@ -6,4 +6,4 @@ mod exact;
 mod invariance;
 mod level;
 mod needed;
-mod source;
+pub(crate) mod source;

@@ -13,7 +13,9 @@
 //!
 //! A run that holds by chance is found out by the confirmation, whose runs are all
 //! new: the one that led there was chosen because it held. A run that fails by
-//! chance makes the answer lower than it could be, and never higher.
+//! chance makes the answer lower than it could be, and never higher. A run that does not
+//! tell is made again, and if that happens three times in a row, the search ends
+//! unconfirmed: from doubtful runs nothing is concluded, neither way.
 
 use std::fmt;
 
@@ -29,6 +31,9 @@ pub const LOWEST_TRIES: u32 = 2;
 
 /// How often a rate that is not confirmed is lowered.
 pub const LOWERINGS_MAX: u32 = 8;
+
+/// How often a rate is tried in a row whose runs do not tell whether it holds.
+pub(super) const UNKNOWN_TRIES: u32 = 3;
 
 /// Digits of the rates that are tried: fewer than would make two of them one at
 /// the least tolerance there is.
@@ -107,6 +112,7 @@ pub struct Bisection {
     fails: Option<f64>,
     steps: u32,
     lowest_failures: u32,
+    unknown: u32,
     confirmation: Option<Confirmation>,
     answer: Option<Answer>,
 }
@@ -128,6 +134,7 @@ impl Bisection {
             fails: None,
             steps: 0,
             lowest_failures: 0,
+            unknown: 0,
             confirmation: None,
             answer: None,
         }
@@ -145,11 +152,19 @@ impl Bisection {
         })
     }
 
-    /// Takes in whether the rate held that was to be tried.
-    pub fn tell(&mut self, held: bool) {
+    /// Takes in whether the rate held that was to be tried, if its run tells.
+    pub fn tell(&mut self, held: Option<bool>) {
         let Some((rate, purpose)) = self.next() else {
             return;
         };
+        let Some(held) = held else {
+            self.unknown += 1;
+            if self.unknown == UNKNOWN_TRIES {
+                self.answer = Some(self.answer());
+            }
+            return;
+        };
+        self.unknown = 0;
         if held {
             self.holds = Some(rate);
         } else {

@@ -8,6 +8,8 @@ use crate::machine::Environment;
 use crate::result::{Document, Problem, ResultFile, Status, parse_utc};
 use crate::slo::Slo;
 use crate::units::format_rate;
+use crate::verdict::{BUSY_MAX, RUN_QUEUE_WAIT_SHARE_MAX, Verdict};
+use crate::watch::Usage;
 
 /// The version of the format that is written, and the highest that is read.
 pub const VERSION: u32 = 1;
@@ -79,8 +81,9 @@ pub struct Probe {
     pub run: usize,
     /// What it was for.
     pub purpose: Purpose,
-    /// Whether the rate was reached and every objective met.
-    pub held: bool,
+    /// Whether the rate was reached and every objective met; null where the run does not
+    /// tell.
+    pub held: Option<bool>,
 }
 
 impl SweepFile {
@@ -96,11 +99,26 @@ impl SweepFile {
     }
 }
 
-/// Whether a run reached its rate and met its objectives.
-pub fn holds(run: &ResultFile) -> bool {
-    run.status == Status::Complete
-        && !run.is_invalid()
-        && run.objectives.iter().all(|objective| objective.met)
+/// Whether a run reached its rate and met its objectives. `None` where it does not tell:
+/// it is SUSPECT, its generator was at its limit, one of both waited for a core, or it has
+/// too few messages for an objective.
+pub fn holds(run: &ResultFile) -> Option<bool> {
+    let generator = &run.generator;
+    let is_starved = |usage: &Usage| {
+        let share = usage.run_queue_wait_share();
+        share.is_some_and(|share| share > RUN_QUEUE_WAIT_SHARE_MAX)
+    };
+    let is_another_limit = generator.busy_max > BUSY_MAX
+        || is_starved(&generator.usage)
+        || run.server.as_ref().is_some_and(|it| is_starved(&it.usage));
+    let missed = || run.objectives.iter().filter(|objective| !objective.met);
+    match run.judgement.verdict {
+        _ if run.status != Status::Complete => None,
+        Verdict::Suspect => None,
+        Verdict::Invalid => (!is_another_limit).then_some(false),
+        Verdict::Valid if missed().any(|objective| objective.supported) => Some(false),
+        Verdict::Valid => missed().next().is_none().then_some(true),
+    }
 }
 
 impl Document for SweepFile {
@@ -117,10 +135,8 @@ impl Document for SweepFile {
         }
         for point in &self.points {
             for (index, run) in point.runs.iter().enumerate() {
-                check_run(point.rate_per_s, run).map_err(|problem| Problem::Part {
-                    part: format!("{}/s, run {}", format_rate(point.rate_per_s), index + 1),
-                    problem: Box::new(problem),
-                })?;
+                let rate_per_s = point.rate_per_s;
+                check_run(rate_per_s, run).map_err(|problem| of_run(rate_per_s, index, problem))?;
             }
         }
         self.search.as_ref().map_or(Ok(()), |search| {
@@ -130,17 +146,36 @@ impl Document for SweepFile {
                 .try_for_each(|probe| self.check_probe(probe))
         })
     }
+
+    fn recompute(&mut self) -> Result<(), Problem> {
+        for point in &mut self.points {
+            for (index, run) in point.runs.iter_mut().enumerate() {
+                let rate_per_s = point.rate_per_s;
+                run.recompute()
+                    .map_err(|problem| of_run(rate_per_s, index, problem))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl SweepFile {
     fn check_probe(&self, probe: &Probe) -> Result<(), Problem> {
         match self.run_of(probe) {
             None => Err(Problem::Inconsistent("a probe has no run")),
-            Some(run) if holds(run) != probe.held => {
+            // Of a run that does not tell, another version concluded all the same.
+            Some(run) if holds(run).is_some_and(|held| probe.held != Some(held)) => {
                 Err(Problem::Inconsistent("a probe is not what its run is"))
             }
             Some(_) => Ok(()),
         }
+    }
+}
+
+fn of_run(rate_per_s: f64, index: usize, problem: Problem) -> Problem {
+    Problem::Part {
+        part: format!("{}/s, run {}", format_rate(rate_per_s), index + 1),
+        problem: Box::new(problem),
     }
 }
 
@@ -159,8 +194,9 @@ fn is_same(a: f64, b: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{run, search, sweep};
+    use super::super::fixture::{changed_run, run, search, sweep};
     use super::*;
+    use crate::outcome::Outcome;
     use crate::result::schema;
     use serde_json::{Value, json};
 
@@ -206,6 +242,43 @@ mod tests {
             document["points"][0]["runs"][0]["counts"]["due"] = json!("many");
             assert!(!validator.is_valid(&document));
         }
+    }
+
+    #[test]
+    fn a_run_that_is_doubtful_tells_nothing() {
+        let told = |change: fn(&mut Outcome)| holds(&changed_run(10e3, change));
+        assert_eq!(told(|_| {}), Some(true));
+        assert_eq!(told(|outcome| outcome.shared_core = Some(true)), None);
+        let too_slow = |outcome: &mut Outcome| {
+            let response_ns = &mut outcome.latencies.response_ns;
+            response_ns.record_n(4_000_000, 20_000).expect("in range");
+        };
+        assert_eq!(told(too_slow), Some(false));
+        assert_eq!(told(|outcome| outcome.interrupted = true), None);
+        let unreached = |outcome: &mut Outcome| outcome.counts.echoed /= 2;
+        assert_eq!(told(unreached), Some(false));
+        // Who was at the limit there was not the server.
+        assert_eq!(
+            told(|outcome| {
+                outcome.counts.echoed /= 2;
+                outcome.generator.busy_max = 0.99;
+            }),
+            None
+        );
+        assert_eq!(
+            told(|outcome| {
+                outcome.counts.echoed /= 2;
+                let usage = &mut outcome.generator.usage;
+                usage.run_queue_wait_ns = Some(usage.cpu_ns);
+            }),
+            None
+        );
+        // A p99.9 of so few messages is not known, which is no failure.
+        let mut few = changed_run(10e3, |_| {});
+        few.objectives[0].met = false;
+        assert_eq!(holds(&few), Some(false));
+        few.objectives[0].supported = false;
+        assert_eq!(holds(&few), None);
     }
 
     #[test]

@@ -100,8 +100,11 @@ fn find_max(runs: &mut Runs<'_>, objective: &Slo, bounds: Bounds) -> Search {
             break;
         };
         let held = holds(result);
-        let outcome = if held { "holds" } else { "does not hold" };
-        say(&format!("{at}/s {outcome} {objective}"));
+        say(&match held {
+            Some(true) => format!("{at}/s holds {objective}"),
+            Some(false) => format!("{at}/s does not hold {objective}"),
+            None => format!("{at}/s: {}", why_unknown(result)),
+        });
         bisection.tell(held);
         probes.push(Probe {
             rate_per_s: rate,
@@ -116,6 +119,16 @@ fn find_max(runs: &mut Runs<'_>, objective: &Slo, bounds: Bounds) -> Search {
         probes,
         answer: bisection.answer(),
     }
+}
+
+/// Why a run does not tell whether its rate holds.
+fn why_unknown(run: &ResultFile) -> String {
+    let reason = run.judgement.reasons.iter().max_by_key(|it| it.verdict);
+    let why = reason.map_or_else(
+        || "too few messages for the objective; run longer (-d)".to_owned(),
+        |reason| format!("{}: {} ({})", reason.verdict, reason.what, reason.advice),
+    );
+    format!("the run does not tell; {why}")
 }
 
 fn report(

@@ -155,7 +155,7 @@ impl Report<'_> {
             ];
             cells.extend(run.objectives.iter().map(|one| one.observed.clone()));
             cells.push(run.judgement.verdict.to_string());
-            cells.push(if probe.held { "holds" } else { "fails" }.to_owned());
+            cells.push(outcome(probe.held).to_owned());
             cells.push(probe.purpose.to_string());
             grid.add(&(index + 1).to_string(), cells, "");
         }
@@ -262,7 +262,10 @@ impl Report<'_> {
                     rate.map(|rate| format!("; {} {what}", per_s(rate)))
                 });
                 let known: String = known.collect();
-                format!("no rate was confirmed to hold {objective}{known}")
+                let why = undecided(search).map_or_else(String::new, |rate| {
+                    format!("; runs at {} do not tell, as said above", per_s(rate))
+                });
+                format!("no rate was confirmed to hold {objective}{known}{why}")
             }
         })
     }
@@ -273,7 +276,7 @@ impl Report<'_> {
             .probes
             .iter()
             .filter(|probe| probe.purpose == Purpose::Confirm);
-        let mut held = confirming.filter(|probe| probe.held);
+        let mut held = confirming.filter(|probe| probe.held == Some(true));
         let is_suspect = held.any(|probe| {
             let run = self.file.run_of(probe);
             run.is_some_and(|run| run.judgement.verdict != Verdict::Valid)
@@ -284,6 +287,21 @@ impl Report<'_> {
             ""
         }
     }
+}
+
+/// What a run of a search says of its rate.
+fn outcome(held: Option<bool>) -> &'static str {
+    match held {
+        Some(true) => "holds",
+        Some(false) => "fails",
+        None => "unknown",
+    }
+}
+
+/// The rate at which a search ended because none of its runs told.
+fn undecided(search: &Search) -> Option<f64> {
+    let last = search.probes.last()?;
+    last.held.is_none().then_some(last.rate_per_s)
 }
 
 /// The bands of a rate's runs, in the order of [`TITLES`], without those that are

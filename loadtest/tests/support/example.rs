@@ -1,6 +1,6 @@
 //! A result that tests make others of.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::own_server::{Manner, OwnServer};
 use super::program::loadtest;
@@ -23,4 +23,22 @@ pub(crate) fn result_of_a_run(name: &str) -> Value {
         &url,
     ]);
     serde_json::from_str(&run.fine().stdout).expect("JSON")
+}
+
+/// Makes a result's server take so much CPU time for each message.
+pub(crate) fn set_cpu_per_message(run: &mut Value, ns: f64) {
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let echoed = number(&run["counts"]["echoed"]);
+    let elapsed_ns = number(&run["elapsed_ns"]);
+    let cpu_ns = (ns * echoed).round();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "some milliseconds"
+    )]
+    let usage = json!(cpu_ns as u64);
+    run["server"]["usage"]["cpu_ns"] = usage;
+    let cost = &mut run["summary"]["server"];
+    cost["cpu_ns_per_message"] = json!(cpu_ns / echoed);
+    cost["cores"] = json!(cpu_ns / elapsed_ns);
 }

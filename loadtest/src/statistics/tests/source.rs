@@ -5,7 +5,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 /// How the logarithm of what a run finds is distributed around its median, 0.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     Normal,
     /// Heavy tails on both sides.
     Laplace,
@@ -22,9 +22,9 @@ const UNDISTURBED: f64 = 0.9;
 const DISTURBANCE: f64 = 10.0;
 
 impl Shape {
-    pub(super) const ALL: [Self; 4] = [Self::Normal, Self::Laplace, Self::Skewed, Self::Outliers];
+    pub(crate) const ALL: [Self; 4] = [Self::Normal, Self::Laplace, Self::Skewed, Self::Outliers];
 
-    pub(super) fn draw(self, random: &mut Rng) -> f64 {
+    pub(crate) fn draw(self, random: &mut Rng) -> f64 {
         match self {
             Self::Normal => normal(random),
             Self::Laplace => {
@@ -41,12 +41,12 @@ impl Shape {
     }
 
     /// Logarithms with that median.
-    pub(super) fn logs(self, count: usize, median: f64, random: &mut Rng) -> Vec<f64> {
+    pub(crate) fn logs(self, count: usize, median: f64, random: &mut Rng) -> Vec<f64> {
         (0..count).map(|_| median + self.draw(random)).collect()
     }
 
     /// What has that median, and logarithms that are spread so far.
-    pub(super) fn runs(self, count: usize, median: f64, spread: f64, random: &mut Rng) -> Vec<f64> {
+    pub(crate) fn runs(self, count: usize, median: f64, spread: f64, random: &mut Rng) -> Vec<f64> {
         (0..count)
             .map(|_| median * (spread * self.draw(random)).exp())
             .collect()
@@ -54,12 +54,12 @@ impl Shape {
 }
 
 /// A standard normal number (Box and Muller 1958).
-pub(super) fn normal(random: &mut Rng) -> f64 {
+pub(crate) fn normal(random: &mut Rng) -> f64 {
     let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
     radius * (std::f64::consts::TAU * random.f64()).cos()
 }
 
 /// Three standard errors of a share found by so many trials.
-pub(super) fn error_of(share: f64, trials: u64) -> f64 {
+pub(crate) fn error_of(share: f64, trials: u64) -> f64 {
     3.0 * (share * (1.0 - share) / trials as f64).sqrt()
 }

@@ -3,6 +3,7 @@
 use crate::percentile::Percentile;
 use crate::report::cells::UNKNOWN;
 use crate::result::ResultFile;
+use crate::statistics::median;
 use crate::units::{format_ns, format_rate};
 
 /// Values of one kind, of all runs of a rate.
@@ -68,11 +69,9 @@ impl Band {
         }
     }
 
-    /// The middle value; of two, the lower.
+    /// The middle value; of an even number, the mean of the two in the middle.
     pub(super) fn middle(&self) -> Option<f64> {
-        self.values
-            .get(self.values.len().saturating_sub(1) / 2)
-            .copied()
+        median(&self.values)
     }
 
     /// The middle value, to be read.
@@ -100,12 +99,12 @@ impl Band {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "it was a whole number of nanoseconds"
+        reason = "times are positive, and a cast saturates"
     )]
     fn written(&self, value: f64) -> String {
         match self.unit {
             Unit::PerSecond => format_rate(value),
-            Unit::Time => format_ns(value as u64),
+            Unit::Time => format_ns(value.round() as u64),
             Unit::Nanoseconds => format!("{value:.0} ns"),
         }
     }

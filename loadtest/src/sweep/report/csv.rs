@@ -45,7 +45,7 @@ fn line(file: &SweepFile, rate_per_s: f64, index: usize, run: &ResultFile) -> St
         (index + 1).to_string(),
         run.started_at.clone(),
         run.judgement.verdict.to_string(),
-        or_empty(file.search.as_ref().map(|_| holds(run))),
+        or_empty(file.search.as_ref().and_then(|_| holds(run))),
         run.summary.rate_per_s.to_string(),
         run.counts.due.to_string(),
         run.counts.answered.to_string(),

@@ -53,6 +53,17 @@ fn a_sweep_has_a_line_and_a_band_for_each_rate() {
 }
 
 #[test]
+fn the_median_of_two_runs_is_their_mean() {
+    let mut file = sweep();
+    let slower = changed_run(10e3, |outcome| {
+        outcome.server.as_mut().expect("it is known").cpu_ns *= 3;
+    });
+    file.points[0].runs = vec![file.points[0].runs[0].clone(), slower];
+    // 5,000 and 15,000 ns per message.
+    assert!(text(&file).contains(" 10000 ns "), "{}", text(&file));
+}
+
+#[test]
 fn a_plot_is_as_wide_as_it_is_read_well() {
     let file = sweep();
     for (columns, most) in [(20, 60), (70, 70), (500, 76)] {
@@ -142,6 +153,24 @@ fn an_answer_by_doubtful_runs_says_so() {
         text.contains("SUSPECT at 10k/s: server and generator"),
         "{text}"
     );
+}
+
+#[test]
+fn a_search_that_doubtful_runs_ended_says_where() {
+    let mut file = search();
+    let answer = Answer::Unconfirmed {
+        held_per_s: Some(10e3),
+        fails_at_per_s: None,
+    };
+    let search = file.search.as_mut().expect("a search");
+    search.answer = answer;
+    search.probes.truncate(3);
+    search.probes[2].held = None;
+    let text = text(&file);
+    let expected = "no rate was confirmed to hold p99<1ms; 10,000/s held; runs at 10,000/s do not \
+                    tell, as said above\n";
+    assert!(text.ends_with(expected), "{text}");
+    assert!(text.contains("  unknown  explore\n") || text.contains("  unknown  confirm\n"));
 }
 
 #[test]

@@ -1,0 +1,255 @@
+//! How often verdicts are wrong and how often they come to something, by drawn runs of
+//! servers whose true ratio is known. The tables of `docs/measuring.md` are what this
+//! prints:
+//!
+//! ```text
+//! LOADTEST_TRIALS=300 cargo test -p loadtest --lib comparison::simulation -- --nocapture
+//! ```
+//!
+//! A run's logarithms have in common half of what varies in them. The spread is the
+//! standard deviation of the ratios between two runs, where it is normal.
+
+use fastrand::Rng;
+
+use super::fixture::settings;
+use super::{Contrast, Design, LEVEL, Settings, Side, Values, Verdict, paired, unpaired};
+use crate::metric::Metric;
+use crate::statistics::tests::source::{Shape, error_of};
+
+/// Comparisons of each kind, unless the environment says how many.
+const TRIALS: u64 = 100;
+
+fn trials() -> u64 {
+    let asked = std::env::var("LOADTEST_TRIALS").ok();
+    asked.map_or(TRIALS, |count| count.parse().expect("a number of trials"))
+}
+
+/// A metric that has the least share of the level but for memory, and whose margin is
+/// wider.
+const TAIL: Metric = Metric::P99;
+
+/// Runs that hardly differ, and such that differ by more than the servers do.
+const NOISE: [(Shape, f64); 7] = [
+    (Shape::Normal, 0.03),
+    (Shape::Normal, 0.1),
+    (Shape::Normal, 0.3),
+    (Shape::Normal, 1.0),
+    (Shape::Laplace, 0.1),
+    (Shape::Skewed, 0.1),
+    (Shape::Outliers, 0.1),
+];
+
+/// Two servers, and how they are measured.
+#[derive(Debug, Clone, Copy)]
+struct World {
+    design: Design,
+    shape: Shape,
+    runs: usize,
+    spread: f64,
+    /// The metric in which the second differs, and by which ratio.
+    effect: (Metric, f64),
+}
+
+const ALIKE: World = World {
+    design: Design::Paired,
+    shape: Shape::Normal,
+    runs: 20,
+    spread: 0.035,
+    effect: (Metric::CpuPerMessage, 1.0),
+};
+
+impl World {
+    fn contrast(self, metrics: &[Metric], seed: u64, random: &mut Rng) -> Contrast {
+        let settings = Settings {
+            metrics: metrics.to_vec(),
+            seed,
+            ..settings()
+        };
+        let baseline = self.side("A", metrics, 1.0, random);
+        let side = self.side("B", metrics, self.effect.1, random);
+        match self.design {
+            Design::Paired => paired(&baseline, &side, &settings),
+            Design::Unpaired => unpaired(&baseline, &side, &settings),
+        }
+    }
+
+    fn side(self, label: &str, metrics: &[Metric], ratio: f64, random: &mut Rng) -> Side {
+        let half = self.spread / f64::sqrt(2.0) * f64::sqrt(0.5);
+        let shared = self.shape.logs(self.runs, 0.0, random);
+        let values = metrics.iter().map(|&metric| {
+            let own = self.shape.logs(self.runs, 0.0, random);
+            let ratio = if metric == self.effect.0 { ratio } else { 1.0 };
+            let runs = shared.iter().zip(own);
+            let by_run = runs.map(|(shared, own)| Some(ratio * (half * (shared + own)).exp()));
+            let values = Values {
+                by_run: by_run.collect(),
+                median: None,
+                interval: None,
+            };
+            (metric, values)
+        });
+        Side {
+            label: label.to_owned(),
+            command: None,
+            binary_sha256: None,
+            runs: self.runs,
+            invalid: 0,
+            values: values.collect(),
+        }
+    }
+
+    /// The share of comparisons of which that is so.
+    fn share(self, metrics: &[Metric], is_so: impl Fn(&Contrast) -> bool) -> f64 {
+        let mut random = Rng::with_seed(self.runs as u64);
+        let trials = trials();
+        let count = (0..trials)
+            .filter(|&trial| is_so(&self.contrast(metrics, trial, &mut random)))
+            .count();
+        count as f64 / trials as f64
+    }
+
+    /// The share of comparisons that say this of the metric with the effect.
+    fn share_of(self, verdict: Verdict) -> f64 {
+        let metric = self.effect.0;
+        self.share(&Metric::ALL, |contrast| {
+            contrast
+                .finding(metric)
+                .is_some_and(|it| it.verdict == verdict)
+        })
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn is_difference(contrast: &Contrast) -> bool {
+    !matches!(
+        contrast.verdict,
+        Verdict::NoDifference | Verdict::Inconclusive
+    )
+}
+
+/// All six metrics of servers alike: any that is better or worse is a false alarm.
+#[test]
+fn servers_alike_are_seldom_better_or_worse_in_anything() {
+    for (design, counts) in [(Design::Paired, [6, 20]), (Design::Unpaired, [4, 12])] {
+        for runs in counts {
+            for (shape, spread) in [(Shape::Normal, 1.0), (Shape::Outliers, 0.1)] {
+                let world = World {
+                    design,
+                    shape,
+                    runs,
+                    spread,
+                    ..ALIKE
+                };
+                let share = world.share(&Metric::ALL, is_difference);
+                println!(
+                    "false alarms, {design:?}, {runs} runs, {shape:?}, spread {spread}: {}",
+                    percent(share)
+                );
+                let most = LEVEL + error_of(LEVEL, trials());
+                assert!(share <= most, "{world:?}: {share}");
+            }
+        }
+    }
+}
+
+/// A server whose true ratio is that of the margin, or beyond it, is not to be called no
+/// different, however noisy the runs are.
+#[test]
+fn a_difference_is_seldom_called_none_however_noisy_it_is() {
+    for (design, counts) in [
+        (Design::Paired, [6, 10, 20]),
+        (Design::Unpaired, [4, 6, 12]),
+    ] {
+        for runs in counts {
+            for ratio in [1.05, 1.1] {
+                let mut worst: f64 = 0.0;
+                for (shape, spread) in NOISE {
+                    let world = World {
+                        design,
+                        shape,
+                        runs,
+                        spread,
+                        effect: (Metric::CpuPerMessage, ratio),
+                    };
+                    let share = world.share(&[Metric::CpuPerMessage], |contrast| {
+                        contrast.verdict == Verdict::NoDifference
+                    });
+                    assert!(share <= LEVEL, "{world:?}: {share}");
+                    worst = worst.max(share);
+                }
+                println!(
+                    "{ratio} called no difference, {design:?}, {runs} runs, worst of all noise: {}",
+                    percent(worst)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn as_many_pairs_as_there_are_by_default_find_what_they_are_for() {
+    for (metric, ratio, spread, runs, least) in [
+        (Metric::CpuPerMessage, 1.05, 0.035, 20, 0.95),
+        (Metric::CpuPerMessage, 1.05, 0.035, 6, 0.4),
+        (Metric::CpuPerMessage, 1.3, 0.1, 6, 0.9),
+        (Metric::Throughput, 1.05, 0.035, 20, 0.9),
+        (Metric::P50, 1.05, 0.035, 20, 0.9),
+        (TAIL, 1.1, 0.07, 20, 0.9),
+        (TAIL, 1.5, 0.2, 20, 0.9),
+        (TAIL, 73.0, 0.2, 9, 1.0),
+    ] {
+        let world = World {
+            runs,
+            spread,
+            effect: (metric, ratio),
+            ..ALIKE
+        };
+        let verdict = if metric.is_more_better() {
+            Verdict::Better
+        } else {
+            Verdict::Worse
+        };
+        let share = world.share_of(verdict);
+        println!(
+            "{metric} {ratio} found, {runs} pairs, spread {spread}: {}",
+            percent(share)
+        );
+        assert!(share >= least, "{world:?}: {share}");
+    }
+    let eight = World {
+        runs: 8,
+        spread: 0.2,
+        effect: (TAIL, 73.0),
+        ..ALIKE
+    };
+    let share = eight.share_of(Verdict::Worse);
+    assert!(share < 0.1, "eight pairs are said to be too few: {share}");
+}
+
+#[test]
+fn servers_alike_are_no_different_where_the_noise_allows_it() {
+    for (runs, spread, least, most) in [
+        (20, 0.035, 0.9, 1.0),
+        (10, 0.035, 0.5, 0.9),
+        (20, 0.1, 0.0, 0.2),
+        (20, 0.3, 0.0, 0.05),
+        (20, 1.0, 0.0, 0.0),
+    ] {
+        let world = World {
+            runs,
+            spread,
+            ..ALIKE
+        };
+        let share = world.share(&[Metric::CpuPerMessage], |contrast| {
+            contrast.verdict == Verdict::NoDifference
+        });
+        println!(
+            "alike called no difference, {runs} pairs, spread {spread}: {}",
+            percent(share)
+        );
+        assert!((least..=most).contains(&share), "{world:?}: {share}");
+    }
+}
