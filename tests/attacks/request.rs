@@ -109,7 +109,6 @@ fn lists_that_are_too_long(engine: Engine) {
     let refused = [
         fill("a,"),
         different(2500).join(","),
-        fill(","),
         fill("a b,"),
         fill("\"quoted\", "),
         different(33).join(","),
@@ -126,6 +125,7 @@ fn lists_that_are_too_long(engine: Engine) {
 
     let accepted = [
         format!("Sec-WebSocket-Protocol: {}echo\r\n", fill(", ,")),
+        format!("Sec-WebSocket-Protocol: {}\r\n", fill(",")),
         format!("Sec-WebSocket-Protocol: {},echo\r\n", "x".repeat(LEN)),
         format!(
             "Sec-WebSocket-Extensions: {}\r\n",
