@@ -385,8 +385,15 @@ fn normalized(origin: &[u8]) -> Vec<u8> {
     }
     let port = text.iter().rposition(|&byte| byte == b':').unwrap_or(0);
     let digits = &text[port + 1..];
-    let own: &[u8] = if text.starts_with(b"https://") { b"443" } else { b"80" };
-    let significant = digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
+    let own: &[u8] = if text.starts_with(b"https://") {
+        b"443"
+    } else {
+        b"80"
+    };
+    let significant = digits
+        .iter()
+        .position(|&digit| digit != b'0')
+        .unwrap_or(digits.len());
     if digits.is_empty() || &digits[significant..] == own {
         text.truncate(port);
     } else {

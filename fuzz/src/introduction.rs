@@ -105,8 +105,8 @@ fn judge_start(stream: &[u8]) -> Option<Verdict> {
 /// The verdict on version 1: a line of 107 bytes at most, with its end.
 fn judge_line(stream: &[u8]) -> Verdict {
     let unknown = b"PROXY UNKNOWN";
-    let is_unknown = stream.starts_with(unknown)
-        && matches!(stream.get(unknown.len()), Some(b' ' | b'\r'));
+    let is_unknown =
+        stream.starts_with(unknown) && matches!(stream.get(unknown.len()), Some(b' ' | b'\r'));
     for (at, &byte) in stream.iter().take(107).enumerate() {
         match (byte, stream.get(at + 1)) {
             // It may be the start of the end.
