@@ -4,8 +4,8 @@
 //! counted when bytes come and go, and between two ticks there may be more than
 //! the limit. By how much is bounded twice: by what arrives in that time, a tick
 //! of [`TICK_WHEN_HIGH`] from half of the limit on; and by what each connection
-//! may hold at all, which is a window, the replies to one read, and what came
-//! meanwhile.
+//! may hold at all, which is a window, the replies to one read, its backlog, and
+//! what came meanwhile.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

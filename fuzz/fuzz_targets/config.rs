@@ -30,7 +30,7 @@ static FILE: LazyLock<(File, String)> = LazyLock::new(|| {
     (file, path)
 });
 
-const VARIABLES: [&str; 18] = [
+const VARIABLES: [&str; 19] = [
     "RINGBACK_WINDOW",
     "RINGBACK_READ_SIZE",
     "RINGBACK_PROFILE",
@@ -49,6 +49,7 @@ const VARIABLES: [&str; 18] = [
     "RINGBACK_KEEPALIVE",
     "RINGBACK_PID_FILE",
     "RINGBACK_MAX_HELD_BYTES",
+    "RINGBACK_MAX_BACKLOG",
 ];
 
 fuzz_target!(|data: &[u8]| {
