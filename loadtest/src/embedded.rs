@@ -9,6 +9,7 @@ use crate::cores::Cores;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::first_of;
+use crate::preflight::check_plan;
 use crate::report::{Measured, Row};
 use crate::session::{drive, make_room, say};
 use crate::table::Comparison;
@@ -27,6 +28,7 @@ pub fn compare_engines(cli: &Cli, interrupt: &Interrupt) -> Result<u8, Failure> 
     let cores = Cores::of_this_thread().map_err(affinity)?;
     let (server_core, generator_core) = cores.server_and_generator();
     let mut plan = cli.demo_plan(Target::at(Scheme::Ws, ([127, 0, 0, 1], 1).into()))?;
+    check_plan(&plan, &[])?;
     if plan.pin.is_empty() {
         plan.pin = vec![generator_core];
     }
@@ -94,7 +96,7 @@ fn drive_engine(
     plan.targets = vec![Target::at(Scheme::Ws, address)];
     let mut workers = ThreadGroup::of(server.worker_thread_ids()).ok();
     let watched = workers.as_mut().map(|workers| workers as _);
-    let outcome = drive(plan, watched, &mut || None, interrupt)?;
+    let outcome = drive(plan, watched, interrupt)?;
     server.stop().map_err(|error| embedded(error.to_string()))?;
     let judgement = judge(&Facts::of(plan, &outcome));
     Ok(Row {

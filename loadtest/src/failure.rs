@@ -1,14 +1,13 @@
 //! Why a run ended early: one clear line, and whose fault it is.
 
 use std::io;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::client::{CloseReason, HandshakeError, Violation, excerpt};
 use crate::units::format_duration;
-use crate::watch::WatchError;
+use crate::watch::{Ended, WatchError};
 
 /// What ends a run. Connections and messages are counted from 0 in the fields
 /// and from 1 in the text.
@@ -108,7 +107,7 @@ pub enum Failure {
     Watch(#[from] WatchError),
     /// The server that was started ended in mid-run.
     #[error("the server ended in mid-run ({0})")]
-    ServerEnded(ExitStatus),
+    ServerEnded(Ended),
     /// The server stopped answering.
     #[error(
         "no progress on connection {} for {}: no reply to message {}",

@@ -66,6 +66,7 @@ pub(crate) fn outcome() -> Outcome {
     let mut handshake_ns = histogram();
     handshake_ns.record_n(200_000, 100).unwrap();
     Outcome {
+        addresses: vec!["127.0.0.1:9001".to_owned()],
         started_at: UNIX_EPOCH + Duration::from_millis(1_764_028_636_007),
         elapsed: Duration::from_secs(10),
         counts: counts(),

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Protocol};
+use crate::preflight::{check_plan, check_server};
 use crate::report::{Format, Measured, Row};
 use crate::session::{Watch, drive, make_room, print, say};
 use crate::table::Comparison;
@@ -34,6 +35,12 @@ pub fn measure(args: &Floor, interrupt: &Interrupt) -> Result<u8, Failure> {
     } else {
         &given
     })?;
+    if given.is_empty() && (args.server.pid.is_some() || args.server.command.is_some()) {
+        let why = "--server-pid and --server-cmd are for a server that a URL names";
+        return Err(why.to_owned().into());
+    }
+    check_server(&args.server)?;
+    check_plan(&plan, &args.server.pin.0)?;
     if plan.pin.is_empty() {
         plan.pin = vec![generator_core];
     }
@@ -76,7 +83,7 @@ fn drive_floor(plan: &Plan, core: usize, interrupt: &Interrupt) -> Result<Row, F
     say(&format!("{LABEL} on core {core}: {plan}"));
     let mut thread = ThreadGroup::of(&[server.thread_id()]).ok();
     let watched = thread.as_mut().map(|thread| thread as _);
-    let outcome = drive(&plan, watched, &mut || None, interrupt);
+    let outcome = drive(&plan, watched, interrupt);
     server.stop();
     Ok(row(LABEL, &plan, outcome?))
 }

@@ -1,11 +1,12 @@
-//! Ctrl-C: once ends the measurement early, twice ends the program.
+//! Ctrl-C and the like: once ends the measurement early, twice ends the program.
 
+use std::fs;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
@@ -23,8 +24,10 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Catches SIGINT and SIGTERM from now on. The second one ends the program
-    /// at once, and the servers that it started.
+    /// Catches SIGINT, SIGTERM, SIGQUIT and SIGHUP from now on; the last one not
+    /// where it is ignored, as after nohup(1). The second one ends the program at
+    /// once, and the servers that it started. A SIGHUP is never a second one: shell
+    /// and kernel both send it when a terminal is closed.
     ///
     /// # Errors
     /// [`Failure::Local`] when signals cannot be caught.
@@ -34,13 +37,17 @@ impl Interrupt {
             source,
         };
         let interrupt = Self::default();
-        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(local)?;
+        let mut caught_signals = vec![SIGINT, SIGTERM, SIGQUIT];
+        if !is_ignored(SIGHUP) {
+            caught_signals.push(SIGHUP);
+        }
+        let mut signals = Signals::new(caught_signals).map_err(local)?;
         let caught = interrupt.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                for _ in signals.forever() {
-                    if caught.asked.swap(true, Ordering::AcqRel) {
+                for signal in signals.forever() {
+                    if caught.asked.swap(true, Ordering::AcqRel) && signal != SIGHUP {
                         caught.kill_servers();
                         process::exit(i32::from(EXIT_INTERRUPTED));
                     }
@@ -69,4 +76,14 @@ impl Interrupt {
             server.kill();
         }
     }
+}
+
+/// Whether this process was started with a signal ignored, as far as the kernel tells.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    lines
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

@@ -85,6 +85,7 @@
 //! - [`comparison`] sees results, never a run; it judges and writes what [`ab`] has
 //!   measured and [`compare`](mod@compare) has read.
 //! - Only [`output`] writes: to standard output, standard error and files.
+//! - [`preflight`] asks this machine whether a plan can be carried out, before a run.
 //! - [`html`] makes a page of files and sees nothing but [`result`], [`comparison`]
 //!   and [`sweep`].
 //! - Of the server's library, [`embedded`] uses what starts and stops a server, and
@@ -119,6 +120,7 @@ pub mod output;
 pub mod percentile;
 pub mod plan;
 pub mod plot;
+pub mod preflight;
 pub mod recorder;
 pub mod report;
 pub mod result;

@@ -151,6 +151,18 @@ impl<W: Write> LiveView<W> {
         }
     }
 
+    /// Shows lines that stay, above what is redrawn.
+    pub fn above(&mut self, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        self.finish();
+        let lines = lines
+            .iter()
+            .map(|line| format!("loadtest: {}\n", harmless(line)));
+        self.write(&lines.collect::<String>());
+    }
+
     /// Leaves the terminal as it was. (A log keeps its lines.)
     pub fn finish(&mut self) {
         if self.drawn > 0 {
@@ -397,6 +409,22 @@ so far       150,000 messages, 0 errors, VALID so far\x1b[K
         let again = once.replacen('\r', "\r\x1b[5A", 1);
         assert_eq!(twice, format!("{once}{again}\r\x1b[5A\x1b[J"));
         assert_eq!(shown(terminal(false), &[], true), "");
+    }
+
+    #[test]
+    fn a_line_of_the_server_does_not_tear_the_block() {
+        let mut written = Vec::new();
+        let title = "open loop, 50,000/s";
+        let mut view = LiveView::new(&mut written, title, terminal(false));
+        let progress = measuring(Duration::from_secs(3));
+        view.update(&progress);
+        view.above(&["the server printed: \x1b[2Jhi".to_owned()]);
+        view.above(&[]);
+        view.update(&progress);
+        let text = String::from_utf8(written).unwrap();
+        let block = shown(terminal(false), &[progress], false);
+        let line = "loadtest: the server printed:  [2Jhi\n";
+        assert_eq!(text, format!("{block}\r\x1b[5A\x1b[J{line}{block}"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use loadtest::ab;
 use loadtest::args::{
     Cli, Command, Doctor, DoctorFormat, DocumentKind, Rerun, Run, Start, announcement, reason_of,
@@ -22,6 +22,7 @@ use loadtest::machine::{Environment, Report, examine};
 use loadtest::merge::merge;
 use loadtest::output::{self, OutputFile};
 use loadtest::plan::Plan;
+use loadtest::preflight::{check_plan, check_server};
 use loadtest::report::color_allowed;
 use loadtest::result::{Document, ResultFile, schema};
 use loadtest::selftest;
@@ -29,13 +30,15 @@ use loadtest::session::{
     EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Finished, Watch, arguments, make_room, print, say,
 };
 use loadtest::sweep::{SweepFile, sweep};
+use loadtest::watch::guard_if_asked;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    guard_if_asked();
     output::prepare();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
@@ -111,6 +114,8 @@ fn drive(
     output: &loadtest::args::Output,
 ) -> Result<u8, Failure> {
     server.validate()?;
+    check_server(server)?;
+    check_plan(plan, &server.pin.0)?;
     let start_at = start_of(start, plan)?;
     let file = output.file.as_deref().map(OutputFile::open).transpose()?;
     let interrupt = Interrupt::catch()?;

@@ -108,7 +108,14 @@ fn check_overlap(parts: &[Part]) -> Result<(), Failure> {
 }
 
 fn add_up(parts: &[Part]) -> Result<Outcome, DecodeError> {
+    let mut addresses: Vec<_> = parts
+        .iter()
+        .flat_map(|it| it.file.addresses.clone())
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
     let mut sum = Outcome {
+        addresses,
         started_at: parts[0].start,
         elapsed: Duration::ZERO,
         counts: Counts::default(),

@@ -229,6 +229,8 @@ impl fmt::Display for Unclosed {
 /// The numbers of a run, whole or cut short.
 #[derive(Debug)]
 pub struct Outcome {
+    /// Where connections went: an address and port for each of the plan's targets.
+    pub addresses: Vec<String>,
     /// When the measurement began.
     pub started_at: SystemTime,
     /// How long it took.

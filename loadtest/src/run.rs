@@ -7,7 +7,6 @@ mod intervals;
 mod start;
 
 use std::collections::BTreeSet;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, Scope};
@@ -22,7 +21,7 @@ use crate::live::Progress;
 use crate::outcome::{Latencies, Outcome};
 use crate::plan::Plan;
 use crate::schedule::Share;
-use crate::watch::{ProcessTree, Sample, ThreadGroup};
+use crate::watch::{Ended, ProcessTree, Sample, ThreadGroup};
 
 use coordinator::Coordinator;
 
@@ -93,7 +92,7 @@ pub struct Observers<'a> {
     /// The server's threads, where they are known.
     pub server: Option<&'a mut dyn Watched>,
     /// Says that the server has ended, where it was started for the run.
-    pub server_ended: &'a mut dyn FnMut() -> Option<ExitStatus>,
+    pub server_ended: &'a mut dyn FnMut() -> Option<Ended>,
     /// Shows how far the run is.
     pub show: &'a mut dyn FnMut(&Progress<'_>),
     /// Whether the user wants it to end.
@@ -110,15 +109,16 @@ pub fn run(
     start_at: Option<SystemTime>,
     observers: &mut Observers<'_>,
 ) -> Result<Outcome, Failure> {
-    let field = Field::of(plan)?;
-    thread::scope(|scope| {
+    let field = Field::of(plan, observers.interrupt)?;
+    let outcome = thread::scope(|scope| {
         let mut coordinator = field.begin(scope, observers)?;
         coordinator.start_at = start_at;
         for _ in 0..plan.slices {
             coordinator.take_turn();
         }
         coordinator.conclude()
-    })
+    })?;
+    Ok(field.located(outcome))
 }
 
 /// Runs plans whose slices take turns: all connect, then who is next in `turns`,
@@ -133,10 +133,11 @@ pub fn run_in_turns(
     turns: &[usize],
 ) -> Result<Vec<Outcome>, (usize, Failure)> {
     let mut fields = Vec::with_capacity(plans.len());
-    for (index, plan) in plans.iter().enumerate() {
-        fields.push(Field::of(plan).map_err(|failure| (index, failure))?);
+    for (index, (plan, observers)) in plans.iter().zip(&*observers).enumerate() {
+        let field = Field::of(plan, observers.interrupt);
+        fields.push(field.map_err(|failure| (index, failure))?);
     }
-    thread::scope(|scope| {
+    let outcomes = thread::scope(|scope| {
         let mut all = Vec::with_capacity(plans.len());
         for (index, (field, observers)) in fields.iter().zip(observers).enumerate() {
             let mut coordinator = match field.begin(scope, observers) {
@@ -157,7 +158,11 @@ pub fn run_in_turns(
             }
         }
         conclude(all, None)
-    })
+    })?;
+    let located = fields.iter().zip(outcomes);
+    Ok(located
+        .map(|(field, outcome)| field.located(outcome))
+        .collect())
 }
 
 /// Ends all runs, those that are not over at once, and says what came of them.
@@ -196,13 +201,26 @@ struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    fn of(plan: &'a Plan) -> Result<Self, Failure> {
+    fn of(plan: &'a Plan, interrupt: &Interrupt) -> Result<Self, Failure> {
+        let endpoints = Endpoints::of(plan)?;
         Ok(Self {
             plan,
-            endpoints: Endpoints::of(plan)?,
+            endpoints: endpoints.choose(plan.timeout, &mut || !interrupt.is_asked())?,
             mix: Arc::new(mix_for(plan)),
             shared: Shared::new(),
         })
+    }
+
+    /// What a run came to, with the addresses that it went to.
+    fn located(&self, outcome: Outcome) -> Outcome {
+        Outcome {
+            addresses: self
+                .endpoints
+                .addresses()
+                .map(|it| it.to_string())
+                .collect(),
+            ..outcome
+        }
     }
 
     /// Starts the threads, which connect at once.

@@ -169,7 +169,7 @@ fn attempt(
     };
     let mut thread = ThreadGroup::of(&[server.thread_id()]).ok();
     let watched = thread.as_mut().map(|thread| thread as _);
-    let outcome = drive(&plan, watched, &mut || None, interrupt)?;
+    let outcome = drive(&plan, watched, interrupt)?;
     let truth = Truth {
         served: server.served(),
         rare: server.rarely_delayed(),

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::process::ExitStatus;
 use std::time::SystemTime;
 
 use crate::args::{Output, Server};
@@ -22,7 +21,7 @@ use crate::result::{Document, Record, ResultFile};
 use crate::run::{Observers, Watched, run, run_in_turns};
 use crate::slo::{Slo, SloResult};
 use crate::verdict::{Facts, Judgement, Verdict, judge};
-use crate::watch::{Printed, ProcessTree, ServerCommand, ensure_free};
+use crate::watch::{Ended, Printed, ProcessTree, ServerCommand, ensure_free};
 
 /// Everything was as it should be.
 pub const EXIT_FINE: u8 = 0;
@@ -49,18 +48,19 @@ const CHURN_SOCKETS: f64 = 2.0;
 pub fn drive(
     plan: &Plan,
     server: Option<&mut dyn Watched>,
-    server_ended: &mut dyn FnMut() -> Option<ExitStatus>,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Failure> {
-    drive_at(plan, None, server, server_ended, interrupt)
+    drive_at(plan, None, server, &mut || None, None, interrupt)
 }
 
-/// The same, the measurement beginning at a time, if there is one.
+/// The same, the measurement beginning at a time, if there is one. What the server
+/// prints is shown above the view.
 fn drive_at(
     plan: &Plan,
     start_at: Option<SystemTime>,
     server: Option<&mut dyn Watched>,
-    server_ended: &mut dyn FnMut() -> Option<ExitStatus>,
+    server_ended: &mut dyn FnMut() -> Option<Ended>,
+    printed: Option<&Printed>,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Failure> {
     let mut view = LiveView::on_stderr(&plan.to_string());
@@ -70,7 +70,10 @@ fn drive_at(
         &mut Observers {
             server: server.map(|server| server as _),
             server_ended,
-            show: &mut |progress| view.update(progress),
+            show: &mut |progress| {
+                view.above(&printed_lines(printed));
+                view.update(progress);
+            },
             interrupt,
         },
     );
@@ -97,19 +100,27 @@ pub fn make_room(plan: &Plan, more: u64) -> Result<(), Failure> {
 pub struct Watch {
     command: Option<ServerCommand>,
     tree: Option<ProcessTree>,
+    /// Whether what it prints is shown.
+    is_shown: bool,
 }
 
 impl Watch {
-    /// Attaches to the server's process, or starts it and waits until it
-    /// listens.
+    /// Attaches to the server's process, or starts it and waits until it serves. What
+    /// it prints is shown.
     ///
     /// # Errors
     /// [`Failure::Watch`], and [`Failure::Resolve`] for the addresses to wait on.
     pub fn new(server: &Server, plan: &Plan, interrupt: &Interrupt) -> Result<Self, Failure> {
-        Self::printing(server, plan, interrupt, None)
+        let printed = Printed::default();
+        let started = Self::quietly(server, plan, interrupt, &printed, true);
+        if started.is_err() {
+            show(&printed);
+        }
+        started
     }
 
-    /// The same for a server whose output is kept, if it is started.
+    /// The same for a server whose output is kept, and shown while it starts and runs
+    /// if that is wanted.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -117,40 +128,39 @@ impl Watch {
         server: &Server,
         plan: &Plan,
         interrupt: &Interrupt,
-        printed: &mut Printed,
-    ) -> Result<Self, Failure> {
-        Self::printing(server, plan, interrupt, Some(printed))
-    }
-
-    fn printing(
-        server: &Server,
-        plan: &Plan,
-        interrupt: &Interrupt,
-        printed: Option<&mut Printed>,
+        printed: &Printed,
+        is_shown: bool,
     ) -> Result<Self, Failure> {
         if let Some(pid) = server.pid {
             return Ok(Self {
                 command: None,
                 tree: Some(ProcessTree::attach(pid)?),
+                is_shown,
             });
         }
         let Some(line) = &server.command else {
             return Ok(Self::default());
         };
-        let addresses: Vec<_> = Endpoints::of(plan)?.addresses().collect();
+        let endpoints = Endpoints::of(plan)?;
+        let addresses: Vec<_> = endpoints.addresses().collect();
         ensure_free(&addresses)?;
-        let mut command = match printed {
-            None => ServerCommand::start(line, &server.pin.0),
-            Some(printed) => ServerCommand::start_quietly(line, &server.pin.0, printed),
-        }?;
+        let mut command = ServerCommand::start(line, &server.pin.0, printed)?;
         interrupt.guard(command.group());
-        if !command.wait_until_listening(&addresses, server.wait, || interrupt.is_asked())? {
+        let attempt = |goes_on: &mut dyn FnMut() -> bool| endpoints.probe(plan, goes_on);
+        let is_called_off = || {
+            if is_shown {
+                show(printed);
+            }
+            interrupt.is_asked()
+        };
+        if !command.wait_until_ready(attempt, server.wait, is_called_off)? {
             return Err(Failure::Interrupted);
         }
         let tree = ProcessTree::attach(command.pid())?;
         Ok(Self {
             command: Some(command),
             tree: Some(tree),
+            is_shown,
         })
     }
 
@@ -172,10 +182,12 @@ impl Watch {
         start_at: Option<SystemTime>,
         interrupt: &Interrupt,
     ) -> Result<Outcome, Failure> {
-        let Self { command, tree } = self;
-        let server = tree.as_mut().map(|tree| tree as &mut dyn Watched);
-        let mut ended = || command.as_mut().and_then(ServerCommand::exited);
-        drive_at(plan, start_at, server, &mut ended, interrupt)
+        let printed = self.printed();
+        let server = self.tree.as_mut().map(|tree| tree as &mut dyn Watched);
+        let command = &mut self.command;
+        let mut ended = || command.as_mut().and_then(ServerCommand::ended_itself);
+        let printed = printed.as_ref();
+        drive_at(plan, start_at, server, &mut ended, printed, interrupt)
     }
 
     /// The command line and the hash of the process's binary.
@@ -186,8 +198,15 @@ impl Watch {
         (command, binary.and_then(|path| binary_sha256(&path)))
     }
 
+    /// What the server prints, if it was started and that is to be shown.
+    fn printed(&self) -> Option<Printed> {
+        let command = self.command.as_ref().filter(|_| self.is_shown)?;
+        Some(command.printed().clone())
+    }
+
     /// Stops the server, if it was started.
     pub fn stop(self) {
+        let printed = self.printed();
         if let Some(command) = self.command {
             match command.stop() {
                 Ok(ending) if ending.forced => {
@@ -197,7 +216,26 @@ impl Watch {
                 Err(error) => say(&error.to_string()),
             }
         }
+        if let Some(printed) = printed {
+            printed.wait_for_last();
+            show(&printed);
+        }
     }
+}
+
+/// Shows what a server has printed since the last time.
+fn show(printed: &Printed) {
+    for line in printed_lines(Some(printed)) {
+        say(&line);
+    }
+}
+
+fn printed_lines(printed: Option<&Printed>) -> Vec<String> {
+    let lines = printed.map(Printed::fresh_lines).unwrap_or_default();
+    let told = lines
+        .iter()
+        .map(|line| format!("the server printed: {line}"));
+    told.collect()
 }
 
 /// Drives servers whose slices take turns, one index after the other, and shows
@@ -215,8 +253,8 @@ pub fn drive_in_turns(
     let show = RefCell::new(show);
     let mut parts: Vec<_> = watches
         .iter_mut()
-        .map(|Watch { command, tree }| {
-            let ended = || command.as_mut().and_then(ServerCommand::exited);
+        .map(|Watch { command, tree, .. }| {
+            let ended = || command.as_mut().and_then(ServerCommand::ended_itself);
             let shown = |_: &Progress<'_>| (show.borrow_mut())();
             (tree, ended, shown)
         })

@@ -99,6 +99,11 @@ impl Target {
         self.port
     }
 
+    /// Whether the host is an address, and not a name.
+    pub fn is_address(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
+    }
+
     /// Whether its name says that it is this machine.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {

@@ -211,7 +211,7 @@ fn a_server_that_does_not_start_is_found_first() {
         ),
         (
             "--b=new=sh -c 'exit 3' {port}",
-            "new: sh ended before it accepted a connection (exit status: 3)",
+            "new: sh ended before it completed a handshake (exit status: 3)",
         ),
     ] {
         let run = servers.compared(&[b]);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
 
 use support::peer::{Peer, echo, ringback, url_of};
+use support::poll;
 use support::program::{loadtest, result_of};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
@@ -105,8 +106,10 @@ fn connections_come_from_the_source_addresses_in_turn() {
 fn a_source_that_is_not_ours_is_one_clear_line() {
     let peer = Peer::echo();
     let run = loadtest(&["run", "--source=192.0.2.1", &peer.url()]);
-    let complaint = run.refused(1);
-    assert!(complaint.starts_with("cannot connect to ws://"), "{run:?}");
+    let complaint = run.refused(2);
+    let expected = "--source: 192.0.2.1 is no address of this machine ";
+    assert!(complaint.starts_with(expected), "{run:?}");
+    assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn a_subprotocol_that_was_not_offered_is_refused() {
     for offer in [&[][..], &["--subprotocol=chat"]] {
         let run = loadtest(&[&["run"], &FEW[..], offer, &[&url]].concat());
         let complaint = run.refused(1);
-        let reason = "the server chose a subprotocol that was not offered";
+        let reason = "the server chose the subprotocol \"other\", which was not offered";
         assert!(complaint.ends_with(reason), "{run:?}");
     }
 }
@@ -166,7 +169,10 @@ fn a_path_that_the_server_does_not_have_is_one_clear_line() {
     result_of(&[&FEW[..], &["--path=/echo", &url]].concat());
     let run = loadtest(&[&["run"], &FEW[..], &[&url]].concat());
     let complaint = run.refused(1);
-    assert!(complaint.ends_with("status 404 instead of 101"), "{run:?}");
+    assert!(
+        complaint.contains(": status 404 Not Found instead of 101"),
+        "{run:?}"
+    );
 }
 
 #[test]
@@ -195,5 +201,21 @@ fn a_name_is_looked_up() {
     let result = result_of(&[&FEW[..], &[&url]].concat());
     assert_eq!(result.counts.answered, 40);
     assert!(result.environment.loopback);
-    assert_eq!(peer.transcripts(4).len(), 4);
+    // Of several addresses one is chosen first, by a connection that asks for nothing.
+    let mut served = 0;
+    poll("the end of all connections", || {
+        let ended = peer.ended();
+        served += ended.iter().filter(|it| !it.request.is_empty()).count();
+        (served == 4).then_some(())
+    });
+    // The report says which address it was.
+    let address = peer.address().to_string();
+    assert_eq!(result.addresses, [address.as_str()]);
+    for format in ["text", "markdown"] {
+        let run = loadtest(&[&["run", "--format", format], &FEW[..], &[&url]].concat()).fine();
+        assert!(
+            run.stdout.contains(&format!("{url} ({address})")),
+            "{run:?}"
+        );
+    }
 }

@@ -317,10 +317,24 @@ fn threads_stay_on_their_cores() {
 #[test]
 fn a_core_that_is_not_there_is_one_clear_line() {
     let server = ringback(|_| {});
-    let run = loadtest(&["run", "--pin=1023", &url_of(&server)]);
-    let complaint = run.refused(1);
+    let url = url_of(&server);
+    for command in [
+        &["run", &url][..],
+        &["sweep", "--rates=1k", &url],
+        &["floor"],
+        &[],
+    ] {
+        let run = loadtest(&[command, &["--pin=1023"]].concat());
+        let complaint = run.refused(2);
+        let expected = "--pin: nothing of this program may run on core 1023; online are ";
+        assert!(complaint.starts_with(expected), "{run:?}");
+        assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    }
+    let run = loadtest(&["ab", "--a=x", "--b=y", "--", "--pin=1023"]);
+    assert!(run.refused(2).starts_with("--pin: nothing "), "{run:?}");
+    let run = loadtest(&["ab", "--a=x", "--b=y", "--server-pin=1023"]);
     assert!(
-        complaint.starts_with("cannot pin a thread to core 1023: "),
+        run.refused(2).starts_with("--server-pin: nothing "),
         "{run:?}"
     );
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C: once ends the measurement, twice the program.
+//! Ctrl-C and other signals: once ends the measurement, twice the program; none leaves
+//! a server behind.
 
 #[path = "support/flags.rs"]
 mod support;
@@ -6,10 +7,11 @@ mod support;
 use std::io::Read;
 
 use loadtest::result::{Document, ResultFile, Status};
+use rustix::process::Signal;
 use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
 use support::peer::{Peer, ringback, url_of};
 use support::poll;
-use support::program::Program;
+use support::program::{Program, command};
 use support::scratch::Scratch;
 
 const INTERRUPTED: Option<i32> = Some(130);
@@ -120,5 +122,100 @@ fn twice_ends_the_program_at_once_and_the_server_with_it() {
     );
     poll("the server's end", || {
         (!is_alive(server.pid())).then_some(())
+    });
+}
+
+#[test]
+fn every_signal_that_asks_it_to_end_ends_it_with_a_report() {
+    for signal in [Signal::HUP, Signal::QUIT, Signal::TERM] {
+        let server = OwnServer::new(Manner::Echoes, &format!("ended-{}", signal.as_raw()));
+        let (command, url) = (server.command(), server.url());
+        let program = Program::start(&["run", "--warmup=0s", "--server-cmd", &command, &url]);
+        program.wait_for_stderr("measuring");
+        program.signal(signal);
+        let run = program.finish();
+        assert_eq!(run.code, INTERRUPTED, "{signal:?}: {run:?}");
+        assert!(
+            run.stdout.contains("  response time  "),
+            "{signal:?}: {run:?}"
+        );
+        assert!(!is_alive(server.pid()), "{signal:?}");
+    }
+}
+
+#[test]
+fn a_second_hangup_does_not_end_the_program_without_a_report() {
+    let server = OwnServer::new(Manner::KeepsMum, "hangups");
+    let (command, url) = (server.command(), server.url());
+    let arguments = ["-c1", "--timeout=3s", "--warmup=0s", "--server-cmd"];
+    let program = Program::start(&[&["run"], &arguments[..], &[command.as_str(), &url]].concat());
+    program.wait_for_stderr("measuring");
+    program.signal(Signal::HUP);
+    program.wait_for_stderr("draining");
+    program.signal(Signal::HUP);
+    let run = program.finish();
+    assert!(run.stdout.contains("  response time  "), "{run:?}");
+    assert!(!is_alive(server.pid()));
+}
+
+#[test]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    let server = ringback(|_| {});
+    let mut command = std::process::Command::new("sh");
+    let script = "trap '' HUP; exec \"$0\" \"$@\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_loadtest")]);
+    command.args(["run", "-d1500ms", "--warmup=0s", &url_of(&server)]);
+    let program = Program::start_as(&mut command);
+    program.wait_for_stderr("measuring");
+    program.signal(Signal::HUP);
+    let run = program.finish().fine();
+    assert!(!run.stdout.contains("interrupted"), "{run:?}");
+}
+
+/// Asserts that a server ends when the program is killed, and all that it started.
+fn assert_ends_with_the_program(server: &OwnServer, arguments: &[&str], sign: &str) {
+    let program = Program::start_as(command().args(arguments));
+    program.wait_for_stderr(sign);
+    poll("a server", || (!server.starts().is_empty()).then_some(()));
+    program.signal(Signal::KILL);
+    let run = program.finish();
+    assert_eq!(run.code, None, "{run:?}");
+    poll("the server's end", || {
+        let mut starts = server.starts().into_iter();
+        (!starts.any(is_alive)).then_some(())
+    });
+}
+
+#[test]
+fn a_server_ends_with_the_program_whatever_ends_that() {
+    let long = ["-c1", "-d5m", "--warmup=0s"];
+    let server = OwnServer::new(Manner::Echoes, "killed");
+    let (command, url) = (server.command(), server.url());
+    // A shell that waits stands between the program and its server.
+    let script = format!("{command} & wait; true");
+    let wrapped = format!("sh -c {}", shell_words::quote(&script));
+    for command in [&command, &wrapped] {
+        let arguments = [&["run"], &long[..], &["--server-cmd", command, &url]].concat();
+        assert_ends_with_the_program(&server, &arguments, "measuring");
+    }
+    let rates = ["sweep", "--rates=100", "-d5m", "--server-cmd"];
+    let arguments = [&rates[..], &[wrapped.as_str(), &url]].concat();
+    assert_ends_with_the_program(&server, &arguments, "measuring");
+
+    // One that ignores what it could ignore.
+    let deaf = OwnServer::new(Manner::KeepsMum, "killed-deaf");
+    let script = format!("trap '' TERM HUP INT; {} & wait; wait", deaf.command());
+    let wrapped = format!("sh -c {}", shell_words::quote(&script));
+    let url = deaf.url();
+    let more = ["--timeout=5m", "--server-cmd", &wrapped, &url];
+    let arguments = [&["run"], &long[..], &more].concat();
+    assert_ends_with_the_program(&deaf, &arguments, "measuring");
+
+    let [a, b] = ["killed-a", "killed-b"].map(|name| OwnServer::new(Manner::Echoes, name));
+    let commands = [a.command_at_free_port(), b.command_at_free_port()];
+    let sides = ["ab", "--a", &commands[0], "--b", &commands[1], "--", "-d5m"];
+    assert_ends_with_the_program(&b, &sides, "pairs of");
+    poll("the other server's end", || {
+        (!a.starts().into_iter().any(is_alive)).then_some(())
     });
 }

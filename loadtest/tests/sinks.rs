@@ -187,7 +187,7 @@ fn a_stderr_that_takes_nothing_changes_nothing() {
         let arguments = ["run", "-c1", "-d1100ms", "--warmup=0s", &url];
         let run = by_shell(prepare, &arguments);
         assert!(matches!(run.code, Some(0 | 4)), "{prepare}: {run:?}");
-        assert!(run.stdout.contains("\nresponse time "), "{run:?}");
+        assert!(run.stdout.contains("  response time  "), "{run:?}");
         let run = by_shell(prepare, &["run"]);
         assert_eq!(run.code, Some(2), "{prepare}: {run:?}");
     }

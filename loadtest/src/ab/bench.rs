@@ -138,8 +138,8 @@ impl Bench<'_> {
             pin: self.server_pin.clone(),
             wait: self.server_wait,
         };
-        let mut printed = Printed::default();
-        match Watch::quietly(&server, plan, self.interrupt, &mut printed) {
+        let printed = Printed::default();
+        match Watch::quietly(&server, plan, self.interrupt, &printed, false) {
             Ok(watch) => Ok((watch, printed)),
             Err(failure) => Err((printed, failure)),
         }

@@ -23,6 +23,7 @@ use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::machine::Environment;
 use crate::metric::Metric;
 use crate::plan::Plan;
+use crate::preflight::check_plan;
 use crate::result::RSS_SOCKETS_MIN;
 use crate::session::{make_room, say};
 
@@ -40,6 +41,7 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
     let contenders = args.contenders()?;
     let mut load = args.load_plan(&contenders)?;
     let plan = &load.plan;
+    check_plan(plan, &args.server_pin.0)?;
     let mut settings = args.criteria.settings(!plan.is_open_loop(), plan.seed);
     if args.criteria.metrics.is_empty() && plan.sockets() < RSS_SOCKETS_MIN {
         // No run will have it.

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
-use super::{Connect, CoreList, Criteria, Defaults, Workload, plan_for, reason_of, values};
+use super::{
+    Connect, CoreList, Criteria, Defaults, Workload, plan_for, reason_of, taking_hyphens, values,
+};
 use crate::plan::{Extent, Plan, SLICES_MAX};
 use crate::report::Format;
 use crate::statistics::PAIRS_MAX;
@@ -19,7 +21,7 @@ const URL: &str = "ws://127.0.0.1:9001/";
 const URL_OF_FREE_PORT: &str = "ws://127.0.0.1:{port}/";
 
 /// What stands for the port of a run.
-const PORT: &str = "{port}";
+pub const PORT: &str = "{port}";
 
 /// The fewest pairs: of one there is no interval.
 const PAIRS_MIN: usize = 2;
@@ -115,7 +117,7 @@ pub struct Ab {
     )]
     pub server_pin: CoreList,
 
-    /// How long a server may take until it listens
+    /// How long a server may take until it completes a handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::positive, help_heading = "Servers")]
     pub server_wait: Duration,
 
@@ -221,7 +223,10 @@ impl Ab {
     /// A sentence for the user when the flags behind `--` are wrong, or do not go
     /// with the commands.
     pub fn load_plan(&self, contenders: &[Contender]) -> Result<LoadPlan, String> {
-        let load = Load::try_parse_from(&self.load).map_err(|error| reason_of(&error))?;
+        let load = taking_hyphens(Load::command())
+            .try_get_matches_from(&self.load)
+            .and_then(|matches| Load::from_arg_matches(&matches))
+            .map_err(|error| reason_of(&error))?;
         let has_port = |contender: &Contender| contender.command.contains(PORT);
         let url = match &load.url {
             Some(url) => url,

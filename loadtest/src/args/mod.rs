@@ -12,9 +12,10 @@ mod sweep;
 mod values;
 mod workload;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::plan::{Plan, Protocol};
@@ -23,7 +24,7 @@ use crate::slo::Slo;
 use crate::source::SourceRange;
 use crate::target::{Scheme, Target};
 
-pub use ab::{Ab, CONTENDERS_MAX, Candidate, Contender, LoadPlan};
+pub use ab::{Ab, CONTENDERS_MAX, Candidate, Contender, LoadPlan, PORT};
 pub use compare::Compare;
 pub use criteria::Criteria;
 pub use export::{Better, Export, ExportFormat, ExportTime};
@@ -34,6 +35,9 @@ pub use start_at::{Start, StartAt, announcement};
 pub use sweep::Sweep;
 pub use values::{CoreList, Sizes};
 pub use workload::{Defaults, Workload};
+
+/// What may be any text: a value that begins with a hyphen is more likely an option.
+const FREE_TEXTS: [&str; 7] = ["CMD", "DIR", "FIELD", "FILE", "NAME", "PATH", "TEXT"];
 
 const DEMO_EXAMPLES: &str = "\
 Examples:
@@ -301,6 +305,7 @@ pub struct Server {
         id = "server-pid",
         long,
         value_name = "PID",
+        value_parser = values::pid,
         conflicts_with = "server-cmd"
     )]
     pub pid: Option<u32>,
@@ -320,7 +325,7 @@ pub struct Server {
     )]
     pub pin: CoreList,
 
-    /// How long the server may take until it listens
+    /// How long the server may take until it completes a handshake
     #[arg(id = "server-wait", long, value_name = "TIME", default_value = "10s", value_parser = values::positive)]
     pub wait: std::time::Duration,
 }
@@ -441,6 +446,17 @@ impl Floor {
 }
 
 impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// What clap says, be it the help.
+    pub fn read(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let matches = taking_hyphens(Self::command()).try_get_matches_from(arguments)?;
+        Self::from_arg_matches(&matches)
+    }
+
     /// Whether it is standard output that the result goes to.
     pub fn prints(&self) -> bool {
         match &self.command {
@@ -459,6 +475,25 @@ impl Cli {
         plan.validate()?;
         Ok(plan)
     }
+}
+
+/// Has options whose values are not just any text take values that begin with a hyphen:
+/// `-1` is not another option, but a wrong value, of which it is said what would be right.
+fn taking_hyphens(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            let names = arg.get_value_names().unwrap_or_default();
+            let is_any_text = |name: &clap::builder::Str| FREE_TEXTS.contains(&name.as_str());
+            let is_flag = arg.is_positional() || !arg.get_action().takes_values();
+            if is_flag {
+                return arg;
+            }
+            if names.iter().any(is_any_text) {
+                return arg.allow_negative_numbers(true);
+            }
+            arg.allow_hyphen_values(true)
+        })
+        .mut_subcommands(taking_hyphens)
 }
 
 fn plan_for(

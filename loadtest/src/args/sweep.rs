@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Connect, Defaults, Server, Workload, plan_for};
+use super::{Connect, Defaults, Server, Workload, plan_for, values};
 use crate::plan::Plan;
 use crate::report::Format;
 use crate::slo::Slo;
@@ -24,12 +24,6 @@ Examples:
   How many messages/s can it take, if 99 of 100 are to be back within 1 ms?
     loadtest sweep ws://127.0.0.1:9001/ --find-max 'p99<1ms'
     loadtest sweep ws://127.0.0.1:9001/ --find-max 'p99<1ms' --rates 50k:400k:log";
-
-/// The most runs of a rate, and of a confirmation.
-const REPEATS_MAX: u32 = 100;
-
-/// The most runs of a search until it confirms.
-const STEPS_MAX: u32 = 100;
 
 /// Between these is what may be asked of a search's rate: runs differ by more
 /// than the least of it.
@@ -67,7 +61,7 @@ pub struct Sweep {
     pub points: Option<usize>,
 
     /// Runs of each rate [default: 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEATS_MAX)), conflicts_with = "find_max", help_heading = "Sweep")]
+    #[arg(long, value_name = "N", value_parser = values::runs, conflicts_with = "find_max", help_heading = "Sweep")]
     pub repeats: Option<u32>,
 
     /// Look for the highest rate that is reached and holds these objectives,
@@ -81,7 +75,7 @@ pub struct Sweep {
     pub find_max: Option<Slo>,
 
     /// The most runs until the rate that was found is confirmed [default: 16]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(STEPS_MAX)), requires = "find_max", help_heading = "Search")]
+    #[arg(long, value_name = "N", value_parser = values::runs, requires = "find_max", help_heading = "Search")]
     pub steps: Option<u32>,
 
     /// How close the rate that holds and one that fails have to come [default: 2%]
@@ -89,7 +83,7 @@ pub struct Sweep {
     pub tolerance: Option<f64>,
 
     /// Runs in all of which the rate that was found has to hold [default: 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEATS_MAX)), requires = "find_max", help_heading = "Search")]
+    #[arg(long, value_name = "N", value_parser = values::runs, requires = "find_max", help_heading = "Search")]
     pub confirm: Option<u32>,
 
     /// The load, but for its rate.

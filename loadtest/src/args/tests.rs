@@ -12,13 +12,13 @@ const URL: &str = "ws://h:1/";
 
 fn demo(arguments: &[&str]) -> Result<Plan, String> {
     let all = [&["loadtest"], arguments].concat();
-    let cli = Cli::try_parse_from(all).map_err(|error| error.to_string())?;
+    let cli = Cli::read(all).map_err(|error| error.to_string())?;
     cli.demo_plan(URL.parse()?)
 }
 
 fn run(arguments: &[&str]) -> Result<Plan, String> {
     let all = [&["loadtest", "run"], arguments].concat();
-    let cli = Cli::try_parse_from(all).map_err(|error| error.to_string())?;
+    let cli = Cli::read(all).map_err(|error| error.to_string())?;
     match cli.command {
         Some(Command::Run(run)) => run.plan(),
         other => panic!("{other:?}"),
@@ -163,4 +163,87 @@ fn nonsense_is_refused() {
     ] {
         assert!(run(wrong).is_err(), "{wrong:?}");
     }
+}
+
+/// Every option that takes a value, with the words in front of it.
+fn options(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, clap::Arg)> {
+    let own = command.get_arguments().filter(|arg| {
+        !arg.is_positional() && arg.get_action().takes_values() && arg.get_long().is_some()
+    });
+    let own = own.map(|arg| (words.to_vec(), arg.clone()));
+    let below = command.get_subcommands().flat_map(|below| {
+        let words = [words, &[below.get_name().to_owned()]].concat();
+        options(below, &words)
+    });
+    own.chain(below).collect()
+}
+
+#[test]
+fn every_wrong_value_is_told_what_is_right() {
+    let command = Cli::command();
+    let options = options(&command, &["loadtest".to_owned()]);
+    assert!(options.len() > 100, "{}", options.len());
+    // What Rust's parsers and clap say of a value that they cannot make sense of.
+    let meaningless = [
+        "invalid digit",
+        "too large to fit",
+        "empty string",
+        "invalid float",
+        "unexpected argument",
+        "tip:",
+    ];
+    for (words, arg) in options {
+        let names = arg.get_value_names().unwrap_or_default();
+        if names.iter().any(|name| FREE_TEXTS.contains(&name.as_str())) {
+            continue;
+        }
+        let long = arg.get_long().expect("it has one");
+        for value in ["-1", "-1s", "-x", "--", "x", "1e99", "99999999999999999999"] {
+            // With a blank, and with an equals sign.
+            let apart = [format!("--{long}"), value.to_owned()];
+            let joined = [format!("--{long}={value}")];
+            for flag in [&apart[..], &joined] {
+                let arguments = [&words, flag].concat();
+                let Err(error) = Cli::read(&arguments) else {
+                    continue;
+                };
+                let reason = reason_of(&error);
+                assert!(!reason.contains('\n'), "{arguments:?}: {reason}");
+                for words in meaningless {
+                    assert!(!reason.contains(words), "{arguments:?}: {reason}");
+                }
+                if value != "--" {
+                    assert!(
+                        reason.contains(&format!("--{long}")),
+                        "{arguments:?}: {reason}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_negative_number_is_a_wrong_value() {
+    for flag in [
+        "-c",
+        "-n",
+        "--seed",
+        "--rate",
+        "--duration",
+        "--idle",
+        "--server-pid",
+    ] {
+        let arguments = ["loadtest", "run", URL, flag, "-1"];
+        let error = Cli::read(arguments).expect_err("it is wrong");
+        let reason = reason_of(&error);
+        assert!(reason.starts_with("invalid value '-1' for "), "{reason}");
+        assert!(reason.contains(": write "), "{reason}");
+    }
+    let error = Cli::read(["loadtest", "sweep", URL, "--rates=1k", "--repeats", "-1"]);
+    let reason = reason_of(&error.expect_err("it is wrong"));
+    assert!(
+        reason.ends_with(": write a number from 1 to 100"),
+        "{reason}"
+    );
 }

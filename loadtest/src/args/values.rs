@@ -9,6 +9,9 @@ use crate::plan::{
 };
 use crate::units::{format_size, parse_count, parse_duration, parse_rate, parse_size};
 
+/// The most runs of a rate, until a search confirms, and of a confirmation.
+const RUNS_MAX: u32 = 100;
+
 /// Cores: `0`, `1,3-5`, or none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CoreList(pub Vec<usize>);
@@ -99,10 +102,24 @@ pub(super) fn messages(text: &str) -> Result<u64, String> {
     }
 }
 
+pub(super) fn seed(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("write a whole number from 0 to {}", u64::MAX))
+}
+
+pub(super) fn pid(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| "write the id of a process, a whole number".to_owned())
+}
+
+pub(super) fn runs(text: &str) -> Result<u32, String> {
+    count(text, 1, RUNS_MAX)
+}
+
 fn count(text: &str, min: u32, max: u32) -> Result<u32, String> {
-    let count = parse_count(text)?;
-    u32::try_from(count)
+    parse_count(text)
         .ok()
+        .and_then(|count| u32::try_from(count).ok())
         .filter(|count| (min..=max).contains(count))
         .ok_or_else(|| format!("write a number from {min} to {max}"))
 }

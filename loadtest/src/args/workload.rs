@@ -122,7 +122,7 @@ pub struct Workload {
     pub split: bool,
 
     /// Repeat the payloads, masks and arrivals of another run [default: random]
-    #[arg(long, value_name = "N", help_heading = "Messages")]
+    #[arg(long, value_name = "N", value_parser = values::seed, help_heading = "Messages")]
     pub seed: Option<u64>,
 
     /// Connections to open per second at the start [default: 1000, or as many as

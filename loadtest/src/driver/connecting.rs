@@ -99,19 +99,13 @@ impl Worker<'_> {
         let mut opening = Opening::new(handshake, self.plan.skip, self.desk.now_ns());
         opening.replaces = replaces;
         let slow = role == Role::Slow;
-        let mut refusal = io::ErrorKind::AddrNotAvailable.into();
-        while let Some(result) = self.endpoints.connect(number, opening.attempt, slow) {
-            match result {
-                Ok(transport) => {
-                    self.sockets
-                        .insert(Connection::new(number, role, transport, opening))?;
-                    return Ok(());
-                }
-                Err(error) => refusal = error,
-            }
-            opening.attempt += 1;
-        }
-        Err(self.no_connection(number, refusal))
+        let transport = self
+            .endpoints
+            .connect(number, slow)
+            .map_err(|error| self.no_connection(number, error))?;
+        self.sockets
+            .insert(Connection::new(number, role, transport, opening))?;
+        Ok(())
     }
 
     pub(super) fn no_connection(&self, number: u32, source: io::Error) -> Failure {
@@ -133,30 +127,13 @@ impl Worker<'_> {
         match connection.open(readable, &mut self.desk) {
             Ok(false) => self.sockets.watch(slot),
             Ok(true) => self.on_open(slot, replaces),
-            Err(Closed::Connect(error)) => self.try_next_address(slot, error),
+            Err(Closed::Connect(error)) => Err(self.no_connection(number, error)),
             Err(Closed::Handshake(source)) => Err(Failure::Handshake {
                 target: self.endpoints.of_connection(number).target.to_string(),
                 connection: number,
                 source,
             }),
         }
-    }
-
-    /// A host may have several addresses, of which some answer.
-    fn try_next_address(&mut self, slot: usize, mut refusal: io::Error) -> Result<(), Failure> {
-        let Some(connection) = self.sockets.at(slot) else {
-            return Ok(());
-        };
-        let (number, is_slow) = (connection.id, connection.role == Role::Slow);
-        while let Some(opening) = &mut connection.opening {
-            opening.attempt += 1;
-            match self.endpoints.connect(number, opening.attempt, is_slow) {
-                Some(Ok(transport)) => return self.sockets.rewire(slot, transport),
-                Some(Err(error)) => refusal = error,
-                None => break,
-            }
-        }
-        Err(self.no_connection(number, refusal))
     }
 
     fn on_open(&mut self, slot: usize, replaces: Option<u32>) -> Result<(), Failure> {

@@ -1,14 +1,16 @@
 //! Where connections go, and from where.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::race::race;
 use super::transport::Transport;
 use crate::failure::Failure;
 use crate::plan::Plan;
@@ -85,7 +87,7 @@ impl Endpoints {
         })
     }
 
-    /// The addresses of all servers.
+    /// The addresses of all servers: one of each, once they are chosen.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.list
             .iter()
@@ -102,22 +104,65 @@ impl Endpoints {
         &self.list[number as usize % self.list.len()]
     }
 
-    /// Begins to connect to the server of the connection with this number, at
-    /// its address number `attempt`, `None` when there is no such address.
-    pub(super) fn connect(
+    /// All the servers.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Endpoint> {
+        self.list.iter()
+    }
+
+    /// Chooses, for each server whose name has several addresses, the one that answers
+    /// first: connections go there. `goes_on` is asked every now and then.
+    ///
+    /// # Errors
+    /// [`Failure::Connect`] when none of them answers, and [`Failure::Interrupted`] when
+    /// it is not to go on.
+    pub fn choose(
+        mut self,
+        timeout: Duration,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, Failure> {
+        for index in 0..self.list.len() {
+            let endpoint = &self.list[index];
+            if endpoint.addresses.len() == 1 {
+                continue;
+            }
+            let deadline = Instant::now() + timeout;
+            let raced = self.first_to_answer(endpoint, deadline, goes_on);
+            let (address, _) = raced.map_err(|source| match source.kind() {
+                io::ErrorKind::Interrupted => Failure::Interrupted,
+                _ => Failure::Connect {
+                    target: endpoint.target.to_string(),
+                    connection: u32::try_from(index).unwrap_or(u32::MAX),
+                    source,
+                },
+            })?;
+            self.list[index].addresses = vec![address];
+        }
+        Ok(self)
+    }
+
+    /// Connects to whichever address of a server answers first.
+    pub(super) fn first_to_answer(
         &self,
-        number: u32,
-        attempt: usize,
-        slow: bool,
-    ) -> Option<io::Result<Transport>> {
+        endpoint: &Endpoint,
+        deadline: Instant,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> io::Result<(SocketAddr, TcpStream)> {
+        let source = self.sources.map(|sources| sources.address(0));
+        let connect = |address| begin(address, source, false);
+        race(&endpoint.addresses, deadline, connect, goes_on)
+    }
+
+    /// Begins to connect to the server of the connection with this number.
+    pub(super) fn connect(&self, number: u32, slow: bool) -> io::Result<Transport> {
         let endpoint = self.of_connection(number);
-        let address = *endpoint.addresses.get(attempt)?;
+        // There is one: a name without any is not resolved.
+        let address = endpoint.addresses[0];
         let given = self.sources.map(|sources| sources.address(number));
         let may_add = given.is_none() && address.is_ipv4() && address.ip().is_loopback();
         loop {
             let added = self.added_sources();
             let source = given.or_else(|| (added > 0).then(|| added_source(added)));
-            match endpoint.connect(address, source, slow) {
+            match begin(address, source, slow) {
                 Err(error) if may_add && has_no_port(&error) && added < ADDED_SOURCES_MAX => {
                     // Another thread may have come here first.
                     let next = added + 1;
@@ -125,38 +170,18 @@ impl Endpoints {
                         .added_sources
                         .compare_exchange(added, next, Relaxed, Relaxed);
                 }
-                result => return Some(result),
+                begun => return endpoint.transport(begun?),
             }
         }
     }
 }
 
 impl Endpoint {
-    /// Begins to connect to one of its addresses.
-    fn connect(
-        &self,
-        address: SocketAddr,
-        source: Option<Ipv4Addr>,
-        slow: bool,
-    ) -> io::Result<Transport> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM.nonblocking(),
-            Some(Protocol::TCP),
-        )?;
-        socket.set_tcp_nodelay(true)?;
-        if slow {
-            socket.set_recv_buffer_size(SLOW_RECEIVE_LEN)?;
-        }
-        if let Some(source) = source {
-            socket.bind(&SocketAddr::from(SocketAddrV4::new(source, 0)).into())?;
-        }
-        match socket.connect(&address.into()) {
-            Err(error) if !is_under_way(&error) => Err(error),
-            _ => match &self.tls {
-                None => Ok(Transport::Plain(socket.into())),
-                Some((config, name)) => Transport::tls(socket.into(), config, name.clone()),
-            },
+    /// What speaks to the server over a socket that is being connected.
+    pub(super) fn transport(&self, socket: TcpStream) -> io::Result<Transport> {
+        match &self.tls {
+            None => Ok(Transport::Plain(socket)),
+            Some((config, name)) => Transport::tls(socket, config, name.clone()),
         }
     }
 }
@@ -175,6 +200,27 @@ fn has_no_port(error: &io::Error) -> bool {
     )
 }
 
-fn is_under_way(error: &io::Error) -> bool {
+/// Begins to connect, from a given address if there is one.
+fn begin(address: SocketAddr, source: Option<Ipv4Addr>, slow: bool) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    socket.set_tcp_nodelay(true)?;
+    if slow {
+        socket.set_recv_buffer_size(SLOW_RECEIVE_LEN)?;
+    }
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::from(SocketAddrV4::new(source, 0)).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Err(error) if !is_under_way(&error) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+/// Whether it says that a connection will come about or not, later.
+pub(super) fn is_under_way(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
 }

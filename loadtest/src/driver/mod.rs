@@ -12,6 +12,8 @@ mod house;
 mod opening;
 mod outbox;
 mod phases;
+mod probe;
+mod race;
 mod shared;
 mod sockets;
 mod transport;

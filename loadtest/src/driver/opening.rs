@@ -32,8 +32,6 @@ pub(super) struct Opening {
     /// Whether TCP's handshake is done.
     pub(super) connected: bool,
     pub(super) started_ns: u64,
-    /// The address that is tried, an index.
-    pub(super) attempt: usize,
     /// The carrier whose connection this one is to replace.
     pub(super) replaces: Option<u32>,
 }
@@ -73,7 +71,6 @@ impl Opening {
             early: Vec::new(),
             connected: false,
             started_ns,
-            attempt: 0,
             replaces: None,
         }
     }

@@ -97,23 +97,6 @@ impl Sockets {
         Ok(slot)
     }
 
-    /// Gives a connection another stream, and watches that instead.
-    pub(super) fn rewire(
-        &mut self,
-        slot: usize,
-        transport: super::transport::Transport,
-    ) -> Result<(), Failure> {
-        if let Some(connection) = self.at(slot) {
-            // Closing the old one ends its watch.
-            connection.transport = transport;
-            connection.watched = Interest {
-                readable: true,
-                writable: true,
-            };
-        }
-        self.add(slot)
-    }
-
     /// Watches a connection for what it waits for.
     #[inline]
     pub(super) fn watch(&mut self, slot: usize) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ pub(super) fn summary(summary: &Summary<'_>) -> String {
     let counts = &summary.outcome.counts;
     let title = format!(
         "**{}**: {}\n",
-        escape(summary.label),
+        escape(&parts::label(summary)),
         escape(&summary.plan.to_string())
     );
     let [spinning, busiest] = parts::busiest(summary);

@@ -204,6 +204,7 @@ mod tests {
     /// 1,000 messages of 16 KiB in half a second, without their latencies.
     fn brief_outcome() -> Outcome {
         Outcome {
+            addresses: Vec::new(),
             started_at: UNIX_EPOCH,
             elapsed: Duration::from_millis(500),
             counts: Counts {

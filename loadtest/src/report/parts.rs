@@ -5,8 +5,38 @@ use super::grid::Grid;
 use super::{Measured, Summary, Table};
 use crate::result::Cost;
 use crate::slo::SloResult;
+use crate::target::Target;
+use crate::terminal::harmless;
 use crate::units::{format_count, format_rate};
 use crate::verdict::Facts;
+
+/// The servers, and what they are called where that is something else.
+pub(super) fn targets(summary: &Summary<'_>) -> String {
+    let places = places(summary);
+    if summary.label == summary.plan.label() {
+        return places;
+    }
+    format!("{} at {places}", harmless(summary.label))
+}
+
+/// What the servers are called, with their addresses where that is their names.
+pub(super) fn label(summary: &Summary<'_>) -> String {
+    if summary.label == summary.plan.label() {
+        return places(summary);
+    }
+    summary.label.to_owned()
+}
+
+/// The servers' URLs, with the address that was chosen where there is a name.
+fn places(summary: &Summary<'_>) -> String {
+    let addresses = &summary.outcome.addresses;
+    let place = |(index, target): (usize, &Target)| match addresses.get(index) {
+        Some(address) if !target.is_address() => format!("{target} ({address})"),
+        _ => target.to_string(),
+    };
+    let targets = summary.plan.targets.iter().enumerate();
+    targets.map(place).collect::<Vec<_>>().join(" ")
+}
 
 /// A line per server.
 pub(super) fn servers(table: &Table<'_>) -> Grid {

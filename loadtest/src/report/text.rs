@@ -27,7 +27,7 @@ pub(super) fn summary(summary: &Summary<'_>, color: bool) -> String {
         costs.add(&below, Vec::new(), &line);
     }
 
-    let mut text = format!("{}\n{}\n\n", summary.plan, targets(summary));
+    let mut text = format!("{}\n{}\n\n", summary.plan, parts::targets(summary));
     for grid in [parts::times(summary), facts, costs] {
         text += &grid.text();
         text.push('\n');
@@ -45,17 +45,6 @@ pub(super) fn table(table: &Table<'_>, color: bool) -> String {
         }
     }
     text
-}
-
-/// The servers, and what they are called where that is something else.
-fn targets(summary: &Summary<'_>) -> String {
-    let targets = summary.plan.targets.iter();
-    let urls: Vec<_> = targets.map(ToString::to_string).collect();
-    let urls = urls.join(" ");
-    if summary.label == urls {
-        return urls;
-    }
-    format!("{} at {urls}", harmless(summary.label))
 }
 
 fn verdict(judgement: &Judgement, color: bool) -> String {

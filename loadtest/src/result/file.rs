@@ -92,6 +92,7 @@ impl ResultFile {
     /// What the counts and histograms come to.
     fn numbers(&self) -> Result<Numbers, DecodeError> {
         let outcome = Outcome {
+            addresses: self.addresses.clone(),
             started_at: UNIX_EPOCH,
             elapsed: Duration::from_nanos(self.elapsed_ns),
             counts: self.counts,

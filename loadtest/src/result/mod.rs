@@ -48,6 +48,10 @@ pub struct ResultFile {
     pub label: String,
     /// What the run was to do.
     pub plan: Plan,
+    /// Where connections went: an address and port for each of the plan's targets. A
+    /// name may have several addresses, of which one is chosen.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     /// The command line, without the program's name.
     pub args: Vec<String>,
     /// When the measurement began, in UTC, as RFC 3339 has it.
@@ -170,6 +174,7 @@ impl ResultFile {
             version: VERSION,
             label: record.label.to_owned(),
             plan: record.plan.clone(),
+            addresses: outcome.addresses.clone(),
             args: record.args.to_vec(),
             started_at: format_utc(outcome.started_at),
             status,

@@ -331,11 +331,13 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             self.interrupted = true;
             self.shared.cut_short();
         }
-        if let Some(status) = (self.observers.server_ended)() {
+        if !matches!(self.failure, Some(Failure::ServerEnded(_)))
+            && let Some(ended) = (self.observers.server_ended)()
+        {
             // A thread that lost its connections says so at the same time; that
             // the server is gone explains it.
             if !matches!(self.failure, Some(Failure::Integrity { .. })) {
-                self.failure = Some(Failure::ServerEnded(status));
+                self.failure = Some(Failure::ServerEnded(ended));
             }
             self.shared.give_up();
         }
@@ -497,6 +499,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             .map(|busiest_ns| busiest_ns as f64 / elapsed.as_nanos().max(1) as f64);
         let (latencies, intervals) = self.intervals.finish(elapsed, drained);
         Ok(Outcome {
+            addresses: Vec::new(),
             started_at,
             elapsed,
             counts,

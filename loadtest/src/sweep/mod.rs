@@ -28,6 +28,7 @@ use crate::args::Sweep;
 use crate::failure::Failure;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::output::{OutputFile, deliver};
+use crate::preflight::{check_plan, check_server};
 use crate::report::{Format, color_allowed};
 use crate::result::{Document, ResultFile};
 use crate::session::{
@@ -49,6 +50,8 @@ pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
     let bounds = args.bounds();
     let plan = args.plan(rates.first().copied().unwrap_or(bounds.lowest_per_s))?;
     args.server.validate()?;
+    check_server(&args.server)?;
+    check_plan(&plan, &args.server.pin.0)?;
     let out = args.file.as_deref().map(OutputFile::open).transpose()?;
     make_room(&plan, 0)?;
     say(&format!("seed {}", plan.seed));

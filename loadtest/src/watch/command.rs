@@ -1,7 +1,7 @@
 //! A server that is started, and stopped, with the load.
 
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -12,9 +12,10 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use super::error::WatchError;
 use super::group::ServerGroup;
-use super::port::accepts;
+use super::guard::Guard;
 use super::printed::Printed;
 use crate::cores::Cores;
+use crate::terminal::harmless;
 
 /// How long a server may take to stop before it is killed.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,17 +30,38 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// A server that was started from a command line, in a process group of its
-/// own. Dropped, it is killed with all the group.
+/// own. Dropped, it is killed with all the group, and also when this process is
+/// killed, see [`guard_if_asked`](super::guard_if_asked).
 ///
 /// A process that leaves the group, as daemons do, is not stopped.
 #[derive(Debug)]
 pub struct ServerCommand {
     program: String,
     child: Child,
+    guard: Option<Guard>,
     group: ServerGroup,
+    printed: Printed,
 }
 
-/// How a server ended.
+/// How a server ended that nobody asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// What the kernel says about the process that was started.
+    pub status: ExitStatus,
+    /// What it printed last: often the reason.
+    pub last_line: Option<String>,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.last_line {
+            None => write!(f, "{}", self.status),
+            Some(line) => write!(f, "{}; it printed last: {}", self.status, harmless(line)),
+        }
+    }
+}
+
+/// How a server was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
     /// What the kernel says about the process that was started.
@@ -53,45 +75,28 @@ impl ServerCommand {
     /// Starts a server. The command line is split into words as a shell would,
     /// without anything else that shells do. The server may run on `cores` only,
     /// or where this thread may if there are none. What it prints, on either
-    /// stream, goes to this process's stderr.
+    /// stream, is kept.
     ///
     /// # Errors
     /// When the command line cannot be split or is empty, when the kernel does
-    /// not grant the cores, or when the program cannot be started.
-    pub fn start(command: &str, cores: &[usize]) -> Result<Self, WatchError> {
-        Self::start_printing(command, cores, io::stderr().into(), Stdio::inherit())
-    }
-
-    /// The same for a server whose output is kept.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start), and when there is nothing to keep it in.
-    pub fn start_quietly(
-        command: &str,
-        cores: &[usize],
-        printed: &mut Printed,
-    ) -> Result<Self, WatchError> {
-        let writer = printed
-            .begin()
-            .and_then(|writer| Ok((writer.try_clone()?, writer)));
-        let (stdout, stderr) = writer.map_err(|source| WatchError::Start {
-            program: command.to_owned(),
-            source,
-        })?;
-        Self::start_printing(command, cores, stdout.into(), stderr.into())
-    }
-
-    fn start_printing(
-        command: &str,
-        cores: &[usize],
-        stdout: Stdio,
-        stderr: Stdio,
-    ) -> Result<Self, WatchError> {
+    /// not grant the cores, when there is nothing to keep the output in, or when the
+    /// program cannot be started.
+    pub fn start(command: &str, cores: &[usize], printed: &Printed) -> Result<Self, WatchError> {
         let words = shell_words::split(command).map_err(|source| WatchError::Quoting {
             command: command.to_owned(),
             source,
         })?;
         let (program, arguments) = words.split_first().ok_or(WatchError::EmptyCommand)?;
+        let start_error = |source| WatchError::Start {
+            program: program.clone(),
+            source,
+        };
+        let stderr = printed.begin().map_err(start_error)?;
+        let stdout = stderr.try_clone().map_err(start_error)?;
+        let guard = Guard::start().map_err(start_error)?;
+        let group = guard
+            .as_ref()
+            .map_or(0, |it| it.pid().as_raw_nonzero().get());
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -99,60 +104,80 @@ impl ServerCommand {
             .stdout(stdout)
             .stderr(stderr)
             // A Ctrl-C is for the generator, which then stops the server.
-            .process_group(0);
+            .process_group(group);
         pinned(program, cores, || {
-            let child = command.spawn().map_err(|source| WatchError::Start {
-                program: program.clone(),
-                source,
-            })?;
+            let child = command.spawn().map_err(start_error)?;
             Ok(Self {
                 program: program.clone(),
-                group: ServerGroup::led_by(&child),
+                group: ServerGroup::of(&child, guard.as_ref()),
                 child,
+                guard,
+                printed: printed.clone(),
             })
         })
     }
 
-    /// Waits until one of the addresses accepts a TCP connection, which is
-    /// closed at once. `false` when it is called off before.
+    /// Waits until an attempt to use the server succeeds. An attempt is given what
+    /// says whether to go on with it, to be asked every now and then; why it failed is
+    /// told when time is up. `false` when it is called off before.
     ///
-    /// That it is the server who accepts is only known if nobody did before, see
+    /// That it is the server who answers is only known if nobody did before, see
     /// [`ensure_free`](super::ensure_free).
     ///
     /// # Errors
     /// When the server ends before that, or the timeout does.
-    pub fn wait_until_listening(
+    pub fn wait_until_ready(
         &mut self,
-        addresses: &[SocketAddr],
+        mut attempt: impl FnMut(&mut dyn FnMut() -> bool) -> Result<(), String>,
         timeout: Duration,
-        is_called_off: impl Fn() -> bool,
+        mut is_called_off: impl FnMut() -> bool,
     ) -> Result<bool, WatchError> {
         let deadline = Instant::now() + timeout;
-        let listening = poll_until(deadline, || {
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            // A connect without any time is refused as an error of the caller's.
-            let connect_timeout = remaining.clamp(PAUSE_MIN, PAUSE_MAX);
-            let accepted = addresses
-                .iter()
-                .any(|&address| accepts(address, connect_timeout));
-            match self.exited() {
-                Some(status) => Some(Err(status)),
-                None if accepted => Some(Ok(true)),
-                None => is_called_off().then_some(Ok(false)),
+        let mut reason = String::new();
+        let answer = poll_until(deadline, || {
+            let tried = attempt(&mut || {
+                self.exited().is_none() && !is_called_off() && Instant::now() < deadline
+            });
+            // One that ended has not made way for another whom the attempt has met.
+            match (self.exited(), tried) {
+                (Some(status), _) => Some(Err(status)),
+                (None, Ok(())) => Some(Ok(true)),
+                (None, Err(why)) => {
+                    reason = why;
+                    is_called_off().then_some(Ok(false))
+                }
             }
         });
-        match listening {
-            Some(Ok(listening)) => Ok(listening),
+        match answer {
+            Some(Ok(is_ready)) => Ok(is_ready),
             Some(Err(status)) => Err(WatchError::Ended {
                 program: self.program.clone(),
-                status,
+                ending: self.ended(status),
             }),
-            None => Err(WatchError::NotListening {
+            None => Err(WatchError::NotReady {
                 program: self.program.clone(),
-                addresses: addresses.to_vec(),
                 timeout,
+                reason,
             }),
         }
+    }
+
+    /// How the server ended by itself, or `None` while it runs.
+    pub fn ended_itself(&mut self) -> Option<Ended> {
+        let status = self.exited()?;
+        Some(self.ended(status))
+    }
+
+    fn ended(&self, status: ExitStatus) -> Ended {
+        Ended {
+            status,
+            last_line: self.printed.last_line(),
+        }
+    }
+
+    /// What it has printed.
+    pub fn printed(&self) -> &Printed {
+        &self.printed
     }
 
     /// How the process that was started ended, or `None` while it runs.
@@ -193,7 +218,10 @@ impl ServerCommand {
                 "it could not be killed",
             ));
         }
-        self.group.reap(&mut self.child)
+        let status = self.group.reap(&mut self.child);
+        // It is waited for, too, now that the group's id may become another's.
+        drop(self.guard.take());
+        status
     }
 
     /// Waits until all processes of the group have ended; tells whether they
@@ -203,7 +231,7 @@ impl ServerCommand {
         poll_until(deadline, || (!self.group.is_alive()).then_some(())).is_some()
     }
 
-    /// The id of the process that was started, and of its group.
+    /// The id of the process that was started.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -273,10 +301,8 @@ fn exit_status(status: &WaitIdStatus) -> ExitStatus {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
     use std::{fs, process};
 
-    use super::super::port::tests::closed_address;
     use super::super::procfs::Procfs;
     use super::super::{PATIENCE, poll};
     use super::*;
@@ -284,9 +310,13 @@ mod tests {
     const SIGTERM: i32 = 15;
     const SIGKILL: i32 = 9;
 
+    fn started(command: &str, cores: &[usize]) -> Result<ServerCommand, WatchError> {
+        ServerCommand::start(command, cores, &Printed::default())
+    }
+
     /// A server that has started a process of its own, whose id comes second.
     fn parent_and_child() -> (ServerCommand, u32) {
-        let server = ServerCommand::start("sh -c 'sleep 30 & wait'", &[]).expect("a shell");
+        let server = started("sh -c 'sleep 30 & wait'", &[]).expect("a shell");
         let pid = server.pid();
         let child = poll(|| {
             let children = Procfs::default().children(pid, pid.cast_signed());
@@ -309,7 +339,7 @@ mod tests {
     }
 
     fn start_error(command: &str, cores: &[usize]) -> String {
-        let started = ServerCommand::start(command, cores);
+        let started = started(command, cores);
         started.expect_err("it cannot start").to_string()
     }
 
@@ -332,7 +362,7 @@ mod tests {
         let (first, second) = own.server_and_generator();
         let own_text = format!("{own:?}");
         for core in [first, second] {
-            let server = ServerCommand::start("sleep 30", &[core]).expect("it starts");
+            let server = started("sleep 30", &[core]).expect("it starts");
             assert_eq!(
                 status_line(server.pid(), "Cpus_allowed_list"),
                 core.to_string()
@@ -348,21 +378,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_prints_goes_to_stderr() {
-        let server = ServerCommand::start("sleep 30", &[]).expect("it starts");
-        let file = |pid, descriptor| {
-            let link = fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
-            link.expect("an open file")
-        };
-        let stderr = file(process::id(), 2);
-        assert_eq!(file(server.pid(), 1), stderr);
-        assert_eq!(file(server.pid(), 2), stderr);
-        assert_eq!(file(server.pid(), 0).to_str(), Some("/dev/null"));
+    fn what_a_server_prints_is_kept() {
+        let server = started("sh -c 'echo one; echo two >&2; sleep 30'", &[]);
+        let server = server.expect("a shell");
+        poll(|| (server.printed().lines() == ["one", "two"]).then_some(()));
+        let stdin = fs::read_link(format!("/proc/{}/fd/0", server.pid()));
+        assert_eq!(stdin.expect("an open file").to_str(), Some("/dev/null"));
     }
 
     #[test]
     fn a_server_leads_a_group_of_its_own() {
-        let server = ServerCommand::start("sleep 30", &[]).expect("it starts");
+        let server = started("sleep 30", &[]).expect("it starts");
         let mut procfs = Procfs::default();
         let stat = procfs.process_stat(server.pid()).expect("it sleeps");
         assert_eq!(stat.group, server.pid().cast_signed());
@@ -372,14 +398,14 @@ mod tests {
 
     #[test]
     fn a_server_that_ends_is_not_waited_for() {
-        let mut server = ServerCommand::start("sh -c 'exit 3'", &[]).expect("a shell");
-        let (_socket, closed) = closed_address();
+        let mut server = started("sh -c 'echo reason >&2; exit 3'", &[]).expect("a shell");
+        let refused = |_: &mut dyn FnMut() -> bool| Err("refused".to_owned());
         let error = server
-            .wait_until_listening(&[closed], PATIENCE, || false)
+            .wait_until_ready(refused, PATIENCE, || false)
             .expect_err("it ends");
         assert_eq!(
             error.to_string(),
-            "sh ended before it accepted a connection (exit status: 3)"
+            "sh ended before it completed a handshake (exit status: 3; it printed last: reason)"
         );
         assert_eq!(server.exited().and_then(|status| status.code()), Some(3));
         let ending = server.stop().expect("it has ended");
@@ -388,25 +414,41 @@ mod tests {
     }
 
     #[test]
-    fn a_server_has_time_to_listen_on_one_of_its_addresses() {
-        let mut server = ServerCommand::start("sleep 30", &[]).expect("it starts");
-        let (_socket, closed) = closed_address();
+    fn an_attempt_that_waits_ends_with_the_server() {
+        let mut server = started("sh -c 'exit 3'", &[]).expect("a shell");
+        let waits = |goes_on: &mut dyn FnMut() -> bool| {
+            poll(|| (!goes_on()).then_some(()));
+            Err("it waited in vain".to_owned())
+        };
+        let error = server.wait_until_ready(waits, PATIENCE, || false);
+        let error = error.expect_err("it ends").to_string();
+        assert!(error.ends_with("(exit status: 3)"), "{error}");
+    }
+
+    #[test]
+    fn a_server_has_time_to_become_ready() {
+        let mut server = started("sleep 30", &[]).expect("it starts");
+        let refused = |_: &mut dyn FnMut() -> bool| Err("refused".to_owned());
         let error = server
-            .wait_until_listening(&[closed], Duration::from_millis(20), || false)
-            .expect_err("it never listens");
+            .wait_until_ready(refused, Duration::from_millis(20), || false)
+            .expect_err("it is never ready");
         assert_eq!(
             error.to_string(),
-            format!("sleep did not accept a connection on {closed} within 20ms")
+            "sleep completed no handshake within 20ms: refused"
         );
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let open = listener.local_addr().expect("its address");
-        for is_called_off in [false, true] {
-            let listening =
-                server.wait_until_listening(&[closed, open], PATIENCE, || is_called_off);
-            assert!(listening.expect("somebody listens"));
-        }
-        let listening = server.wait_until_listening(&[closed], PATIENCE, || true);
-        assert!(!listening.expect("it is called off"));
+        let mut tries = 0;
+        let ready = |_: &mut dyn FnMut() -> bool| {
+            tries += 1;
+            if tries == 3 {
+                Ok(())
+            } else {
+                Err(String::new())
+            }
+        };
+        let is_ready = server.wait_until_ready(ready, PATIENCE, || false);
+        assert!(is_ready.expect("it is ready"));
+        let is_ready = server.wait_until_ready(refused, PATIENCE, || true);
+        assert!(!is_ready.expect("it is called off"));
         assert_eq!(server.exited(), None);
     }
 
@@ -431,7 +473,7 @@ mod tests {
     #[test]
     fn a_server_that_ignores_sigterm_is_killed() {
         let command = "sh -c 'trap \"\" TERM; while :; do sleep 30; done'";
-        let server = ServerCommand::start(command, &[]).expect("a shell");
+        let server = started(command, &[]).expect("a shell");
         poll(|| {
             let ignored = u64::from_str_radix(&status_line(server.pid(), "SigIgn"), 16);
             let mask = 1 << (SIGTERM - 1);

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::command::Ended;
 use super::procfs::is_gone;
 use crate::units::format_duration;
 
@@ -76,26 +76,25 @@ pub enum WatchError {
         /// Where.
         address: SocketAddr,
     },
-    /// The server ended instead of listening.
-    #[error("{program} ended before it accepted a connection ({status})")]
+    /// The server ended instead of serving.
+    #[error("{program} ended before it completed a handshake ({ending})")]
     Ended {
         /// The server.
         program: String,
         /// How it ended.
-        status: ExitStatus,
+        ending: Ended,
     },
-    /// The server runs, but does not listen where it should.
+    /// The server runs, but does not serve where it should.
     #[error(
-        "{program} did not accept a connection on {} within {}",
-        list_text(addresses, " or "), format_duration(*timeout)
+        "{program} completed no handshake within {}: {reason}", format_duration(*timeout)
     )]
-    NotListening {
+    NotReady {
         /// The server.
         program: String,
-        /// Where it was tried.
-        addresses: Vec<SocketAddr>,
-        /// For how long.
+        /// For how long it was tried.
         timeout: Duration,
+        /// Why the last attempt failed.
+        reason: String,
     },
     /// The server lives on, or the kernel does not tell how it ended.
     #[error("cannot stop {program}: {source}")]
@@ -136,21 +135,5 @@ mod tests {
             source: io::Error::other("no"),
         };
         assert_eq!(error.to_string(), "cannot pin server to cores 2,3: no");
-    }
-
-    #[test]
-    fn every_address_is_named() {
-        let error = WatchError::NotListening {
-            program: "server".to_owned(),
-            addresses: vec![
-                "127.0.0.1:80".parse().expect("an address"),
-                "[::1]:80".parse().expect("an address"),
-            ],
-            timeout: Duration::from_secs(5),
-        };
-        assert_eq!(
-            error.to_string(),
-            "server did not accept a connection on 127.0.0.1:80 or [::1]:80 within 5s"
-        );
     }
 }

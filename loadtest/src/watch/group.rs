@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::guard::Guard;
 use super::procfs::{self, Procfs};
 
 /// A handle to a server's process group, to be kept where the server may have to
@@ -16,13 +17,18 @@ use super::procfs::{self, Procfs};
 #[derive(Debug, Clone)]
 pub struct ServerGroup {
     leader: Arc<Mutex<Option<Pid>>>,
+    /// The server, or what was started as it.
+    server: Pid,
 }
 
 impl ServerGroup {
-    /// The group whose leader is `child`.
-    pub(super) fn led_by(child: &Child) -> Self {
+    /// The group of `server`, led by its guard, or by itself where it has none.
+    pub(super) fn of(server: &Child, guard: Option<&Guard>) -> Self {
+        let server = Pid::from_child(server);
+        let leader = guard.map_or(server, Guard::pid);
         Self {
-            leader: Arc::new(Mutex::new(Some(Pid::from_child(child)))),
+            leader: Arc::new(Mutex::new(Some(leader))),
+            server,
         }
     }
 
@@ -41,14 +47,14 @@ impl ServerGroup {
         }
     }
 
-    /// Kills what is left of the group and waits for `child`, its leader. From
-    /// then on the group is not signalled any more.
-    pub(super) fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
+    /// Kills what is left of the group and waits for the server. From then on the
+    /// group is not signalled any more.
+    pub(super) fn reap(&self, server: &mut Child) -> io::Result<ExitStatus> {
         let mut leader = self.lock();
         if let Some(leader) = leader.take() {
             let _ = kill_process_group(leader, Signal::KILL);
         }
-        child.wait()
+        server.wait()
     }
 
     /// Whether the leader was waited for.
@@ -56,23 +62,25 @@ impl ServerGroup {
         self.lock().is_none()
     }
 
-    /// Whether a process of the group has not ended.
+    /// Whether a process of the group has not ended, the guard aside.
     pub(super) fn is_alive(&self) -> bool {
         let Some(leader) = *self.lock() else {
             return false;
         };
-        let leader = leader.as_raw_nonzero().get();
+        let [leader, server] = [leader, self.server].map(|it| it.as_raw_nonzero().get());
+        let is_guard = |pid: u32| leader != server && pid == leader.unsigned_abs();
         let mut procfs = Procfs::default();
         let mut lives = |pid| {
             procfs
                 .process_stat(pid)
                 .is_ok_and(|stat| stat.group == leader && stat.is_alive())
         };
-        // The leader first: while it lives, the others need not be looked for.
-        lives(leader.unsigned_abs())
+        // The server first: while it lives, the others need not be looked for.
+        lives(server.unsigned_abs())
             || procfs::processes()
                 .unwrap_or_default()
                 .into_iter()
+                .filter(|&pid| !is_guard(pid))
                 .any(lives)
     }
 

@@ -4,7 +4,7 @@
 //! - [`ThreadGroup`] watches some threads of this process.
 //! - Both give a [`Sample`] at any time; two of them make a [`Usage`].
 //! - [`ServerCommand`] starts a server and stops it, [`ServerGroup`] kills it
-//!   from elsewhere.
+//!   from elsewhere, a guard where this program was killed ([`guard_if_asked`]).
 //!
 //! All numbers come from `/proc`, so this works on Linux only.
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 mod command;
 mod error;
 mod group;
+mod guard;
 mod ledger;
 mod port;
 mod printed;
@@ -22,9 +23,10 @@ mod procfs;
 mod sample;
 mod threads;
 
-pub use command::{Ending, STOP_TIMEOUT, ServerCommand};
+pub use command::{Ended, Ending, STOP_TIMEOUT, ServerCommand};
 pub use error::WatchError;
 pub use group::ServerGroup;
+pub use guard::guard_if_asked;
 pub use port::ensure_free;
 pub use printed::Printed;
 pub use process::ProcessTree;

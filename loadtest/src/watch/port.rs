@@ -24,7 +24,7 @@ pub fn ensure_free(addresses: &[SocketAddr]) -> Result<(), WatchError> {
 }
 
 /// Whether a TCP connection comes about.
-pub(super) fn accepts(address: SocketAddr, timeout: Duration) -> bool {
+fn accepts(address: SocketAddr, timeout: Duration) -> bool {
     // When nobody listens on a port that the kernel also gives to clients, a
     // connect may be given that very port and meet itself.
     TcpStream::connect_timeout(&address, timeout)
@@ -32,7 +32,7 @@ pub(super) fn accepts(address: SocketAddr, timeout: Duration) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::net::TcpListener;
 
     use socket2::{Domain, Socket, Type};
@@ -54,7 +54,7 @@ pub(super) mod tests {
 
     /// An address that is taken by a socket that does not listen, for as long as
     /// the socket is kept.
-    pub(in super::super) fn closed_address() -> (Socket, SocketAddr) {
+    fn closed_address() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         socket.bind(&any.into()).expect("a free port");

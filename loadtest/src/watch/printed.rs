@@ -1,51 +1,133 @@
-//! What a server prints, kept from the terminal.
+//! What a server prints, kept from the terminal until it is time to show it.
 
 use std::collections::VecDeque;
 use std::io::{self, PipeWriter, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// How much of it is kept, in bytes: the last of it.
 const KEPT_MAX: usize = 4 << 10;
 
-/// The end of what servers printed, one after the other.
+/// How long the last of it may take to come, once a server has ended.
+const LAST_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The end of what a server printed.
 #[derive(Debug, Clone, Default)]
 pub struct Printed {
-    tail: Arc<Mutex<VecDeque<u8>>>,
+    output: Arc<Mutex<Output>>,
+    /// Told when the output is over.
+    over: Arc<Condvar>,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    tail: VecDeque<u8>,
+    /// Bytes that there were in all, and of these the ones that were shown.
+    total: u64,
+    shown: u64,
+    /// Whether all processes that could print have closed it.
+    is_over: bool,
 }
 
 impl Printed {
-    /// Forgets what there is, and gives a server something to print to. It is
-    /// read until all its processes have closed it, so none of them ever waits.
+    /// Gives a server something to print to. It is read until all its processes have
+    /// closed it, so none of them ever waits.
     ///
     /// # Errors
     /// The kernel's, when there are no more files or threads.
-    pub fn begin(&mut self) -> io::Result<PipeWriter> {
-        // A process that outlives its server goes on printing to the old one.
-        self.tail = Arc::default();
-        let tail = Arc::clone(&self.tail);
+    pub fn begin(&self) -> io::Result<PipeWriter> {
+        let printed = self.clone();
         let (mut reader, writer) = io::pipe()?;
         thread::Builder::new()
             .name("server-output".to_owned())
             .spawn(move || {
                 let mut buffer = [0; KEPT_MAX];
                 while let Ok(len @ 1..) = reader.read(&mut buffer) {
-                    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-                    tail.extend(&buffer[..len]);
-                    let excess = tail.len().saturating_sub(KEPT_MAX);
-                    tail.drain(..excess);
+                    printed.lock().take(&buffer[..len]);
                 }
+                printed.lock().is_over = true;
+                printed.over.notify_all();
             })?;
         Ok(writer)
     }
 
     /// The lines that are kept, of which the first may lack its beginning.
     pub fn lines(&self) -> Vec<String> {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes: Vec<u8> = tail.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        text.lines().map(str::to_owned).collect()
+        lines_of(self.lock().tail.iter().copied())
     }
+
+    /// The lines that came since the last call. A line without its end is left for the
+    /// next one, unless a server has ended. Of more than is kept, the first line says
+    /// how much is left out.
+    pub fn fresh_lines(&self) -> Vec<String> {
+        self.lock().fresh_lines()
+    }
+
+    /// Waits until all is there that a server printed which has ended, a moment at
+    /// most: others may still hold what it printed to.
+    pub fn wait_for_last(&self) {
+        let is_going_on = |output: &mut Output| !output.is_over;
+        // What is there after the time is what there is.
+        let _ = self
+            .over
+            .wait_timeout_while(self.lock(), LAST_TIMEOUT, is_going_on);
+    }
+
+    /// The last line of a server that has ended, if it printed any.
+    pub fn last_line(&self) -> Option<String> {
+        self.wait_for_last();
+        let mut lines = self.lines();
+        lines.retain(|line| !line.trim().is_empty());
+        lines.pop()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Output> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Output {
+    fn take(&mut self, bytes: &[u8]) {
+        self.total += bytes.len() as u64;
+        self.tail.extend(bytes);
+        let excess = self.tail.len().saturating_sub(KEPT_MAX);
+        self.tail.drain(..excess);
+    }
+
+    fn fresh_lines(&mut self) -> Vec<String> {
+        let kept_from = self.total - self.tail.len() as u64;
+        let mut from = self.shown.max(kept_from);
+        let is_cut = from > self.shown;
+        let bytes = |from: u64| {
+            let index = usize::try_from(from - kept_from).unwrap_or(usize::MAX);
+            self.tail.iter().copied().skip(index)
+        };
+        let line_len = |from: u64| Some(bytes(from).position(|byte| byte == b'\n')? as u64 + 1);
+        let mut lines = Vec::new();
+        if is_cut {
+            // What is left of a line does not say what it was.
+            from = line_len(from).map_or(self.total, |len| from + len);
+            lines.push(format!("({} bytes are left out)", from - self.shown));
+        }
+        let mut to = from;
+        while let Some(len) = line_len(to) {
+            to += len;
+        }
+        if self.is_over {
+            to = self.total;
+        }
+        let len = usize::try_from(to - from).unwrap_or(usize::MAX);
+        lines.extend(lines_of(bytes(from).take(len)));
+        self.shown = to;
+        lines
+    }
+}
+
+fn lines_of(bytes: impl Iterator<Item = u8>) -> Vec<String> {
+    let bytes: Vec<u8> = bytes.collect();
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -56,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_last_of_it_is_kept() {
-        let mut printed = Printed::default();
+        let printed = Printed::default();
         let mut writer = printed.begin().expect("a pipe");
         writeln!(writer, "first").expect("it is read");
         for _ in 0..1_000 {
@@ -67,9 +149,44 @@ mod tests {
         let lines = printed.lines();
         assert!(!lines.contains(&"first".to_owned()));
         assert!(lines.iter().map(String::len).sum::<usize>() <= KEPT_MAX);
+    }
 
-        printed.begin().expect("another pipe");
-        writeln!(writer, "late").expect("it is still read");
-        assert_eq!(printed.lines(), Vec::<String>::new());
+    #[test]
+    fn every_line_is_shown_once_and_whole() {
+        let mut output = Output::default();
+        assert_eq!(output.fresh_lines(), [""; 0]);
+        output.take(b"one\ntw");
+        assert_eq!(output.fresh_lines(), ["one"]);
+        output.take(b"o\nthree\n");
+        assert_eq!(output.fresh_lines(), ["two", "three"]);
+        output.take(b"the end");
+        assert_eq!(output.fresh_lines(), [""; 0]);
+        output.is_over = true;
+        assert_eq!(output.fresh_lines(), ["the end"]);
+        assert_eq!(output.fresh_lines(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_too_much_to_show_is_counted() {
+        let mut output = Output::default();
+        output.take(b"shown\n");
+        output.fresh_lines();
+        output.take("0123456789abcde\n".repeat(KEPT_MAX).as_bytes());
+        let lines = output.fresh_lines();
+        let left_out = KEPT_MAX * 16 - (lines.len() - 1) * 16;
+        assert_eq!(lines[0], format!("({left_out} bytes are left out)"));
+        assert!(lines[1..].iter().all(|line| line == "0123456789abcde"));
+        assert!(lines.len() > KEPT_MAX / 16 - 2);
+        assert_eq!(output.fresh_lines(), [""; 0]);
+    }
+
+    #[test]
+    fn the_last_line_is_waited_for() {
+        let printed = Printed::default();
+        let mut writer = printed.begin().expect("a pipe");
+        writeln!(writer, "first\nwhy it ended\n").expect("it is read");
+        drop(writer);
+        assert_eq!(printed.last_line().as_deref(), Some("why it ended"));
+        assert_eq!(Printed::default().last_line(), None);
     }
 }

@@ -220,7 +220,7 @@ mod tests {
     use std::process::{Command, Stdio};
     use std::thread;
 
-    use super::super::{ServerCommand, poll};
+    use super::super::{Printed, ServerCommand, poll};
     use super::*;
     use crate::cpu::this_thread_ns;
 
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_process_is_described() {
         let command = "sh -c 'sleep 30 & wait' 'some shell'";
-        let server = ServerCommand::start(command, &[]).expect("a shell");
+        let server = ServerCommand::start(command, &[], &Printed::default()).expect("a shell");
         let tree = ProcessTree::attach(server.pid()).expect("it waits");
         assert_eq!(poll(|| tree.command_line()), command);
         let binary = tree.binary().expect("it lives");
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_zombie_is_no_process() {
-        let mut server = ServerCommand::start("true", &[]).expect("it starts");
+        let mut server = ServerCommand::start("true", &[], &Printed::default()).expect("it starts");
         poll(|| server.exited());
         let pid = server.pid();
         let error = ProcessTree::attach(pid).expect_err("it has ended");

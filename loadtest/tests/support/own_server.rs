@@ -38,11 +38,16 @@ pub(crate) enum Manner {
     Polls,
     /// It takes connections and messages, and never answers one.
     KeepsMum,
+    /// It closes the first [`CLOSED`] connections unanswered, and then echoes.
+    ClosesFirst,
 }
 
 /// What a server that [`Burns`](Manner::Burns) takes for a message, many times
 /// what an echo costs.
 const BURNT: Duration = Duration::from_micros(500);
+
+/// Connections that a server closes that [`ClosesFirst`](Manner::ClosesFirst).
+const CLOSED: usize = 5;
 
 /// A server that can be started, and the address that is kept free for it.
 #[derive(Debug)]
@@ -110,6 +115,7 @@ impl OwnServer {
             Manner::Burns => "burn",
             Manner::Polls => "poll",
             Manner::KeepsMum => "mum",
+            Manner::ClosesFirst => "close",
         };
         let request = format!("{manner} {address} {}", self.scratch.file("process"));
         let script = format!("{REQUEST}=\"$1\" exec \"$0\" --exact {TEST} >/dev/null 2>&1");
@@ -185,7 +191,8 @@ pub(crate) fn serve_if_asked() {
     let (manner, address, file) = (next(), next().parse().expect("an address"), next());
     match manner {
         "echo" => echo_at(address, file),
-        "burn" => serve_each(address, file, burn_and_echo),
+        "burn" => serve_each(address, file, 0, burn_and_echo),
+        "close" => serve_each(address, file, CLOSED, echo),
         "poll" => {
             thread::spawn(|| {
                 loop {
@@ -194,7 +201,7 @@ pub(crate) fn serve_if_asked() {
             });
             echo_at(address, file);
         }
-        _ => serve_each(address, file, |socket| while socket.read().is_ok() {}),
+        _ => serve_each(address, file, 0, |socket| while socket.read().is_ok() {}),
     }
 }
 
@@ -214,14 +221,19 @@ fn echo_at(address: SocketAddr, file: &str) {
     process::exit(0);
 }
 
-fn serve_each(address: SocketAddr, file: &str, serve: fn(&mut WebSocket<TcpStream>)) {
+fn serve_each(
+    address: SocketAddr,
+    file: &str,
+    closed: usize,
+    serve: fn(&mut WebSocket<TcpStream>),
+) {
     let socket = bound_to(address);
     // Who sees it listen may end it at once.
     sign_in(file);
     socket.listen(128).expect("it listens");
     let listener = TcpListener::from(socket);
     leave_behind(file);
-    for stream in listener.incoming() {
+    for stream in listener.incoming().skip(closed) {
         let stream = stream.expect("a connection");
         thread::spawn(move || {
             stream.set_nodelay(true).expect("an option");
@@ -229,6 +241,14 @@ fn serve_each(address: SocketAddr, file: &str, serve: fn(&mut WebSocket<TcpStrea
                 serve(&mut socket);
             }
         });
+    }
+}
+
+fn echo(socket: &mut WebSocket<TcpStream>) {
+    while let Ok(message) = socket.read() {
+        if message.is_binary() && socket.send(message).is_err() {
+            return;
+        }
     }
 }
 
