@@ -41,4 +41,6 @@ pub(crate) fn set_cpu_per_message(run: &mut Value, ns: f64) {
     let cost = &mut run["summary"]["server"];
     cost["cpu_ns_per_message"] = json!(cpu_ns / echoed);
     cost["cores"] = json!(cpu_ns / elapsed_ns);
+    // Worked out anew when it is read.
+    cost["run_queue_wait_share"] = Value::Null;
 }
