@@ -97,7 +97,7 @@ fn report(
     costs.sort_by(f64::total_cmp);
     println!(
         "{name:<12} {:>6.1} µs  ({:.1} to {:.1})  user {:.0} %, system {:.0} %",
-        costs[costs.len() / 2],
+        f64::midpoint(costs[(costs.len() - 1) / 2], costs[costs.len() / 2]),
         costs[0],
         costs[costs.len() - 1],
         share(user),
