@@ -27,7 +27,7 @@ pub const ACHIEVED_SHARE_MAX: f64 = 1.01;
 /// short runs are not condemned by chance.
 ///
 /// The deficit of a run that keeps up is what is in flight at its end less what
-/// usually is, [`Facts::usually_in_flight`]. Both fluctuate like a Poisson
+/// usually is, `Facts::usually_in_flight`. Both fluctuate like a Poisson
 /// variable, with a variance as large as its mean; the variance of the difference
 /// is twice that, and one more where nothing is in flight.
 pub const FLUCTUATION_SIGMAS: f64 = 3.0;
