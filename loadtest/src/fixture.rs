@@ -125,7 +125,7 @@ pub(crate) fn result_of(plan: &Plan, outcome: &Outcome) -> ResultFile {
         args: &["--rate".to_owned(), "50k".to_owned()],
         outcome,
         judgement: &judge(&Facts::of(plan, outcome)),
-        objectives: &slo.evaluate(outcome),
+        objectives: &slo.evaluate(outcome, plan.sockets()),
         server_command: Some("ringback --port 9001"),
         server_sha256: None,
         environment: &Environment::default(),

@@ -24,7 +24,7 @@ use loadtest::output::{self, OutputFile};
 use loadtest::plan::Plan;
 use loadtest::preflight::{check_plan, check_server};
 use loadtest::report::color_allowed;
-use loadtest::result::{Document, ResultFile, schema};
+use loadtest::result::{ResultFile, schema};
 use loadtest::selftest;
 use loadtest::session::{
     EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Finished, Watch, arguments, make_room, print, say,
@@ -98,7 +98,7 @@ fn run(args: &Run) -> Result<u8, Failure> {
 }
 
 fn rerun(args: &Rerun) -> Result<u8, Failure> {
-    let file = ResultFile::read(&args.from)?;
+    let file = ResultFile::read_to_repeat(&args.from)?;
     let mut plan = file.plan;
     if !args.targets.is_empty() {
         plan.targets.clone_from(&args.targets);
@@ -121,6 +121,7 @@ fn drive(
     let interrupt = Interrupt::catch()?;
     make_room(plan, 0)?;
     let environment = Environment::capture(plan.is_loopback());
+    let environment = output.annotate.annotated(environment);
     say(&format!("seed {}", plan.seed));
     let mut watch = Watch::new(server, plan, &interrupt)?;
     let driven = watch.drive_at(plan, start_at, &interrupt);

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::args::Output;
 use crate::failure::Failure;
+use crate::machine::Environment;
 use crate::outcome::{Counts, GeneratorUse, Interval, Latencies, Outcome, histogram};
 use crate::output::OutputFile;
 use crate::result::{
@@ -55,9 +56,24 @@ pub fn merge(paths: &[PathBuf], output: &Output) -> Result<u8, Failure> {
         plan: &plan,
         outcome: &outcome,
         identity: &(None, None),
-        environment: &parts[0].file.environment,
+        environment: &output.annotate.annotated(environment_of(&parts)),
     }
     .report_judged(&judgement, output, file)
+}
+
+/// That of the first, with the labels and the note that all have in common.
+fn environment_of(parts: &[Part]) -> Environment {
+    let mut environment = parts[0].file.environment.clone();
+    for part in &parts[1..] {
+        let other = &part.file.environment;
+        environment
+            .labels
+            .retain(|key, value| other.labels.get(key) == Some(value));
+        if environment.note != other.note {
+            environment.note = None;
+        }
+    }
+    environment
 }
 
 /// One of the results.
@@ -224,7 +240,6 @@ fn inherit(judgement: &mut Judgement, part: &Part) {
 mod tests {
     use super::*;
     use crate::fixture;
-    use crate::machine::Environment;
     use crate::result::Record;
     use crate::verdict::Verdict;
 

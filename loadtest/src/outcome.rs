@@ -76,7 +76,6 @@ impl Default for Latencies {
 
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Messages whose intended send time lies in the measurement.
     pub due: u64,
@@ -164,7 +163,6 @@ impl AddAssign for Counts {
 /// One second or slice of the measurement, or the drain behind it, by the clock of
 /// the replies: added up, the intervals of a run are its histograms, to the count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Interval {
     /// From the start of the measurement, pauses left out, in nanoseconds.
     #[serde(rename = "start_ns", with = "nanoseconds")]
@@ -187,7 +185,6 @@ pub struct Interval {
 
 /// [`Latencies`] in HDR V2 format, deflated, in base64.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct EncodedLatencies {
     /// From the intended send to the reply.
     pub response_ns: String,
@@ -199,7 +196,6 @@ pub struct EncodedLatencies {
 
 /// What the generator itself took while measuring, all threads together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct GeneratorUse {
     /// CPU time, context switches, memory.
     pub usage: Usage,

@@ -61,7 +61,6 @@ pub const THREADS_MAX: u32 = 1024;
 
 /// Everything a run depends on, but for the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The servers, at least one. Connections are dealt out to them in turn.
     pub targets: Vec<Target>,
@@ -142,7 +141,7 @@ pub enum Protocol {
 
 /// When messages are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "loop", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "loop", rename_all = "kebab-case")]
 pub enum Load {
     /// When a reply came in: so many messages are in flight per connection.
     Closed {
@@ -172,7 +171,7 @@ pub enum Arrival {
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub enum Extent {
     /// For so long.
     #[serde(rename = "duration_ns", with = "units::nanoseconds")]
@@ -208,7 +207,6 @@ impl Pace {
 
 /// A payload length and its share of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct SizeShare {
     /// Bytes, at most [`PAYLOAD_LEN_MAX`].
     pub len: usize,

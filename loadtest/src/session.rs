@@ -309,7 +309,9 @@ impl About<'_> {
         outcome: &Outcome,
         identity: &(Option<String>, Option<String>),
     ) -> ResultFile {
-        let objectives = self.slo.map(|slo| slo.evaluate(outcome));
+        let objectives = self
+            .slo
+            .map(|slo| slo.evaluate(outcome, self.plan.sockets()));
         let finished = Finished {
             label: self.label,
             plan: self.plan,
@@ -360,7 +362,7 @@ impl Finished<'_> {
         let objectives = output
             .slo
             .as_ref()
-            .map(|slo| slo.evaluate(self.outcome))
+            .map(|slo| slo.evaluate(self.outcome, self.plan.sockets()))
             .unwrap_or_default();
         let summary = Summary {
             label: self.label,
@@ -368,6 +370,7 @@ impl Finished<'_> {
             outcome: self.outcome,
             judgement,
             objectives: &objectives,
+            environment: self.environment,
         };
         let document = || self.file(judgement, &objectives).to_json();
         let text = match output.format {

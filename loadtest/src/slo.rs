@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Histogram, Outcome};
 use crate::percentile::Percentile;
+use crate::result::{Cost, RSS_SOCKETS_MIN};
 use crate::units::{
-    format_count, format_duration, format_ns, format_rate, parse_count, parse_duration, parse_rate,
+    format_bytes, format_count, format_duration, format_ns, format_rate, parse_count,
+    parse_duration, parse_rate, parse_size,
 };
 
 /// What stands for a number that is not known.
@@ -26,15 +28,14 @@ pub struct Slo {
 
 /// How a run did by one objective.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct SloResult {
     /// What was asked: `p99<2ms`.
     pub objective: String,
-    /// What was seen: `1.20 ms`.
+    /// What was seen: `1.20 ms`, or why nothing was.
     pub observed: String,
     /// Whether it was kept to.
     pub met: bool,
-    /// Whether there were messages enough to tell; if not, it is not met.
+    /// Whether it could be told; if not, as of too few messages, it is not met.
     pub supported: bool,
 }
 
@@ -43,10 +44,12 @@ impl Slo {
     ///
     /// A time that is only known to be longer than a value, because messages
     /// were given up, is not known to be below any limit.
-    pub fn evaluate(&self, outcome: &Outcome) -> Vec<SloResult> {
+    ///
+    /// Memory is shared out over `sockets`.
+    pub fn evaluate(&self, outcome: &Outcome, sockets: u64) -> Vec<SloResult> {
         self.objectives
             .iter()
-            .map(|objective| objective.evaluate(outcome))
+            .map(|objective| objective.evaluate(outcome, sockets))
             .collect()
     }
 }
@@ -96,7 +99,13 @@ struct Objective {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Metric {
     Response(Statistic, Duration),
+    Service(Statistic, Duration),
+    Lag(Statistic, Duration),
     Handshake(Statistic, Duration),
+    /// The server's CPU time per message.
+    Cpu(Duration),
+    /// The server's resident memory per connection, in bytes.
+    Rss(usize),
     ErrorCount(u64),
     ErrorPercent(f64),
     Rate(f64),
@@ -118,15 +127,55 @@ enum Relation {
 }
 
 impl Objective {
-    fn evaluate(&self, outcome: &Outcome) -> SloResult {
+    fn evaluate(&self, outcome: &Outcome, sockets: u64) -> SloResult {
         let counts = &outcome.counts;
+        let mut why_unknown = UNKNOWN;
         let observed = match self.metric {
             Metric::Response(statistic, limit) => {
                 let response_ns = &outcome.latencies.response_ns;
                 self.time(statistic, limit, response_ns, counts.unanswered)
             }
+            Metric::Service(statistic, limit) => {
+                // What was never sent has no service time.
+                let sent_unanswered = counts
+                    .unanswered
+                    .min(counts.sent.saturating_sub(counts.answered));
+                let service_ns = &outcome.latencies.service_ns;
+                self.time(statistic, limit, service_ns, sent_unanswered)
+            }
+            Metric::Lag(statistic, limit) => {
+                // What was never sent was late by more than it is in there with.
+                let unsent = counts.due.saturating_sub(counts.sent);
+                self.time(statistic, limit, &outcome.latencies.lag_ns, unsent)
+            }
             Metric::Handshake(statistic, limit) => {
                 self.time(statistic, limit, &outcome.handshake_ns, 0)
+            }
+            Metric::Cpu(limit) => {
+                why_unknown = "the server's process is not known: --server-cmd, --server-pid";
+                let cost = outcome
+                    .server
+                    .map(|usage| Cost::of(&usage, outcome, sockets));
+                cost.and_then(|cost| cost.cpu_ns_per_message)
+                    .map(|ns| Observed {
+                        text: format_ns(rounded(ns)),
+                        met: self.relation.holds(&ns, &(limit.as_nanos() as f64)),
+                    })
+            }
+            Metric::Rss(limit) => {
+                why_unknown = if sockets < RSS_SOCKETS_MIN {
+                    "fewer than 1,000 connections do not tell"
+                } else {
+                    "the server's process is not known: --server-cmd, --server-pid"
+                };
+                let cost = outcome
+                    .server
+                    .map(|usage| Cost::of(&usage, outcome, sockets));
+                cost.and_then(|cost| cost.rss_bytes_per_connection)
+                    .map(|bytes| Observed {
+                        text: format_bytes(bytes as f64),
+                        met: self.relation.holds(&bytes, &(limit as u64)),
+                    })
             }
             Metric::ErrorCount(limit) => Some(Observed {
                 text: format_count(counts.errors()),
@@ -147,7 +196,7 @@ impl Objective {
         let (observed, supported) = (observed.as_ref(), observed.is_some());
         SloResult {
             objective: self.to_string(),
-            observed: observed.map_or_else(|| UNKNOWN.to_owned(), |seen| seen.text.clone()),
+            observed: observed.map_or_else(|| why_unknown.to_owned(), |seen| seen.text.clone()),
             met: observed.is_some_and(|seen| seen.met),
             supported,
         }
@@ -222,10 +271,19 @@ impl fmt::Display for Objective {
             Metric::Response(statistic, limit) => {
                 write!(f, "{statistic}{relation}{}", format_duration(limit))
             }
+            Metric::Service(statistic, limit) => {
+                let limit = format_duration(limit);
+                write!(f, "service.{statistic}{relation}{limit}")
+            }
+            Metric::Lag(statistic, limit) => {
+                write!(f, "lag.{statistic}{relation}{}", format_duration(limit))
+            }
             Metric::Handshake(statistic, limit) => {
                 let limit = format_duration(limit);
                 write!(f, "handshake.{statistic}{relation}{limit}")
             }
+            Metric::Cpu(limit) => write!(f, "cpu{relation}{}", format_duration(limit)),
+            Metric::Rss(limit) => write!(f, "rss{relation}{limit}"),
             Metric::ErrorCount(limit) => write!(f, "errors{relation}{limit}"),
             Metric::ErrorPercent(limit) => write!(f, "errors{relation}{limit}%"),
             Metric::Rate(limit) => write!(f, "rate{relation}{limit}"),
@@ -263,13 +321,17 @@ fn parse_metric(name: &str, limit: &str, relation: Relation) -> Result<Metric, S
         "errors" => parse_errors(limit),
         "rate" if relation.is_floor() => parse_rate(limit).map(Metric::Rate),
         "rate" => Err("a rate is held against > or >=".to_owned()),
-        _ => match name.strip_prefix("handshake.") {
-            Some(statistic) => Ok(Metric::Handshake(
-                statistic.parse()?,
-                parse_duration(limit)?,
-            )),
-            None => Ok(Metric::Response(name.parse()?, parse_duration(limit)?)),
-        },
+        "cpu" => parse_duration(limit).map(Metric::Cpu),
+        "rss" => parse_size(limit).map(Metric::Rss),
+        _ => {
+            let (metric, statistic): (fn(_, _) -> _, _) = match name.split_once('.') {
+                Some(("service", statistic)) => (Metric::Service, statistic),
+                Some(("lag", statistic)) => (Metric::Lag, statistic),
+                Some(("handshake", statistic)) => (Metric::Handshake, statistic),
+                _ => (Metric::Response, name),
+            };
+            Ok(metric(statistic.parse()?, parse_duration(limit)?))
+        }
     }
 }
 
@@ -306,7 +368,8 @@ impl FromStr for Statistic {
             _ => text.parse().map(Self::Percentile).map_err(|_| {
                 format!(
                     "{text:?} is no metric; there are p50, p99.9 (any percentile), max, mean, the \
-                     same of handshakes (handshake.p99), errors and rate"
+                     same of service time, generator lag and handshakes (service.p99, lag.p99, \
+                     handshake.p99), cpu, rss, errors and rate"
                 )
             }),
         }
@@ -329,7 +392,7 @@ mod tests {
 
     fn results(slo: &str, outcome: &Outcome) -> Vec<(String, bool, bool)> {
         let slo: Slo = slo.parse().unwrap();
-        slo.evaluate(outcome)
+        slo.evaluate(outcome, RSS_SOCKETS_MIN)
             .into_iter()
             .map(|result| (result.observed, result.met, result.supported))
             .collect()
@@ -342,6 +405,8 @@ mod tests {
             "p50<=1.5s,p90>1ns,p95>=100µs,p99.99<1s",
             "max<1s,mean<1ms",
             "handshake.p99<5ms,handshake.max<1s,handshake.mean<=1ms",
+            "service.p99<1ms,service.max<1s,lag.p99<100µs,lag.mean<=1µs",
+            "cpu<20µs,cpu>=1µs,rss<=51200",
             "errors<10,errors<=0%",
             "rate>=0.5",
         ] {
@@ -384,7 +449,8 @@ mod tests {
             (
                 "p100<1s",
                 "\"p100<1s\": \"p100\" is no metric; there are p50, p99.9 (any percentile), max, \
-                 mean, the same of handshakes (handshake.p99), errors and rate"
+                 mean, the same of service time, generator lag and handshakes (service.p99, \
+                 lag.p99, handshake.p99), cpu, rss, errors and rate"
                     .to_owned(),
             ),
         ] {
@@ -393,6 +459,11 @@ mod tests {
         for wrong in [
             "handshake<1s",
             "handshake.<1s",
+            "service<1s",
+            "lag.cpu<1s",
+            "cpu<5",
+            "cpu.p99<5us",
+            "rss<1s",
             "p99<<1s",
             "p99<=>1s",
             "<1s",
@@ -413,6 +484,14 @@ mod tests {
             ("mean<52us", "51.8 µs", true),
             ("handshake.mean<1ms", "200 µs", true),
             ("handshake.max<100us", "200 µs", false),
+            ("service.p99<79040ns", "79.0 µs", true),
+            ("service.p99<79us", "79.0 µs", false),
+            ("lag.max<=1us", "1.00 µs", true),
+            ("lag.p99<1us", "1.00 µs", false),
+            ("cpu<=5us", "5.00 µs", true),
+            ("cpu<5us", "5.00 µs", false),
+            ("rss<=204", "204 B", true),
+            ("rss<204", "204 B", false),
             ("errors<1", "0", true),
             ("errors<0%", "0.0000 %", false),
             ("errors<=0%", "0.0000 %", true),
@@ -436,6 +515,20 @@ mod tests {
             results("max<1h,mean<1h,errors<1%", &fixture::silent_outcome()),
             [unknown.clone(), unknown.clone(), unknown]
         );
+    }
+
+    #[test]
+    fn a_cost_that_nobody_measured_is_not_met_and_says_why() {
+        let slo: Slo = "rss<1m".parse().unwrap();
+        let few = &slo.evaluate(&fixture::outcome(), RSS_SOCKETS_MIN - 1)[0];
+        assert!(!few.met && !few.supported, "{few:?}");
+        assert!(few.observed.starts_with("fewer than 1,000"), "{few:?}");
+        let mut outcome = fixture::outcome();
+        outcome.server = None;
+        for (observed, met, supported) in results("cpu<1s,rss<1m", &outcome) {
+            assert!(!met && !supported, "{observed}");
+            assert!(observed.contains("--server-pid"), "{observed}");
+        }
     }
 
     #[test]

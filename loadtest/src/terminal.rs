@@ -49,6 +49,24 @@ pub fn harmless(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
+/// Text in lines of a width, broken between words. A word that is longer has a
+/// line of its own.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let len = line.chars().count() + 1 + word.chars().count();
+        if len > width && !line.is_empty() {
+            lines.push(std::mem::take(&mut line).trim_end().to_owned());
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    lines.push(line);
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +85,15 @@ mod tests {
         assert_eq!(paint("x", Verdict::Valid, true), "\x1b[32mx\x1b[0m");
         assert_eq!(paint("x", Verdict::Invalid, true), "\x1b[1;31mx\x1b[0m");
         assert_eq!(paint("x", Verdict::Suspect, false), "x");
+    }
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrapped("", 5), [""]);
+        assert_eq!(wrapped("ab cd", 5), ["ab cd"]);
+        assert_eq!(wrapped("ab cde f", 5), ["ab", "cde f"]);
+        assert_eq!(wrapped("a bcdefgh i", 3), ["a", "bcdefgh", "i"]);
+        assert_eq!(wrapped("a   b", 9), ["a   b"], "blanks stay");
     }
 
     #[test]

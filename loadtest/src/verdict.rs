@@ -92,7 +92,6 @@ impl fmt::Display for Verdict {
 
 /// One thing that speaks against a run, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Reason {
     /// How much it weighs: never valid.
     pub verdict: Verdict,
@@ -104,7 +103,6 @@ pub struct Reason {
 
 /// A verdict, what it rests on, and what else to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Judgement {
     /// That of the worst reason.
     pub verdict: Verdict,
@@ -583,9 +581,15 @@ fn notes(facts: &Facts) -> Vec<String> {
         if facts.neither_is_busy()
             && let Some(server_busy_max) = facts.server_busy_max
         {
+            let waits = [facts.server_wait_share, facts.generator_wait_share];
+            let advice = if waits.into_iter().any(is_starved) {
+                "they waited for a core, see above"
+            } else {
+                "try more in flight (-c, -w)"
+            };
             notes.push(format!(
                 "neither is the limit: the server's busiest thread ran {:.0} % of the time, the \
-                 generator's {:.0} %; try more in flight (-c, -w)",
+                 generator's {:.0} %; {advice}",
                 server_busy_max * 100.0,
                 facts.busy_max * 100.0
             ));
@@ -1036,6 +1040,17 @@ mod tests {
                 .any(|note| note.starts_with("neither is the limit"))
         };
         assert!(says_so(0.4, Some(0.45)));
+        let starved = judge(&Facts {
+            is_open_loop: false,
+            server_busy_max: Some(0.2),
+            server_wait_share: Some(0.8),
+            ..sound()
+        });
+        let note = starved.notes.last().expect("a note");
+        assert!(
+            note.ends_with("they waited for a core, see above"),
+            "{note}"
+        );
         assert!(!says_so(0.95, Some(0.45)), "the generator is");
         assert!(!says_so(0.4, Some(0.95)), "the server is");
         assert!(!says_so(0.4, None), "nobody looked");

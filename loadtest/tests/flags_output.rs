@@ -44,10 +44,13 @@ fn text_is_for_people() {
         let times = "        response time  service time  generator lag  handshake";
         for name in [
             times, "min ", "p50 ", "p90 ", "p95 ", "p99 ", "p99.9 ", "p99.99 ", "max ", "mean ",
-            "stdev ", "VALID",
+            "stdev ",
         ] {
             assert!(run.stdout.contains(&format!("\n{name}")), "{name}: {run:?}");
         }
+        // Where others use the cores it is SUSPECT.
+        let verdicts = ["\nVALID\n", "\nSUSPECT\n"];
+        assert!(verdicts.iter().any(|it| run.stdout.contains(it)), "{run:?}");
         let connecting = "\nconnecting     2 handshakes, ";
         assert!(run.stdout.contains(connecting), "{run:?}");
         assert!(
@@ -349,5 +352,35 @@ fn nothing_but_text_goes_into_pipes() {
         // One line after the other, for logs.
         assert!(run.stderr.contains("loadtest: measuring "), "{run:?}");
         assert!(!run.stderr.contains('\r'), "{run:?}");
+    }
+}
+
+#[test]
+fn labels_and_a_note_are_kept_and_shown() {
+    let server = ringback(|_| {});
+    let (url, scratch) = (url_of(&server), Scratch::new("labels"));
+    let file = scratch.file("run.json");
+    let words = [
+        "--label=build=12",
+        "--label=host=a b",
+        "--note=after the fix",
+    ];
+    let run = loadtest(&[&FEW[..], &words, &["-o", &file, &url]].concat()).fine();
+    for line in ["labels: build=12, host=a b", "note: after the fix"] {
+        assert!(run.stdout.lines().any(|it| it == line), "{run:?}");
+    }
+    let environment = ResultFile::read(file.as_ref())
+        .expect("a result")
+        .environment;
+    assert_eq!(environment.labels["build"], "12");
+    assert_eq!(environment.labels["host"], "a b");
+    assert_eq!(environment.note.as_deref(), Some("after the fix"));
+    let page = scratch.file("report.html");
+    loadtest(&["report", &file, "-o", &page]).fine();
+    let page = fs::read_to_string(page).expect("a page");
+    assert!(page.contains("labels: build=12, host=a b"), "{page}");
+    for wrong in ["--label=build", "--label==1"] {
+        let run = loadtest(&[&FEW[..], &[wrong, &url]].concat());
+        assert!(run.refused(2).contains("KEY=VALUE"), "{run:?}");
     }
 }

@@ -98,6 +98,9 @@ fn the_doctor_looks_at_the_machine() {
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
     assert!(run.stdout.lines().count() > 3, "{run:?}");
     assert!(!run.stdout.contains('\x1b'), "{run:?}");
+    for line in run.stdout.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
     let run = loadtest(&["doctor", "--format=json"]);
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
     let findings: Value = serde_json::from_str(&run.stdout).expect("JSON");

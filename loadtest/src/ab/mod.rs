@@ -54,7 +54,9 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
     make_room(&load.plan, sockets_of_others(args, &load.plan, &contenders))?;
     let server_pin = keep_apart(args, &mut load.plan)?;
     let bench = Bench {
-        environment: Environment::capture(load.plan.is_loopback()),
+        environment: args
+            .annotate
+            .annotated(Environment::capture(load.plan.is_loopback())),
         load,
         server_pin,
         server_wait: args.server_wait,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use super::{
-    Connect, CoreList, Criteria, Defaults, Workload, plan_for, reason_of, taking_hyphens, values,
+    Annotate, Connect, CoreList, Criteria, Defaults, Workload, plan_for, reason_of, taking_hyphens,
+    values,
 };
 use crate::plan::{Extent, Plan, SLICES_MAX};
 use crate::report::Format;
@@ -138,6 +139,10 @@ pub struct Ab {
         help_heading = "Output"
     )]
     pub directory: Option<PathBuf>,
+
+    /// What to keep of the user's words.
+    #[command(flatten)]
+    pub annotate: Annotate,
 
     /// The URL and the load, as `run` has them
     #[arg(last = true, value_name = "RUN-FLAGS", help_heading = "Comparing")]

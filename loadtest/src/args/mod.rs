@@ -1,6 +1,7 @@
 //! The command line: raw arguments, then a plan.
 
 mod ab;
+mod annotate;
 mod compare;
 mod criteria;
 mod export;
@@ -25,6 +26,7 @@ use crate::source::SourceRange;
 use crate::target::{Scheme, Target};
 
 pub use ab::{Ab, CONTENDERS_MAX, Candidate, Contender, LoadPlan, PORT};
+pub use annotate::Annotate;
 pub use compare::Compare;
 pub use criteria::Criteria;
 pub use export::{Better, Export, ExportFormat, ExportTime};
@@ -342,9 +344,15 @@ pub struct Output {
     #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub file: Option<PathBuf>,
 
-    /// Objectives: 'p99<2ms,errors<0.01%,rate>50k'; exit code 3 when missed
+    /// Objectives: 'p99<2ms,errors<0.01%,rate>50k', also of service.p99, lag.p99,
+    /// handshake.p99, cpu (server's, per message), rss (per connection); exit code 3
+    /// when missed
     #[arg(long, value_name = "OBJECTIVES")]
     pub slo: Option<Slo>,
+
+    /// What to keep of the user's words.
+    #[command(flatten)]
+    pub annotate: Annotate,
 }
 
 /// Runs against a built-in server that injects known delays, stalls and

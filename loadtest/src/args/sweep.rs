@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Connect, Defaults, Server, Workload, plan_for, values};
+use super::{Annotate, Connect, Defaults, Server, Workload, plan_for, values};
 use crate::plan::Plan;
 use crate::report::Format;
 use crate::slo::Slo;
@@ -115,6 +115,10 @@ pub struct Sweep {
         help_heading = "Output"
     )]
     pub file: Option<PathBuf>,
+
+    /// What to keep of the user's words.
+    #[command(flatten)]
+    pub annotate: Annotate,
 }
 
 impl Sweep {

@@ -24,7 +24,6 @@ const MORE_DIVISOR: usize = 4;
 
 /// What is asked of the statistics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// By what the servers are compared.
     pub metrics: Vec<Metric>,

@@ -10,7 +10,6 @@ use crate::statistics::Interval;
 
 /// One side against the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Contrast {
     /// Its label.
     pub side: String,
@@ -24,7 +23,6 @@ pub struct Contrast {
 
 /// One metric of one side against the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Finding {
     /// Which metric.
     pub metric: Metric,
@@ -54,7 +52,7 @@ pub struct Finding {
 
 /// What it would take to come to a conclusion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outlook {
     /// About so many more pairs, or runs of each side, at the noise there is.
     More(usize),

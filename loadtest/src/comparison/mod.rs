@@ -41,7 +41,6 @@ pub const VERSION: u32 = 1;
 
 /// Servers compared, as it is on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Comparison {
     /// Tells the file from others.
     pub format: Format,

@@ -14,7 +14,6 @@ use crate::statistics::Interval;
 
 /// One of those compared, and all its runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Side {
     /// What reports call it.
     pub label: String,
@@ -33,7 +32,6 @@ pub struct Side {
 
 /// A metric of one side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Values {
     /// Run by run; null where it was not measured.
     pub by_run: Vec<Option<f64>>,

@@ -46,27 +46,11 @@ fn table(table: &Table, color: bool) -> String {
     for row in &table.rows {
         let mut cells = row.cells.clone();
         cells.push(row.forest.clone());
-        // A blank column would be cut off, and the verdict behind it moved.
-        grid.add(&row.name, cells, END);
+        let like = row.verdict.and_then(like).filter(|_| color);
+        grid.add_colored(&row.name, cells, &row.remark, like);
     }
-    let text = grid.text();
-    let (titles, rows) = text.split_once('\n').unwrap_or_default();
-    let mut shown = format!("{titles}\n");
-    for (line, row) in rows.lines().zip(&table.rows) {
-        let remark = match row.verdict {
-            Some(verdict) => painted(&row.remark, verdict, color),
-            None => row.remark.clone(),
-        };
-        shown += line.strip_suffix(END).unwrap_or(line);
-        shown += &remark;
-        shown.push('\n');
-    }
-    shown
+    grid.text()
 }
-
-/// Where the verdict goes once columns are aligned: it may have a color, which
-/// takes no columns.
-const END: &str = "$";
 
 fn sentences(comparison: &Comparison, color: bool) -> String {
     let mut text = String::new();
@@ -87,13 +71,20 @@ fn sentences(comparison: &Comparison, color: bool) -> String {
 }
 
 fn painted(text: &str, verdict: Verdict, color: bool) -> String {
-    let like = match verdict {
-        Verdict::Better => verdict::Verdict::Valid,
-        Verdict::Worse => verdict::Verdict::Invalid,
-        Verdict::Mixed | Verdict::Inconclusive => verdict::Verdict::Suspect,
-        Verdict::NoDifference => return text.to_owned(),
-    };
-    paint(text, like, color)
+    match like(verdict) {
+        Some(like) => paint(text, like, color),
+        None => text.to_owned(),
+    }
+}
+
+/// The verdict on a run that has the color of one on a comparison.
+fn like(verdict: Verdict) -> Option<verdict::Verdict> {
+    match verdict {
+        Verdict::Better => Some(verdict::Verdict::Valid),
+        Verdict::Worse => Some(verdict::Verdict::Invalid),
+        Verdict::Mixed | Verdict::Inconclusive => Some(verdict::Verdict::Suspect),
+        Verdict::NoDifference => None,
+    }
 }
 
 #[cfg(test)]
@@ -110,11 +101,17 @@ closed loop, 50 connections × 16 in flight
 A  server --engine A
 B  server --engine B
 
-                       A            B    B/A   95 % interval   noise       p  0.909       1         1.1
-messages/s   2,000,000/s  1,980,000/s  0.990  0.980 to 1.010       –   0.400  ·········├─●┼┤···········  no difference
-CPU/message      1000 ns      1052 ns  1.052  1.041 to 1.064  ±1.1 %   0.003  ············│····├●─┤····  worse
-p50              50.0 µs      52.0 µs  1.040  0.800 to 1.300       –   0.400  ◀───────────┼────●──────▶  inconclusive, about 14 more pairs needed
-p99              80.0 µs       240 µs  3.000  1.800 to 4.100       –  <0.001  ············│···········▶  worse
+                       A            B    B/A   95 % interval   noise       p
+messages/s   2,000,000/s  1,980,000/s  0.990  0.980 to 1.010       –   0.400
+CPU/message      1000 ns      1052 ns  1.052  1.041 to 1.064  ±1.1 %   0.003
+p50              50.0 µs      52.0 µs  1.040  0.800 to 1.300       –   0.400
+p99              80.0 µs       240 µs  3.000  1.800 to 4.100       –  <0.001
+
+             0.909       1         1.1
+messages/s   ·········├─●┼┤···········  no difference
+CPU/message  ············│····├●─┤····  worse
+p50          ◀───────────┼────●──────▶  inconclusive, about 14 more pairs needed
+p99          ············│···········▶  worse
 
 no difference between A and A again: CPU/message within ±1.1 %
 B is worse than A: CPU/message +5.2 % (+4.1 % to +6.4 %), p99 ×3.00 (+80.0 % to ×4.10)
@@ -141,8 +138,11 @@ closed loop, 50 connections × 16 in flight
 10 pairs of runs in random order; ratios are medians of pairs, with 95 % intervals
 A  server --engine A
 
-                   A  A again  A again/A   95 % interval      p  0.952       1        1.05
-CPU/message  1000 ns  1002 ns      1.002  0.990 to 1.011  0.800  ··········├─●──┤·········  no difference
+                   A  A again  A again/A   95 % interval      p
+CPU/message  1000 ns  1002 ns      1.002  0.990 to 1.011  0.800
+
+             0.952       1        1.05
+CPU/message  ··········├─●──┤·········  no difference
 
 no difference between A and A again: CPU/message within ±1.1 %
 with 10 pairs, this machine can tell differences of more than: CPU/message 1.1 %
@@ -162,17 +162,30 @@ B  server --engine B
 C  server --engine C
 D  server --engine D
 
-CPU/message  rank   median       95 % interval   to A   95 % interval      p  0.667       1         1.5
-C               1   800 ns    792 ns to 808 ns  0.800  0.790 to 0.820  0.003  ·····●┤·····│············  better
-A               2  1000 ns   990 ns to 1010 ns      –               –      –                             baseline
-D               2  1001 ns   991 ns to 1011 ns  1.001  0.850 to 1.150  1.000  ·······├────●───┤········  inconclusive, too noisy for any number of rounds
-B               4  1200 ns  1188 ns to 1212 ns  1.200  1.180 to 1.210  0.003  ············│····●┤······  worse
+CPU/message  rank   median       95 % interval   to A   95 % interval      p
+C               1   800 ns    792 ns to 808 ns  0.800  0.790 to 0.820  0.003
+A               2  1000 ns   990 ns to 1010 ns      –               –      –
+D               2  1001 ns   991 ns to 1011 ns  1.001  0.850 to 1.150  1.000
+B               4  1200 ns  1188 ns to 1212 ns  1.200  1.180 to 1.210  0.003
 
-messages/s  rank       median               95 % interval   to A   95 % interval      p  0.8         1        1.25
-C              1  2,200,000/s  2,178,000/s to 2,222,000/s  1.100  1.050 to 1.120  0.003  ············│··├─●┤······  better
-A              2  2,000,000/s  1,980,000/s to 2,020,000/s      –               –      –                             baseline
-B              3  1,800,000/s  1,782,000/s to 1,818,000/s  0.900  0.890 to 0.920  0.003  ······●─┤···│············  worse
-D              –            –                           –      –               –      –                             not measured
+CPU/message  0.667       1         1.5
+C            ·····●┤·····│············  better
+A                                       baseline
+D            ·······├────●───┤········  inconclusive, too noisy for any number
+                                        of rounds
+B            ············│····●┤······  worse
+
+messages/s  rank       median               95 % interval   to A   95 % interval
+C              1  2,200,000/s  2,178,000/s to 2,222,000/s  1.100  1.050 to 1.120
+A              2  2,000,000/s  1,980,000/s to 2,020,000/s      –               –
+B              3  1,800,000/s  1,782,000/s to 1,818,000/s  0.900  0.890 to 0.920
+D              –            –                           –      –               –
+
+messages/s      p  0.8         1        1.25
+C           0.003  ············│··├─●┤······  better
+A               –                             baseline
+B           0.003  ······●─┤···│············  worse
+D               –                             not measured
 
 B is worse than A: messages/s -10.0 % (-11.0 % to -8.0 %), CPU/message +20.0 % (+18.0 % to +21.0 %)
 C is better than A: messages/s +10.0 % (+5.0 % to +12.0 %), CPU/message -20.0 % (-21.0 % to -18.0 %)

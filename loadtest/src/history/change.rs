@@ -112,12 +112,14 @@ fn fences(level: &[f64], min_effect: f64) -> Option<Interval> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn point(values: &[f64]) -> Point {
         Point {
             name: String::new(),
             day: String::new(),
             values: values.to_vec(),
+            annotations: BTreeSet::new(),
         }
     }
 

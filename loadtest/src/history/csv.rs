@@ -3,10 +3,11 @@
 
 use super::Chapter;
 use super::change::{Mark, Step};
+use super::point::Point;
 use crate::metric::Metric;
 use crate::report::csv_line;
 
-const TITLES: [&str; 12] = [
+const TITLES: [&str; 13] = [
     "workload",
     "metric",
     "point",
@@ -19,6 +20,7 @@ const TITLES: [&str; 12] = [
     "fence_high",
     "mark",
     "ratio",
+    "annotations",
 ];
 
 pub(super) fn csv(chapters: &[Chapter], metric: Metric) -> String {
@@ -29,6 +31,11 @@ pub(super) fn csv(chapters: &[Chapter], metric: Metric) -> String {
         }
     }
     csv
+}
+
+fn annotations(point: &Point) -> String {
+    let told: Vec<_> = point.annotations.iter().map(String::as_str).collect();
+    told.join("; ")
 }
 
 fn fields(workload: &str, metric: Metric, step: &Step) -> [String; TITLES.len()] {
@@ -58,5 +65,6 @@ fn fields(workload: &str, metric: Metric, step: &Step) -> [String; TITLES.len()]
         fence(|it| it.high),
         mark.to_owned(),
         ratio,
+        annotations(point),
     ]
 }

@@ -1,7 +1,10 @@
 //! The runs of one commit, or whatever else they have in common.
 
+use std::collections::BTreeSet;
+
 use crate::args::Epoch;
 use crate::metric::Metric;
+use crate::report::parts;
 use crate::result::ResultFile;
 use crate::statistics::median;
 
@@ -20,6 +23,8 @@ pub(super) struct Point {
     pub(super) day: String,
     /// At least one, in the order of the runs.
     pub(super) values: Vec<f64>,
+    /// What the user had to say about them, each once.
+    pub(super) annotations: BTreeSet<String>,
 }
 
 impl Point {
@@ -46,12 +51,17 @@ pub(super) fn points(runs: &[ResultFile], metric: Metric, by: Epoch) -> Vec<Poin
         };
         let day: String = run.started_at.chars().take(DAY_LEN).collect();
         let name = name(run, by).unwrap_or_else(|| "unknown".to_owned());
+        let annotations = parts::annotations(&run.environment);
         match points.iter_mut().find(|point| point.name == name) {
-            Some(point) => point.values.push(value),
+            Some(point) => {
+                point.values.push(value);
+                point.annotations.extend(annotations);
+            }
             None => points.push(Point {
                 name,
                 day,
                 values: vec![value],
+                annotations: annotations.into_iter().collect(),
             }),
         }
     }
@@ -105,6 +115,16 @@ mod tests {
         );
         assert_eq!((points[0].low(), points[0].high()), (5.0, 7.0));
         assert_eq!(points[0].day, "2025-11-24");
+    }
+
+    #[test]
+    fn what_users_say_about_runs_is_kept_once() {
+        let mut run = fixture::result();
+        run.environment.note = Some("cold".to_owned());
+        run.environment.labels = [("build".to_owned(), "12".to_owned())].into();
+        let points = points(&[run.clone(), run], Metric::P99, Epoch::Day);
+        let told: Vec<_> = points[0].annotations.iter().collect();
+        assert_eq!(told, ["labels: build=12", "note: cold"]);
     }
 
     #[test]

@@ -26,13 +26,15 @@ fn table(steps: &[Step], metric: Metric) -> String {
     let scale = Scale::of(steps);
     let mut grid = Grid::default();
     let titles = ["measured", "runs", "median", "range"].map(str::to_owned);
+    let mut titles = titles.to_vec();
     let ends = format!(
         "{:<width$}{:>width$}",
         metric.format(scale.low),
         metric.format(scale.high),
         width = PLOT_WIDTH / 2
     );
-    grid.add("", titles.to_vec(), &ends);
+    titles.push(ends);
+    grid.add("", titles, "");
     for step in steps {
         let point = &step.point;
         let range = format!(
@@ -45,9 +47,12 @@ fn table(steps: &[Step], metric: Metric) -> String {
             point.values.len().to_string(),
             metric.format(point.median()),
             range,
+            scale.plot(step),
         ];
-        let remark = format!("{}  {}", scale.plot(step), remark(step));
-        grid.add(&point.name, cells, &remark);
+        grid.add(&point.name, cells, &remark(step));
+        for line in &point.annotations {
+            grid.add("", Vec::new(), line);
+        }
     }
     grid.text()
 }
@@ -118,6 +123,7 @@ mod tests {
     use super::super::change::mark;
     use super::super::point::Point;
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_change_is_seen_and_said() {
@@ -125,6 +131,7 @@ mod tests {
             name: name.to_owned(),
             day: "2026-11-28".to_owned(),
             values: values.to_vec(),
+            annotations: BTreeSet::new(),
         };
         let points = [
             point("aaaaaaaaa", &[5_000.0, 5_100.0, 4_900.0, 5_050.0]),
@@ -140,10 +147,15 @@ mod tests {
             text(&chapters, metric),
             "\
 CPU/message, closed loop
-             measured  runs   median               range  4865 ns                          5635 ns
-aaaaaaaaa  2026-11-28     4  5025 ns  4900 ns to 5100 ns  ··━━━━━━●━━━━···························
-bbbbbbbbb  2026-11-28     1  5020 ns  5020 ns to 5020 ns  [·······●···········]···················
-ccccccccc  2026-11-28     4  5535 ns  5500 ns to 5600 ns  ···[·········]··················━━●━━━··  ◀ worse, +10 %
+             measured  runs   median               range
+aaaaaaaaa  2026-11-28     4  5025 ns  4900 ns to 5100 ns
+bbbbbbbbb  2026-11-28     1  5020 ns  5020 ns to 5020 ns
+ccccccccc  2026-11-28     4  5535 ns  5500 ns to 5600 ns
+
+           4865 ns                          5635 ns
+aaaaaaaaa  ··━━━━━━●━━━━···························
+bbbbbbbbb  [·······●···········]···················
+ccccccccc  ···[·········]··················━━●━━━··  ◀ worse, +10 %
 ● median  ━ runs  [ ] fences of the runs before
 "
         );

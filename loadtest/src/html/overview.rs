@@ -7,6 +7,7 @@ use maud::{Markup, html};
 
 use crate::percentile::Percentile;
 use crate::report::cells::{self, UNKNOWN};
+use crate::report::parts;
 use crate::result::{ResultFile, Status};
 use crate::slo::SloResult;
 use crate::terminal::harmless;
@@ -25,14 +26,15 @@ pub(super) fn table(runs: &[Run]) -> Markup {
         Some(_) => &["run"],
         None => &["run", "load"],
     };
+    // The verdict first, so that it is seen however wide the page is.
     let numbers = [
+        "verdict",
         "messages/s",
         "p50",
         "p99",
         "p99.9",
         "max",
         "server CPU/msg",
-        "verdict",
     ];
     let mut table = Table::new("All runs", words.iter().copied().chain(numbers));
     table.words = words.len();
@@ -46,13 +48,13 @@ pub(super) fn table(runs: &[Run]) -> Markup {
         if in_common.is_none() {
             cells.push(html! { (load(run)) });
         }
+        cells.push(badge(run.file.judgement.verdict));
         cells.push(html! { (format_rate(run.file.summary.rate_per_s)) });
         for percentile in percentiles {
             cells.push(html! { (cells::at(percentile, times, censored)) });
         }
         cells.push(html! { (cells::max(times, censored)) });
         cells.push(html! { (cells::nanoseconds(cpu_ns)) });
-        cells.push(badge(run.file.judgement.verdict));
         table.rows.push(cells);
     }
     html! {
@@ -108,6 +110,7 @@ fn messages(run: &Run) -> Markup {
             "Begun " (harmless(&run.file.started_at)) ", " (status) ". "
             (cells::messages(&run.file.counts)) "."
         }
+        @for line in parts::annotations(&run.file.environment) { p class="note" { (line) } }
     }
 }
 
@@ -153,7 +156,7 @@ fn objective(result: &SloResult) -> Markup {
     let (class, sign, word) = match (result.met, result.supported) {
         (true, _) => ("valid", "✓", "met"),
         (false, true) => ("invalid", "✕", "MISSED"),
-        (false, false) => ("suspect", "!", "too few samples"),
+        (false, false) => ("suspect", "!", parts::objective_status(result)),
     };
     html! { span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (word) } }
 }
@@ -173,7 +176,12 @@ pub(super) fn costs(runs: &[Run]) -> Markup {
             Some(cost) => server.extend(cells::cost(cost)),
             None => server.extend(cells::COST_TITLES.map(|_| UNKNOWN.to_owned())),
         }
-        server.extend([UNKNOWN, UNKNOWN].map(str::to_owned));
+        server.push(UNKNOWN.to_owned());
+        let busy_max = run.file.server.as_ref().and_then(|it| it.busy_max);
+        server.push(busy_max.map_or_else(
+            || UNKNOWN.to_owned(),
+            |share| format!("{:.0} %", share * 100.0),
+        ));
         table.add(server);
 
         let generator = &run.file.generator;

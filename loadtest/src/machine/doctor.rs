@@ -24,6 +24,7 @@ use self::kernel::Kernel;
 use self::memory::Memory;
 use self::speed::Speed;
 use self::tcp::Tcp;
+use crate::terminal::{COLUMNS_DEFAULT, wrapped};
 
 /// How much a finding disturbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -120,9 +121,16 @@ impl fmt::Display for Report<'_> {
                 Level::Note => "note",
                 Level::Bad => "BAD",
             };
-            writeln!(f, "{mark:<4}  {:<width$}  {}", finding.check, finding.found)?;
-            if let Some(advice) = &finding.advice {
-                writeln!(f, "{:<4}  {:<width$}  -> {advice}", "", "")?;
+            let indent = "note".len() + width + 4;
+            let advice = finding.advice.iter();
+            let texts = advice.map(|advice| format!("-> {advice}"));
+            let lines = std::iter::once(finding.found.clone()).chain(texts);
+            let lines = lines.flat_map(|text| wrapped(&text, COLUMNS_DEFAULT - indent));
+            for (index, line) in lines.enumerate() {
+                match index {
+                    0 => writeln!(f, "{mark:<4}  {:<width$}  {line}", finding.check)?,
+                    _ => writeln!(f, "{:indent$}{line}", "")?,
+                }
             }
         }
         f.write_str(&self.summary())

@@ -44,9 +44,8 @@ const SYSCTLS: [&str; 21] = [
 
 /// The machine and the program, as far as a result depends on them. What the
 /// kernel does not tell is `None` or empty. Nothing in it names the machine or
-/// its user.
+/// its user, unless labels do.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Environment {
     /// The version of the generator.
     pub version: String,
@@ -99,6 +98,12 @@ pub struct Environment {
     /// Whether server and generator were on this machine and spoke over
     /// loopback.
     pub loopback: bool,
+    /// What the user called the runs: a build, a ticket, a setting.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What the user had to say about the runs.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 impl Environment {
@@ -134,6 +139,8 @@ impl Environment {
             open_files_hard: open_files.maximum,
             timer_slack_ns: current_timer_slack().ok(),
             loopback,
+            labels: BTreeMap::new(),
+            note: None,
         }
     }
 }
@@ -217,7 +224,8 @@ mod tests {
         let read: Environment = serde_json::from_str(&text).unwrap();
         assert_eq!(read, environment);
         assert!(read.loopback);
-        assert!(serde_json::from_str::<Environment>(&text.replace("turbo", "turbine")).is_err());
+        let broken = text.replace("\"loopback\":true", "\"loopback\":1");
+        assert!(serde_json::from_str::<Environment>(&broken).is_err());
     }
 
     #[test]

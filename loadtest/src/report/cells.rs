@@ -10,26 +10,19 @@ use crate::verdict::Judgement;
 pub(crate) const UNKNOWN: &str = "–";
 
 /// Titles of a table that compares servers.
-pub(super) const TABLE_TITLES: [&str; 10] = [
+pub(super) const TABLE_TITLES: [&str; 8] = [
     "server",
     "messages/s",
-    "MB/s",
     "p50",
-    "p90",
     "p99",
     "p99.9",
     "max",
-    "server CPU/msg",
+    "CPU/msg",
     "verdict",
 ];
 
 /// Behind the titles `p50` to `p99.9`.
-const TABLE_PERCENTILES: [Percentile; 4] = [
-    Percentile::P50,
-    Percentile::P90,
-    Percentile::P99,
-    Percentile::P99_9,
-];
+const TABLE_PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percentile::P99_9];
 
 /// Titles of what processes cost, behind the name of the process.
 pub(crate) const COST_TITLES: [&str; 7] = [
@@ -41,7 +34,7 @@ pub(crate) const COST_TITLES: [&str; 7] = [
 pub(super) fn table(outcome: &Outcome, judgement: &Judgement) -> Vec<String> {
     let response_ns = &outcome.latencies.response_ns;
     let censored = outcome.counts.unanswered;
-    let mut cells = vec![format_rate(outcome.rate()), megabytes_per_second(outcome)];
+    let mut cells = vec![format_rate(outcome.rate())];
     for percentile in TABLE_PERCENTILES {
         cells.push(at(percentile, response_ns, censored));
     }

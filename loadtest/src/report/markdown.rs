@@ -11,6 +11,10 @@ pub(super) fn summary(summary: &Summary<'_>) -> String {
         escape(&parts::label(summary)),
         escape(&summary.plan.to_string())
     );
+    let annotations = parts::annotations(summary.environment);
+    let annotations = annotations
+        .iter()
+        .map(|line| format!("- {}\n", escape(line)));
     let [spinning, busiest] = parts::busiest(summary);
     let facts = [
         parts::throughput(summary),
@@ -22,6 +26,7 @@ pub(super) fn summary(summary: &Summary<'_>) -> String {
     ];
     let mut blocks = vec![
         title,
+        annotations.collect(),
         parts::times(summary).markdown(),
         facts.map(|fact| format!("- {}\n", escape(&fact))).concat(),
         parts::costs(summary).markdown(),
@@ -117,7 +122,7 @@ mod tests {
 - 1.2 messages per read, 1.0 per write
 - 100 handshakes, 2 at a time at most
 - 2000 ns of the generator's CPU/msg were spinning
-- the generator's busiest thread worked 40 % of the time, the server's 24 %
+- busiest thread: generator 40 %, server 24 % of the time
 
 |  | CPU/msg | user | system | switches | RSS/conn | CPU | waited |
 |:---|---:|---:|---:|---:|---:|---:|---:|
@@ -148,11 +153,11 @@ mod tests {
             "\
 closed loop, 2 connections × 3 in flight, 16 KiB text, 3s after 500ms warm-up
 
-| server | messages/s | MB/s | p50 | p90 | p99 | p99.9 | max | server CPU/msg | verdict |
-|:---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
-| epoll | 2,000 | 32.8 | 5.00 µs | 5.00 µs | 5.00 µs | – | 2.00 ms | 5012 ns | SUSPECT |
-| tokio-uring | unavailable: no io\\_uring |  |  |  |  |  |  |  |  |
-| idle | 0 | 0.0 | – | – | – | – | – | – | INVALID |
+| server | messages/s | p50 | p99 | p99.9 | max | CPU/msg | verdict |
+|:---|---:|---:|---:|---:|---:|---:|---:|
+| epoll | 2,000 | 5.00 µs | 5.00 µs | – | 2.00 ms | 5012 ns | SUSPECT |
+| tokio-uring | unavailable: no io\\_uring |  |  |  |  |  |  |
+| idle | 0 | – | – | – | – | – | INVALID |
 
 - epoll: **SUSPECT** server and generator were seen on the same core: keep them apart with --pin and --server-pin
 - idle: **INVALID** no message was answered: there is nothing to measure; run longer (-d) or look at the server

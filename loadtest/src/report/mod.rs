@@ -5,13 +5,14 @@ pub(crate) mod cells;
 mod csv;
 mod grid;
 mod markdown;
-mod parts;
+pub(crate) mod parts;
 mod text;
 
 pub use crate::terminal::color_allowed;
 pub(crate) use csv::{line as csv_line, time_names as csv_time_names};
 pub use grid::{Grid, escape};
 
+use crate::machine::Environment;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::slo::SloResult;
@@ -43,6 +44,8 @@ pub struct Summary<'a> {
     pub judgement: &'a Judgement,
     /// How it did by its objectives.
     pub objectives: &'a [SloResult],
+    /// The machine, and what the user has to say.
+    pub environment: &'a Environment,
 }
 
 /// Servers that were driven by the same plan.
@@ -147,15 +150,20 @@ mod tests {
         change(&mut plan, &mut outcome);
         let objectives = match slo {
             "" => Vec::new(),
-            slo => slo.parse::<Slo>().unwrap().evaluate(&outcome),
+            slo => slo
+                .parse::<Slo>()
+                .unwrap()
+                .evaluate(&outcome, plan.sockets()),
         };
         let judgement = judge(&Facts::of(&plan, &outcome));
+        let environment = Environment::default();
         let summary = Summary {
             label: "ws://127.0.0.1:9001/",
             plan: &plan,
             outcome: &outcome,
             judgement: &judgement,
             objectives: &objectives,
+            environment: &environment,
         };
         match format {
             Format::Text => summary.text(color),

@@ -3,6 +3,7 @@
 use super::cells::{self, UNKNOWN};
 use super::grid::Grid;
 use super::{Measured, Summary, Table};
+use crate::machine::Environment;
 use crate::result::Cost;
 use crate::slo::SloResult;
 use crate::target::Target;
@@ -128,7 +129,7 @@ pub(super) fn connecting(summary: &Summary<'_>) -> String {
 pub(super) fn busiest(summary: &Summary<'_>) -> [String; 2] {
     let outcome = summary.outcome;
     let server = match outcome.server_busy_max {
-        Some(share) => format!(", the server's {:.0} %", share * 100.0),
+        Some(share) => format!(", server {:.0} %", share * 100.0),
         None => String::new(),
     };
     [
@@ -137,17 +138,36 @@ pub(super) fn busiest(summary: &Summary<'_>) -> [String; 2] {
             cells::nanoseconds(outcome.per_message(outcome.generator.spin_ns)),
         ),
         format!(
-            "the generator's busiest thread worked {:.0} % of the time{server}",
+            "busiest thread: generator {:.0} %{server} of the time",
             outcome.generator.busy_max * 100.0
         ),
     ]
 }
 
+/// What the user has to say about the run, a line for each.
+pub(crate) fn annotations(environment: &Environment) -> Vec<String> {
+    let labels = labels(environment);
+    let labels = (!labels.is_empty()).then(|| format!("labels: {labels}"));
+    let note = environment.note.as_ref();
+    let note = note.map(|note| format!("note: {}", harmless(note)));
+    labels.into_iter().chain(note).collect()
+}
+
+/// The labels of a run: `build=12, host=a`.
+fn labels(environment: &Environment) -> String {
+    let labels = environment.labels.iter();
+    let labels: Vec<_> = labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    harmless(&labels.join(", "))
+}
+
 /// How an objective ended.
-pub(super) fn objective_status(result: &SloResult) -> &'static str {
+pub(crate) fn objective_status(result: &SloResult) -> &'static str {
     match (result.met, result.supported) {
         (true, _) => "met",
         (false, true) => "MISSED",
-        (false, false) => "too few samples",
+        (false, false) if result.observed == UNKNOWN => "too few samples",
+        (false, false) => "not known",
     }
 }

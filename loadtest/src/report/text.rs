@@ -27,7 +27,11 @@ pub(super) fn summary(summary: &Summary<'_>, color: bool) -> String {
         costs.add(&below, Vec::new(), &line);
     }
 
-    let mut text = format!("{}\n{}\n\n", summary.plan, parts::targets(summary));
+    let mut text = format!("{}\n{}\n", summary.plan, parts::targets(summary));
+    for line in parts::annotations(summary.environment) {
+        text.extend([&line, "\n"]);
+    }
+    text.push('\n');
     for grid in [parts::times(summary), facts, costs] {
         text += &grid.text();
         text.push('\n');
@@ -131,7 +135,7 @@ connecting     100 handshakes, 2 at a time at most
 server          5000 ns  1000 ns  4000 ns     0.500         –  25 %   3.8 %
 generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
                2000 ns of the generator's CPU/msg were spinning
-               the generator's busiest thread worked 40 % of the time, the server's 24 %
+               busiest thread: generator 40 %, server 24 % of the time
 
 VALID
 "
@@ -174,7 +178,8 @@ mean         ≥51.8 µs      ≥50.8 µs        1.00 µs     200 µs
 stdev        ≥39.6 µs      ≥39.6 µs           0 ns       0 ns
 
 throughput     41,000 messages/s   1.6 MB/s   (target 50,000/s, 82.0 %)
-messages       500,000 due, 499,400 answered, 600 unanswered, 600 timed out, 100 never sent
+messages       500,000 due, 499,400 answered, 600 unanswered, 600 timed out, 100
+               never sent
 batching       1.0 messages per read, 1.0 per write
 connecting     100 handshakes, 2 at a time at most
 
@@ -182,7 +187,7 @@ connecting     100 handshakes, 2 at a time at most
 server                –        –        –         –         –     –       –
 generator      12195 ns  7317 ns  4878 ns     0.012         –  50 %   0.2 %
                2439 ns of the generator's CPU/msg were spinning
-               the generator's busiest thread worked 40 % of the time
+               busiest thread: generator 40 % of the time
 
 INVALID
   INVALID  only 410,000 of 500,000 replies came in time (82.0 % of the target rate)
@@ -226,7 +231,7 @@ connecting     100 handshakes, 2 at a time at most
 server          5000 ns  1000 ns  4000 ns     0.500         –  25 %   3.8 %
 generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
                2000 ns of the generator's CPU/msg were spinning
-               the generator's busiest thread worked 40 % of the time, the server's 24 %
+               busiest thread: generator 40 %, server 24 % of the time
 
 \x1b[1;31mINVALID\x1b[0m
   \x1b[1;31mINVALID\x1b[0m  the embedded server (engine epoll):  [2J
@@ -235,6 +240,38 @@ generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
   note     neither is the limit: the server's busiest thread ran 24 % of the time, the generator's 40 %; try more in flight (-c, -w)
 "
         );
+    }
+
+    #[test]
+    fn no_table_is_wider_than_a_terminal() {
+        let text = rendered(
+            |plan, outcome| {
+                plan.connections = 1 << 24;
+                let counts = &mut outcome.counts;
+                counts.due = u64::MAX / 4;
+                counts.sent = counts.due - 1;
+                counts.unanswered = 123_456_789_012;
+                counts.timed_out = 123_456_789_012;
+                counts.blocked = 987_654_321_098;
+                counts.handshakes = 98_765_432_109;
+                let longest = outcome.latencies.response_ns.high();
+                outcome.latencies.response_ns.record(longest).unwrap();
+                outcome.generator.usage.cpu_ns = u64::MAX / 2;
+                outcome.generator.usage.rss_after = u64::MAX;
+            },
+            "",
+            Format::Text,
+            false,
+        );
+        let (_, tables) = text.split_once("\n\n").unwrap();
+        let (tables, _) = tables.rsplit_once("\n\n").unwrap();
+        assert!(
+            tables.contains("p99.99") && tables.contains("busiest thread"),
+            "{text}"
+        );
+        for line in tables.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
     }
 
     #[test]
@@ -248,10 +285,10 @@ generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
             table.text(false),
             "\
 closed loop, 2 connections × 3 in flight, 16 KiB text, 3s after 500ms warm-up
-server       messages/s  MB/s      p50      p90      p99  p99.9      max  server CPU/msg  verdict
-epoll             2,000  32.8  5.00 µs  5.00 µs  5.00 µs      –  2.00 ms         5012 ns  SUSPECT
+server       messages/s      p50      p99  p99.9      max  CPU/msg  verdict
+epoll             2,000  5.00 µs  5.00 µs      –  2.00 ms  5012 ns  SUSPECT
 tokio-uring  unavailable: no io_uring
-idle                  0   0.0        –        –        –      –        –               –  INVALID
+idle                  0        –        –      –        –        –  INVALID
 epoll: SUSPECT, server and generator were seen on the same core
     keep them apart with --pin and --server-pin
 idle: INVALID, no message was answered

@@ -68,7 +68,7 @@ pub enum Problem {
         /// The highest that is read.
         version_max: u32,
     },
-    /// A field is missing, unknown, or of another type.
+    /// A field is missing, or of another type.
     #[error("broken {kind}: {reason}")]
     Malformed {
         /// What it is.

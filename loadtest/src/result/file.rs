@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::document::{Document, Problem};
+use super::document::{Document, Problem, ResultError, read_bounded};
 use super::{DecodeError, Numbers, ResultFile, Status, VERSION, decode, decode_latencies};
 use crate::failure::Failure;
 use crate::outcome::{Interval, Latencies, Outcome};
@@ -89,6 +89,26 @@ fn contradicts(told: &Value, own: &Value) -> bool {
 const ROUNDING: f64 = 1e-9;
 
 impl ResultFile {
+    /// Reads a file whose run is to be repeated. What a later release's plan says
+    /// beyond what is known here would not be.
+    ///
+    /// # Errors
+    /// As [`read`](Document::read), and a key of the plan that is not known.
+    pub fn read_to_repeat(path: &Path) -> Result<Self, ResultError> {
+        let file = Self::read(path)?;
+        let raw = read_bounded(path)
+            .map_err(|problem| problem.of(path))
+            .map(|bytes| serde_json::from_slice::<Value>(&bytes).unwrap_or_default())?;
+        let plan = serde_json::to_value(&file.plan).unwrap_or_default();
+        match unknown_key(&raw["plan"], &plan) {
+            Some(key) => Err(Problem::Plan(format!(
+                "this loadtest does not know its key {key}, so the run cannot be repeated"
+            ))
+            .of(path)),
+            None => Ok(file),
+        }
+    }
+
     /// What the counts and histograms come to.
     fn numbers(&self) -> Result<Numbers, DecodeError> {
         let outcome = Outcome {
@@ -137,6 +157,16 @@ impl ResultFile {
     pub fn latencies(&self) -> Result<Latencies, DecodeError> {
         decode_latencies(&self.histograms.latencies)
     }
+}
+
+/// The first key of an object, or of one in it, that another does not have.
+fn unknown_key(raw: &Value, known: &Value) -> Option<String> {
+    raw.as_object()?.iter().find_map(|(key, value)| {
+        let Some(known) = known.get(key) else {
+            return Some(key.clone());
+        };
+        unknown_key(value, known).map(|inner| format!("{key}.{inner}"))
+    })
 }
 
 fn is_sum_of(whole: &Latencies, intervals: &[Interval]) -> Result<bool, DecodeError> {
@@ -282,11 +312,60 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_a_later_release_are_read_over() {
+        for pointer in [
+            "",
+            "/plan",
+            "/plan/load",
+            "/plan/sizes/0",
+            "/counts",
+            "/summary",
+            "/summary/response_ns",
+            "/summary/server",
+            "/histograms",
+            "/histograms/latencies",
+            "/intervals/0",
+            "/intervals/0/latencies",
+            "/generator",
+            "/generator/usage",
+            "/server",
+            "/environment",
+            "/judgement",
+            "/objectives/0",
+        ] {
+            let mut value = serde_json::to_value(example()).unwrap();
+            value.pointer_mut(pointer).unwrap()["of_a_later_release"] = json!({"a": [1]});
+            let text = value.to_string();
+            let read = ResultFile::from_json(text.as_bytes());
+            assert_eq!(read.unwrap(), example(), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_plan_that_says_more_than_is_understood_is_not_repeated() {
+        let scratch = Scratch::new("repeat");
+        let path = scratch.0.join("run.json");
+        example().write(&path).unwrap();
+        assert_eq!(ResultFile::read_to_repeat(&path).unwrap(), example());
+        for (pointer, key) in [("/plan", "more"), ("/plan/load", "load.more")] {
+            let mut value = serde_json::to_value(example()).unwrap();
+            value.pointer_mut(pointer).unwrap()["more"] = json!(1);
+            fs::write(&path, value.to_string()).unwrap();
+            let error = ResultFile::read_to_repeat(&path).unwrap_err().to_string();
+            let expected = format!("broken plan: this loadtest does not know its key {key}");
+            assert!(error.contains(&expected), "{error}");
+        }
+    }
+
+    #[test]
     fn broken_fields_are_told() {
         let error = after(|value| value["elapsed_ns"] = json!(-1));
         assert!(error.starts_with("broken result: invalid value"), "{error}");
-        let error = after(|value| value["no\nsuch"] = json!(1));
-        assert!(error.starts_with("broken result: unknown field"), "{error}");
+        let error = after(|value| value["status"] = json!("no\nsuch"));
+        assert!(
+            error.starts_with("broken result: unknown variant"),
+            "{error}"
+        );
         assert!(!error.contains('\n'), "{error:?}");
         assert_eq!(
             after(|value| value["plan"]["connections"] = json!(0)),

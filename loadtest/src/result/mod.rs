@@ -37,7 +37,6 @@ pub const VERSION: u32 = 1;
 
 /// A run's result, as it is on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct ResultFile {
     /// Tells the file from others.
     pub format: Format,
@@ -114,7 +113,6 @@ pub enum Status {
 
 /// The histograms of a run, each in HDR V2 format, deflated, in base64.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Histograms {
     /// Those of the messages that were due in the measurement.
     pub latencies: EncodedLatencies,
@@ -124,7 +122,6 @@ pub struct Histograms {
 
 /// The server's process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct ServerInfo {
     /// What it took.
     pub usage: Usage,

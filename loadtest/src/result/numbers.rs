@@ -13,7 +13,6 @@ use crate::watch::Usage;
 
 /// What the counts and histograms of a run come to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Numbers {
     /// Replies per second while measuring.
     pub rate_per_s: f64,
@@ -42,7 +41,6 @@ pub const LATER_STATISTICS: [&str; 3] = ["p95", "min", "stdev"];
 
 /// How times are spread, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Spread {
     /// How many there are.
     pub samples: u64,
@@ -69,7 +67,6 @@ pub const RSS_SOCKETS_MIN: u64 = 1_000;
 /// What a process took, shared out over the messages echoed while measuring or
 /// the connections; null where there are none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Cost {
     /// CPU time per message, in nanoseconds.
     pub cpu_ns_per_message: Option<f64>,

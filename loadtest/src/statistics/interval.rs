@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 /// A confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Interval {
     /// The lower bound.
     pub low: f64,

@@ -41,7 +41,6 @@ const DIGITS: usize = 4;
 
 /// How to search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Bounds {
     /// The lowest rate that is tried, in messages per second.
     pub lowest_per_s: f64,
@@ -77,7 +76,7 @@ impl fmt::Display for Purpose {
 
 /// What is known in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "result", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "result", rename_all = "kebab-case")]
 pub enum Answer {
     /// It held in every run of its confirmation.
     Found {

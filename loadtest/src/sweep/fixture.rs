@@ -40,7 +40,7 @@ pub(super) fn changed_run(rate: f64, change: impl FnOnce(&mut Outcome)) -> Resul
         args: &[],
         outcome: &outcome,
         judgement: &judge(&Facts::of(&plan, &outcome)),
-        objectives: &objectives.evaluate(&outcome),
+        objectives: &objectives.evaluate(&outcome, plan.sockets()),
         server_command: None,
         server_sha256: None,
         environment: &Environment::default(),

@@ -55,7 +55,8 @@ pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
     let out = args.file.as_deref().map(OutputFile::open).transpose()?;
     make_room(&plan, 0)?;
     say(&format!("seed {}", plan.seed));
-    let mut runs = Runs::new(&args.server, plan, args.find_max.as_ref(), interrupt);
+    let objective = args.find_max.as_ref();
+    let mut runs = Runs::new(&args.server, plan, objective, interrupt, &args.annotate);
     let mut search = None;
     if let Some(objective) = &args.find_max {
         search = Some(find_max(&mut runs, objective, bounds));

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::file::{Search, SweepFile, SweepFormat, SweepPoint, VERSION};
-use crate::args::Server;
+use crate::args::{Annotate, Server};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::machine::Environment;
@@ -54,13 +54,14 @@ impl<'a> Runs<'a> {
         plan: Plan,
         objective: Option<&'a Slo>,
         interrupt: &'a Interrupt,
+        annotate: &Annotate,
     ) -> Self {
         Self {
             server,
             objective,
             interrupt,
             label: plan.label(),
-            environment: Environment::capture(plan.is_loopback()),
+            environment: annotate.annotated(Environment::capture(plan.is_loopback())),
             plan,
             started_at: SystemTime::now(),
             points: Vec::new(),

@@ -35,7 +35,6 @@ pub use threads::ThreadGroup;
 
 /// What some threads took between two samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Usage {
     /// CPU time in nanoseconds, as the scheduler counts it.
     pub cpu_ns: u64,

@@ -77,6 +77,10 @@ async function checkReport(name, path) {
         assert.deepEqual(await page.evaluate(coveredWords), [], `${width} px`);
       }
     });
+    await check(`${name}: the table of runs shows their verdicts, ${colorScheme}`, async () => {
+      await page.setViewportSize({width: 1280, height: 900});
+      assert.deepEqual(await page.evaluate(hiddenVerdicts), []);
+    });
     await check(`${name}: colors can be told from the paper, ${colorScheme}`, async () => {
       const weak = (await page.evaluate(contrasts)).filter(([, ratio]) => ratio < CONTRAST_MIN);
       assert.deepEqual(weak, []);
@@ -218,6 +222,16 @@ function coveredWords() {
     });
   }
   return told;
+}
+
+// Verdicts that are only seen when their table is scrolled sideways.
+function hiddenVerdicts() {
+  const badges = [...document.querySelectorAll('.runs tbody .badge')];
+  return badges.filter(badge => {
+    const frame = badge.closest('.scroll').getBoundingClientRect();
+    const box = badge.getBoundingClientRect();
+    return box.left < frame.left || box.right > frame.right;
+  }).map(badge => badge.closest('tr').innerText);
 }
 
 function contrasts() {
