@@ -26,10 +26,15 @@ const MIB: usize = 1024 * 1024;
 /// What the library of a blocking client may send at once.
 const LARGE: usize = 64 * MIB;
 
+/// Payload of whole MiB, which takes little time to make.
+fn large(seed: u64, len: usize) -> Vec<u8> {
+    noise(seed, MIB - 1).into_iter().cycle().take(len).collect()
+}
+
 fn a_message_of_64_mib_is_sent_whole_before_any_of_it_is_read(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
-    let payload = noise(1, LARGE);
+    let payload = large(1, LARGE);
     raw.send(&frame(BINARY, &payload));
     raw.expect(&unmasked(BINARY, &payload));
     raw.send(&frame(TEXT, b"and another"));
@@ -57,7 +62,7 @@ fn a_message_in_many_frames_is_sent_whole_before_any_of_it_is_read(engine: Engin
 fn what_waits_is_sent_before_the_end_of_the_stream(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
-    let payload = noise(3, LARGE / 2);
+    let payload = large(3, LARGE / 2);
     raw.send(&frame(BINARY, &payload));
     raw.half_close();
     raw.expect(&unmasked(BINARY, &payload));
@@ -67,7 +72,7 @@ fn what_waits_is_sent_before_the_end_of_the_stream(engine: Engine) {
 fn what_waits_is_sent_before_a_close(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
-    let payload = noise(4, LARGE / 2);
+    let payload = large(4, LARGE / 2);
     raw.send(&frame(BINARY, &payload));
     raw.send(&close(1000, ""));
     raw.expect(&unmasked(BINARY, &payload));
@@ -83,7 +88,7 @@ fn memory_is_given_back_as_a_backlog_drains(engine: Engine) {
     let before = server.process().memory();
     let growth = || server.process().memory().saturating_sub(before);
     let mut raw = Raw::open(server.address());
-    let payload = noise(5, LARGE);
+    let payload = large(5, LARGE);
     raw.send(&frame(BINARY, &payload));
     let most = growth();
     assert!(most > LARGE as u64 / 2, "only {most} bytes wait");
