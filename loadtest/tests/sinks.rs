@@ -212,7 +212,7 @@ fn a_stderr_that_nobody_reads_holds_no_run_up() {
 /// Asserts that there is a whole result at the end of a text.
 fn assert_result(text: &str) {
     let begin = text.find("\n{\n").map_or(0, |at| at + 1);
-    let json = text[begin..].as_bytes();
+    let json = &text.as_bytes()[begin..];
     if let Err(problem) = ResultFile::from_json(json) {
         panic!("{problem}: {text}");
     }
