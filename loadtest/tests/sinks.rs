@@ -13,6 +13,7 @@ use std::thread;
 
 use loadtest::result::{Document, ResultFile};
 use rustix::pipe::fcntl_setpipe_size;
+use serde_json::json;
 use support::example::result_of_a_run;
 use support::own_server::serve_if_asked;
 use support::peer::{Peer, ringback, url_of};
@@ -47,18 +48,23 @@ struct Results {
 impl Results {
     fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
-        let result = result_of_a_run(name).to_string();
+        let mut result = result_of_a_run(name);
+        // A run counts once, so each is one of its own.
         let file = |index: usize| {
+            result["started_at"] = json!(format!("2026-11-28T10:00:0{index}.000Z"));
             let file = scratch.file(&format!("{index}.json"));
-            fs::write(&file, &result).expect("a file");
+            fs::write(&file, result.to_string()).expect("a file");
             file
         };
-        let files = (0..4).map(file).collect();
-        let all = scratch.file("?.json");
+        let files = (0..8).map(file).collect();
+        let groups = ["a=[0-3]", "b=[4-7]"].map(|group| {
+            let (name, files) = group.split_once('=').expect("a name");
+            format!("{name}={}", scratch.file(&format!("{files}.json")))
+        });
         Self {
             scratch,
             files,
-            groups: ["a", "b"].map(|name| format!("{name}={all}")),
+            groups,
         }
     }
 
