@@ -275,6 +275,8 @@ impl Link {
             self.session
                 .borrow_mut()
                 .cut(settings, EndReason::HeldBytes);
+            // It counts no more, though the task has yet to notice.
+            *self.backlog.borrow_mut() = None;
             self.shut_down();
         } else {
             self.is_dismissed.set(true);
