@@ -42,7 +42,7 @@ pub enum HandshakeError {
     TooLong,
     /// The server did not switch protocols.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// HTTP/1.0 has no 101.
     #[error("status 101 in HTTP/1.0, which cannot switch protocols")]
     Version,
@@ -163,7 +163,7 @@ impl Handshake {
                 _ => {
                     let is_over = is_over || bytes.len() >= RESPONSE_LEN_MAX;
                     return match Refusal::read(&response, &rest[head_len..], is_over) {
-                        Some(refusal) => Err(HandshakeError::Refused(refusal)),
+                        Some(refusal) => Err(HandshakeError::Refused(Box::new(refusal))),
                         None => Ok(None),
                     };
                 }

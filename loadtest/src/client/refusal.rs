@@ -141,7 +141,7 @@ mod tests {
             error.to_string(),
             "status 404 Not Found instead of 101; it says \"no such path\""
         );
-        let endless = [&answer[..], &[b'x'; 20_000]].concat();
+        let endless = [&answer[..], "x".repeat(20_000).as_bytes()].concat();
         assert!(handshake().check(&endless, false).is_err());
     }
 

@@ -46,9 +46,8 @@ impl Skip {
     pub fn feed(&mut self, mut bytes: &[u8], rest: &mut Vec<u8>) -> Result<(), Violation> {
         while self.left > 0 && !bytes.is_empty() {
             if self.payload_left == 0 {
-                let (&byte, behind) = bytes.split_first().expect("not empty");
-                bytes = behind;
-                self.header.push(byte);
+                self.header.push(bytes[0]);
+                bytes = &bytes[1..];
                 let Some((len, header_len)) = declared_len(&self.header) else {
                     continue;
                 };

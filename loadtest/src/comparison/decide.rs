@@ -214,12 +214,10 @@ fn levels(adjusted: &[f64], weights: &[f64], level: f64) -> Vec<f64> {
 }
 
 /// Runs that did not do what was asked show nothing of either side, however sure it is.
-fn of_invalid(finding: Finding) -> Finding {
-    Finding {
-        verdict: Verdict::Inconclusive,
-        outlook: Some(Outlook::Invalid),
-        ..finding
-    }
+fn of_invalid(mut finding: Finding) -> Finding {
+    finding.verdict = Verdict::Inconclusive;
+    finding.outlook = Some(Outlook::Invalid);
+    finding
 }
 
 fn finding(measured: &Measured, adjusted_p_value: f64, level: f64, settings: &Settings) -> Finding {
