@@ -112,9 +112,10 @@ fn each_workload_is_shown_by_itself() {
     results.commit("aaaaaaaaaaaaaaaa", &CALM_NS.map(|ns| ns * 9.0));
     let run = results.show(&[]);
     assert_eq!(run.code, Some(0), "{run:?}");
+    // The plot of a point is below its numbers.
     let points = |run: &Run| {
         let lines = run.stdout.lines();
-        lines.filter(|it| it.starts_with("aaaaaaaaa ")).count()
+        lines.filter(|it| it.starts_with("aaaaaaaaa  2")).count()
     };
     assert_eq!(points(&run), 2, "{run:?}");
     results.run["label"] = json!("another server");
