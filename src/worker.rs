@@ -29,6 +29,7 @@ use crate::cores;
 use crate::engine::activity::Activity;
 use crate::engine::burden::heaviest;
 use crate::engine::encrypted::Encrypted;
+use crate::engine::timers::{self, TimerBudget};
 use crate::engine::{Clock, Drain, Engine, EngineKind, SLOW_READER, Settings, Upgraded};
 use crate::error::Error;
 use crate::forwarded::ForwardedHeader;
@@ -466,6 +467,7 @@ impl Worker {
     /// Sees to the timeouts, and counts the bytes that the connections hold. Answers
     /// how many, and whether this has to be done again soon.
     fn look_after_connections(&self) -> (usize, bool) {
+        self.settings.timers.refill();
         let mut holdings = self.engine.tick();
         holdings.add(self.encrypted.tick());
         let counters = &self.settings.counters;
@@ -654,6 +656,7 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
         busy_poll: config.busy_poll,
         activity: Activity::new(!config.busy_poll.is_zero()),
         backlog_begun: Notify::new(),
+        timers: TimerBudget::default(),
         counters,
         clock: Clock::start(),
         tasks: Tasks::default(),
@@ -746,6 +749,11 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
             (true, _) => interval.min(TICK_WHEN_HIGH),
             (false, true) => interval.min(SLOW_READER),
             (false, false) => interval,
+        };
+        let wait = if worker.settings.timers.was_short() {
+            wait.min(timers::PAUSE)
+        } else {
+            wait
         };
         let start = Instant::now();
         tokio::select! {

@@ -35,6 +35,7 @@ pub(crate) mod obstacle;
 pub(crate) mod ring;
 pub(crate) mod session;
 pub(crate) mod spin;
+pub(crate) mod timers;
 pub(crate) mod tokio_uring;
 
 use std::fmt;
@@ -56,6 +57,7 @@ use crate::proto::{Limits, TAIL_ROOM};
 use crate::task::Tasks;
 use activity::Activity;
 use burden::Burden;
+use timers::TimerBudget;
 
 /// The engines there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +130,8 @@ pub(crate) struct Settings {
     pub(crate) activity: Activity,
     /// A [backlog] has begun, so that ticks have to come sooner.
     pub(crate) backlog_begun: Notify,
+    /// What timeouts may make a worker do in one turn.
+    pub(crate) timers: TimerBudget,
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
     /// Where connections run that have a task of their own.

@@ -218,6 +218,12 @@ impl Session {
         self.over(settings);
     }
 
+    /// Whether the clock asks for something now that this turn may still do. To
+    /// be called once for a connection in a turn.
+    pub(crate) fn is_due_in_turn(&self, settings: &Settings, now: Millis) -> bool {
+        self.due(settings, now) != Due::Nothing && settings.timers.take()
+    }
+
     /// What the clock asks for now, without doing it.
     pub(crate) fn due(&self, settings: &Settings, now: Millis) -> Due {
         let over = |timeout| self.since.is_over(timeout, now);

@@ -34,7 +34,7 @@ pub(crate) use probe::{MIN_KERNEL, probe};
 
 use super::backlog::{self, Backlog, Verdict};
 use super::burden::Burden;
-use super::session::{Due, Session};
+use super::session::Session;
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
@@ -219,7 +219,7 @@ impl Link {
                 !self.holds_too_much.get() || !session.is_silent(LARGE_BUFFER_SILENCE, now);
             // What is due is done by the task, once the read that waits has ended
             // without bytes.
-            if session.due(settings, now) != Due::Nothing || !may_keep_buffer {
+            if session.is_due_in_turn(settings, now) || !may_keep_buffer {
                 self.wake();
             }
         }

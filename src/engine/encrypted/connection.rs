@@ -130,15 +130,16 @@ impl Connection {
             self.judge_wait(shared, now);
             return;
         }
-        if self.phase != Phase::Ended && self.session.due(&shared.settings, now) != Due::Nothing {
-            match self.last_look(shared) {
-                Ok(Look::Bytes) => self.wake(),
-                Ok(Look::Nothing) => {}
-                Err(_gone) => self.end(),
-            }
-        }
-        if self.phase == Phase::Ended {
+        if self.phase == Phase::Ended || !self.session.is_due_in_turn(&shared.settings, now) {
             return;
+        }
+        match self.last_look(shared) {
+            Ok(Look::Bytes) => self.wake(),
+            Ok(Look::Nothing) => {}
+            Err(_gone) => {
+                self.end();
+                return;
+            }
         }
         let shared = &*shared;
         let settings = &shared.settings;

@@ -163,9 +163,10 @@ impl Connection {
             // A client that does not read is not silent.
             return self.judge_backlog(shared, now);
         }
-        if self.session.due(&shared.settings, now) != Due::Nothing
-            && self.read(shared, now) == Fate::Ended
-        {
+        if !self.session.is_due_in_turn(&shared.settings, now) {
+            return Fate::Open;
+        }
+        if self.read(shared, now) == Fate::Ended {
             return Fate::Ended;
         }
         let settings = &shared.settings;

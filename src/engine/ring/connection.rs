@@ -336,12 +336,14 @@ impl Connection {
             return self.judge_backlog(shared, now);
         }
         let settings = &shared.settings;
-        let due = self.session.due(settings, now);
-        if due != Due::Nothing && self.has_unread() && !self.session.is_closing() {
+        if !self.session.is_due_in_turn(settings, now) {
+            return Fate::Open;
+        }
+        if self.has_unread() && !self.session.is_closing() {
             // It is not silent: it waits to be read.
             return Fate::Open;
         }
-        match due {
+        match self.session.due(settings, now) {
             Due::Nothing => Fate::Open,
             Due::Cut => {
                 self.session.cut(settings, EndReason::Idle);

@@ -11,11 +11,13 @@ use super::on_every_engine;
 use super::rig::{Rig, on_engine};
 use crate::calls::{self, Shift};
 use crate::config::Config;
+use crate::engine::timers::PER_TURN;
 use crate::engine::{EngineKind, SLOW_READER};
 
 on_every_engine![
     a_jump_makes_due_what_has_run_out,
     a_jump_does_not_make_due_what_has_not,
+    many_silent_connections_are_pinged_turn_by_turn,
     a_jump_closes_nobody_whose_answer_lies_in_the_socket,
     a_jump_cuts_off_who_does_not_read,
     a_jump_cuts_off_nobody_whose_socket_has_room,
@@ -87,6 +89,26 @@ fn a_jump_makes_due_what_has_run_out(kind: EngineKind) {
             assert_eq!(rig.counters().idle_timeouts.get(), 1);
         });
     }
+}
+
+fn many_silent_connections_are_pinged_turn_by_turn(kind: EngineKind) {
+    let silent = u64::from(PER_TURN) * 2 + 1;
+    on_engine(kind, async |rig| {
+        let streams: Vec<_> = (0..silent).map(|_| rig.connect(b"")).collect();
+        rig.run_for(A_WHILE).await;
+        calls::shift_clock(Shift::Ahead(idle_timeout()));
+        let pings = || rig.counters().pings_sent.get();
+        let mut due = 0;
+        while due < silent {
+            due = silent.min(due + u64::from(PER_TURN));
+            rig.tick();
+            // An engine's tasks do their part behind the tick.
+            rig.run_while(|| pings() < due).await;
+            rig.run_for(A_WHILE).await;
+            assert_eq!(pings(), due);
+        }
+        drop(streams);
+    });
 }
 
 fn a_jump_does_not_make_due_what_has_not(kind: EngineKind) {

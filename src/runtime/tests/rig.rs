@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::descriptors::REJECTS_MAX;
 use crate::engine::activity::Activity;
 use crate::engine::ring::RingEngine;
+use crate::engine::timers::TimerBudget;
 use crate::engine::{Clock, Engine, EngineKind, Holdings, Settings, Upgraded};
 use crate::metrics::Counters;
 use crate::proto::Limits;
@@ -45,6 +46,7 @@ pub(super) struct Rig {
     ring: Option<Rc<RingEngine>>,
     admission: Rc<Admission>,
     counters: Arc<Counters>,
+    settings: Rc<Settings>,
     listener: TcpListener,
     /// What `/proc` calls the server's sockets.
     sockets: RefCell<Vec<PathBuf>>,
@@ -76,7 +78,7 @@ impl Rig {
             .map(Rc::new);
         let engine: Rc<dyn Engine> = match &ring {
             Some(ring) => Rc::<RingEngine>::clone(ring),
-            None => engine(kind, settings).expect("an engine"),
+            None => engine(kind, Rc::clone(&settings)).expect("an engine"),
         };
         let house = House::new(&Config::default(), REJECTS_MAX);
         Self {
@@ -85,6 +87,7 @@ impl Rig {
             ring,
             admission: Admission::new(house, Arc::clone(&counters)),
             counters,
+            settings,
             listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
             sockets: RefCell::default(),
         }
@@ -136,6 +139,7 @@ impl Rig {
     }
 
     pub(super) fn tick(&self) -> Holdings {
+        self.settings.timers.refill();
         self.engine.tick()
     }
 
@@ -167,6 +171,15 @@ impl Rig {
     /// Lets the engine run, without a tick, for so long.
     pub(super) async fn run_for(&self, time: Duration) {
         sleep(time).await;
+    }
+
+    /// Lets the engine run, without a tick, for as long as something is so.
+    pub(super) async fn run_while(&self, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while is_so() {
+            assert!(Instant::now() < deadline, "waited for too long");
+            sleep(TICK).await;
+        }
     }
 
     /// Lets the engine run, and tick, until something is so.
@@ -229,6 +242,7 @@ pub(crate) fn settings(counters: Arc<Counters>) -> Settings {
         busy_poll: config.busy_poll,
         activity: Activity::new(false),
         backlog_begun: Notify::new(),
+        timers: TimerBudget::default(),
         counters,
         clock: Clock::start(),
         tasks: Tasks::default(),
