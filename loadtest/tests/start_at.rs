@@ -19,6 +19,10 @@ fn serves_when_another_test_asks() {
     serve_if_asked();
 }
 
+/// The wall clock is read behind the other one, and a busy machine may be busy with
+/// something else in between. Less than any warm-up here.
+const CLOCKS_APART_MAX: Duration = Duration::from_millis(100);
+
 /// A start that leaves a busy machine the time to get there.
 #[expect(
     clippy::disallowed_methods,
@@ -51,9 +55,8 @@ fn the_measurement_begins_at_the_time_and_the_warm_up_before() {
     assert!(run.stderr.contains(&announced), "{run:?}");
     assert!(run.stderr.contains("loadtest: waiting for "), "{run:?}");
     let result = run.result();
-    // The clocks may be slewed by some millionths of a second meanwhile.
     assert!(
-        apart(started_at(&result), at) <= Duration::from_millis(2),
+        apart(started_at(&result), at) <= CLOCKS_APART_MAX,
         "{run:?}"
     );
     assert_eq!(result.elapsed_ns, 500_000_000);
@@ -83,7 +86,7 @@ fn generators_that_start_together_merge() {
     let parts = files.map(|file| ResultFile::read(file.as_ref()).expect("a result"));
     assert_eq!(parts[0].plan.connections, 2);
     let apart = apart(started_at(&parts[0]), started_at(&parts[1]));
-    assert!(apart <= Duration::from_millis(2), "{apart:?}");
+    assert!(apart <= CLOCKS_APART_MAX, "{apart:?}");
     let sum = merged.result();
     assert_eq!(sum.counts.due, 2_000);
     assert_eq!(
@@ -116,7 +119,7 @@ fn a_time_that_cannot_be_met_is_refused() {
         ),
         (
             "+1s",
-            "--start-at: 1s from now is too near: connecting and the warm-up need 1.2s",
+            "--start-at: 1s from now is too near: connecting and the warm-up need 1.3s",
         ),
         ("+25h", "--start-at: more than 24h from now is too far"),
         (
