@@ -35,7 +35,15 @@ fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
     let scratch = Scratch::new("ab-worse");
     let directory = scratch.file("new/results");
     let keep = ["--pairs=6", "--format=json", "-o", &directory];
-    let run = servers.compared(&[&keep[..], &["--fail-on-regression"]].concat());
+    // Long enough for both to answer many messages, however busy the machine is.
+    let load = [
+        "--fail-on-regression",
+        "--",
+        "-c2",
+        "-d600ms",
+        "--warmup=20ms",
+    ];
+    let run = loadtest(&servers.arguments(&[&keep[..], &load].concat()));
     run.complaint();
     // What six pairs cannot find is said before the first.
     let warning = "loadtest: warning: 6 pairs cannot find all differences, however large; needed \
@@ -167,7 +175,8 @@ fn a_rate_that_a_server_does_not_reach_makes_it_invalid() {
         "invalid",
         &[("--a=", Manner::Burns), ("--b=", Manner::Burns)],
     );
-    let load = ["--", "-c2", "-d200ms", "--warmup=0s", "--rate=10k"];
+    // Of one connection it answers 2,000 messages in a second, at most.
+    let load = ["--", "-c1", "-d200ms", "--warmup=0s", "--rate=4k"];
     let flags = ["--pairs=2", "--format=markdown"];
     let run = loadtest(&servers.arguments(&[&flags[..], &load].concat()));
     assert_eq!(run.code, Some(4), "{run:?}");
@@ -227,7 +236,7 @@ fn a_run_that_fails_is_named() {
         "mum",
         &[("--a=", Manner::Echoes), ("--b=", Manner::KeepsMum)],
     );
-    let load = ["--", "-c2", "-d100ms", "--warmup=0s", "--timeout=200ms"];
+    let load = ["--", "-c2", "-d100ms", "--warmup=0s", "--timeout=3s"];
     let run = loadtest(&servers.arguments(&load));
     let complaint = run.refused(1);
     assert!(

@@ -29,6 +29,11 @@ fn once_ends_the_measurement_with_a_report() {
     for load in ["-w4", "--rate=2k", "-n1g"] {
         let program = Program::start(&["run", "-c3", load, "--warmup=0s", "-o", &file, &url]);
         program.wait_for_stderr("measuring");
+        // The line may be there before the first message.
+        let begun = server.metrics().messages;
+        poll("messages", || {
+            (server.metrics().messages > begun).then_some(())
+        });
         program.interrupt();
         let run = program.finish();
         assert_eq!(run.code, INTERRUPTED, "{run:?}");

@@ -2,35 +2,68 @@
 
 use std::process::Command;
 
-/// Tries on a machine that others use at the same time.
-const TRIES: u32 = 3;
+/// What the table says of a scenario that failed, and how often others had the cores
+/// meanwhile. Where they had them at all, they may have had them for as long as they like.
+const DISTURBED: &str = "    (others took a core from server or generator ";
 
-/// What the table says of a scenario that failed while others had the cores.
-const DISTURBED: &str = "(others took a core";
+/// What the machine has no part in, however busy it is.
+const FACTS: [&str; 7] = [
+    "messages due",
+    "failure",
+    "answered",
+    "unanswered",
+    "echoed by the server",
+    "response times recorded",
+    "rarely delayed by the server",
+];
+
+/// The rows of checks that failed, but for times on a machine that was busy.
+fn failures(stdout: &str) -> Vec<&str> {
+    let (mut failures, mut of_scenario) = (Vec::new(), Vec::new());
+    for line in stdout.lines() {
+        if line.starts_with("  FAILED") {
+            of_scenario.push(line);
+        } else if line
+            .strip_prefix(DISTURBED)
+            .is_some_and(|times| !times.starts_with("0 "))
+        {
+            of_scenario.retain(|row| {
+                FACTS
+                    .iter()
+                    .any(|fact| row.contains(&format!("  {fact}  ")))
+            });
+        } else if !line.starts_with(' ') {
+            failures.append(&mut of_scenario);
+        }
+    }
+    failures
+}
 
 #[test]
 fn the_quick_self_test_passes() {
-    let mut tries = 1;
-    let stdout = loop {
-        let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-            .args(["selftest", "--quick"])
-            .output()
-            .expect("the binary runs");
-        let stdout = String::from_utf8(output.stdout).expect("UTF-8");
-        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
-        // Only a machine that was busy is an excuse.
-        if output.status.success() || !stdout.contains(DISTURBED) || tries == TRIES {
-            assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
-            break stdout;
-        }
-        tries += 1;
-    };
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["selftest", "--quick"])
+        .output()
+        .expect("the binary runs");
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(failures(&stdout), [""; 0], "{stdout}\n{stderr}");
 
-    let rows = stdout.lines().filter(|line| line.starts_with("  ok"));
-    let total = rows.count();
+    let count = |start: &str| {
+        stdout
+            .lines()
+            .filter(|line| line.starts_with(start))
+            .count()
+    };
+    let (passed, failed) = (count("  ok"), count("  FAILED"));
+    let code = i32::from(failed > 0);
+    assert_eq!(output.status.code(), Some(code), "{stdout}\n{stderr}");
     let last = stdout.lines().last().unwrap_or_default();
-    assert_eq!(last, format!("{total} of {total} checks passed"));
-    assert!(total > 50, "{stdout}");
+    assert_eq!(
+        last,
+        format!("{passed} of {} checks passed", passed + failed)
+    );
+    assert!(passed > 50, "{stdout}");
     for injected in [
         "no delay: ",
         "each reply 5 ms late: ",

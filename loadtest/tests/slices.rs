@@ -18,14 +18,17 @@ fn serves_when_another_test_asks() {
 
 const TWO: [(&str, Manner); 2] = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
 
+/// Runs of three slices, in each of which a thread comes to a core, however busy the
+/// machine is.
+const LONGER: [&str; 5] = ["--slice=500ms", "--", "-c2", "-d1500ms", "--warmup=20ms"];
+
 /// The runs of a comparison of two pairs, those of A first.
 fn runs_of(name: &str, manners: &[(&str, Manner)], flags: &[&str]) -> Vec<ResultFile> {
     let servers = Servers::new(name, manners);
     let scratch = Scratch::new(&format!("slices-{name}"));
     let directory = scratch.file("results");
     let keep = ["--pairs=2", "-o", &directory];
-    let run = loadtest(&servers.arguments(&[&keep, flags].concat()));
-    assert_eq!(run.code, Some(0), "{run:?}");
+    loadtest(&servers.arguments(&[&keep, flags].concat())).fine();
     servers.assert_starts(3);
     let names = ["01-a", "02-a", "01-b", "02-b"].into_iter();
     names
@@ -38,10 +41,10 @@ fn runs_of(name: &str, manners: &[(&str, Manner)], flags: &[&str]) -> Vec<Result
 
 #[test]
 fn a_run_is_all_of_its_slices() {
-    let load = [&SHORT[..], &["-t2", "--idle=3"]].concat();
+    let load = [&LONGER[..], &["-t2", "--idle=3"]].concat();
     for run in runs_of("whole", &TWO, &load) {
         assert_eq!(run.plan.slices, 3);
-        assert_eq!(run.elapsed_ns, 150_000_000);
+        assert_eq!(run.elapsed_ns, 1_500_000_000);
         let counts = run.counts;
         assert_eq!(counts.due, counts.answered, "{counts:?}");
         assert_eq!(counts.handshakes, 2 + 3, "the same for all slices");
@@ -51,9 +54,9 @@ fn a_run_is_all_of_its_slices() {
             .iter()
             .map(|it| it.start.as_millis())
             .collect();
-        assert_eq!(starts[..3], [0, 50, 100], "{starts:?}");
+        assert_eq!(starts[..3], [0, 500, 1_000], "{starts:?}");
         for slice in &run.intervals[..3] {
-            assert_eq!(slice.length.as_millis(), 50);
+            assert_eq!(slice.length.as_millis(), 500);
             assert!(slice.echoed > 0, "{slice:?}");
         }
         let echoed: u64 = run.intervals.iter().map(|it| it.echoed).sum();
@@ -62,7 +65,7 @@ fn a_run_is_all_of_its_slices() {
         assert!(server.cpu_ns > 0);
         // It may not have run for longer than it was measured, with some room for
         // when that was looked at.
-        assert!(server.cpu_ns < 300_000_000, "{server:?}");
+        assert!(server.cpu_ns < 3_000_000_000, "{server:?}");
     }
 }
 
@@ -120,7 +123,7 @@ fn what_cannot_pause_is_left_whole_and_refused_if_slices_are_asked_for() {
 #[test]
 fn a_server_that_is_never_at_rest_is_told() {
     let one = [("--a=", Manner::Echoes), ("--b=", Manner::Polls)];
-    let runs = runs_of("polls", &one, &SHORT);
+    let runs = runs_of("polls", &one, &LONGER);
     for (index, run) in runs.iter().enumerate() {
         let reasons = run.judgement.reasons.iter();
         let restless = reasons.filter(|it| it.what.contains("busy while others had their turn"));
@@ -154,14 +157,15 @@ fn a_run_in_slices_is_repeated_as_one() {
 
 #[test]
 fn a_server_that_cannot_keep_up_is_invalid_and_no_failure() {
-    // 200 messages of a slice take it 50 ms each.
+    // The 5,000 messages of a slice take it longer than it is waited for, and none of
+    // them as long.
     let load = [
         "--",
         "-c2",
         "-d100ms",
         "--warmup=0s",
-        "--rate=4k",
-        "--timeout=50ms",
+        "--rate=100k",
+        "--timeout=1s",
     ];
     let servers = Servers::new(
         "behind",

@@ -385,7 +385,7 @@ fn before_the_first_run_there_is_nothing_to_report() {
     let server = OwnServer::new(Manner::KeepsMum, "sweep-mum");
     let started = server.start();
     let url = server.url();
-    let run = sweep(&["--rates=1k", "--timeout=200ms", &url]);
+    let run = sweep(&["--rates=1k", "--timeout=3s", &url]);
     assert!(
         run.refused(1).contains("no progress on connection"),
         "{run:?}"

@@ -164,7 +164,7 @@ fn upgraded(messages: u64, sent: usize, got: usize, reason: &str, code: Option<u
 }
 
 fn each_way_to_end_is_told(engine: Engine) {
-    let flags = ["--idle-timeout=300ms", "--pong-timeout=200ms"];
+    let flags = ["--idle-timeout=1s", "--pong-timeout=200ms"];
     let server = start(engine, &flags);
     let (hello, echo) = (frame(TEXT, b"hello"), unmasked(TEXT, b"hello"));
     let greet = || {
@@ -257,7 +257,7 @@ fn a_drain_is_told(engine: Engine) {
 }
 
 fn refused_handshakes_are_told(engine: Engine) {
-    let flags = ["--path=/echo", "--handshake-timeout=300ms"];
+    let flags = ["--path=/echo", "--handshake-timeout=1s"];
     let server = start(engine, &flags);
     for (request, expected) in [
         (

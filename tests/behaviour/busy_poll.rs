@@ -69,9 +69,10 @@ fn a_worker_that_spins_does_all_else_meanwhile(engine: Engine) {
         &[
             "--busy-poll=200ms",
             "--threads=1",
-            "--idle-timeout=100ms",
-            "--pong-timeout=100ms",
-            "--handshake-timeout=300ms",
+            // Longer than a client that keeps the rules waits for its core.
+            "--idle-timeout=1s",
+            "--pong-timeout=1s",
+            "--handshake-timeout=1s",
         ],
     );
     while_it_spins(&server, || {

@@ -231,7 +231,7 @@ fn a_client_that_does_not_answer_a_ping_is_closed(engine: Engine) {
 }
 
 fn silence_inside_of_a_streamed_frame_cuts(engine: Engine) {
-    let server = Server::start(engine, &["--idle-timeout=200ms"]);
+    let server = Server::start(engine, &["--idle-timeout=1s"]);
     let mut raw = Raw::open(server.address());
     raw.send(&header(BINARY, 1 << 20));
     let mut answer = vec![BINARY, 127];
@@ -252,11 +252,15 @@ fn a_client_that_never_reads_is_cut(engine: Engine) {
 }
 
 fn a_handshake_that_takes_too_long_gets_408(engine: Engine) {
-    let server = Server::start(engine, &["--handshake-timeout=300ms"]);
+    let server = Server::start(engine, &["--handshake-timeout=1s"]);
     let (start, _end) = REQUEST.split_at(REQUEST.len() - 2);
-    for early in ["", "G", "GET / HTTP/1.1\r\nHost: localh", start] {
+    let beginnings = ["", "G", "GET / HTTP/1.1\r\nHost: localh", start];
+    let slow = beginnings.map(|early| {
         let mut raw = Raw::dial(server.address());
         raw.send(early.as_bytes());
+        raw
+    });
+    for mut raw in slow {
         raw.expect_refusal(408);
     }
     // A byte now and then does not help.

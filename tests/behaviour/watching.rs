@@ -217,7 +217,7 @@ fn ends_are_counted_by_code_and_reason(engine: Engine) {
 }
 
 fn silence_is_counted(engine: Engine) {
-    let flags = ["--idle-timeout=100ms", "--pong-timeout=100ms"];
+    let flags = ["--idle-timeout=1s", "--pong-timeout=100ms"];
     let (server, admin) = Server::start_watched(engine, &flags);
     let mut raw = Raw::open(server.address());
     raw.expect_frame(PING, b"");

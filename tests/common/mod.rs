@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before the test that waits for it fails. Nothing
 /// here takes more than a fraction of it, even on a machine that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at for which there is no event to wait for.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);

@@ -228,7 +228,7 @@ note  swap          3 MiB in use
         let start = Instant::now();
         let findings = examine();
         // Under a second on a machine that is not as busy as a test's may be.
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_secs(30));
         for check in ["usable cores", "timer", "clock reads", "open files"] {
             assert!(findings.iter().any(|found| found.check == check), "{check}");
         }

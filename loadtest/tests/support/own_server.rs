@@ -34,13 +34,16 @@ pub(crate) enum Manner {
     Echoes,
     /// It echoes, and burns [`BURNT`] of CPU time over each message.
     Burns,
-    /// It echoes, and a thread of it is never at rest.
+    /// It echoes, and [`POLLERS`] threads of it are never at rest.
     Polls,
     /// It takes connections and messages, and never answers one.
     KeepsMum,
     /// It closes the first [`CLOSED`] connections unanswered, and then echoes.
     ClosesFirst,
 }
+
+/// So many that they get a part of a core from whatever else the machine does.
+const POLLERS: usize = 4;
 
 /// What a server that [`Burns`](Manner::Burns) takes for a message, many times
 /// what an echo costs.
@@ -194,11 +197,13 @@ pub(crate) fn serve_if_asked() {
         "burn" => serve_each(address, file, 0, burn_and_echo),
         "close" => serve_each(address, file, CLOSED, echo),
         "poll" => {
-            thread::spawn(|| {
-                loop {
-                    std::hint::spin_loop();
-                }
-            });
+            for _ in 0..POLLERS {
+                thread::spawn(|| {
+                    loop {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
             echo_at(address, file);
         }
         _ => serve_each(address, file, 0, |socket| while socket.read().is_ok() {}),
