@@ -16,7 +16,7 @@ import sys
 import time
 
 ADDRESS = ("127.0.0.1", 9001)
-LISTEN = ["[::]:9001", "0.0.0.0:9001"]
+LISTEN = ["[::]:9001"]
 ADMIN = ("127.0.0.1", 9090)
 PATIENCE_S = 30
 UNITS = pathlib.Path("/etc/systemd/system")
