@@ -501,7 +501,10 @@ fn fragmented_replies_are_no_misdeed() {
             }
         });
         let run = drive_to_end(server, &["-c2", load]);
-        assert!(run.stdout.contains("200 answered in fragments"), "{run:?}");
+        assert!(
+            run.report().contains("200 answered in fragments"),
+            "{run:?}"
+        );
     }
 }
 
@@ -621,7 +624,7 @@ fn a_greeting_is_named_and_can_be_skipped() {
     );
     for load in ["-w3", OPEN_LOOP] {
         let run = drive_to_end(greeting(), &["-c2", "--skip=2", load]);
-        assert!(run.stdout.contains("4 greetings skipped"), "{run:?}");
+        assert!(run.report().contains("4 greetings skipped"), "{run:?}");
     }
 }
 

@@ -38,6 +38,11 @@ impl Run {
         last
     }
 
+    /// Its report on one line, as the width of a terminal cuts it anywhere.
+    pub(crate) fn report(&self) -> String {
+        self.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Asserts that nothing went wrong. An open loop may miss its rate on a busy
     /// machine; that it says so is no failure of the run.
     pub(crate) fn assert_fine(&self) {
