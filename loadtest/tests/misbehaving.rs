@@ -472,7 +472,7 @@ fn bytes_that_arrive_one_by_one_are_no_misdeed() {
         }
     });
     let run = drive_to_end(server, &["-c2", "-w3", "-s20"]);
-    assert!(!run.stdout.contains("in fragments"), "{run:?}");
+    assert!(!run.report().contains("in fragments"), "{run:?}");
 }
 
 /// Asserts that a run of some messages is in order.
