@@ -139,6 +139,10 @@ class Container:
         """The first line of its output that begins so."""
         return self._wait_for(self.output, lambda line: line.startswith(start))
 
+    def wait_for_event(self, message):
+        """The first line of its output that is this event, where its log is JSON."""
+        return self._wait_for(self.output, lambda line: f'"message":"{message}"' in line)
+
     def wait_for_log(self, part):
         """The first line of its log with this in it."""
         return self._wait_for(self.log, lambda line: part in line)

@@ -237,7 +237,7 @@ def the_pod_answers_its_probes_and_drains():
     assert '512 MiB that the control group allows' in findings['memory']['found'], findings
     assert '2.00 cores for 2 threads' in findings['CPU quota']['found'], findings
     with Container(Image('ringback'), built, [], profile, variables(), resources=room) as server:
-        server.wait_for_line('admin ')
+        server.wait_for_event('admin')
         ports = {port['name']: port['containerPort'] for port in container['ports']}
         metrics = ''
         for path in (container['readinessProbe']['httpGet']['path'],
@@ -271,7 +271,7 @@ def the_jobs_results_merge():
     run = (0, 4)
     with Container(Image('ringback'), built, [], seccomp(), variables()) as server, \
             tempfile.TemporaryDirectory() as volume:
-        server.wait_for_line('listening ')
+        server.wait_for_event('listening')
         results, hosts = Path(volume, 'results'), Path(volume, 'hosts')
         results.mkdir()
         os.chown(results, image.user, image.group)
