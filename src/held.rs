@@ -4,8 +4,9 @@
 //! counted when bytes come and go, and between two ticks there may be more than
 //! the limit. By how much is bounded twice: by what arrives in that time, a tick
 //! of [`TICK_WHEN_HIGH`] from half of the limit on; and by what each connection
-//! may hold at all, which is a window, the replies to one read, its backlog, and
-//! what came meanwhile.
+//! may hold beside a backlog, which is a window, the replies to one read, and what
+//! came meanwhile. All backlogs together grow by no more than the limit
+//! [leaves](Held::room).
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -20,6 +21,7 @@ pub(crate) const TICK_WHEN_HIGH: Duration = Duration::from_millis(50);
 pub(crate) struct Held {
     max: Option<NonZeroUsize>,
     total: AtomicUsize,
+    workers: AtomicUsize,
 }
 
 impl Held {
@@ -27,12 +29,26 @@ impl Held {
         Self {
             max,
             total: AtomicUsize::new(0),
+            workers: AtomicUsize::new(0),
         }
     }
 
     /// How many bytes there may be.
     pub(crate) fn max(&self) -> Option<NonZeroUsize> {
         self.max
+    }
+
+    /// Counts a worker, before it reports.
+    pub(crate) fn join(&self) {
+        self.workers.fetch_add(1, Relaxed);
+    }
+
+    /// A worker's share of what the limit leaves: what backlogs may grow by until
+    /// it reports again.
+    pub(crate) fn room(&self) -> usize {
+        let total = self.total.load(Relaxed);
+        let left = |max: NonZeroUsize| max.get().saturating_sub(total);
+        self.max.map_or(usize::MAX, left) / self.workers.load(Relaxed).max(1)
     }
 
     /// Whether there is little room left.
@@ -99,6 +115,18 @@ mod tests {
             "{rests:?}"
         );
         assert!(rests.iter().all(|&rest| rest > 0), "{rests:?}");
+    }
+
+    #[test]
+    fn workers_share_what_is_left() {
+        let held = held(100);
+        held.join();
+        assert_eq!(held.room(), 100);
+        held.join();
+        held.report(0, 40);
+        assert_eq!(held.room(), 30);
+        held.report(0, 200);
+        assert_eq!(held.room(), 0);
     }
 
     #[test]

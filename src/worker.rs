@@ -27,6 +27,7 @@ use crate::calls;
 use crate::config::Config;
 use crate::cores;
 use crate::engine::activity::Activity;
+use crate::engine::backlog::BacklogRoom;
 use crate::engine::burden::heaviest;
 use crate::engine::encrypted::Encrypted;
 use crate::engine::timers::{self, TimerBudget};
@@ -656,6 +657,8 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
         busy_poll: config.busy_poll,
         activity: Activity::new(!config.busy_poll.is_zero()),
         backlog_begun: Notify::new(),
+        // The first tick says how much.
+        backlog_room: BacklogRoom::new(0),
         timers: TimerBudget::default(),
         counters,
         clock: Clock::start(),
@@ -743,6 +746,8 @@ fn accept_rest(worker: &Rc<Worker>, socket: Accepting, listener: &Rc<Listener>) 
 async fn tick(worker: Rc<Worker>) -> Infallible {
     let interval = worker.settings.tick_interval();
     let held = worker.admission.held();
+    held.join();
+    worker.settings.backlog_room.set(held.room());
     let (mut reported, mut is_soon) = (0, false);
     loop {
         let wait = match (held.is_high(), is_soon) {
@@ -771,6 +776,7 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
             throttled!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
             worker.shed(excess);
         }
+        worker.settings.backlog_room.set(held.room());
         worker.beat();
         throttle::look_after();
     }

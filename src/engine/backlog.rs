@@ -19,6 +19,7 @@
 
 mod queue;
 
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -36,6 +37,33 @@ const STALLED: Duration = Duration::from_secs(1);
 /// A connection that reached its limit is read again once this part of the limit
 /// has been drained.
 const DRAINED_PART: usize = 2;
+
+/// Bytes that the backlogs of a worker may still grow by until its next tick, which
+/// is when it is known what all workers hold: many clients that are read on at the
+/// same time cannot take more than the limit leaves.
+#[derive(Debug)]
+pub(crate) struct BacklogRoom(Cell<usize>);
+
+impl BacklogRoom {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Cell::new(bytes))
+    }
+
+    /// Begins anew with this many.
+    pub(crate) fn set(&self, bytes: usize) {
+        self.0.set(bytes);
+    }
+
+    /// Counts bytes that are there already; whether there is room for more.
+    fn take(&self, bytes: usize) -> bool {
+        self.0.set(self.0.get().saturating_sub(bytes));
+        self.is_left()
+    }
+
+    fn is_left(&self) -> bool {
+        self.0.get() > 0
+    }
+}
 
 /// What waits for one client, in order. While there is one, all that is to be
 /// sent goes through it.
@@ -188,8 +216,11 @@ impl Wait {
     /// `len` bytes were put behind what waits, which is `waiting` now.
     pub(crate) fn added(&mut self, len: usize, waiting: usize, settings: &Settings, now: Millis) {
         self.moved(len, settings, now);
+        let has_room = settings.backlog_room.take(len);
         if waiting >= settings.max_backlog {
             self.reading = Reading::Full;
+        } else if !has_room && self.reading == Reading::ReadOn {
+            self.reading = Reading::Paused;
         }
     }
 
@@ -215,7 +246,7 @@ impl Wait {
             self.since = now;
             self.is_extended = true;
         }
-        if self.may_read_on(now) {
+        if self.may_read_on(now) && settings.backlog_room.is_left() {
             self.reading = Reading::ReadOn;
         }
         Verdict::Wait

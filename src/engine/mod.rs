@@ -56,6 +56,7 @@ use crate::metrics::Counters;
 use crate::proto::{Limits, TAIL_ROOM};
 use crate::task::Tasks;
 use activity::Activity;
+use backlog::BacklogRoom;
 use burden::Burden;
 use timers::TimerBudget;
 
@@ -130,6 +131,8 @@ pub(crate) struct Settings {
     pub(crate) activity: Activity,
     /// A [backlog] has begun, so that ticks have to come sooner.
     pub(crate) backlog_begun: Notify,
+    /// What all backlogs together may grow by until the next tick.
+    pub(crate) backlog_room: BacklogRoom,
     /// What timeouts may make a worker do in one turn.
     pub(crate) timers: TimerBudget,
     pub(crate) counters: Arc<Counters>,

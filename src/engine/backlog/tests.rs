@@ -29,6 +29,24 @@ fn read_on(settings: &Settings) -> (Backlog, Millis) {
     (backlog, now)
 }
 
+/// Many clients are read on at once, and the limit on held bytes is one for all.
+#[test]
+fn nobody_is_read_on_when_there_is_no_room_until_there_is() {
+    let settings = settings();
+    let (mut backlog, now) = read_on(&settings);
+    settings.backlog_room.set(READ);
+    backlog.push(&[1; READ - 1], &settings, now);
+    assert!(backlog.reads_on());
+    backlog.push(&[1], &settings, now);
+    assert!(!backlog.reads_on(), "another one may have taken the rest");
+    let later = after(now, SLOW_READER);
+    assert_eq!(backlog.judge(&settings, later), Verdict::Wait);
+    assert!(!backlog.reads_on());
+    settings.backlog_room.set(1);
+    assert_eq!(backlog.judge(&settings, later), Verdict::Wait);
+    assert!(backlog.reads_on());
+}
+
 fn after(now: Millis, duration: Duration) -> Millis {
     Millis(now.0 + u64::try_from(duration.as_millis()).expect("short"))
 }

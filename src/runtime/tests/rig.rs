@@ -23,6 +23,7 @@ use crate::calls;
 use crate::config::Config;
 use crate::descriptors::REJECTS_MAX;
 use crate::engine::activity::Activity;
+use crate::engine::backlog::BacklogRoom;
 use crate::engine::ring::RingEngine;
 use crate::engine::timers::TimerBudget;
 use crate::engine::{Clock, Engine, EngineKind, Holdings, Settings, Upgraded};
@@ -242,6 +243,7 @@ pub(crate) fn settings(counters: Arc<Counters>) -> Settings {
         busy_poll: config.busy_poll,
         activity: Activity::new(false),
         backlog_begun: Notify::new(),
+        backlog_room: BacklogRoom::new(usize::MAX),
         timers: TimerBudget::default(),
         counters,
         clock: Clock::start(),
