@@ -162,8 +162,9 @@ fn is_known(status: u16) -> bool {
 
 /// The status, the head with its last line, and what follows it.
 fn split(answer: &[u8]) -> (u16, &str, &[u8]) {
-    if answer.is_empty() {
-        return (0, "", answer);
+    // TLS gets an alert, which is no more of an answer than nothing.
+    if answer.is_empty() || answer.starts_with(b"\x15\x03") {
+        return (0, "", b"");
     }
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
     let (head, rest) = answer.split_at(end.expect("a whole head") + 4);

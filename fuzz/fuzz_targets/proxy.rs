@@ -9,6 +9,8 @@
 
 #![no_main]
 
+use std::net::SocketAddr;
+
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use ringback::Peer;
@@ -57,7 +59,11 @@ fn check(cuts: &Cuts, stream: &[u8]) {
         let expected = match verdict {
             Verdict::Header(client, _) => Introduction::Of(match client {
                 Client::Itself => None,
-                Client::Host(address) => Some(Peer::Internet(address)),
+                Client::Host(address) => Some(Peer::Internet(SocketAddr::new(
+                    // One of IPv4 is that, however it is written.
+                    address.ip().to_canonical(),
+                    address.port(),
+                ))),
                 Client::Local => Some(Peer::Local),
             }),
             Verdict::Wrong(name) => Introduction::Malformed(name.to_owned()),

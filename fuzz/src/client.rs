@@ -45,9 +45,10 @@ impl Server {
         door: &Door,
     ) -> Result<Self, ringback::Error> {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let origin = |text: &&str| text.parse().expect("an origin");
         let config = Config {
             path: door.path.map(str::to_owned),
-            origins: owned(door.origins),
+            origins: door.origins.iter().map(origin).collect(),
             subprotocols: owned(door.subprotocols),
             max_message: limits.message_bytes,
             max_fragments: NonZeroU32::new(limits.fragments).expect("not zero"),

@@ -384,7 +384,7 @@ fn normalized(origin: &[u8]) -> Vec<u8> {
         text.pop();
     }
     let port = text.iter().rposition(|&byte| byte == b':').unwrap_or(0);
-    let digits = &text[port + 1..];
+    let digits = text.get(port + 1..).unwrap_or_default();
     let own: &[u8] = if text.starts_with(b"https://") {
         b"443"
     } else {
