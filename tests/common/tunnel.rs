@@ -128,17 +128,19 @@ impl Tunnel {
         Ok(())
     }
 
+    /// What is not encrypted afterwards waits for room in the socket, or for the
+    /// end of the handshake.
     fn write_to_server(&mut self) -> io::Result<()> {
+        if !self.flush()? {
+            return Ok(());
+        }
         if let Some(bytes) = &mut self.to_server
             && !bytes.is_empty()
             && !self.secret.conn.is_handshaking()
-            && !self.secret.conn.wants_write()
         {
             self.secret.conn.writer().write_all(bytes)?;
             bytes.clear();
-        }
-        while self.secret.conn.wants_write() {
-            if retry(self.secret.conn.write_tls(&mut self.secret.sock))?.is_none() {
+            if !self.flush()? {
                 return Ok(());
             }
         }
@@ -147,6 +149,16 @@ impl Tunnel {
             let _ = self.secret.sock.shutdown(Shutdown::Write);
         }
         Ok(())
+    }
+
+    /// Whether everything that is encrypted is sent.
+    fn flush(&mut self) -> io::Result<bool> {
+        while self.secret.conn.wants_write() {
+            if retry(self.secret.conn.write_tls(&mut self.secret.sock))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn read_from_server(&mut self) -> io::Result<()> {
