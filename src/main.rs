@@ -6,7 +6,7 @@ mod printing;
 mod settings;
 
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -49,27 +49,16 @@ fn run() -> ExitCode {
         Ok(configured) => configured,
         Err(message) => return refuse(&message),
     };
-    let mut format = Format::Text;
-    let printed = match command_line.task() {
+    let found = match command_line.task() {
         Task::ShowConfig => Ok(settings::show(&effective)),
         Task::Reload => reload(effective.args().pid_file()),
         Task::Examine(format) => return examine(&config, format),
         Task::Ask(question, patience) => ask(&config, question, patience),
-        Task::Serve => {
-            let args = effective.args();
-            format = args.log_format();
-            logging::start(args.log(), format, config.access_log)
-                .map_err(|error| format!("cannot start the thread that writes the log: {error}"))
-                .and_then(|()| {
-                    let handler = args.print_messages().then(|| printing_handler(format));
-                    serve(&config, format, handler.as_ref()).map_err(|error| error.to_string())
-                })
-                .map(|()| String::new())
-        }
+        Task::Serve => return log_and_serve(&effective, &config),
     };
-    match printed {
+    match found {
         Ok(text) => print(&text, ExitCode::SUCCESS),
-        Err(message) => fail(format, 1, &message),
+        Err(message) => fail(Format::Text, 1, &message),
     }
 }
 
@@ -81,13 +70,7 @@ fn configure(command_line: &CommandLine) -> Result<(Effective, Config), String> 
 
 /// Prints what a command has found, and ends with this status if that works.
 fn print(text: &str, status: ExitCode) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes());
-    printed(written.and_then(|()| stdout.flush()), status)
-}
-
-fn printed(written: io::Result<()>, status: ExitCode) -> ExitCode {
-    match written {
+    match output::print(text.as_bytes()) {
         Ok(()) => status,
         // As `head` does: what reads the output has enough of it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
@@ -121,6 +104,21 @@ fn reload(pid_file: Option<&Path>) -> Result<String, String> {
     )?;
     let reloaded = ringback::reload(pid_file)?;
     Ok(format!("{reloaded}\n"))
+}
+
+fn log_and_serve(effective: &Effective, config: &Config) -> ExitCode {
+    let args = effective.args();
+    let format = args.log_format();
+    let served = logging::start(args.log(), format, config.access_log)
+        .map_err(|error| format!("cannot start the thread that writes the log: {error}"))
+        .and_then(|()| {
+            let handler = args.print_messages().then(|| printing_handler(format));
+            serve(config, format, handler.as_ref()).map_err(|error| error.to_string())
+        });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => fail(format, 1, &message),
+    }
 }
 
 fn printing_handler(format: Format) -> Handler {
@@ -215,8 +213,13 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        let written = error.print().and_then(|()| io::stdout().flush());
-        return printed(written, ExitCode::SUCCESS);
+        let text = error.render();
+        let text = if io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        };
+        return print(&text, ExitCode::SUCCESS);
     }
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();

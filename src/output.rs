@@ -5,9 +5,10 @@
 //! or that cannot be written, is dropped and counted. A push neither waits for the
 //! reader nor fails.
 
+mod standard;
+
 use std::io::{self, Write};
 use std::mem;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -17,6 +18,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::throttle::{STDOUT_LOST, throttled};
+
+pub use standard::open_stdout;
 
 /// Bytes that wait to be written. A longer line is taken if it is the only one.
 pub const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -45,6 +48,15 @@ pub fn stderr() -> &'static OutputQueue {
 /// The lines for stdout.
 pub fn stdout() -> &'static OutputQueue {
     &STDOUT
+}
+
+/// Writes what a command has found to stdout, at once and all of it.
+///
+/// # Errors
+/// Stdout is closed, or does not take it.
+pub fn print(bytes: &[u8]) -> io::Result<()> {
+    let write = |bytes: &[u8]| Stream::Stdout.write(bytes);
+    write_all(bytes, write).map_err(|(_written, error)| error)
 }
 
 /// Waits until all lines are written, for a second at most: whatever is read from
@@ -353,11 +365,10 @@ impl Stream {
     /// Writes what there is room for, after waiting for some: whoever shares the
     /// stream may have made it non-blocking.
     fn write(self, bytes: &[u8]) -> io::Result<usize> {
-        let (stderr, stdout) = (io::stderr(), io::stdout());
         let stream = match self {
-            Self::Stderr => stderr.as_fd(),
-            Self::Stdout => stdout.as_fd(),
-        };
+            Self::Stderr => standard::open_stderr(),
+            Self::Stdout => open_stdout(),
+        }?;
         loop {
             match rustix::io::write(stream, bytes) {
                 Err(Errno::AGAIN) => {

@@ -31,7 +31,7 @@ on_every_engine! {
     a_full_disk_under_the_log_costs_lines_only,
     a_log_reader_that_has_died_costs_lines_only,
     a_log_that_is_not_read_stops_no_worker_and_no_drain,
-    a_closed_stderr_stops_nothing,
+    a_closed_stderr_costs_lines_only,
     stdout_that_cannot_be_written_costs_lines_only,
     stdout_that_is_not_read_stops_no_worker_and_no_drain,
     a_second_signal_ends_a_server_whose_log_is_not_read,
@@ -74,8 +74,7 @@ impl Sink {
                 fcntl_setpipe_size(&writer, PIPE_BYTES).expect("small");
                 (writer.into(), Some(reader.into()))
             }
-            // A shell does it: what is not there when a program of Rust starts,
-            // it opens as /dev/null.
+            // A shell closes it.
             Self::Null | Self::Closed => (Stdio::null(), None),
         }
     }
@@ -217,15 +216,12 @@ fn a_log_that_is_not_read_stops_no_worker_and_no_drain(engine: Engine) {
     }
 }
 
-fn a_closed_stderr_stops_nothing(engine: Engine) {
-    let server = Server::start(engine, Sink::Null, Sink::Closed, &LOG);
-    let client = Raw::open(server.address);
-    server.serve_some();
-    server.drain(client);
+fn a_closed_stderr_costs_lines_only(engine: Engine) {
+    lose_log_lines(engine, Sink::Closed);
 }
 
 fn stdout_that_cannot_be_written_costs_lines_only(engine: Engine) {
-    for sink in [Sink::FullDisk, Sink::DeadReader] {
+    for sink in [Sink::FullDisk, Sink::DeadReader, Sink::Closed] {
         let flags = ["--print-messages", "--drain-timeout=10m"];
         let server = Server::start(engine, sink, Sink::Null, &flags);
         let client = Raw::open(server.address);
@@ -236,10 +232,6 @@ fn stdout_that_cannot_be_written_costs_lines_only(engine: Engine) {
         });
         server.drain(client);
     }
-    let server = Server::start(engine, Sink::Closed, Sink::Closed, &["--print-messages"]);
-    let client = Raw::open(server.address);
-    server.serve_some();
-    server.drain(client);
 }
 
 fn stdout_that_is_not_read_stops_no_worker_and_no_drain(engine: Engine) {
@@ -289,14 +281,23 @@ fn a_command_whose_output_cannot_be_written_fails_with_a_line() {
         &["--version"],
         &["config", "--help"],
     ] {
-        let full = Sink::FullDisk.open().0;
-        let output = binary().args(args).stdout(full).output().expect("it runs");
-        let line = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {line}");
-        assert_eq!(
-            line, "ringback: cannot write to stdout: No space left on device (os error 28)\n",
-            "{args:?}"
-        );
+        for (sink, reason) in [
+            (">/dev/full", "No space left on device (os error 28)"),
+            (">&-", "it is closed"),
+            ("1</dev/null", "Bad file descriptor (os error 9)"),
+        ] {
+            let script = format!("exec \"$0\" \"$@\" {sink}");
+            let mut command = Command::new("sh");
+            let output = command
+                .args(["-c", &script, env!("CARGO_BIN_EXE_ringback")])
+                .args(args)
+                .output()
+                .expect("it runs");
+            let line = String::from_utf8(output.stderr).expect("UTF-8");
+            assert_eq!(output.status.code(), Some(1), "{args:?} {sink}: {line}");
+            let expected = format!("ringback: cannot write to stdout: {reason}\n");
+            assert_eq!(line, expected, "{args:?} {sink}");
+        }
     }
 }
 

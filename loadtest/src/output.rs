@@ -9,13 +9,11 @@ mod file;
 mod stderr;
 mod stdout;
 
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use signal_hook::consts::SIGXFSZ;
 
 use crate::failure::Failure;
@@ -58,23 +56,6 @@ pub fn first_of<T>(first: Result<(), Failure>, second: Result<T, Failure>) -> Re
         say(&failure.to_string());
     }
     first.and(second)
-}
-
-/// Writes all of it, waiting where the descriptor would not.
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(to, bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(Errno::INTR) => {}
-            // Whoever shares it may have made it so.
-            Err(Errno::AGAIN) => {
-                is_writable(to, None);
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Waits until a descriptor takes something, or an error is to be had from it; no

@@ -94,7 +94,7 @@ impl OutputFile {
             Way::Replace(target) => replace(&target, bytes),
             Way::Overwrite(target) => overwrite(&target, bytes),
             Way::Stream(mut file) => file.write_all(bytes),
-            Way::Stdout => stdout::write(bytes),
+            Way::Stdout => ringback::output::print(bytes),
         };
         written.map_err(|source| FileError {
             path: self.path,

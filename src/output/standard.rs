@@ -1,0 +1,50 @@
+//! Standard streams, but for those that were closed when the program was started.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use rustix::io::{Errno, fcntl_getfd};
+use rustix::stdio::{stderr, stdout};
+
+static STDOUT_IS_CLOSED: AtomicBool = AtomicBool::new(false);
+static STDERR_IS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Has the loader ask before Rust's runtime begins, which opens `/dev/null` in the
+/// place of a standard stream that is closed. Afterwards this cannot be told from a
+/// `/dev/null` that was handed over: Python's opens it for reading and writing, too.
+// SAFETY: the section holds addresses of functions that the C library calls before
+// `main`, with arguments that one of the C calling convention may ignore.
+// `note_closed` asks the kernel and stores to atomics: it needs neither Rust's
+// runtime nor an allocator, and cannot panic.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_THE_RUNTIME: extern "C" fn() = note_closed;
+
+extern "C" fn note_closed() {
+    STDOUT_IS_CLOSED.store(fcntl_getfd(stdout()) == Err(Errno::BADF), Relaxed);
+    STDERR_IS_CLOSED.store(fcntl_getfd(stderr()) == Err(Errno::BADF), Relaxed);
+}
+
+/// Standard output.
+///
+/// # Errors
+/// It was closed when the program was started.
+pub fn open_stdout() -> io::Result<BorrowedFd<'static>> {
+    unless(&STDOUT_IS_CLOSED, stdout())
+}
+
+/// Standard error.
+///
+/// # Errors
+/// It was closed when the program was started.
+pub(super) fn open_stderr() -> io::Result<BorrowedFd<'static>> {
+    unless(&STDERR_IS_CLOSED, stderr())
+}
+
+fn unless(is_closed: &AtomicBool, stream: BorrowedFd<'static>) -> io::Result<BorrowedFd<'static>> {
+    if is_closed.load(Relaxed) {
+        return Err(io::Error::other("it is closed"));
+    }
+    Ok(stream)
+}
