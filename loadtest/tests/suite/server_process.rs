@@ -1,33 +1,25 @@
 //! The flags that name the server's process: it is watched, or started and
 //! stopped with the run.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use crate::support::own_server::{Manner, OwnServer, is_alive, status};
+use crate::support::peer::{Peer, ringback, url_of};
+use crate::support::program::{Program, loadtest};
+use crate::support::scratch::Scratch;
 use loadtest::cores::Cores;
 use loadtest::result::{Document, ResultFile};
 use loadtest::verdict::{RUN_QUEUE_WAIT_SHARE_MAX, Verdict};
 use rustix::process::{Pid, Signal, kill_process};
-use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked, status};
-use support::peer::{Peer, ringback, url_of};
-use support::program::{Program, loadtest};
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 const FEW: [&str; 5] = ["run", "--format=json", "-c2", "-n20000", "--warmup=0s"];
 
 #[test]
 fn a_running_server_is_watched() {
-    let server = OwnServer::new(Manner::Echoes, "watched");
+    let server = OwnServer::new(Manner::Echoes);
     let started = server.start();
     assert_eq!(started.pid(), server.pid());
     let (pid, url) = (started.pid().to_string(), server.url());
@@ -105,7 +97,7 @@ fn a_side_whose_core_others_use_is_suspect_and_says_how_long_it_waited() {
     let _busy = BusyLoops::on(core);
     let core = core.to_string();
     for (flag, side) in [("--pin", "generator"), ("--server-pin", "server")] {
-        let server = OwnServer::new(Manner::Echoes, &format!("starved-{side}"));
+        let server = OwnServer::new(Manner::Echoes);
         let (command, url) = (server.command(), server.url());
         let load = ["-c4", "-d1s", "--warmup=100ms", flag, &core];
         let arguments = [&load[..], &["--server-cmd", &command, &url]].concat();
@@ -131,7 +123,7 @@ fn a_side_whose_core_others_use_is_suspect_and_says_how_long_it_waited() {
 #[test]
 fn a_process_that_is_not_there_is_one_clear_line() {
     let server = ringback(|_| {});
-    let (url, result) = (url_of(&server), Scratch::new("no-process"));
+    let (url, result) = (url_of(&server), Scratch::new());
     let file = result.file("run.json");
     loadtest(&[&FEW[..], &["-o", &file, &url]].concat()).fine();
     for command in [
@@ -164,7 +156,7 @@ fn a_process_that_is_not_there_is_one_clear_line() {
 
 #[test]
 fn a_server_is_started_and_stopped_with_the_run() {
-    let server = OwnServer::new(Manner::Echoes, "started");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
     let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
     let result = run.result();
@@ -184,7 +176,7 @@ fn a_server_is_started_and_stopped_with_the_run() {
 
 #[test]
 fn a_server_has_the_cores_it_is_given() {
-    let server = OwnServer::new(Manner::Echoes, "pinned");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
     let allowed = status("/proc/self/status", "Cpus_allowed_list").expect("a list");
     let core = allowed.rsplit([',', '-']).next().expect("a core");
@@ -205,7 +197,7 @@ fn a_server_has_the_cores_it_is_given() {
 
 #[test]
 fn a_server_that_does_not_come_up_is_one_clear_line() {
-    let server = OwnServer::new(Manner::Echoes, "absent");
+    let server = OwnServer::new(Manner::Echoes);
     let url = server.url();
     let late = format!(
         "sleep completed no handshake within 50ms: {url}: Connection refused (os error 111)"
@@ -240,7 +232,7 @@ fn a_server_that_does_not_come_up_is_one_clear_line() {
 
 #[test]
 fn why_a_server_ended_is_told_at_once() {
-    let server = OwnServer::new(Manner::Echoes, "reason");
+    let server = OwnServer::new(Manner::Echoes);
     for (script, ending) in [
         (
             "echo starting; echo no such library >&2; exit 127",
@@ -264,7 +256,7 @@ fn why_a_server_ended_is_told_at_once() {
 #[test]
 fn a_server_is_waited_for_until_it_shakes_hands() {
     // It closes the first connections that it accepts.
-    let server = OwnServer::new(Manner::ClosesFirst, "closes-first");
+    let server = OwnServer::new(Manner::ClosesFirst);
     let (command, url) = (server.command(), server.url());
     loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
     let arguments = [
@@ -273,7 +265,7 @@ fn a_server_is_waited_for_until_it_shakes_hands() {
         "--subprotocol=none",
         "--server-cmd",
     ];
-    let refuses = OwnServer::new(Manner::Echoes, "refuses");
+    let refuses = OwnServer::new(Manner::Echoes);
     let (command, url) = (refuses.command(), refuses.url());
     let run = loadtest(&[&arguments[..], &[command.as_str(), &url]].concat());
     let complaint = run.refused(1);
@@ -285,7 +277,7 @@ fn a_server_is_waited_for_until_it_shakes_hands() {
 
 #[test]
 fn what_a_server_prints_is_shown_line_by_line() {
-    let server = OwnServer::new(Manner::Echoes, "prints");
+    let server = OwnServer::new(Manner::Echoes);
     let script = format!("echo one; echo two >&2; exec {}", server.command());
     let command = format!("sh -c {}", shell_words::quote(&script));
     let url = server.url();
@@ -309,9 +301,9 @@ fn a_server_that_is_there_already_is_not_taken_for_another() {
 
 #[test]
 fn a_server_that_dies_in_mid_run_is_one_clear_line() {
-    let server = OwnServer::new(Manner::Echoes, "dies");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
-    let scratch = Scratch::new("dies-result");
+    let scratch = Scratch::new();
     let file = scratch.file("run.json");
     let arguments = [
         "run",

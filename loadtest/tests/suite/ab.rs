@@ -1,23 +1,16 @@
 //! `ab`: servers compared by pairs of runs.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 
+use crate::support::contenders::{SHORT, Servers};
+use crate::support::own_server::Manner;
+use crate::support::poll;
+use crate::support::program::{Program, Run, loadtest};
+use crate::support::scratch::Scratch;
 use loadtest::comparison::{Comparison, Verdict};
 use loadtest::metric::Metric;
 use loadtest::result::{Document, ResultFile};
-use support::contenders::{SHORT, Servers};
-use support::own_server::{Manner, serve_if_asked};
-use support::program::{Program, Run, loadtest};
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 fn comparison(run: &Run) -> Comparison {
     match Comparison::from_json(run.stdout.as_bytes()) {
@@ -28,11 +21,8 @@ fn comparison(run: &Run) -> Comparison {
 
 #[test]
 fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
-    let servers = Servers::new(
-        "worse",
-        &[("--a=", Manner::Echoes), ("--b=", Manner::Burns)],
-    );
-    let scratch = Scratch::new("ab-worse");
+    let servers = Servers::new(&[("--a=", Manner::Echoes), ("--b=", Manner::Burns)]);
+    let scratch = Scratch::new();
     let directory = scratch.file("new/results");
     let keep = ["--pairs=6", "--format=json", "-o", &directory];
     // Long enough for both to answer many messages, however busy the machine is.
@@ -94,8 +84,8 @@ fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
 
 #[test]
 fn a_server_against_itself_is_the_noise() {
-    let servers = Servers::new("noise", &[("--a=epoll=", Manner::Echoes)]);
-    let scratch = Scratch::new("ab-noise");
+    let servers = Servers::new(&[("--a=epoll=", Manner::Echoes)]);
+    let scratch = Scratch::new();
     let directory = scratch.file("results");
     let run = servers.compared(&["--aa", "--pairs=2", "-o", &directory]);
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -121,7 +111,7 @@ fn a_server_against_itself_is_the_noise() {
 #[test]
 fn the_noise_comes_before_the_pairs() {
     let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
-    let servers = Servers::new("both", &both);
+    let servers = Servers::new(&both);
     let run = servers.compared(&["--aa", "--pairs=2", "--format=csv"]);
     assert_eq!(run.code, Some(0), "{run:?}");
     let kinds = |kind: &str| {
@@ -146,7 +136,7 @@ fn the_noise_comes_before_the_pairs() {
 #[test]
 fn what_nothing_can_be_said_of_is_an_exit_code() {
     let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
-    let servers = Servers::new("inconclusive", &both);
+    let servers = Servers::new(&both);
     // Nothing is ever found in two pairs, and nothing is within no margin.
     let run = servers.compared(&[
         "--pairs=2",
@@ -171,10 +161,7 @@ fn what_nothing_can_be_said_of_is_an_exit_code() {
 
 #[test]
 fn a_rate_that_a_server_does_not_reach_makes_it_invalid() {
-    let servers = Servers::new(
-        "invalid",
-        &[("--a=", Manner::Burns), ("--b=", Manner::Burns)],
-    );
+    let servers = Servers::new(&[("--a=", Manner::Burns), ("--b=", Manner::Burns)]);
     // Of one connection it answers 2,000 messages in a second, at most.
     let load = ["--", "-c1", "-d200ms", "--warmup=0s", "--rate=4k"];
     let flags = ["--pairs=2", "--format=markdown"];
@@ -194,7 +181,7 @@ fn more_than_two_are_ranked() {
         ("--b=two=", Manner::Echoes),
         ("--c=three=", Manner::Burns),
     ];
-    let servers = Servers::new("three", &three);
+    let servers = Servers::new(&three);
     let run = servers.compared(&["--pairs=2", "--metric=cpu-per-message"]);
     assert_eq!(run.code, Some(0), "{run:?}");
     let mut lines = run.stdout.lines();
@@ -212,7 +199,7 @@ fn more_than_two_are_ranked() {
 
 #[test]
 fn a_server_that_does_not_start_is_found_first() {
-    let servers = Servers::new("absent", &[("--a=", Manner::Echoes)]);
+    let servers = Servers::new(&[("--a=", Manner::Echoes)]);
     for (b, complaint) in [
         (
             "--b=/no/such/server {port}",
@@ -232,10 +219,7 @@ fn a_server_that_does_not_start_is_found_first() {
 
 #[test]
 fn a_run_that_fails_is_named() {
-    let servers = Servers::new(
-        "mum",
-        &[("--a=", Manner::Echoes), ("--b=", Manner::KeepsMum)],
-    );
+    let servers = Servers::new(&[("--a=", Manner::Echoes), ("--b=", Manner::KeepsMum)]);
     let load = ["--", "-c2", "-d100ms", "--warmup=0s", "--timeout=3s"];
     let run = loadtest(&servers.arguments(&load));
     let complaint = run.refused(1);
@@ -248,7 +232,7 @@ fn a_run_that_fails_is_named() {
 
 #[test]
 fn arguments_that_make_no_sense_are_one_line() {
-    let scratch = Scratch::new("ab-arguments");
+    let scratch = Scratch::new();
     let file = scratch.file("file");
     fs::write(&file, "").expect("a file");
     for (arguments, why) in [
@@ -283,10 +267,10 @@ fn arguments_that_make_no_sense_are_one_line() {
 #[test]
 fn an_interrupt_in_the_first_pair_is_one_line() {
     let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
-    let servers = Servers::new("early", &both);
+    let servers = Servers::new(&both);
     let program = Program::start(&servers.arguments(&["--", "-d5m", "--warmup=0s"]));
     // Each has started once, and one of them for its run.
-    support::poll("a run", || {
+    poll("a run", || {
         let starts = servers.servers.iter().map(|it| it.starts().len());
         (starts.sum::<usize>() >= 3).then_some(())
     });
@@ -302,8 +286,8 @@ fn an_interrupt_in_the_first_pair_is_one_line() {
 #[test]
 fn an_interrupt_later_reports_the_pairs_that_are_complete() {
     let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
-    let servers = Servers::new("late", &both);
-    let scratch = Scratch::new("ab-late");
+    let servers = Servers::new(&both);
+    let scratch = Scratch::new();
     let directory = scratch.file("results");
     let flags = ["--pairs=1000", "--format=json", "-o", &directory];
     let program = Program::start(&servers.arguments(&[&flags[..], &SHORT].concat()));

@@ -15,12 +15,11 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    pub(crate) fn new(name: &str, manners: &[(&str, Manner)]) -> Self {
+    pub(crate) fn new(manners: &[(&str, Manner)]) -> Self {
         let mut servers = Vec::new();
         let mut arguments = vec!["ab".to_owned()];
         for (flag, manner) in manners {
-            let name = format!("{name}-{}", servers.len());
-            let server = OwnServer::new(*manner, &name);
+            let server = OwnServer::new(*manner);
             arguments.push(format!("{flag}{}", server.command_at_free_port()));
             servers.push(server);
         }

@@ -1,20 +1,13 @@
 //! Runs that take turns, slice by slice.
 
-#[path = "support/flags.rs"]
-mod support;
-
+use crate::support::contenders::{SHORT, Servers};
+use crate::support::own_server::Manner;
+use crate::support::poll;
+use crate::support::program::{Program, loadtest};
+use crate::support::scratch::Scratch;
 use loadtest::result::{Document, ResultFile};
 use loadtest::verdict::Verdict;
 use rustix::process::{Pid, Signal, kill_process};
-use support::contenders::{SHORT, Servers};
-use support::own_server::{Manner, serve_if_asked};
-use support::program::{Program, loadtest};
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 const TWO: [(&str, Manner); 2] = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
 
@@ -23,9 +16,9 @@ const TWO: [(&str, Manner); 2] = [("--a=", Manner::Echoes), ("--b=", Manner::Ech
 const LONGER: [&str; 5] = ["--slice=500ms", "--", "-c2", "-d1500ms", "--warmup=20ms"];
 
 /// The runs of a comparison of two pairs, those of A first.
-fn runs_of(name: &str, manners: &[(&str, Manner)], flags: &[&str]) -> Vec<ResultFile> {
-    let servers = Servers::new(name, manners);
-    let scratch = Scratch::new(&format!("slices-{name}"));
+fn runs_of(manners: &[(&str, Manner)], flags: &[&str]) -> Vec<ResultFile> {
+    let servers = Servers::new(manners);
+    let scratch = Scratch::new();
     let directory = scratch.file("results");
     let keep = ["--pairs=2", "-o", &directory];
     loadtest(&servers.arguments(&[&keep, flags].concat())).fine();
@@ -42,7 +35,7 @@ fn runs_of(name: &str, manners: &[(&str, Manner)], flags: &[&str]) -> Vec<Result
 #[test]
 fn a_run_is_all_of_its_slices() {
     let load = [&LONGER[..], &["-t2", "--idle=3"]].concat();
-    for run in runs_of("whole", &TWO, &load) {
+    for run in runs_of(&TWO, &load) {
         assert_eq!(run.plan.slices, 3);
         assert_eq!(run.elapsed_ns, 1_500_000_000);
         let counts = run.counts;
@@ -73,7 +66,7 @@ fn a_run_is_all_of_its_slices() {
 fn an_open_loop_keeps_its_rate_over_all_slices() {
     let load = ["--", "-c4", "-d300ms", "--warmup=20ms", "--rate=2k"];
     for (arrival, threads) in [("--arrival=fixed", "-t2"), ("--arrival=poisson", "-t1")] {
-        for run in runs_of(arrival, &TWO, &[&load[..], &[arrival, threads]].concat()) {
+        for run in runs_of(&TWO, &[&load[..], &[arrival, threads]].concat()) {
             assert_eq!(run.plan.slices, 6);
             let counts = run.counts;
             assert_eq!(counts.due, counts.answered, "{counts:?}");
@@ -88,26 +81,26 @@ fn an_open_loop_keeps_its_rate_over_all_slices() {
 
 #[test]
 fn runs_may_be_left_whole() {
-    for run in runs_of("none", &TWO, &[&["--slice=none"], &SHORT[..]].concat()) {
+    for run in runs_of(&TWO, &[&["--slice=none"], &SHORT[..]].concat()) {
         assert_eq!(run.plan.slices, 1);
         assert_eq!(run.elapsed_ns, 150_000_000);
     }
-    for run in runs_of("two", &TWO, &[&["--slice=75ms"], &SHORT[..]].concat()) {
+    for run in runs_of(&TWO, &[&["--slice=75ms"], &SHORT[..]].concat()) {
         assert_eq!(run.plan.slices, 2);
     }
 }
 
 #[test]
 fn what_cannot_pause_is_left_whole_and_refused_if_slices_are_asked_for() {
-    for (name, load, why) in [
-        ("count", "-n200", "--slice does not go with -n"),
-        ("churn", "--churn=50", "--slice does not go with --churn"),
+    for (load, why) in [
+        ("-n200", "--slice does not go with -n"),
+        ("--churn=50", "--slice does not go with --churn"),
     ] {
         let flags = ["--", "-c2", "--warmup=20ms", load];
-        for run in runs_of(name, &TWO, &flags) {
+        for run in runs_of(&TWO, &flags) {
             assert_eq!(run.plan.slices, 1);
         }
-        let servers = Servers::new(name, &TWO);
+        let servers = Servers::new(&TWO);
         let asked = [&["--slice=50ms"], &flags[..]].concat();
         let run = loadtest(&servers.arguments(&asked));
         assert!(run.refused(2).starts_with(why), "{run:?}");
@@ -123,7 +116,7 @@ fn what_cannot_pause_is_left_whole_and_refused_if_slices_are_asked_for() {
 #[test]
 fn a_server_that_is_never_at_rest_is_told() {
     let one = [("--a=", Manner::Echoes), ("--b=", Manner::Polls)];
-    let runs = runs_of("polls", &one, &LONGER);
+    let runs = runs_of(&one, &LONGER);
     for (index, run) in runs.iter().enumerate() {
         let reasons = run.judgement.reasons.iter();
         let restless = reasons.filter(|it| it.what.contains("busy while others had their turn"));
@@ -139,8 +132,8 @@ fn a_server_that_is_never_at_rest_is_told() {
 
 #[test]
 fn a_run_in_slices_is_repeated_as_one() {
-    let servers = Servers::new("again", &TWO);
-    let scratch = Scratch::new("slices-again");
+    let servers = Servers::new(&TWO);
+    let scratch = Scratch::new();
     let directory = scratch.file("results");
     let keep = ["--pairs=2", "-o", &directory];
     assert_eq!(servers.compared(&keep).code, Some(0));
@@ -167,10 +160,7 @@ fn a_server_that_cannot_keep_up_is_invalid_and_no_failure() {
         "--rate=100k",
         "--timeout=1s",
     ];
-    let servers = Servers::new(
-        "behind",
-        &[("--a=", Manner::Burns), ("--b=", Manner::Burns)],
-    );
+    let servers = Servers::new(&[("--a=", Manner::Burns), ("--b=", Manner::Burns)]);
     let run = loadtest(&servers.arguments(&[&["--pairs=2"], &load[..]].concat()));
     assert_eq!(run.code, Some(4), "{run:?}");
     servers.assert_stopped();
@@ -179,9 +169,9 @@ fn a_server_that_cannot_keep_up_is_invalid_and_no_failure() {
 #[test]
 fn a_server_that_ends_is_named_whosever_turn_it_is() {
     for (index, name) in ["A", "B"].into_iter().enumerate() {
-        let servers = Servers::new(&format!("ends-{name}"), &TWO);
+        let servers = Servers::new(&TWO);
         let program = Program::start(&servers.arguments(&["--", "-c2", "-d5m"]));
-        let pid = support::poll("its run", || {
+        let pid = poll("its run", || {
             let ready = servers.servers.iter().all(|it| it.starts().len() == 2);
             ready.then(|| servers.servers[index].starts()[1])
         });

@@ -1,20 +1,17 @@
 //! `wss://`: whom to trust, and the same load over TLS.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
+use crate::support::peer::{Peer, echo};
+use crate::support::program::{Program, command, loadtest, result_of};
+use crate::support::scratch::Scratch;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use support::peer::{Peer, echo};
-use support::program::{Program, command, loadtest, result_of};
-use support::scratch::Scratch;
 
 /// A server with a certificate that nobody else has signed.
 struct Secure {
@@ -25,13 +22,13 @@ struct Secure {
 }
 
 impl Secure {
-    fn new(name: &str) -> Self {
-        Self::with(name, &["localhost", "127.0.0.1"], |_| {})
+    fn new() -> Self {
+        Self::with(&["localhost", "127.0.0.1"], |_| {})
     }
 
     /// One whose certificate is for these names, and different.
-    fn with(name: &str, names: &[&str], differ: impl FnOnce(&mut CertificateParams)) -> Self {
-        let scratch = Scratch::new(name);
+    fn with(names: &[&str], differ: impl FnOnce(&mut CertificateParams)) -> Self {
+        let scratch = Scratch::new();
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).expect("names");
         differ(&mut params);
@@ -72,7 +69,7 @@ fn url_at(address: SocketAddr) -> String {
 
 #[test]
 fn a_certificate_in_the_file_is_trusted() {
-    let secure = Secure::new("trusted");
+    let secure = Secure::new();
     let by_name = format!("wss://localhost:{}/", secure.peer.address().port());
     for url in [secure.url(), by_name] {
         let arguments = [
@@ -96,7 +93,7 @@ fn a_certificate_in_the_file_is_trusted() {
 
 #[test]
 fn an_unknown_certificate_is_one_clear_line() {
-    let (secure, other) = (Secure::new("unknown"), Secure::new("other"));
+    let (secure, other) = (Secure::new(), Secure::new());
     let url = secure.url();
     // As if that were all the certificates that the system has.
     let mut system = command();
@@ -121,7 +118,7 @@ fn an_unknown_certificate_is_one_clear_line() {
 /// As `openssl req -x509` makes them.
 #[test]
 fn a_certificate_that_is_its_own_authority_is_trusted_if_it_is_in_the_file() {
-    let secure = Secure::with("own-authority", &["localhost", "127.0.0.1"], |params| {
+    let secure = Secure::with(&["localhost", "127.0.0.1"], |params| {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     });
     let (ca, url) = (&secure.ca_file, secure.url());
@@ -134,15 +131,15 @@ fn a_certificate_in_the_file_is_held_to_its_name_and_time() {
     let is_authority = |params: &mut CertificateParams| {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     };
-    let other_name = Secure::with("other-name", &["example.org"], is_authority);
+    let other_name = Secure::with(&["example.org"], is_authority);
     let expired = |params: &mut CertificateParams| {
         params.not_before = date_time_ymd(2019, 1, 1);
         params.not_after = date_time_ymd(2020, 1, 1);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     };
-    let expired = Secure::with("expired", &["127.0.0.1"], expired);
+    let expired = Secure::with(&["127.0.0.1"], expired);
     let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(3000, 1, 1);
-    let early = Secure::with("early", &["127.0.0.1"], early);
+    let early = Secure::with(&["127.0.0.1"], early);
     for (secure, words) in [
         (
             other_name,
@@ -158,7 +155,7 @@ fn a_certificate_in_the_file_is_held_to_its_name_and_time() {
 
 #[test]
 fn any_certificate_is_taken_when_asked() {
-    let secure = Secure::new("any");
+    let secure = Secure::new();
     let url = secure.url();
     for flag in ["-k", "--insecure"] {
         let result = result_of(&["-c2", "-n50", "--warmup=0s", flag, &url]);
@@ -169,7 +166,7 @@ fn any_certificate_is_taken_when_asked() {
 
 #[test]
 fn a_file_without_certificates_is_one_clear_line() {
-    let secure = Secure::new("empty");
+    let secure = Secure::new();
     let url = secure.url();
     let (empty, missing) = (
         secure.scratch.file("empty.pem"),
@@ -214,7 +211,7 @@ fn a_server_that_answers_tls_with_http_is_named() {
 
 #[test]
 fn a_server_with_tls_is_named_where_it_is_not_spoken() {
-    let secure = Secure::new("plain");
+    let secure = Secure::new();
     let url = secure.url().replace("wss://", "ws://");
     let run = loadtest(&["run", "-n10", &url]);
     assert!(
@@ -225,7 +222,7 @@ fn a_server_with_tls_is_named_where_it_is_not_spoken() {
 
 #[test]
 fn long_messages_and_wide_windows_go_over_tls() {
-    let secure = Secure::new("load");
+    let secure = Secure::new();
     let url = secure.url();
     for load in [
         &["-c2", "-w64", "-n200", "-s1m"][..],

@@ -1,7 +1,5 @@
 //! Servers that break their promise are caught, and named for what they did.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use support::{Run, echo, loadtest, next_message, serve, serve_tcp};
+use crate::support::program::{Run, loadtest};
+use crate::support::server::{echo, next_message, serve, serve_tcp};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tungstenite::{Message, WebSocket};
@@ -428,8 +427,7 @@ fn is_noted_closing(first: &str, end: fn(&mut WebSocket<TcpStream>)) {
         });
         let url = format!("ws://{server}/");
         let common = ["run", &url, "--warmup=0s", "-n50", "--timeout=1s"];
-        let run = loadtest(&[&common, connections].concat());
-        run.assert_fine();
+        let run = loadtest(&[&common, connections].concat()).fine();
         let note = "note     2 connections did not answer Close 1000 with Close 1000, behind the \
                     last message; connection ";
         assert!(run.stdout.contains(note), "{run:?}");
@@ -479,8 +477,7 @@ fn bytes_that_arrive_one_by_one_are_no_misdeed() {
 fn drive_to_end(server: SocketAddr, arguments: &[&str]) -> Run {
     let url = format!("ws://{server}/");
     let common = ["run", &url, "--warmup=0s", "-n200"];
-    let run = loadtest(&[&common, arguments].concat());
-    run.assert_fine();
+    let run = loadtest(&[&common, arguments].concat()).fine();
     assert!(
         run.stdout.contains("200 due, 200 answered, 0 unanswered"),
         "{run:?}"

@@ -1,15 +1,13 @@
 //! Connections beside the load: idle ones, churn, slow readers, and how fast
 //! they are opened.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::support::peer::{Peer, Seen, Tap, echo, ringback, url_of};
+use crate::support::poll;
+use crate::support::program::{Program, loadtest, result_of};
 use loadtest::result::{ResultFile, Status};
-use support::peer::{Peer, Seen, Tap, echo, ringback, url_of};
-use support::program::{Program, loadtest, result_of};
 
 fn assert_nothing_was_lost(result: &ResultFile) {
     let counts = &result.counts;
@@ -94,7 +92,7 @@ fn connections_are_replaced_without_losing_a_message() {
         // A closed loop goes on for as long as it takes to see the end.
         assert!(counts.due <= peer.seen.messages() as u64, "{counts:?}");
         // One more may have been begun, and not been needed in the end.
-        support::poll("the end of all connections", || {
+        poll("the end of all connections", || {
             (peer.seen.open() == 0).then_some(())
         });
         let transcripts = peer.ended();

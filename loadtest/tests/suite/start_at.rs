@@ -1,23 +1,15 @@
 //! A measurement that begins at a time, so that generators on many machines
 //! measure the same seconds.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::support::frames::Transcript;
+use crate::support::own_server::{Manner, OwnServer, is_alive};
+use crate::support::peer::{Peer, ringback, url_of};
+use crate::support::program::{Program, loadtest};
+use crate::support::scratch::Scratch;
 use loadtest::result::{Document, ResultFile, format_utc, parse_utc};
-use support::frames::Transcript;
-use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
-use support::peer::{Peer, ringback, url_of};
-use support::program::{Program, loadtest};
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 /// The wall clock is read behind the other one, and a busy machine may be busy with
 /// something else in between. Less than any warm-up here.
@@ -68,7 +60,7 @@ fn the_measurement_begins_at_the_time_and_the_warm_up_before() {
 #[test]
 fn generators_that_start_together_merge() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("together"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let start = format!("--start-at={}", format_utc(soon()));
     let files = ["a.json", "b.json"].map(|name| scratch.file(name));
     let runs: Vec<_> = files
@@ -98,7 +90,7 @@ fn generators_that_start_together_merge() {
 #[test]
 fn a_rerun_begins_at_another_time() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("rerun"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let file = scratch.file("run.json");
     let load = ["run", "-n50", "-c2", "--warmup=0s"];
     let first = loadtest(&[&load[..], &["--start-at=+2s", "-o", &file, &url]].concat()).fine();
@@ -166,7 +158,7 @@ fn who_is_not_connected_in_time_does_not_begin() {
 
 #[test]
 fn waiting_can_be_interrupted() {
-    let server = OwnServer::new(Manner::Echoes, "waiting");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
     let program = Program::start(&["run", "--start-at=+20h", "--server-cmd", &command, &url]);
     program.wait_for_stderr("waiting for ");

@@ -1,7 +1,5 @@
-//! A server that is a process: the test binary, run once more.
-//!
-//! A test file that starts one has to have the test [`TEST`], which calls
-//! [`serve_if_asked`] and does nothing where nobody asked.
+//! A server that is a process: the test binary, run once more for one test, which
+//! serves.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -19,7 +17,7 @@ use super::poll;
 use super::scratch::Scratch;
 
 /// The test that serves.
-pub(crate) const TEST: &str = "serves_when_another_test_asks";
+const TEST: &str = "support::own_server::serves_when_another_test_asks";
 
 /// How it is asked: what to do, the address, and the file to leave its id in.
 const REQUEST: &str = "LOADTEST_FLAGS_SERVE";
@@ -63,14 +61,14 @@ pub(crate) struct OwnServer {
 }
 
 impl OwnServer {
-    pub(crate) fn new(manner: Manner, name: &str) -> Self {
+    pub(crate) fn new(manner: Manner) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let reserved = bound_to(any);
         let address = reserved.local_addr().expect("its address");
         Self {
             manner,
             address: address.as_socket().expect("an IP address"),
-            scratch: Scratch::new(name),
+            scratch: Scratch::new(),
             _reserved: reserved,
         }
     }
@@ -184,8 +182,8 @@ pub(crate) fn status(path: &str, name: &str) -> Option<String> {
     Some(value.trim().to_owned())
 }
 
-/// Serves, if this process was started to.
-pub(crate) fn serve_if_asked() {
+#[test]
+fn serves_when_another_test_asks() {
     let Ok(request) = env::var(REQUEST) else {
         return;
     };

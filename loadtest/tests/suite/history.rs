@@ -1,20 +1,11 @@
 //! A metric over commits.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::fs;
 
+use crate::support::example::{result_of_a_run, set_cpu_per_message};
+use crate::support::program::{Run, loadtest};
+use crate::support::scratch::Scratch;
 use serde_json::{Value, json};
-use support::example::{result_of_a_run, set_cpu_per_message};
-use support::own_server::serve_if_asked;
-use support::program::{Run, loadtest};
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 const CALM_NS: [f64; 5] = [5_000.0, 5_010.0, 4_990.0, 5_020.0, 4_980.0];
 
@@ -26,10 +17,10 @@ struct Results {
 }
 
 impl Results {
-    fn new(name: &str) -> Self {
+    fn new() -> Self {
         Self {
-            scratch: Scratch::new(name),
-            run: result_of_a_run(name),
+            scratch: Scratch::new(),
+            run: result_of_a_run(),
             written: 0,
         }
     }
@@ -56,7 +47,7 @@ impl Results {
 
 #[test]
 fn a_commit_that_is_slower_is_marked() {
-    let mut results = Results::new("history");
+    let mut results = Results::new();
     results.commit("aaaaaaaaaaaaaaaa", &CALM_NS);
     results.commit("bbbbbbbbbbbbbbbb", &CALM_NS);
     let run = results.show(&["--fail-on-regression"]);
@@ -93,7 +84,7 @@ fn a_commit_that_is_slower_is_marked() {
 
 #[test]
 fn a_copy_of_a_run_is_left_out() {
-    let mut results = Results::new("history-copy");
+    let mut results = Results::new();
     results.commit("aaaaaaaaaaaaaaaa", &CALM_NS[..1]);
     let [first, copy] = ["99.json", "latest.json"].map(|name| results.scratch.file(name));
     fs::copy(&first, &copy).expect("copied");
@@ -106,7 +97,7 @@ fn a_copy_of_a_run_is_left_out() {
 
 #[test]
 fn each_workload_is_shown_by_itself() {
-    let mut results = Results::new("history-workloads");
+    let mut results = Results::new();
     results.commit("aaaaaaaaaaaaaaaa", &CALM_NS);
     results.run["plan"]["load"] = json!({"loop": "closed", "window": 3});
     results.commit("aaaaaaaaaaaaaaaa", &CALM_NS.map(|ns| ns * 9.0));
@@ -127,7 +118,7 @@ fn each_workload_is_shown_by_itself() {
 
 #[test]
 fn what_is_no_directory_of_results_is_refused_in_one_line() {
-    let results = Results::new("history-refused");
+    let results = Results::new();
     let directory = results.scratch.path().to_str().expect("UTF-8");
     let run = results.show(&[]);
     assert_eq!(

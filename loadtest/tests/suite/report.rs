@@ -1,25 +1,16 @@
 //! Results as an HTML page.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::fs;
 
+use crate::support::peer::{ringback, url_of};
+use crate::support::program::{Run, loadtest};
+use crate::support::scratch::Scratch;
 use loadtest::comparison::{
     Comparison, Contrast, Design, Format, LEVEL, Settings, Side, VERSION, Values, Verdict,
 };
 use loadtest::machine::Environment;
 use loadtest::metric::Metric;
 use loadtest::result::{Document, ResultFile};
-use support::own_server::serve_if_asked;
-use support::peer::{ringback, url_of};
-use support::program::{Run, loadtest};
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 /// Makes the results of short runs at one server.
 fn runs(scratch: &Scratch, names: &[&str]) -> Vec<String> {
@@ -110,7 +101,7 @@ fn comparison() -> Comparison {
 
 #[test]
 fn a_page_holds_everything_of_a_run() {
-    let scratch = Scratch::new("report-one");
+    let scratch = Scratch::new();
     let files = runs(&scratch, &["run"]);
     let result = ResultFile::read(files[0].as_ref()).expect("a result");
     let page = page(&scratch, &[&files[0]]);
@@ -136,7 +127,7 @@ fn a_page_holds_everything_of_a_run() {
 
 #[test]
 fn the_same_files_make_the_same_page() {
-    let scratch = Scratch::new("report-same");
+    let scratch = Scratch::new();
     let files = runs(&scratch, &["b", "a"]);
     let files: Vec<_> = files.iter().map(String::as_str).collect();
     let first = page(&scratch, &files);
@@ -152,7 +143,7 @@ fn the_same_files_make_the_same_page() {
 /// Neither a run that failed is the best, nor any: that is for a comparison to say.
 #[test]
 fn no_run_is_crowned_by_its_curve() {
-    let scratch = Scratch::new("report-crown");
+    let scratch = Scratch::new();
     let files = runs(&scratch, &["a", "b", "c"]);
     let files: Vec<_> = files.iter().map(String::as_str).collect();
     let mut results: Vec<_> = files
@@ -186,7 +177,7 @@ fn no_run_is_crowned_by_its_curve() {
 
 #[test]
 fn directories_are_read_by_name_and_files_once() {
-    let scratch = Scratch::new("report-directory");
+    let scratch = Scratch::new();
     let files = runs(&scratch, &["b", "a"]);
     fs::write(scratch.file("notes.txt"), "not for a report").expect("a file");
     fs::create_dir(scratch.file("more.json")).expect("a directory");
@@ -205,7 +196,7 @@ fn directories_are_read_by_name_and_files_once() {
 
 #[test]
 fn a_copy_of_a_run_is_left_out() {
-    let scratch = Scratch::new("report-copy");
+    let scratch = Scratch::new();
     let files = runs(&scratch, &["run"]);
     let (copy, output) = (scratch.file("copy.json"), scratch.file("report.html"));
     fs::copy(&files[0], &copy).expect("copied");
@@ -219,7 +210,7 @@ fn a_copy_of_a_run_is_left_out() {
 
 #[test]
 fn a_comparison_is_shown_as_a_forest() {
-    let scratch = Scratch::new("report-comparison");
+    let scratch = Scratch::new();
     let file = scratch.file("comparison.json");
     comparison().write(file.as_ref()).expect("a file");
     let page = page(&scratch, &[&file]);
@@ -239,7 +230,7 @@ fn a_comparison_is_shown_as_a_forest() {
 
 #[test]
 fn a_sweep_is_drawn_against_its_load() {
-    let scratch = Scratch::new("report-sweep");
+    let scratch = Scratch::new();
     let server = ringback(|_| {});
     let (url, file) = (url_of(&server), scratch.file("sweep.json"));
     let arguments = [
@@ -266,7 +257,7 @@ fn a_sweep_is_drawn_against_its_load() {
 
 #[test]
 fn many_runs_share_lines_by_their_labels() {
-    let scratch = Scratch::new("report-many");
+    let scratch = Scratch::new();
     let files = runs(&scratch, &["run"]);
     let result = ResultFile::read(files[0].as_ref()).expect("a result");
     let copies: Vec<_> = (0..12)
@@ -288,7 +279,7 @@ fn many_runs_share_lines_by_their_labels() {
 
 #[test]
 fn what_is_no_document_is_told_in_a_line() {
-    let scratch = Scratch::new("report-bad");
+    let scratch = Scratch::new();
     let files = runs(&scratch, &["run"]);
     let text = fs::read_to_string(&files[0]).expect("a result");
     let bad = |name: &str, text: &str| {

@@ -1,14 +1,11 @@
 //! The flags that say how to connect, and to whom.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
 
-use support::peer::{Peer, echo, ringback, url_of};
-use support::poll;
-use support::program::{loadtest, result_of};
+use crate::support::peer::{Peer, echo, ringback, url_of};
+use crate::support::poll;
+use crate::support::program::{loadtest, result_of};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
 const FEW: [&str; 3] = ["-c4", "-n40", "--warmup=0s"];

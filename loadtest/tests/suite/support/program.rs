@@ -1,5 +1,6 @@
 //! The program under test, run to its end or signalled on its way.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +36,32 @@ impl Run {
         self.complaint()
     }
 
+    /// Asserts that it failed for this reason, and that its numbers, if it came
+    /// to any, are not passed off as a result.
+    pub(crate) fn assert_failed(&self, complaint: &str) {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        assert!(
+            self.complaint().contains(complaint),
+            "{complaint}: {self:?}"
+        );
+        // Whether measuring had begun by then is a matter of chance.
+        if !self.stdout.is_empty() {
+            assert!(self.stdout.contains("\nINVALID\n"), "{self:?}");
+            assert!(self.stdout.contains(complaint), "{complaint}: {self:?}");
+        }
+    }
+
+    /// Asserts that it failed for this reason before there were any numbers.
+    pub(crate) fn assert_failed_early(&self, complaint: &str) {
+        let found = self.refused(1);
+        assert!(found.contains(complaint), "{complaint}: {self:?}");
+    }
+
+    /// Its report on one line, as the width of a terminal cuts it anywhere.
+    pub(crate) fn report(&self) -> String {
+        self.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Asserts that nothing was wrong with the run. A busy machine may keep an
     /// open loop from its rate, which makes the result invalid but loses no
     /// message.
@@ -53,7 +80,7 @@ impl Run {
 }
 
 /// Runs the program to its end.
-pub(crate) fn loadtest(arguments: &[&str]) -> Run {
+pub(crate) fn loadtest(arguments: &[impl AsRef<OsStr>]) -> Run {
     Program::start(arguments).finish()
 }
 
@@ -73,7 +100,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[impl AsRef<OsStr>]) -> Self {
         Self::start_as(command().args(arguments))
     }
 

@@ -1,9 +1,6 @@
 //! Where results go that cannot be written: every command, every stream, every kind of
 //! file that a shell can hand over.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::fs::{self, File};
 use std::io::{Read, Write, pipe};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,19 +8,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use crate::support::example::result_of_a_run;
+use crate::support::peer::{Peer, ringback, url_of};
+use crate::support::program::{Program, Run};
+use crate::support::scratch::Scratch;
 use loadtest::result::{Document, ResultFile};
 use rustix::pipe::fcntl_setpipe_size;
 use serde_json::json;
-use support::example::result_of_a_run;
-use support::own_server::serve_if_asked;
-use support::peer::{Peer, ringback, url_of};
-use support::program::{Program, Run};
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 const SHORT: [&str; 4] = ["-c1", "-n50", "--warmup=0s", "--seed=1"];
 
@@ -46,9 +37,9 @@ struct Results {
 }
 
 impl Results {
-    fn new(name: &str) -> Self {
-        let scratch = Scratch::new(name);
-        let mut result = result_of_a_run(name);
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let mut result = result_of_a_run();
         // A run counts once, so each is one of its own.
         let file = |index: usize| {
             result["started_at"] = json!(format!("2026-11-28T10:00:0{index}.000Z"));
@@ -114,7 +105,7 @@ const RUNS: [&[&str]; 7] = [
 
 #[test]
 fn a_full_or_closed_stdout_is_one_line_and_exit_2_in_every_command() {
-    let results = Results::new("sinks-every");
+    let results = Results::new();
     for prepare in ["exec >/dev/full", "exec >&-", "exec 1</dev/null"] {
         let mut commands = results.commands();
         commands.extend(RUNS.map(<[_]>::to_vec));
@@ -136,7 +127,7 @@ fn a_full_or_closed_stdout_is_one_line_and_exit_2_in_every_command() {
 
 #[test]
 fn a_disk_that_is_full_in_the_end_is_one_line_and_exit_2() {
-    let results = Results::new("sinks-late");
+    let results = Results::new();
     let server = ringback(|_| {});
     let url = url_of(&server);
     let out = results.scratch.file("out");
@@ -163,7 +154,7 @@ fn a_disk_that_is_full_in_the_end_is_one_line_and_exit_2() {
 
 #[test]
 fn a_result_file_is_written_although_its_report_cannot_be_printed() {
-    let results = Results::new("sinks-both");
+    let results = Results::new();
     let (out, kept) = (results.scratch.file("out"), results.scratch.file("kept"));
     fs::write(&kept, "before").expect("a file");
     let [a, b] = &results.groups;
@@ -227,7 +218,7 @@ fn assert_result(text: &str) {
 #[test]
 fn what_a_shell_has_opened_is_written_where_it_stands() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("sinks-opened"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let out = scratch.file("out");
     for (prepare, file) in [
         (format!("exec >'{out}'; echo before"), "/dev/stdout"),
@@ -257,7 +248,7 @@ fn what_a_shell_has_opened_is_written_where_it_stands() {
 #[test]
 fn a_pipe_is_open_from_before_the_run_until_all_is_written() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("sinks-fifo"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let fifo = scratch.file("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status();
     assert!(made.expect("mkfifo").success());
@@ -275,7 +266,7 @@ fn a_pipe_is_open_from_before_the_run_until_all_is_written() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_refused_before_the_run() {
-    let scratch = Scratch::new("sinks-refused");
+    let scratch = Scratch::new();
     let (plain, directory) = (scratch.file("plain"), scratch.file("directory"));
     fs::write(&plain, "before").expect("a file");
     fs::create_dir(&directory).expect("a directory");
@@ -318,7 +309,7 @@ fn a_file_that_cannot_be_written_is_refused_before_the_run() {
 
 #[test]
 fn every_command_that_keeps_a_document_says_when_it_cannot() {
-    let results = Results::new("sinks-documents");
+    let results = Results::new();
     let file = results.files[0].as_str();
     let [a, b] = &results.groups;
     let nowhere = results.scratch.file("no/file");
@@ -360,7 +351,7 @@ fn without_privilege(arguments: &[&str]) -> Run {
 
 #[test]
 fn permissions_are_those_that_a_shell_heeds() {
-    let results = Results::new("sinks-permissions");
+    let results = Results::new();
     let file = results.files[0].as_str();
     let mode = |path: &str, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("own file");
@@ -400,7 +391,7 @@ fn permissions_are_those_that_a_shell_heeds() {
 
 #[test]
 fn a_link_to_nothing_is_followed() {
-    let results = Results::new("sinks-link");
+    let results = Results::new();
     let (link, target) = (results.scratch.file("link"), results.scratch.file("target"));
     std::os::unix::fs::symlink("target", &link).expect("a link");
     let run = by_shell("", &["export", "--csv", &results.files[0], "-o", &link]);
@@ -423,7 +414,7 @@ fn a_stdout_that_does_not_wait_is_waited_for() {
     let mut text = String::new();
     reader.read_to_string(&mut text).expect("a schema");
     assert!(child.wait().expect("it ends").success());
-    assert_eq!(text, include_str!("../schema/result-v1.schema.json"));
+    assert_eq!(text, include_str!("../../schema/result-v1.schema.json"));
 }
 
 #[test]

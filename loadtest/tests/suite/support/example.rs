@@ -5,10 +5,9 @@ use serde_json::{Value, json};
 use super::own_server::{Manner, OwnServer};
 use super::program::loadtest;
 
-/// The result file of a short run, with a server of its own. The name tells the
-/// tests of a process apart.
-pub(crate) fn result_of_a_run(name: &str) -> Value {
-    let server = OwnServer::new(Manner::Echoes, &format!("{name}-server"));
+/// The result file of a short run, with a server of its own.
+pub(crate) fn result_of_a_run() -> Value {
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
     let run = loadtest(&[
         "run",

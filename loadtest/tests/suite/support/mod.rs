@@ -1,7 +1,5 @@
-//! What the tests of the flags share: the program, peers that look at what it
-//! sends, and a server that can be started as a process.
-
-#![allow(dead_code, reason = "each test file uses a part of it")]
+//! What the tests share: the program, servers that look at what it sends or answer as
+//! they like, and one that can be started as a process.
 
 pub(crate) mod contenders;
 pub(crate) mod example;
@@ -10,12 +8,13 @@ pub(crate) mod own_server;
 pub(crate) mod peer;
 pub(crate) mod program;
 pub(crate) mod scratch;
+pub(crate) mod server;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that happens at once on an idle machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Asks again and again until there is an answer.
 pub(crate) fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

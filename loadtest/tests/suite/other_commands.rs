@@ -1,21 +1,13 @@
 //! The commands beside `run`: floor, doctor, schema, completions.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::process::Stdio;
 
+use crate::support::own_server::{Manner, OwnServer, is_alive};
+use crate::support::peer::{ringback, url_of};
+use crate::support::program::{Program, command, loadtest};
+use crate::support::scratch::Scratch;
 use loadtest::result::{Document, ResultFile};
 use serde_json::Value;
-use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
-use support::peer::{ringback, url_of};
-use support::program::{Program, command, loadtest};
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 const FEW: [&str; 4] = ["floor", "-c2", "-d300ms", "--warmup=50ms"];
 
@@ -52,7 +44,7 @@ fn a_server_is_set_beside_the_floor() {
 
 #[test]
 fn the_floors_server_may_be_started_for_it() {
-    let server = OwnServer::new(Manner::Echoes, "floor");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
     let arguments = [
         "--subprotocol=x",
@@ -65,7 +57,7 @@ fn the_floors_server_may_be_started_for_it() {
     let run = loadtest(&[&FEW[..], &arguments].concat());
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(!is_alive(server.pid()));
-    let server = OwnServer::new(Manner::Echoes, "floor-again");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
     let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
     let ratio = run
@@ -115,9 +107,9 @@ fn the_doctor_looks_at_the_machine() {
 
 #[test]
 fn the_schemas_are_those_that_are_checked_in() {
-    let result = include_str!("../schema/result-v1.schema.json");
-    let comparison = include_str!("../schema/comparison-v1.schema.json");
-    let sweep = include_str!("../schema/sweep-v1.schema.json");
+    let result = include_str!("../../schema/result-v1.schema.json");
+    let comparison = include_str!("../../schema/comparison-v1.schema.json");
+    let sweep = include_str!("../../schema/sweep-v1.schema.json");
     for (arguments, schema) in [
         (&["schema"][..], result),
         (&["schema", "result"], result),
@@ -214,7 +206,7 @@ fn result(file: &str) -> ResultFile {
 
 #[test]
 fn results_of_a_shared_load_are_added_up() {
-    let scratch = Scratch::new("merge");
+    let scratch = Scratch::new();
     let [first, second] = shared_load(&scratch, ["400", "400"]);
     let merged = scratch.file("merged.json");
     let run = loadtest(&["merge", &first, &second, "-o", &merged]).fine();
@@ -243,7 +235,7 @@ fn results_of_a_shared_load_are_added_up() {
 
 #[test]
 fn a_result_is_not_added_to_itself() {
-    let scratch = Scratch::new("merge-twice");
+    let scratch = Scratch::new();
     let [first, second] = shared_load(&scratch, ["400", "400"]);
     let why = loadtest(&["merge", &first, &first]);
     let given_twice = format!("{first} is given twice; a run counts once");
@@ -257,7 +249,7 @@ fn a_result_is_not_added_to_itself() {
 
 #[test]
 fn what_is_no_shared_load_is_not_added_up() {
-    let scratch = Scratch::new("merge-not");
+    let scratch = Scratch::new();
     let [first, second] = shared_load(&scratch, ["400", "200"]);
     let why = loadtest(&["merge", &first, &second]);
     assert!(

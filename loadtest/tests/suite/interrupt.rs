@@ -1,30 +1,22 @@
 //! Ctrl-C and other signals: once ends the measurement, twice the program; none leaves
 //! a server behind.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::io::Read;
 
+use crate::support::own_server::{Manner, OwnServer, is_alive};
+use crate::support::peer::{Peer, ringback, url_of};
+use crate::support::poll;
+use crate::support::program::{Program, command};
+use crate::support::scratch::Scratch;
 use loadtest::result::{Document, ResultFile, Status};
 use rustix::process::Signal;
-use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
-use support::peer::{Peer, ringback, url_of};
-use support::poll;
-use support::program::{Program, command};
-use support::scratch::Scratch;
 
 const INTERRUPTED: Option<i32> = Some(130);
 
 #[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
-
-#[test]
 fn once_ends_the_measurement_with_a_report() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("once"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let file = scratch.file("run.json");
     for load in ["-w4", "--rate=2k", "-n1g"] {
         let program = Program::start(&["run", "-c3", load, "--warmup=0s", "-o", &file, &url]);
@@ -48,7 +40,7 @@ fn once_ends_the_measurement_with_a_report() {
 
 #[test]
 fn once_stops_the_server_that_was_started() {
-    let server = OwnServer::new(Manner::Echoes, "stopped");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
     let program = Program::start(&["run", "--warmup=0s", "--server-cmd", &command, &url]);
     program.wait_for_stderr("measuring");
@@ -77,7 +69,7 @@ fn before_anything_was_measured_it_is_one_line() {
 
 #[test]
 fn while_the_server_comes_up_it_is_one_line() {
-    let server = OwnServer::new(Manner::Echoes, "waiting");
+    let server = OwnServer::new(Manner::Echoes);
     let arguments = [
         "--server-cmd",
         "sleep 120",
@@ -103,7 +95,7 @@ fn while_warming_up_there_is_nothing_to_report() {
 
 #[test]
 fn twice_ends_the_program_at_once_and_the_server_with_it() {
-    let server = OwnServer::new(Manner::KeepsMum, "mum");
+    let server = OwnServer::new(Manner::KeepsMum);
     let (command, url) = (server.command(), server.url());
     let arguments = [
         "--timeout=5m",
@@ -133,7 +125,7 @@ fn twice_ends_the_program_at_once_and_the_server_with_it() {
 #[test]
 fn every_signal_that_asks_it_to_end_ends_it_with_a_report() {
     for signal in [Signal::HUP, Signal::QUIT, Signal::TERM] {
-        let server = OwnServer::new(Manner::Echoes, &format!("ended-{}", signal.as_raw()));
+        let server = OwnServer::new(Manner::Echoes);
         let (command, url) = (server.command(), server.url());
         let program = Program::start(&["run", "--warmup=0s", "--server-cmd", &command, &url]);
         program.wait_for_stderr("measuring");
@@ -150,7 +142,7 @@ fn every_signal_that_asks_it_to_end_ends_it_with_a_report() {
 
 #[test]
 fn a_second_hangup_does_not_end_the_program_without_a_report() {
-    let server = OwnServer::new(Manner::KeepsMum, "hangups");
+    let server = OwnServer::new(Manner::KeepsMum);
     let (command, url) = (server.command(), server.url());
     let arguments = ["-c1", "--timeout=3s", "--warmup=0s", "--server-cmd"];
     let program = Program::start(&[&["run"], &arguments[..], &[command.as_str(), &url]].concat());
@@ -194,7 +186,7 @@ fn assert_ends_with_the_program(server: &OwnServer, arguments: &[&str], sign: &s
 #[test]
 fn a_server_ends_with_the_program_whatever_ends_that() {
     let long = ["-c1", "-d5m", "--warmup=0s"];
-    let server = OwnServer::new(Manner::Echoes, "killed");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
     // A shell that waits stands between the program and its server.
     let script = format!("{command} & wait; true");
@@ -208,7 +200,7 @@ fn a_server_ends_with_the_program_whatever_ends_that() {
     assert_ends_with_the_program(&server, &arguments, "measuring");
 
     // One that ignores what it could ignore.
-    let deaf = OwnServer::new(Manner::KeepsMum, "killed-deaf");
+    let deaf = OwnServer::new(Manner::KeepsMum);
     let script = format!("trap '' TERM HUP INT; {} & wait; wait", deaf.command());
     let wrapped = format!("sh -c {}", shell_words::quote(&script));
     let url = deaf.url();
@@ -216,7 +208,7 @@ fn a_server_ends_with_the_program_whatever_ends_that() {
     let arguments = [&["run"], &long[..], &more].concat();
     assert_ends_with_the_program(&deaf, &arguments, "measuring");
 
-    let [a, b] = ["killed-a", "killed-b"].map(|name| OwnServer::new(Manner::Echoes, name));
+    let [a, b] = [(); 2].map(|()| OwnServer::new(Manner::Echoes));
     let commands = [a.command_at_free_port(), b.command_at_free_port()];
     let sides = ["ab", "--a", &commands[0], "--b", &commands[1], "--", "-d5m"];
     assert_ends_with_the_program(&b, &sides, "pairs of");

@@ -1,25 +1,17 @@
 //! Many runs at many rates, and the search for the highest that holds.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::time::Duration;
 use std::{fs, thread};
 
+use crate::support::own_server::{Manner, OwnServer, is_alive};
+use crate::support::peer::{Peer, ringback, url_of};
+use crate::support::program::{Program, Run, loadtest};
+use crate::support::scratch::Scratch;
 use loadtest::builtin::{Delay, Misdeed, Script, ScriptedServer};
 use loadtest::result::Document;
 use loadtest::sweep::{Answer, Purpose, SweepFile};
 use loadtest::verdict::Verdict;
-use support::own_server::{Manner, OwnServer, is_alive, serve_if_asked};
-use support::peer::{Peer, ringback, url_of};
-use support::program::{Program, Run, loadtest};
-use support::scratch::Scratch;
 use tungstenite::Message;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 /// Short runs of few messages. What they are worth is not the question.
 const BRIEF: [&str; 4] = ["sweep", "-c2", "-d200ms", "--warmup=20ms"];
@@ -52,7 +44,7 @@ fn late_server(delay: Delay) -> (ScriptedServer, String) {
 #[test]
 fn every_rate_is_run_as_often_as_asked() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("sweep"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let path = scratch.file("sweep.json");
     let arguments = [
         "--rates=1k,400",
@@ -105,7 +97,7 @@ fn a_sweep_is_written_in_every_format() {
 
 #[test]
 fn every_run_has_a_server_of_its_own() {
-    let server = OwnServer::new(Manner::Echoes, "sweep-own");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
     let arguments = ["--rates=200,400", "--repeats=2", "--format=json"];
     let run = sweep(&[&arguments[..], &["--server-cmd", &command, &url]].concat()).fine();
@@ -340,9 +332,9 @@ fn a_run_that_fails_ends_a_sweep_with_those_before_it() {
 
 #[test]
 fn an_interrupted_sweep_reports_what_there_is() {
-    let server = OwnServer::new(Manner::Echoes, "sweep-stop");
+    let server = OwnServer::new(Manner::Echoes);
     let (command, url) = (server.command(), server.url());
-    let scratch = Scratch::new("sweep-stop");
+    let scratch = Scratch::new();
     let path = scratch.file("sweep.json");
     let rest = ["--server-cmd", &command, "-o", &path, &url];
     let arguments = ["--rates=200", "--repeats=100"];
@@ -382,7 +374,7 @@ fn before_the_first_run_there_is_nothing_to_report() {
             .starts_with("cannot connect to ws://127.0.0.1:1/ "),
         "{run:?}"
     );
-    let server = OwnServer::new(Manner::KeepsMum, "sweep-mum");
+    let server = OwnServer::new(Manner::KeepsMum);
     let started = server.start();
     let url = server.url();
     let run = sweep(&["--rates=1k", "--timeout=3s", &url]);
@@ -395,7 +387,7 @@ fn before_the_first_run_there_is_nothing_to_report() {
 
 #[test]
 fn what_cannot_be_swept_is_refused() {
-    let scratch = Scratch::new("sweep-refused");
+    let scratch = Scratch::new();
     let missing = scratch.file("no/sweep.json");
     let url = "ws://127.0.0.1:1/";
     for (arguments, complaint) in [
@@ -428,7 +420,7 @@ fn what_cannot_be_swept_is_refused() {
 #[test]
 fn a_sweep_is_no_result_and_says_so() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("sweep-kind"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let path = scratch.file("sweep.json");
     sweep(&["--rates=200", "--repeats=1", "-o", &path, &url]).fine();
     let run = loadtest(&["rerun", &path]);

@@ -1,14 +1,11 @@
 //! The flags that say what messages are like, as the bytes on the wire tell.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::collections::HashSet;
 
+use crate::support::frames::{BINARY, CONTINUATION, TEXT, Transcript};
+use crate::support::peer::Peer;
+use crate::support::program::{loadtest, result_of};
 use loadtest::client::MessageKind;
-use support::frames::{BINARY, CONTINUATION, TEXT, Transcript};
-use support::peer::Peer;
-use support::program::{loadtest, result_of};
 
 /// What one connection sends with these flags.
 fn sent_with(arguments: &[&str]) -> Transcript {

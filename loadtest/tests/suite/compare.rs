@@ -1,24 +1,15 @@
 //! Groups of result files, compared.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::cell::Cell;
 use std::fs;
 
+use crate::support::example::{result_of_a_run, set_cpu_per_message};
+use crate::support::program::{Run, loadtest};
+use crate::support::scratch::Scratch;
 use loadtest::comparison::{Comparison, Design, Verdict};
 use loadtest::metric::Metric;
 use loadtest::result::Document;
 use serde_json::{Value, json};
-use support::example::{result_of_a_run, set_cpu_per_message};
-use support::own_server::serve_if_asked;
-use support::program::{Run, loadtest};
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 /// The nanoseconds of CPU per message of six runs that are alike.
 const ALIKE_NS: [f64; 6] = [5_000.0, 5_010.0, 4_990.0, 5_030.0, 4_980.0, 5_020.0];
@@ -31,10 +22,10 @@ struct Files {
 }
 
 impl Files {
-    fn new(name: &str) -> Self {
+    fn new() -> Self {
         Self {
-            scratch: Scratch::new(name),
-            run: result_of_a_run(name),
+            scratch: Scratch::new(),
+            run: result_of_a_run(),
             written: Cell::new(0),
         }
     }
@@ -68,7 +59,7 @@ fn same(_: &mut Value) {}
 
 #[test]
 fn a_regression_is_found_and_told_by_the_exit_code() {
-    let files = Files::new("compare-regression");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &slower(1.3), same);
     let kept = files.scratch.file("comparison.json");
@@ -108,7 +99,7 @@ fn a_regression_is_found_and_told_by_the_exit_code() {
 
 #[test]
 fn what_is_alike_is_no_difference_and_what_is_noise_is_inconclusive() {
-    let files = Files::new("compare-alike");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &slower(1.001), same);
     let only = ["--metric=cpu-per-message", "--fail-on-inconclusive"];
@@ -131,7 +122,7 @@ fn what_is_alike_is_no_difference_and_what_is_noise_is_inconclusive() {
 
 #[test]
 fn groups_too_small_to_find_anything_are_told() {
-    let files = Files::new("compare-small");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS[..4], same);
     let b = files.group("B", &slower(73.0)[..4], same);
     let run = compare(&a, &b, &[]);
@@ -148,7 +139,7 @@ fn groups_too_small_to_find_anything_are_told() {
 
 #[test]
 fn numbers_that_the_file_denies_are_refused() {
-    let files = Files::new("compare-edited");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &ALIKE_NS, |run| {
         run["summary"]["server"]["cpu_ns_per_message"] = json!(1.0);
@@ -160,7 +151,7 @@ fn numbers_that_the_file_denies_are_refused() {
 
 #[test]
 fn the_same_run_counts_once() {
-    let files = Files::new("compare-twice");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &ALIKE_NS, same);
     let [first, copy] = ["A-0.json", "copy.json"].map(|name| files.scratch.file(name));
@@ -181,7 +172,7 @@ fn the_same_run_counts_once() {
 
 #[test]
 fn workloads_that_differ_are_refused() {
-    let files = Files::new("compare-workloads");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &ALIKE_NS, |run| {
         run["plan"]["timeout_ns"] = json!(7_000_000_000_u64);
@@ -194,7 +185,7 @@ fn workloads_that_differ_are_refused() {
 
 #[test]
 fn too_few_runs_are_refused() {
-    let files = Files::new("compare-few");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &ALIKE_NS[..3], same);
     let run = compare(&a, &b, &[]);
@@ -213,7 +204,7 @@ fn too_few_runs_are_refused() {
 
 #[test]
 fn files_that_are_no_results_are_named_in_one_line() {
-    let files = Files::new("compare-foreign");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let text = files.run.to_string();
     for (content, says) in [
@@ -237,7 +228,7 @@ fn files_that_are_no_results_are_named_in_one_line() {
 
 #[test]
 fn machines_that_differ_are_told() {
-    let files = Files::new("compare-machines");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS, |run| {
         run["environment"]["kernel"] = json!("6.1.0");
     });
@@ -252,7 +243,7 @@ fn machines_that_differ_are_told() {
 
 #[test]
 fn a_run_that_is_invalid_is_told_and_one_that_failed_is_refused() {
-    let files = Files::new("compare-invalid");
+    let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let reason = json!({"verdict": "invalid", "what": "too slow", "advice": "wait"});
     let b = files.group("B", &ALIKE_NS, |run| {

@@ -1,9 +1,6 @@
 //! The flags that say how much is sent, and when: what a server sees of them,
 //! and what the result says.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -12,14 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::frames::Transcript;
+use crate::support::own_server::status;
+use crate::support::peer::{Peer, Seen, Tap, echo, ringback, url_of};
+use crate::support::poll;
+use crate::support::program::{Program, loadtest, result_of};
 use loadtest::plan::{Arrival, Extent, Load, Pace};
 use loadtest::result::{ResultFile, Status};
 use loadtest::verdict::{Reason, Verdict};
-use support::frames::Transcript;
-use support::own_server::status;
-use support::peer::{Peer, Seen, Tap, echo, ringback, url_of};
-use support::poll;
-use support::program::{Program, loadtest, result_of};
 use tungstenite::Message;
 
 /// Asserts that a run counted `count` messages and lost none of them.

@@ -1,19 +1,16 @@
 //! The flags that say what to make of a result: formats, files, objectives.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::fs;
 
+use crate::support::peer::{Peer, ringback, url_of};
+use crate::support::program::{Program, Run, command, loadtest, result_of};
+use crate::support::scratch::Scratch;
 use loadtest::result::{Document, ResultFile, decode_latencies};
 use loadtest::verdict::Verdict;
 use serde_json::Value;
-use support::peer::{Peer, ringback, url_of};
-use support::program::{Run, command, loadtest, result_of};
-use support::scratch::Scratch;
 
 /// The schema that people are given.
-const SCHEMA: &str = include_str!("../schema/result-v1.schema.json");
+const SCHEMA: &str = include_str!("../../schema/result-v1.schema.json");
 
 const FEW: [&str; 5] = ["run", "-c2", "-w3", "-n600", "--warmup=0s"];
 
@@ -113,7 +110,7 @@ fn markdown_is_made_of_tables() {
 #[test]
 fn a_file_keeps_everything() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("keeps"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let file = scratch.file("run.json");
     let arguments = [
         "run",
@@ -154,7 +151,7 @@ fn a_file_keeps_everything() {
 #[test]
 fn a_file_that_cannot_be_written_is_one_clear_line() {
     let server = ringback(|_| {});
-    let scratch = Scratch::new("nowhere");
+    let scratch = Scratch::new();
     let file = scratch.file("no/run.json");
     let run = loadtest(&[&FEW[..], &["-o", &file, &url_of(&server)]].concat());
     assert_eq!(run.code, Some(2), "{run:?}");
@@ -250,7 +247,7 @@ fn objectives_that_make_no_sense_are_wrong_arguments() {
 #[test]
 fn a_file_is_run_again() {
     let peer = Peer::echo();
-    let (url, scratch) = (peer.url(), Scratch::new("again"));
+    let (url, scratch) = (peer.url(), Scratch::new());
     let (first, second) = (scratch.file("1.json"), scratch.file("2.json"));
     let flags = [
         "-c1",
@@ -286,7 +283,7 @@ fn a_file_is_run_again() {
 #[test]
 fn a_file_that_is_no_result_is_one_clear_line() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("broken"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let file = scratch.file("run.json");
     result_of(&[&FEW[1..], &["-o", &file, &url]].concat());
     let text = fs::read_to_string(&file).expect("a file");
@@ -342,9 +339,7 @@ fn nothing_but_text_goes_into_pipes() {
         let mut command = command();
         command.args(["run", "-c2", "-d1100ms", "--warmup=0s", &url]);
         command.envs(variable);
-        let run = support::program::Program::start_as(&mut command)
-            .finish()
-            .fine();
+        let run = Program::start_as(&mut command).finish().fine();
         assert!(
             !run.stdout.contains('\x1b') && !run.stderr.contains('\x1b'),
             "{run:?}"
@@ -358,7 +353,7 @@ fn nothing_but_text_goes_into_pipes() {
 #[test]
 fn labels_and_a_note_are_kept_and_shown() {
     let server = ringback(|_| {});
-    let (url, scratch) = (url_of(&server), Scratch::new("labels"));
+    let (url, scratch) = (url_of(&server), Scratch::new());
     let file = scratch.file("run.json");
     let words = [
         "--label=build=12",

@@ -1,26 +1,17 @@
 //! A result in the formats of other tools.
 
-#[path = "support/flags.rs"]
-mod support;
-
 use std::fs;
 
+use crate::support::example::result_of_a_run;
+use crate::support::program::loadtest;
+use crate::support::scratch::Scratch;
 use loadtest::result::{Document, ResultFile, decode};
 use serde_json::Value;
-use support::example::result_of_a_run;
-use support::own_server::serve_if_asked;
-use support::program::loadtest;
-use support::scratch::Scratch;
-
-#[test]
-fn serves_when_another_test_asks() {
-    serve_if_asked();
-}
 
 /// A run's file, and what it says.
-fn run_once(scratch: &Scratch, name: &str) -> (String, ResultFile) {
+fn run_once(scratch: &Scratch) -> (String, ResultFile) {
     let file = scratch.file("run.json");
-    fs::write(&file, result_of_a_run(name).to_string()).expect("it can be written");
+    fs::write(&file, result_of_a_run().to_string()).expect("it can be written");
     let result = ResultFile::read(file.as_ref()).expect("a result");
     (file, result)
 }
@@ -34,8 +25,8 @@ fn exported(file: &str, flags: &[&str]) -> String {
 
 #[test]
 fn each_format_holds_the_run() {
-    let scratch = Scratch::new("export");
-    let (file, result) = run_once(&scratch, "export");
+    let scratch = Scratch::new();
+    let (file, result) = run_once(&scratch);
     let due = result.counts.due;
 
     let hgrm = exported(&file, &["--hgrm"]);
@@ -73,8 +64,8 @@ fn each_format_holds_the_run() {
 
 #[test]
 fn dashboards_get_medians_by_direction() {
-    let scratch = Scratch::new("export-dashboard");
-    let (file, result) = run_once(&scratch, "export-dashboard");
+    let scratch = Scratch::new();
+    let (file, result) = run_once(&scratch);
     let entries = |flags: &[&str]| -> Vec<(String, f64)> {
         let text = exported(&file, flags);
         let Value::Array(entries) = serde_json::from_str(&text).expect("JSON") else {
@@ -108,8 +99,8 @@ fn dashboards_get_medians_by_direction() {
 
 #[test]
 fn a_file_is_written_whole() {
-    let scratch = Scratch::new("export-file");
-    let (file, _) = run_once(&scratch, "export-file");
+    let scratch = Scratch::new();
+    let (file, _) = run_once(&scratch);
     let to = scratch.file("run.hgrm");
     assert_eq!(exported(&file, &["--hgrm", "-o", &to]), "");
     assert_eq!(
@@ -123,8 +114,8 @@ fn a_file_is_written_whole() {
 
 #[test]
 fn what_cannot_be_exported_is_refused_in_one_line() {
-    let scratch = Scratch::new("export-refused");
-    let (file, _) = run_once(&scratch, "export-refused");
+    let scratch = Scratch::new();
+    let (file, _) = run_once(&scratch);
     let run = loadtest(&["export", &file]);
     assert!(run.refused(2).contains("--hgrm"), "{run:?}");
     let run = loadtest(&["export", &file, "--hgrm", "--csv"]);

@@ -1,18 +1,16 @@
 //! The command line's contract: exit codes, and what is on which stream.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use support::{Run, echo, finish, loadtest, next_message, serve, serve_tcp, start};
+use crate::support::program::{Program, Run, loadtest};
+use crate::support::scratch::Scratch;
+use crate::support::server::{echo, next_message, serve, serve_tcp};
 
 /// A URL that is never connected to.
 const URL: &str = "ws://127.0.0.1:1/";
@@ -190,8 +188,7 @@ fn a_running_server_gets_a_report_on_stdout_and_progress_on_stderr() {
         ),
     ] {
         let common = ["run", &url, "--warmup=20ms", "-n50", "--seed=7"];
-        let run = loadtest(&[&common, arguments].concat());
-        run.assert_fine();
+        let run = loadtest(&[&common, arguments].concat()).fine();
         let lines: Vec<_> = run.stdout.lines().collect();
         assert_eq!(lines[0], format!("{plan}, 50 messages after 20ms warm-up"));
         assert_eq!(lines[1], url);
@@ -310,12 +307,10 @@ fn half_open_server(both: impl Fn() + Send + Sync + 'static) -> SocketAddr {
 
 /// Runs the binary until the server says that it is time to interrupt it.
 fn interrupted(arguments: &[&str], time: &Receiver<()>) -> Run {
-    let child = start(arguments);
-    let pid = Pid::from_child(&child);
+    let program = Program::start(arguments);
     let is_time = time.recv_timeout(Duration::from_secs(120));
-    // Only `finish` waits for it, so the number is still its own.
-    kill_process(pid, Signal::INT).expect("a signal");
-    let run = finish(child);
+    program.interrupt();
+    let run = program.finish();
     assert!(is_time.is_ok(), "{run:?}");
     run
 }
@@ -323,20 +318,14 @@ fn interrupted(arguments: &[&str], time: &Receiver<()>) -> Run {
 #[test]
 fn a_result_file_may_have_any_name_and_can_be_run_again() {
     let url = echo_server();
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let name = [
-        &b"result-\xff-"[..],
-        std::process::id().to_string().as_bytes(),
-    ]
-    .concat();
-    let file = directory.join(OsStr::from_bytes(&name));
+    let scratch = Scratch::new();
+    let file = scratch.path().join(OsStr::from_bytes(b"result-\xff"));
     let arguments = ["run", &url, "-c2", "--warmup=0s", "-n100", "-o"];
     let arguments = arguments.iter().map(AsRef::as_ref);
     let arguments: Vec<&OsStr> = arguments.chain([file.as_os_str()]).collect();
     let run = loadtest(&arguments);
     assert_eq!(run.code, Some(0), "{run:?}");
     let again = loadtest(&[OsStr::new("rerun"), file.as_os_str()]);
-    std::fs::remove_file(&file).expect("it was written");
     assert_eq!(again.code, Some(0), "{again:?}");
     let plan = |run: &Run| run.stdout.lines().next().map(str::to_owned);
     assert_eq!(plan(&again), plan(&run));
