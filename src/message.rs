@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::DEFAULT_WHOLE_MESSAGE;
 use crate::engine::backlog::{ByteQueue, Verdict, Wait};
-use crate::engine::session::PING;
+use crate::engine::session::{PING, log_broken_tls};
 use crate::engine::{SLOW_READER, Settings};
 use crate::http::Handover;
 use crate::metrics::label::EndReason;
@@ -31,6 +31,7 @@ use crate::proto::frame::ServerHeader;
 use crate::proto::{CloseCode, Limits, OpCode, Violation};
 use crate::shutdown::Shutdown;
 use crate::stream::Stream;
+use crate::tls::is_broken_tls;
 use crate::visit::Visit;
 use account::Account;
 pub(crate) use crowd::Crowd;
@@ -73,6 +74,9 @@ pub enum MessageError {
     /// The peer was silent, even when it was pinged.
     #[error("the peer was silent for too long")]
     Silent,
+    /// The peer broke a rule of TLS, or sent too much that TLS allows and nobody needs.
+    #[error("the peer broke TLS")]
+    Tls,
     /// The peer did not read what was written.
     #[error("the peer did not read for too long")]
     SlowReader,
@@ -91,6 +95,7 @@ enum Ending {
     Stopping,
     Violation(Violation),
     Silent,
+    Tls,
     HeldTooMuch,
 }
 
@@ -101,6 +106,7 @@ impl From<Ending> for MessageError {
             Ending::Stopping => Self::Stopping,
             Ending::Violation(violation) => Self::Violation(violation),
             Ending::Silent => Self::Silent,
+            Ending::Tls => Self::Tls,
             Ending::HeldTooMuch => Self::HeldTooMuch,
         }
     }
@@ -361,6 +367,11 @@ impl MessageSocket {
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if is_broken_tls(&error) && self.stream.may_write() => {
+                log_broken_tls(&error);
+                self.go_away(EndReason::Tls, Ending::Tls);
+                Ok(true)
+            }
             Err(error) => Err(self.break_off(error)),
         }
     }
@@ -530,7 +541,13 @@ impl MessageSocket {
 
     /// Gives a connection up that broke.
     fn break_off(&mut self, error: io::Error) -> MessageError {
-        self.account.end(EndReason::Gone, None);
+        let reason = if is_broken_tls(&error) {
+            log_broken_tls(&error);
+            EndReason::Tls
+        } else {
+            EndReason::Gone
+        };
+        self.account.end(reason, None);
         error.into()
     }
 

@@ -135,6 +135,14 @@ impl Stream {
         }
     }
 
+    /// Whether something can still be said, whatever the last read has found.
+    pub(crate) fn may_write(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.may_write(),
+            Self::Tcp(_) | Self::Unix(_) => true,
+        }
+    }
+
     /// Puts what has to be said before a [half-close](Self::half_close) behind
     /// what was written, where something has to be.
     pub(crate) fn put_end(&mut self) -> io::Result<()> {

@@ -30,6 +30,7 @@ pub(crate) static CUT_OFF: Throttle = Throttle::debug("a handshake was cut off")
 pub(crate) static PROXY_FAILS: Throttle = Throttle::warn("no PROXY header");
 pub(crate) static FORWARDED_FAILS: Throttle = Throttle::warn("no forwarded address");
 pub(crate) static TLS_FAILS: Throttle = Throttle::debug("a TLS handshake failed");
+pub(crate) static TLS_BROKEN: Throttle = Throttle::debug("a client broke TLS");
 pub(crate) static REFUSED: Throttle = Throttle::debug("a request was refused");
 pub(crate) static TOO_SLOW: Throttle = Throttle::debug("a handshake took too long");
 pub(crate) static ENDED_EARLY: Throttle = Throttle::debug("a connection ended before it began");
@@ -38,7 +39,7 @@ pub(crate) static EVICTED: Throttle = Throttle::debug("a client was evicted");
 pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
-static ALL: [&Throttle; 16] = [
+static ALL: [&Throttle; 17] = [
     &ACCEPT_RESTS,
     &NO_TAKEOVER,
     &HELD_TOO_MUCH,
@@ -49,6 +50,7 @@ static ALL: [&Throttle; 16] = [
     &PROXY_FAILS,
     &FORWARDED_FAILS,
     &TLS_FAILS,
+    &TLS_BROKEN,
     &REFUSED,
     &TOO_SLOW,
     &ENDED_EARLY,

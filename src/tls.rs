@@ -17,6 +17,7 @@ mod der;
 mod diagnosis;
 mod identity;
 mod outbox;
+mod record_budget;
 mod stream;
 mod validity;
 mod watch;
@@ -33,7 +34,7 @@ use rustls::server::NoServerSessionStorage;
 use crate::config::TlsFiles;
 use crate::error::Error;
 use identity::Identity;
-pub(crate) use stream::{Acceptor, Failure, TlsStream};
+pub(crate) use stream::{Acceptor, Failure, TlsStream, is_broken_tls};
 pub(crate) use validity::Standing;
 use watch::Watch;
 

@@ -16,7 +16,7 @@ use super::{Millis, Settings};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::proto::{CloseCode, Echo, Next, Others, Step};
-use crate::throttle::{EVICTED, NO_TAKEOVER, SLOW_READER, VIOLATION, throttled};
+use crate::throttle::{EVICTED, NO_TAKEOVER, SLOW_READER, TLS_BROKEN, VIOLATION, throttled};
 
 /// A Ping without payload, as a server sends it.
 pub(crate) const PING: [u8; 2] = [0x89, 0x00];
@@ -189,6 +189,12 @@ impl Session {
         }
     }
 
+    /// Logs that the connection ends for how its client uses TLS.
+    pub(crate) fn log_broken_tls(&self, error: &io::Error) {
+        let _span = self.permit.visit().map(|visit| visit.span().entered());
+        log_broken_tls(error);
+    }
+
     /// Notes that the connection is about to end because its client has not read
     /// for the write timeout.
     pub(crate) fn cut_slow_reader(&mut self, settings: &Settings) {
@@ -255,6 +261,10 @@ impl Session {
         self.phase = phase;
         self.since = now;
     }
+}
+
+pub(crate) fn log_broken_tls(error: &io::Error) {
+    throttled!(debug, TLS_BROKEN, %error, "a client broke TLS");
 }
 
 /// Logs why a connection ends that its client may not be told of: what waits for

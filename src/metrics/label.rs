@@ -162,6 +162,9 @@ labels! {
         Client = "client",
         /// The client broke a rule or a limit.
         Violation = "violation",
+        /// The client broke a rule of TLS, or sent too much that TLS allows and nobody
+        /// needs.
+        Tls = "tls",
         /// The client was silent for too long.
         Idle = "idle",
         /// The server stops.
@@ -241,6 +244,7 @@ impl EndReason {
     pub(crate) fn close_code(self) -> CloseCode {
         match self {
             Self::HeldBytes => CloseCode::TRY_AGAIN_LATER,
+            Self::Tls => CloseCode::POLICY,
             _ => CloseCode::GOING_AWAY,
         }
     }
@@ -253,6 +257,7 @@ impl EndReason {
                 code,
                 Code::ProtocolError | Code::InvalidPayload | Code::TooBig | Code::None
             ),
+            Self::Tls => matches!(code, Code::Policy | Code::None),
             Self::Idle | Self::Drain => matches!(code, Code::GoingAway | Code::None),
             Self::HeldBytes => matches!(code, Code::TryAgain | Code::None),
             Self::SlowReader | Self::Gone => code == Code::None,

@@ -15,6 +15,8 @@ impl CloseCode {
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// 1007: the payload does not match the message's type.
     pub const INVALID_PAYLOAD: Self = Self(1007);
+    /// 1008: the peer did what is not wanted here, and no other code says more.
+    pub const POLICY: Self = Self(1008);
     /// 1009: the message is too big.
     pub const TOO_BIG: Self = Self(1009);
     /// 1011: the server met an unexpected condition.

@@ -26,16 +26,25 @@ use rustix::net::SendFlags;
 
 use super::Tls;
 use super::outbox::Outbox;
+use super::record_budget::RecordBudget;
 use crate::calls;
 use crate::stream::Stream;
 
 /// The largest record there is (RFC 5246 section 6.2.3): what is kept of one
 /// that has not come whole. A handshake message that needs more is refused; a
 /// client's take a tenth of it.
-const RECORD_BYTES_MAX: usize = 5 + (1 << 14) + 2048;
+const RECORD_BYTES_MAX: usize = RECORD_HEADER + (1 << 14) + 2048;
+
+/// What stands before the length of a record, and the length.
+const RECORD_HEADER: usize = 5;
 
 /// Ciphertext that is read at once, at least.
 const READ_BYTES_MIN: usize = 4096;
+
+const NO_DATA: &str = "too many records without data";
+
+/// Reads in one turn of a connection that bring nothing for whoever asked.
+const READS_PER_TURN: u32 = 16;
 
 /// What a record adds to its plaintext at most, with room to spare.
 const RECORD_OVERHEAD: usize = 64;
@@ -65,8 +74,11 @@ struct Scratch {
 pub(crate) struct TlsStream {
     under: Stream,
     tls: UnbufferedServerConnection,
-    /// Part of a record that has not come whole.
+    /// Part of a record that has not come whole, behind the records that rustls
+    /// holds on to: those of a message that has not come whole.
     incoming: Vec<u8>,
+    /// Bytes of those records.
+    shown: usize,
     /// Plaintext that found no room where it was to go; what stands before
     /// `plain_read` is read.
     plain: Vec<u8>,
@@ -76,6 +88,10 @@ pub(crate) struct TlsStream {
     has_ended: bool,
     /// rustls has found an error, and is not to be asked again.
     has_failed: bool,
+    /// The peer is not listened to any more: what still comes is thrown away, since
+    /// a socket that is closed with unread bytes is reset, and the last word lost.
+    is_deaf: bool,
+    budget: RecordBudget,
     /// The last read took all that it had room for.
     floods: bool,
     scratch: Rc<RefCell<Scratch>>,
@@ -118,17 +134,20 @@ impl Acceptor {
             under,
             tls,
             incoming: Vec::new(),
+            shown: 0,
             plain: Vec::new(),
             plain_read: 0,
             outbox: Outbox::default(),
             has_ended: false,
             has_failed: false,
+            is_deaf: false,
+            budget: RecordBudget::default(),
             floods: false,
             scratch: Rc::clone(&self.scratch),
         });
         match poll_fn(|cx| stream.poll_handshake(cx)).await {
             Ok(()) => Ok(stream),
-            Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(Failure::Gone),
+            Err(error) if !is_broken_tls(&error) => Err(Failure::Gone),
             Err(_) if stream.got_a_request() => Err(Failure::Plain(stream.under)),
             // It has the alert, or as much of it as there was room for.
             Err(error) => Err(Failure::Refused(stream.under, error)),
@@ -161,6 +180,11 @@ impl TlsStream {
     /// Whether all that was read is handed out.
     pub(crate) fn is_quiet(&self) -> bool {
         self.incoming.is_empty() && !self.has_plain()
+    }
+
+    /// Whether something can still be said, whatever the last read has found.
+    pub(crate) fn may_write(&self) -> bool {
+        !self.has_failed
     }
 
     /// Whether the client sends as fast as it is read.
@@ -207,17 +231,19 @@ impl TlsStream {
         cx: &mut Context<'_>,
         space: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            // The runtime sees to it that this ends, whatever a client sends.
+        for _ in 0..READS_PER_TURN {
             if let Some(len) = ready!(self.fill(cx, space))? {
                 return Poll::Ready(Ok(len));
             }
         }
+        // The others get their turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Waits until there may be something to read.
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.has_plain() || self.has_ended || self.has_failed {
+        if self.has_plain() || self.has_ended {
             return Poll::Ready(Ok(()));
         }
         self.under.poll_read_ready(cx)
@@ -315,7 +341,7 @@ impl TlsStream {
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
+        for _ in 0..READS_PER_TURN {
             ready!(self.poll_send(cx))?;
             if !self.tls.is_handshaking() {
                 return Poll::Ready(Ok(()));
@@ -324,6 +350,9 @@ impl TlsStream {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
+        // The others get their turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn fill(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<Option<usize>>> {
@@ -344,13 +373,18 @@ impl TlsStream {
         if self.has_plain() {
             return Poll::Ready(Ok(Some(self.take_plain(space))));
         }
-        if self.has_ended || self.has_failed {
+        if self.has_ended {
             return Poll::Ready(Ok(Some(0)));
         }
         let scratch = Rc::clone(&self.scratch);
         let mut scratch = scratch.borrow_mut();
-        let kept = self.incoming.len();
         let buf = scratch.ciphertext();
+        if self.is_deaf {
+            let came = ready!(read(&mut self.under, buf))?;
+            self.floods = came == buf.len();
+            return Poll::Ready(Ok((came == 0).then_some(0)));
+        }
+        let kept = self.incoming.len();
         // As much as there is room for, so that little has to be put aside.
         let len = space.len().saturating_sub(kept).max(READ_BYTES_MIN);
         let len = len.min(buf.len() - kept);
@@ -362,10 +396,13 @@ impl TlsStream {
         }
         buf[..kept].copy_from_slice(&self.incoming);
         let decrypted = self.decrypt(&mut buf[..kept + came], space);
+        self.is_deaf = decrypted.is_err();
+        if self.has_failed && !self.got_a_request() {
+            self.put_alert();
+        }
         // There may be answers to what is no data, and an alert is one.
         drop(scratch);
         let flushed = self.flush();
-        self.has_failed = decrypted.is_err();
         let filled = decrypted?;
         flushed?;
         let is_something = filled > 0 || self.has_ended;
@@ -384,35 +421,23 @@ impl TlsStream {
         len
     }
 
-    /// Decrypts into `space`, and what finds no room there into `plain`. Keeps
-    /// what is no whole record.
+    /// Decrypts into `space`, and what finds no room there into `plain`, record by
+    /// record. Keeps what is no whole one.
     fn decrypt(&mut self, bytes: &mut [u8], space: &mut [u8]) -> io::Result<usize> {
-        let (mut at, mut filled) = (0, 0);
+        let (mut at, mut shown, mut filled) = (0, self.shown, 0);
         let result = loop {
-            let status = self.tls.process_tls_records(&mut bytes[at..]);
-            let mut discard = status.discard;
-            let is_done = match status.state {
-                Ok(ConnectionState::ReadTraffic(mut records)) => {
-                    while let Some(record) = records.next_record() {
-                        let record = record.map_err(wrong)?;
-                        discard += record.discard;
-                        let fits = record.payload.len().min(space.len() - filled);
-                        let (here, later) = record.payload.split_at(fits);
-                        space[filled..filled + fits].copy_from_slice(here);
-                        filled += fits;
-                        self.plain.extend_from_slice(later);
-                    }
-                    false
-                }
-                Ok(state) => answer(state, &mut self.outbox, &mut self.has_ended)?,
-                Err(error) => {
-                    at += discard;
-                    break Err(error);
-                }
-            };
+            let record = whole_record(&bytes[shown..]);
+            shown += record.unwrap_or(0);
+            // The start of a record may be wrong already.
+            let end = record.map_or(bytes.len(), |_len| shown);
+            let (discard, brought) = self.process(&mut bytes[at..end], &mut space[filled..]);
             at += discard;
-            if is_done {
-                break Ok(());
+            match brought {
+                Ok(Some(len)) => filled += len,
+                Ok(None) if record.is_none() || self.has_ended => break Ok(()),
+                Ok(None) if self.budget.take() => {}
+                Ok(None) => break Err(wrong(TlsError::General(NO_DATA.into()))),
+                Err(error) => break Err(error),
             }
         };
         // No more memory than that: there was room for a whole record before.
@@ -421,16 +446,55 @@ impl TlsStream {
         } else {
             bytes[at..].to_vec()
         };
-        match result {
-            Ok(()) if self.incoming.len() > RECORD_BYTES_MAX => {
-                Err(wrong(TlsError::General("a message is too large".into())))
-            }
-            Ok(()) => Ok(filled),
-            Err(error) => {
-                if !self.got_a_request() {
-                    self.put_alert();
+        self.shown = (shown - at).min(self.incoming.len());
+        if result.is_err() && !self.has_failed {
+            // What rustls was not shown is of no use any more.
+            self.incoming.truncate(self.shown);
+        }
+        result?;
+        if self.incoming.len() > RECORD_BYTES_MAX {
+            return Err(wrong(TlsError::General("a message is too large".into())));
+        }
+        Ok(filled)
+    }
+
+    /// Shows rustls what it holds on to, and a record behind that. Answers how much
+    /// of it is done with, and how much plaintext there was: `None` if there was none,
+    /// and it wants the next record.
+    fn process(
+        &mut self,
+        bytes: &mut [u8],
+        space: &mut [u8],
+    ) -> (usize, io::Result<Option<usize>>) {
+        let mut at = 0;
+        loop {
+            let status = self.tls.process_tls_records(&mut bytes[at..]);
+            at += status.discard;
+            match status.state {
+                Ok(ConnectionState::ReadTraffic(mut records)) => {
+                    let mut filled = 0;
+                    while let Some(record) = records.next_record() {
+                        let payload = match record {
+                            Ok(record) => record.payload,
+                            Err(error) => return (at, Err(wrong(error))),
+                        };
+                        let fits = payload.len().min(space.len() - filled);
+                        let (here, later) = payload.split_at(fits);
+                        space[filled..filled + fits].copy_from_slice(here);
+                        filled += fits;
+                        self.plain.extend_from_slice(later);
+                    }
+                    return (at, Ok(Some(filled)));
                 }
-                Err(wrong(error))
+                Ok(state) => match answer(state, &mut self.outbox, &mut self.has_ended) {
+                    Ok(true) => return (at, Ok(None)),
+                    Ok(false) => {}
+                    Err(error) => return (at, Err(error)),
+                },
+                Err(error) => {
+                    self.has_failed = true;
+                    return (at, Err(wrong(error)));
+                }
             }
         }
     }
@@ -470,7 +534,8 @@ impl TlsStream {
         loop {
             // rustls remembers where in it the part of a message is that has not
             // come whole, and must not be shown another buffer.
-            let status = self.tls.process_tls_records(&mut self.incoming);
+            let seen = &mut self.incoming[..self.shown];
+            let status = self.tls.process_tls_records(seen);
             let discard = status.discard;
             let is_done = match status.state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
@@ -484,6 +549,7 @@ impl TlsStream {
                 }
             };
             self.incoming.drain(..discard);
+            self.shown -= discard;
             if is_done {
                 return Err(io::ErrorKind::NotConnected.into());
             }
@@ -530,6 +596,18 @@ fn answer(
         | ConnectionState::Closed => Ok(true),
         state => Err(io::Error::other(format!("unexpected in TLS: {state:?}"))),
     }
+}
+
+/// The length of the record that `bytes` begin with, if they hold all of it.
+fn whole_record(bytes: &[u8]) -> Option<usize> {
+    let &[high, low] = bytes.get(3..RECORD_HEADER)?.first_chunk()?;
+    let len = RECORD_HEADER + usize::from(u16::from_be_bytes([high, low]));
+    (len <= bytes.len()).then_some(len)
+}
+
+/// Whether the peer is at fault, and not its way here.
+pub(crate) fn is_broken_tls(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 fn wrong(error: TlsError) -> io::Error {

@@ -1,11 +1,24 @@
-//! Attacks on TLS, before there is any. The neighbour comes over TLS, too.
+//! Attacks on TLS, before there is any, and in it. The neighbour comes over TLS, too.
 
-use std::net::{Shutdown, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
 
+use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion,
+    StreamOwned, SupportedCipherSuite,
+};
+
+use crate::common::admin::Admin;
 use crate::common::client::Raw;
-use crate::common::engines::{Engine, on_every_engine_over_tls};
+use crate::common::engines::{Engine, on_every_engine_over_tls, plain_name};
+use crate::common::pki::{self, Pair, Pki};
+use crate::common::server::Server;
 use crate::common::wait_until;
-use crate::common::wire::noise;
+use crate::common::wire::{CLOSE, PING, REQUEST, frame, noise, unmasked};
 use crate::siege::{SHAKING_HANDS, Siege, Toll};
 
 on_every_engine_over_tls![
@@ -14,6 +27,10 @@ on_every_engine_over_tls![
     records_that_announce_too_much,
     a_hello_that_never_ends,
     leaving_in_the_middle_of_a_handshake,
+    key_updates_between_pings,
+    empty_records_between_pings,
+    key_updates_to_a_handler,
+    a_few_key_updates_at_a_time,
 ];
 
 /// A `ClientHello`'s record and message header, and its first fields: whoever
@@ -126,4 +143,184 @@ fn leaving_in_the_middle_of_a_handshake(engine: Engine) {
     }
     let toll = Toll::new().connections(CONNECTIONS).held(50, SHAKING_HANDS);
     siege.lift(toll);
+}
+
+/// The code of a Close that ends what no rule of RFC 6455 forbids.
+const POLICY: u16 = 1008;
+
+/// Records without data that are sent before one with some: rustls takes 32.
+const IN_A_ROW: usize = 30;
+
+/// Rounds of them that are sent, if the server lets them.
+const ROUNDS: usize = 100;
+
+/// A client of TLS that has come as far as WebSocket.
+type Secret = StreamOwned<ClientConnection, TcpStream>;
+
+/// A server over TLS with its neighbour, and what its attackers need to know.
+fn lay(engine: Engine, flags: &[&str]) -> (Siege, Admin, Pair) {
+    let flags = [&["--threads=1", "--admin=127.0.0.1:0"], flags].concat();
+    let pair = pki::pair();
+    let name = plain_name(engine);
+    let server = Server::start_tls(name, Pki::of(&pair), &flags).with_tunnel(&pair);
+    let (server, admin) = server.watched();
+    (Siege::around(server), admin, pair)
+}
+
+fn upgrade(address: SocketAddr, config: &Arc<ClientConfig>) -> Secret {
+    let stream = TcpStream::connect(address).expect("connected");
+    let mut secret = pki::over(stream, config);
+    secret.write_all(REQUEST.as_bytes()).expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        secret.read_exact(&mut byte).expect("a head");
+        head.extend(byte);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    secret
+}
+
+/// How many connections have ended because of how they used TLS.
+fn ended(admin: &Admin, code: &str) -> u64 {
+    let labels = [("reason", "tls"), ("code", code)];
+    admin.metrics().count("ringback_closes_total", &labels)
+}
+
+/// The records of an attack: each time so many updates of the keys, then a Ping.
+fn key_updates(secret: &mut Secret, rounds: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..rounds {
+        for _ in 0..IN_A_ROW {
+            secret.conn.refresh_traffic_keys().expect("TLS 1.3");
+        }
+        secret
+            .conn
+            .writer()
+            .write_all(&frame(PING, b""))
+            .expect("taken");
+        while secret.conn.wants_write() {
+            secret.conn.write_tls(&mut bytes).expect("written");
+        }
+    }
+    bytes
+}
+
+/// The Close that a server sends behind some Pongs, and the end of its stream.
+#[track_caller]
+fn expect_close(secret: &mut Secret) {
+    let mut rest = Vec::new();
+    secret.read_to_end(&mut rest).expect("the end of TLS");
+    let close = unmasked(CLOSE, &POLICY.to_be_bytes());
+    assert!(rest.ends_with(&close), "{rest:x?}");
+}
+
+fn key_updates_with(engine: Engine, flags: &[&str]) {
+    const CONNECTIONS: usize = 20;
+    let (siege, admin, pair) = lay(engine, flags);
+    let config = pair.client(&[&TLS13], &[]);
+    let address = address(&siege);
+    thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let mut secret = upgrade(address, &config);
+                let bytes = key_updates(&mut secret, ROUNDS);
+                // What is not taken any more is discarded, until it is enough.
+                secret.sock.write_all(&bytes).expect("sent");
+                expect_close(&mut secret);
+            });
+        }
+    });
+    let code = POLICY.to_string();
+    assert_eq!(ended(&admin, &code), CONNECTIONS as u64);
+    let toll = Toll::new()
+        .connections(4 * CONNECTIONS)
+        .bytes(CONNECTIONS * ROUNDS * IN_A_ROW * 27)
+        .held(CONNECTIONS, SHAKING_HANDS);
+    siege.lift(toll);
+}
+
+/// An update costs as much as many frames do, and 30 of them with a Ping behind them
+/// were taken for as long as they came.
+fn key_updates_between_pings(engine: Engine) {
+    key_updates_with(engine, &[]);
+}
+
+fn key_updates_to_a_handler(engine: Engine) {
+    key_updates_with(engine, &["--print-messages"]);
+}
+
+/// What encrypts the records of a client that rustls does not make.
+fn encrypter(secret: Secret) -> (TcpStream, Box<dyn MessageEncrypter>, u64) {
+    let StreamOwned { conn, sock } = secret;
+    let Some(SupportedCipherSuite::Tls13(suite)) = conn.negotiated_cipher_suite() else {
+        panic!("no TLS 1.3");
+    };
+    let (number, secrets) = conn.dangerous_extract_secrets().expect("secrets").tx;
+    let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+    | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+    | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secrets
+    else {
+        panic!("another cipher");
+    };
+    (sock, suite.aead_alg.encrypter(key, iv), number)
+}
+
+fn empty_records_between_pings(engine: Engine) {
+    const CONNECTIONS: usize = 20;
+    let (siege, admin, pair) = lay(engine, &[]);
+    let mut config = Arc::unwrap_or_clone(pair.client(&[&TLS13], &[]));
+    config.enable_secret_extraction = true;
+    let config = Arc::new(config);
+    for _ in 0..CONNECTIONS {
+        let (sock, mut encrypter, mut number) = encrypter(upgrade(address(&siege), &config));
+        let ping = frame(PING, b"");
+        let mut bytes = Vec::new();
+        for _ in 0..ROUNDS {
+            for payload in [&[][..]; IN_A_ROW].into_iter().chain([&ping[..]]) {
+                let record = OutboundPlainMessage {
+                    typ: ContentType::ApplicationData,
+                    version: ProtocolVersion::TLSv1_2,
+                    payload: OutboundChunks::Single(payload),
+                };
+                let record = encrypter.encrypt(record, number).expect("encrypted");
+                bytes.extend(record.encode());
+                number += 1;
+            }
+        }
+        let mut raw = Raw::over(sock);
+        raw.send(&bytes);
+        // Pongs, a Close and the end, none of which can be read any more.
+        raw.rest();
+    }
+    let code = POLICY.to_string();
+    wait_until("all are counted", || {
+        ended(&admin, &code) == CONNECTIONS as u64
+    });
+    let toll = Toll::new()
+        .connections(2 * CONNECTIONS)
+        .bytes(CONNECTIONS * ROUNDS * IN_A_ROW * 22)
+        .held(2, SHAKING_HANDS);
+    siege.lift(toll);
+}
+
+/// Those that a client needs are taken, as is TLS 1.2, which has none.
+fn a_few_key_updates_at_a_time(engine: Engine) {
+    const UPDATES: usize = 10;
+    let (siege, admin, pair) = lay(engine, &[]);
+    let mut secret = upgrade(address(&siege), &pair.client(&[&TLS13], &[]));
+    for _ in 0..UPDATES {
+        secret.conn.refresh_traffic_keys().expect("TLS 1.3");
+    }
+    let mut old = upgrade(address(&siege), &pair.client(&[&TLS12], &[]));
+    for secret in [&mut secret, &mut old] {
+        secret.write_all(&frame(PING, b"?")).expect("sent");
+        let mut pong = [0; 3];
+        secret.read_exact(&mut pong).expect("a Pong");
+        assert_eq!(pong, unmasked(0x8a, b"?")[..]);
+    }
+    drop((secret, old));
+    siege.wait_for_retreat();
+    assert_eq!(ended(&admin, &POLICY.to_string()), 0);
+    siege.lift(Toll::new().connections(3).held(2, SHAKING_HANDS));
 }

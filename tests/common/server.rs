@@ -12,7 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::admin::Admin;
 use super::engines::{self, Engine, RESTRICTION};
-use super::pki::{self, Pki};
+use super::pki::{self, Pair, Pki};
 use super::process::Process;
 use super::{PATIENCE, POLL_INTERVAL, tunnel, wait_for};
 
@@ -46,10 +46,8 @@ impl Server {
         let name = engines::plain_name(engine);
         if name != engine {
             let pair = pki::pair();
-            let mut server = Self::start_tls_from(command, name, Pki::of(&pair), flags);
-            let client = pair.client(rustls::ALL_VERSIONS, &[]);
-            server.tunnel = Some(tunnel::open(server.addresses[0], client));
-            return server;
+            let server = Self::start_tls_from(command, name, Pki::of(&pair), flags);
+            return server.with_tunnel(&pair);
         }
         command
             .args(["--listen=127.0.0.1:0", "--no-pin", "--engine", engine])
@@ -73,6 +71,13 @@ impl Server {
         assert!(server.greeting[0].starts_with("listening wss://"));
         server.pki = Some(pki);
         server
+    }
+
+    /// Lets clients that speak no TLS come as well; see [`address`](Self::address).
+    pub(crate) fn with_tunnel(mut self, pair: &Pair) -> Self {
+        let client = pair.client(rustls::ALL_VERSIONS, &[]);
+        self.tunnel = Some(tunnel::open(self.addresses[0], client));
+        self
     }
 
     /// Checks that it runs on the engine that was asked for.
@@ -115,8 +120,9 @@ impl Server {
         Self::start(engine, &[&[ADMIN], flags].concat()).watched()
     }
 
+    /// With its admin listener, which it was started with.
     #[track_caller]
-    fn watched(self) -> (Self, Admin) {
+    pub(crate) fn watched(self) -> (Self, Admin) {
         let line = self.printed().expect("an admin line");
         let admin = Admin::of_line(&line);
         (self, admin)

@@ -11,7 +11,7 @@ use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
 use crate::metrics::label::EndReason;
 use crate::proto::{Next, TAIL_ROOM};
-use crate::tls::TlsStream;
+use crate::tls::{TlsStream, is_broken_tls};
 
 pub(super) struct Connection {
     stream: Box<TlsStream>,
@@ -110,7 +110,7 @@ impl Connection {
                     return self.rest(cx);
                 }
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_gone)) => self.phase = Phase::Ended,
+                Poll::Ready(Err(error)) => self.fail(&error, shared),
                 Poll::Pending => match self.drain(shared) {
                     Drained::Wait => return self.rest(cx),
                     Drained::LookAgain => {
@@ -136,8 +136,9 @@ impl Connection {
         match self.last_look(shared) {
             Ok(Look::Bytes) => self.wake(),
             Ok(Look::Nothing) => {}
-            Err(_gone) => {
-                self.end();
+            Err(error) => {
+                self.fail(&error, shared);
+                self.wake();
                 return;
             }
         }
@@ -391,8 +392,8 @@ impl Connection {
                 Ok(Look::Nothing) if self.is_quiet() => {}
                 Ok(Look::Nothing) => return Drained::Wait,
                 Ok(Look::Bytes) => return Drained::LookAgain,
-                Err(_gone) => {
-                    self.phase = Phase::Ended;
+                Err(error) => {
+                    self.fail(&error, shared);
                     return Drained::Closed;
                 }
             }
@@ -415,6 +416,22 @@ impl Connection {
                 self.send(&frame, shared);
             }
             None => self.phase = Phase::Ended,
+        }
+    }
+
+    /// Ends a connection that cannot be read any more, with a Close where the client has
+    /// only sent too much of what TLS allows.
+    fn fail(&mut self, error: &io::Error, shared: &Shared) {
+        if !is_broken_tls(error) || self.session.is_closing() {
+            self.phase = Phase::Ended;
+            return;
+        }
+        self.session.log_broken_tls(error);
+        if self.stream.may_write() {
+            self.close(EndReason::Tls, shared);
+        } else {
+            self.session.cut(&shared.settings, EndReason::Tls);
+            self.phase = Phase::Ended;
         }
     }
 
