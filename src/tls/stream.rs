@@ -86,15 +86,22 @@ pub(crate) struct TlsStream {
     outbox: Outbox,
     /// The peer sends no more.
     has_ended: bool,
-    /// rustls has found an error, and is not to be asked again.
-    has_failed: bool,
-    /// The peer is not listened to any more: what still comes is thrown away, since
-    /// a socket that is closed with unread bytes is reset, and the last word lost.
-    is_deaf: bool,
+    /// Why the peer is not listened to any more. What still comes is thrown away: a
+    /// socket that is closed with unread bytes is reset, and the last word lost.
+    fault: Option<Fault>,
     budget: RecordBudget,
     /// The last read took all that it had room for.
     floods: bool,
     scratch: Rc<RefCell<Scratch>>,
+}
+
+/// What was wrong with what a peer has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// It is too much, and something can still be said.
+    Excess,
+    /// rustls has found an error, and is not to be asked again.
+    Broken,
 }
 
 /// Why there is no TLS connection. The socket comes back where there is
@@ -139,8 +146,7 @@ impl Acceptor {
             plain_read: 0,
             outbox: Outbox::default(),
             has_ended: false,
-            has_failed: false,
-            is_deaf: false,
+            fault: None,
             budget: RecordBudget::default(),
             floods: false,
             scratch: Rc::clone(&self.scratch),
@@ -184,7 +190,7 @@ impl TlsStream {
 
     /// Whether something can still be said, whatever the last read has found.
     pub(crate) fn may_write(&self) -> bool {
-        !self.has_failed
+        self.fault != Some(Fault::Broken)
     }
 
     /// Whether the client sends as fast as it is read.
@@ -379,7 +385,7 @@ impl TlsStream {
         let scratch = Rc::clone(&self.scratch);
         let mut scratch = scratch.borrow_mut();
         let buf = scratch.ciphertext();
-        if self.is_deaf {
+        if self.fault.is_some() {
             let came = ready!(read(&mut self.under, buf))?;
             self.floods = came == buf.len();
             return Poll::Ready(Ok((came == 0).then_some(0)));
@@ -396,8 +402,10 @@ impl TlsStream {
         }
         buf[..kept].copy_from_slice(&self.incoming);
         let decrypted = self.decrypt(&mut buf[..kept + came], space);
-        self.is_deaf = decrypted.is_err();
-        if self.has_failed && !self.got_a_request() {
+        if decrypted.is_err() {
+            self.fault.get_or_insert(Fault::Excess);
+        }
+        if !self.may_write() && !self.got_a_request() {
             self.put_alert();
         }
         // There may be answers to what is no data, and an alert is one.
@@ -447,7 +455,7 @@ impl TlsStream {
             bytes[at..].to_vec()
         };
         self.shown = (shown - at).min(self.incoming.len());
-        if result.is_err() && !self.has_failed {
+        if result.is_err() && self.may_write() {
             // What rustls was not shown is of no use any more.
             self.incoming.truncate(self.shown);
         }
@@ -492,7 +500,7 @@ impl TlsStream {
                     Err(error) => return (at, Err(error)),
                 },
                 Err(error) => {
-                    self.has_failed = true;
+                    self.fault = Some(Fault::Broken);
                     return (at, Err(wrong(error)));
                 }
             }
@@ -526,7 +534,7 @@ impl TlsStream {
         len: usize,
         write: impl FnOnce(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<Result<(), EncryptError>> {
-        if self.has_failed {
+        if !self.may_write() {
             return Err(io::ErrorKind::NotConnected.into());
         }
         self.outbox
@@ -544,7 +552,7 @@ impl TlsStream {
                 }
                 Ok(state) => answer(state, &mut self.outbox, &mut self.has_ended)?,
                 Err(error) => {
-                    self.has_failed = true;
+                    self.fault = Some(Fault::Broken);
                     return Err(wrong(error));
                 }
             };
