@@ -14,14 +14,11 @@ use fastrand::Rng;
 use super::fixture::settings;
 use super::{Contrast, Design, LEVEL, Settings, Side, Values, Verdict, paired, unpaired};
 use crate::metric::Metric;
-use crate::statistics::tests::source::{Shape, error_of};
+use crate::statistics::tests::source::{self, Shape, error_of};
 
-/// Comparisons of each kind, unless the environment says how many.
-const TRIALS: u64 = 100;
-
+/// Comparisons of each kind.
 fn trials() -> u64 {
-    let asked = std::env::var("LOADTEST_TRIALS").ok();
-    asked.map_or(TRIALS, |count| count.parse().expect("a number of trials"))
+    source::trials(50)
 }
 
 /// A metric that has the least share of the level but for memory, and whose margin is

@@ -27,41 +27,57 @@ const RESAMPLES: usize = 4_000;
 /// Resamples of two groups that one draw makes: mirrored, exchanged, and both.
 const PER_DRAW: usize = 4;
 
+/// Tosses of a coin, as the bits of a word.
+const TOSSES: usize = u64::BITS as usize;
+
 /// The interval of the median of ascending values.
 pub(super) fn median(sorted: &[f64], confidence: f64, seed: u64) -> Interval {
     let mut random = Rng::with_seed(seed);
-    let (mut lows, mut highs) = (Vec::new(), Vec::new());
+    let count = sorted.len();
+    // How many resamples have a median that so many values lie below.
+    let mut resamples = vec![0; count + 1];
     for _ in 0..RESAMPLES / 2 {
-        let below = Draw::new(sorted.len(), &mut random).heads(sorted.len());
-        for below in [below, sorted.len() - below] {
-            let around = around(sorted, below);
-            lows.push(around.low);
-            highs.push(around.high);
-        }
+        let [below, _] = Draw::new([count, 0], &mut random).heads;
+        resamples[below] += 1;
+        resamples[count - below] += 1;
     }
+    let lowest = below_nth(&resamples, outside(confidence));
     Interval {
-        low: low_end(lows, confidence),
-        high: high_end(highs, confidence),
+        low: around(sorted, lowest).low,
+        high: around(sorted, count - lowest).high,
     }
+}
+
+/// How many values lie below the median of the nth of the resamples that were counted.
+fn below_nth(resamples: &[usize], nth: usize) -> usize {
+    let mut before = 0;
+    let is_reached = |count: &usize| {
+        before += count;
+        before > nth
+    };
+    let reached = resamples.iter().position(is_reached);
+    reached.expect("there are more resamples than are outside")
 }
 
 /// The interval of the median of `b` less that of `a`, both ascending.
 pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64, seed: u64) -> Interval {
     let mut random = Rng::with_seed(seed);
-    let length = a.len().max(b.len());
+    let lengths = [a.len(), b.len()];
     let mut differences = Vec::with_capacity(RESAMPLES);
     for _ in 0..RESAMPLES / PER_DRAW {
-        let one = Draw::new(length, &mut random);
-        let other = Draw::new(length, &mut random);
+        let one = Draw::new(lengths, &mut random);
+        let other = Draw::new(lengths, &mut random);
         for (for_a, for_b) in [(&one, &other), (&other, &one)] {
-            let (of_a, of_b) = (for_a.medians(a), for_b.medians(b));
+            let of_a = for_a.medians(a, for_a.heads[0]);
+            let of_b = for_b.medians(b, for_b.heads[1]);
             differences.extend(of_b.iter().zip(of_a).map(|(of_b, of_a)| of_b - of_a));
         }
     }
-    Interval {
-        low: low_end(differences.clone(), confidence),
-        high: high_end(differences, confidence),
-    }
+    let outside = outside(confidence);
+    let (_, &mut low, above) = differences.select_nth_unstable_by(outside, f64::total_cmp);
+    let nth = above.len() - 1 - outside;
+    let (_, &mut high, _) = above.select_nth_unstable_by(nth, f64::total_cmp);
+    Interval { low, high }
 }
 
 /// The values around a median that so many lie below. Nothing is known beyond the
@@ -75,39 +91,32 @@ fn around(sorted: &[f64], below: usize) -> Interval {
 
 /// What a resample is made by.
 struct Draw {
-    /// Tosses of a fair coin, as bits.
-    tosses: Vec<u64>,
+    /// The heads among the first tosses of a fair coin: as many tosses as the first
+    /// group has values, and as the second.
+    heads: [usize; 2],
     /// How far the median is on its way between the two values around it.
     way: f64,
 }
 
 impl Draw {
-    fn new(tosses: usize, random: &mut Rng) -> Self {
-        let words = tosses.div_ceil(u64::BITS as usize);
+    fn new(lengths: [usize; 2], random: &mut Rng) -> Self {
+        let mut heads = [0; 2];
+        for word in 0..lengths[0].max(lengths[1]).div_ceil(TOSSES) {
+            let tosses = random.u64(..);
+            for (heads, length) in heads.iter_mut().zip(lengths) {
+                let count = length.saturating_sub(word * TOSSES);
+                *heads += heads_among(count, tosses);
+            }
+        }
         Self {
-            tosses: (0..words).map(|_| random.u64(..)).collect(),
+            heads,
             way: random.f64(),
         }
     }
 
-    /// The heads among the first so many tosses.
-    fn heads(&self, count: usize) -> usize {
-        let bits = u64::BITS as usize;
-        let (whole, rest) = (count / bits, count % bits);
-        let in_whole: u32 = self.tosses[..whole]
-            .iter()
-            .map(|word| word.count_ones())
-            .sum();
-        let in_rest = match rest {
-            0 => 0,
-            _ => (self.tosses[whole] << (bits - rest)).count_ones(),
-        };
-        (in_whole + in_rest) as usize
-    }
-
-    /// The median of the resample of ascending values, and that of its mirror image.
-    fn medians(&self, sorted: &[f64]) -> [f64; 2] {
-        let below = self.heads(sorted.len());
+    /// The median of the resample of ascending values, and that of its mirror image,
+    /// where so many lie below the former.
+    fn medians(&self, sorted: &[f64], below: usize) -> [f64; 2] {
         let one = around(sorted, below);
         let mirrored = around(sorted, sorted.len() - below);
         [
@@ -117,16 +126,12 @@ impl Draw {
     }
 }
 
-/// The bound that leaves half of what is missing to the confidence below it.
-fn low_end(mut resamples: Vec<f64>, confidence: f64) -> f64 {
-    let outside = outside(confidence, resamples.len());
-    *resamples.select_nth_unstable_by(outside, f64::total_cmp).1
-}
-
-/// The bound that leaves as much above it.
-fn high_end(mut resamples: Vec<f64>, confidence: f64) -> f64 {
-    let outside = resamples.len() - 1 - outside(confidence, resamples.len());
-    *resamples.select_nth_unstable_by(outside, f64::total_cmp).1
+/// The heads among the first so many of the tosses that a word is.
+fn heads_among(count: usize, tosses: u64) -> usize {
+    match count {
+        0 => 0,
+        _ => (tosses << (TOSSES - count.min(TOSSES))).count_ones() as usize,
+    }
 }
 
 /// How many of the resamples may lie beyond each bound.
@@ -135,8 +140,9 @@ fn high_end(mut resamples: Vec<f64>, confidence: f64) -> f64 {
     clippy::cast_sign_loss,
     reason = "a part of the number of resamples"
 )]
-fn outside(confidence: f64, resamples: usize) -> usize {
-    ((1.0 - confidence) / 2.0 * resamples as f64) as usize
+fn outside(confidence: f64) -> usize {
+    let share = (1.0 - confidence) / 2.0;
+    ((share * RESAMPLES as f64) as usize).min(RESAMPLES / 2 - 1)
 }
 
 #[cfg(test)]
@@ -145,22 +151,15 @@ mod tests {
 
     #[test]
     fn heads_are_counted_among_the_first_tosses_only() {
-        let draw = Draw {
-            tosses: vec![u64::MAX, 0b1011],
-            way: 0.5,
-        };
-        for (count, heads) in [
-            (0, 0),
-            (1, 1),
-            (64, 64),
-            (65, 65),
-            (66, 66),
-            (67, 66),
-            (68, 67),
-        ] {
-            assert_eq!(draw.heads(count), heads, "{count}");
+        for (count, heads) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (64, 4), (128, 4)] {
+            assert_eq!(heads_among(count, 1 << 63 | 0b1011), heads, "{count}");
         }
-        assert_eq!(draw.heads(128), 67);
+        let seeded = || Rng::with_seed(7);
+        for lengths in [[1, 64], [65, 64], [128, 200]] {
+            let both = Draw::new(lengths, &mut seeded()).heads;
+            let alone = lengths.map(|length| Draw::new([length, 0], &mut seeded()).heads[0]);
+            assert_eq!(both, alone, "{lengths:?}");
+        }
     }
 
     /// The bounds of the sign test, from tables of the binomial distribution.

@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use super::super::unpaired::difference;
 use super::super::{Interval, median_interval};
-use super::source::{Shape, error_of};
+use super::source::{Shape, error_of, trials};
 
 const CONFIDENCE: f64 = 0.95;
 
@@ -14,8 +14,6 @@ const COVERAGE_MAX: f64 = 0.995;
 
 /// The logarithm of the true ratio.
 const SHIFT: f64 = 0.7;
-
-const TRIALS: u64 = 400;
 
 #[test]
 fn a_paired_interval_holds_the_true_ratio() {
@@ -83,18 +81,19 @@ fn assert_unpaired(shapes: [Shape; 2], spread_b: f64, (count_a, count_b): (usize
 }
 
 fn assert_covers(what: &str, mut interval: impl FnMut(u64) -> Interval) {
-    let held = (0..TRIALS).filter(|&trial| {
+    let trials = trials(200);
+    let held = (0..trials).filter(|&trial| {
         let interval = interval(trial);
         (interval.low..=interval.high).contains(&SHIFT)
     });
-    let coverage = held.count() as f64 / TRIALS as f64;
+    let coverage = held.count() as f64 / trials as f64;
     println!("{what}: {:.1} %", coverage * 100.0);
     assert!(
-        coverage >= CONFIDENCE - error_of(CONFIDENCE, TRIALS),
+        coverage >= CONFIDENCE - error_of(CONFIDENCE, trials),
         "{what}: {coverage}"
     );
     assert!(
-        coverage <= COVERAGE_MAX + error_of(COVERAGE_MAX, TRIALS),
+        coverage <= COVERAGE_MAX + error_of(COVERAGE_MAX, trials),
         "{what}: {coverage}"
     );
 }

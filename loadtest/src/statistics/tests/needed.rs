@@ -14,7 +14,7 @@ const LEVEL: f64 = 0.05;
 const SHARE: f64 = 0.004;
 
 const POWER: f64 = 0.8;
-const TRIALS: u64 = 300;
+const TRIALS: u64 = 200;
 
 /// The least and the greatest power that may be found with as many runs as were
 /// said to give 80 %, each trial by a spread of its own.

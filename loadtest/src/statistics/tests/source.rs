@@ -59,6 +59,12 @@ pub(crate) fn normal(random: &mut Rng) -> f64 {
     radius * (std::f64::consts::TAU * random.f64()).cos()
 }
 
+/// How many trials there are, unless the environment says.
+pub(crate) fn trials(few: u64) -> u64 {
+    let asked = std::env::var("LOADTEST_TRIALS").ok();
+    asked.map_or(few, |count| count.parse().expect("a number of trials"))
+}
+
 /// Three standard errors of a share found by so many trials.
 pub(crate) fn error_of(share: f64, trials: u64) -> f64 {
     3.0 * (share * (1.0 - share) / trials as f64).sqrt()
