@@ -285,8 +285,7 @@ impl MessageSocket {
             return Ok(());
         }
         if self.hung_up {
-            self.account.end(EndReason::Gone, None);
-            return Err(MessageError::Left);
+            return Err(self.left());
         }
         loop {
             // A server that stops still answers what has arrived by then.
@@ -358,10 +357,7 @@ impl MessageSocket {
     fn has_read(&mut self, result: io::Result<usize>) -> Result<bool, MessageError> {
         self.owes_a_turn = matches!(result, Ok(READ_LEN)) || self.stream.floods();
         match result {
-            Ok(0) => {
-                self.account.end(EndReason::Gone, None);
-                Err(MessageError::Left)
-            }
+            Ok(0) => Err(self.left()),
             Ok(len) => {
                 self.heard(len);
                 Ok(true)
@@ -537,6 +533,15 @@ impl MessageSocket {
         self.inbox = Inbox::new(&[]);
         self.ahead = None;
         self.go_away(EndReason::HeldBytes, Ending::HeldTooMuch);
+    }
+
+    /// The peer has ended its stream. Ours ends as well, for a TLS client to know that
+    /// nothing is missing.
+    fn left(&mut self) -> MessageError {
+        self.account.end(EndReason::Gone, None);
+        // It may be gone.
+        let _ = self.stream.put_end().and_then(|()| self.stream.try_flush());
+        MessageError::Left
     }
 
     /// Gives a connection up that broke.

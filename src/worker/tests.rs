@@ -1,6 +1,13 @@
-//! A worker whose `accept` fails.
+//! A worker whose `accept` fails, or whose tasks panic.
+
+#[path = "../../tests/common/pki.rs"]
+#[expect(dead_code, reason = "the tests in `tests/` use all of it")]
+mod pki;
+#[path = "../../tests/common/tunnel.rs"]
+mod tunnel;
 
 use std::io::{Read, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -10,7 +17,9 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::calls::{Call, Fault, Plan, Tally, When};
+use crate::config::TlsFiles;
 use crate::descriptors::REJECTS_MAX;
+use crate::message;
 use crate::runtime::tests::client::{Client, End, REQUEST, Step, TEXT, frame, open, reply};
 use crate::runtime::tests::on_every_engine;
 use crate::shutdown::{self, Departure, Trigger};
@@ -28,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A worker on a thread of its own, where its calls go wrong.
 struct Rig {
     address: SocketAddr,
+    /// Where clients connect that know nothing of TLS.
+    entrance: SocketAddr,
     counters: Arc<Counters>,
     trigger: Trigger,
     thread: JoinHandle<(Result<(), Error>, Tally)>,
@@ -35,7 +46,7 @@ struct Rig {
 
 impl Rig {
     fn start(kind: EngineKind, errno: Errno, when: When) -> Self {
-        Self::start_with(kind, move || {
+        Self::start_with(kind, Service::default(), move || {
             calls::plan(Some(Plan {
                 call: Call::Accept,
                 fault: Fault::Fails(errno),
@@ -45,7 +56,11 @@ impl Rig {
     }
 
     /// A worker on whose thread this is called before it starts.
-    fn start_with(kind: EngineKind, prepare: impl FnOnce() + Send + 'static) -> Self {
+    fn start_with(
+        kind: EngineKind,
+        service: Service,
+        prepare: impl FnOnce() + Send + 'static,
+    ) -> Self {
         let config = Config {
             listen: vec!["127.0.0.1:0".parse().expect("an address")],
             ..Config::default()
@@ -53,6 +68,18 @@ impl Rig {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("bound");
+        let (mut listeners, mut tls_listeners) = (vec![listener.into()], Vec::new());
+        let (mut tls, mut entrance) = (None, address);
+        if service.is_over_tls {
+            let pair = pki::pair();
+            let pki = pki::Pki::of(&pair);
+            let [certificate, key] = pki.files();
+            tls = Some(Arc::new(
+                Tls::load(TlsFiles { certificate, key }).expect("a certificate"),
+            ));
+            mem::swap(&mut listeners, &mut tls_listeners);
+            entrance = tunnel::open(address, pair.client(rustls::ALL_VERSIONS, &[]));
+        }
         let counters = Arc::<Counters>::default();
         let (trigger, shutdown) = shutdown::channel();
         let assignment = Assignment {
@@ -61,13 +88,13 @@ impl Rig {
             engine: kind,
             index: 0,
             core: None,
-            listeners: vec![listener.into()],
-            tls_listeners: Vec::new(),
-            tls: None,
+            listeners,
+            tls_listeners,
+            tls,
             counters: Arc::clone(&counters),
             epoch: StdInstant::now(),
             shutdown,
-            handler: None,
+            handler: service.has_handler.then(|| message::handler(echo)),
         };
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -78,6 +105,7 @@ impl Rig {
         is_ready.recv_timeout(PATIENCE).expect("the worker starts");
         Self {
             address,
+            entrance,
             counters,
             trigger,
             thread,
@@ -97,7 +125,7 @@ impl Rig {
 
     /// A client that was upgraded.
     fn open(&self) -> TcpStream {
-        open(self.address)
+        open(self.entrance)
     }
 
     /// Stops the worker; says what it has called.
@@ -110,8 +138,21 @@ impl Rig {
     }
 }
 
-/// Whatever the worker did before, it does nothing afterwards: its connections and its
-/// listeners go with it, and whoever started it sees the panic.
+/// How a worker serves its connections.
+#[derive(Clone, Copy, Debug, Default)]
+struct Service {
+    is_over_tls: bool,
+    has_handler: bool,
+}
+
+async fn echo(mut socket: MessageSocket) {
+    while let Ok(message) = socket.read_message().await {
+        if socket.write_message(&message).await.is_err() {
+            return;
+        }
+    }
+}
+
 fn a_panic_in_any_task_ends_the_worker(kind: EngineKind) {
     for task in [
         TaskKind::Accept,
@@ -119,36 +160,61 @@ fn a_panic_in_any_task_ends_the_worker(kind: EngineKind) {
         TaskKind::Engine,
         TaskKind::Connection,
     ] {
-        let flag = Arc::new(AtomicBool::new(false));
-        let panics = Arc::clone(&flag);
-        // This engine's own task has nothing to do but once.
-        let is_at_once = task == TaskKind::Engine && kind == EngineKind::TokioUring;
-        let rig = Rig::start_with(kind, move || {
-            panics.store(is_at_once, Relaxed);
-            calls::panic_in(task, panics);
-        });
-        let client = (!is_at_once).then(|| rig.open());
-        flag.store(true, Relaxed);
-        // What a task may wait for; the worker may have ended before that.
-        let other = TcpStream::connect(rig.address);
-        if let Ok(other) = &other {
-            let mut other = other;
-            let _ = other.write_all(REQUEST.as_bytes());
+        for (is_over_tls, has_handler) in
+            [(false, false), (true, false), (false, true), (true, true)]
+        {
+            let service = Service {
+                is_over_tls,
+                has_handler,
+            };
+            panic_in(task, kind, service);
         }
-        if let Some(mut client) = client.as_ref() {
-            let _ = client.write_all(&frame(TEXT, b"still there?"));
-        }
-        let panic = rig.thread.join().expect_err("a panic");
-        assert_eq!(panic_message(&*panic), "panicked: injected", "{task:?}");
-        if let Some(mut client) = client {
-            // The end, or a reset; in time.
-            let end = client.read_to_end(&mut Vec::new());
-            let is_late = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
-            assert!(!end.as_ref().is_err_and(is_late), "{task:?}");
-        }
-        TcpStream::connect(rig.address).expect_err("nobody listens any more");
-        assert_eq!(rig.counters.open.get(), 0, "{task:?}");
     }
+}
+
+/// Whatever the worker did before, it does nothing afterwards: its connections and its
+/// listeners go with it, and whoever started it sees the panic.
+#[track_caller]
+fn panic_in(task: TaskKind, kind: EngineKind, service: Service) {
+    let flag = Arc::new(AtomicBool::new(false));
+    let panics = Arc::clone(&flag);
+    // An engine's own task has nothing to do but once, where others serve.
+    let is_idle = kind == EngineKind::TokioUring || service.is_over_tls || service.has_handler;
+    let is_at_once = task == TaskKind::Engine && is_idle;
+    let rig = Rig::start_with(kind, service, move || {
+        panics.store(is_at_once, Relaxed);
+        calls::panic_in(task, panics);
+    });
+    let client = (!is_at_once).then(|| rig.open());
+    flag.store(true, Relaxed);
+    // What a task may wait for; the worker may have ended before that.
+    let other = TcpStream::connect(rig.entrance);
+    if let Ok(other) = &other {
+        let mut other = other;
+        let _ = other.write_all(REQUEST.as_bytes());
+    }
+    if let Some(mut client) = client.as_ref() {
+        let _ = client.write_all(&frame(TEXT, b"still there?"));
+    }
+    let deadline = StdInstant::now() + PATIENCE;
+    while !rig.thread.is_finished() {
+        assert!(StdInstant::now() < deadline, "{task:?}, {service:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let panic = rig.thread.join().expect_err("a panic");
+    assert_eq!(
+        panic_message(&*panic),
+        "panicked: injected",
+        "{task:?}, {service:?}"
+    );
+    if let Some(mut client) = client {
+        // The end, or a reset; in time.
+        let end = client.read_to_end(&mut Vec::new());
+        let is_late = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        assert!(!end.as_ref().is_err_and(is_late), "{task:?}, {service:?}");
+    }
+    TcpStream::connect(rig.address).expect_err("nobody listens any more");
+    assert_eq!(rig.counters.open.get(), 0, "{task:?}, {service:?}");
 }
 
 fn want_of_resources_is_waited_out(kind: EngineKind) {

@@ -4,7 +4,7 @@
 use std::thread;
 
 use crate::common::client::{Client, Raw};
-use crate::common::engines::{Engine, on_every_engine_and_over_tls};
+use crate::common::engines::{Engine, on_every_engine_and_over_tls, on_every_engine_with_handler};
 use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{
@@ -17,6 +17,14 @@ on_every_engine_and_over_tls![
     what_waits_is_sent_before_the_end_of_the_stream,
     what_waits_is_sent_before_a_close,
     memory_is_given_back_as_a_backlog_drains,
+    a_client_is_not_read_beyond_the_limit_until_half_is_drained,
+    a_client_that_fills_its_backlog_and_reads_nothing_is_cut,
+];
+
+on_every_engine_with_handler![
+    a_message_of_64_mib_is_sent_whole_before_any_of_it_is_read,
+    what_waits_is_sent_before_the_end_of_the_stream,
+    what_waits_is_sent_before_a_close,
     a_client_is_not_read_beyond_the_limit_until_half_is_drained,
     a_client_that_fills_its_backlog_and_reads_nothing_is_cut,
 ];

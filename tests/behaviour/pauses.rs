@@ -5,34 +5,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::client::Raw;
-use crate::common::engines::{Engine, on_every_engine, on_every_engine_and_over_tls};
+use crate::common::engines::{Engine, on_every_engine_and_over_tls, on_every_engine_with_handler};
 use crate::common::server::Server;
 use crate::common::wire::{PING, PONG, TEXT, frame};
 
 on_every_engine_and_over_tls![a_pause_closes_no_client_that_answers,];
-
-mod handlers {
-    super::on_every_engine![a_pause_closes_no_client_of_a_handler_that_answers,];
-    use super::a_pause_closes_no_client_of_a_handler_that_answers;
-}
+on_every_engine_with_handler![a_pause_closes_no_client_that_answers,];
 
 const PONG_TIMEOUT: Duration = Duration::from_secs(3);
-const FLAGS: [&str; 2] = ["--idle-timeout=300ms", "--pong-timeout=3s"];
 
 /// Rounds until one is not disturbed by other work of this machine.
 const ROUNDS: usize = 10;
 
 fn a_pause_closes_no_client_that_answers(engine: Engine) {
-    pause(&Server::start(engine, &FLAGS));
-}
-
-fn a_pause_closes_no_client_of_a_handler_that_answers(engine: Engine) {
-    let flags = [&FLAGS[..], &["--print-messages"]].concat();
-    pause(&Server::start(engine, &flags));
-}
-
-fn pause(server: &Server) {
     const CLIENTS: usize = 20;
+    let flags = ["--idle-timeout=300ms", "--pong-timeout=3s"];
+    let server = Server::start(engine, &flags);
     for _ in 0..ROUNDS {
         let start = Instant::now();
         let mut raws: Vec<_> = (0..CLIENTS).map(|_| Raw::open(server.address())).collect();

@@ -10,51 +10,40 @@ pub(crate) const RESTRICTION: &str = "RINGBACK_TEST_ENGINES";
 /// An engine's name on the command line.
 pub(crate) type Engine = &'static str;
 
-/// Makes each of these functions, which take an [`Engine`], a test for each
-/// engine.
-macro_rules! on_every_engine {
-    ($($test:ident,)*) => {
-        mod epoll {
+/// What an engine's name ends in where its clients come over TLS, and where a
+/// handler serves them.
+pub(crate) const OVER_TLS: &str = "+tls";
+pub(crate) const WITH_HANDLER: &str = "+handler";
+
+/// Makes each of these functions, which take an [`Engine`], a test in a module.
+macro_rules! on_engine {
+    ($module:ident, $engine:literal, $($test:ident,)*) => {
+        mod $module {
             $(#[test] fn $test() {
-                crate::common::engines::run("epoll", super::$test);
-            })*
-        }
-        mod ring {
-            $(#[test] fn $test() {
-                crate::common::engines::run("ring", super::$test);
-            })*
-        }
-        mod tokio_uring {
-            $(#[test] fn $test() {
-                crate::common::engines::run("tokio-uring", super::$test);
+                crate::common::engines::run($engine, super::$test);
             })*
         }
     };
 }
-pub(crate) use on_every_engine;
+pub(crate) use on_engine;
 
-/// What an engine's name ends in where its clients come over TLS.
-pub(crate) const OVER_TLS: &str = "+tls";
+/// The same for each engine.
+macro_rules! on_every_engine {
+    ($($test:ident,)*) => {
+        crate::common::engines::on_engine!(epoll, "epoll", $($test,)*);
+        crate::common::engines::on_engine!(ring, "ring", $($test,)*);
+        crate::common::engines::on_engine!(tokio_uring, "tokio-uring", $($test,)*);
+    };
+}
+pub(crate) use on_every_engine;
 
 /// As [`on_every_engine`], for clients whose connections are encrypted on their
 /// way.
 macro_rules! on_every_engine_over_tls {
     ($($test:ident,)*) => {
-        mod tls_epoll {
-            $(#[test] fn $test() {
-                crate::common::engines::run("epoll+tls", super::$test);
-            })*
-        }
-        mod tls_ring {
-            $(#[test] fn $test() {
-                crate::common::engines::run("ring+tls", super::$test);
-            })*
-        }
-        mod tls_tokio_uring {
-            $(#[test] fn $test() {
-                crate::common::engines::run("tokio-uring+tls", super::$test);
-            })*
-        }
+        crate::common::engines::on_engine!(tls_epoll, "epoll+tls", $($test,)*);
+        crate::common::engines::on_engine!(tls_ring, "ring+tls", $($test,)*);
+        crate::common::engines::on_engine!(tls_tokio_uring, "tokio-uring+tls", $($test,)*);
     };
 }
 pub(crate) use on_every_engine_over_tls;
@@ -68,9 +57,26 @@ macro_rules! on_every_engine_and_over_tls {
 }
 pub(crate) use on_every_engine_and_over_tls;
 
+/// As [`on_every_engine_and_over_tls`], where a handler serves the connections.
+macro_rules! on_every_engine_with_handler {
+    ($($test:ident,)*) => {
+        mod handler {
+            use super::{$($test,)*};
+            crate::common::engines::on_engine!(epoll, "epoll+handler", $($test,)*);
+            crate::common::engines::on_engine!(ring, "ring+handler", $($test,)*);
+            crate::common::engines::on_engine!(tokio_uring, "tokio-uring+handler", $($test,)*);
+            crate::common::engines::on_engine!(tls_epoll, "epoll+tls+handler", $($test,)*);
+            crate::common::engines::on_engine!(tls_ring, "ring+tls+handler", $($test,)*);
+            crate::common::engines::on_engine!(
+                tls_tokio_uring, "tokio-uring+tls+handler", $($test,)*);
+        }
+    };
+}
+pub(crate) use on_every_engine_with_handler;
+
 /// The name of the engine alone.
 pub(crate) fn plain_name(engine: Engine) -> Engine {
-    engine.strip_suffix(OVER_TLS).unwrap_or(engine)
+    engine.split_once('+').map_or(engine, |(name, _rest)| name)
 }
 
 /// Runs a test on an engine, unless the environment says otherwise; then the

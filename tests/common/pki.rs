@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
@@ -100,12 +100,17 @@ impl Pki {
         self.directory.path().join(name)
     }
 
+    /// The files of the certificate and of its key.
+    pub(crate) fn files(&self) -> [PathBuf; 2] {
+        ["cert.pem", "key.pem"].map(|name| self.path(name))
+    }
+
     /// What makes a server use the pair.
     pub(crate) fn flags(&self) -> [String; 2] {
-        let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
+        let [certificate, key] = self.files();
         [
-            flag("tls-cert", &self.path("cert.pem")),
-            flag("tls-key", &self.path("key.pem")),
+            format!("--tls-cert={}", certificate.display()),
+            format!("--tls-key={}", key.display()),
         ]
     }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::admin::Admin;
-use super::engines::{self, Engine, RESTRICTION};
+use super::engines::{self, Engine, OVER_TLS, RESTRICTION, WITH_HANDLER};
 use super::pki::{self, Pair, Pki};
 use super::process::Process;
 use super::{PATIENCE, POLL_INTERVAL, tunnel, wait_for};
@@ -44,15 +44,18 @@ impl Server {
     #[track_caller]
     fn start_from(mut command: Command, engine: Engine, flags: &[&str]) -> Self {
         let name = engines::plain_name(engine);
-        if name != engine {
+        if engine.ends_with(WITH_HANDLER) {
+            command.args(["--print-messages", "--max-message=64m"]);
+        }
+        if engine.contains(OVER_TLS) {
             let pair = pki::pair();
             let server = Self::start_tls_from(command, name, Pki::of(&pair), flags);
             return server.with_tunnel(&pair);
         }
         command
-            .args(["--listen=127.0.0.1:0", "--no-pin", "--engine", engine])
+            .args(["--listen=127.0.0.1:0", "--no-pin", "--engine", name])
             .args(flags);
-        Self::spawn(&mut command, 1).on(engine)
+        Self::spawn(&mut command, 1).on(name)
     }
 
     /// As [`start`](Self::start), but everybody has to speak TLS.
