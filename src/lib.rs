@@ -103,6 +103,7 @@ mod systemd;
 mod task;
 mod throttle;
 mod tls;
+mod turn;
 mod visit;
 mod worker;
 

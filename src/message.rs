@@ -40,6 +40,10 @@ use inbox::{Event, Inbox};
 /// Bytes that are read at once.
 const READ_LEN: usize = 16 * 1024;
 
+/// Messages that a handler gets before the other connections have their turn, from
+/// whatever was read at once: a short one costs as much as reading thousands of them.
+const MESSAGES_PER_TURN: u32 = 32;
+
 /// Pieces of 4 KiB that are discarded of a connection whose handler has panicked.
 const UNREAD_PIECES_MAX: usize = 64;
 
@@ -138,6 +142,8 @@ pub struct MessageSocket {
     /// The last read was full, so there is more. A peer that never pauses must
     /// not keep the others waiting: the runtime looks after them first.
     owes_a_turn: bool,
+    /// Messages since the runtime last did.
+    messages_in_turn: u32,
     account: Account,
     limits: Limits,
     settings: Rc<Settings>,
@@ -181,6 +187,7 @@ impl MessageSocket {
             heard_at: Instant::now(),
             is_pinged: false,
             owes_a_turn: false,
+            messages_in_turn: 0,
             account: Account::open(&settings.counters, visit, crowd, handover.leftover.len()),
             limits,
             settings,
@@ -196,6 +203,11 @@ impl MessageSocket {
     /// Why there is none; the connection is closed then, with the close code
     /// that fits.
     pub async fn read_message(&mut self) -> Result<Message, MessageError> {
+        if self.messages_in_turn == MESSAGES_PER_TURN {
+            self.messages_in_turn = 0;
+            yield_now().await;
+        }
+        self.messages_in_turn += 1;
         loop {
             if let Some(ending) = self.ending {
                 self.finish().await;

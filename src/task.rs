@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::calls;
+use crate::turn::turn;
 
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -58,7 +59,10 @@ impl Tasks {
         spawn_local(poll_fn(move |cx| {
             let poll = || {
                 calls::poll(kind);
-                future.as_mut().poll(cx)
+                match kind {
+                    TaskKind::Connection => turn(|| future.as_mut().poll(cx)),
+                    _ => future.as_mut().poll(cx),
+                }
             };
             catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|panic| {
                 failure.panic.set(Some(panic));

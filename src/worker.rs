@@ -52,6 +52,7 @@ use crate::throttle::{
     TLS_FAILS, TOO_SLOW, throttled,
 };
 use crate::tls::{Acceptor, Tls};
+use crate::turn::log_longest;
 use crate::visit::{Handshake, Visit};
 
 /// How long accepting rests when it cannot go on, mostly because there are no file
@@ -122,6 +123,7 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce() -> bool) -> Resul
             result = worker.serve(listeners, tasks) => Ok(result),
         };
         throttle::finish();
+        log_longest();
         Ok::<_, Error>(ended)
     })?;
     // With it go the connections, before anybody hears of a panic.

@@ -20,6 +20,7 @@ use super::{Drain, Holdings, Settings};
 use crate::admission::Permit;
 use crate::task::TaskKind;
 use crate::tls::TlsStream;
+use crate::turn::turn;
 use connection::Connection;
 
 /// All of a worker's connections over TLS.
@@ -81,7 +82,7 @@ impl Encrypted {
         let mut holdings = Holdings::default();
         for (_key, connection) in &*self.connections.borrow() {
             let mut connection = connection.borrow_mut();
-            connection.tick(&mut shared, now);
+            turn(|| connection.tick(&mut shared, now));
             holdings.add(connection.holdings(now));
         }
         holdings

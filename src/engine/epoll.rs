@@ -29,6 +29,7 @@ use super::burden::Burden;
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::calls;
+use crate::turn::turn;
 use connection::{Connection, Fate, INTEREST};
 
 /// Events taken at once. Between two batches the runtime gets its turn, so
@@ -280,7 +281,7 @@ impl Core {
             return;
         };
         connection.listed = false;
-        if connection.serve(&mut self.shared, now) == Fate::Ended {
+        if turn(|| connection.serve(&mut self.shared, now)) == Fate::Ended {
             connection.over(&self.shared);
             self.connections.remove(key);
         } else if connection.wants_service() {
@@ -298,7 +299,7 @@ impl Core {
         let (shared, due) = (&mut self.shared, &mut self.due);
         let mut holdings = Holdings::default();
         self.connections.retain(|key, connection| {
-            let fate = connection.tick(shared, now);
+            let fate = turn(|| connection.tick(shared, now));
             if fate == Fate::Ended {
                 connection.over(shared);
                 return false;

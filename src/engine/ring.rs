@@ -48,6 +48,7 @@ use tokio::sync::Notify;
 use super::burden::Burden;
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Settings, Upgraded};
+use crate::turn::turn;
 use connection::{Connection, Fate};
 use pool::{BufferId, Pool};
 use token::{Op, Token};
@@ -281,7 +282,7 @@ impl Core {
             return;
         };
         connection.listed = false;
-        if connection.serve(key, &mut self.shared, now) == Fate::Ended {
+        if turn(|| connection.serve(key, &mut self.shared, now)) == Fate::Ended {
             connection.end(key, &mut self.shared);
         }
         self.look_after(key);
@@ -379,7 +380,7 @@ impl Core {
         let now = self.shared.settings.clock.now();
         for key in self.keys() {
             let connection = &mut self.connections[key as usize];
-            if connection.tick(&mut self.shared, now) == Fate::Ended {
+            if turn(|| connection.tick(&mut self.shared, now)) == Fate::Ended {
                 connection.end(key, &mut self.shared);
             } else {
                 holdings.add(connection.holdings(now));

@@ -39,6 +39,7 @@ use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::task::TaskKind;
+use crate::turn::turn;
 use operation::cancel;
 use task::Task;
 use turnstile::Turnstile;
@@ -181,7 +182,7 @@ impl Engine for TokioUringEngine {
         let now = self.settings.clock.now();
         let mut holdings = Holdings::default();
         for (_key, link) in &*self.links.borrow() {
-            link.tick(&self.settings, now);
+            turn(|| link.tick(&self.settings, now));
             holdings.add(link.holdings(now));
         }
         holdings

@@ -7,7 +7,7 @@ use crate::common::prometheus::Page;
 use crate::common::server::Server;
 use crate::common::wire::{BINARY, CLOSE, frame, noise};
 use crate::common::{wait_for_rest, wait_until};
-use crate::siege::{NOT_READ, SHAKING_HANDS, Siege, Toll, WAITING};
+use crate::siege::{LOG, NOT_READ, SHAKING_HANDS, Siege, Toll, WAITING};
 
 on_every_engine![
     hundreds_of_slow_readers_hold_no_more_than_may_be_held,
@@ -39,7 +39,7 @@ const WAVES: usize = 4;
 const WAVE: usize = 50;
 
 fn lay(engine: Engine, flags: &[&str]) -> (Siege, Admin) {
-    let flags = [&FLAGS[..], flags].concat();
+    let flags = [&[LOG], &FLAGS[..], flags].concat();
     let (server, admin) = Server::start_watched(engine, &flags);
     (Siege::around(server), admin)
 }

@@ -18,3 +18,4 @@ mod siege;
 mod slow;
 mod sockets;
 mod tls;
+mod turns;

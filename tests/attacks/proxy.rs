@@ -8,10 +8,11 @@ use crate::common::engines::{Engine, on_every_engine};
 use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{REQUEST, noise};
-use crate::siege::{SHAKING_HANDS, Siege, Toll};
+use crate::siege::{LOG, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine![
     headers_that_never_end,
+    the_longest_header_a_byte_at_a_time,
     garbage_instead_of_headers,
     lines_that_never_end,
     lists_of_addresses_that_fill_the_head,
@@ -21,7 +22,12 @@ on_every_engine![
 fn lay(engine: Engine, flags: &[&str]) -> (Siege, SocketAddr) {
     let mut command = crate::common::server::binary();
     command
-        .args(["--listen=127.0.0.1:0", "--listen=[::1]:0", "--threads=1"])
+        .args([
+            "--listen=127.0.0.1:0",
+            "--listen=[::1]:0",
+            "--threads=1",
+            LOG,
+        ])
         .args(["--no-pin", "--proxy-protocol=::1", "--engine", engine])
         .args(flags);
     let server = Server::spawn(&mut command, 2);
@@ -97,7 +103,12 @@ fn lists_of_addresses_that_fill_the_head(engine: Engine) {
         ];
         let mut command = crate::common::server::binary();
         command
-            .args(["--listen=127.0.0.1:0", "--listen=[::1]:0", "--threads=1"])
+            .args([
+                "--listen=127.0.0.1:0",
+                "--listen=[::1]:0",
+                "--threads=1",
+                LOG,
+            ])
             .args(["--no-pin", "--engine", engine])
             .args(flags);
         let server = Server::spawn(&mut command, 2);
@@ -129,6 +140,30 @@ fn lists_of_addresses_that_fill_the_head(engine: Engine) {
             .bytes(connections * LEN);
         siege.lift(toll.held(2, SHAKING_HANDS));
     }
+}
+
+/// It is right, and what follows is served.
+fn the_longest_header_a_byte_at_a_time(engine: Engine) {
+    const CONNECTIONS: usize = 3;
+    const ADDRESSES: [u8; 12] = [192, 0, 2, 1, 192, 0, 2, 2, 0x9c, 0x40, 0x23, 0x29];
+    /// Of the type that means nothing.
+    const PADDING: [u8; 3] = [4, 0x0f, 0xf1];
+    let (siege, trusted) = lay(engine, &[]);
+    let mut header = [LONG, &ADDRESSES, &PADDING].concat();
+    header.resize(LONG.len() + 0x1000, 0);
+    header.extend_from_slice(REQUEST.as_bytes());
+    for _ in 0..CONNECTIONS {
+        let mut raw = Raw::dial(trusted);
+        for byte in &header {
+            raw.send(&[*byte]);
+        }
+        raw.expect_upgrade();
+    }
+    let toll = Toll::new()
+        .connections(CONNECTIONS)
+        .segments(CONNECTIONS * header.len())
+        .held(1, SHAKING_HANDS);
+    siege.lift(toll);
 }
 
 fn garbage_instead_of_headers(engine: Engine) {

@@ -58,6 +58,16 @@ const PER_ECHO: Duration = Duration::from_micros(300);
 /// ... an attack, whatever it is.
 const PER_ATTACK: Duration = Duration::from_millis(300);
 
+/// Longest that one connection may keep the others of its worker waiting by its own
+/// work, in CPU time.
+const TURN: Duration = Duration::from_millis(5);
+
+/// ... in a build for debugging, which takes so many times as long, or less.
+const TURN_FACTOR: u32 = 4;
+
+/// What makes the workers of a server log their longest turn.
+pub(crate) const LOG: &str = "--log=info,ringback::turn=debug";
+
 /// Longest the neighbour may wait for its echo. This is no matter of speed:
 /// somebody who waits for so long has been forgotten.
 const STALL: Duration = Duration::from_secs(10);
@@ -145,7 +155,10 @@ impl Siege {
     /// Starts a server with these flags.
     #[track_caller]
     pub(crate) fn lay(engine: Engine, flags: &[&str]) -> Self {
-        Self::around(Server::start(engine, &[&["--threads=1"], flags].concat()))
+        Self::around(Server::start(
+            engine,
+            &[&["--threads=1", LOG], flags].concat(),
+        ))
     }
 
     /// Begins at a server that runs.
@@ -206,7 +219,7 @@ impl Siege {
     /// Checks that the attack cost no more than `toll` and that nothing of it is
     /// left: nobody may hold a connection any more but the neighbour.
     #[track_caller]
-    pub(crate) fn lift(mut self, toll: Toll) {
+    pub(crate) fn lift(self, toll: Toll) {
         let during = self.neighbour.echoes() - self.before.echoes;
         let elapsed = self.start.elapsed();
         assert!(
@@ -237,9 +250,7 @@ impl Siege {
         let log = &self.server.log()[self.before.log_len..];
         assert!(log.len() < LOG_BYTES, "the attack is logged: {log}");
 
-        self.neighbour.move_out();
-        self.server.terminate();
-        self.server.wait_for_success();
+        self.drain();
     }
 
     /// Ends the server while the attackers are there.
@@ -248,6 +259,15 @@ impl Siege {
         self.neighbour.move_out();
         self.server.terminate();
         self.server.wait_for_success();
+        let log = self.server.whole_log();
+        let line = log.lines().find(|line| line.contains("the longest turns"));
+        // Only builds for debugging measure them.
+        assert_eq!(line.is_some(), cfg!(debug_assertions), "{log}");
+        if let Some((_, third_us)) = line.and_then(|line| line.split_once("third_us=")) {
+            let third = Duration::from_micros(third_us.parse().expect("a number"));
+            eprintln!("of the longest turns the third: {third:?}");
+            assert!(third < TURN * TURN_FACTOR, "{line:?}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
+use rcgen::CustomExtension;
 use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
@@ -19,7 +20,7 @@ use crate::common::pki::{self, Pair, Pki};
 use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{CLOSE, PING, REQUEST, frame, noise, unmasked};
-use crate::siege::{SHAKING_HANDS, Siege, Toll};
+use crate::siege::{LOG, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine_over_tls![
     half_a_hello_and_silence,
@@ -31,6 +32,7 @@ on_every_engine_over_tls![
     empty_records_between_pings,
     key_updates_to_a_handler,
     a_few_key_updates_at_a_time,
+    handshakes_with_a_long_certificate,
 ];
 
 /// A `ClientHello`'s record and message header, and its first fields: whoever
@@ -159,8 +161,11 @@ type Secret = StreamOwned<ClientConnection, TcpStream>;
 
 /// A server over TLS with its neighbour, and what its attackers need to know.
 fn lay(engine: Engine, flags: &[&str]) -> (Siege, Admin, Pair) {
-    let flags = [&["--threads=1", "--admin=127.0.0.1:0"], flags].concat();
-    let pair = pki::pair();
+    lay_with(engine, pki::pair(), flags)
+}
+
+fn lay_with(engine: Engine, pair: Pair, flags: &[&str]) -> (Siege, Admin, Pair) {
+    let flags = [&["--threads=1", "--admin=127.0.0.1:0", LOG], flags].concat();
     let name = plain_name(engine);
     let server = Server::start_tls(name, Pki::of(&pair), &flags).with_tunnel(&pair);
     let (server, admin) = server.watched();
@@ -323,4 +328,24 @@ fn a_few_key_updates_at_a_time(engine: Engine) {
     siege.wait_for_retreat();
     assert_eq!(ended(&admin, &POLICY.to_string()), 0);
     siege.lift(Toll::new().connections(3).held(2, SHAKING_HANDS));
+}
+
+/// Nearly as long as clients take one: whoever asks for it makes the server send it.
+fn handshakes_with_a_long_certificate(engine: Engine) {
+    const LEN: usize = 60_000;
+    const CONNECTIONS: usize = 50;
+    let pair = pki::pair_with(|params| {
+        let padding = CustomExtension::from_oid_content(&[1, 3, 9999, 1], vec![4; LEN]);
+        params.custom_extensions.push(padding);
+    });
+    let (siege, _admin, pair) = lay_with(engine, pair, &[]);
+    let config = pair.client(&[&TLS13, &TLS12], &[]);
+    for _ in 0..CONNECTIONS {
+        drop(upgrade(address(&siege), &config));
+    }
+    let toll = Toll::new()
+        .connections(4 * CONNECTIONS)
+        .bytes(CONNECTIONS * LEN)
+        .held(4, SHAKING_HANDS + LEN as u64);
+    siege.lift(toll);
 }
