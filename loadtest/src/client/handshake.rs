@@ -8,6 +8,7 @@ use sha1::{Digest, Sha1};
 use thiserror::Error;
 
 use super::excerpt::excerpt;
+use super::fields::{members, values};
 use super::refusal::Refusal;
 use super::violation::Violation;
 use crate::target::Target;
@@ -244,27 +245,6 @@ fn incomplete(bytes: &[u8], is_over: bool) -> Result<Option<usize>, HandshakeErr
     } else {
         Ok(None)
     }
-}
-
-/// The values of all fields of a name, in their order.
-pub(super) fn values<'a>(
-    fields: &'a [Header<'a>],
-    name: &'a str,
-) -> impl Iterator<Item = &'a [u8]> {
-    let of_name = move |field: &&Header<'_>| field.name.eq_ignore_ascii_case(name);
-    fields
-        .iter()
-        .filter(of_name)
-        .map(|field| field.value.trim_ascii())
-}
-
-/// The members of a list that may be spread over several fields, empty ones
-/// apart (RFC 9110, section 5.6.1).
-fn members<'a>(fields: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    values(fields, name)
-        .flat_map(|value| value.split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|member| !member.is_empty())
 }
 
 /// The value of a field that must not be there twice.

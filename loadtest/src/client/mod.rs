@@ -13,6 +13,7 @@
 mod checker;
 mod deck;
 mod excerpt;
+mod fields;
 pub(crate) mod frame;
 pub mod handshake;
 mod mix;

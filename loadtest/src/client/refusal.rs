@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::excerpt::excerpt;
-use super::handshake::values;
+use super::fields::values;
 
 /// A response other than 101, as far as a user can do something about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
