@@ -231,8 +231,7 @@ fn inherit(judgement: &mut Judgement, part: &Part) {
     for reason in &part.file.judgement.reasons {
         let mut reason = reason.clone();
         reason.what = format!("{}: {}", part.name, reason.what);
-        judgement.verdict = judgement.verdict.max(reason.verdict);
-        judgement.reasons.push(reason);
+        judgement.add(reason);
     }
 }
 

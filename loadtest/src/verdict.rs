@@ -112,6 +112,21 @@ pub struct Judgement {
     pub notes: Vec<String>,
 }
 
+impl Judgement {
+    /// What speaks most against the run.
+    pub fn worst(&self) -> Option<&Reason> {
+        self.reasons.iter().max_by_key(|reason| reason.verdict)
+    }
+
+    /// Adds a reason that its own rules do not see, if it is not there.
+    pub fn add(&mut self, reason: Reason) {
+        self.verdict = self.verdict.max(reason.verdict);
+        if !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
+    }
+}
+
 /// What a run is judged by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {

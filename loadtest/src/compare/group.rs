@@ -42,7 +42,7 @@ impl Group {
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut reasons: BTreeMap<_, usize> = BTreeMap::new();
         for run in &self.runs {
-            if let Some(worst) = run.judgement.reasons.iter().max_by_key(|it| it.verdict) {
+            if let Some(worst) = run.judgement.worst() {
                 *reasons
                     .entry((worst.verdict, worst.what.as_str()))
                     .or_default() += 1;

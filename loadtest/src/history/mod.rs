@@ -87,21 +87,20 @@ fn read(directory: &Path) -> Result<Vec<ResultFile>, Failure> {
             continue;
         }
         let run = ResultFile::from_json(&bytes).map_err(|problem| problem.of(&path))?;
-        if run.failure.is_some() {
-            continue;
-        }
         // A copy, such as a link to the latest, would make a point surer than it is.
-        match known.add(&run, &path) {
+        let why = match run.judgement.worst() {
+            Some(reason) if run.is_invalid() => Some(format!("it is INVALID: {}", reason.what)),
+            _ => known
+                .add(&run, &path)
+                .map(|first| format!("it is the same run as {}", first.display())),
+        };
+        match why {
             None => runs.push(run),
-            Some(first) => say(&format!(
-                "{} is left out: it is the same run as {}",
-                path.display(),
-                first.display()
-            )),
+            Some(why) => say(&format!("{} is left out: {why}", path.display())),
         }
     }
     if runs.is_empty() {
-        let why = format!("{}: there is no result in it", directory.display());
+        let why = format!("{}: there is no valid result in it", directory.display());
         return Err(Failure::File(why));
     }
     // RFC 3339 in UTC sorts by time.

@@ -9,7 +9,7 @@ use super::document::{Document, Problem, ResultError, read_bounded};
 use super::{DecodeError, Numbers, ResultFile, Status, VERSION, decode, decode_latencies};
 use crate::failure::Failure;
 use crate::outcome::{Interval, Latencies, Outcome};
-use crate::verdict::Verdict;
+use crate::verdict::{Facts, Verdict, judge};
 
 impl Document for ResultFile {
     const KIND: &'static str = "result";
@@ -57,7 +57,8 @@ impl Document for ResultFile {
     }
 
     fn recompute(&mut self) -> Result<(), Problem> {
-        let own = self.numbers()?;
+        let (outcome, sockets) = (self.outcome()?, self.plan.sockets());
+        let own = Numbers::of(&outcome, sockets);
         let as_json = |numbers| serde_json::to_value(numbers).expect("it is written into files");
         if contradicts(&as_json(&self.summary), &as_json(&own)) {
             return Err(Problem::Inconsistent(
@@ -65,6 +66,10 @@ impl Document for ResultFile {
             ));
         }
         self.summary = own;
+        self.judge_again(&outcome);
+        for objective in &mut self.objectives {
+            *objective = objective.evaluate_again(&outcome, sockets);
+        }
         Ok(())
     }
 }
@@ -109,9 +114,24 @@ impl ResultFile {
         }
     }
 
-    /// What the counts and histograms come to.
-    fn numbers(&self) -> Result<Numbers, DecodeError> {
-        let outcome = Outcome {
+    /// Applies today's rules. What else was said against the run stays: its parts were
+    /// judged for themselves, or more was known when it ended.
+    fn judge_again(&mut self, outcome: &Outcome) {
+        let mut own = judge(&Facts {
+            failure: self.failure.clone(),
+            ..Facts::of(&self.plan, outcome)
+        });
+        let told = &mut self.judgement;
+        for reason in told.reasons.drain(..) {
+            own.add(reason);
+        }
+        told.verdict = own.verdict.max(told.verdict);
+        told.reasons = own.reasons;
+    }
+
+    /// What was measured, as far as the file has it.
+    fn outcome(&self) -> Result<Outcome, DecodeError> {
+        Ok(Outcome {
             addresses: self.addresses.clone(),
             started_at: UNIX_EPOCH,
             elapsed: Duration::from_nanos(self.elapsed_ns),
@@ -124,14 +144,13 @@ impl ResultFile {
             intervals: Vec::new(),
             generator: self.generator.clone(),
             server: self.server.as_ref().map(|server| server.usage),
-            server_busy_max: None,
+            server_busy_max: self.server.as_ref().and_then(|server| server.busy_max),
             idle_cores: None,
             shared_core: self.shared_core,
             steal_share: self.steal_share,
-            interrupted: false,
+            interrupted: self.status == Status::Interrupted,
             failure: None,
-        };
-        Ok(Numbers::of(&outcome, self.plan.sockets()))
+        })
     }
 
     /// Whether its numbers do not say what was asked.
@@ -426,6 +445,47 @@ mod tests {
         summary["handshake_ns"]["percentiles"]["p99"] = json!(1);
         let read = ResultFile::from_json(value.to_string().as_bytes()).unwrap();
         assert_eq!(read.summary, example().summary);
+    }
+
+    #[test]
+    fn a_file_is_no_better_than_its_numbers_whatever_its_verdict() {
+        let mut value = serde_json::to_value(example()).unwrap();
+        value["generator"]["busy_max"] = json!(0.99);
+        value["server"]["busy_max"] = json!(0.5);
+        let read = |value: &Value| ResultFile::from_json(value.to_string().as_bytes()).unwrap();
+        let judgement = read(&value).judgement;
+        assert_eq!(judgement.verdict, Verdict::Suspect);
+        let reason = "a generator thread worked 99 % of the time";
+        assert_eq!(judgement.reasons[0].what, reason);
+        // What was written and what is found are told once.
+        value["judgement"] = serde_json::to_value(&judgement).unwrap();
+        assert_eq!(read(&value).judgement, judgement);
+    }
+
+    #[test]
+    fn a_reason_that_the_numbers_do_not_show_stays() {
+        let mut value = serde_json::to_value(example()).unwrap();
+        let reason = json!({"verdict": "invalid", "what": "a.json: lost", "advice": "look"});
+        value["judgement"] = json!({"verdict": "valid", "reasons": [reason], "notes": ["so"]});
+        let read = ResultFile::from_json(value.to_string().as_bytes()).unwrap();
+        assert!(read.is_invalid());
+        assert_eq!(read.judgement.worst().unwrap().what, "a.json: lost");
+        assert_eq!(read.judgement.notes, ["so"]);
+    }
+
+    #[test]
+    fn objectives_are_held_against_the_numbers_again() {
+        let mut value = serde_json::to_value(example()).unwrap();
+        let told = |objective| json!({"objective": objective, "observed": "1 ns", "met": true, "supported": true});
+        value["objectives"] = json!([told("p50<1ns"), told("p50<1h"), told("joy>3")]);
+        let read = ResultFile::from_json(value.to_string().as_bytes()).unwrap();
+        let found: Vec<_> = read
+            .objectives
+            .iter()
+            .map(|it| (it.met, it.supported))
+            .collect();
+        assert_eq!(found, [(false, true), (true, true), (false, false)]);
+        assert_ne!(read.objectives[0].observed, "1 ns");
     }
 
     #[test]

@@ -135,12 +135,7 @@ impl Document for SweepFile {
                 check_run(rate_per_s, run).map_err(|problem| of_run(rate_per_s, index, problem))?;
             }
         }
-        self.search.as_ref().map_or(Ok(()), |search| {
-            search
-                .probes
-                .iter()
-                .try_for_each(|probe| self.check_probe(probe))
-        })
+        Ok(())
     }
 
     fn recompute(&mut self) -> Result<(), Problem> {
@@ -151,7 +146,10 @@ impl Document for SweepFile {
                     .map_err(|problem| of_run(rate_per_s, index, problem))?;
             }
         }
-        Ok(())
+        let probes = self.search.iter().flat_map(|search| &search.probes);
+        probes
+            .into_iter()
+            .try_for_each(|probe| self.check_probe(probe))
     }
 }
 

@@ -127,7 +127,7 @@ fn find_max(runs: &mut Runs<'_>, objective: &Slo, bounds: Bounds) -> Search {
 
 /// Why a run does not tell whether its rate holds.
 fn why_unknown(run: &ResultFile) -> String {
-    let reason = run.judgement.reasons.iter().max_by_key(|it| it.verdict);
+    let reason = run.judgement.worst();
     let why = reason.map_or_else(
         || "too few messages for the objective; run longer (-d)".to_owned(),
         |reason| format!("{}: {} ({})", reason.verdict, reason.what, reason.advice),

@@ -38,7 +38,6 @@ impl Files {
             set_cpu_per_message(&mut run, *ns);
             let second = self.written.replace(self.written.get() + 1);
             run["started_at"] = json!(format!("2026-11-28T10:00:{second:02}.000Z"));
-            run["judgement"] = json!({"verdict": "valid", "reasons": [], "notes": []});
             change(&mut run);
             let file = self.scratch.file(&format!("{label}-{index}.json"));
             fs::write(file, run.to_string()).expect("it can be written");

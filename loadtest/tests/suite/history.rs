@@ -117,13 +117,34 @@ fn each_workload_is_shown_by_itself() {
 }
 
 #[test]
+fn runs_that_are_invalid_are_left_out() {
+    let mut results = Results::new();
+    results.commit("aaaaaaaaaaaaaaaa", &CALM_NS);
+    let slow = CALM_NS.map(|ns| ns * 2.0);
+    let too_slow = json!({"verdict": "invalid", "what": "too slow", "advice": "wait"});
+    results.run["judgement"]["reasons"] = json!([too_slow]);
+    results.commit("bbbbbbbbbbbbbbbb", &slow);
+    results.run["judgement"]["reasons"] = json!([]);
+    results.run["status"] = json!("failed");
+    results.run["failure"] = json!("lost connection 1");
+    results.commit("cccccccccccccccc", &slow);
+    let run = results.show(&["--fail-on-regression"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(points(&run), 1, "{run:?}");
+    for (why, count) in [("too slow", 5), ("lost connection 1", 5)] {
+        let line = format!(" is left out: it is INVALID: {why}");
+        assert_eq!(run.stderr.matches(&line).count(), count, "{run:?}");
+    }
+}
+
+#[test]
 fn what_is_no_directory_of_results_is_refused_in_one_line() {
     let results = Results::new();
     let directory = results.scratch.path().to_str().expect("UTF-8");
     let run = results.show(&[]);
     assert_eq!(
         run.refused(2),
-        format!("{directory}: there is no result in it")
+        format!("{directory}: there is no valid result in it")
     );
     let run = loadtest(&["history", "/no/such/directory"]);
     assert!(
