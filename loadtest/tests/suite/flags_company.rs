@@ -1,13 +1,16 @@
 //! Connections beside the load: idle ones, churn, slow readers, and how fast
 //! they are opened.
 
-use std::io;
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::peer::{Peer, Seen, Tap, echo, ringback, url_of};
 use crate::support::poll;
 use crate::support::program::{Program, loadtest, result_of};
+use crate::support::server::{self, next_message, serve};
 use loadtest::result::{ResultFile, Status};
+use tungstenite::Error;
 
 fn assert_nothing_was_lost(result: &ResultFile) {
     let counts = &result.counts;
@@ -58,7 +61,7 @@ fn echo_to_the_talkative(tap: Tap, seen: &Seen) {
                 stream.set_read_timeout(None).expect("an option");
                 return echo(&mut socket, seen);
             }
-            Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {}
             _ => return,
         }
     }
@@ -117,31 +120,45 @@ fn slow_readers_spoil_nothing() {
     assert!(server.metrics().messages > 320);
 }
 
+/// A server that cuts off two connections that send on without an answer, and then
+/// answers the others.
+fn cuts_off_two() -> String {
+    let cut_off = AtomicUsize::new(0);
+    let server = serve(move |mut socket| {
+        let Some(first) = next_message(&mut socket) else {
+            return;
+        };
+        // Nothing wakes it when another connection has been cut off.
+        let now_and_then = Some(Duration::from_millis(5));
+        socket.get_ref().set_read_timeout(now_and_then).unwrap();
+        while cut_off.load(Ordering::Relaxed) < 2 {
+            match socket.read() {
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {}
+                Ok(_) => {
+                    cut_off.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+        socket.get_ref().set_read_timeout(None).unwrap();
+        if socket.send(first).is_ok() {
+            server::echo(&mut socket, usize::MAX);
+        }
+    });
+    format!("ws://{server}/")
+}
+
 #[test]
 fn slow_readers_that_are_cut_off_are_told() {
-    let server = ringback(|config| {
-        config.write_timeout = Duration::from_millis(300);
-        // What slow readers have sent is left unread, so that their cut is a reset.
-        config.max_backlog = Some(256 << 10);
-    });
-    let url = url_of(&server);
-    let arguments = [
-        "--rate=100",
-        "--slow-readers=2",
-        "-d3s",
-        "-s64k",
-        "--warmup=0s",
-        &url,
-    ];
-    let run = loadtest(&[&["run", "-c2", "--format=json"], &arguments[..]].concat()).fine();
-    let result = run.result();
+    // They look at what has come ten times a second.
+    let arguments = ["-c2", "-w1", "--slow-readers=2", "-d2s", "--warmup=0s"];
+    let result = result_of(&[&arguments[..], &[&cuts_off_two()]].concat());
     assert_nothing_was_lost(&result);
     assert_eq!(result.counts.slow_readers_cut, 2);
-    let run = loadtest(&[&["run", "-c2"], &arguments[..]].concat()).fine();
-    // The width of a terminal may cut the line anywhere.
-    let report: Vec<_> = run.stdout.split_whitespace().collect();
+    let run = loadtest(&[&["run"], &arguments[..], &[&cuts_off_two()]].concat()).fine();
     assert!(
-        report.join(" ").contains(", 2 slow readers cut off "),
+        run.report().contains(", 2 slow readers cut off "),
         "{run:?}"
     );
 }
