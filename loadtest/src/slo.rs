@@ -55,17 +55,15 @@ impl Slo {
 }
 
 impl SloResult {
-    /// The same objective, held against a run whatever is said of it. One that is not
-    /// known here, as of a later release, is not met.
-    pub fn evaluate_again(&self, outcome: &Outcome, sockets: u64) -> Self {
+    /// Holds the objective against a run, whatever was said of it. One that is not known
+    /// here, as of a later release, is not met.
+    pub fn evaluate_again(&mut self, outcome: &Outcome, sockets: u64) {
         match self.objective.parse::<Objective>() {
-            Ok(objective) => objective.evaluate(outcome, sockets),
-            Err(_) => Self {
-                objective: self.objective.clone(),
-                observed: "this loadtest does not know it".to_owned(),
-                met: false,
-                supported: false,
-            },
+            Ok(objective) => *self = objective.evaluate(outcome, sockets),
+            Err(_) => {
+                "this loadtest does not know it".clone_into(&mut self.observed);
+                (self.met, self.supported) = (false, false);
+            }
         }
     }
 }

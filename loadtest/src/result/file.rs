@@ -68,7 +68,7 @@ impl Document for ResultFile {
         self.summary = own;
         self.judge_again(&outcome);
         for objective in &mut self.objectives {
-            *objective = objective.evaluate_again(&outcome, sockets);
+            objective.evaluate_again(&outcome, sockets);
         }
         Ok(())
     }
