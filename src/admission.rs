@@ -46,6 +46,7 @@ pub(crate) struct House {
     pacer: Option<Pacer>,
     epoch: Instant,
     held: Held,
+    handshakes_max: usize,
 }
 
 impl House {
@@ -64,12 +65,18 @@ impl House {
             pacer,
             epoch: Instant::now(),
             held: Held::new(config.max_held_bytes),
+            handshakes_max: config.effective_max_handshakes(),
         })
     }
 
     /// The bytes that are held for all connections.
     pub(crate) fn held(&self) -> &Held {
         &self.held
+    }
+
+    /// Handshakes that may be in progress at a time; `None` if there is no limit.
+    pub(crate) fn handshakes_max(&self) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(self.handshakes_max).filter(|&max| max < NonZeroUsize::MAX)
     }
 
     /// Connections that may be open at a time.

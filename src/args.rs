@@ -268,6 +268,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_WORDS), default_value_t = 0, help_heading = "Limits")]
     max_connections_per_address: usize,
 
+    /// Most handshakes in progress at a time; one more ends the oldest. 0 sets no
+    /// limit [default: as many as fill half of max-held-bytes with max-header-bytes
+    /// each, at most half of max-connections, at least 256]
+    #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_WORDS), help_heading = "Limits")]
+    max_handshakes: Option<usize>,
+
     /// How often an address may connect, such as 10/s, 30/m or 600/h; who comes
     /// more often gets 429. 0 sets no limit [default: no limit]
     #[arg(long, value_name = "RATE", help_heading = "Limits")]
@@ -278,8 +284,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = expected::<NonZeroU32>(COUNT_WORDS), help_heading = "Limits")]
     handshake_burst: Option<NonZeroU32>,
 
-    /// Most bytes of incomplete frames and unread replies, over all connections;
-    /// beyond, those that hold most are ended. 0 sets no limit
+    /// Most bytes of handshakes, incomplete frames and unread replies, over all
+    /// connections; beyond, those that hold most are ended. 0 sets no limit
     #[arg(
         long,
         value_name = "SIZE",
@@ -448,6 +454,7 @@ impl Args {
             read_size: self.read_size.map(Size::bytes),
             max_connections: NonZeroUsize::new(self.max_connections).unwrap_or(NonZeroUsize::MAX),
             max_connections_per_address: NonZeroUsize::new(self.max_connections_per_address),
+            max_handshakes: self.max_handshakes,
             handshake_rate: self.handshake_rate.and_then(|limit| limit.0),
             handshake_burst: self.handshake_burst,
             max_held_bytes: NonZeroUsize::new(self.max_held_bytes.bytes()),
@@ -708,6 +715,7 @@ mod tests {
             "--read-size=8k",
             "--max-connections=11",
             "--max-connections-per-address=12",
+            "--max-handshakes=15",
             "--handshake-rate=10/m",
             "--handshake-burst=13",
             "--max-held-bytes=14m",
@@ -759,6 +767,7 @@ mod tests {
             config.max_connections_per_address.map(NonZeroUsize::get),
             Some(12)
         );
+        assert_eq!(config.max_handshakes, Some(15));
         assert_eq!(config.handshake_rate, "10/m".parse().ok());
         assert_eq!(config.handshake_burst.map(NonZeroU32::get), Some(13));
         assert_eq!(config.max_held_bytes, NonZeroUsize::new(14 << 20));
@@ -849,6 +858,7 @@ mod tests {
                 "--max-connections-per-address=-1",
                 "--max-connections-per-address",
             ),
+            ("--max-handshakes=some", "--max-handshakes"),
             ("--handshake-rate=10", "--handshake-rate"),
             ("--handshake-burst=5", "handshake burst"),
             ("--max-held-bytes=1k", "held bytes"),
@@ -868,6 +878,7 @@ mod tests {
             "--max-fragments=0",
             "--max-connections=0",
             "--max-connections-per-address=0",
+            "--max-handshakes=0",
             "--handshake-rate=0",
             "--max-held-bytes=0",
         ]);
@@ -876,6 +887,7 @@ mod tests {
         assert_eq!(config.max_connections, NonZeroUsize::MAX);
         assert_eq!(config.max_connections_per_address, None);
         assert_eq!(config.handshake_rate, None);
+        assert_eq!(config.effective_max_handshakes(), usize::MAX);
         assert_eq!(config.max_held_bytes, None);
     }
 

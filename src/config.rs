@@ -43,6 +43,9 @@ pub const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
 /// The name among [`Config::subprotocols`] that stands for all names.
 pub const ANY_SUBPROTOCOL: &str = "*";
 
+/// Handshakes that may be in progress in any case where nothing else is said.
+pub const MIN_HANDSHAKES: usize = 256;
+
 /// The most workers.
 pub const THREADS_MAX: usize = 1024;
 
@@ -146,14 +149,20 @@ pub struct Config {
     /// Connections open at a time from one IPv4 address or one /64 of IPv6, over
     /// all workers; `None` sets no limit.
     pub max_connections_per_address: Option<NonZeroUsize>,
+    /// Handshakes in progress at a time, over all workers, which share them equally.
+    /// One more evicts the oldest. `Some(0)` sets no limit. `None` is as many as
+    /// fill half of [`max_held_bytes`](Self::max_held_bytes) with
+    /// [`max_header_bytes`](Self::max_header_bytes) each, and at most half of
+    /// [`max_connections`](Self::max_connections), but at least [`MIN_HANDSHAKES`].
+    pub max_handshakes: Option<usize>,
     /// How often such an address may connect; `None` sets no limit.
     pub handshake_rate: Option<Rate>,
     /// How many of its connections may come at once; `None` is as many as the
     /// rate names. Only with a rate.
     pub handshake_burst: Option<NonZeroU32>,
-    /// Bytes of incomplete frames and unread replies that are held for all
+    /// Bytes of handshakes, incomplete frames and unread replies that are held for all
     /// connections together, at least twice the read size; `None` sets no limit.
-    /// Over it, connections are ended that hold most.
+    /// Over it, handshakes are ended, and then connections that hold most.
     pub max_held_bytes: Option<NonZeroUsize>,
     /// Bytes of replies that wait for one peer that does not read yet, while what
     /// it sends is read on. Beyond, it is not read until half of them are sent.
@@ -225,6 +234,7 @@ impl Default for Config {
             read_size: None,
             max_connections: NonZeroUsize::new(1_000_000).expect("not zero"),
             max_connections_per_address: None,
+            max_handshakes: None,
             handshake_rate: None,
             handshake_burst: None,
             max_held_bytes: NonZeroUsize::new(1 << 30),
@@ -258,6 +268,19 @@ impl Config {
             None => DEFAULT_MAX_BACKLOG.min(held / 2),
             Some(0) => usize::MAX,
             Some(bytes) => bytes,
+        }
+    }
+
+    /// Handshakes that may be in progress at a time:
+    /// [`max_handshakes`](Self::max_handshakes), or what fits the other limits.
+    pub fn effective_max_handshakes(&self) -> usize {
+        let held = self.max_held_bytes.map_or(usize::MAX, NonZeroUsize::get);
+        match self.max_handshakes {
+            None => (held / 2 / self.max_header_bytes)
+                .min(self.max_connections.get() / 2)
+                .max(MIN_HANDSHAKES),
+            Some(0) => usize::MAX,
+            Some(count) => count,
         }
     }
 
@@ -562,6 +585,25 @@ mod tests {
             config.validate().expect("valid");
             assert_eq!(config.effective_read_size(), size);
         }
+    }
+
+    #[test]
+    fn handshakes_fit_what_may_be_held() {
+        let effective = |max_held_mib: usize, max_connections, max_handshakes| {
+            let config = Config {
+                max_held_bytes: NonZeroUsize::new(max_held_mib << 20),
+                max_connections: NonZeroUsize::new(max_connections).expect("not zero"),
+                max_handshakes,
+                ..Config::default()
+            };
+            config.effective_max_handshakes()
+        };
+        assert_eq!(Config::default().effective_max_handshakes(), 32_768);
+        assert_eq!(effective(192, 20_000, None), 6144);
+        assert_eq!(effective(0, 20_000, None), 10_000);
+        assert_eq!(effective(1, 100, None), MIN_HANDSHAKES);
+        assert_eq!(effective(192, 20_000, Some(7)), 7);
+        assert_eq!(effective(192, 20_000, Some(0)), usize::MAX);
     }
 
     #[test]

@@ -6,17 +6,19 @@
 //!                  └─ plain ────▶ page ───────────────┴─▶ farewell: FIN, discard, close
 //! ```
 //!
-//! A socket carries one request. hyper parses its head and writes nothing: what it
-//! would write of its own (`close` beside `upgrade` or `keep-alive`, an error without
-//! a reason) is dropped, and every byte of an answer comes from [`response`]. One
-//! deadline covers everything from the first byte to the last byte of the answer; the
-//! farewell has a short one of its own. Nothing here knows what follows an upgrade:
-//! the socket leaves tokio with the bytes that were read past the request.
+//! A socket carries one request. Its head is collected in a buffer of its own size;
+//! hyper parses it and writes nothing: what it would write of its own (`close` beside
+//! `upgrade` or `keep-alive`, an error without a reason) is dropped, and every byte of
+//! an answer comes from [`response`]. One deadline covers everything from the first
+//! byte to the last byte of the answer; the farewell has a short one of its own.
+//! Nothing here knows what follows an upgrade: the socket leaves tokio with the bytes
+//! that were read past the request.
 
 mod farewell;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod gate;
+mod head;
 mod page;
 mod refusal;
 mod request;
@@ -27,6 +29,7 @@ mod tests;
 
 use std::time::Duration;
 
+use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use hyper::header::{HOST, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Method, Response, StatusCode};
@@ -36,6 +39,7 @@ use tracing::field::display;
 
 use crate::access;
 use crate::calls;
+use crate::handshakes::HandshakeSlot;
 use crate::origin::Origin;
 use crate::stream::Stream;
 use crate::throttle::{REFUSED, throttled};
@@ -112,36 +116,57 @@ impl PendingRequest {
         gate::is_attempt(&self.head)
     }
 
-    /// Answers as the request and the configuration have it.
-    pub(crate) async fn serve(mut self, options: &HttpOptions) -> Outcome {
-        calls::request(self.head.uri().path());
-        if !self.is_handshake() {
-            let reply = page::answer(&self.head, options);
-            let served = Outcome::Served(reply.status());
-            return self.finish(&reply, served, LINGER).await;
-        }
-        match gate::admit(&self.head, options) {
-            Ok(subprotocol) => match switching_protocols(&mut self.head, subprotocol.as_deref()) {
-                Some(reply) => self.upgrade(&reply, subprotocol).await,
-                None => self.reject(&refusal::BAD_HANDSHAKE).await,
-            },
-            Err(refusal) => self.reject(&refusal).await,
-        }
+    /// Answers as the request and the configuration have it. What waits until the peer
+    /// takes it is counted in `slot`.
+    pub(crate) async fn serve(self, options: &HttpOptions, slot: &HandshakeSlot) -> Outcome {
+        self.answer(options).give(slot).await
     }
 
     /// Answers a client that is over a limit with this refusal, whatever the
     /// request asks for.
-    pub(crate) async fn reject_over_limit(self, refusal: &Refusal) -> Outcome {
-        self.log_refusal(refusal);
-        let refused = Outcome::Refused(*refusal);
-        self.finish(&refusal.reply(), refused, LINGER_OVER_LIMIT)
-            .await
+    pub(crate) async fn reject_over_limit(
+        self,
+        refusal: &Refusal,
+        slot: &HandshakeSlot,
+    ) -> Outcome {
+        self.reject(refusal, LINGER_OVER_LIMIT).give(slot).await
     }
 
-    async fn reject(self, refusal: &Refusal) -> Outcome {
+    fn answer(mut self, options: &HttpOptions) -> Answer {
+        calls::request(self.head.uri().path());
+        if !self.is_handshake() {
+            let reply = page::answer(&self.head, options);
+            let served = Outcome::Served(reply.status());
+            return self.reply(&reply, Ending::Farewell(served, LINGER));
+        }
+        match gate::admit(&self.head, options) {
+            Ok(subprotocol) => match switching_protocols(&mut self.head, subprotocol.as_deref()) {
+                Some(reply) => self.reply(&reply, Ending::Upgrade(subprotocol)),
+                None => self.reject(&refusal::BAD_HANDSHAKE, LINGER),
+            },
+            Err(refusal) => self.reject(&refusal, LINGER),
+        }
+    }
+
+    fn reject(self, refusal: &Refusal, linger: Duration) -> Answer {
         self.log_refusal(refusal);
         let refused = Outcome::Refused(*refusal);
-        self.finish(&refusal.reply(), refused, LINGER).await
+        self.reply(&refusal.reply(), Ending::Farewell(refused, linger))
+    }
+
+    /// The head of the request goes, and hyper's buffer with it.
+    fn reply(self, reply: &Reply, ending: Ending) -> Answer {
+        let body = match *self.head.method() {
+            Method::HEAD => Bytes::new(),
+            _ => reply.body().clone(),
+        };
+        Answer {
+            wire: response::head(reply, self.head.version()).chain(body),
+            stream: self.stream,
+            leftover: self.leftover,
+            deadline: self.deadline,
+            ending,
+        }
     }
 
     fn log_refusal(&self, refusal: &Refusal) {
@@ -160,44 +185,53 @@ impl PendingRequest {
             "a request was refused"
         );
     }
+}
 
-    /// Writes the 101; what comes after it is no HTTP any more.
-    async fn upgrade(mut self, reply: &Reply, subprotocol: Option<String>) -> Outcome {
-        if let Err(outcome) = self.write(reply).await {
+/// What is written in answer to a request.
+struct Answer {
+    stream: Stream,
+    wire: Chain<Bytes, Bytes>,
+    leftover: Bytes,
+    deadline: Instant,
+    ending: Ending,
+}
+
+/// What follows an answer.
+enum Ending {
+    /// No HTTP any more, but this subprotocol.
+    Upgrade(Option<String>),
+    /// The end of the connection, for which the peer has some time.
+    Farewell(Outcome, Duration),
+}
+
+impl Answer {
+    /// Writes it, and does what follows.
+    async fn give(mut self, slot: &HandshakeSlot) -> Outcome {
+        if let Err(outcome) = self.write(slot).await {
             return outcome;
         }
-        // An empty remainder would keep hyper's whole read buffer alive.
-        let leftover = if self.leftover.is_empty() {
-            Bytes::new()
-        } else {
-            self.leftover
-        };
-        Outcome::Upgraded(Handover {
-            stream: self.stream,
-            leftover,
-            subprotocol,
-        })
-    }
-
-    /// Writes an answer that ends the connection.
-    async fn finish(mut self, reply: &Reply, outcome: Outcome, linger: Duration) -> Outcome {
-        if let Err(outcome) = self.write(reply).await {
-            return outcome;
+        match self.ending {
+            Ending::Upgrade(subprotocol) => Outcome::Upgraded(Handover {
+                stream: self.stream,
+                leftover: self.leftover,
+                subprotocol,
+            }),
+            Ending::Farewell(outcome, time) => {
+                slot.hold(self.stream.held());
+                farewell::linger(self.stream, time).await;
+                outcome
+            }
         }
-        farewell::linger(self.stream, linger).await;
-        outcome
     }
 
-    /// Writes an answer whole, or says why that failed.
-    async fn write(&mut self, reply: &Reply) -> Result<(), Outcome> {
-        let head = response::head(reply, self.head.version());
-        let body = match *self.head.method() {
-            Method::HEAD => &[][..],
-            _ => &reply.body()[..],
-        };
-        let mut answer = head.chain(body);
+    /// Writes it whole, or says why that failed.
+    async fn write(&mut self, slot: &HandshakeSlot) -> Result<(), Outcome> {
+        if matches!(self.stream, Stream::Tls(_)) {
+            // What is encrypted, in a queue that has doubled. The rest is shared.
+            slot.hold(2 * self.wire.remaining());
+        }
         let writing = async {
-            self.stream.write_all_buf(&mut answer).await?;
+            self.stream.write_all_buf(&mut self.wire).await?;
             self.stream.flush().await
         };
         match timeout_at(self.deadline, writing).await {

@@ -23,7 +23,8 @@
 //! * `engine`: the seam, and on it `ring`, `epoll` and `tokio_uring`, which
 //!   know `proto`, `admission` and `metrics`, but not each other; `spin` says
 //!   when they go on looking instead of sleeping
-//! * `http`: routes, the gate, the upgrade; knows none of the others
+//! * `http`: routes, the gate, the upgrade; knows none of the others but `handshakes`,
+//!   which counts what those in progress hold
 //! * `message`: whole messages over `proto`, for handlers
 //! * `runtime`: from an engine's name to the engine
 //! * `worker`: one core, accept to engine; `server`: all of them, start to end
@@ -78,6 +79,7 @@ pub mod doctor;
 mod engine;
 mod error;
 mod forwarded;
+mod handshakes;
 mod held;
 mod http;
 mod invocation;

@@ -64,6 +64,7 @@ pub(crate) struct Counters {
     // Once per tick.
     /// Milliseconds from the server's start to the worker's last tick.
     pub(crate) beat_ms: Gauge,
+    pub(crate) handshakes_in_progress: Gauge,
     pub(crate) slow_readers: Gauge,
     pub(crate) held_bytes: Gauge,
 }
@@ -111,8 +112,11 @@ impl Counters {
     /// Adds what has been counted to `snapshot`.
     pub(crate) fn merge_into(&self, snapshot: &mut Snapshot) {
         use HandshakeOutcome::{TimedOut, Upgraded};
-        use RefusalReason::{Address, Full, Overrun, Rate, Timeout};
-        let full = self.refusals.get(Full) + self.refusals.get(Overrun);
+        use RefusalReason::{Address, Full, Handshakes, HeldBytes, Overrun, Rate, Timeout};
+        let full = [Full, Overrun, Handshakes, HeldBytes]
+            .map(|reason| self.refusals.get(reason))
+            .iter()
+            .sum::<u64>();
         let address = self.refusals.get(Address) + self.refusals.get(Rate);
         let from_clients = Code::ALL
             .into_iter()

@@ -43,12 +43,14 @@ impl From<Malformed> for Failure {
 }
 
 /// Reads the header, and not a byte behind it: who the client is, `None` where
-/// the proxy speaks for itself or does not know.
+/// the proxy speaks for itself or does not know. `hold` is called with the bytes that
+/// are allocated for it.
 ///
 /// # Errors
 /// Why there is none.
 pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
+    hold: impl FnOnce(usize),
 ) -> Result<Option<Peer>, Failure> {
     let mut bytes = [0; line::BYTES_MAX];
     let mut filled = 0;
@@ -67,6 +69,7 @@ pub(crate) async fn read_header(
     };
     let fixed: &[u8; PREFIX_LEN] = bytes.first_chunk().expect("a line is longer");
     let mut rest = vec![0; prefix.rest_len()];
+    hold(rest.len());
     stream.read_exact(&mut rest).await?;
     Ok(prefix.finish(fixed, &rest)?)
 }

@@ -480,6 +480,7 @@ impl Server {
                     config: Arc::clone(&config),
                     engine,
                     index,
+                    workers: threads,
                     core: cores[index],
                     // Another engine may need them.
                     listeners: clones(&listeners[index])?,

@@ -38,6 +38,10 @@ pub(crate) use stream::{Acceptor, Failure, TlsStream, is_broken_tls};
 pub(crate) use validity::Standing;
 use watch::Watch;
 
+/// What a connection holds in its handshake besides what came from its client: keys,
+/// and what rustls has to remember.
+pub(crate) const HANDSHAKE_BYTES: usize = 4608;
+
 /// The one protocol that is spoken over TLS.
 const ALPN: &[u8] = b"http/1.1";
 

@@ -4,11 +4,13 @@
 pub(crate) mod fuzzing;
 mod opening;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
@@ -34,6 +36,7 @@ use crate::engine::timers::{self, TimerBudget};
 use crate::engine::{Clock, Drain, Engine, EngineKind, SLOW_READER, Settings, Upgraded};
 use crate::error::Error;
 use crate::forwarded::ForwardedHeader;
+use crate::handshakes::{HandshakeSlot, Handshakes};
 use crate::held::TICK_WHEN_HIGH;
 use crate::http::{self, HttpOptions, Outcome, Refusal};
 use crate::listener::Accepting;
@@ -48,7 +51,7 @@ use crate::shutdown::Shutdown;
 use crate::stream::{Stream, Transport};
 use crate::task::{TaskKind, Tasks, catch, panic_message};
 use crate::throttle::{
-    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, HANDLER_PANICS, HELD_TOO_MUCH,
+    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, EVICTED, HANDLER_PANICS, HELD_TOO_MUCH,
     TLS_FAILS, TOO_SLOW, throttled,
 };
 use crate::tls::{Acceptor, Tls};
@@ -82,6 +85,8 @@ pub(crate) struct Assignment {
     pub(crate) engine: EngineKind,
     /// Its index among the workers.
     pub(crate) index: usize,
+    /// How many workers there are.
+    pub(crate) workers: usize,
     /// The core to be bound to.
     pub(crate) core: Option<usize>,
     pub(crate) listeners: Vec<OwnedFd>,
@@ -138,6 +143,9 @@ struct Worker {
     settings: Rc<Settings>,
     http: Rc<HttpOptions>,
     admission: Rc<Admission>,
+    handshakes: Rc<Handshakes>,
+    /// Bytes of theirs that the metrics show.
+    handshakes_held: Cell<usize>,
     handler: Option<Handler>,
     /// The handler's connections.
     crowd: Rc<Crowd>,
@@ -216,6 +224,8 @@ impl Worker {
                 handshake_timeout: config.handshake_timeout,
             }),
             admission: Admission::new(assignment.house, counters),
+            handshakes: Handshakes::new(config, assignment.workers),
+            handshakes_held: Cell::new(0),
             handler: assignment.handler,
             crowd: Rc::default(),
             proxies: config.proxy_protocol.clone(),
@@ -268,7 +278,8 @@ impl Worker {
             let _refused = self.admit(entry, &visit, true);
             return;
         }
-        let meeting = Rc::clone(self).meet(stream, visit, Rc::clone(listener), entry);
+        let slot = self.handshakes.enter(visit.start());
+        let meeting = Rc::clone(self).meet(stream, visit, Rc::clone(listener), entry, slot);
         self.settings.tasks.spawn(TaskKind::Connection, meeting);
     }
 
@@ -279,14 +290,15 @@ impl Worker {
         visit: Rc<Visit>,
         listener: Rc<Listener>,
         entry: Entry,
+        slot: HandshakeSlot,
     ) {
         if self.is_from_a_proxy(&visit) {
-            let introduction = self.introduce(&mut stream, &visit);
+            let introduction = self.introduce(&mut stream, &visit, &slot);
             if !introduction.instrument(visit.span()).await {
                 return;
             }
         }
-        self.shake_hands(stream, Rc::clone(&visit), &listener, entry)
+        self.shake_hands(stream, Rc::clone(&visit), &listener, entry, slot)
             .instrument(visit.span())
             .await;
         // Told of outside of its span, which says the same.
@@ -299,51 +311,12 @@ impl Worker {
         visit: Rc<Visit>,
         listener: &Listener,
         entry: Entry,
+        slot: HandshakeSlot,
     ) {
-        // Whose request it is shows in its head, where a proxy passes it on.
-        let (entry, admitted) = if self.is_from_a_forwarding_proxy(&visit) {
-            (Some(entry), None)
-        } else {
-            let is_told = listener.acceptor.is_none();
-            let Some(admitted) = self.admit(entry, &visit, is_told) else {
-                return;
-            };
-            (None, Some(admitted))
-        };
-        let handshake = async {
-            let stream = self.open(stream, &visit, listener).await?;
-            let request = http::read_request(stream, &self.http, visit.start().into()).await;
-            if let Ok(request) = &request {
-                visit.set_request(request.head());
-            }
-            let admitted = match (&request, entry) {
-                (Ok(request), Some(entry)) => {
-                    self.find_client(request, &visit);
-                    match self.admit(entry, &visit, true) {
-                        Some(admitted) => Some(admitted),
-                        // It is counted.
-                        None => return Ok(None),
-                    }
-                }
-                _ => admitted,
-            };
-            Ok(Some(match (request, admitted) {
-                (Ok(request), Some(Ok(permit))) => (request.serve(&self.http).await, Some(permit)),
-                (Ok(request), Some(Err((rejection, _place)))) => {
-                    (request.reject_over_limit(&refusal(rejection)).await, None)
-                }
-                (Ok(_), None) => unreachable!("it is admitted before or behind its request"),
-                (Err(outcome), admitted) => (outcome, admitted.and_then(Result::ok)),
-            }))
-        };
-        let shaken = self.unless_cut_off(&visit, handshake);
-        let (outcome, permit) = match shaken.await {
-            Some(Ok(Some(shaken))) => shaken,
-            Some(Err(unopened)) => {
-                self.count_unopened(unopened, &visit);
-                return;
-            }
-            Some(Ok(None)) | None => return,
+        let shaken = self.answer(stream, &visit, listener, entry, &slot).await;
+        drop(slot);
+        let Some((outcome, permit)) = shaken else {
+            return;
         };
         self.count_handshake(&outcome, &visit);
         match (outcome, permit) {
@@ -368,22 +341,92 @@ impl Worker {
         }
     }
 
-    /// Does what belongs to a handshake, unless the server stops meanwhile.
-    async fn unless_cut_off<T>(&self, visit: &Visit, part: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            done = part => Some(done),
-            () = self.handshakes_end() => {
-                throttled!(debug, CUT_OFF, "a handshake was cut off because the server stops");
-                let handshake = Handshake {
-                    outcome: HandshakeOutcome::CutOff,
-                    status: None,
-                    refusal: None,
-                };
-                self.count(handshake, visit);
+    /// Reads a request and answers it. `None` if the connection is over, and counted.
+    async fn answer(
+        &self,
+        stream: Stream,
+        visit: &Rc<Visit>,
+        listener: &Listener,
+        entry: Entry,
+        slot: &HandshakeSlot,
+    ) -> Option<(Outcome, Option<Permit>)> {
+        // Whose request it is shows in its head, where a proxy passes it on.
+        let (entry, admitted) = if self.is_from_a_forwarding_proxy(visit) {
+            (Some(entry), None)
+        } else {
+            let is_told = listener.acceptor.is_none();
+            (None, Some(self.admit(entry, visit, is_told)?))
+        };
+        let handshake = pin!(async {
+            let stream = self.open(stream, visit, listener, slot).await?;
+            let since = visit.start().into();
+            let request = http::read_request(stream, &self.http, since, slot).await;
+            if let Ok(request) = &request {
+                visit.set_request(request.head());
+            }
+            let admitted = match (&request, entry) {
+                (Ok(request), Some(entry)) => {
+                    self.find_client(request, visit);
+                    match self.admit(entry, visit, true) {
+                        Some(admitted) => Some(admitted),
+                        // It is counted.
+                        None => return Ok(None),
+                    }
+                }
+                _ => admitted,
+            };
+            let (request, admitted) = match (request, admitted) {
+                (Ok(request), Some(admitted)) => (request, admitted),
+                (Ok(_), None) => unreachable!("it is admitted before or behind its request"),
+                (Err(outcome), admitted) => {
+                    return Ok(Some((outcome, admitted.and_then(Result::ok))));
+                }
+            };
+            Ok(Some(match admitted {
+                Ok(permit) => (request.serve(&self.http, slot).await, Some(permit)),
+                Err((rejection, _place)) => {
+                    let refusal = refusal(rejection);
+                    (request.reject_over_limit(&refusal, slot).await, None)
+                }
+            }))
+        });
+        match self.unless_cut_off(visit, slot, handshake).await? {
+            Ok(shaken) => shaken,
+            Err(unopened) => {
+                self.count_unopened(unopened, visit);
                 None
             }
         }
+    }
+
+    /// Does what belongs to a handshake, unless it is evicted or the server stops
+    /// meanwhile.
+    async fn unless_cut_off<T>(
+        &self,
+        visit: &Visit,
+        slot: &HandshakeSlot,
+        part: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        let (outcome, refusal) = tokio::select! {
+            biased;
+            done = part => return Some(done),
+            reason = slot.evicted() => {
+                throttled!(debug, EVICTED, reason = reason.name(), "a handshake was evicted");
+                (HandshakeOutcome::Refused, Some(reason))
+            }
+            () = self.handshakes_end() => {
+                throttled!(debug, CUT_OFF, "a handshake was cut off because the server stops");
+                (HandshakeOutcome::CutOff, None)
+            }
+        };
+        let status = None;
+        let handshake = Handshake {
+            outcome,
+            status,
+            refusal,
+        };
+        self.count(handshake, visit);
+        None
     }
 
     /// Applies the limits per address, and counts who is not let in. To be called
@@ -474,18 +517,25 @@ impl Worker {
         let mut holdings = self.engine.tick();
         holdings.add(self.encrypted.tick());
         let counters = &self.settings.counters;
+        let (count, held) = (self.handshakes.count(), self.handshakes.held());
+        counters.handshakes_in_progress.set(count as u64);
+        let before = self.handshakes_held.replace(held);
         // A handler's connections count what they hold by themselves.
         if self.handler.is_none() {
-            counters.held_bytes.set(holdings.bytes as u64);
+            counters.held_bytes.set((holdings.bytes + held) as u64);
             counters.slow_readers.set(holdings.slow_readers as u64);
+        } else {
+            counters.held_bytes.change(before as u64, held as u64);
         }
         let bytes = usize::try_from(counters.held_bytes.get()).unwrap_or(usize::MAX);
         (bytes, holdings.paused > 0)
     }
 
-    /// Ends the connections that hold most, over TLS or not, until `excess` bytes
-    /// are let go of.
+    /// Ends handshakes, and then the connections that hold most, over TLS or not, until
+    /// `excess` bytes are let go of.
     fn shed(&self, excess: usize) {
+        let leaving = self.handshakes.evict(excess, StdInstant::now());
+        let excess = excess.saturating_sub(leaving);
         let plain = self.engine.burdens().into_iter();
         let encrypted = self.encrypted.burdens().into_iter();
         let burdens = plain
@@ -765,6 +815,9 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
         let start = Instant::now();
         tokio::select! {
             () = sleep(wait) => {}
+            () = worker.handshakes.grown() => {
+                sleep_until(start + wait.min(start.elapsed() + TICK_WHEN_HIGH)).await;
+            }
             () = worker.settings.backlog_begun.notified() => {
                 // What is over by then is seen by then, and no sooner.
                 sleep_until(start + wait.min(start.elapsed() + SLOW_READER)).await;

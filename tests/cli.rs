@@ -381,7 +381,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 48] = [
+    const FLAGS: [&str; 49] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -414,6 +414,7 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--window",
         "--max-connections",
         "--max-connections-per-address",
+        "--max-handshakes",
         "--handshake-rate",
         "--handshake-burst",
         "--max-held-bytes",

@@ -50,6 +50,7 @@ const VARIABLES: [&str; 19] = [
     "RINGBACK_PID_FILE",
     "RINGBACK_MAX_HELD_BYTES",
     "RINGBACK_MAX_BACKLOG",
+    "RINGBACK_MAX_HANDSHAKES",
 ];
 
 fuzz_target!(|data: &[u8]| {

@@ -109,6 +109,14 @@ impl View {
             "Connections that may be open at a time, over all workers.",
             &(overview.house.capacity().get() as u64),
         )?;
+        if let Some(max) = overview.house.handshakes_max() {
+            page.gauge(
+                "ringback_handshakes_max",
+                "Handshakes that may be in progress, over all workers. Missing if there is no \
+                 limit.",
+                &(max.get() as u64),
+            )?;
+        }
         for (name, help, queue) in [
             (
                 "ringback_log_lines_lost",
@@ -230,6 +238,11 @@ fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
         |counters| &counters.open,
     )?;
     page.gauge_by_worker(
+        "ringback_handshakes_in_progress",
+        "Accepted connections that are not upgraded yet. At most a second old.",
+        |counters| &counters.handshakes_in_progress,
+    )?;
+    page.gauge_by_worker(
         "ringback_connections_rejecting",
         "Connections over a limit that are being told so. They are not among the open ones.",
         |counters| &counters.rejecting,
@@ -248,7 +261,8 @@ fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
         "ringback_connections_refused",
         "Connections refused: full (503), address (429: it has too many connections), rate (429: \
          it connects too often), overrun (closed without an answer, when too many are being \
-         told one of these), malformed (400), origin (403), path (404), method (405), \
+         told one of these), handshakes (the oldest handshake, closed for one too many), \
+         held_bytes (a handshake, closed because too much was held), malformed (400), origin (403), path (404), method (405), \
          timeout (408), version (426), head_too_large (431), tls (an alert), proxy (no good \
          PROXY header), other.",
         RefusalReason::ALL,
@@ -379,8 +393,8 @@ fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
     )?;
     page.gauge_by_worker(
         "ringback_held_bytes",
-        "Bytes of incomplete frames, and of replies that wait for their clients. At most a second \
-         old.",
+        "Bytes of handshakes in progress, of incomplete frames, and of replies that wait for \
+         their clients. At most a second old.",
         |counters| &counters.held_bytes,
     )
 }

@@ -7,6 +7,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::*;
+use crate::config::Config;
+use crate::handshakes::Handshakes;
 
 /// The handshake of RFC 6455, section 1.2, without its offers.
 const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\n\
@@ -36,6 +38,11 @@ fn impatient() -> HttpOptions {
     }
 }
 
+/// The place of a handshake that is bounded by nothing.
+fn slot() -> HandshakeSlot {
+    Handshakes::new(&Config::default(), 1).enter(Instant::now())
+}
+
 /// The handshake with one line added.
 fn handshake_with(line: &str) -> String {
     HANDSHAKE.replace("\r\n\r\n", &format!("\r\n{line}\r\n\r\n"))
@@ -53,8 +60,8 @@ fn run(test: impl Future<Output = ()>) {
 fn begin(served: TcpStream, options: HttpOptions) -> JoinHandle<Outcome> {
     let since = Instant::now().into();
     spawn_local(async move {
-        match read_request(Stream::Tcp(served), &options, since).await {
-            Ok(request) => request.serve(&options).await,
+        match read_request(Stream::Tcp(served), &options, since, &slot()).await {
+            Ok(request) => request.serve(&options, &slot()).await,
             Err(outcome) => outcome,
         }
     })
@@ -481,8 +488,8 @@ async fn turned_away(request: &str, refusal: Refusal) -> (String, Outcome) {
     let (served, _) = listener.accept().await.unwrap();
     let outcome = spawn_local(async move {
         let now = Instant::now().into();
-        match read_request(Stream::Tcp(served), &options(), now).await {
-            Ok(request) => request.reject(&refusal).await,
+        match read_request(Stream::Tcp(served), &options(), now, &slot()).await {
+            Ok(request) => request.reject_over_limit(&refusal, &slot()).await,
             Err(outcome) => outcome,
         }
     });

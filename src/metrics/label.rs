@@ -114,6 +114,10 @@ labels! {
         Rate = "rate",
         /// Over one of these limits, and as many are being told so as may be.
         Overrun = "overrun",
+        /// No answer: one handshake too many was in progress, and this was the oldest.
+        Handshakes = "handshakes",
+        /// No answer: the server held more than it may, for handshakes first.
+        HeldBytes = "held_bytes",
         /// 400: no request, or no handshake.
         Malformed = "malformed",
         /// 403: the page's origin may not connect.

@@ -31,7 +31,7 @@ pub fn read_introduction(pieces: &[&[u8]]) -> (Introduction, usize) {
         owes_a_pause: false,
     };
     let read = {
-        let mut reading = pin!(read_header(&mut stream));
+        let mut reading = pin!(read_header(&mut stream, |_| {}));
         let mut context = Context::from_waker(Waker::noop());
         loop {
             // Each pause is followed by bytes, or the end.

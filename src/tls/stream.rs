@@ -129,11 +129,16 @@ impl Acceptor {
         }
     }
 
-    /// Does the handshake on a socket on which nothing was said yet.
+    /// Does the handshake on a socket on which nothing was said yet. `hold` is called
+    /// with what that makes the server hold, as often as it changes.
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) async fn accept(&self, under: Stream) -> Result<Box<TlsStream>, Failure> {
+    pub(crate) async fn accept(
+        &self,
+        under: Stream,
+        hold: impl Fn(usize),
+    ) -> Result<Box<TlsStream>, Failure> {
         let Ok(tls) = UnbufferedServerConnection::new(self.tls.config()) else {
             return Err(Failure::Gone);
         };
@@ -151,7 +156,12 @@ impl Acceptor {
             floods: false,
             scratch: Rc::clone(&self.scratch),
         });
-        match poll_fn(|cx| stream.poll_handshake(cx)).await {
+        let shaking = poll_fn(|cx| {
+            let polled = stream.poll_handshake(cx);
+            hold(stream.held());
+            polled
+        });
+        match shaking.await {
             Ok(()) => Ok(stream),
             Err(error) if !is_broken_tls(&error) => Err(Failure::Gone),
             Err(_) if stream.got_a_request() => Err(Failure::Plain(stream.under)),
@@ -748,7 +758,10 @@ mod tests {
             }
             (client, theirs)
         });
-        let mut stream = acceptor.accept(Stream::Unix(ours)).await.expect("agreed");
+        let mut stream = acceptor
+            .accept(Stream::Unix(ours), |_| {})
+            .await
+            .expect("agreed");
         let (mut client, mut theirs) = shaking.join().expect("agreed");
         let long = record(&mut client, FRAGMENT);
         let short = record(&mut client, 1);

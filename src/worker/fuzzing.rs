@@ -47,6 +47,7 @@ impl Worker {
         let assignment = Assignment {
             engine,
             index: 0,
+            workers: 1,
             core: None,
             listeners: Vec::new(),
             tls_listeners: Vec::new(),

@@ -1,9 +1,12 @@
 //! What comes before a request is served: a proxy's word on its client, and TLS.
 
+use std::pin::pin;
+
 use hyper::StatusCode;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Listener, Worker, left};
+use crate::handshakes::HandshakeSlot;
 use crate::http::{self, PendingRequest};
 use crate::metrics::label::{HandshakeOutcome, RefusalReason, TlsOutcome};
 use crate::peer::Peer;
@@ -31,11 +34,18 @@ impl Worker {
     }
 
     /// Reads for whom a proxy speaks; whether the connection goes on.
-    pub(super) async fn introduce(&self, stream: &mut Stream, visit: &Visit) -> bool {
-        let reading = timeout_at(self.handshake_deadline(visit), proxy::read_header(stream));
-        let Some(read) = self.unless_cut_off(visit, reading).await else {
+    pub(super) async fn introduce(
+        &self,
+        stream: &mut Stream,
+        visit: &Visit,
+        slot: &HandshakeSlot,
+    ) -> bool {
+        let header = proxy::read_header(stream, |bytes| slot.hold(bytes));
+        let reading = timeout_at(self.handshake_deadline(visit), header);
+        let Some(read) = self.unless_cut_off(visit, slot, pin!(reading)).await else {
             return false;
         };
+        slot.hold(0);
         let unopened = match read {
             Ok(Ok(client)) => {
                 match client {
@@ -108,11 +118,18 @@ impl Worker {
         stream: Stream,
         visit: &Visit,
         listener: &Listener,
+        slot: &HandshakeSlot,
     ) -> Result<Stream, Unopened> {
         let Some(acceptor) = &listener.acceptor else {
             return Ok(stream);
         };
-        let accepting = timeout_at(self.handshake_deadline(visit), acceptor.accept(stream));
+        let accepting = async {
+            // Who says nothing costs no TLS; what is wrong with it will show.
+            let _ = stream.readable().await;
+            slot.hold_besides(tls::HANDSHAKE_BYTES);
+            acceptor.accept(stream, |bytes| slot.hold(bytes)).await
+        };
+        let accepting = timeout_at(self.handshake_deadline(visit), accepting);
         let (outcome, opened) = match accepting.await {
             Ok(Ok(stream)) => {
                 let (outcome, version) = if stream.is_newest() {

@@ -87,6 +87,7 @@ impl Rig {
             config: Arc::new(config),
             engine: kind,
             index: 0,
+            workers: 1,
             core: None,
             listeners,
             tls_listeners,

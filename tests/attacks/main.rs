@@ -11,6 +11,7 @@ mod common;
 
 mod fragments;
 mod framing;
+mod handshakes;
 mod held;
 mod proxy;
 mod request;

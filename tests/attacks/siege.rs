@@ -22,9 +22,9 @@ const MIB: u64 = 1024 * KIB;
 /// engine is 7 MiB, a read buffer 72 KiB, the rest is room for the allocator.
 const SHARED_MEMORY: u64 = 14 * MIB;
 
-/// What a connection may hold in its handshake: hyper's buffer, which may
-/// double, and its task.
-pub(crate) const SHAKING_HANDS: u64 = 2 * 16 * KIB + 16 * KIB;
+/// What a connection may hold in its handshake: its task, the state of TLS, and a
+/// request or a PROXY header, in a buffer that may double.
+pub(crate) const SHAKING_HANDS: u64 = 16 * KIB;
 
 /// ... while it waits for bytes: the small buffer of `tokio-uring`, and as much
 /// again for everything else.
