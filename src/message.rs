@@ -30,7 +30,7 @@ use crate::peer::Peer;
 use crate::proto::frame::ServerHeader;
 use crate::proto::{CloseCode, Limits, OpCode, Violation};
 use crate::shutdown::Shutdown;
-use crate::stream::Stream;
+use crate::stream::{Stream, reset_when_closed};
 use crate::tls::is_broken_tls;
 use crate::visit::Visit;
 use account::Account;
@@ -432,6 +432,7 @@ impl MessageSocket {
             if wait.judge(&settings, now) == Verdict::Cut {
                 settings.counters.write_timeouts.add(1);
                 self.account.end(EndReason::SlowReader, None);
+                reset_when_closed(&self.stream);
                 return Err(MessageError::SlowReader);
             }
             let reads_on = wait.reads_on() && ahead < settings.max_backlog && !self.hung_up;
@@ -571,6 +572,7 @@ impl MessageSocket {
     /// Gives a connection up whose peer does not read, because of what it holds.
     fn let_go(&mut self) -> MessageError {
         self.account.end(EndReason::HeldBytes, None);
+        reset_when_closed(&self.stream);
         self.inbox = Inbox::new(&[]);
         self.ahead = None;
         self.outbox = Vec::new();
@@ -597,8 +599,10 @@ impl MessageSocket {
         {
             return;
         }
-        // Neither its end nor the deadline changes anything here.
-        let _ = timeout(self.settings.close_timeout, self.discard()).await;
+        let discarded = timeout(self.settings.close_timeout, self.discard()).await;
+        if discarded.is_err() {
+            reset_when_closed(&self.stream);
+        }
     }
 
     /// Closes the connection as far as that takes no waiting.

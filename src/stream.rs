@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustix::net::RecvFlags;
 use socket2::SockRef;
@@ -156,6 +157,14 @@ impl Stream {
     pub(crate) fn half_close(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)
     }
+}
+
+/// Has the kernel end a connection with a reset when its socket is closed, and free
+/// what waits to be sent. Behind an orderly end, that would stay for minutes where
+/// the peer does not read.
+pub(crate) fn reset_when_closed(socket: impl AsFd) {
+    // Where this fails, it is over already.
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
 impl AsFd for Stream {

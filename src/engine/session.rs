@@ -10,12 +10,14 @@
 //! ```
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::{Millis, Settings};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::proto::{CloseCode, Echo, Next, Others, Step};
+use crate::stream::reset_when_closed;
 use crate::throttle::{EVICTED, NO_TAKEOVER, SLOW_READER, TLS_BROKEN, VIOLATION, throttled};
 
 /// A Ping without payload, as a server sends it.
@@ -28,6 +30,8 @@ pub(crate) struct Session {
     phase: Phase,
     /// When the phase began; in [`Phase::Open`], when bytes last came.
     since: Millis,
+    /// The server has had enough of waiting for the client.
+    is_cut: bool,
     permit: Permit,
 }
 
@@ -63,6 +67,7 @@ impl Session {
             echo: Echo::new(),
             phase: Phase::Open,
             since: now,
+            is_cut: false,
         }
     }
 
@@ -183,6 +188,10 @@ impl Session {
     /// Notes that the connection is about to end without another word. If that
     /// was not foreseeable already, this is the reason.
     pub(crate) fn cut(&mut self, settings: &Settings, reason: EndReason) {
+        self.is_cut |= matches!(
+            reason,
+            EndReason::SlowReader | EndReason::HeldBytes | EndReason::Idle
+        );
         if self.phase != Phase::Closing {
             self.count_end(settings, reason, None);
             self.phase = Phase::Closing;
@@ -210,10 +219,13 @@ impl Session {
         }
     }
 
-    /// Notes that the connection is over; to be called for every one. Where
-    /// nobody has ended it, its client is gone.
-    pub(crate) fn over(&mut self, settings: &Settings) {
+    /// Notes that the connection is over; to be called for every one, before its
+    /// socket is closed. Where nobody has ended it, its client is gone.
+    pub(crate) fn over(&mut self, settings: &Settings, socket: impl AsFd) {
         self.cut(settings, EndReason::Gone);
+        if self.is_cut {
+            reset_when_closed(socket);
+        }
     }
 
     /// Notes that an engine cannot serve this connection.
@@ -221,7 +233,7 @@ impl Session {
         let visit = self.permit.visit();
         let _span = visit.map(|visit| visit.warning_span().entered());
         throttled!(warn, NO_TAKEOVER, %error, "cannot take over a connection");
-        self.over(settings);
+        self.cut(settings, EndReason::Gone);
     }
 
     /// Whether the clock asks for something now that this turn may still do. To

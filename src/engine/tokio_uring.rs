@@ -151,7 +151,9 @@ impl TokioUringEngine {
         let key = self.links.borrow_mut().insert(Rc::clone(&link));
         Task::new(&self, &link).run(leftover).await;
         self.links.borrow_mut().remove(key);
-        link.session.borrow_mut().over(&self.settings);
+        link.session
+            .borrow_mut()
+            .over(&self.settings, link.socket());
         link.shut_down();
     }
 }

@@ -5,6 +5,7 @@ use std::thread;
 
 use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine_and_over_tls, on_every_engine_with_handler};
+use crate::common::process::unsent_bytes;
 use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{
@@ -19,6 +20,7 @@ on_every_engine_and_over_tls![
     memory_is_given_back_as_a_backlog_drains,
     a_client_is_not_read_beyond_the_limit_until_half_is_drained,
     a_client_that_fills_its_backlog_and_reads_nothing_is_cut,
+    a_client_that_is_cut_leaves_nothing_in_the_kernel,
 ];
 
 on_every_engine_with_handler![
@@ -27,6 +29,7 @@ on_every_engine_with_handler![
     what_waits_is_sent_before_a_close,
     a_client_is_not_read_beyond_the_limit_until_half_is_drained,
     a_client_that_fills_its_backlog_and_reads_nothing_is_cut,
+    a_client_that_is_cut_leaves_nothing_in_the_kernel,
 ];
 
 const MIB: usize = 1024 * 1024;
@@ -159,4 +162,23 @@ fn a_client_that_fills_its_backlog_and_reads_nothing_is_cut(engine: Engine) {
     let reason = [("reason", "slow_reader"), ("code", "none")];
     assert_eq!(page.count("ringback_closes_total", &reason), 1);
     neighbour.echo("after");
+}
+
+/// Though all that it has sent was read: an orderly end would come behind its replies,
+/// which it never reads.
+fn a_client_that_is_cut_leaves_nothing_in_the_kernel(engine: Engine) {
+    let (server, admin) = Server::start_watched(engine, &["--write-timeout=1s"]);
+    let mut raw = Raw::open_narrow(server.address());
+    let message = frame(BINARY, &large(8, MIB));
+    for _ in 0..32 {
+        // On a busy machine it may be cut sooner.
+        raw.try_send(&message);
+    }
+    admin.wait_for("it is cut", |page| {
+        page.count("ringback_slow_readers_cut_total", &[]) == 1
+    });
+    wait_until("the kernel keeps nothing for it", || {
+        unsent_bytes(server.addresses()[0]) == 0
+    });
+    raw.rest_until_cut();
 }

@@ -122,6 +122,22 @@ pub(crate) fn pid_in(path: &Path) -> Option<i32> {
 /// The sockets that listen on an IPv4 address.
 pub(crate) fn listening_sockets(address: SocketAddr) -> usize {
     const LISTEN: &str = "0A";
+    let sockets = sockets_at(address);
+    sockets.iter().filter(|socket| socket[3] == LISTEN).count()
+}
+
+/// Bytes that wait to be sent from an IPv4 address, of sockets that no process has
+/// any more as well.
+pub(crate) fn unsent_bytes(address: SocketAddr) -> u64 {
+    let unsent = |socket: &Vec<String>| {
+        let (unsent, _unread) = socket[4].split_once(':').expect("two queues");
+        u64::from_str_radix(unsent, 16).expect("a number")
+    };
+    sockets_at(address).iter().map(unsent).sum()
+}
+
+/// What the kernel tells of each socket at an IPv4 address, in fields.
+fn sockets_at(address: SocketAddr) -> Vec<Vec<String>> {
     let SocketAddr::V4(address) = address else {
         panic!("{address} is no IPv4 address");
     };
@@ -133,11 +149,9 @@ pub(crate) fn listening_sockets(address: SocketAddr) -> usize {
     fs::read_to_string("/proc/net/tcp")
         .expect("readable")
         .lines()
-        .filter(|line| {
-            let fields: Vec<_> = line.split_whitespace().collect();
-            fields.get(1) == Some(&&*wanted) && fields.get(3) == Some(&LISTEN)
-        })
-        .count()
+        .map(|line| line.split_whitespace().map(str::to_owned).collect())
+        .filter(|fields: &Vec<_>| fields[1] == wanted)
+        .collect()
 }
 
 fn field(status: &str, name: &str) -> String {

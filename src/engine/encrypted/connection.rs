@@ -192,7 +192,7 @@ impl Connection {
 
     /// To be called once the connection has ended.
     pub(super) fn over(&mut self, shared: &Shared) {
-        self.session.over(&shared.settings);
+        self.session.over(&shared.settings, &*self.stream);
         // Whoever left without a word gets the end of our side, if it fits.
         if self.stream.is_flushed() && self.stream.put_end().is_ok() {
             let _ = self.stream.flush();

@@ -204,7 +204,7 @@ impl Connection {
 
     /// To be called before a connection that has ended is dropped.
     pub(super) fn over(&mut self, shared: &Shared) {
-        self.session.over(&shared.settings);
+        self.session.over(&shared.settings, &self.socket);
     }
 
     /// To be called instead where epoll will not have it.

@@ -381,7 +381,7 @@ impl Connection {
 
     /// To be called once for a connection that is not to be served any more.
     pub(super) fn over(&mut self, shared: &Shared) {
-        self.session.over(&shared.settings);
+        self.session.over(&shared.settings, &self.socket);
     }
 
     /// Ends the connection, as soon as the kernel lets go of it.
