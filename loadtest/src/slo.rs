@@ -58,12 +58,11 @@ impl SloResult {
     /// Holds the objective against a run, whatever was said of it. One that is not known
     /// here, as of a later release, is not met.
     pub fn evaluate_again(&mut self, outcome: &Outcome, sockets: u64) {
-        match self.objective.parse::<Objective>() {
-            Ok(objective) => *self = objective.evaluate(outcome, sockets),
-            Err(_) => {
-                "this loadtest does not know it".clone_into(&mut self.observed);
-                (self.met, self.supported) = (false, false);
-            }
+        if let Ok(objective) = self.objective.parse::<Objective>() {
+            *self = objective.evaluate(outcome, sockets);
+        } else {
+            "this loadtest does not know it".clone_into(&mut self.observed);
+            (self.met, self.supported) = (false, false);
         }
     }
 }

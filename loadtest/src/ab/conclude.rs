@@ -4,6 +4,7 @@ use super::bench::Bench;
 use super::series::Rounds;
 use super::warnings;
 use crate::comparison::{Comparison, Contrast, Design, Format, Settings, Side, VERSION, paired};
+use crate::failure::Failure;
 use crate::result::ResultFile;
 use crate::session::arguments;
 
@@ -19,6 +20,8 @@ pub(super) struct Measured<'a> {
     pub(super) pairs: Option<Rounds<'a>>,
     /// How many rounds there were to be of each.
     pub(super) rounds_asked: usize,
+    /// What ended it before its time.
+    pub(super) failure: Option<Failure>,
 }
 
 impl Measured<'_> {
@@ -66,7 +69,8 @@ impl Measured<'_> {
         let mut all = Vec::new();
         let count = self.all().last().map_or(0, Rounds::count);
         if count < self.rounds_asked {
-            all.push(warnings::of_interrupt(count, self.rounds_asked));
+            let failure = self.failure.as_ref();
+            all.push(warnings::of_early_end(count, self.rounds_asked, failure));
         }
         if let Some(pairs) = &self.pairs {
             all.extend(settings.too_few_pairs(count, pairs.unit()));

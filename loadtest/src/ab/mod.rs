@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::machine::Environment;
 use crate::metric::Metric;
+use crate::output::first_of;
 use crate::plan::Plan;
 use crate::preflight::check_plan;
 use crate::result::RSS_SOCKETS_MIN;
@@ -36,7 +37,8 @@ use series::{Equipment, Series};
 /// Compares the servers of the command line, and says how the program ends.
 ///
 /// # Errors
-/// What went wrong before the first run, or in one, which ends the comparison.
+/// What went wrong before the first run, or in one, which ends the comparison: the pairs
+/// that were complete by then are reported.
 pub fn measure(args: &Ab) -> Result<u8, Failure> {
     let contenders = args.contenders()?;
     let mut load = args.load_plan(&contenders)?;
@@ -63,17 +65,20 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
         interrupt: &interrupt,
     };
     let measured = measure_all(args, &contenders, &settings, &bench, folder.as_ref())?;
-    let Some(comparison) = measured.conclude(&settings, &bench) else {
-        say("interrupted before two pairs were complete");
-        return Ok(EXIT_INTERRUPTED);
+    let comparison = measured.conclude(&settings, &bench);
+    let reported = match &comparison {
+        Some(it) => report(it, args.format, folder.map(Folder::for_comparison)),
+        None => Ok(()),
     };
     let any_invalid = measured.any_invalid();
-    let code = exit_code(&comparison, &args.criteria, any_invalid);
-    report(&comparison, args.format, folder.map(Folder::for_comparison))?;
-    Ok(if interrupt.is_asked() {
-        EXIT_INTERRUPTED
-    } else {
-        code
+    first_of(measured.failure.map_or(Ok(()), Err), reported)?;
+    Ok(match comparison {
+        Some(it) if !interrupt.is_asked() => exit_code(&it, &args.criteria, any_invalid),
+        Some(_) => EXIT_INTERRUPTED,
+        None => {
+            say("interrupted before two pairs were complete");
+            EXIT_INTERRUPTED
+        }
     })
 }
 
@@ -131,16 +136,14 @@ fn measure_all<'a>(
         settings,
         rounds: args.pairs,
         view: View::on_stderr(runs),
+        failure: None,
     };
-    let mut measure = |series: Option<Series<'a>>| {
-        series
-            .map(|series| series.measure(&mut equipment))
-            .transpose()
-    };
+    let mut measure = |series: Option<Series<'a>>| series.map(|it| it.measure(&mut equipment));
     Ok(Measured {
-        noise: measure(noise)?,
-        pairs: measure(pairs)?,
+        noise: measure(noise),
+        pairs: measure(pairs),
         rounds_asked: args.pairs,
+        failure: equipment.failure,
     })
 }
 

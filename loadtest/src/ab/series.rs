@@ -51,6 +51,8 @@ pub(super) struct Equipment<'a> {
     /// Rounds of each series.
     pub(super) rounds: usize,
     pub(super) view: View<Stderr>,
+    /// What went wrong in a run, or with keeping it. Nothing is measured after that.
+    pub(super) failure: Option<Failure>,
 }
 
 impl<'a> Series<'a> {
@@ -85,11 +87,8 @@ impl<'a> Series<'a> {
         }
     }
 
-    /// Measures all rounds, or those until it is interrupted.
-    ///
-    /// # Errors
-    /// What went wrong in a run, or with keeping it.
-    pub(super) fn measure(&self, equipment: &mut Equipment<'_>) -> Result<Rounds<'a>, Failure> {
+    /// Measures all rounds, or those until it is interrupted or fails.
+    pub(super) fn measure(&self, equipment: &mut Equipment<'_>) -> Rounds<'a> {
         let (count, seed) = (equipment.rounds, equipment.settings.seed);
         let mut by_side = vec![Vec::new(); self.turns.len()];
         for (index, order) in order::rounds(self.turns.len(), count, seed)
@@ -101,9 +100,18 @@ impl<'a> Series<'a> {
             let slices = equipment.bench.load.plan.slices;
             let together = if slices > 1 { order.len() } else { 1 };
             for sides in order.chunks(together) {
-                let Some(runs) = self.run(number, sides, equipment)? else {
-                    return Ok(self.rounds(by_side));
+                if equipment.failure.is_some() {
+                    return self.rounds(by_side);
+                }
+                let runs = match self.run(number, sides, equipment) {
+                    Ok(Some(runs)) => runs,
+                    Ok(None) => return self.rounds(by_side),
+                    Err(failure) => {
+                        equipment.failure = Some(failure);
+                        return self.rounds(by_side);
+                    }
                 };
+                equipment.failure = self.keep(number, sides, &runs, equipment.folder).err();
                 for (&side, run) in sides.iter().zip(runs) {
                     by_side[side].push(run);
                 }
@@ -112,7 +120,7 @@ impl<'a> Series<'a> {
             let so_far = self.so_far(&by_side, equipment.settings);
             equipment.view.round(&round, &so_far);
         }
-        Ok(self.rounds(by_side))
+        self.rounds(by_side)
     }
 
     /// Those that every side had its turn in.
@@ -148,14 +156,24 @@ impl<'a> Series<'a> {
         view.begin(format!("{round} {number}/{count}: {}", labels.join(", ")));
         let measured = bench.measure(&entries, &slices.concat(), view);
         view.end(sides.len());
-        let runs = measured?;
-        if let (Some(runs), Some(folder)) = (&runs, equipment.folder) {
-            for (turn, run) in turns().zip(runs) {
-                let (stem, suffix) = (self.stem, &turn.suffix);
-                folder.keep(&format!("{stem}-{number:02}-{suffix}"), run)?;
-            }
+        measured
+    }
+
+    fn keep(
+        &self,
+        number: usize,
+        sides: &[usize],
+        runs: &[ResultFile],
+        folder: Option<&Folder>,
+    ) -> Result<(), Failure> {
+        let Some(folder) = folder else {
+            return Ok(());
+        };
+        for (&side, run) in sides.iter().zip(runs) {
+            let (stem, suffix) = (self.stem, &self.turns[side].suffix);
+            folder.keep(&format!("{stem}-{number:02}-{suffix}"), run)?;
         }
-        Ok(runs)
+        Ok(())
     }
 
     /// The median ratios of the rounds so far, in the first metric that there is,

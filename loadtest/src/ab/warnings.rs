@@ -1,6 +1,7 @@
 //! What else a reader of a comparison has to know.
 
 use crate::comparison::{Contrast, Verdict};
+use crate::failure::Failure;
 use crate::result::ResultFile;
 use crate::verdict;
 
@@ -9,8 +10,7 @@ pub(super) fn of_runs(label: &str, runs: &[ResultFile]) -> Vec<String> {
     let warning = |verdict| {
         let mut bad = runs.iter().filter(|run| run.judgement.verdict == verdict);
         let first = bad.next()?;
-        let reasons = first.judgement.reasons.iter();
-        let reason = reasons.max_by_key(|reason| reason.verdict)?;
+        let reason = first.judgement.worst()?;
         Some(format!(
             "{} of {} runs of {label} are {verdict}; of the first: {} ({})",
             1 + bad.count(),
@@ -26,8 +26,12 @@ pub(super) fn of_runs(label: &str, runs: &[ResultFile]) -> Vec<String> {
 }
 
 /// A comparison that was not brought to its end.
-pub(super) fn of_interrupt(count: usize, asked: usize) -> String {
-    format!("interrupted when {count} of {asked} pairs were complete")
+pub(super) fn of_early_end(count: usize, asked: usize, failure: Option<&Failure>) -> String {
+    let complete = format!("when {count} of {asked} pairs were complete");
+    match failure {
+        Some(failure) => format!("ended {complete}: {failure}"),
+        None => format!("interrupted {complete}"),
+    }
 }
 
 /// A server that differs from itself.

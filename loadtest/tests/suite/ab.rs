@@ -11,6 +11,7 @@ use crate::support::scratch::Scratch;
 use loadtest::comparison::{Comparison, Verdict};
 use loadtest::metric::Metric;
 use loadtest::result::{Document, ResultFile};
+use rustix::process::{Pid, Signal, kill_process};
 
 fn comparison(run: &Run) -> Comparison {
     match Comparison::from_json(run.stdout.as_bytes()) {
@@ -303,5 +304,58 @@ fn an_interrupt_later_reports_the_pairs_that_are_complete() {
     assert_eq!(comparison.warnings[0], told);
     let kept = Comparison::read(format!("{directory}/comparison.json").as_ref());
     assert_eq!(kept.expect("a comparison"), comparison);
+    servers.assert_stopped();
+}
+
+/// Asserts that a comparison that ended early for a reason reports the pairs until then.
+fn assert_ended_early(run: &Run, code: i32, why: &str) {
+    assert_eq!(run.code, Some(code), "{run:?}");
+    assert_eq!(run.stderr.matches(why).count(), 1, "{run:?}");
+    let failure = run.complaint();
+    assert!(failure.contains(why), "{run:?}");
+    let comparison = comparison(run);
+    let pairs = comparison.sides[0].runs;
+    assert!((2..1000).contains(&pairs), "{pairs}");
+    assert_eq!(
+        comparison.warnings[0],
+        format!("ended when {pairs} of 1000 pairs were complete: {failure}")
+    );
+}
+
+#[test]
+fn a_run_that_cannot_be_kept_ends_with_the_report_of_those_before() {
+    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let servers = Servers::new(&both);
+    let scratch = Scratch::new();
+    let directory = scratch.file("results");
+    let flags = ["--pairs=1000", "--format=json", "-o", &directory];
+    let program = Program::start(&servers.arguments(&[&flags[..], &SHORT].concat()));
+    program.wait_for_stderr(": pair 2/1000;");
+    // Directories in the way of the next files stand for a disk that is full.
+    for pair in 3..1000 {
+        let _ = fs::create_dir(format!("{directory}/pair-{pair:02}-a.json"));
+    }
+    let run = program.finish();
+    assert_ended_early(&run, 2, "-a.json: Is a directory (os error 21)");
+    let kept = Comparison::read(format!("{directory}/comparison.json").as_ref());
+    assert_eq!(kept.expect("a comparison"), comparison(&run));
+    servers.assert_stopped();
+}
+
+#[test]
+fn a_run_that_fails_later_is_named_behind_the_report_of_those_before() {
+    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let servers = Servers::new(&both);
+    let flags = ["--pairs=1000", "--format=json"];
+    let mut program = Program::start(&servers.arguments(&[&flags[..], &SHORT].concat()));
+    program.wait_for_stderr(": pair 2/1000;");
+    // One that is killed when it is to end anyway ends no run.
+    poll("a run that ends", || {
+        let pid = servers.servers[1].starts().pop().expect("a process");
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let _ = kill_process(pid.expect("a process"), Signal::KILL);
+        program.has_ended().then_some(())
+    });
+    assert_ended_early(&program.finish(), 1, ", B: ");
     servers.assert_stopped();
 }

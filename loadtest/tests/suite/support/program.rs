@@ -136,6 +136,12 @@ impl Program {
         poll(text, || self.stderr.so_far().contains(text).then_some(()));
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let status = self.child.try_wait().expect("it can be waited for");
+        status.is_some()
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Run {
         let status = poll("the program's end", || {
