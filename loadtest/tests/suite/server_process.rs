@@ -342,3 +342,24 @@ fn one_server_is_either_watched_or_started() {
     let complaint = run.refused(2);
     assert!(complaint.contains("cannot be used with"), "{run:?}");
 }
+
+#[test]
+fn a_server_that_stood_still_since_the_warm_up_is_not_valid() {
+    let server = OwnServer::new(Manner::Echoes);
+    let started = server.start();
+    let pid = i32::try_from(started.pid()).ok().and_then(Pid::from_raw);
+    let signal = |signal| kill_process(pid.expect("a process"), signal).expect("it runs");
+    let url = server.url();
+    let load = ["-c2", "--rate=1k", "-d3s", "--warmup=3s", "--timeout=1m"];
+    let program = Program::start(&[&["run", "--format=json"], &load[..], &[&url]].concat());
+    program.wait_for_stderr("warming up 1s/3s");
+    signal(Signal::STOP);
+    program.wait_for_stderr("measuring 1s/3s");
+    signal(Signal::CONT);
+    let run = program.finish().fine();
+    let judgement = run.result().judgement;
+    assert_ne!(judgement.verdict, Verdict::Valid, "{run:?}");
+    let mut reasons = judgement.reasons.iter();
+    let is_told = |what: &str| what.contains("of the warm-up") || what.contains("came in time");
+    assert!(reasons.any(|it| is_told(&it.what)), "{judgement:?}");
+}
