@@ -128,17 +128,17 @@ impl Opening {
 
     /// Takes what came, cut anywhere.
     fn take(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
-        let mut behind = bytes.to_vec();
+        let mut behind = bytes;
         if let Some(handshake) = self.handshake.as_ref().filter(|_| !self.is_upgraded) {
             self.response.extend_from_slice(bytes);
             let Some(len) = handshake.check(&self.response, false)? else {
                 return Ok(());
             };
             self.is_upgraded = true;
-            behind = self.response.split_off(len);
+            behind = &self.response[len..];
         }
         self.skip
-            .feed(&behind, &mut self.early)
+            .feed(behind, &mut self.early)
             .map_err(HandshakeError::Greeting)
     }
 
