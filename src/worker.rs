@@ -29,7 +29,7 @@ use crate::calls;
 use crate::config::Config;
 use crate::cores;
 use crate::engine::activity::Activity;
-use crate::engine::backlog::BacklogRoom;
+use crate::engine::backlog::{self, BacklogRoom};
 use crate::engine::burden::heaviest;
 use crate::engine::encrypted::Encrypted;
 use crate::engine::timers::{self, TimerBudget};
@@ -814,7 +814,7 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
         };
         let start = Instant::now();
         tokio::select! {
-            () = sleep(wait) => {}
+            () = sleep_and_free(wait) => {}
             () = worker.handshakes.grown() => {
                 sleep_until(start + wait.min(start.elapsed() + TICK_WHEN_HIGH)).await;
             }
@@ -831,10 +831,21 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
             throttled!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
             worker.shed(excess);
         }
-        worker.settings.backlog_room.set(held.room());
+        // What dropped backlogs have left is memory still.
+        let room = held.room().saturating_sub(backlog::free_some());
+        worker.settings.backlog_room.set(room);
         worker.beat();
         throttle::look_after();
     }
+}
+
+/// Sleeps, but for freeing what dropped backlogs have left.
+async fn sleep_and_free(time: Duration) {
+    let end = Instant::now() + time;
+    while backlog::free_some() > 0 && Instant::now() < end {
+        sleep(timers::PAUSE).await;
+    }
+    sleep_until(end).await;
 }
 
 /// Whether accepting failed because of the connection that was next, as accept(2)

@@ -28,7 +28,7 @@ use rustix::net::SendFlags;
 
 use super::{Holdings, Millis, SLOW_READER, Settings};
 use crate::calls;
-pub(crate) use queue::ByteQueue;
+pub(crate) use queue::{ByteQueue, free_some};
 
 /// How long a connection has moved no byte, in either direction, before it makes
 /// no progress: of those that hold memory, these are evicted first.

@@ -267,11 +267,11 @@ impl Core {
         // Who turns out to flood has been served in this turn.
         let flood = self.floods.pop_front();
         for key in serving.drain(..) {
-            self.serve(key, now);
+            turn(|| self.serve(key, now));
         }
         self.serving = serving;
         if let Some(key) = flood {
-            self.serve(key, now);
+            turn(|| self.serve(key, now));
         }
     }
 
@@ -281,7 +281,7 @@ impl Core {
             return;
         };
         connection.listed = false;
-        if turn(|| connection.serve(&mut self.shared, now)) == Fate::Ended {
+        if connection.serve(&mut self.shared, now) == Fate::Ended {
             connection.over(&self.shared);
             self.connections.remove(key);
         } else if connection.wants_service() {

@@ -260,12 +260,12 @@ impl Core {
         let floods = self.floods.len().min(FLOODS_PER_TURN);
         mem::swap(&mut self.due, &mut self.serving);
         for index in 0..self.serving.len() {
-            self.serve(self.serving[index], now);
+            turn(|| self.serve(self.serving[index], now));
         }
         self.serving.clear();
         for _ in 0..floods {
             if let Some(key) = self.floods.pop_front() {
-                self.serve(key, now);
+                turn(|| self.serve(key, now));
             }
         }
         self.shared.pool.replenish();
@@ -282,7 +282,7 @@ impl Core {
             return;
         };
         connection.listed = false;
-        if turn(|| connection.serve(key, &mut self.shared, now)) == Fate::Ended {
+        if connection.serve(key, &mut self.shared, now) == Fate::Ended {
             connection.end(key, &mut self.shared);
         }
         self.look_after(key);

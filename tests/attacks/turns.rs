@@ -5,6 +5,7 @@ use std::thread;
 
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine_and_over_tls};
+use crate::common::wait_until;
 use crate::common::wire::{
     BINARY, FRAGMENT, LAST_FRAGMENT, PING, PONG, REQUEST, TEXT, TEXT_FRAGMENT, frame, unmasked,
 };
@@ -17,6 +18,7 @@ on_every_engine_and_over_tls![
     empty_messages_to_a_handler,
     pings_to_a_handler,
     long_fields_of_an_access_line,
+    resets_with_a_backlog_of_64_mib,
 ];
 
 const MIB: usize = 1 << 20;
@@ -126,4 +128,24 @@ fn long_fields_of_an_access_line(engine: Engine) {
     drop(raw);
     let toll = Toll::new().bytes(16 * head.len()).held(3, MIB as u64);
     siege.lift(toll.held(1, SHAKING_HANDS));
+}
+
+/// All of it is given back at once.
+fn resets_with_a_backlog_of_64_mib(engine: Engine) {
+    const CONNECTIONS: usize = 3;
+    const LEN: usize = 64 * MIB;
+    let siege = Siege::lay(engine, &["--max-backlog=64m"]);
+    let message = frame(BINARY, &vec![b'x'; MIB]);
+    let mut sent = 0;
+    for _ in 0..CONNECTIONS {
+        let mut raw = Raw::open_narrow(siege.address());
+        let mut len = 0;
+        wait_until("the backlog is full, or nearly", || {
+            len += raw.send_what_fits(&message);
+            len > LEN as u64
+        });
+        raw.reset();
+        sent += usize::try_from(len).expect("as much as is held");
+    }
+    siege.lift(Toll::new().bytes(3 * sent).held(2, LEN as u64));
 }

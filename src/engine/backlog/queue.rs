@@ -1,11 +1,37 @@
 //! Bytes in order, in memory that goes back as they go.
+//!
+//! What is dropped with many bytes in it gives some of its memory back at once, and
+//! leaves the rest to the thread, which does so [bit by bit](free_some): the kernel
+//! takes 8 us for a chunk, and others would wait for a thousand of them.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::mem;
 
 use memmap2::MmapMut;
 
 /// Bytes of the largest chunk: what is freed at a time.
 const CHUNK: usize = 64 * 1024;
+
+/// Chunks that are freed in one turn.
+const FREED_PER_TURN: usize = 64;
+
+thread_local! {
+    /// Chunks of queues that were dropped.
+    static DROPPED: RefCell<Vec<Chunk>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Frees some of what the thread's queues have left behind. Answers how many bytes it
+/// still has.
+pub(crate) fn free_some() -> usize {
+    DROPPED.with_borrow_mut(|dropped| {
+        dropped.truncate(dropped.len().saturating_sub(FREED_PER_TURN));
+        if dropped.is_empty() {
+            *dropped = Vec::new();
+        }
+        dropped.len() * CHUNK
+    })
+}
 
 /// Bytes that are put at the end and taken from the front. Neither moves those
 /// that stay.
@@ -75,6 +101,16 @@ impl ByteQueue {
     }
 }
 
+impl Drop for ByteQueue {
+    fn drop(&mut self) {
+        if self.chunks.len() > FREED_PER_TURN {
+            let rest = mem::take(&mut self.chunks).into_iter().skip(FREED_PER_TURN);
+            // At the end of a thread everything goes at once.
+            let _ = DROPPED.try_with(|dropped| dropped.borrow_mut().extend(rest));
+        }
+    }
+}
+
 /// A part of a queue that is freed at once.
 #[derive(Debug)]
 enum Chunk {
@@ -123,5 +159,38 @@ impl Chunk {
             }
         }
         fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dropped_queue_held_is_freed_bit_by_bit() {
+        let chunks = 3 * FREED_PER_TURN + 1;
+        for queues in 1..=2 {
+            for _ in 0..queues {
+                let mut queue = ByteQueue::default();
+                queue.push(&vec![0; chunks * CHUNK]);
+            }
+            let mut left = queues * (chunks - FREED_PER_TURN);
+            while left > 0 {
+                left = left.saturating_sub(FREED_PER_TURN);
+                assert_eq!(free_some(), left * CHUNK);
+            }
+        }
+        drop(ByteQueue::default());
+        assert_eq!(free_some(), 0);
+    }
+
+    #[test]
+    fn a_queue_that_is_taken_leaves_nothing_behind() {
+        let mut queue = ByteQueue::default();
+        queue.push(&vec![0; 2 * FREED_PER_TURN * CHUNK]);
+        while !queue.is_empty() {
+            queue.advance(queue.front().len());
+        }
+        assert_eq!(free_some(), 0);
     }
 }
