@@ -6,7 +6,6 @@ mod cost;
 mod intervals;
 mod start;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, Scope};
@@ -21,71 +20,9 @@ use crate::live::Progress;
 use crate::outcome::{Latencies, Outcome};
 use crate::plan::Plan;
 use crate::schedule::Share;
-use crate::watch::{Ended, ProcessTree, Sample, ThreadGroup};
+use crate::watch::{Ended, Watched};
 
 use coordinator::Coordinator;
-
-/// Threads whose cost is of interest.
-pub trait Watched {
-    /// What they took so far.
-    fn sample(&mut self) -> Sample;
-
-    /// The same, where a span of the measurement begins.
-    fn begin_span(&mut self) -> Sample;
-
-    /// The same, where it ends.
-    fn end_span(&mut self) -> Sample;
-
-    /// How long the busiest of them ran in the spans, in nanoseconds.
-    fn busiest_ns(&self) -> u64;
-
-    /// The cores on which they ran lately.
-    fn active_cores(&mut self) -> BTreeSet<usize>;
-}
-
-impl Watched for ProcessTree {
-    fn sample(&mut self) -> Sample {
-        self.sample()
-    }
-
-    fn begin_span(&mut self) -> Sample {
-        self.begin_span()
-    }
-
-    fn end_span(&mut self) -> Sample {
-        self.end_span()
-    }
-
-    fn busiest_ns(&self) -> u64 {
-        self.busiest_ns()
-    }
-
-    fn active_cores(&mut self) -> BTreeSet<usize> {
-        self.active_cores()
-    }
-}
-
-impl Watched for ThreadGroup {
-    fn sample(&mut self) -> Sample {
-        self.sample()
-    }
-
-    fn begin_span(&mut self) -> Sample {
-        self.begin_span()
-    }
-
-    fn end_span(&mut self) -> Sample {
-        self.end_span()
-    }
-
-    fn busiest_ns(&self) -> u64 {
-        self.busiest_ns()
-    }
-
-    fn active_cores(&mut self) -> BTreeSet<usize> {
-        self.active_cores()
-    }
-}
 
 /// Who looks on.
 pub struct Observers<'a> {

@@ -18,10 +18,10 @@ pub use crate::output::{print, say};
 use crate::plan::Plan;
 use crate::report::{Format, Summary, color_allowed};
 use crate::result::{Document, Record, ResultFile};
-use crate::run::{Observers, Watched, run, run_in_turns};
+use crate::run::{Observers, run, run_in_turns};
 use crate::slo::{Slo, SloResult};
 use crate::verdict::{Facts, Judgement, Verdict, judge};
-use crate::watch::{Ended, Printed, ProcessTree, ServerCommand, ensure_free};
+use crate::watch::{Ended, Printed, ProcessTree, ServerCommand, Watched, ensure_free};
 
 /// Everything was as it should be.
 pub const EXIT_FINE: u8 = 0;

@@ -35,20 +35,20 @@ pub fn config_for(plan: &Plan) -> Result<Option<Arc<ClientConfig>>, Failure> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Failure::Trust(error.to_string()))?;
-    let mut config = if plan.insecure {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TakeAny { provider }))
-            .with_no_client_auth()
+    let trust = if plan.insecure {
+        Some(Trust::Any)
     } else if let Some(file) = &plan.ca_file {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TrustFile::read(file, provider)?))
-            .with_no_client_auth()
+        Some(Trust::read(file, Arc::clone(&provider))?)
     } else {
-        let roots = from_system()?;
-        builder.with_root_certificates(roots).with_no_client_auth()
+        None
     };
+    let builder = match trust {
+        Some(trust) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier { trust, provider })),
+        None => builder.with_root_certificates(from_system()?),
+    };
+    let mut config = builder.with_no_client_auth();
     // Servers that also speak HTTP/2 would choose it.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
@@ -96,15 +96,20 @@ fn certificate_in_words(error: &CertificateError) -> String {
     }
 }
 
-/// Trusts whom a PEM file names: authorities, and servers whose own certificate
-/// is in it, as those are that have signed theirs themselves.
+/// Whom to trust where it is not the system's authorities.
 #[derive(Debug)]
-struct TrustFile {
-    authorities: Arc<WebPkiServerVerifier>,
-    certificates: Vec<CertificateDer<'static>>,
+enum Trust {
+    /// Everybody, as `-k` asks for.
+    Any,
+    /// Whom a PEM file names: authorities, and servers whose own certificate is in
+    /// it, as those are that have signed theirs themselves.
+    File {
+        authorities: Arc<WebPkiServerVerifier>,
+        certificates: Vec<CertificateDer<'static>>,
+    },
 }
 
-impl TrustFile {
+impl Trust {
     fn read(file: &Path, provider: Arc<CryptoProvider>) -> Result<Self, Failure> {
         let wrong =
             |what: &dyn std::fmt::Display| Failure::Trust(format!("{}: {what}", file.display()));
@@ -123,14 +128,22 @@ impl TrustFile {
         let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|error| wrong(&error))?;
-        Ok(Self {
+        Ok(Self::File {
             authorities,
             certificates,
         })
     }
 }
 
-impl ServerCertVerifier for TrustFile {
+/// Signatures are checked whoever is trusted, so that every handshake does the same
+/// work.
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -139,7 +152,14 @@ impl ServerCertVerifier for TrustFile {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.authorities.verify_server_cert(
+        let Trust::File {
+            authorities,
+            certificates,
+        } = &self.trust
+        else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let verified = authorities.verify_server_cert(
             end_entity,
             intermediates,
             server_name,
@@ -150,70 +170,12 @@ impl ServerCertVerifier for TrustFile {
             // It is checked for these after its time (RFC 5280, section 6.1).
             Err(Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::Other(_),
-            )) if self.certificates.contains(end_entity) => {
+            )) if certificates.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
             verified => verified,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.supported_verify_schemes()
-    }
-}
-
-fn from_system() -> Result<RootCertStore, Failure> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let reason = found.errors.first().map_or_else(
-            || "the system has no certificates".to_owned(),
-            ToString::to_string,
-        );
-        return Err(Failure::Trust(format!(
-            "{reason}; give some with --ca, or skip verification with -k"
-        )));
-    }
-    Ok(roots)
-}
-
-/// Takes every certificate, as `-k` asks for. Signatures are still checked, so
-/// that the handshake does the same work.
-#[derive(Debug)]
-struct TakeAny {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for TakeAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -241,4 +203,20 @@ impl ServerCertVerifier for TakeAny {
             .signature_verification_algorithms
             .supported_schemes()
     }
+}
+
+fn from_system() -> Result<RootCertStore, Failure> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let reason = found.errors.first().map_or_else(
+            || "the system has no certificates".to_owned(),
+            ToString::to_string,
+        );
+        return Err(Failure::Trust(format!(
+            "{reason}; give some with --ca, or skip verification with -k"
+        )));
+    }
+    Ok(roots)
 }

@@ -16,7 +16,7 @@ use crate::outcome::{Counts, GeneratorUse, Latencies, Outcome, histogram};
 use crate::plan::{Extent, Plan};
 use crate::result::format_utc;
 use crate::verdict::Verdict;
-use crate::watch::{Sample, ThreadGroup};
+use crate::watch::{Sample, ThreadGroup, Watched};
 
 /// How often server and generator are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -492,7 +492,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         let busiest_ns = self
             .observers
             .server
-            .as_ref()
+            .as_mut()
             .map(|server| server.busiest_ns());
         let server_busy_max = busiest_ns
             .filter(|_| server.is_some())

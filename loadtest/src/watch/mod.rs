@@ -22,6 +22,7 @@ mod process;
 mod procfs;
 mod sample;
 mod threads;
+mod watched;
 
 pub use command::{Ended, Ending, STOP_TIMEOUT, ServerCommand};
 pub use error::WatchError;
@@ -32,6 +33,7 @@ pub use printed::Printed;
 pub use process::ProcessTree;
 pub use sample::Sample;
 pub use threads::ThreadGroup;
+pub use watched::Watched;
 
 /// What some threads took between two samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,6 @@
 //! A process and all its descendants, the server's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::{fs, process};
 
@@ -10,6 +10,7 @@ use super::error::WatchError;
 use super::ledger::Ledger;
 use super::procfs::{Procfs, Stat, is_gone};
 use super::sample::Sample;
+use super::watched::{Kept, Watched};
 
 const CHILDREN_MISSING: WatchError = WatchError::Kernel {
     file: "/proc/PID/task/TID/children",
@@ -78,43 +79,6 @@ impl ProcessTree {
         Ok(tree)
     }
 
-    /// What the processes have taken so far.
-    pub fn sample(&mut self) -> Sample {
-        self.refresh();
-        let seen = self.ledger.sample(self.processes.keys().copied());
-        Sample {
-            cpu_ns: seen.cpu_ns + self.unseen_ns,
-            ..seen
-        }
-    }
-
-    /// Begins a span of the measurement, and says what was taken until then.
-    pub fn begin_span(&mut self) -> Sample {
-        let sample = self.sample();
-        self.ledger.begin_span();
-        sample
-    }
-
-    /// Ends it, likewise.
-    pub fn end_span(&mut self) -> Sample {
-        let sample = self.sample();
-        self.ledger.end_span();
-        sample
-    }
-
-    /// How long the busiest thread ran in the spans, in nanoseconds, those that
-    /// have ended left out.
-    pub fn busiest_ns(&self) -> u64 {
-        self.ledger.busiest_ns()
-    }
-
-    /// The cores on which threads were active since the previous call, or since
-    /// the process is watched.
-    pub fn active_cores(&mut self) -> BTreeSet<usize> {
-        self.refresh();
-        self.ledger.active_cores()
-    }
-
     /// Whether the process that was attached to has not ended. A zombie has.
     pub fn is_alive(&self) -> bool {
         Procfs::default()
@@ -138,16 +102,6 @@ impl ProcessTree {
         let text = String::from_utf8_lossy(&bytes);
         let words = text.strip_suffix('\0').unwrap_or(&text).split('\0');
         (!text.is_empty() && self.is_alive()).then(|| shell_words::join(words))
-    }
-
-    /// Looks at all processes and threads there are now.
-    fn refresh(&mut self) {
-        self.forget_ended();
-        let mut pending: Vec<u32> = self.processes.keys().copied().collect();
-        while let Some(pid) = pending.pop() {
-            self.observe_process(pid, &mut pending);
-        }
-        self.ledger.settle();
     }
 
     /// Brings the states of the known processes up to date. An id that has
@@ -184,6 +138,29 @@ impl ProcessTree {
         if let Some(process) = self.processes.get_mut(&pid) {
             self.unseen_ns += process.account(grown_ns);
         }
+    }
+}
+
+impl Kept for ProcessTree {
+    fn refresh(&mut self) {
+        self.forget_ended();
+        let mut pending: Vec<u32> = self.processes.keys().copied().collect();
+        while let Some(pid) = pending.pop() {
+            self.observe_process(pid, &mut pending);
+        }
+        self.ledger.settle();
+    }
+
+    fn taken(&mut self) -> Sample {
+        let seen = self.ledger.sample(self.processes.keys().copied());
+        Sample {
+            cpu_ns: seen.cpu_ns + self.unseen_ns,
+            ..seen
+        }
+    }
+
+    fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 }
 

@@ -1,12 +1,12 @@
 //! Some threads of this process, the generator's.
 
-use std::collections::BTreeSet;
 use std::process;
 
 use super::error::WatchError;
 use super::ledger::Ledger;
 use super::procfs::is_gone;
 use super::sample::Sample;
+use super::watched::Kept;
 
 /// Watches given threads of this process.
 #[derive(Debug)]
@@ -35,41 +35,9 @@ impl ThreadGroup {
             ledger,
         })
     }
+}
 
-    /// What the threads have taken so far. The resident memory is this
-    /// process's.
-    pub fn sample(&mut self) -> Sample {
-        self.refresh();
-        self.ledger.sample([process::id()])
-    }
-
-    /// Begins a span of the measurement, and says what was taken until then.
-    pub fn begin_span(&mut self) -> Sample {
-        let sample = self.sample();
-        self.ledger.begin_span();
-        sample
-    }
-
-    /// Ends it, likewise.
-    pub fn end_span(&mut self) -> Sample {
-        let sample = self.sample();
-        self.ledger.end_span();
-        sample
-    }
-
-    /// How long the busiest thread ran in the spans, in nanoseconds, those that
-    /// have ended left out.
-    pub fn busiest_ns(&self) -> u64 {
-        self.ledger.busiest_ns()
-    }
-
-    /// The cores on which the threads were active since the previous call, or
-    /// since they are watched.
-    pub fn active_cores(&mut self) -> BTreeSet<usize> {
-        self.refresh();
-        self.ledger.active_cores()
-    }
-
+impl Kept for ThreadGroup {
     fn refresh(&mut self) {
         let ledger = &mut self.ledger;
         // The id of a thread that has ended may become another thread's.
@@ -78,17 +46,27 @@ impl ThreadGroup {
         );
         ledger.settle();
     }
+
+    /// The resident memory is this process's.
+    fn taken(&mut self) -> Sample {
+        self.ledger.sample([process::id()])
+    }
+
+    fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::hint;
     use std::sync::mpsc::{Sender, channel};
     use std::thread::{self, JoinHandle};
 
     use rustix::thread::gettid;
 
-    use super::super::poll;
+    use super::super::{Watched, poll};
     use super::*;
     use crate::cores::Cores;
     use crate::cpu::this_thread_ns;
