@@ -11,8 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const TWO: [(&str, Manner); 2] = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
 
-/// Runs of three slices, in each of which a thread comes to a core, however busy the
-/// machine is.
+/// Runs of three slices, long enough for threads to come to a core on a busy machine.
 const LONGER: [&str; 5] = ["--slice=500ms", "--", "-c2", "-d1500ms", "--warmup=20ms"];
 
 /// The runs of a comparison of two pairs, those of A first.
@@ -50,8 +49,9 @@ fn a_run_is_all_of_its_slices() {
         assert_eq!(starts[..3], [0, 500, 1_000], "{starts:?}");
         for slice in &run.intervals[..3] {
             assert_eq!(slice.length.as_millis(), 500);
-            assert!(slice.echoed > 0, "{slice:?}");
         }
+        // On a busy machine no thread may come to a core in one of them.
+        assert!(counts.echoed > 0);
         let echoed: u64 = run.intervals.iter().map(|it| it.echoed).sum();
         assert_eq!(echoed, counts.echoed);
         let server = run.server.expect("its process is known").usage;
