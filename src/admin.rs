@@ -34,6 +34,7 @@ use std::time::Instant;
 
 use tokio::runtime;
 use tokio::sync::oneshot;
+use tokio::task::LocalSet;
 
 use crate::admission::House;
 use crate::engine::EngineKind;
@@ -138,7 +139,8 @@ impl Bound {
             .name("ringback-admin".into())
             .spawn(move || {
                 let _alive: oneshot::Sender<()> = alive;
-                runtime.block_on(connections::serve(listener, answers, connections_max, stop))
+                let serving = connections::serve(listener, answers, connections_max, stop);
+                LocalSet::new().block_on(&runtime, serving)
             })
             .map_err(start)?;
         Ok(Admin {

@@ -45,7 +45,7 @@ use crate::stream::Stream;
 use crate::throttle::{REFUSED, throttled};
 use farewell::{LINGER, LINGER_OVER_LIMIT};
 pub(crate) use refusal::Refusal;
-pub(crate) use request::read_request;
+pub(crate) use request::{read_request, refuse_unreadable};
 
 /// What the HTTP side needs to know; made once per worker from the validated
 /// configuration.

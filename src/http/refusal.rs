@@ -20,8 +20,7 @@ pub(super) const TOO_SLOW: Refusal = Refusal::new(
 
 pub(super) const MALFORMED: Refusal = Refusal::bad("this is no well-formed HTTP/1.1 request\n");
 
-pub(super) const TOO_LARGE: Refusal = Refusal::new(
-    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+pub(super) const TOO_LARGE: Refusal = Refusal::too_large(
     "the request head is larger than --max-header-bytes, or has more than 100 fields\n",
 );
 
@@ -88,6 +87,10 @@ impl Refusal {
 
     pub(super) const fn bad(line: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, line)
+    }
+
+    pub(crate) const fn too_large(line: &'static str) -> Self {
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, line)
     }
 
     pub(super) const fn method(allowed: &'static str, line: &'static str) -> Self {

@@ -47,19 +47,29 @@ pub(crate) async fn read_request(
         Ok(Err(HeadError::Gone)) => return Err(Outcome::Failed),
         // Within TLS it is nonsense like any other.
         Ok(Err(HeadError::Unreadable(error))) => {
-            Fault::of(buffer.bytes(), &error, !matches!(stream, Stream::Tls(_)))
+            let is_plain = !matches!(stream, Stream::Tls(_));
+            Fault::of(buffer.bytes(), &error, is_plain, refusal::TOO_LARGE)
         }
         Err(_elapsed) => Fault::TooSlow,
     };
     drop(buffer);
     slot.hold(stream.held());
-    let answer = match &fault {
-        Fault::Tls => TLS_ALERT.to_vec(),
-        Fault::TooSlow => refusal::TOO_SLOW.wire(),
-        Fault::Refused(refusal) => refusal.wire(),
-    };
-    farewell::last_words(stream, &answer).await;
+    farewell::last_words(stream, &fault.answer()).await;
     Err(fault.outcome())
+}
+
+/// Answers a peer on a plain socket whose bytes hyper could not parse; `too_large` is
+/// for a head over its bound.
+pub(crate) async fn refuse_unreadable(
+    stream: Stream,
+    unread: &[u8],
+    error: &hyper::Error,
+    too_large: Refusal,
+) {
+    if error.is_parse() {
+        let fault = Fault::of(unread, error, true, too_large);
+        farewell::last_words(stream, &fault.answer()).await;
+    }
 }
 
 /// Why a peer's bytes are answered that are no request.
@@ -72,11 +82,11 @@ enum Fault {
 
 impl Fault {
     /// Of what hyper could not parse.
-    fn of(unread: &[u8], error: &hyper::Error, is_plain: bool) -> Self {
+    fn of(unread: &[u8], error: &hyper::Error, is_plain: bool, too_large: Refusal) -> Self {
         if is_plain && unread.first() == Some(&TLS_HANDSHAKE) {
             return Self::Tls;
         }
-        let refusal = reason(unread, error);
+        let refusal = reason(unread, error, too_large);
         throttled!(
             debug,
             REFUSED,
@@ -88,6 +98,14 @@ impl Fault {
         Self::Refused(refusal)
     }
 
+    fn answer(&self) -> Vec<u8> {
+        match self {
+            Self::Tls => TLS_ALERT.to_vec(),
+            Self::TooSlow => refusal::TOO_SLOW.wire(),
+            Self::Refused(refusal) => refusal.wire(),
+        }
+    }
+
     fn outcome(self) -> Outcome {
         match self {
             Self::Tls => Outcome::RefusedTls,
@@ -97,11 +115,11 @@ impl Fault {
     }
 }
 
-fn reason(unread: &[u8], error: &hyper::Error) -> Refusal {
+fn reason(unread: &[u8], error: &hyper::Error, too_large: Refusal) -> Refusal {
     if error.is_parse_version_h2() {
         refusal::HTTP_2
     } else if error.is_parse_too_large() {
-        refusal::TOO_LARGE
+        too_large
     } else if PROXY_HEADERS
         .iter()
         .any(|header| unread.starts_with(header))
