@@ -8,6 +8,7 @@
 //! | the method is GET | 405 |
 //! | HTTP/1.1 | 400 |
 //! | one Host, and it has the form of one (RFC 9112, section 3.2) | 400 |
+//! | the target is a path, or an http or https URL (RFC 9112, section 3.2) | 400 |
 //! | the path is the configured one, if one is | 404 |
 //! | no header that the gate reads holds bytes outside printable ASCII | 400 |
 //! | an Upgrade header | 400 |
@@ -32,6 +33,8 @@
 //! - A key whose last base64 character has bits beyond the 16th byte. It
 //!   decodes to 16 bytes, which is all the RFC asks.
 //! - Empty elements in lists (RFC 9110, section 5.6.1.2).
+
+use std::net::Ipv6Addr;
 
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
@@ -63,6 +66,8 @@ macro_rules! through_a_proxy {
 
 const VERSION: Refusal = Refusal::bad(through_a_proxy!("a WebSocket handshake needs HTTP/1.1"));
 const NO_SUCH_HOST: Refusal = Refusal::bad("a request has one Host header, which names a host\n");
+const TARGET: Refusal =
+    Refusal::bad("a request asks for a path, or for an http or https URL with a host\n");
 const PATH: Refusal = Refusal::new(
     StatusCode::NOT_FOUND,
     "there is no WebSocket under this path\n",
@@ -111,7 +116,7 @@ pub(super) fn admit<B>(
         return Err(VERSION);
     }
     let headers = request.headers();
-    host(headers)?;
+    address(request)?;
     if let Some(path) = &options.path
         && request.uri().path() != path
     {
@@ -122,15 +127,67 @@ pub(super) fn admit<B>(
     subprotocol(headers, &options.subprotocols)
 }
 
-/// One Host, of the characters that RFC 3986 has for a host and its port. Its
-/// comma is left out: what holds one are two Hosts that a proxy has joined.
-pub(super) fn host(headers: &HeaderMap) -> Result<(), Refusal> {
-    let is_host_byte =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
-    match only(headers, HOST) {
-        Some(host) if !host.is_empty() && host.iter().all(is_host_byte) => Ok(()),
-        _ => Err(NO_SUCH_HOST),
+/// One Host, and a target that is a path, or the URL that a proxy is sent.
+pub(super) fn address<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let host = only(request.headers(), HOST).and_then(|host| str::from_utf8(host).ok());
+    if !host.is_some_and(is_host_and_port) {
+        return Err(NO_SUCH_HOST);
     }
+    let uri = request.uri();
+    // The methods that have other forms get an answer of their own.
+    let is_target = match (uri.scheme_str(), uri.authority()) {
+        (None, None) if uri.path() == "*" => request.method() == Method::OPTIONS,
+        (None, None) => uri.path().starts_with('/'),
+        (None, Some(_)) => request.method() == Method::CONNECT,
+        (Some("http" | "https"), Some(authority)) => is_host_and_port(authority.as_str()),
+        _ => false,
+    };
+    is_target.then_some(()).ok_or(TARGET)
+}
+
+/// `uri-host [ ":" port ]` of RFC 9110, section 7.2.
+fn is_host_and_port(text: &str) -> bool {
+    let (is_host, rest) = if let Some(literal) = text.strip_prefix('[') {
+        let Some((address, rest)) = literal.split_once(']') else {
+            return false;
+        };
+        (is_ip_literal(address), rest)
+    } else {
+        let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+        (!name.is_empty() && is_name(name), rest)
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    is_host && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+}
+
+/// What stands in brackets (RFC 3986, section 3.2.2); clients may leave the zone of a
+/// link-local address in it.
+fn is_ip_literal(text: &str) -> bool {
+    if let Some(future) = text.strip_prefix(['v', 'V']) {
+        return future.split_once('.').is_some_and(|(version, address)| {
+            let is_hexadecimal = version.bytes().all(|byte| byte.is_ascii_hexdigit());
+            !version.is_empty()
+                && is_hexadecimal
+                && !address.is_empty()
+                && address.split(':').all(is_name)
+        });
+    }
+    let (address, zone) = text.split_once('%').unwrap_or((text, "none"));
+    let is_zone_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+    address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.bytes().all(is_zone_byte)
+}
+
+/// The characters that RFC 3986 has for a name. Its comma is left out: what holds one
+/// are two Hosts that a proxy has joined.
+fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte);
+    let mut parts = text.split('%');
+    let first = parts.next().unwrap_or_default();
+    first.bytes().all(is_plain)
+        && parts.all(|part| {
+            let is_escape = |escape: &[u8]| escape.iter().all(u8::is_ascii_hexdigit);
+            part.as_bytes().get(..2).is_some_and(is_escape) && part.bytes().all(is_plain)
+        })
 }
 
 fn handshake(headers: &HeaderMap) -> Result<(), Refusal> {

@@ -52,7 +52,7 @@ const NOT_FOUND: Refusal = Refusal::new(
 /// again with a POST, with which a browser sends the page's Origin, and gets the reason.
 pub(super) fn answer<B>(request: &Request<B>, options: &HttpOptions) -> Reply {
     if request.version() == Version::HTTP_11
-        && let Err(refusal) = gate::host(request.headers())
+        && let Err(refusal) = gate::address(request)
     {
         return refusal.reply();
     }

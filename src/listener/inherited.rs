@@ -1,10 +1,12 @@
 //! Listening sockets that this process was started with: by systemd, which
 //! listens for services (`sd_listen_fds(3)`), or by the server before it.
 
+use std::collections::HashSet;
 use std::env;
 use std::io;
 use std::mem;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Pid, getppid};
@@ -17,6 +19,9 @@ use crate::error::Error;
 /// where its sockets come from, their descriptors, and that of a pipe to report
 /// on. Of no use to anybody else, and no setting.
 pub(crate) const HANDOVER: &str = "_RINGBACK_HANDOVER";
+
+/// The first behind the standard streams, which Rust's runtime owns.
+const FIRST_DESCRIPTOR: RawFd = 3;
 
 /// What a successor reports when it serves; anything else is why it does not.
 pub(crate) const SERVES: &str = "serves";
@@ -84,11 +89,15 @@ impl Origin {
 
 impl Inherited {
     /// Takes what the environment says this process was given, which may be
-    /// nothing.
+    /// nothing. Only the first call is given anything.
     ///
     /// # Errors
     /// [`Error::Inherited`]: a descriptor is no listening stream socket.
     pub fn from_environment() -> Result<Self, Error> {
+        static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+        if IS_TAKEN.swap(true, Relaxed) {
+            return Ok(Self::default());
+        }
         if let Some(handover) = env::var(HANDOVER).ok().as_deref().and_then(parse) {
             return take(handover);
         }
@@ -206,7 +215,28 @@ pub(crate) fn describe(
     )
 }
 
+/// Refuses numbers of which this process would not be the owner, or twice.
+fn check(handover: &Handover) -> Result<(), Error> {
+    let report = handover.report.map(|(descriptor, _predecessor)| descriptor);
+    let mut seen = HashSet::new();
+    for descriptor in report.into_iter().chain(handover.sockets.iter().copied()) {
+        let reason = if descriptor < FIRST_DESCRIPTOR {
+            "it is none that can be handed over"
+        } else if !seen.insert(descriptor) {
+            "it is named twice"
+        } else {
+            continue;
+        };
+        return Err(Error::Inherited {
+            descriptor: Some(descriptor),
+            source: io::Error::new(io::ErrorKind::InvalidInput, reason),
+        });
+    }
+    Ok(())
+}
+
 fn take(handover: Handover) -> Result<Inherited, Error> {
+    check(&handover)?;
     let mut inherited = Inherited {
         origin: handover.origin,
         ..Inherited::default()
@@ -243,13 +273,15 @@ fn take_sockets(handover: Handover, inherited: &mut Inherited) -> Result<(), Err
 
 /// Takes a descriptor over, and keeps it from those that this process starts.
 fn own(descriptor: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the borrow ends with the call, which fails for a number that is
-    // no open descriptor.
+    // SAFETY: `check` lets no -1 pass; the borrow ends with the call, which fails for
+    // a number that is no open descriptor.
     let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
     let flags = fcntl_getfd(borrowed)?;
     fcntl_setfd(borrowed, flags | FdFlags::CLOEXEC)?;
     // SAFETY: it is open, and whoever started this process says in its
-    // environment that it is for us; nothing else here knows its number.
+    // environment that it is for us; nothing else here knows its number, which is
+    // taken once: `from_environment` is, and `check` lets none pass that is named
+    // twice, or is a standard stream's.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
@@ -322,6 +354,31 @@ mod tests {
         assert!(inherited.take(&other).is_empty());
         assert_eq!(inherited.take(&address).len(), 1);
         assert!(inherited.take(&address).is_empty());
+    }
+
+    #[test]
+    fn a_descriptor_has_one_owner() {
+        let refusal = |report: RawFd, sockets: &[RawFd]| {
+            let handover = Handover {
+                origin: Origin::Server,
+                sockets: sockets.to_vec(),
+                admin: None,
+                report: Some((report, Pid::INIT)),
+            };
+            take(handover).expect_err("refused").to_string()
+        };
+        // None of these numbers is open, nor touched.
+        for (report, sockets, reason) in [
+            (-1, &[][..], "descriptor -1: it is none that can be"),
+            (901, &[-1], "descriptor -1: it is none that can be"),
+            (901, &[902, RawFd::MIN], "it is none that can be"),
+            (901, &[0], "descriptor 0: it is none that can be"),
+            (901, &[902, 902], "descriptor 902: it is named twice"),
+            (901, &[902, 901], "descriptor 901: it is named twice"),
+        ] {
+            let refusal = refusal(report, sockets);
+            assert!(refusal.contains(reason), "{report}, {sockets:?}: {refusal}");
+        }
     }
 
     #[test]
