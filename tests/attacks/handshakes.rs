@@ -9,7 +9,7 @@ use crate::common::prometheus::Page;
 use crate::common::server::{self, Server};
 use crate::common::wait_until;
 use crate::common::wire::{BINARY, REQUEST, frame, noise};
-use crate::siege::{SHAKING_HANDS, Siege, Toll};
+use crate::siege::{LOG, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine![
     a_byte_of_a_request_is_counted,
@@ -76,7 +76,7 @@ fn holding(siege: Siege, admin: Admin, address: SocketAddr, bytes: &[u8], each: 
 }
 
 fn lay(engine: Engine, flags: &[&str]) -> (Siege, Admin) {
-    let flags = [&["--threads=1", "--handshake-timeout=2m"], flags].concat();
+    let flags = [&["--threads=1", "--handshake-timeout=2m", LOG], flags].concat();
     let (server, admin) = Server::start_watched(engine, &flags);
     (Siege::around(server), admin)
 }
@@ -114,7 +114,7 @@ fn a_proxy_header_without_an_end_is_counted(engine: Engine) {
     command
         .args(["--listen=127.0.0.1:0", "--listen=[::1]:0", "--threads=1"])
         .args(["--no-pin", "--proxy-protocol=::1", "--engine", engine])
-        .args(["--admin=127.0.0.1:0", "--handshake-timeout=2m"]);
+        .args(["--admin=127.0.0.1:0", "--handshake-timeout=2m", LOG]);
     let server = Server::spawn(&mut command, 2);
     let admin = Admin::of_line(&server.printed().expect("an admin line"));
     let trusted = server.addresses()[1];

@@ -161,7 +161,7 @@ impl Siege {
         ))
     }
 
-    /// Begins at a server that runs.
+    /// Begins at a server that runs, and was started with [`LOG`].
     #[track_caller]
     pub(crate) fn around(server: Server) -> Self {
         let neighbour = Neighbour::move_in(&server);
