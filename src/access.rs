@@ -5,9 +5,12 @@
 
 use std::fmt::{self, Write};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use hyper::Request;
 use hyper::header::{HeaderMap, HeaderValue};
+
+use crate::throttle::{ACCESS_LINES, Throttle, throttled};
 
 /// Bytes that are kept of a text, at most. What is longer ends in [`CUT`].
 const TEXT_BYTES_MAX: usize = 256;
@@ -71,6 +74,23 @@ pub(crate) struct AccessContext {
     pub(crate) listener: String,
     /// The fields that were asked for.
     pub(crate) fields: Vec<AccessField>,
+    /// Over all workers.
+    pub(crate) limit: Option<Arc<Throttle>>,
+}
+
+impl AccessContext {
+    /// Whether another line may be written; that one may not is logged, now and then.
+    pub(crate) fn has_room(&self) -> bool {
+        let has_room = self.limit.as_ref().is_none_or(|limit| limit.passes());
+        if !has_room {
+            throttled!(
+                warn,
+                ACCESS_LINES,
+                "access lines are left out: there are more than --access-log-rate"
+            );
+        }
+        has_room
+    }
 }
 
 /// What is kept of a request.

@@ -24,6 +24,7 @@ use crate::held::Held;
 use crate::metrics::Counters;
 use crate::metrics::label::RefusalReason;
 use crate::peer::Peer;
+use crate::throttle::Throttle;
 use crate::visit::Visit;
 use census::Census;
 use pacer::Pacer;
@@ -47,6 +48,8 @@ pub(crate) struct House {
     epoch: Instant,
     held: Held,
     handshakes_max: usize,
+    /// Where there is a rate for access lines.
+    access_limit: Option<Arc<Throttle>>,
 }
 
 impl House {
@@ -66,7 +69,15 @@ impl House {
             epoch: Instant::now(),
             held: Held::new(config.max_held_bytes),
             handshakes_max: config.effective_max_handshakes(),
+            access_limit: config
+                .access_log_rate
+                .map(|rate| Arc::new(Throttle::of_rate("access lines", rate))),
         })
+    }
+
+    /// What bounds the access lines.
+    pub(crate) fn access_limit(&self) -> Option<&Arc<Throttle>> {
+        self.access_limit.as_ref()
     }
 
     /// The bytes that are held for all connections.

@@ -391,6 +391,11 @@ pub(crate) struct Args {
     /// [default: none]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     access_log_fields: Vec<AccessField>,
+
+    /// Most lines of the access log, over all workers; what is left out is counted.
+    /// 0 sets no limit
+    #[arg(long, value_name = "RATE", default_value = "1000/s")]
+    access_log_rate: RateLimit,
 }
 
 impl Args {
@@ -468,6 +473,7 @@ impl Args {
             drain_timeout: self.drain_timeout.0,
             access_log: self.access_log.0,
             access_log_fields: self.access_log_fields.clone(),
+            access_log_rate: self.access_log_rate.0,
         };
         config.validate()?;
         Ok(config)

@@ -190,6 +190,9 @@ pub struct Config {
     pub access_log: bool,
     /// What of the request that event shows besides the path.
     pub access_log_fields: Vec<AccessField>,
+    /// How many of those lines there are at most, over all workers; what is left out
+    /// is counted. `None` sets no limit.
+    pub access_log_rate: Option<Rate>,
 }
 
 /// Where a server finds out who it is; both are read again on SIGHUP, and when
@@ -248,6 +251,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             access_log: false,
             access_log_fields: Vec::new(),
+            access_log_rate: NonZeroU32::new(1000).map(Rate::per_second),
         }
     }
 }

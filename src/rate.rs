@@ -31,14 +31,18 @@ impl Rate {
         self.count
     }
 
-    /// The time from one to the next where they come evenly.
-    pub fn interval(self) -> Duration {
-        let unit = match self.unit {
+    /// Its unit of time.
+    pub const fn unit(self) -> Duration {
+        match self.unit {
             Unit::Second => Duration::from_secs(1),
             Unit::Minute => Duration::from_secs(60),
             Unit::Hour => Duration::from_secs(60 * 60),
-        };
-        unit / self.count.get()
+        }
+    }
+
+    /// The time from one to the next where they come evenly.
+    pub fn interval(self) -> Duration {
+        self.unit() / self.count.get()
     }
 }
 

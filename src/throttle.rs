@@ -2,15 +2,17 @@
 //! disk is not to be filled by strangers, nor a worker to be kept writing.
 //!
 //! Lines of one kind share a [`Throttle`], over all workers. What is over its
-//! bound is counted, and the count is logged when its interval is over. Lines of
-//! the level trace are not bounded, and neither are access lines, of which there
-//! is one per connection: they are for those who ask for them.
+//! bound is counted, and the count is logged when its interval is over. Access lines
+//! have a bound of their own ([`Throttle::of_rate`]). Lines of the level trace are not
+//! bounded: they are for those who ask for them.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tracing::Level;
+
+use crate::rate::Rate;
 
 /// Lines of a kind that are logged, for those who look for something.
 const DEBUG_LINES: u32 = 100;
@@ -25,6 +27,7 @@ pub(crate) static NO_TAKEOVER: Throttle = Throttle::warn("cannot take over a con
 pub(crate) static HELD_TOO_MUCH: Throttle = Throttle::warn("more is held than may be");
 pub(crate) static HANDLER_PANICS: Throttle = Throttle::warn("a handler panicked");
 pub(crate) static STDOUT_LOST: Throttle = Throttle::warn("lines for stdout are lost");
+pub(crate) static ACCESS_LINES: Throttle = Throttle::warn("access lines are left out");
 pub(crate) static ACCEPT_FAILS: Throttle = Throttle::debug("accept");
 pub(crate) static CUT_OFF: Throttle = Throttle::debug("a handshake was cut off");
 pub(crate) static PROXY_FAILS: Throttle = Throttle::warn("no PROXY header");
@@ -39,12 +42,13 @@ pub(crate) static EVICTED: Throttle = Throttle::debug("a client was evicted");
 pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
-static ALL: [&Throttle; 17] = [
+static ALL: [&Throttle; 18] = [
     &ACCEPT_RESTS,
     &NO_TAKEOVER,
     &HELD_TOO_MUCH,
     &HANDLER_PANICS,
     &STDOUT_LOST,
+    &ACCESS_LINES,
     &ACCEPT_FAILS,
     &CUT_OFF,
     &PROXY_FAILS,
@@ -106,6 +110,16 @@ impl Throttle {
             last: AtomicU64::new(0),
             suppressed: AtomicU64::new(0),
         }
+    }
+
+    /// As many lines as the rate names in each of its units of time.
+    pub(crate) const fn of_rate(kind: &'static str, rate: Rate) -> Self {
+        Self::new(kind, Level::WARN, rate.count().get(), rate.unit())
+    }
+
+    /// Lines that were suppressed since [`take_suppressed`](Self::take_suppressed).
+    pub(crate) fn suppressed(&self) -> u64 {
+        self.suppressed.load(Relaxed)
     }
 
     /// Whether a line may be logged now; it counts.

@@ -251,7 +251,9 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        if let Some(access) = &self.access {
+        if let Some(access) = &self.access
+            && access.has_room()
+        {
             self.tell(access);
         }
     }

@@ -202,6 +202,7 @@ impl Worker {
                         worker: assignment.index,
                         listener: name_of(&socket),
                         fields: config.access_log_fields.clone(),
+                        limit: assignment.house.access_limit().cloned(),
                     })
                 });
                 let listener = Rc::new(Listener { acceptor, access });

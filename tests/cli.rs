@@ -381,7 +381,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 49] = [
+    const FLAGS: [&str; 50] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -430,6 +430,7 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--log-format",
         "--access-log",
         "--access-log-fields",
+        "--access-log-rate",
         "--version",
     ];
     for flag in ["--help", "-h"] {

@@ -132,6 +132,12 @@ impl View {
         ] {
             page.counter(name, help, &queue.lines_lost())?;
         }
+        let access_limit = overview.house.access_limit();
+        page.counter(
+            "ringback_access_lines_left_out",
+            "Access lines that were not written: there were more than --access-log-rate.",
+            &access_limit.map_or(0, |limit| limit.suppressed()),
+        )?;
         match overview.house.held().max() {
             Some(max) => page.gauge(
                 "ringback_held_bytes_max",

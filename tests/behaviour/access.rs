@@ -29,6 +29,7 @@ on_every_engine![
     what_clients_send_is_told_where_that_is_asked_for,
     lines_of_a_connection_name_it,
     a_flood_of_violations_is_a_bounded_number_of_lines,
+    access_lines_over_their_rate_are_counted_and_left_out,
 ];
 
 const LOG: [&str; 3] = ["--access-log", "--log=off", "--log-format=json"];
@@ -105,6 +106,41 @@ fn expect(line: &Value, expected: &Value) {
         found.remove(optional);
     }
     assert_eq!(&Value::Object(found), expected);
+}
+
+fn access_lines_over_their_rate_are_counted_and_left_out(engine: Engine) {
+    const LEFT_OUT: &str = "ringback_access_lines_left_out_total";
+    let written = |rate: &str, left_out| {
+        let flags = ["--access-log", "--log-format=json", rate];
+        let (mut server, admin) = Server::start_watched(engine, &flags);
+        for _ in 0..5 {
+            let mut raw = Raw::open(server.address());
+            raw.send(&close(1000, ""));
+            raw.expect(&closed(1000));
+            raw.expect_end();
+        }
+        admin.wait_for("all are told, or left out", |page| {
+            let told = lines(&server.log()).iter().filter(|l| is_access(l)).count();
+            told as u64 + page.count(LEFT_OUT, &[]) == 5
+        });
+        assert_eq!(admin.metrics().count(LEFT_OUT, &[]), left_out);
+        server.terminate();
+        server.wait();
+        let warnings = lines(&server.whole_log());
+        let about = |key: &str, text: &str| {
+            let matching = warnings.iter().filter(|line| line["level"] == "WARN");
+            matching.filter(|line| line[key] == text).count()
+        };
+        let text = "access lines are left out: there are more than --access-log-rate";
+        // The others are told as a number.
+        (
+            about("message", text),
+            about("kind", "access lines are left out"),
+        )
+    };
+    assert_eq!(written("--access-log-rate=2/h", 3), (1, 1));
+    assert_eq!(written("--access-log-rate=0", 0), (0, 0));
+    assert_eq!(written("--access-log-rate=5/h", 0), (0, 0));
 }
 
 fn a_closed_connection_is_told_with_what_went_over_it(engine: Engine) {
