@@ -1,4 +1,13 @@
 //! Memory for as many connections as there may be.
+//!
+//! ```text
+//! server + threads x worker + connections x (kernel + idle) + 2 x max-held-bytes
+//! ```
+//!
+//! A connection in its handshake is none of its own: all that it takes in user space is
+//! among the held bytes, which count twice, as more may be held until that is seen, and
+//! the allocator keeps what was freed for a while. `tests/kubernetes/fill.py` fills a
+//! control group of the size that this makes right for the pod of deploy/kubernetes.
 
 use super::finding::Finding;
 use super::system::System;
@@ -13,8 +22,19 @@ const CHECK: &str = "memory";
 /// socket itself is 2.4 KiB, which newer kernels charge as well.
 const KERNEL_BYTES: u64 = 4096;
 
-/// Without any connection: code, stacks, the workers' buffers.
-const SERVER_BYTES: u64 = 16 << 20;
+/// Without any connection or worker: code, and what the runtime and the log need.
+const SERVER_BYTES: u64 = 14 << 20;
+
+/// What a worker takes: its stack, its buffers, and the pool of the ring.
+const fn worker_bytes(engine: EngineKind) -> u64 {
+    match engine {
+        EngineKind::Epoll | EngineKind::TokioUring => 2 << 20,
+        EngineKind::Ring => 8 << 20,
+    }
+}
+
+/// More than `max-held-bytes` may be held, by what arrives until that is seen.
+const HELD_FACTOR: u64 = 2;
 
 /// What the server keeps for an idle connection, as `cargo bench --bench
 /// idle_memory` has it, rounded up.
@@ -40,45 +60,40 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         .chain(group)
         .min_by_key(|&(bytes, _)| bytes)?;
     let need = Need::of(config, system);
-    let mut each = user_bytes(need.engine);
+    let mut each = KERNEL_BYTES + user_bytes(need.engine);
     if !config.tls_listen.is_empty() {
         // All of them may come over TLS.
-        each = each.max(TLS_BYTES);
+        each = each.max(KERNEL_BYTES + TLS_BYTES);
     }
-    each += KERNEL_BYTES;
     let connections = need.connections;
-    let idle = connections
-        .saturating_mul(each)
-        .saturating_add(SERVER_BYTES);
+    let server = SERVER_BYTES + need.threads.saturating_mul(worker_bytes(need.engine));
+    let idle = connections.saturating_mul(each).saturating_add(server);
     let found = format!(
         "{connections} idle connections take about {} MiB of the {} MiB that {whose}",
         mib(idle),
         mib(most)
     );
-    let room = |each: u64| most.saturating_sub(SERVER_BYTES) / each;
     if idle > most {
-        let change = format!(
-            "--max-connections {}, or {}",
-            room(each).max(1),
-            raise(idle)
-        );
+        let room = most.saturating_sub(server) / each;
+        let change = format!("--max-connections {}, or {}", room.max(1), raise(idle));
         return Some(Finding::bad(promise(config), CHECK, found, change));
     }
-    // Half a frame, and replies that are not read.
+    // Half a frame, and replies that are not read; a handshake holds less.
     let most_each = (config.window as u64).saturating_add(config.effective_max_backlog() as u64);
     let wanted = connections.saturating_mul(most_each);
-    let held = config
-        .max_held_bytes
-        .map_or(wanted, |max| wanted.min(max.get() as u64));
+    let held = config.max_held_bytes.map_or(wanted, |max| {
+        wanted.min((max.get() as u64).saturating_mul(HELD_FACTOR))
+    });
     let worst = idle.saturating_add(held);
     if worst > most {
         let found = format!(
-            "{found}, and {} MiB if they do not read their replies, up to --max-held-bytes",
+            "{found}, and {} MiB if they never end their handshakes or do not read their \
+             replies, up to twice --max-held-bytes, as more may be held until that is seen",
             mib(worst),
         );
         let change = format!(
             "--max-held-bytes {}m, a smaller --max-connections, or {}",
-            ((most - idle) >> 20).max(1),
+            (((most - idle) / HELD_FACTOR) >> 20).max(1),
             raise(worst)
         );
         return Some(Finding::warning(CHECK, found, change));
@@ -105,6 +120,7 @@ mod tests {
     use crate::cgroup::Limits;
     use crate::doctor::Level;
     use crate::doctor::tests::{config, system};
+    use crate::engine::EngineChoice;
 
     const MIB: u64 = 1 << 20;
 
@@ -122,10 +138,10 @@ mod tests {
 
     #[test]
     fn idle_connections_have_to_fit() {
-        let fits = checked(1000, 2048, None);
+        let fits = checked(1000, 4096, None);
         assert_eq!(fits.level, Level::Ok);
         assert!(
-            fits.found.ends_with("2048 MiB that this machine has"),
+            fits.found.ends_with("4096 MiB that this machine has"),
             "{fits:?}"
         );
         let group = checked(100_000, 65_536, Some(128));
@@ -182,7 +198,7 @@ mod tests {
             ..system()
         };
         let plain = Config {
-            max_held_bytes: NonZeroUsize::new(256 << 20),
+            max_held_bytes: NonZeroUsize::new(128 << 20),
             ..config(150_000)
         };
         let tls = Config {
@@ -216,6 +232,40 @@ mod tests {
         for (max_held_mib, level) in [(32, Level::Ok), (80, Level::Warning), (0, Level::Warning)] {
             let found = check(&with(max_held_mib), &system).expect("judged");
             assert_eq!(found.level, level, "{max_held_mib}: {found:?}");
+        }
+    }
+
+    /// The value of a variable of the container, or of the first field of this name.
+    fn deployed<T: std::str::FromStr>(name: &str) -> T {
+        const MANIFEST: &str = include_str!("../../deploy/kubernetes/deployment.yaml");
+        let (_, rest) = MANIFEST.split_once(name).expect("it is there");
+        let is_digit = |c: char| c.is_ascii_digit();
+        let digits = rest.trim_start_matches(|c| !is_digit(c));
+        let end = digits.find(|c| !is_digit(c)).expect("a line ends");
+        digits[..end].parse().ok().expect("a number")
+    }
+
+    #[test]
+    fn the_pod_of_the_manifest_has_room_for_all_that_it_allows_and_little_more() {
+        let held_mib: usize = deployed("RINGBACK_MAX_HELD_BYTES");
+        let pod = Config {
+            max_held_bytes: NonZeroUsize::new(held_mib << 20),
+            threads: NonZeroUsize::new(deployed("cpu:")),
+            ..config(deployed("RINGBACK_MAX_CONNECTIONS"))
+        };
+        let level = |engine, memory_mib| {
+            let config = Config {
+                engine: EngineChoice::Only(engine),
+                ..pod.clone()
+            };
+            let found = check(&config, &with_memory(memory_mib)).expect("judged");
+            found.level
+        };
+        let memory_mib = deployed("memory:");
+        for engine in [EngineKind::Epoll, EngineKind::Ring] {
+            assert_eq!(level(engine, memory_mib), Level::Ok, "{engine}");
+            let less = memory_mib - memory_mib / 16;
+            assert_eq!(level(engine, less), Level::Warning, "{engine}");
         }
     }
 

@@ -123,12 +123,8 @@ impl Worker {
         let Some(acceptor) = &listener.acceptor else {
             return Ok(stream);
         };
-        let accepting = async {
-            // Who says nothing costs no TLS; what is wrong with it will show.
-            let _ = stream.readable().await;
-            slot.hold_besides(tls::HANDSHAKE_BYTES);
-            acceptor.accept(stream, |bytes| slot.hold(bytes)).await
-        };
+        slot.hold_besides(tls::HANDSHAKE_BYTES);
+        let accepting = acceptor.accept(stream, |bytes| slot.hold(bytes));
         let accepting = timeout_at(self.handshake_deadline(visit), accepting);
         let (outcome, opened) = match accepting.await {
             Ok(Ok(stream)) => {

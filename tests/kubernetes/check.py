@@ -69,12 +69,6 @@ def seconds(text):
     return int(number) * {'ms': 0.001, 's': 1, 'm': 60}[unit]
 
 
-def size(text):
-    """Of the server's."""
-    number, unit = re.fullmatch(r'(\d+)([kmg]?)', text).groups()
-    return int(number) << {'': 0, 'k': 10, 'm': 20, 'g': 30}[unit]
-
-
 def bytes_of(quantity):
     number, unit = re.fullmatch(r'(\d+)(Mi|Gi)', quantity).groups()
     return int(number) << {'Mi': 20, 'Gi': 30}[unit]
@@ -178,9 +172,6 @@ def numbers_fit_together():
     config, resources = configuration(), container['resources']
     assert config['threads'] == int(resources['limits']['cpu'])
     assert resources['requests'] == resources['limits'], 'not Guaranteed'
-    # docs/deploy.md, and doctor's sum: the program, idle connections, what is held.
-    needed = (16 << 20) + config['max-connections'] * (5 << 10) + 2 * size(config['max-held-bytes'])
-    assert needed <= bytes_of(resources['limits']['memory']), needed
     sleep = container['lifecycle']['preStop']['sleep']['seconds']
     patience = sleep + seconds(config['drain-timeout']) + 5
     assert pod['spec']['terminationGracePeriodSeconds'] >= patience, patience
