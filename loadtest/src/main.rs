@@ -49,7 +49,9 @@ fn exit(ending: Result<u8, Failure>) -> ExitCode {
     ExitCode::from(ending.unwrap_or_else(|failure| {
         say(&failure.to_string());
         match failure {
-            Failure::Usage(_) | Failure::File(_) | Failure::Output(_) => EXIT_USAGE,
+            Failure::Usage(_) | Failure::File(_) | Failure::Output(_) | Failure::Trust(_) => {
+                EXIT_USAGE
+            }
             Failure::Interrupted => loadtest::interrupt::EXIT_INTERRUPTED,
             _ => EXIT_FAILED,
         }

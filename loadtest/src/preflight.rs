@@ -11,16 +11,18 @@ use crate::cores::Cores;
 use crate::failure::Failure;
 use crate::plan::Plan;
 use crate::source::SourceRange;
+use crate::tls;
 
 /// The most source addresses that are tried: one has room for some 28,000 connections.
 const SOURCES_MAX: u32 = 1 << 16;
 
-/// Whether this machine has the cores and the addresses that a plan names, and the
-/// cores for a server.
+/// Whether this machine has the cores, the addresses and the certificates that a plan
+/// names, and the cores for a server.
 ///
 /// # Errors
-/// [`Failure::Usage`] with the flag and what is wrong with it.
+/// [`Failure::Usage`] with the flag and what is wrong with it, and [`Failure::Trust`].
 pub fn check_plan(plan: &Plan, server_pin: &[usize]) -> Result<(), Failure> {
+    tls::config_for(plan)?;
     check_cores("--pin", &plan.pin)?;
     check_cores("--server-pin", server_pin)?;
     plan.sources

@@ -174,10 +174,14 @@ fn a_file_without_certificates_is_one_clear_line() {
     );
     fs::write(&empty, "").expect("a file");
     for (file, reason) in [(&empty, "no certificate in it"), (&missing, "No such file")] {
-        let run = loadtest(&["run", "--ca", file, &url]);
-        let complaint = run.refused(1);
-        let expected = format!("no certificates to trust: {file}: {reason}");
-        assert!(complaint.starts_with(&expected), "{run:?}");
+        for command in [&["run"][..], &["sweep", "--rates=1k"]] {
+            // Before anything else is said, or started.
+            let run = loadtest(&[command, &["--ca", file, &url]].concat());
+            let complaint = run.refused(2);
+            let expected = format!("no certificates to trust: {file}: {reason}");
+            assert!(complaint.starts_with(&expected), "{run:?}");
+            assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+        }
     }
 }
 
