@@ -8,6 +8,7 @@
 mod account;
 mod crowd;
 mod inbox;
+mod sending;
 
 use std::future::Future;
 use std::io;
@@ -36,6 +37,7 @@ use crate::visit::Visit;
 use account::Account;
 pub(crate) use crowd::Crowd;
 use inbox::{Event, Inbox};
+use sending::Sending;
 
 /// Bytes that are read at once.
 const READ_LEN: usize = 16 * 1024;
@@ -43,6 +45,9 @@ const READ_LEN: usize = 16 * 1024;
 /// Messages that a handler gets before the other connections have their turn, from
 /// whatever was read at once: a short one costs as much as reading thousands of them.
 const MESSAGES_PER_TURN: u32 = 32;
+
+/// Bytes of a message that is copied behind its header, to be sent with it as one.
+const COPIED_MAX: usize = 4096;
 
 /// Pieces of 4 KiB that are discarded of a connection whose handler has panicked.
 const UNREAD_PIECES_MAX: usize = 64;
@@ -134,6 +139,8 @@ pub struct MessageSocket {
     outbox: Vec<u8>,
     outbox_frames: u32,
     written: usize,
+    /// Bytes of memory that the message has which is being written.
+    sending: usize,
     /// A Close frame is out, or in the outbox: nothing may follow it.
     ending: Option<Ending>,
     /// When bytes last came, or when the Ping was sent that asks for some.
@@ -183,6 +190,7 @@ impl MessageSocket {
             outbox: Vec::new(),
             outbox_frames: 0,
             written: 0,
+            sending: 0,
             ending: None,
             heard_at: Instant::now(),
             is_pinged: false,
@@ -216,7 +224,10 @@ impl MessageSocket {
             let next = self.inbox.next(&self.limits);
             self.account.found(self.inbox.take_counted());
             match next {
-                Ok(Some(Event::Message(message))) => return Ok(message),
+                Ok(Some(Event::Message(message))) => {
+                    self.note_held();
+                    return Ok(message);
+                }
                 Ok(Some(Event::Reply(frame))) => self.put(&frame),
                 Ok(Some(Event::Close(code, frame))) => {
                     self.account.end(EndReason::Client, code);
@@ -251,15 +262,18 @@ impl MessageSocket {
         if let Some(ending) = self.ending {
             return Err(ending.into());
         }
-        let (opcode, payload) = match message {
-            Message::Text(text) => (OpCode::Text, text.as_bytes()),
-            Message::Binary(bytes) => (OpCode::Binary, &bytes[..]),
+        let (opcode, payload, capacity) = match message {
+            Message::Text(text) => (OpCode::Text, text.as_bytes(), text.capacity()),
+            Message::Binary(bytes) => (OpCode::Binary, &bytes[..], bytes.capacity()),
         };
         let header = ServerHeader::new(true, opcode, payload.len() as u64);
         self.put(header.as_bytes());
-        self.outbox.extend_from_slice(payload);
         self.account.sends_message();
-        self.flush().await
+        if payload.len() <= COPIED_MAX {
+            self.outbox.extend_from_slice(payload);
+            return self.flush().await;
+        }
+        Sending::new(self, payload, capacity).flush().await
     }
 
     /// Closes the connection with this code and waits, but not for long, until
@@ -352,25 +366,26 @@ impl MessageSocket {
 
     /// Reads what the runtime knows of; whether there was anything.
     fn read_now(&mut self) -> Result<bool, MessageError> {
-        let result = self
-            .inbox
-            .fill(READ_LEN, |space| self.stream.try_read(space));
-        self.has_read(result)
+        self.read_with(Stream::try_read)
     }
 
     /// Reads what is there, even if the runtime has not heard of it yet.
     fn last_look(&mut self) -> Result<bool, MessageError> {
-        let result = self
-            .inbox
-            .fill(READ_LEN, |space| self.stream.read_at_once(space));
-        self.has_read(result)
+        self.read_with(Stream::read_at_once)
     }
 
-    fn has_read(&mut self, result: io::Result<usize>) -> Result<bool, MessageError> {
+    fn read_with(
+        &mut self,
+        read: fn(&mut Stream, &mut [u8]) -> io::Result<usize>,
+    ) -> Result<bool, MessageError> {
+        // Where there is nothing to read, no memory is left behind.
+        let mut space = [0; READ_LEN];
+        let result = read(&mut self.stream, &mut space);
         self.owes_a_turn = matches!(result, Ok(READ_LEN)) || self.stream.floods();
         match result {
             Ok(0) => Err(self.left()),
             Ok(len) => {
+                self.inbox.put(&space[..len]);
                 self.heard(len);
                 Ok(true)
             }
@@ -393,41 +408,52 @@ impl MessageSocket {
 
     /// Writes the outbox, within the write timeout.
     async fn flush(&mut self) -> Result<(), MessageError> {
-        self.tell_held();
+        self.flush_with(&mut &[][..]).await
+    }
+
+    /// Writes the outbox and `rest` behind it, within the write timeout.
+    async fn flush_with(&mut self, rest: &mut &[u8]) -> Result<(), MessageError> {
+        self.note_held();
         if self.outbox.is_empty() && self.stream.is_flushed() {
             return Ok(());
         }
         let wait = Wait::begin(self.settings.clock.now());
-        match timeout(SLOW_READER, self.write_outbox()).await {
+        match timeout(SLOW_READER, self.write(rest)).await {
             Ok(written) => written.map_err(|error| self.break_off(error))?,
-            Err(_elapsed) => self.write_to_slow_reader(wait).await?,
+            Err(_elapsed) => self.write_to_slow_reader(rest, wait).await?,
         }
-        self.tell_held();
+        self.note_held();
         Ok(())
     }
 
-    async fn write_outbox(&mut self) -> io::Result<()> {
-        while !self.write_now()? {
+    async fn write(&mut self, rest: &mut &[u8]) -> io::Result<()> {
+        while !self.write_now(rest)? {
             self.stream.writable().await?;
         }
         Ok(())
     }
 
-    /// Writes the outbox for a peer that has left it unread for a while, and reads
-    /// ahead meanwhile.
-    async fn write_to_slow_reader(&mut self, mut wait: Wait) -> Result<(), MessageError> {
+    /// Writes for a peer that has left something unread for a while, and reads ahead
+    /// meanwhile.
+    async fn write_to_slow_reader(
+        &mut self,
+        rest: &mut &[u8],
+        mut wait: Wait,
+    ) -> Result<(), MessageError> {
         let settings = Rc::clone(&self.settings);
         let _counted = self.account.slow_reader();
         let dismissed = self.account.dismissed();
         tokio::pin!(dismissed);
         loop {
-            let (before, ahead) = (self.unsent(), self.ahead_len());
-            let is_written = self.write_now().map_err(|error| self.break_off(error))?;
+            let (before, ahead) = (self.unsent(rest), self.ahead_len());
+            let is_written = self
+                .write_now(rest)
+                .map_err(|error| self.break_off(error))?;
             if is_written {
                 return Ok(());
             }
             let now = settings.clock.now();
-            let taken = before.saturating_sub(self.unsent());
+            let taken = before.saturating_sub(self.unsent(rest));
             wait.taken(taken, ahead, &settings, now);
             if wait.judge(&settings, now) == Verdict::Cut {
                 settings.counters.write_timeouts.add(1);
@@ -465,7 +491,7 @@ impl MessageSocket {
             Ok(len) => {
                 self.ahead.get_or_insert_default().push(&space[..len]);
                 self.heard(len);
-                self.tell_held();
+                self.note_held();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(self.break_off(error)),
@@ -478,36 +504,41 @@ impl MessageSocket {
         let Some(ahead) = &mut self.ahead else {
             return false;
         };
-        let taken = self.inbox.fill(READ_LEN, |space| {
-            let front = ahead.front();
-            let len = front.len().min(space.len());
-            space[..len].copy_from_slice(&front[..len]);
-            ahead.advance(len);
-            Ok(len)
-        });
+        let front = ahead.front();
+        let len = front.len().min(READ_LEN);
+        self.inbox.put(&front[..len]);
+        ahead.advance(len);
         if ahead.is_empty() {
             self.ahead = None;
         }
         self.owes_a_turn = true;
-        taken.is_ok()
+        true
     }
 
     fn ahead_len(&self) -> usize {
         self.ahead.as_ref().map_or(0, |ahead| ahead.len())
     }
 
-    /// Bytes that are to be written, or sent.
-    fn unsent(&self) -> usize {
-        self.outbox.len() - self.written + self.stream.unsent()
+    /// Bytes that are to be written, or sent, with this `rest`.
+    fn unsent(&self, rest: &[u8]) -> usize {
+        self.outbox.len() - self.written + rest.len() + self.stream.unsent()
     }
 
     /// Writes what there is room for; whether that is all.
-    fn write_now(&mut self) -> io::Result<bool> {
-        while self.written < self.outbox.len() {
-            match self.stream.try_write(&self.outbox[self.written..]) {
+    fn write_now(&mut self, rest: &mut &[u8]) -> io::Result<bool> {
+        loop {
+            let first = &self.outbox[self.written..];
+            let written = match (first, *rest) {
+                ([], []) => break,
+                (only, []) | ([], only) => self.stream.try_write(only),
+                (first, rest) => self.stream.try_write_pieces([first, rest]),
+            };
+            match written {
                 Ok(len) => {
                     self.account.wrote(len);
-                    self.written += len;
+                    let of_first = len.min(first.len());
+                    self.written += of_first;
+                    *rest = &rest[len - of_first..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -521,10 +552,9 @@ impl MessageSocket {
             let frames = mem::take(&mut self.outbox_frames);
             self.settings.counters.frames_per_write.note(frames);
         }
-        self.outbox.clear();
+        // An idle connection holds no buffer.
+        self.outbox = Vec::new();
         self.written = 0;
-        // A connection that has written much does not hold on to it.
-        self.outbox.shrink_to(READ_LEN);
         Ok(true)
     }
 
@@ -543,8 +573,6 @@ impl MessageSocket {
 
     /// Closes a connection because of what it holds.
     fn evict(&mut self) {
-        self.inbox = Inbox::new(&[]);
-        self.ahead = None;
         self.go_away(EndReason::HeldBytes, Ending::HeldTooMuch);
     }
 
@@ -573,25 +601,31 @@ impl MessageSocket {
     fn let_go(&mut self) -> MessageError {
         self.account.end(EndReason::HeldBytes, None);
         reset_when_closed(&self.stream);
-        self.inbox = Inbox::new(&[]);
-        self.ahead = None;
+        self.forget_received();
         self.outbox = Vec::new();
         self.written = 0;
-        self.tell_held();
+        self.note_held();
         MessageError::HeldTooMuch
     }
 
-    fn tell_held(&mut self) {
-        let unsent = self.outbox.len() - self.written;
+    /// Lets go of what was received and will not be read.
+    fn forget_received(&mut self) {
+        self.inbox = Inbox::new(&[]);
+        self.ahead = None;
+    }
+
+    /// Notes how much memory is held.
+    fn note_held(&self) {
         let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.capacity());
-        self.account
-            .hold(self.inbox.held() + ahead + unsent + self.stream.held());
+        let unsent = self.outbox.capacity() + self.sending + self.stream.held();
+        self.account.hold(self.inbox.held() + ahead + unsent);
     }
 
     /// Sends what is left and the end of our stream, then discards what the
     /// peer sends until the end of its own: a socket that is closed with unread
     /// bytes is reset, and the Close frame might be lost with it.
     async fn finish(&mut self) {
+        self.forget_received();
         if self.flush().await.is_err()
             || self.stream.put_end().is_err()
             || self.flush().await.is_err()

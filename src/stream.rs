@@ -2,7 +2,7 @@
 //! be it encrypted or not.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -93,6 +93,16 @@ impl Stream {
     /// [flushed](Self::try_flush).
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         either!(self, stream => stream.try_write(bytes))
+    }
+
+    /// As [`try_write`](Self::try_write), one piece behind the other.
+    pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
+        let slices = pieces.map(IoSlice::new);
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(&slices),
+            Self::Unix(stream) => stream.try_write_vectored(&slices),
+            Self::Tls(stream) => stream.try_write_pieces(pieces),
+        }
     }
 
     /// Whether nothing that was written waits in the stream itself.
@@ -203,7 +213,7 @@ impl AsyncWrite for Stream {
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
     }

@@ -4,7 +4,6 @@
 pub(crate) mod fuzzing;
 mod opening;
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -144,8 +143,6 @@ struct Worker {
     http: Rc<HttpOptions>,
     admission: Rc<Admission>,
     handshakes: Rc<Handshakes>,
-    /// Bytes of theirs that the metrics show.
-    handshakes_held: Cell<usize>,
     handler: Option<Handler>,
     /// The handler's connections.
     crowd: Rc<Crowd>,
@@ -226,7 +223,6 @@ impl Worker {
             }),
             admission: Admission::new(assignment.house, counters),
             handshakes: Handshakes::new(config, assignment.workers),
-            handshakes_held: Cell::new(0),
             handler: assignment.handler,
             crowd: Rc::default(),
             proxies: config.proxy_protocol.clone(),
@@ -517,19 +513,14 @@ impl Worker {
         self.settings.timers.refill();
         let mut holdings = self.engine.tick();
         holdings.add(self.encrypted.tick());
+        holdings.add(self.crowd.holdings());
         let counters = &self.settings.counters;
         let (count, held) = (self.handshakes.count(), self.handshakes.held());
         counters.handshakes_in_progress.set(count as u64);
-        let before = self.handshakes_held.replace(held);
-        // A handler's connections count what they hold by themselves.
-        if self.handler.is_none() {
-            counters.held_bytes.set((holdings.bytes + held) as u64);
-            counters.slow_readers.set(holdings.slow_readers as u64);
-        } else {
-            counters.held_bytes.change(before as u64, held as u64);
-        }
-        let bytes = usize::try_from(counters.held_bytes.get()).unwrap_or(usize::MAX);
-        (bytes, holdings.paused > 0)
+        holdings.bytes += held;
+        counters.held_bytes.set(holdings.bytes as u64);
+        counters.slow_readers.set(holdings.slow_readers as u64);
+        (holdings.bytes, holdings.paused > 0)
     }
 
     /// Ends handshakes, and then the connections that hold most, over TLS or not, until

@@ -33,6 +33,7 @@ on_every_engine_and_over_tls! {
     a_handler_may_close_with_a_code_of_its_own,
     a_panic_of_a_handler_closes_its_connection_with_1011_and_no_other,
     a_read_that_is_cancelled_loses_nothing_and_revives_nothing,
+    a_write_that_is_cancelled_loses_nothing,
     a_handler_that_looks_up_often_still_notices_silence,
     a_silent_client_is_pinged_and_then_closed,
     a_client_that_leaves_is_told_apart_from_one_that_closes,
@@ -342,6 +343,38 @@ fn a_silent_client_is_pinged_and_then_closed(engine: Engine) {
 }
 
 /// A handler may give up reading whenever it likes, and read again.
+fn a_write_that_is_cancelled_loses_nothing(engine: Engine) {
+    // More than sockets take.
+    const LEN: usize = 48 << 20;
+    let (sender, cancelled) = mpsc::channel();
+    let server = Server::start_with(config(engine), move |mut socket: MessageSocket| {
+        let sender = sender.clone();
+        async move {
+            let large = Message::Binary(vec![9; LEN]);
+            let write = socket.write_message(&large);
+            let result = timeout(Duration::from_millis(5), write).await;
+            drop(large);
+            sender.send(result.is_err()).expect("the test waits");
+            let next = Message::Text("next".into());
+            socket.write_message(&next).await.expect("written");
+            socket.close(CloseCode::NORMAL).await;
+        }
+    })
+    .expect("started");
+    let mut client = connect(&server);
+    assert!(cancelled.recv_timeout(PATIENCE).expect("a result"));
+    let limits = tungstenite::protocol::WebSocketConfig::default()
+        .max_message_size(None)
+        .max_frame_size(None);
+    client.set_config(|config| *config = limits);
+    let whole = ClientMessage::binary(vec![9; LEN]);
+    assert!(client.read().expect("written") == whole, "not the same");
+    assert_eq!(client.read().expect("written"), ClientMessage::text("next"));
+    expect_close(&mut client, 1000);
+    drop(client);
+    server.stop().expect("stopped");
+}
+
 fn a_read_that_is_cancelled_loses_nothing_and_revives_nothing(engine: Engine) {
     let (sender, results) = mpsc::channel();
     let server = Server::start_with(config(engine), move |mut socket: MessageSocket| {

@@ -22,8 +22,6 @@ pub(super) struct Account {
     /// Frames of the last read, until they are counted.
     frames: Option<u32>,
     end_is_counted: bool,
-    /// Bytes that the worker has been told are held.
-    held: u64,
 }
 
 impl Account {
@@ -43,7 +41,6 @@ impl Account {
             place: Rc::new(crowd.join()),
             frames: (leftover > 0).then_some(0),
             end_is_counted: false,
-            held: 0,
         }
     }
 
@@ -107,9 +104,7 @@ impl Account {
     }
 
     /// So many bytes are held now.
-    pub(super) fn hold(&mut self, bytes: usize) {
-        self.counters.held_bytes.change(self.held, bytes as u64);
-        self.held = bytes as u64;
+    pub(super) fn hold(&self, bytes: usize) {
         self.place.hold(bytes);
     }
 
@@ -124,12 +119,8 @@ impl Account {
 
     /// Counts the client as a slow reader for as long as the answer lives.
     pub(super) fn slow_reader(&self) -> SlowReader {
-        self.counters.slow_readers.change(0, 1);
         self.place.set_slow_reader(true);
-        SlowReader {
-            counters: Arc::clone(&self.counters),
-            place: Rc::clone(&self.place),
-        }
+        SlowReader(Rc::clone(&self.place))
     }
 }
 
@@ -138,19 +129,14 @@ impl Drop for Account {
         self.all_is_found();
         // The handler has had enough without saying so.
         self.end(EndReason::Handler, None);
-        self.hold(0);
     }
 }
 
 /// A client that leaves a reply unread.
-pub(super) struct SlowReader {
-    counters: Arc<Counters>,
-    place: Rc<Place>,
-}
+pub(super) struct SlowReader(Rc<Place>);
 
 impl Drop for SlowReader {
     fn drop(&mut self) {
-        self.counters.slow_readers.change(1, 0);
-        self.place.set_slow_reader(false);
+        self.0.set_slow_reader(false);
     }
 }

@@ -33,6 +33,15 @@ pub(super) struct Place {
 }
 
 impl Crowd {
+    /// What they hold.
+    pub(crate) fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings::default();
+        for (_key, member) in &*self.0.borrow() {
+            holdings.add(member.holdings());
+        }
+        holdings
+    }
+
     /// Dismisses those who hold most, until so many bytes are let go of. What
     /// others hold who were dismissed before, and have not gone yet, counts.
     pub(crate) fn shed(&self, bytes: usize) {
@@ -40,11 +49,7 @@ impl Crowd {
         let mut going = 0;
         let mut burdens = Vec::new();
         for (key, member) in &*members {
-            let holdings = Holdings {
-                bytes: member.held.get(),
-                slow_readers: member.is_slow_reader.get().into(),
-                ..Holdings::default()
-            };
+            let holdings = member.holdings();
             if member.is_dismissed.get() {
                 going += holdings.bytes;
             } else {
@@ -62,6 +67,16 @@ impl Crowd {
         let key = self.0.borrow_mut().insert(Rc::clone(&member));
         let crowd = self;
         Place { crowd, key, member }
+    }
+}
+
+impl Member {
+    fn holdings(&self) -> Holdings {
+        Holdings {
+            bytes: self.held.get(),
+            slow_readers: self.is_slow_reader.get().into(),
+            ..Holdings::default()
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! From bytes to whole messages, without any I/O.
 
-use std::io;
 use std::mem;
 
 use super::Message;
+use crate::engine::backlog::ByteQueue;
 use crate::proto::close;
 use crate::proto::frame::{Header, ServerHeader, Start};
 use crate::proto::mask;
@@ -19,8 +19,8 @@ pub(super) struct Inbox {
     sequence: Sequence,
     frame: Option<Frame>,
     /// The payload of the message in progress. It grows as bytes come in, not
-    /// as they are announced.
-    message: Vec<u8>,
+    /// as they are announced, and what is there is not moved for it.
+    message: ByteQueue,
     counted: Counted,
 }
 
@@ -60,25 +60,17 @@ impl Inbox {
             read: 0,
             sequence: Sequence::new(),
             frame: None,
-            message: Vec::new(),
+            message: ByteQueue::default(),
             counted: Counted::default(),
         }
     }
 
-    /// Takes up to `len` bytes from `read`, which says how many it put.
-    pub(super) fn fill(
-        &mut self,
-        len: usize,
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+    /// Puts what came behind what is there.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.read);
         self.read = 0;
-        let start = self.bytes.len();
-        self.bytes.resize(start + len, 0);
-        let result = read(&mut self.bytes[start..]);
-        let end = start + result.as_ref().map_or(0, |&read| read);
-        self.bytes.truncate(end);
-        result
+        self.bytes.reserve_exact(bytes.len());
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// What has ended since this was last called.
@@ -86,9 +78,9 @@ impl Inbox {
         mem::take(&mut self.counted)
     }
 
-    /// Bytes of what was not handed out yet.
+    /// Bytes of memory for what was not handed out yet.
     pub(super) fn held(&self) -> usize {
-        self.rest().len() + self.message.len()
+        self.bytes.capacity() + self.message.capacity()
     }
 
     /// Whether no message is in progress, and no part of a frame.
@@ -140,14 +132,13 @@ impl Inbox {
         let here = usize::try_from(frame.remaining).map_or(self.rest().len(), |remaining| {
             remaining.min(self.rest().len())
         });
-        let start = self.message.len();
-        self.message
-            .extend_from_slice(&self.bytes[self.read..self.read + here]);
+        let payload = &mut self.bytes[self.read..self.read + here];
         self.read += here;
-        mask::unmask(&mut self.message[start..], frame.mask);
-        self.sequence.feed(&self.message[start..])?;
+        mask::unmask(payload, frame.mask);
+        self.sequence.feed(payload)?;
         let remaining = frame.remaining - here as u64;
         if remaining > 0 {
+            self.message.push(payload);
             self.frame = Some(Frame {
                 remaining,
                 mask: mask::rotate(frame.mask, here),
@@ -160,10 +151,11 @@ impl Inbox {
         self.sequence.end_frame(frame.fin)?;
         self.counted.frames += 1;
         if !frame.fin {
+            self.message.push(payload);
             return Ok(Progress::Frame);
         }
         self.counted.messages += 1;
-        let payload = mem::take(&mut self.message);
+        let payload = self.message.take_with(payload);
         Ok(Progress::Event(Event::Message(match kind {
             Some(Kind::Text) => {
                 Message::Text(String::from_utf8(payload).map_err(|_utf8| Violation::InvalidText)?)
@@ -207,12 +199,11 @@ impl Inbox {
         &self.bytes[self.read..]
     }
 
-    /// An idle connection holds no buffer.
+    /// Holds no more than what is left, which is a part of a header or of a control
+    /// frame: an idle connection holds no buffer.
     fn release(&mut self) {
-        if self.rest().is_empty() {
-            self.bytes = Vec::new();
-            self.read = 0;
-        }
+        self.bytes = self.rest().to_vec();
+        self.read = 0;
     }
 }
 
@@ -242,12 +233,7 @@ mod tests {
         let mut inbox = Inbox::new(leftover);
         let mut events = Vec::new();
         for piece in [&[], later] {
-            inbox
-                .fill(piece.len(), |space| {
-                    space.copy_from_slice(piece);
-                    Ok(piece.len())
-                })
-                .expect("filled");
+            inbox.put(piece);
             while let Some(event) = inbox.next(limits)? {
                 events.push(event);
             }

@@ -28,13 +28,6 @@ impl Gauge {
         self.0.store(value, Relaxed);
     }
 
-    /// Replaces the part `before` of it by `after`. Only the thread that owns
-    /// the gauge may call this.
-    pub(crate) fn change(&self, before: u64, after: u64) {
-        let rest = self.0.load(Relaxed).wrapping_sub(before);
-        self.0.store(rest.wrapping_add(after), Relaxed);
-    }
-
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

@@ -182,10 +182,9 @@ impl TlsStream {
         self.under.half_close()
     }
 
-    /// Bytes that the connection holds on to.
+    /// Bytes of memory that the connection holds on to.
     pub(crate) fn held(&self) -> usize {
-        // What is read of the plaintext goes with the rest of it.
-        self.incoming.len() + self.plain.len() + self.outbox.capacity()
+        self.incoming.capacity() + self.plain.capacity() + self.outbox.capacity()
     }
 
     /// Bytes that were written and are not sent.
@@ -347,13 +346,24 @@ impl TlsStream {
     /// Writes as a socket does. What is taken may still have to be
     /// [flushed](Self::flush); until it is, no more is taken.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write_pieces([bytes, &[]])
+    }
+
+    /// As [`try_write`](Self::try_write), one piece behind the other.
+    pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
         if !self.flush()? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let piece = &bytes[..bytes.len().min(4 * FRAGMENT)];
-        self.put(piece)?;
+        let mut taken = 0;
+        for piece in pieces {
+            let piece = &piece[..piece.len().min(4 * FRAGMENT - taken)];
+            if !piece.is_empty() {
+                self.put(piece)?;
+                taken += piece.len();
+            }
+        }
         self.flush()?;
-        Ok(piece.len())
+        Ok(taken)
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

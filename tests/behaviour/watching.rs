@@ -495,21 +495,21 @@ fn what_handlers_do_is_counted(engine: Engine) {
     drop(Raw::open(address));
     let mut half = Raw::open(address);
     half.send(&frame(BINARY, &[0; 100])[..50]);
-    // Its header is done with.
+    // Its header is done with; what holds the rest has some memory of its own.
     admin.wait_for("half a message is held", |page| {
-        page.count("ringback_held_bytes", &[]) == 44
+        (44..500).contains(&page.count("ringback_held_bytes", &[]))
     });
     drop(half);
 
     let page = admin.wait_for("all have left", |page| {
         page.count("ringback_connections_open", &[]) == 0
+            && page.count("ringback_held_bytes", &[]) == 0
     });
     assert_eq!(page.count("ringback_messages_received_total", &[]), 4);
     assert_eq!(page.count("ringback_messages_sent_total", &[]), 2);
     assert_eq!(page.count("ringback_pings_received_total", &[]), 1);
     assert_eq!(page.count("ringback_pongs_received_total", &[]), 1);
     assert_eq!(page.count("ringback_frames_per_read_sum", &[]), 8);
-    assert_eq!(page.count("ringback_held_bytes", &[]), 0);
     for (reason, code, expected) in [
         ("handler", "1000", 1),
         ("handler", "none", 1),

@@ -87,6 +87,20 @@ impl ByteQueue {
         }
     }
 
+    /// Takes all, and `end` behind it, as one. Chunks go as they are copied, so that
+    /// no more than one of them is held twice.
+    pub(crate) fn take_with(&mut self, end: &[u8]) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.len + end.len());
+        while !self.is_empty() {
+            let front = self.front();
+            let len = front.len();
+            all.extend_from_slice(front);
+            self.advance(len);
+        }
+        all.extend_from_slice(end);
+        all
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
