@@ -399,8 +399,9 @@ fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
     )?;
     page.gauge_by_worker(
         "ringback_held_bytes",
-        "Bytes of handshakes in progress, of incomplete frames, and of replies that wait for \
-         their clients. At most a second old.",
+        "Bytes of memory for handshakes in progress, for incomplete frames and messages, for \
+         replies that wait for their clients, and for buffers larger than an idle connection has. \
+         At most a second old.",
         |counters| &counters.held_bytes,
     )
 }

@@ -30,8 +30,8 @@ pub(crate) mod backlog;
 pub(crate) mod burden;
 pub(crate) mod encrypted;
 pub(crate) mod epoll;
-mod kept;
 pub(crate) mod obstacle;
+mod partial;
 pub(crate) mod ring;
 pub(crate) mod session;
 pub(crate) mod spin;
@@ -191,8 +191,8 @@ pub(crate) const SLOW_READER: Duration = Duration::from_millis(100);
 /// What the connections of a worker hold at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holdings {
-    /// Bytes of frames that are not complete, and of replies that wait for
-    /// their clients.
+    /// Bytes of memory for what has come in part, for replies that wait for their
+    /// clients, and for buffers that are larger than an idle connection's.
     pub(crate) bytes: usize,
     /// Connections whose replies have waited for [`SLOW_READER`].
     pub(crate) slow_readers: usize,

@@ -11,7 +11,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use super::{Millis, Settings};
 use crate::admission::Permit;
@@ -159,11 +158,6 @@ impl Session {
     /// number of bytes that the last step did not consume.
     pub(crate) fn is_quiet(&self, kept: usize) -> bool {
         kept == 0 && self.echo.between_messages()
-    }
-
-    /// Whether nothing has been heard or said for this long.
-    pub(crate) fn is_silent(&self, duration: Duration, now: Millis) -> bool {
-        self.since.is_over(duration, now)
     }
 
     /// Whether a frame of the server's own may be sent now.

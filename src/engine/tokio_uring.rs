@@ -1,16 +1,18 @@
 //! The `tokio-uring` engine: a task per connection, over owned buffers.
 //!
 //! A read that waits pins its buffer, so an idle connection waits with a small
-//! one; a connection that fills its buffer gets a larger one, until it falls
-//! silent. A read cannot be taken back by dropping its future. What has to be
-//! done for a connection while it waits (a Ping, a Close, a smaller buffer) is
-//! done by its own task: the engine cancels the read, which then ends with
-//! `ECANCELED`, or with the bytes that came first.
+//! one; a connection that fills its buffer gets a larger one, until it has needed
+//! no more than a smaller one from one tick to the next. A read cannot be taken
+//! back by dropping its future. What has to be done for a connection while it
+//! waits (a Ping, a Close, a smaller buffer) is done by its own task: the engine
+//! cancels the read, which then ends with `ECANCELED`, or with the bytes that came
+//! first.
 //!
 //! A reply is sent by an operation that does not wait, so that the buffer comes
 //! back. What the socket did not take goes into the connection's backlog, for
 //! which the task awaits room beside its read.
 
+mod buffer;
 pub(crate) mod operation;
 mod probe;
 mod spinning;
@@ -40,6 +42,7 @@ use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::task::TaskKind;
 use crate::turn::turn;
+use buffer::BufferUse;
 use operation::cancel;
 use task::Task;
 use turnstile::Turnstile;
@@ -47,15 +50,9 @@ use turnstile::Turnstile;
 /// Submission queue entries: operations that are started between two enters.
 const RING_ENTRIES: u32 = 1024;
 
-/// Bytes of the buffer that an idle connection waits with.
-const IDLE_BUFFER: usize = 2048;
-
 /// Time after a flooding connection's last read in which short replies go ahead
 /// of the others: longer than a turn of many of them takes.
 const FLOOD_MEMORY: Duration = Duration::from_millis(10);
-
-/// Silence after which a connection gives a larger buffer back.
-const LARGE_BUFFER_SILENCE: Duration = Duration::from_secs(1);
 
 /// A runtime whose ring is used from this thread only and never interrupts it.
 ///
@@ -86,14 +83,15 @@ struct Link {
     stream: UringStream,
     session: RefCell<Session>,
     doing: Cell<Doing>,
-    /// The read that waits has a larger buffer than an idle connection needs.
-    holds_too_much: Cell<bool>,
     /// Bytes of a frame that is not complete, at the front of the task's buffer.
     kept: Cell<usize>,
+    buffer: BufferUse,
     /// What the socket did not take.
     backlog: RefCell<Option<Box<Backlog>>>,
     /// The connection is to end because of what it holds.
     is_dismissed: Cell<bool>,
+    /// The connection has ended, which the task may have yet to notice.
+    is_shut_down: Cell<bool>,
 }
 
 /// What a task waits for.
@@ -143,10 +141,11 @@ impl TokioUringEngine {
             stream: UringStream::from_std(socket),
             session: RefCell::new(Session::new(permit, self.settings.clock.now())),
             doing: Cell::new(Doing::Work),
-            holds_too_much: Cell::new(false),
             kept: Cell::new(0),
+            buffer: BufferUse::default(),
             backlog: RefCell::new(None),
             is_dismissed: Cell::new(false),
+            is_shut_down: Cell::new(false),
         });
         let key = self.links.borrow_mut().insert(Rc::clone(&link));
         Task::new(&self, &link).run(leftover).await;
@@ -213,18 +212,19 @@ impl Engine for TokioUringEngine {
 
 impl Link {
     fn tick(&self, settings: &Settings, now: Millis) {
+        if self.buffer.tick(self.kept.get()) {
+            // The read that waits has it.
+            self.wake();
+        }
         if self.backlog.borrow().is_some() {
             // A client that does not read is not silent.
             self.judge_backlog(settings, now);
-        } else if self.doing.get() == Doing::Read {
-            let session = self.session.borrow();
-            let may_keep_buffer =
-                !self.holds_too_much.get() || !session.is_silent(LARGE_BUFFER_SILENCE, now);
+        } else if self.doing.get() == Doing::Read
+            && self.session.borrow().is_due_in_turn(settings, now)
+        {
             // What is due is done by the task, once the read that waits has ended
             // without bytes.
-            if session.is_due_in_turn(settings, now) || !may_keep_buffer {
-                self.wake();
-            }
+            self.wake();
         }
     }
 
@@ -267,9 +267,14 @@ impl Link {
         unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
 
-    /// What this connection holds.
+    /// What this connection holds, beside the buffer that every one has. One that is to
+    /// end holds nothing that it could still let go of.
     fn holdings(&self, now: Millis) -> Holdings {
-        backlog::holdings(self.backlog.borrow().as_deref(), self.kept.get(), now)
+        if self.is_dismissed.get() || self.is_shut_down.get() {
+            return Holdings::default();
+        }
+        let bytes = self.buffer.held(self.kept.get());
+        backlog::holdings(self.backlog.borrow().as_deref(), bytes, now)
     }
 
     /// Ends the connection because of what it holds.
@@ -278,7 +283,6 @@ impl Link {
             self.session
                 .borrow_mut()
                 .cut(settings, EndReason::HeldBytes);
-            // It counts no more, though the task has yet to notice.
             *self.backlog.borrow_mut() = None;
             self.shut_down();
         } else {
@@ -296,6 +300,7 @@ impl Link {
 
     /// Ends whatever the task waits for, and the connection with it.
     fn shut_down(&self) {
+        self.is_shut_down.set(true);
         // An error here means that the peer was faster.
         let _ = self.stream.shutdown(Shutdown::Both);
     }

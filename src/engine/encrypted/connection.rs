@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use super::Shared;
 use crate::admission::Permit;
 use crate::engine::backlog::{Verdict, Wait};
-use crate::engine::kept::keep;
+use crate::engine::partial::Partial;
 use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
 use crate::metrics::label::EndReason;
@@ -17,7 +17,7 @@ pub(super) struct Connection {
     stream: Box<TlsStream>,
     session: Session,
     /// What the last step did not consume: part of a frame.
-    kept: Vec<u8>,
+    partial: Partial,
     /// While something that was written is not sent.
     wait: Option<Box<Wait>>,
     /// The stream is to be half-closed once everything is sent.
@@ -60,7 +60,7 @@ impl Connection {
         Self {
             stream,
             session: Session::new(permit, now),
-            kept: Vec::new(),
+            partial: Partial::default(),
             wait: None,
             last_word: false,
             phase: Phase::Open,
@@ -73,14 +73,14 @@ impl Connection {
     pub(super) fn begin(&mut self, leftover: &[u8], shared: &mut Shared) {
         let mut rest = leftover;
         while !rest.is_empty() && self.phase != Phase::Ended {
-            let kept = self.unpack_kept(shared);
+            let kept = self.partial.len();
             let space = &mut shared.read_buf()[kept..];
             let len = rest.len().min(space.len() - TAIL_ROOM);
             let (piece, later) = rest.split_at(len);
             space[..len].copy_from_slice(piece);
             rest = later;
             self.session.count_reads(&shared.settings, 0, len);
-            self.receive(shared, kept, len);
+            self.receive(shared, len);
         }
     }
 
@@ -165,7 +165,7 @@ impl Connection {
 
     /// What this connection holds.
     pub(super) fn holdings(&self, now: Millis) -> Holdings {
-        let bytes = self.kept.len() + self.stream.held();
+        let bytes = self.partial.capacity() + self.stream.held();
         Wait::holdings(self.wait.as_deref(), bytes, now)
     }
 
@@ -174,7 +174,7 @@ impl Connection {
         // What came of a record is held until the rest of it comes, even by who
         // has been told already.
         if self.stream.is_flushed() && !self.session.is_closing() {
-            self.kept = Vec::new();
+            self.partial.clear();
             self.close(EndReason::HeldBytes, shared);
         } else {
             self.session.cut(&shared.settings, EndReason::HeldBytes);
@@ -289,26 +289,26 @@ impl Connection {
 
     /// Reads once and answers.
     fn poll_read(&mut self, shared: &mut Shared, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let kept = self.unpack_kept(shared);
+        let kept = self.partial.len();
         let read_buf = shared.read_buf();
         let end = read_buf.len() - TAIL_ROOM;
         let read = self.stream.poll_read_into(cx, &mut read_buf[kept..end]);
-        read.map(|result| self.has_read(shared, kept, result?))
+        read.map(|result| self.has_read(shared, result?))
     }
 
     /// Reads what is there, even if the runtime has not heard of it.
     fn last_look(&mut self, shared: &mut Shared) -> io::Result<Look> {
-        let kept = self.unpack_kept(shared);
+        let kept = self.partial.len();
         let read_buf = shared.read_buf();
         let end = read_buf.len() - TAIL_ROOM;
         match self.stream.read_at_once(&mut read_buf[kept..end]) {
-            Ok(len) => self.has_read(shared, kept, len).map(|()| Look::Bytes),
+            Ok(len) => self.has_read(shared, len).map(|()| Look::Bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Look::Nothing),
             Err(error) => Err(error),
         }
     }
 
-    fn has_read(&mut self, shared: &mut Shared, kept: usize, len: usize) -> io::Result<()> {
+    fn has_read(&mut self, shared: &mut Shared, len: usize) -> io::Result<()> {
         if len == 0 && self.wait.is_some() {
             self.hung_up = true;
             return Ok(());
@@ -318,31 +318,38 @@ impl Connection {
         }
         shared.settings.activity.note();
         self.session.count_reads(&shared.settings, 1, len);
-        self.receive(shared, kept, len);
+        self.receive(shared, len);
         Ok(())
     }
 
-    /// Puts what was kept at the front of the read buffer; says how much.
-    fn unpack_kept(&mut self, shared: &mut Shared) -> usize {
-        let kept = self.kept.len();
-        shared.read_buf()[..kept].copy_from_slice(&self.kept);
-        kept
-    }
-
-    /// Answers `len` bytes that stand in the read buffer behind what was kept.
-    fn receive(&mut self, shared: &mut Shared, kept: usize, len: usize) {
-        let filled = kept + len;
+    /// Answers `len` bytes that stand in the read buffer, with room before them for
+    /// what was kept.
+    fn receive(&mut self, shared: &mut Shared, len: usize) {
         let settings = &shared.settings;
         let now = settings.clock.now();
+        let kept = self.partial.len();
+        let filled = kept + len;
+        if self.partial.outweighs(len) {
+            let mut buf = self.partial.take_with(&shared.read_buf[kept..filled]);
+            let step = self.session.receive(settings, &mut buf, filled, now);
+            self.answer(&buf[step.reply], step.next, shared);
+            self.partial.restore(buf, step.consumed);
+            return;
+        }
+        self.partial.prepend(&mut shared.read_buf);
         let step = self
             .session
             .receive(settings, &mut shared.read_buf, filled, now);
-        keep(&mut self.kept, &shared.read_buf[step.consumed..filled]);
-        self.last_word |= matches!(step.next, Next::Close(_) | Next::Fail(_));
-        if !step.reply.is_empty() {
-            self.send(&shared.read_buf[step.reply], shared);
+        self.partial.save(&shared.read_buf[step.consumed..filled]);
+        self.answer(&shared.read_buf[step.reply], step.next, shared);
+    }
+
+    fn answer(&mut self, reply: &[u8], next: Next, shared: &Shared) {
+        self.last_word |= matches!(next, Next::Close(_) | Next::Fail(_));
+        if !reply.is_empty() {
+            self.send(reply, shared);
         }
-        if let Next::Abort(_) = step.next {
+        if let Next::Abort(_) = next {
             self.phase = Phase::Ended;
         }
     }
@@ -404,7 +411,7 @@ impl Connection {
 
     /// Whether everything that came has been answered.
     fn is_quiet(&self) -> bool {
-        self.stream.is_quiet() && self.session.is_quiet(self.kept.len())
+        self.stream.is_quiet() && self.session.is_quiet(self.partial.len())
     }
 
     /// Ends the connection by the server's own wish.

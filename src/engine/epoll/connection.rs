@@ -12,11 +12,11 @@ use super::Shared;
 use crate::admission::Permit;
 use crate::calls;
 use crate::engine::backlog::{self, Backlog, Verdict};
-use crate::engine::kept::keep;
+use crate::engine::partial::Partial;
 use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
 use crate::metrics::label::EndReason;
-use crate::proto::{Next, Step, TAIL_ROOM};
+use crate::proto::{Next, TAIL_ROOM};
 
 /// The events behind which a read may end before the last byte: the end of the
 /// stream, an error, or TCP's urgent byte.
@@ -35,7 +35,7 @@ pub(super) struct Connection {
     socket: OwnedFd,
     session: Session,
     /// What the last step did not consume: part of a frame.
-    kept: Vec<u8>,
+    partial: Partial,
     /// What the socket did not take.
     backlog: Option<Box<Backlog>>,
     ready: Ready,
@@ -80,7 +80,7 @@ impl Connection {
         Self {
             socket,
             session: Session::new(permit, now),
-            kept: Vec::new(),
+            partial: Partial::default(),
             backlog: None,
             ready: Ready::default(),
             after_backlog: AfterBacklog::GoOn,
@@ -97,13 +97,13 @@ impl Connection {
     pub(super) fn begin(&mut self, leftover: &[u8], shared: &mut Shared, now: Millis) -> Fate {
         let mut rest = leftover;
         while !rest.is_empty() {
-            let kept = self.unpack_kept(shared);
+            let kept = self.partial.len();
             let len = rest.len().min(shared.read_buf.len() - TAIL_ROOM - kept);
             let (piece, later) = rest.split_at(len);
             shared.read_buf[kept..kept + len].copy_from_slice(piece);
             rest = later;
             self.session.count_reads(&shared.settings, 0, len);
-            if self.receive(shared, kept, len, now) == Fate::Ended {
+            if self.receive(shared, len, now) == Fate::Ended {
                 return Fate::Ended;
             }
         }
@@ -189,7 +189,7 @@ impl Connection {
 
     /// What this connection holds.
     pub(super) fn holdings(&self, now: Millis) -> Holdings {
-        backlog::holdings(self.backlog.as_deref(), self.kept.len(), now)
+        backlog::holdings(self.backlog.as_deref(), self.partial.capacity(), now)
     }
 
     /// Ends the connection because of what it holds.
@@ -198,7 +198,7 @@ impl Connection {
             self.session.cut(&shared.settings, EndReason::HeldBytes);
             return Fate::Ended;
         }
-        self.kept = Vec::new();
+        self.partial.clear();
         self.close(EndReason::HeldBytes, shared, now)
     }
 
@@ -213,7 +213,7 @@ impl Connection {
     }
 
     fn read(&mut self, shared: &mut Shared, now: Millis) -> Fate {
-        let kept = self.unpack_kept(shared);
+        let kept = self.partial.len();
         let end = shared.read_buf.len() - TAIL_ROOM;
         let space = &mut shared.read_buf[kept..end];
         let room = space.len();
@@ -230,7 +230,7 @@ impl Connection {
                 // early may have made its event already.
                 self.ready.readable = self.floods || self.ready.reads_short;
                 self.session.count_reads(&shared.settings, 1, len);
-                self.receive(shared, kept, len, now)
+                self.receive(shared, len, now)
             }
             Err(Errno::AGAIN) => {
                 self.ready.readable = false;
@@ -241,27 +241,29 @@ impl Connection {
         }
     }
 
-    /// Puts what was kept at the front of the read buffer; says how much.
-    fn unpack_kept(&mut self, shared: &mut Shared) -> usize {
-        let kept = self.kept.len();
-        shared.read_buf[..kept].copy_from_slice(&self.kept);
-        kept
-    }
-
-    /// Answers `len` bytes that stand in the read buffer behind what was kept.
-    fn receive(&mut self, shared: &mut Shared, kept: usize, len: usize, now: Millis) -> Fate {
+    /// Answers `len` bytes that stand in the read buffer, with room before them for
+    /// what was kept.
+    fn receive(&mut self, shared: &mut Shared, len: usize, now: Millis) -> Fate {
         let settings = &shared.settings;
+        let kept = self.partial.len();
         let filled = kept + len;
+        if self.partial.outweighs(len) {
+            let mut buf = self.partial.take_with(&shared.read_buf[kept..filled]);
+            let step = self.session.receive(settings, &mut buf, filled, now);
+            let fate = self.answer(&buf[step.reply], step.next, shared, now);
+            self.partial.restore(buf, step.consumed);
+            return fate;
+        }
+        self.partial.prepend(&mut shared.read_buf);
         let step = self
             .session
             .receive(settings, &mut shared.read_buf, filled, now);
-        keep(&mut self.kept, &shared.read_buf[step.consumed..filled]);
-        self.answer(&step, shared, now)
+        self.partial.save(&shared.read_buf[step.consumed..filled]);
+        self.answer(&shared.read_buf[step.reply], step.next, shared, now)
     }
 
-    fn answer(&mut self, step: &Step, shared: &Shared, now: Millis) -> Fate {
-        let reply = &shared.read_buf[step.reply.clone()];
-        let more = match step.next {
+    fn answer(&mut self, reply: &[u8], next: Next, shared: &Shared, now: Millis) -> Fate {
+        let more = match next {
             Next::Read => SendFlags::empty(),
             // The end of the stream follows at once and goes out with it.
             _ => SendFlags::MORE,
@@ -269,7 +271,7 @@ impl Connection {
         if !reply.is_empty() && self.send(reply, more, shared, now) == Fate::Ended {
             return Fate::Ended;
         }
-        match step.next {
+        match next {
             Next::Read => Fate::Open,
             Next::Close(_) | Next::Fail(_) => self.say_last_word(now),
             Next::Abort(_) => Fate::Ended,
@@ -345,7 +347,7 @@ impl Connection {
             return false;
         }
         match drain {
-            Drain::WhenQuiet => !self.ready.readable && self.session.is_quiet(self.kept.len()),
+            Drain::WhenQuiet => !self.ready.readable && self.session.is_quiet(self.partial.len()),
             Drain::Now => true,
         }
     }

@@ -1,7 +1,6 @@
 //! One connection of the `ring` engine: its socket, its state, and the bytes
 //! that it cannot do without.
 
-use std::mem;
 use std::os::fd::OwnedFd;
 
 use io_uring::cqueue;
@@ -16,11 +15,11 @@ use super::{Reply, Shared};
 use crate::admission::Permit;
 use crate::calls;
 use crate::engine::backlog::{self, Backlog, Verdict};
-use crate::engine::kept::keep;
+use crate::engine::partial::Partial;
 use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis, Settings};
 use crate::metrics::label::EndReason;
-use crate::proto::{Next, Step, TAIL_ROOM};
+use crate::proto::{Next, TAIL_ROOM};
 
 pub(super) struct Connection {
     socket: OwnedFd,
@@ -29,7 +28,7 @@ pub(super) struct Connection {
     is_registered: bool,
     session: Session,
     /// What the last step did not consume: part of a frame.
-    kept: Vec<u8>,
+    partial: Partial,
     /// Buffers of the pool that are to be served.
     received: Line,
     receive: Receive,
@@ -106,7 +105,7 @@ impl Connection {
             socket,
             is_registered: false,
             session: Session::new(permit, now),
-            kept: Vec::new(),
+            partial: Partial::default(),
             received: Line::EMPTY,
             receive: Receive::None,
             send: Send::None,
@@ -126,7 +125,8 @@ impl Connection {
         }
         self.session
             .count_reads(&shared.settings, 0, leftover.len());
-        self.answer_own(leftover, shared, now)
+        let buf = self.partial.take_with(leftover);
+        self.answer_own(buf, shared, now)
     }
 
     /// Takes its place among the registered files, if there is one.
@@ -299,7 +299,7 @@ impl Connection {
         {
             return Fate::Ended;
         }
-        let kept = self.kept.len();
+        let kept = self.partial.len();
         let floods = self.floods();
         if let Some(received) = shared.pool.take_joined(&mut self.received, kept) {
             if self.answer(key, &received, shared, now) == Fate::Ended {
@@ -366,7 +366,7 @@ impl Connection {
         if self.has_ended() {
             return Holdings::default();
         }
-        backlog::holdings(self.backlog.as_deref(), self.kept.len(), now)
+        backlog::holdings(self.backlog.as_deref(), self.partial.capacity(), now)
     }
 
     /// Ends the connection because of what it holds.
@@ -375,7 +375,7 @@ impl Connection {
             self.session.cut(&shared.settings, EndReason::HeldBytes);
             return Fate::Ended;
         }
-        self.kept = Vec::new();
+        self.partial.clear();
         self.close(EndReason::HeldBytes, shared, now)
     }
 
@@ -388,7 +388,7 @@ impl Connection {
     pub(super) fn end(&mut self, key: u32, shared: &mut Shared) {
         self.over(shared);
         self.stage = Stage::Ended;
-        self.kept = Vec::new();
+        self.partial.clear();
         self.backlog = None;
         shared.pool.give_back_all(&mut self.received);
         if !self.is_over() {
@@ -438,17 +438,18 @@ impl Connection {
         let &Received { buffer, filled, .. } = received;
         let settings = &shared.settings;
         self.session.count_reads(settings, received.reads, filled);
-        let before = self.kept.len();
-        if before > shared.pool.headroom(buffer) {
-            let bytes = shared.pool.slot(buffer, 0)[..filled].to_vec();
+        let before = self.partial.len();
+        if before > shared.pool.headroom(buffer) || self.partial.outweighs(filled) {
+            let came = &shared.pool.slot(buffer, 0)[..filled];
+            let buf = self.partial.take_with(came);
             shared.pool.give_back(buffer);
-            return self.answer_own(&bytes, shared, now);
+            return self.answer_own(buf, shared, now);
         }
         let slot = shared.pool.slot(buffer, before);
-        slot[..before].copy_from_slice(&self.kept);
+        self.partial.prepend(slot);
         let filled = before + filled;
         let step = self.session.receive(settings, slot, filled, now);
-        keep(&mut self.kept, &slot[step.consumed..filled]);
+        self.partial.save(&slot[step.consumed..filled]);
         if let Some(backlog) = &mut self.backlog {
             backlog.push(&slot[step.reply.clone()], settings, now);
             shared.pool.give_back(buffer);
@@ -479,32 +480,30 @@ impl Connection {
                 awaited,
             };
         }
-        self.go_on(&step, now)
+        self.go_on(step.next, now)
     }
 
     /// Answers what stands in memory of its own, for the few cases in which
     /// that is so.
-    fn answer_own(&mut self, bytes: &[u8], shared: &mut Shared, now: Millis) -> Fate {
-        let mut buf = mem::take(&mut self.kept);
-        buf.extend_from_slice(bytes);
-        let filled = buf.len();
-        buf.resize(filled + TAIL_ROOM, 0);
+    fn answer_own(&mut self, mut buf: Vec<u8>, shared: &mut Shared, now: Millis) -> Fate {
+        let filled = buf.len() - TAIL_ROOM;
         let step = self
             .session
             .receive(&shared.settings, &mut buf, filled, now);
-        keep(&mut self.kept, &buf[step.consumed..filled]);
         let flags = match step.next {
             Next::Read => SendFlags::empty(),
             _ => SendFlags::MORE,
         };
-        if self.say(&buf[step.reply.clone()], flags, shared, now) == Fate::Ended {
+        let fate = self.say(&buf[step.reply], flags, shared, now);
+        self.partial.restore(buf, step.consumed);
+        if fate == Fate::Ended {
             return Fate::Ended;
         }
-        self.go_on(&step, now)
+        self.go_on(step.next, now)
     }
 
-    fn go_on(&mut self, step: &Step, now: Millis) -> Fate {
-        match step.next {
+    fn go_on(&mut self, next: Next, now: Millis) -> Fate {
+        match next {
             Next::Read => Fate::Open,
             Next::Close(_) | Next::Fail(_) => self.say_last_word(now),
             Next::Abort(_) => Fate::Ended,
@@ -597,7 +596,7 @@ impl Connection {
             && matches!(self.send, Send::None)
             && self.backlog.is_none()
             && !self.session.is_closing()
-            && self.session.is_quiet(self.kept.len())
+            && self.session.is_quiet(self.partial.len())
             && !self.has_unread()
     }
 

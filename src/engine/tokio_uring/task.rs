@@ -14,17 +14,15 @@ use rustix::net::SendFlags;
 use tokio_uring::BufResult;
 use tokio_uring::buf::{BoundedBuf, Slice};
 
+use super::buffer::IDLE_BUFFER;
 use super::operation::{Room, await_room, cancel};
-use super::{Doing, IDLE_BUFFER, Link, TokioUringEngine};
+use super::{Doing, Link, TokioUringEngine};
 use crate::calls;
 use crate::engine::Drain;
 use crate::engine::backlog::Backlog;
 use crate::engine::session::{Due, PING, Session};
 use crate::metrics::label::EndReason;
 use crate::proto::{Next, TAIL_ROOM};
-
-/// How much larger a buffer gets when a read has filled it.
-const GROWTH: usize = 4;
 
 /// Bytes of a reply that does not wait behind what floods, see
 /// [`TokioUringEngine::is_flooded`].
@@ -74,7 +72,8 @@ impl<'a> Task<'a> {
         // It shares the buffer that the request was read into.
         drop(leftover);
         let mut flow = self.receive(len).await;
-        while flow == GO_ON {
+        while flow == GO_ON && !self.link.is_shut_down.get() {
+            self.shorten_buffer();
             flow = match self.must_close() {
                 Some(reason) => self.close(reason).await,
                 None if self.may_read() => self.read().await,
@@ -133,9 +132,6 @@ impl<'a> Task<'a> {
             self.engine.turnstile.pass().await;
         }
         let end = self.buf.len() - TAIL_ROOM;
-        self.link
-            .holds_too_much
-            .set(self.buf.len() > self.enough_while_idle());
         let space = mem::take(&mut self.buf).slice(self.link.kept.get()..end);
         self.link.doing.set(Doing::Read);
         let (result, space) = self.read_into(space).await;
@@ -227,9 +223,15 @@ impl<'a> Task<'a> {
         if self.write(reply).await == END {
             return END;
         }
-        self.buf.copy_within(step.consumed..filled, 0);
+        if step.consumed > 0 {
+            self.buf.copy_within(step.consumed..filled, 0);
+        }
         self.link.kept.set(filled - step.consumed);
-        self.fit_buffer(was_filled);
+        self.link.buffer.note(filled);
+        // What is discarded needs no large one.
+        if was_filled && !self.session().is_closing() {
+            self.resize(self.link.buffer.grown(settings.read_buffer_len()));
+        }
         match step.next {
             Next::Read => GO_ON,
             Next::Close(_) | Next::Fail(_) => self.say_last_word(),
@@ -298,10 +300,7 @@ impl<'a> Task<'a> {
         }
         let due = self.session().due(settings, now);
         match due {
-            Due::Nothing => {
-                self.resize(self.enough_while_idle());
-                GO_ON
-            }
+            Due::Nothing => GO_ON,
             Due::Cut => {
                 self.session().cut(settings, EndReason::Idle);
                 END
@@ -379,29 +378,18 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// A larger buffer for a connection that has filled the one it has, or
-    /// that waits for the rest of a frame with little room left.
-    fn fit_buffer(&mut self, was_filled: bool) {
-        let largest = self.engine.settings.read_buffer_len();
-        if was_filled || self.needed() > self.buf.len() {
-            let grown = self.buf.len().saturating_mul(GROWTH);
-            self.resize(grown.clamp(self.needed(), largest.max(self.needed())));
+    /// Gives back what the last tick found to be too much, unless it is needed now.
+    fn shorten_buffer(&mut self) {
+        if let Some(limit) = self.link.buffer.take_limit(self.link.kept.get()) {
+            self.resize(limit);
         }
-    }
-
-    fn enough_while_idle(&self) -> usize {
-        IDLE_BUFFER.max(self.needed())
-    }
-
-    /// Room for what is kept and as much again.
-    fn needed(&self) -> usize {
-        2 * self.link.kept.get() + TAIL_ROOM + 1
     }
 
     fn resize(&mut self, len: usize) {
         self.buf.reserve_exact(len.saturating_sub(self.buf.len()));
         self.buf.resize(len, 0);
         self.buf.shrink_to_fit();
+        self.link.buffer.set_capacity(self.buf.capacity());
     }
 
     fn session(&self) -> RefMut<'a, Session> {
