@@ -30,7 +30,7 @@ static FILE: LazyLock<(File, String)> = LazyLock::new(|| {
     (file, path)
 });
 
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 20] = [
     "RINGBACK_WINDOW",
     "RINGBACK_READ_SIZE",
     "RINGBACK_PROFILE",

@@ -232,3 +232,39 @@ impl Write for Received<'_> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a head is parsed that comes byte by byte, and whether it is at its end.
+    fn trickle(bytes: &[u8]) -> (usize, bool) {
+        let mut buffer = HeadBuffer::new(16 * 1024);
+        let (mut count, mut at_the_end) = (0, false);
+        for byte in bytes {
+            buffer.bytes.push(*byte);
+            at_the_end = buffer.is_to_be_parsed(1);
+            count += usize::from(at_the_end);
+        }
+        (count, at_the_end)
+    }
+
+    #[test]
+    fn a_head_that_trickles_is_parsed_seldom_and_at_its_end() {
+        let lines = "X: y\r\n".repeat(2600);
+        for head in [
+            format!("GET / HTTP/1.1\r\n{lines}\r\n"),
+            format!("GET / HTTP/1.1\n{}\n", lines.replace('\r', "")),
+            format!("{}GET / HTTP/1.1\r\n\r\n", "\r\n".repeat(7000)),
+        ] {
+            let (count, at_the_end) = trickle(head.as_bytes());
+            assert!(at_the_end);
+            assert!(count < PARSE_EAGERLY_BYTES + 40, "{count}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_short_is_parsed_at_every_byte() {
+        assert_eq!(trickle(&[b'x'; 100]), (100, true));
+    }
+}
