@@ -90,6 +90,35 @@ impl Listeners {
         }
     }
 
+    /// Refuses the sockets of a predecessor that listen for IPv4 by `[::]`, where an
+    /// address of IPv4 is now to have the port: it would be in use.
+    ///
+    /// # Errors
+    /// [`Error::Listen`].
+    pub(crate) fn check_handed_over(&self, sockets: &[(Address, OwnedFd)]) -> Result<(), Error> {
+        let is_in_the_way = |(address, socket): &&(Address, OwnedFd)| {
+            address.internet().is_some_and(|internet| {
+                let is_any = internet.is_ipv6() && internet.ip().is_unspecified();
+                is_any
+                    && self.ipv4_ports.contains(&internet.port())
+                    && SockRef::from(socket)
+                        .only_v6()
+                        .is_ok_and(|only_v6| !only_v6)
+            })
+        };
+        match sockets.iter().find(is_in_the_way) {
+            None => Ok(()),
+            Some((address, _socket)) => Err(Error::Listen {
+                address: address.clone(),
+                source: io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "the running server takes IPv4 by this address as well, and an address of \
+                     IPv4 is now listed with its port: restart it instead",
+                ),
+            }),
+        }
+    }
+
     fn share_out(&self, address: &Address, given: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
         let count = given.len();
         let mut sockets = given;

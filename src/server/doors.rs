@@ -42,6 +42,7 @@ impl Doors {
             }
             passed.into_iter().filter(|it| !tls.contains(it)).collect()
         } else {
+            listeners.check_handed_over(&inherited.sockets)?;
             config.listen.clone()
         };
         let mut open = |addresses: Vec<Address>| {

@@ -8,7 +8,7 @@ mod pid_file;
 mod reload;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -452,6 +452,33 @@ fn a_reload_that_fails_late_leaves_the_socket_to_the_predecessor() {
     server.terminate();
     server.wait_for_success();
     assert!(!path.exists(), "the socket's file went with the server");
+}
+
+#[test]
+fn a_reload_that_takes_ipv4_from_a_socket_of_both_families_says_to_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("ringback.toml");
+    let write = |listen: &str| {
+        std::fs::write(&config, format!("listen = [{listen}]\n")).expect("written");
+    };
+    let free = TcpListener::bind("[::]:0").expect("a free port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    write(&format!("'[::]:{port}'"));
+    let mut command = binary();
+    command
+        .args(["--engine=epoll", "--threads=1", "--no-pin", "--config"])
+        .arg(&config);
+    let mut server = spawn(&mut command);
+    server.printed().expect("a line");
+    write(&format!("'[::]:{port}', '0.0.0.0:{port}'"));
+    server.signal(Signal::USR2);
+    server.wait_for_log("the reload failed, this server goes on: ");
+    let log = server.log();
+    assert!(log.contains("takes IPv4 by this address as well"), "{log}");
+    Client::connect((Ipv4Addr::LOCALHOST, port).into()).echo("still here");
+    server.terminate();
+    server.wait_for_success();
 }
 
 /// Two processes have the admin address for a moment; then the new one alone.
