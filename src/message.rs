@@ -6,6 +6,7 @@
 //! The sockets live on the runtime of the worker that accepted them.
 
 mod account;
+mod assembly;
 mod crowd;
 mod inbox;
 mod sending;
@@ -35,6 +36,7 @@ use crate::stream::{Stream, reset_when_closed};
 use crate::tls::is_broken_tls;
 use crate::visit::Visit;
 use account::Account;
+use assembly::BYTES_PER_TURN;
 pub(crate) use crowd::Crowd;
 use inbox::{Event, Inbox};
 use sending::Sending;
@@ -227,6 +229,10 @@ impl MessageSocket {
                 Ok(Some(Event::Message(message))) => {
                     self.note_held();
                     return Ok(message);
+                }
+                Ok(Some(Event::Pause)) => {
+                    self.note_held();
+                    yield_now().await;
                 }
                 Ok(Some(Event::Reply(frame))) => self.put(&frame),
                 Ok(Some(Event::Close(code, frame))) => {
@@ -428,6 +434,7 @@ impl MessageSocket {
 
     async fn write(&mut self, rest: &mut &[u8]) -> io::Result<()> {
         while !self.write_now(rest)? {
+            yield_now().await;
             self.stream.writable().await?;
         }
         Ok(())
@@ -524,18 +531,22 @@ impl MessageSocket {
         self.outbox.len() - self.written + rest.len() + self.stream.unsent()
     }
 
-    /// Writes what there is room for; whether that is all.
+    /// Writes what there is room for, and no more than others may wait for; whether
+    /// that is all.
     fn write_now(&mut self, rest: &mut &[u8]) -> io::Result<bool> {
+        let mut left = BYTES_PER_TURN;
         loop {
             let first = &self.outbox[self.written..];
             let written = match (first, *rest) {
                 ([], []) => break,
+                _ if left == 0 => return Ok(false),
                 (only, []) | ([], only) => self.stream.try_write(only),
                 (first, rest) => self.stream.try_write_pieces([first, rest]),
             };
             match written {
                 Ok(len) => {
                     self.account.wrote(len);
+                    left = left.saturating_sub(len);
                     let of_first = len.min(first.len());
                     self.written += of_first;
                     *rest = &rest[len - of_first..];

@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::Message;
+use super::assembly::{Assembly, BYTES_PER_TURN};
 use crate::engine::backlog::ByteQueue;
 use crate::proto::close;
 use crate::proto::frame::{Header, ServerHeader, Start};
@@ -21,6 +22,8 @@ pub(super) struct Inbox {
     /// The payload of the message in progress. It grows as bytes come in, not
     /// as they are announced, and what is there is not moved for it.
     message: ByteQueue,
+    /// A long message that has come, and is made whole.
+    assembly: Option<Assembly>,
     counted: Counted,
 }
 
@@ -47,6 +50,8 @@ struct Frame {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Message(Message),
+    /// One is made whole. Others are to have their turn before it goes on.
+    Pause,
     /// This frame is to be sent.
     Reply(Vec<u8>),
     /// The peer closes the connection; this frame is the answer.
@@ -61,6 +66,7 @@ impl Inbox {
             sequence: Sequence::new(),
             frame: None,
             message: ByteQueue::default(),
+            assembly: None,
             counted: Counted::default(),
         }
     }
@@ -80,16 +86,25 @@ impl Inbox {
 
     /// Bytes of memory for what was not handed out yet.
     pub(super) fn held(&self) -> usize {
-        self.bytes.capacity() + self.message.capacity()
+        let assembly = self.assembly.as_ref().map_or(0, Assembly::held);
+        self.bytes.capacity() + self.message.capacity() + assembly
     }
 
     /// Whether no message is in progress, and no part of a frame.
     pub(super) fn is_quiet(&self) -> bool {
-        self.rest().is_empty() && self.frame.is_none() && self.sequence.message().is_none()
+        let is_between = self.frame.is_none() && self.sequence.message().is_none();
+        is_between && self.rest().is_empty() && self.assembly.is_none()
     }
 
     /// The next event, `None` until more bytes are there.
     pub(super) fn next(&mut self, limits: &Limits) -> Result<Option<Event>, Violation> {
+        if let Some(assembly) = &mut self.assembly {
+            let Some(message) = assembly.advance()? else {
+                return Ok(Some(Event::Pause));
+            };
+            self.assembly = None;
+            return Ok(Some(Event::Message(message)));
+        }
         loop {
             let progress = match self.frame {
                 Some(frame) => self.collect(frame)?,
@@ -155,6 +170,15 @@ impl Inbox {
             return Ok(Progress::Frame);
         }
         self.counted.messages += 1;
+        if self.message.len() >= BYTES_PER_TURN {
+            self.message.push(payload);
+            let pieces = mem::take(&mut self.message);
+            self.assembly = Some(match kind {
+                Some(Kind::Text) => Assembly::text(pieces),
+                _ => Assembly::binary(pieces),
+            });
+            return Ok(Progress::Event(Event::Pause));
+        }
         let payload = self.message.take_with(payload);
         Ok(Progress::Event(Event::Message(match kind {
             Some(Kind::Text) => {

@@ -69,10 +69,10 @@ fn text_of_64_mib_in_one_frame(engine: Engine) {
     );
 }
 
-/// In a frame and in fragments.
+/// In a frame and in fragments, as long as they may be by default.
 fn a_handlers_long_messages(engine: Engine) {
-    const LEN: usize = MIB;
-    const ROUNDS: usize = 4;
+    const LEN: usize = 16 * MIB;
+    const ROUNDS: usize = 3;
     const PIECE: usize = 60_000;
     let siege = Siege::lay(engine, &["--print-messages"]);
     let text = "aé日🦀".repeat(LEN / 10);
