@@ -65,8 +65,10 @@ fn holding(siege: Siege, admin: Admin, address: SocketAddr, bytes: &[u8], each: 
     let in_progress = page.count("ringback_handshakes_in_progress", &[]);
     assert_eq!(in_progress, CONNECTIONS as u64);
     drop(raws);
-    admin.wait_for("nothing is held", |page| {
-        page.count("ringback_held_bytes", &[]) == 0
+    // The neighbour may hold a buffer.
+    admin.wait_for("nothing is held for them", |page| {
+        page.count("ringback_handshakes_in_progress", &[]) == 0
+            && page.count("ringback_held_bytes", &[]) < all / 4
     });
     let toll = Toll::new()
         .connections(CONNECTIONS)
