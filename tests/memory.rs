@@ -347,13 +347,13 @@ fn leave_unread(peers: &mut [Peer], len: usize) {
 fn what_an_echo_holds_is_what_it_counts(engine: Engine) {
     beside(engine, false, |bed| {
         let part: fn(&mut [Peer]) = |peers| send(peers, &frame(BINARY, &noise(1, 8000))[..7500]);
-        bed.expect_counted("a part of a frame", 7000, part, say_nothing);
+        bed.expect_counted("a part of a frame", 6000, part, say_nothing);
         let pieces: fn(&mut [Peer]) = |peers| {
             for piece in frame(BINARY, &noise(1, 8000))[..7500].chunks(500) {
                 send(peers, piece);
             }
         };
-        bed.expect_counted("pieces of a frame", 7000, pieces, say_nothing);
+        bed.expect_counted("pieces of a frame", 6000, pieces, say_nothing);
         let unread: fn(&mut [Peer]) = |peers| leave_unread(peers, 4000);
         bed.expect_counted("unread replies", MAX_BACKLOG, unread, unread);
         if bed.tls.is_some() {

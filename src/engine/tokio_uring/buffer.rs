@@ -34,10 +34,13 @@ impl BufferUse {
         }
     }
 
-    /// Bytes that are held beside the buffer that every connection has.
+    /// Bytes that are held beside the buffer that every connection has, or in that, if
+    /// there is no other.
     pub(super) fn held(&self, kept: usize) -> usize {
-        let large = self.capacity.get().saturating_sub(IDLE_BUFFER);
-        large.max(kept)
+        match self.capacity.get().saturating_sub(IDLE_BUFFER) {
+            0 => kept,
+            large => large,
+        }
     }
 
     /// The size for a buffer that a read has filled.
