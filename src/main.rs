@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use mimalloc::MiMalloc;
 use ringback::doctor::{self, Root, System};
 use ringback::message::{self, Handler};
 use ringback::{
@@ -28,8 +27,10 @@ use args::{CommandLine, ReportFormat, Task, possible_values};
 use logging::Format;
 use settings::Effective;
 
+// A sanitizer watches the allocator that it brings.
+#[cfg(not(asan))]
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Wrong arguments, as shells and clap have it.
 const USAGE: u8 = 2;

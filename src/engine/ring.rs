@@ -51,7 +51,7 @@ use super::{Drain, Engine, Holdings, Settings, Upgraded};
 use crate::turn::turn;
 use connection::{Connection, Fate};
 use pool::{BufferId, Pool};
-use token::{Op, Token};
+use token::{Key, Op, Token};
 use uring::Uring;
 
 pub(crate) use probe::{MIN_KERNEL, probe};
@@ -82,6 +82,8 @@ struct Core {
     /// Ends before the connections, whose memory the kernel may use.
     shared: Shared,
     connections: Slab<Connection>,
+    /// Connections that there have been.
+    adopted: u64,
     /// Connections that are to be served, in this order.
     due: Vec<u32>,
     /// Where `due` goes while it is worked off, to come back empty.
@@ -105,7 +107,7 @@ struct Shared {
 /// A reply that stands in a buffer of the pool.
 #[derive(Clone, Copy)]
 struct Reply {
-    key: u32,
+    place: u32,
     buffer: BufferId,
 }
 
@@ -144,6 +146,7 @@ impl RingEngine {
                     settings,
                 },
                 connections: Slab::new(),
+                adopted: 0,
                 due: Vec::new(),
                 serving: Vec::new(),
                 floods: VecDeque::new(),
@@ -213,17 +216,18 @@ impl Engine for RingEngine {
 impl Core {
     fn adopt(&mut self, upgraded: Upgraded) {
         let now = self.shared.settings.clock.now();
-        let mut connection = Connection::new(upgraded.socket, upgraded.permit, now);
+        let entry = self.connections.vacant_entry();
+        let key = Key::new(place(entry.key()), self.adopted);
+        self.adopted += 1;
+        let mut connection = Connection::new(upgraded.socket, key, upgraded.permit, now);
         if connection.begin(&upgraded.leftover, &mut self.shared, now) == Fate::Ended {
             connection.over(&self.shared);
             return;
         }
         connection.listed = true;
-        let entry = self.connections.vacant_entry();
-        let key = key(entry.key());
-        connection.register(key, &self.shared.uring);
+        connection.register(&self.shared.uring);
         entry.insert(connection);
-        self.due.push(key);
+        self.due.push(key.place);
     }
 
     /// Takes turns, and spins, until the runtime is to have its own. After
@@ -264,8 +268,8 @@ impl Core {
         }
         self.serving.clear();
         for _ in 0..floods {
-            if let Some(key) = self.floods.pop_front() {
-                turn(|| self.serve(key, now));
+            if let Some(place) = self.floods.pop_front() {
+                turn(|| self.serve(place, now));
             }
         }
         self.shared.pool.replenish();
@@ -277,21 +281,26 @@ impl Core {
         Ok(())
     }
 
-    fn serve(&mut self, key: u32, now: super::Millis) {
-        let Some(connection) = self.connections.get_mut(key as usize) else {
+    fn serve(&mut self, place: u32, now: super::Millis) {
+        let Some(connection) = self.connections.get_mut(place as usize) else {
             return;
         };
         connection.listed = false;
-        if connection.serve(key, &mut self.shared, now) == Fate::Ended {
-            connection.end(key, &mut self.shared);
+        if connection.serve(&mut self.shared, now) == Fate::Ended {
+            connection.end(&mut self.shared);
         }
-        self.look_after(key);
+        self.look_after(place);
     }
 
     fn take_completions(&mut self) {
         while let Some(completion) = self.shared.uring.next() {
             let token = Token::unpack(completion.user_data());
-            let Some(connection) = self.connections.get_mut(token.key as usize) else {
+            let place = token.key.place;
+            let Some(connection) = self
+                .connections
+                .get_mut(place as usize)
+                .filter(|connection| connection.key() == token.key)
+            else {
                 // A cancellation that outlived its connection.
                 continue;
             };
@@ -303,9 +312,9 @@ impl Core {
             }
             if token.op == Op::Room && self.shared.draining.is_some() {
                 // With nothing on its way a drain may close it.
-                self.list(token.key);
+                self.list(place);
             }
-            self.look_after(token.key);
+            self.look_after(place);
         }
     }
 
@@ -313,59 +322,59 @@ impl Core {
     /// are awaited.
     fn settle_replies(&mut self) {
         let mut replies = mem::take(&mut self.shared.replies);
-        replies.retain(|&Reply { key, buffer }| {
-            let connection = self.connections.get_mut(key as usize);
+        replies.retain(|&Reply { place, buffer }| {
+            let connection = self.connections.get_mut(place as usize);
             let is_awaited = connection.is_some_and(|connection| connection.awaits_reply());
             if !is_awaited {
-                self.settle(key, buffer);
+                self.settle(place, buffer);
             }
             is_awaited
         });
         self.shared.replies = replies;
     }
 
-    fn settle(&mut self, key: u32, buffer: BufferId) {
+    fn settle(&mut self, place: u32, buffer: BufferId) {
         self.shared.pool.give_back(buffer);
-        let Some(connection) = self.connections.get_mut(key as usize) else {
+        let Some(connection) = self.connections.get_mut(place as usize) else {
             // It was over when this reply failed.
             return;
         };
         if connection.reply_is_settled(&self.shared) == Fate::Ended {
-            connection.end(key, &mut self.shared);
+            connection.end(&mut self.shared);
         }
         // With nothing on its way a drain may close it.
         if self.shared.draining.is_some() {
-            self.list(key);
+            self.list(place);
         }
-        self.look_after(key);
+        self.look_after(place);
     }
 
     /// Puts a connection onto the list if it wants to be served, and drops it
     /// if it is over.
-    fn look_after(&mut self, key: u32) {
-        let connection = &mut self.connections[key as usize];
+    fn look_after(&mut self, place: u32) {
+        let connection = &mut self.connections[place as usize];
         if connection.is_over() {
-            let connection = self.connections.remove(key as usize);
+            let connection = self.connections.remove(place as usize);
             if connection.listed {
-                // Its key may be another's before that list is worked off, who
+                // Its place may be another's before that list is worked off, who
                 // would be served twice in one turn.
-                self.due.retain(|&due| due != key);
-                self.floods.retain(|&flood| flood != key);
+                self.due.retain(|&due| due != place);
+                self.floods.retain(|&flood| flood != place);
             }
-            connection.close_socket(key, &self.shared.uring);
+            connection.close_socket(&self.shared.uring);
         } else if connection.wants_service() {
-            self.list(key);
+            self.list(place);
         }
     }
 
-    fn list(&mut self, key: u32) {
-        let connection = &mut self.connections[key as usize];
+    fn list(&mut self, place: u32) {
+        let connection = &mut self.connections[place as usize];
         if !connection.listed {
             connection.listed = true;
             if connection.floods() {
-                self.floods.push_back(key);
+                self.floods.push_back(place);
             } else {
-                self.due.push(key);
+                self.due.push(place);
             }
         }
     }
@@ -378,14 +387,14 @@ impl Core {
         let mut holdings = Holdings::default();
         self.shared.pool.relax();
         let now = self.shared.settings.clock.now();
-        for key in self.keys() {
-            let connection = &mut self.connections[key as usize];
+        for place in self.places() {
+            let connection = &mut self.connections[place as usize];
             if turn(|| connection.tick(&mut self.shared, now)) == Fate::Ended {
-                connection.end(key, &mut self.shared);
+                connection.end(&mut self.shared);
             } else {
                 holdings.add(connection.holdings(now));
             }
-            self.look_after(key);
+            self.look_after(place);
         }
         holdings
     }
@@ -400,30 +409,30 @@ impl Core {
 
     fn dismiss(&mut self, index: usize) {
         let now = self.shared.settings.clock.now();
-        let key = key(index);
+        let place = place(index);
         let connection = &mut self.connections[index];
         if connection.dismiss(&self.shared, now) == Fate::Ended {
-            connection.end(key, &mut self.shared);
+            connection.end(&mut self.shared);
         }
-        self.look_after(key);
+        self.look_after(place);
     }
 
     fn drain(&mut self, drain: Drain) {
         self.shared.draining = Some(drain);
-        for key in self.keys() {
-            self.list(key);
+        for place in self.places() {
+            self.list(place);
         }
     }
 
-    fn keys(&self) -> Vec<u32> {
+    fn places(&self) -> Vec<u32> {
         self.connections
             .iter()
-            .map(|(index, _)| key(index))
+            .map(|(index, _)| place(index))
             .collect()
     }
 }
 
 /// As many connections as there can be descriptors.
-fn key(index: usize) -> u32 {
+fn place(index: usize) -> u32 {
     u32::try_from(index).expect("fewer connections than descriptors")
 }

@@ -5,11 +5,13 @@
 //! * [`client`]: what is said to it, and what must come back
 //! * [`faults`]: every call of a conversation fails once, and all of them often
 //! * [`shortage`]: more at once than the buffers of a ring's pool take
+//! * [`late`]: completions of operations whose connection is no more
 //! * [`clock`]: a clock that jumps, and one that goes back
 
 pub(crate) mod client;
 mod clock;
 mod faults;
+mod late;
 pub(crate) mod rig;
 mod shortage;
 

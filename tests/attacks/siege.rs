@@ -65,6 +65,9 @@ const TURN: Duration = Duration::from_millis(5);
 /// ... in a build for debugging, which takes so many times as long, or less.
 const TURN_FACTOR: u32 = 4;
 
+/// A sanitizer takes time and memory of its own.
+const IS_SANITIZED: bool = cfg!(asan);
+
 /// What makes the workers of a server log their longest turn.
 pub(crate) const LOG: &str = "--log=info,ringback::turn=debug";
 
@@ -245,8 +248,10 @@ impl Siege {
             peak / KIB,
             toll.memory / KIB,
         );
-        assert!(used < allowed, "{used:?} of CPU time, not {allowed:?}");
-        assert!(peak < toll.memory, "{peak} bytes, not {}", toll.memory);
+        if !IS_SANITIZED {
+            assert!(used < allowed, "{used:?} of CPU time, not {allowed:?}");
+            assert!(peak < toll.memory, "{peak} bytes, not {}", toll.memory);
+        }
         let log = &self.server.log()[self.before.log_len..];
         assert!(log.len() < LOG_BYTES, "the attack is logged: {log}");
 
@@ -266,7 +271,7 @@ impl Siege {
         if let Some((_, third_us)) = line.and_then(|line| line.split_once("third_us=")) {
             let third = Duration::from_micros(third_us.parse().expect("a number"));
             eprintln!("of the longest turns the third: {third:?}");
-            assert!(third < TURN * TURN_FACTOR, "{line:?}");
+            assert!(IS_SANITIZED || third < TURN * TURN_FACTOR, "{line:?}");
         }
     }
 }

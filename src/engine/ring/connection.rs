@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use super::operation::{self, Target};
 use super::pool::{BufferId, Line, Received, Size};
 use super::reads::Reads;
+use super::token::Key;
 use super::uring::Uring;
 use super::{Reply, Shared};
 use crate::admission::Permit;
@@ -23,8 +24,8 @@ use crate::proto::{Next, TAIL_ROOM};
 
 pub(super) struct Connection {
     socket: OwnedFd,
-    /// The socket is in the table of registered files, in the place of the
-    /// connection's key.
+    key: Key,
+    /// The socket is in the table of registered files, in the same place.
     is_registered: bool,
     session: Session,
     /// What the last step did not consume: part of a frame.
@@ -100,9 +101,10 @@ pub(super) enum Fate {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, permit: Permit, now: Millis) -> Self {
+    pub(super) fn new(socket: OwnedFd, key: Key, permit: Permit, now: Millis) -> Self {
         Self {
             socket,
+            key,
             is_registered: false,
             session: Session::new(permit, now),
             partial: Partial::default(),
@@ -130,15 +132,20 @@ impl Connection {
     }
 
     /// Takes its place among the registered files, if there is one.
-    pub(super) fn register(&mut self, key: u32, uring: &Uring) {
-        self.is_registered = uring.register_file(key, &self.socket);
+    pub(super) fn register(&mut self, uring: &Uring) {
+        self.is_registered = uring.register_file(self.key.place, &self.socket);
     }
 
     /// Closes the socket. Nothing may be in flight on it.
-    pub(super) fn close_socket(self, key: u32, uring: &Uring) {
+    pub(super) fn close_socket(self, uring: &Uring) {
         if self.is_registered {
-            uring.unregister_file(key);
+            uring.unregister_file(self.key.place);
         }
+    }
+
+    /// Whose completions are this connection's.
+    pub(super) fn key(&self) -> Key {
+        self.key
     }
 
     /// Whether serving this connection may get it any further.
@@ -286,7 +293,7 @@ impl Connection {
     }
 
     /// Does the next thing: sends some of the backlog, and answers one buffer.
-    pub(super) fn serve(&mut self, key: u32, shared: &mut Shared, now: Millis) -> Fate {
+    pub(super) fn serve(&mut self, shared: &mut Shared, now: Millis) -> Fate {
         if self.has_ended() || self.awaits_reply() {
             return Fate::Open;
         }
@@ -302,7 +309,7 @@ impl Connection {
         let kept = self.partial.len();
         let floods = self.floods();
         if let Some(received) = shared.pool.take_joined(&mut self.received, kept) {
-            if self.answer(key, &received, shared, now) == Fate::Ended {
+            if self.answer(&received, shared, now) == Fate::Ended {
                 return Fate::Ended;
             }
         } else if self.hung_up && self.backlog.is_none() {
@@ -314,9 +321,9 @@ impl Connection {
         // One that floods is received for when its turn comes: what it sends is
         // still in the cache then when it is answered.
         if floods || !self.floods() {
-            self.listen(key, shared);
+            self.listen(shared);
         }
-        self.await_room(key, shared);
+        self.await_room(shared);
         Fate::Open
     }
 
@@ -385,37 +392,37 @@ impl Connection {
     }
 
     /// Ends the connection, as soon as the kernel lets go of it.
-    pub(super) fn end(&mut self, key: u32, shared: &mut Shared) {
+    pub(super) fn end(&mut self, shared: &mut Shared) {
         self.over(shared);
         self.stage = Stage::Ended;
         self.partial.clear();
         self.backlog = None;
         shared.pool.give_back_all(&mut self.received);
         if !self.is_over() {
-            let cancel = operation::cancel_all(&self.socket, key);
+            let cancel = operation::cancel_all(&self.socket, self.key);
             // SAFETY: names no memory.
             unsafe { shared.uring.push(cancel) };
         }
     }
 
     /// Sees to it that the kernel receives for this connection as it should.
-    fn listen(&mut self, key: u32, shared: &mut Shared) {
+    fn listen(&mut self, shared: &mut Shared) {
         // What waits for its client takes one buffer at a time.
         let is_bulk = self.reads.are_bulk() || self.backlog.is_some();
         let entry = match self.receive {
             Receive::Multishot if is_bulk => {
                 self.receive = Receive::Cancelled;
-                operation::cancel_receive(key)
+                operation::cancel_receive(self.key)
             }
             Receive::None if !self.may_receive() || !self.received.is_empty() => return,
             Receive::None if is_bulk => {
                 self.receive = Receive::Single;
                 let len = shared.pool.data_len(Size::Large);
-                operation::receive_single(&self.socket, key, len, self.reads.promise_more())
+                operation::receive_single(&self.socket, self.key, len, self.reads.promise_more())
             }
             Receive::None => {
                 self.receive = Receive::Multishot;
-                operation::receive_multishot(&self.socket, key)
+                operation::receive_multishot(&self.socket, self.key)
             }
             _ => return,
         };
@@ -434,7 +441,7 @@ impl Connection {
     }
 
     /// Answers what stands in a buffer of the pool.
-    fn answer(&mut self, key: u32, received: &Received, shared: &mut Shared, now: Millis) -> Fate {
+    fn answer(&mut self, received: &Received, shared: &mut Shared, now: Millis) -> Fate {
         let &Received { buffer, filled, .. } = received;
         let settings = &shared.settings;
         self.session.count_reads(settings, received.reads, filled);
@@ -458,20 +465,23 @@ impl Connection {
         } else {
             let reply = &slot[step.reply.clone()];
             let target = if self.is_registered {
-                Target::Registered(key)
+                Target::Registered(self.key.place)
             } else {
                 Target::Descriptor(&self.socket)
             };
             let awaited = step.next == Next::Read && self.receives_next();
             let entry = match step.next {
-                Next::Read if awaited => operation::send_before_next(target, key, reply),
-                Next::Read => operation::send_at_once(target, key, reply),
-                _ => operation::send_before_end(target, key, reply),
+                Next::Read if awaited => operation::send_before_next(target, self.key, reply),
+                Next::Read => operation::send_at_once(target, self.key, reply),
+                _ => operation::send_before_end(target, self.key, reply),
             };
             // SAFETY: the buffer is given back when the reply is settled,
             // after the call that starts this send, and its end.
             unsafe { shared.uring.push(entry) };
-            shared.replies.push(Reply { key, buffer });
+            shared.replies.push(Reply {
+                place: self.key.place,
+                buffer,
+            });
             self.send = Send::Reply {
                 buffer,
                 before: length(before),
@@ -564,11 +574,15 @@ impl Connection {
     }
 
     /// Has the kernel tell when there is room for the backlog.
-    fn await_room(&mut self, key: u32, shared: &mut Shared) {
+    fn await_room(&mut self, shared: &mut Shared) {
         if self.backlog.is_some() && self.room == Room::Unknown {
             self.room = Room::Awaited;
             // SAFETY: names no memory.
-            unsafe { shared.uring.push(operation::await_room(&self.socket, key)) };
+            unsafe {
+                shared
+                    .uring
+                    .push(operation::await_room(&self.socket, self.key))
+            };
         }
     }
 

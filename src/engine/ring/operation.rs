@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::pool::Size;
-use super::token::{Op, Token};
+use super::token::{Key, Op, Token};
 
 /// A send ends once everything is taken, or with an error.
 const ALL: u32 = RecvFlags::WAITALL.bits();
@@ -32,7 +32,7 @@ pub(super) enum Target<'a> {
 }
 
 /// Receives into small buffers until it is cancelled, or finds none.
-pub(super) fn receive_multishot(socket: &OwnedFd, key: u32) -> Entry {
+pub(super) fn receive_multishot(socket: &OwnedFd, key: Key) -> Entry {
     opcode::RecvMulti::new(fd(socket), Size::Small.group())
         .build()
         .user_data(Token::new(Op::Receive, key).pack())
@@ -40,7 +40,7 @@ pub(super) fn receive_multishot(socket: &OwnedFd, key: u32) -> Entry {
 
 /// Receives into one large buffer of `len` bytes; at once, if bytes are
 /// `expected` to be there.
-pub(super) fn receive_single(socket: &OwnedFd, key: u32, len: usize, expected: bool) -> Entry {
+pub(super) fn receive_single(socket: &OwnedFd, key: Key, len: usize, expected: bool) -> Entry {
     opcode::Recv::new(fd(socket), std::ptr::null_mut(), length(len))
         .buf_group(Size::Large.group())
         .ioprio(if expected { 0 } else { POLL_FIRST })
@@ -51,13 +51,13 @@ pub(super) fn receive_single(socket: &OwnedFd, key: u32, len: usize, expected: b
 
 /// Sends what the socket takes at once. Completes within the call that starts
 /// it, and says so only if the socket did not take everything.
-pub(super) fn send_at_once(target: Target<'_>, key: u32, bytes: &[u8]) -> Entry {
+pub(super) fn send_at_once(target: Target<'_>, key: Key, bytes: &[u8]) -> Entry {
     send_with(target, key, bytes, AT_ONCE, Flags::SKIP_SUCCESS)
 }
 
 /// As [`send_at_once`], of a connection's last words: the end of the stream
 /// follows and goes out in one packet with them.
-pub(super) fn send_before_end(target: Target<'_>, key: u32, bytes: &[u8]) -> Entry {
+pub(super) fn send_before_end(target: Target<'_>, key: Key, bytes: &[u8]) -> Entry {
     let more = SendFlags::MORE.bits();
     send_with(target, key, bytes, AT_ONCE | more, Flags::SKIP_SUCCESS)
 }
@@ -67,11 +67,11 @@ pub(super) fn send_before_end(target: Target<'_>, key: u32, bytes: &[u8]) -> Ent
 /// send that is silent about its success would silence that as well.) Where the
 /// kernel takes this one with one call, and the next with another, it leaves it to
 /// a thread, and it may end after the call.
-pub(super) fn send_before_next(target: Target<'_>, key: u32, bytes: &[u8]) -> Entry {
+pub(super) fn send_before_next(target: Target<'_>, key: Key, bytes: &[u8]) -> Entry {
     send_with(target, key, bytes, AT_ONCE, Flags::IO_LINK)
 }
 
-fn send_with(target: Target<'_>, key: u32, bytes: &[u8], how: u32, flags: Flags) -> Entry {
+fn send_with(target: Target<'_>, key: Key, bytes: &[u8], how: u32, flags: Flags) -> Entry {
     let (start, len) = (bytes.as_ptr(), length(bytes.len()));
     let send = match target {
         Target::Descriptor(socket) => opcode::Send::new(fd(socket), start, len),
@@ -84,24 +84,24 @@ fn send_with(target: Target<'_>, key: u32, bytes: &[u8], how: u32, flags: Flags)
 }
 
 /// Completes when the socket has room, or is broken.
-pub(super) fn await_room(socket: &OwnedFd, key: u32) -> Entry {
+pub(super) fn await_room(socket: &OwnedFd, key: Key) -> Entry {
     opcode::PollAdd::new(fd(socket), u32::from(PollFlags::OUT.bits()))
         .build()
         .user_data(Token::new(Op::Room, key).pack())
 }
 
 /// Cancels the receive of a connection, if it has not ended.
-pub(super) fn cancel_receive(key: u32) -> Entry {
+pub(super) fn cancel_receive(key: Key) -> Entry {
     let receive = Token::new(Op::Receive, key).pack();
     cancel(CancelBuilder::user_data(receive), key)
 }
 
 /// Cancels everything on a socket.
-pub(super) fn cancel_all(socket: &OwnedFd, key: u32) -> Entry {
+pub(super) fn cancel_all(socket: &OwnedFd, key: Key) -> Entry {
     cancel(CancelBuilder::fd(fd(socket)).all(), key)
 }
 
-fn cancel(what: CancelBuilder, key: u32) -> Entry {
+fn cancel(what: CancelBuilder, key: Key) -> Entry {
     opcode::AsyncCancel2::new(what)
         .build()
         .flags(Flags::SKIP_SUCCESS)

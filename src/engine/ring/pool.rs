@@ -21,6 +21,7 @@
 
 mod block;
 mod group;
+mod poison;
 
 use std::io;
 
@@ -147,8 +148,7 @@ impl Pool {
     /// Notes that the kernel has put `filled` bytes into a buffer, and puts it
     /// at the end of `line`.
     pub(super) fn receive(&mut self, line: &mut Line, id: BufferId, filled: u32) {
-        assert!(!self.taken[usize::from(id)], "the kernel had this buffer");
-        self.taken[usize::from(id)] = true;
+        self.take(id);
         self.group_mut(id).given_out -= 1;
         self.links[usize::from(id)] = Link { next: NONE, filled };
         if line.is_empty() {
@@ -182,7 +182,7 @@ impl Pool {
             && line.first < self.large.first
             && let Some(large) = self.large.spare.pop()
         {
-            self.taken[usize::from(large)] = true;
+            self.take(large);
             return Some(self.join(line, large));
         }
         self.take_first(line).map(|(buffer, filled)| Received {
@@ -223,6 +223,7 @@ impl Pool {
     pub(super) fn give_back(&mut self, id: BufferId) {
         assert!(self.taken[usize::from(id)], "a buffer is given back once");
         self.taken[usize::from(id)] = false;
+        self.group(id).forbid(id);
         self.group_mut(id).spare.push(id);
     }
 
@@ -251,6 +252,12 @@ impl Pool {
     pub(super) fn relax(&mut self) {
         self.small.relax();
         self.large.relax();
+    }
+
+    fn take(&mut self, id: BufferId) {
+        assert!(!self.taken[usize::from(id)], "the kernel had this buffer");
+        self.taken[usize::from(id)] = true;
+        self.group(id).allow(id);
     }
 
     fn group(&self, id: BufferId) -> &Group {

@@ -11,9 +11,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::operation::{self, Target};
 use super::pool::{Line, Pool, SMALL_LEN};
-use super::token::{Op, Token};
+use super::token::{Key, Op, Token};
 use super::uring::Uring;
 use crate::engine::obstacle::explain;
+
+/// Of the only connection.
+const KEY: Key = Key::new(0, 0);
 
 /// For `IORING_SETUP_DEFER_TASKRUN`.
 pub(crate) const MIN_KERNEL: &str = "6.1";
@@ -49,7 +52,7 @@ fn echo_once() -> io::Result<()> {
     pool.register(uring)?;
     pool.replenish();
     // SAFETY: names no memory but the pool's, which outlives the ring.
-    unsafe { uring.push(operation::receive_multishot(&ours, 0)) };
+    unsafe { uring.push(operation::receive_multishot(&ours, KEY)) };
     uring.submit()?;
     theirs.write_all(MESSAGE)?;
     let received = wait_for_receive(uring)?;
@@ -65,7 +68,7 @@ fn echo_once() -> io::Result<()> {
         Target::Descriptor(&ours)
     };
     // SAFETY: the pool outlives the ring.
-    unsafe { uring.push(operation::send_at_once(target, 0, message)) };
+    unsafe { uring.push(operation::send_at_once(target, KEY, message)) };
     uring.submit()?;
     let mut echoed = [0; MESSAGE.len()];
     theirs.read_exact(&mut echoed)?;

@@ -130,6 +130,11 @@ impl Rig {
         });
     }
 
+    /// The engine, where it is a ring's.
+    pub(super) fn ring(&self) -> &RingEngine {
+        self.ring.as_deref().expect("a ring")
+    }
+
     /// Connections that are open.
     pub(super) fn open(&self) -> usize {
         self.admission.open()
@@ -141,6 +146,11 @@ impl Rig {
 
     pub(super) fn tick(&self) -> Holdings {
         self.settings.timers.refill();
+        self.engine.tick()
+    }
+
+    /// As [`tick`](Self::tick), in the same turn of the timers.
+    pub(super) fn tick_again(&self) -> Holdings {
         self.engine.tick()
     }
 

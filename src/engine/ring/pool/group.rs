@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 
 use super::block::Block;
-use super::{BufferId, Size};
+use super::{BufferId, Size, poison};
 use crate::engine::ring::uring::Uring;
 use crate::proto::TAIL_ROOM;
 
@@ -45,9 +45,11 @@ impl Group {
         // set of the cache for their first bytes.
         let lines = (headroom + data_len + TAIL_ROOM).div_ceil(CACHE_LINE) | 1;
         let stride = lines * CACHE_LINE;
+        let slots = Block::zeroed(usize::from(count) * stride);
+        poison::forbid(slots.start, slots.layout.size());
         Self {
             entries: Block::zeroed(usize::from(count) * size_of::<BufRingEntry>()),
-            slots: Block::zeroed(usize::from(count) * stride),
+            slots,
             headroom,
             data_len,
             stride,
@@ -94,12 +96,27 @@ impl Group {
         }
     }
 
-    /// Where the data of a buffer begins.
-    pub(super) fn data(&self, id: BufferId) -> NonNull<u8> {
-        let offset = usize::from(id - self.first) * self.stride + self.headroom;
+    /// Lets this process look at a buffer again.
+    pub(super) fn allow(&self, id: BufferId) {
+        poison::allow(self.start(id), self.stride);
+    }
+
+    /// Keeps this process from looking at a buffer, where something watches it.
+    pub(super) fn forbid(&self, id: BufferId) {
+        poison::forbid(self.start(id), self.stride);
+    }
+
+    fn start(&self, id: BufferId) -> NonNull<u8> {
+        let offset = usize::from(id - self.first) * self.stride;
         assert!(offset < self.slots.layout.size());
         // SAFETY: within the block.
         unsafe { self.slots.start.add(offset) }
+    }
+
+    /// Where the data of a buffer begins.
+    pub(super) fn data(&self, id: BufferId) -> NonNull<u8> {
+        // SAFETY: a slot is longer than its headroom.
+        unsafe { self.start(id).add(self.headroom) }
     }
 
     /// As [`Pool::slot`](super::Pool::slot), which checks that the buffer is ours.

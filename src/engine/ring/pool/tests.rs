@@ -181,3 +181,20 @@ fn a_buffer_cannot_be_given_back_twice() {
     rig.pool.give_back(id);
     rig.pool.give_back(id);
 }
+
+/// What the sanitizer would stop: this test asks it first.
+#[cfg(asan)]
+#[test]
+fn a_buffer_that_the_kernel_has_may_not_be_looked_at() {
+    let mut rig = Rig::new();
+    for size in [Size::Small, Size::Large] {
+        let is_forbidden = |rig: &Rig, id| poison::is_forbidden(rig.group(size).data(id));
+        let mut line = Line::EMPTY;
+        let first = rig.group(size).first;
+        assert!(is_forbidden(&rig, first), "the kernel has it");
+        let id = rig.kernel_takes(size, &mut line, 1);
+        assert!(!is_forbidden(&rig, id));
+        rig.pool.give_back_all(&mut line);
+        assert!(is_forbidden(&rig, id), "nobody has it");
+    }
+}

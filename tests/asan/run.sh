@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The unit, fault, behaviour and attack tests of the server under AddressSanitizer, on
+# the stable toolchain: tests/asan/run.sh [FILTER...]
+# The sanitizer's own allocator takes mimalloc's place, and a ring's buffers are out
+# of bounds for as long as the kernel has them (src/engine/ring/pool/poison.rs).
+# RINGBACK_TEST_ENGINES: as for the tests, which engines work here.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# What measures memory, of which the sanitizer takes a lot itself, and keeps what is freed.
+about_memory=(
+    memory_is_given_back_as_a_backlog_drains
+)
+
+triple=$(rustc -vV | sed -n 's/^host: //p')
+skips=()
+for test in "${about_memory[@]}"; do skips+=(--skip "$test"); done
+# The compiler's sanitizers are unstable flags, which a stable compiler takes only so.
+export RUSTC_BOOTSTRAP=1
+export RUSTFLAGS='-Zsanitizer=address --cfg asan -Cforce-frame-pointers=yes'
+export ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=16:malloc_context_size=12}
+export LSAN_OPTIONS=suppressions=$PWD/tests/asan/leaks
+# With a target named, build scripts and macros are built without the flags.
+cargo test --locked --package ringback --target "$triple" \
+    --target-dir "${CARGO_TARGET_DIR:-target}/asan" \
+    --lib --test behaviour --test attacks -- "${skips[@]}" "$@"
