@@ -65,18 +65,23 @@ fn ping_floods_from_those_who_never_read(engine: Engine) {
     let mut raws: Vec<_> = (0..CONNECTIONS)
         .map(|_| Raw::open_narrow(siege.address()))
         .collect();
-    let pings = [frame(PING, b""), frame(PING, &noise(1, 125))].concat();
-    let sent = fill(&mut raws, &pings.repeat(1000));
+    let pings = [frame(PING, b""), frame(PING, &noise(1, 125))];
+    let pings = pings.concat().repeat(1000);
+    let mut sent = fill(&mut raws, &pings);
     siege.expect_rest();
+    wait_until("all are cut off", || {
+        raws.retain_mut(|raw| {
+            let more = raw.try_send_what_fits(&pings);
+            sent += usize::try_from(more.unwrap_or(0)).expect("as much as a socket holds");
+            more.is_some()
+        });
+        raws.is_empty()
+    });
     siege.wait_for_retreat();
-    for raw in &mut raws {
-        raw.rest_until_cut();
-    }
-    drop(raws);
     let toll = Toll::new()
         .connections(CONNECTIONS)
         .bytes(sent)
-        .frames(2 * sent / pings.len())
+        .frames(2000 * sent / pings.len())
         .held(CONNECTIONS, NOT_READ + BACKLOG);
     siege.lift(toll);
 }
