@@ -239,10 +239,10 @@ fn stdout_that_is_not_read_stops_no_worker_and_no_drain(engine: Engine) {
     let server = Server::start(engine, Sink::NotRead, Sink::Null, &flags);
     let client = Raw::open(server.address);
     server.serve_some();
-    // More than a queue takes.
-    let long = Message::text("x".repeat(1024 * 1024));
+    // More than a queue takes, in the longest lines.
+    let long = Message::text("x".repeat(64 * 1024));
     let mut talker = Client::connect(server.address);
-    for _ in 0..6 {
+    for _ in 0..96 {
         talker.echo(long.clone());
     }
     talker.close();
