@@ -577,12 +577,9 @@ impl Connection {
     fn await_room(&mut self, shared: &mut Shared) {
         if self.backlog.is_some() && self.room == Room::Unknown {
             self.room = Room::Awaited;
+            let wait = operation::await_room(&self.socket, self.key);
             // SAFETY: names no memory.
-            unsafe {
-                shared
-                    .uring
-                    .push(operation::await_room(&self.socket, self.key))
-            };
+            unsafe { shared.uring.push(wait) };
         }
     }
 

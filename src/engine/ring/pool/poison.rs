@@ -1,4 +1,4 @@
-//! Has AddressSanitizer find whoever touches memory that is the kernel's.
+//! Has `AddressSanitizer` find whoever touches memory that is the kernel's.
 //!
 //! Compiled with `--cfg asan`, as `tests/asan/run.sh` does; else there is nothing
 //! that would watch, and this is nothing.
