@@ -214,7 +214,7 @@ impl Siege {
         let used = self.server.process().cpu_time().saturating_sub(before);
         let elapsed = start.elapsed();
         assert!(
-            used < elapsed / 4,
+            IS_SANITIZED || used < elapsed / 4,
             "{used:?} of CPU time in {elapsed:?} of silence"
         );
     }
