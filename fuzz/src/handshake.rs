@@ -1,6 +1,8 @@
 //! Requests that are handshakes, or were before something was changed in them;
 //! and the rules of a handshake in other words than the gate's.
 
+use std::net::Ipv6Addr;
+
 use arbitrary::{Result, Unstructured};
 use hyper::Request;
 use hyper::header::{HeaderName, HeaderValue};
@@ -315,13 +317,13 @@ impl Head {
         let Some(host) = self.one("Host").filter(|host| !host.is_empty()) else {
             return false;
         };
-        // RFC 3986, section 3.2.2, without the comma of `sub-delims`.
-        host.iter().all(|&byte| {
-            byte.is_ascii_alphanumeric()
-                || [b'-', b'.', b'_', b'~', b'%'].contains(&byte)
-                || [b'!', b'$', b'&', b'\'', b'(', b')', b'*', b'+', b';', b'='].contains(&byte)
-                || [b':', b'[', b']'].contains(&byte)
-        })
+        let digits = host.iter().rev().take_while(|byte| byte.is_ascii_digit());
+        let (before_port, _) = host.split_at(host.len() - digits.count());
+        let name = before_port.strip_suffix(b":").unwrap_or(host);
+        match name {
+            [b'[', literal @ .., b']'] => is_literal(literal),
+            _ => !name.is_empty() && is_name(name),
+        }
     }
 
     fn is_readable(&self) -> bool {
@@ -373,6 +375,44 @@ impl Head {
         different.dedup();
         let is_list = are_tokens && different.len() == offers.len() && offers.len() <= 32;
         is_list.then_some(offers)
+    }
+}
+
+/// RFC 3986, section 3.2.2, without the comma of `sub-delims`.
+fn is_name(name: &[u8]) -> bool {
+    match name {
+        [] => true,
+        [b'%', first, second, rest @ ..] => {
+            first.is_ascii_hexdigit() && second.is_ascii_hexdigit() && is_name(rest)
+        }
+        [byte, rest @ ..] => {
+            (byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte)) && is_name(rest)
+        }
+    }
+}
+
+/// An address of IPv6, with a zone or without, or of a later version.
+fn is_literal(literal: &[u8]) -> bool {
+    if let [b'v' | b'V', later @ ..] = literal {
+        let version = later.iter().take_while(|byte| byte.is_ascii_hexdigit());
+        let (version, rest) = later.split_at(version.count());
+        let [b'.', address @ ..] = rest else {
+            return false;
+        };
+        let mut parts = address.split(|&byte| byte == b':');
+        return !version.is_empty() && !address.is_empty() && parts.all(is_name);
+    }
+    let address = literal.split(|&byte| byte == b'%').next();
+    let address = address.and_then(|address| str::from_utf8(address).ok());
+    let Some(address) = address.filter(|address| address.parse::<Ipv6Addr>().is_ok()) else {
+        return false;
+    };
+    match &literal[address.len()..] {
+        [] => true,
+        [_percent, zone @ ..] => {
+            let is_zone_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(byte);
+            !zone.is_empty() && zone.iter().all(is_zone_byte)
+        }
     }
 }
 
