@@ -416,10 +416,9 @@ impl Worker {
                 (HandshakeOutcome::CutOff, None)
             }
         };
-        let status = None;
         let handshake = Handshake {
             outcome,
-            status,
+            status: None,
             refusal,
         };
         self.count(handshake, visit);

@@ -9,11 +9,9 @@ mod file;
 mod stderr;
 mod stdout;
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::SIGXFSZ;
 
 use crate::failure::Failure;
@@ -56,15 +54,4 @@ pub fn first_of<T>(first: Result<(), Failure>, second: Result<T, Failure>) -> Re
         say(&failure.to_string());
     }
     first.and(second)
-}
-
-/// Waits until a descriptor takes something, or an error is to be had from it; no
-/// longer than for the timeout. Whether it does.
-fn is_writable(to: BorrowedFd<'_>, timeout: Option<&Timespec>) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(to, PollFlags::OUT)];
-    match poll(&mut fds, timeout) {
-        Ok(count) => count > 0,
-        // The write will tell.
-        Err(_) => true,
-    }
 }

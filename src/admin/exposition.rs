@@ -268,9 +268,9 @@ fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
         "Connections refused: full (503), address (429: it has too many connections), rate (429: \
          it connects too often), overrun (closed without an answer, when too many are being \
          told one of these), handshakes (the oldest handshake, closed for one too many), \
-         held_bytes (a handshake, closed because too much was held), malformed (400), origin (403), path (404), method (405), \
-         timeout (408), version (426), head_too_large (431), tls (an alert), proxy (no good \
-         PROXY header), other.",
+         held_bytes (a handshake, closed because too much was held), malformed (400), origin \
+         (403), path (404), method (405), timeout (408), version (426), head_too_large (431), \
+         tls (an alert), proxy (no good PROXY header), other.",
         RefusalReason::ALL,
         |reason| [("reason", reason.name())],
         |counters, reason| counters.refusals.get(reason),

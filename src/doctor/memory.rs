@@ -60,11 +60,12 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         .chain(group)
         .min_by_key(|&(bytes, _)| bytes)?;
     let need = Need::of(config, system);
-    let mut each = KERNEL_BYTES + user_bytes(need.engine);
+    let mut each = user_bytes(need.engine);
     if !config.tls_listen.is_empty() {
         // All of them may come over TLS.
-        each = each.max(KERNEL_BYTES + TLS_BYTES);
+        each = each.max(TLS_BYTES);
     }
+    each += KERNEL_BYTES;
     let connections = need.connections;
     let server = SERVER_BYTES + need.threads.saturating_mul(worker_bytes(need.engine));
     let idle = connections.saturating_mul(each).saturating_add(server);

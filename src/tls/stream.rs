@@ -502,10 +502,12 @@ impl TlsStream {
                 Ok(ConnectionState::ReadTraffic(mut records)) => {
                     let mut filled = 0;
                     while let Some(record) = records.next_record() {
-                        let payload = match record {
-                            Ok(record) => record.payload,
+                        let record = match record {
+                            Ok(record) => record,
                             Err(error) => return (at, Err(wrong(error))),
                         };
+                        at += record.discard;
+                        let payload = record.payload;
                         let fits = payload.len().min(space.len() - filled);
                         let (here, later) = payload.split_at(fits);
                         space[filled..filled + fits].copy_from_slice(here);

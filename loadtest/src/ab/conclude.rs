@@ -20,7 +20,7 @@ pub(super) struct Measured<'a> {
     pub(super) pairs: Option<Rounds<'a>>,
     /// How many rounds there were to be of each.
     pub(super) rounds_asked: usize,
-    /// What ended it before its time.
+    /// The failure that ended the comparison early, if one did.
     pub(super) failure: Option<Failure>,
 }
 

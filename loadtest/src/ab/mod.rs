@@ -37,8 +37,8 @@ use series::{Equipment, Series};
 /// Compares the servers of the command line, and says how the program ends.
 ///
 /// # Errors
-/// What went wrong before the first run, or in one, which ends the comparison: the pairs
-/// that were complete by then are reported.
+/// A failure before the first run, or in one, ends the comparison. The pairs that were
+/// complete by then are reported.
 pub fn measure(args: &Ab) -> Result<u8, Failure> {
     let contenders = args.contenders()?;
     let mut load = args.load_plan(&contenders)?;

@@ -51,7 +51,7 @@ pub(super) struct Equipment<'a> {
     /// Rounds of each series.
     pub(super) rounds: usize,
     pub(super) view: View<Stderr>,
-    /// What went wrong in a run, or with keeping it. Nothing is measured after that.
+    /// The failure of a run, or of keeping it. Nothing is measured after that.
     pub(super) failure: Option<Failure>,
 }
 

@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 
-use rustix::event::Timespec;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::stdio::stderr;
 
-use super::is_writable;
 use crate::terminal::harmless;
 
 /// How long a line waits for whoever reads it.
@@ -41,7 +40,7 @@ impl Write for Stderr {
 
 /// Writes what is taken in time, and drops the rest.
 fn write(mut bytes: &[u8], patience: Timespec) -> io::Result<()> {
-    while !bytes.is_empty() && is_writable(stderr(), Some(&patience)) {
+    while !bytes.is_empty() && is_writable(&patience) {
         match rustix::io::write(stderr(), &bytes[..bytes.len().min(PIECE_LEN)]) {
             Ok(0) => return Ok(()),
             Ok(count) => bytes = &bytes[count..],
@@ -50,4 +49,15 @@ fn write(mut bytes: &[u8], patience: Timespec) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until standard error takes something, or an error is to be had from it; no
+/// longer than for the timeout. Whether it does.
+fn is_writable(timeout: &Timespec) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)];
+    match poll(&mut fds, Some(timeout)) {
+        Ok(count) => count > 0,
+        // The write will tell.
+        Err(_) => true,
+    }
 }

@@ -129,7 +129,7 @@ impl ResultFile {
         told.reasons = own.reasons;
     }
 
-    /// What was measured, as far as the file has it.
+    /// The outcome of the run, as far as the file has it.
     fn outcome(&self) -> Result<Outcome, DecodeError> {
         Ok(Outcome {
             addresses: self.addresses.clone(),
@@ -457,7 +457,7 @@ mod tests {
         assert_eq!(judgement.verdict, Verdict::Suspect);
         let reason = "a generator thread worked 99 % of the time";
         assert_eq!(judgement.reasons[0].what, reason);
-        // What was written and what is found are told once.
+        // A reason that the file has and that is found again is listed once.
         value["judgement"] = serde_json::to_value(&judgement).unwrap();
         assert_eq!(read(&value).judgement, judgement);
     }

@@ -8,7 +8,7 @@
 //! # How often the intervals hold what is true
 //!
 //! Found by `tests/coverage.rs` with `LOADTEST_TRIALS=400`, so give or take 2 to 3 %.
-//! What is drawn is normal, Laplace, lognormal less its median, and normal with one run
+//! The samples are normal, Laplace, lognormal less its median, and normal with one run
 //! of ten far off. Where a range is given, these differ. Asked for are 95 %.
 //!
 //! | Interval                         |  n = 6    |  10       |  20       |  40       |

@@ -1,4 +1,4 @@
-//! What of a run bears on whether its numbers may be believed.
+//! The numbers of a run that its verdict rests on.
 
 use crate::outcome::Outcome;
 use crate::plan::{Arrival, Extent, Load, Pace, Plan};
@@ -20,7 +20,7 @@ pub const BUSY_MAX: f64 = 0.9;
 /// of what is late, and not an exception.
 pub const BLOCKED_SHARE_MAX: f64 = 0.1;
 
-/// What a run is judged by.
+/// The numbers that the rules judge a run by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
     /// What ended the run before its time, or was found wrong at its end.

@@ -284,15 +284,21 @@ fn an_interrupt_in_the_first_pair_is_one_line() {
     servers.assert_stopped();
 }
 
+/// A comparison that has come to its second pair, and is far from its end.
+fn in_second_pair(servers: &Servers, more: &[&str]) -> Program {
+    let flags = [&["--pairs=1000", "--format=json"], more, &SHORT[..]].concat();
+    let program = Program::start(&servers.arguments(&flags));
+    program.wait_for_stderr(": pair 2/1000;");
+    program
+}
+
 #[test]
 fn an_interrupt_later_reports_the_pairs_that_are_complete() {
     let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
     let servers = Servers::new(&both);
     let scratch = Scratch::new();
     let directory = scratch.file("results");
-    let flags = ["--pairs=1000", "--format=json", "-o", &directory];
-    let program = Program::start(&servers.arguments(&[&flags[..], &SHORT].concat()));
-    program.wait_for_stderr(": pair 2/1000;");
+    let program = in_second_pair(&servers, &["-o", &directory]);
     program.interrupt();
     let run = program.finish();
     assert_eq!(run.code, Some(130), "{run:?}");
@@ -328,9 +334,7 @@ fn a_run_that_cannot_be_kept_ends_with_the_report_of_those_before() {
     let servers = Servers::new(&both);
     let scratch = Scratch::new();
     let directory = scratch.file("results");
-    let flags = ["--pairs=1000", "--format=json", "-o", &directory];
-    let program = Program::start(&servers.arguments(&[&flags[..], &SHORT].concat()));
-    program.wait_for_stderr(": pair 2/1000;");
+    let program = in_second_pair(&servers, &["-o", &directory]);
     // Directories in the way of the next files stand for a disk that is full.
     for pair in 3..1000 {
         let _ = fs::create_dir(format!("{directory}/pair-{pair:02}-a.json"));
@@ -346,9 +350,7 @@ fn a_run_that_cannot_be_kept_ends_with_the_report_of_those_before() {
 fn a_run_that_fails_later_is_named_behind_the_report_of_those_before() {
     let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
     let servers = Servers::new(&both);
-    let flags = ["--pairs=1000", "--format=json"];
-    let mut program = Program::start(&servers.arguments(&[&flags[..], &SHORT].concat()));
-    program.wait_for_stderr(": pair 2/1000;");
+    let mut program = in_second_pair(&servers, &[]);
     // One that is killed when it is to end anyway ends no run.
     poll("a run that ends", || {
         let pid = servers.servers[1].starts().pop().expect("a process");

@@ -3,6 +3,9 @@
 //! Compiled with `--cfg asan`, as `tests/asan/run.sh` does; else there is nothing
 //! that would watch, and this is nothing.
 
+/// Whether something watches. Where nothing does, a buffer's turn costs nothing here.
+pub(super) const IS_WATCHED: bool = cfg!(asan);
+
 #[cfg(all(asan, test))]
 pub(super) use watched::is_forbidden;
 #[cfg(asan)]
