@@ -1,15 +1,5 @@
-//! Measures ringback beside echo servers on other foundations.
-//!
-//! ```text
-//!  args ─▶ contest: servers × shapes × rounds ──▶ for each, in an order drawn anew:
-//!             │                                     run ─▶ loadtest ─▶ server, fresh
-//!             │ who is there,                        │ (generator's     (its own core)
-//!             ▼ of which version                     ▼  core)
-//!          header ───────────────▶ report ◀── score ◀── results
-//! ```
-//!
-//! The binary `side-by-side` is that command. The others are servers, each as its
-//! library's own documentation would write it:
+//! Echo servers on other foundations, each as its library's own documentation would
+//! write it, to be measured beside ringback by `benches/side-by-side`:
 //!
 //! - `peer-raw`, a TCP echo without WebSocket: the floor
 //! - `peer-fastwebsockets`, on tokio and hyper
@@ -17,19 +7,75 @@
 //!   together
 //!
 //! `gorilla/` and `ws/`, beside this package's manifest, hold those in other
-//! languages. [`peer`] is what the servers here have in common. Everything that is
-//! measured is measured by the program `loadtest`; nothing here opens a connection.
+//! languages. Below is what the servers here have in common: where they listen, and
+//! how they accept.
 
-pub mod args;
-pub mod contest;
-pub mod header;
-pub mod order;
-pub mod peer;
-pub mod process;
-pub mod report;
-pub mod results;
-pub mod run;
-pub mod score;
-pub mod server;
-pub mod shape;
-pub mod spread;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::net::{TcpListener, TcpStream};
+
+/// Where to listen, on the command line.
+#[derive(Debug, Clone, Args)]
+pub struct Listen {
+    /// The port to listen on; 0 takes a free one
+    port: u16,
+
+    /// The address to listen on
+    #[arg(default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+}
+
+impl Listen {
+    /// The address and the port.
+    pub fn address(&self) -> SocketAddr {
+        (self.host, self.port).into()
+    }
+}
+
+/// Accepts connections on a tokio runtime of one thread, and runs `connection`
+/// as a task for each, until the process is ended. Returns only with an error.
+pub fn serve<F>(listen: &Listen, connection: impl Fn(TcpStream) -> F) -> ExitCode
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    exit_with(accept_all(listen.address(), connection))
+}
+
+/// Says in one line why a server ended.
+pub fn exit_with(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says where a server listens, as all of them do.
+pub fn announce(scheme: &str, address: SocketAddr) {
+    println!("listening {scheme}://{address}");
+}
+
+fn accept_all<F>(address: SocketAddr, connection: impl Fn(TcpStream) -> F) -> io::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    ringback::raise_descriptor_limit()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(address).await?;
+        announce("ws", listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(connection(stream));
+        }
+    })
+}

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use loadtest::units::parse_duration;
-use ringback_peers::peer::{Listen, serve};
+use ringback_peers::{Listen, serve};
 use tokio::net::TcpStream;
 use tokio::task;
 

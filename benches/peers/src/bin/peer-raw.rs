@@ -8,7 +8,7 @@ use std::{hint, thread};
 use clap::Parser;
 use loadtest::builtin::RawEcho;
 use loadtest::units::parse_size;
-use ringback_peers::peer::{Listen, announce, exit_with};
+use ringback_peers::{Listen, announce, exit_with};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use loadtest::units::parse_size;
-use ringback_peers::peer::{Listen, serve};
+use ringback_peers::{Listen, serve};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
