@@ -4,5 +4,12 @@
 mod commit;
 
 fn main() {
-    commit::emit(&["build.rs", "build", "Cargo.toml", "Cargo.lock", "src"]);
+    commit::emit(&[
+        "build.rs",
+        "build",
+        "Cargo.toml",
+        "Cargo.lock",
+        "host",
+        "src",
+    ]);
 }

@@ -11,6 +11,7 @@ fn main() {
         "../build",
         "../Cargo.toml",
         "../Cargo.lock",
+        "../host",
         "../src",
     ]);
 }

@@ -3,26 +3,11 @@
 use std::io;
 use std::num::NonZeroUsize;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use host::Root;
+use host::cgroup::Limits;
+use host::cores::usable;
 
-use crate::cgroup::Limits;
 use crate::config::{Config, THREADS_MAX};
-use crate::root::Root;
-
-/// The cores that the calling thread may run on.
-pub(crate) fn usable() -> io::Result<Vec<usize>> {
-    let set = sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU)
-        .filter(|&core| set.is_set(core))
-        .collect())
-}
-
-/// Binds the calling thread to one core.
-pub(crate) fn pin(core: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core);
-    Ok(sched_setaffinity(None, &set)?)
-}
 
 /// How many workers there are where nobody says: one for each core, but no more
 /// than have work for the CPU time that there is. A quota is rounded up.
@@ -92,7 +77,6 @@ fn assign_to(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::root::tests::Tree;
 
     const FOUR: [usize; 4] = [2, 3, 5, 7];
 
@@ -163,42 +147,5 @@ mod tests {
         assert_eq!(assigned, [Some(2), Some(3)]);
         let reason = reason.expect("a line");
         assert!(!reason.contains("not bound"), "{reason}");
-    }
-
-    /// From the kernel's files to the threads, in both versions of the interface.
-    #[test]
-    fn the_quota_of_any_group_around_this_process_counts() {
-        let two = Tree::new();
-        two.write("proc/self/cgroup", "0::/pods/pod/ringback\n");
-        let mount = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-        two.write("proc/self/mountinfo", mount);
-        two.write("sys/fs/cgroup/pods/pod/cpu.max", "150000 100000\n");
-        two.write("sys/fs/cgroup/pods/pod/ringback/cpu.max", "300000 100000\n");
-        let one = Tree::new();
-        one.write("proc/self/cgroup", "3:cpu,cpuacct:/pods/pod\n");
-        let mount = "30 23 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n";
-        one.write("proc/self/mountinfo", mount);
-        one.write("sys/fs/cgroup/cpu/pods/cpu.cfs_quota_us", "50000\n");
-        one.write("sys/fs/cgroup/cpu/pods/cpu.cfs_period_us", "100000\n");
-        one.write("sys/fs/cgroup/cpu/pods/pod/cpu.cfs_quota_us", "-1\n");
-        one.write("sys/fs/cgroup/cpu/pods/pod/cpu.cfs_period_us", "100000\n");
-        for (tree, threads, says) in [
-            (
-                two,
-                2,
-                "threads=2: the CPU quota of /sys/fs/cgroup/pods/pod is 1.5 cores",
-            ),
-            (
-                one,
-                1,
-                "threads=1: the CPU quota of /sys/fs/cgroup/cpu/pods is 0.5 cores",
-            ),
-        ] {
-            let limits = Limits::read(&tree.root());
-            let (assigned, reason) = assign_to(&Config::default(), &FOUR, &limits);
-            assert_eq!(assigned.len(), threads);
-            let reason = reason.expect("a line");
-            assert!(reason.starts_with(says), "{reason}");
-        }
     }
 }

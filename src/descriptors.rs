@@ -1,10 +1,9 @@
 //! The limit on open files, which is the limit on connections.
 
 use std::fs;
-use std::io;
 use std::num::NonZeroUsize;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -181,34 +180,9 @@ pub(crate) fn open_descriptors() -> Option<u64> {
     }
 }
 
-/// Raises this process's limit on open files as far as it may; returns what it
-/// is then, `None` if there is none.
-///
-/// # Errors
-/// What the kernel says to a limit that it allows by its own word.
-pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        };
-        setrlimit(Resource::Nofile, raised)?;
-    }
-    Ok(limit.maximum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_limit_is_as_high_as_it_may_be() {
-        let raised = raise_descriptor_limit().expect("allowed");
-        let limit = getrlimit(Resource::Nofile);
-        assert_eq!(limit.current, limit.maximum);
-        assert_eq!(limit.current, raised);
-    }
 
     fn shared_out(limit: Option<u64>, max_connections: usize) -> Option<DescriptorBudget> {
         let config = Config {

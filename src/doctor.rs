@@ -21,7 +21,6 @@ mod certificate;
 mod clock;
 mod descriptors;
 mod engines;
-mod finding;
 mod locked;
 mod memory;
 mod pid_file;
@@ -38,9 +37,7 @@ use crate::cores;
 use crate::descriptors::{DescriptorBudget, besides_connections};
 use crate::engine::EngineKind;
 
-pub use crate::cgroup::Limits;
-pub use crate::root::Root;
-pub use finding::{Finding, Level};
+pub use host::finding::{Finding, Level};
 pub use report::Report;
 pub use system::System;
 
@@ -132,7 +129,7 @@ mod tests {
             listen: vec!["127.0.0.1:0".parse().expect("an address")],
             ..config(10)
         };
-        let system = System::read(&Root::of_this_machine(), &config);
+        let system = System::read(&config);
         let report = examine(&config, &system);
         for check in [
             "open files",

@@ -44,9 +44,9 @@
 //! * `task`: what runs on a worker; its panic ends the worker
 //! * [`output`]: lines for stderr and stdout, which nobody waits for
 //! * `access`, `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
-//!   `cgroup`, `cores`, `descriptors`, `held`, `origin`, `owned_path`, `peer`, `rate`, `root`,
-//!   `stream`, `throttle`, `visit`:
-//!   one noun each
+//!   `cores`, `descriptors`, `held`, `origin`, `owned_path`, `peer`, `rate`, `stream`,
+//!   `throttle`, `visit`: one noun each
+//! * `host`, a crate: the machine, as the load generator sees it too
 //!
 //! # Example
 //!
@@ -71,7 +71,6 @@ mod calls;
 #[cfg(test)]
 #[path = "calls/faulty.rs"]
 mod calls;
-mod cgroup;
 pub mod config;
 mod cores;
 mod descriptors;
@@ -95,7 +94,6 @@ pub mod proto;
 mod proxy;
 mod rate;
 mod reload;
-mod root;
 mod runtime;
 mod server;
 mod shutdown;
@@ -133,10 +131,10 @@ pub use access::AccessField;
 pub use address::Address;
 pub use admin::{Question, ask};
 pub use config::{Config, TlsFiles};
-pub use descriptors::raise_descriptor_limit;
 pub use engine::{EngineChoice, EngineKind};
 pub use error::Error;
 pub use forwarded::ForwardedHeader;
+pub use host::open_files::raise_limit as raise_descriptor_limit;
 pub use listener::inherited::Inherited;
 pub use message::{Message, MessageError, MessageSocket};
 pub use metrics::Snapshot;

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use ringback::doctor::{self, Root, System};
+use ringback::doctor::{self, System};
 use ringback::message::{self, Handler};
 use ringback::{
     Address, Config, Error, Inherited, Question, Server, Signals, output, raise_descriptor_limit,
@@ -81,7 +81,7 @@ fn print(text: &str, status: ExitCode) -> ExitCode {
 
 /// A problem is no error of the examination: it gets its status, and no line.
 fn examine(config: &Config, format: ReportFormat) -> ExitCode {
-    let system = System::read(&Root::of_this_machine(), config);
+    let system = System::read(config);
     let report = doctor::examine(config, &system);
     let text = match format {
         ReportFormat::Text => report.to_string(),

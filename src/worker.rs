@@ -26,7 +26,6 @@ use crate::address::Address;
 use crate::admission::{Admission, Entry, House, Permit, RejectSlot, Rejection};
 use crate::calls;
 use crate::config::Config;
-use crate::cores;
 use crate::engine::activity::Activity;
 use crate::engine::backlog::{self, BacklogRoom};
 use crate::engine::burden::heaviest;
@@ -110,7 +109,7 @@ pub(crate) struct Assignment {
 pub(crate) fn run(assignment: Assignment, ready: impl FnOnce() -> bool) -> Result<(), Error> {
     let start = |what| move |source| Error::Start { what, source };
     if let Some(core) = assignment.core {
-        cores::pin(core).map_err(start("a worker on its core"))?;
+        host::cores::pin(core).map_err(start("a worker on its core"))?;
     }
     let runtime = Runtime::new(assignment.engine)?;
     let ended = runtime.block_on(async {

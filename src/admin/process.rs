@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use host::stat::Stat;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -88,10 +89,7 @@ fn read(file: &File) -> Option<String> {
     reason = "the start is told as a time of day"
 )]
 fn start_time() -> Option<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // Behind the name, which may hold anything: the fields from the third on.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let ticks: u64 = fields.split(' ').nth(19)?.parse().ok()?;
+    let ticks = Stat::parse(&fs::read("/proc/self/stat").ok()?)?.start_ticks;
     let after_boot = Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64);
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime = Duration::try_from_secs_f64(uptime.split(' ').next()?.parse().ok()?).ok()?;

@@ -3,7 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::finding::Finding;
+use host::finding::Finding;
+
 use super::system::System;
 use crate::address::Address;
 use crate::admin;
@@ -82,7 +83,7 @@ fn judge(attempt: &Attempt, system: &System) -> Finding {
                 Address::Internet(address) => internet_way_out(error, *address, system),
                 Address::Unix(_) => unix_way_out(error),
             };
-            Finding::problem(check, format!("{address}: {error}"), change)
+            Finding::problem(check, format!("{address}: {error}")).advise(change)
         }
     }
 }
@@ -142,6 +143,8 @@ fn reach(check: &'static str, address: &Address) -> Finding {
         return Finding::warning(
             check,
             format!("{found}, and whoever reaches this machine may ask"),
+        )
+        .advise(
             "--admin 127.0.0.1:PORT, or keep the port from the public: a firewall, or \
              deploy/kubernetes/networkpolicy.yaml",
         );
@@ -151,10 +154,11 @@ fn reach(check: &'static str, address: &Address) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use rustix::io::Errno;
 
     use super::*;
-    use crate::doctor::Level;
     use crate::doctor::tests::system;
 
     fn judged(check: &'static str, address: &str, outcome: Result<(), Errno>) -> Finding {

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::finding::Finding;
+use host::finding::Finding;
+
 use super::system::System;
 use crate::config::{Config, TlsFiles};
 use crate::tls::{Examination, Standing};
@@ -24,9 +25,7 @@ pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
     };
     match credentials {
         Ok(examination) => judge(files, examination),
-        Err(error) => vec![Finding::problem(
-            CHECK,
-            error.to_string(),
+        Err(error) => vec![Finding::problem(CHECK, error.to_string()).advise(
             "--tls-cert and --tls-key: a chain and the key to its first certificate, in PEM, \
              which the server's user may read",
         )],
@@ -37,11 +36,15 @@ fn judge(files: &TlsFiles, examination: &Examination) -> Vec<Finding> {
     let mut findings = vec![judge_dates(&files.certificate, examination.standing)];
     if let Some(mode) = examination.exposed_mode {
         let key = files.key.display();
-        findings.push(Finding::warning(
-            KEY,
-            format!("{key} has the mode {mode:o}: others may read it"),
-            format!("chmod 640 {key}, and the group of the server's user"),
-        ));
+        findings.push(
+            Finding::warning(
+                KEY,
+                format!("{key} has the mode {mode:o}: others may read it"),
+            )
+            .advise(format!(
+                "chmod 640 {key}, and the group of the server's user"
+            )),
+        );
     }
     findings
 }
@@ -50,25 +53,21 @@ fn judge_dates(file: &Path, standing: Option<Standing>) -> Finding {
     let file = file.display();
     let date = humantime::format_rfc3339_seconds;
     match standing {
-        None => Finding::warning(
-            CHECK,
-            format!("cannot make out when {file} ends"),
-            "openssl x509 -noout -dates shows what is in it",
-        ),
-        Some(Standing::NotYet { from }) => Finding::problem(
-            CHECK,
-            format!("{file} is valid from {} on", date(from)),
-            "a certificate that is valid now, or the right time: timedatectl",
-        ),
+        None => Finding::warning(CHECK, format!("cannot make out when {file} ends"))
+            .advise("openssl x509 -noout -dates shows what is in it"),
+        Some(Standing::NotYet { from }) => {
+            Finding::problem(CHECK, format!("{file} is valid from {} on", date(from)))
+                .advise("a certificate that is valid now, or the right time: timedatectl")
+        }
         Some(Standing::Expired { at }) => Finding::problem(
             CHECK,
             format!("{file} has expired: it was valid until {}", date(at)),
-            RENEW,
-        ),
+        )
+        .advise(RENEW),
         Some(Standing::Valid { until, left }) => {
             let found = format!("{file} is valid until {}", date(until));
             if left < SOON {
-                Finding::warning(CHECK, found, RENEW)
+                Finding::warning(CHECK, found).advise(RENEW)
             } else {
                 Finding::ok(CHECK, found)
             }
@@ -80,8 +79,9 @@ fn judge_dates(file: &Path, standing: Option<Standing>) -> Finding {
 mod tests {
     use std::time::SystemTime;
 
+    use host::finding::Level;
+
     use super::*;
-    use crate::doctor::Level;
     use crate::doctor::tests::system;
     use crate::error::Error;
 

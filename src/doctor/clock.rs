@@ -1,6 +1,7 @@
 //! Who sets the clock of the cores.
 
-use super::finding::Finding;
+use host::finding::Finding;
+
 use super::system::System;
 
 const CHECK: &str = "CPU governor";
@@ -17,15 +18,16 @@ pub(super) fn check(system: &System) -> Finding {
                 "{}: a core that was idle answers at a lower clock first",
                 names.join(", ")
             ),
-            "cpupower frequency-set -g performance",
-        ),
+        )
+        .advise("cpupower frequency-set -g performance"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::doctor::Level;
     use crate::doctor::tests::system;
 
     #[test]

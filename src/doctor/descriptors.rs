@@ -2,7 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use super::finding::Finding;
+use host::finding::Finding;
+
 use super::system::System;
 use super::{Need, promise};
 use crate::config::Config;
@@ -23,7 +24,7 @@ pub(super) fn check(config: &Config, system: &System) -> Finding {
         None => {
             let needed = raise_to(system, needed);
             let found = format!("{found}: the server cannot even start");
-            Finding::problem(CHECK, found, needed)
+            Finding::problem(CHECK, found).advise(needed)
         }
         Some(budget) if budget.connections == asked => Finding::ok(CHECK, found),
         Some(budget) if asked == NonZeroUsize::MAX => {
@@ -40,7 +41,7 @@ pub(super) fn check(config: &Config, system: &System) -> Finding {
                 "--max-connections {allowed}, or {}",
                 raise_to(system, needed)
             );
-            Finding::bad(promise(config), CHECK, found, change)
+            Finding::new(promise(config), CHECK, found).advise(change)
         }
     }
 }
@@ -58,8 +59,9 @@ fn raise_to(system: &System, needed: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::doctor::Level;
     use crate::doctor::tests::{config, limit, system};
 
     fn checked(hard: Option<u64>, max_connections: usize) -> Finding {

@@ -1,6 +1,7 @@
 //! Which engines work here, found out by an echo through each.
 
-use super::finding::Finding;
+use host::finding::Finding;
+
 use super::system::System;
 use super::{Need, locked};
 use crate::config::Config;
@@ -64,11 +65,11 @@ fn judge(probe: &Probe, need: &Need, choice: EngineChoice, system: &System) -> F
     if is_chosen {
         let found = format!("does not work, and the server does not start: {reason}");
         let change = format!("--engine auto, or {}", change());
-        return Finding::problem(check, found, change);
+        return Finding::problem(check, found).advise(change);
     }
     if choice == EngineChoice::Auto && PREFERENCE.contains(&probe.engine) {
         let found = format!("does not work, so that auto takes {chosen}: {reason}");
-        return Finding::warning(check, found, change());
+        return Finding::warning(check, found).advise(change());
     }
     Finding::ok(
         check,
@@ -115,8 +116,9 @@ fn remedy(engine: EngineKind, system: &System) -> String {
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::doctor::Level;
     use crate::doctor::tests::system;
 
     const BLOCKED: &str = "io_uring is forbidden here";

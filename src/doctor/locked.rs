@@ -1,7 +1,8 @@
 //! The limit on locked memory, which rings may be charged to.
 
+use host::finding::Finding;
+
 use super::Need;
-use super::finding::Finding;
 use super::system::System;
 use crate::config::Config;
 use crate::engine::{EngineChoice, EngineKind};
@@ -81,13 +82,13 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     } else if limit >= needed {
         let meanwhile = "while SIGUSR2 replaces the server";
         let found = format!("{found}, but {replacement} {meanwhile}");
-        Finding::warning(CHECK, found, change())
+        Finding::warning(CHECK, found).advise(change())
     } else if config.engine == EngineChoice::Auto {
         let found = format!("{found}, so that auto takes epoll");
-        Finding::warning(CHECK, found, change())
+        Finding::warning(CHECK, found).advise(change())
     } else {
         let found = format!("{found}: the server will not start");
-        Finding::problem(CHECK, found, change())
+        Finding::problem(CHECK, found).advise(change())
     })
 }
 
@@ -95,8 +96,9 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
 mod tests {
     use std::num::NonZeroUsize;
 
+    use host::finding::Level;
+
     use super::*;
-    use crate::doctor::Level;
     use crate::doctor::tests::{limit, system};
 
     const RING: EngineChoice = EngineChoice::Only(EngineKind::Ring);

@@ -9,7 +9,8 @@
 //! the allocator keeps what was freed for a while. `tests/kubernetes/fill.py` fills a
 //! control group of the size that this makes right for the pod of deploy/kubernetes.
 
-use super::finding::Finding;
+use host::finding::Finding;
+
 use super::system::System;
 use super::{Need, promise};
 use crate::config::Config;
@@ -77,7 +78,7 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     if idle > most {
         let room = most.saturating_sub(server) / each;
         let change = format!("--max-connections {}, or {}", room.max(1), raise(idle));
-        return Some(Finding::bad(promise(config), CHECK, found, change));
+        return Some(Finding::new(promise(config), CHECK, found).advise(change));
     }
     // Half a frame, and replies that are not read; a handshake holds less.
     let most_each = (config.window as u64).saturating_add(config.effective_max_backlog() as u64);
@@ -97,7 +98,7 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
             (((most - idle) / HELD_FACTOR) >> 20).max(1),
             raise(worst)
         );
-        return Some(Finding::warning(CHECK, found, change));
+        return Some(Finding::warning(CHECK, found).advise(change));
     }
     Some(Finding::ok(CHECK, found))
 }
@@ -115,11 +116,12 @@ fn mib(bytes: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use host::cgroup::Limits;
+    use host::finding::Level;
+
     use super::*;
     use std::num::NonZeroUsize;
 
-    use crate::cgroup::Limits;
-    use crate::doctor::Level;
     use crate::doctor::tests::{config, system};
     use crate::engine::EngineChoice;
 

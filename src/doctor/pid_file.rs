@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::finding::Finding;
+use host::finding::Finding;
+
 use super::system::System;
 use crate::config::Config;
 use crate::pid_file::Obstacle;
@@ -18,17 +19,13 @@ fn judge(path: &Path, outcome: &Result<(), Obstacle>) -> Finding {
     let path = path.display();
     match outcome {
         Ok(()) => Finding::ok(CHECK, format!("{path} can be written")),
-        Err(taken @ Obstacle::Taken(_)) => Finding::problem(
-            CHECK,
-            format!("{path} {taken}"),
-            "end that server, or --pid-file: a file for each server",
-        ),
-        Err(Obstacle::Unusable(reason)) => Finding::problem(
-            CHECK,
-            format!("{path} {reason}"),
-            "--pid-file in a directory that the server may write: RuntimeDirectory=ringback in \
+        Err(taken @ Obstacle::Taken(_)) => Finding::problem(CHECK, format!("{path} {taken}"))
+            .advise("end that server, or --pid-file: a file for each server"),
+        Err(Obstacle::Unusable(reason)) => Finding::problem(CHECK, format!("{path} {reason}"))
+            .advise(
+                "--pid-file in a directory that the server may write: RuntimeDirectory=ringback in \
              the unit, and /run/ringback/pid",
-        ),
+            ),
     }
 }
 
@@ -36,8 +33,9 @@ fn judge(path: &Path, outcome: &Result<(), Obstacle>) -> Finding {
 mod tests {
     use std::fs;
 
+    use host::finding::Level;
+
     use super::*;
-    use crate::doctor::Level;
     use crate::pid_file::{self, Owner};
 
     fn examined(path: &Path) -> Finding {

@@ -1,8 +1,8 @@
 //! The ports that the kernel chooses for outgoing connections.
 
-use std::ops::RangeInclusive;
+use host::cores;
+use host::finding::Finding;
 
-use super::finding::Finding;
 use super::system::System;
 use crate::address::Address;
 use crate::config::Config;
@@ -30,29 +30,25 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         Some(port) => Finding::warning(
             CHECK,
             format!("{found}: {port} may be taken by one when the server starts"),
-            format!("sysctl -w net.ipv4.ip_local_reserved_ports={port}, or a port below {first}"),
-        ),
+        )
+        .advise(format!(
+            "sysctl -w net.ipv4.ip_local_reserved_ports={port}, or a port below {first}"
+        )),
     })
 }
 
 /// Whether a list as `8080,9000-9010` has this port.
 fn is_reserved(port: u16, list: &str) -> bool {
-    list.split(',')
-        .filter_map(parse_range)
-        .any(|range| range.contains(&port))
-}
-
-fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+    cores::parse_list(list).is_some_and(|ports| ports.contains(&port.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
 
+    use host::finding::Level;
+
     use super::*;
-    use crate::doctor::Level;
     use crate::doctor::tests::system;
 
     fn level(port: u16, reserved: &str) -> Level {

@@ -1,6 +1,7 @@
 //! How many connections may wait to be accepted.
 
-use super::finding::Finding;
+use host::finding::Finding;
+
 use super::system::System;
 use crate::config::Config;
 
@@ -28,7 +29,7 @@ fn accept_queue(backlog: u64, system: &System) -> Option<Finding> {
         "sysctl -w net.core.somaxconn={backlog} before the server starts, \
          or docker run --sysctl net.core.somaxconn={backlog}"
     );
-    Some(Finding::warning(CHECK, found, change))
+    Some(Finding::warning(CHECK, found).advise(change))
 }
 
 /// Only without SYN cookies does `tcp_max_syn_backlog` turn anybody away: with
@@ -49,13 +50,14 @@ fn syn_queue(backlog: u64, system: &System) -> Option<Finding> {
     );
     let change =
         format!("sysctl -w net.ipv4.tcp_syncookies=1, or net.ipv4.tcp_max_syn_backlog={backlog}");
-    Some(Finding::warning(CHECK, found, change))
+    Some(Finding::warning(CHECK, found).advise(change))
 }
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::doctor::Level;
     use crate::doctor::tests::system;
 
     #[test]

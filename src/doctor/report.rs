@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use host::finding::{Finding, Level, count, write_table};
 use serde_json::{Value, json};
 
-use super::finding::{Finding, Level};
+/// The words for the levels.
+const LEVELS: [&str; 3] = ["ok", "warning", "problem"];
 
 /// What an examination came to, in the order of its checks.
 #[derive(Clone, Debug)]
@@ -25,7 +27,7 @@ impl Report {
     /// Whether something will keep the server from doing what its settings
     /// promise.
     pub fn has_problem(&self) -> bool {
-        self.count(Level::Problem) > 0
+        count(&self.findings, Level::Problem) > 0
     }
 
     /// A JSON array with an object for each finding: `check`, `level` (`ok`,
@@ -34,38 +36,23 @@ impl Report {
         let findings = self.findings.iter().map(|finding| {
             json!({
                 "check": finding.check,
-                "level": finding.level.name(),
+                "level": LEVELS[finding.level as usize],
                 "found": finding.found,
                 "change": finding.change,
             })
         });
         format!("{:#}\n", Value::Array(findings.collect()))
     }
-
-    fn count(&self, level: Level) -> usize {
-        let of_level = |finding: &&Finding| finding.level == level;
-        self.findings.iter().filter(of_level).count()
-    }
 }
 
 /// A line for each finding, with what to change below it, and a sum.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.findings.iter().map(|finding| finding.check.len());
-        let width = width.max().unwrap_or(0);
-        for Finding {
-            check,
-            level,
-            found,
-            change,
-        } in &self.findings
-        {
-            writeln!(f, "{level:<7}  {check:<width$}  {found}")?;
-            if let Some(change) = change {
-                writeln!(f, "{:<7}  {:<width$}  -> {change}", "", "")?;
-            }
-        }
-        let (problems, warnings) = (self.count(Level::Problem), self.count(Level::Warning));
+        // Not wrapped: to a script, a finding is a line.
+        let whole = |text: &str, _indent| vec![text.to_owned()];
+        write_table(f, &self.findings, LEVELS, whole)?;
+        let [problems, warnings] =
+            [Level::Problem, Level::Warning].map(|level| count(&self.findings, level));
         let plural = |count| if count == 1 { "" } else { "s" };
         writeln!(
             f,
@@ -83,8 +70,8 @@ mod tests {
     fn report() -> Report {
         Report::new(vec![
             Finding::ok("threads", "2 on 2 cores"),
-            Finding::problem("open files", "1024", "ulimit -n 4096"),
-            Finding::warning("CPU governor", "powersave", "cpupower"),
+            Finding::problem("open files", "1024").advise("ulimit -n 4096"),
+            Finding::warning("CPU governor", "powersave").advise("cpupower"),
         ])
     }
 

@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use host::cgroup::Limits;
+use host::{Root, cores};
 use rustix::process::{Resource, Rlimit, getrlimit};
 
 use super::addresses::{self, Attempt};
 use super::engines::{self, Probe};
-use crate::cgroup::Limits;
 use crate::config::Config;
-use crate::cores;
 use crate::error::Error;
 use crate::pid_file;
-use crate::root::Root;
 use crate::tls;
 
 /// Whatever the checks judge. `None`, or empty, is what a machine does not tell.
@@ -51,11 +50,11 @@ pub struct System {
 }
 
 impl System {
-    /// Looks at what the files under `root` say, at the limits of this process,
+    /// Looks at what the kernel's files say, at the limits of this process,
     /// and tries what a server with this configuration would do first: to read
     /// the certificate, to listen, and to echo on each engine. Addresses are held
     /// for a moment.
-    pub fn read(root: &Root, config: &Config) -> Self {
+    pub fn read(config: &Config) -> Self {
         let cores = cores::usable().unwrap_or_default();
         Self {
             open_files: getrlimit(Resource::Nofile),
@@ -64,17 +63,12 @@ impl System {
             probes: engines::probe_all(),
             credentials: config.tls.as_ref().map(tls::examine),
             pid_file: config.pid_file.as_deref().map(pid_file::examine),
-            ..Self::files(root, cores)
+            ..Self::files(&Root::of_this_machine(), cores)
         }
     }
 
     /// The part of it that is in files.
     fn files(root: &Root, cores: Vec<usize>) -> Self {
-        let core = "sys/devices/system/cpu/cpu";
-        let governor = |number| root.text(format!("{core}{number}/cpufreq/scaling_governor"));
-        let memory_total_kib = root
-            .field("proc/meminfo", "MemTotal")
-            .and_then(|total| total.strip_suffix(" kB")?.parse::<u64>().ok());
         let seccomp = root.field("proc/self/status", "Seccomp");
         Self {
             open_files: UNLIMITED,
@@ -93,9 +87,9 @@ impl System {
                 .text("proc/sys/net/ipv4/ip_local_reserved_ports")
                 .unwrap_or_default(),
             unprivileged_port_first: root.number("proc/sys/net/ipv4/ip_unprivileged_port_start"),
-            governors: cores.iter().filter_map(governor).collect(),
+            governors: cores::governors(root, &cores),
             cores,
-            memory_total_bytes: memory_total_kib.map(|kib| kib * 1024),
+            memory_total_bytes: root.memory_bytes("MemTotal"),
             cgroup: Limits::read(root),
             kernel_version: root
                 .text("proc/sys/kernel/osrelease")
@@ -137,19 +131,20 @@ fn parse_version(release: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::root::tests::Tree;
 
     impl System {
         /// One that tells nothing, and on which nothing was tried.
         pub(crate) fn silent() -> Self {
-            Self::files(&Tree::new().root(), Vec::new())
+            Self::files(&Root::at("/dev/null"), Vec::new())
         }
     }
 
     #[test]
     fn every_file_is_read() {
-        let tree = Tree::new();
+        let tree = tempfile::tempdir().expect("a directory");
         for (path, text) in [
             ("proc/sys/fs/nr_open", "1048576\n"),
             ("proc/sys/net/core/somaxconn", "4096\n"),
@@ -184,9 +179,11 @@ pub(super) mod tests {
                 "ondemand\n",
             ),
         ] {
-            tree.write(path, text);
+            let path = tree.path().join(path);
+            fs::create_dir_all(path.parent().expect("below the tree")).expect("created");
+            fs::write(path, text).expect("written");
         }
-        let system = System::files(&tree.root(), vec![0, 3]);
+        let system = System::files(&Root::at(tree.path()), vec![0, 3]);
         assert_eq!(system.open_files_max, Some(1 << 20));
         assert_eq!(system.somaxconn, Some(4096));
         assert_eq!(system.syn_cookies, Some(1));

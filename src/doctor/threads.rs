@@ -1,7 +1,8 @@
 //! Worker threads against the cores, and the time on them, that there are.
 
+use host::finding::Finding;
+
 use super::Need;
-use super::finding::Finding;
 use super::system::System;
 use crate::config::Config;
 use crate::cores::default_threads;
@@ -25,11 +26,9 @@ fn cores(threads: u64, system: &System) -> Option<Finding> {
     Some(if threads <= cores {
         Finding::ok(CHECK, found)
     } else {
-        Finding::warning(
-            CHECK,
-            format!("{found}: they take turns"),
-            format!("--threads {cores}, or more cores: taskset, CPUAffinity= in the unit"),
-        )
+        Finding::warning(CHECK, format!("{found}: they take turns")).advise(format!(
+            "--threads {cores}, or more cores: taskset, CPUAffinity= in the unit"
+        ))
     })
 }
 
@@ -57,12 +56,12 @@ fn cpu_quota(config: &Config, threads: u64, system: &System) -> Finding {
     Finding::warning(
         CHECK,
         format!("{found}: whenever it is, every connection waits for the next period{spinning}"),
-        format!(
-            "--threads {fitting}, or a quota of {threads} cores: CPUQuota={}% in the unit, docker \
-             update --cpus {threads}, limits.cpu of the pod",
-            threads * 100
-        ),
     )
+    .advise(format!(
+        "--threads {fitting}, or a quota of {threads} cores: CPUQuota={}% in the unit, docker \
+             update --cpus {threads}, limits.cpu of the pod",
+        threads * 100
+    ))
 }
 
 /// Threads besides the workers: main, admin, and the probe of an engine.
@@ -76,9 +75,7 @@ fn tasks(threads: u64, system: &System) -> Option<Finding> {
     Some(if max >= needed {
         Finding::ok(CHECK, found)
     } else {
-        Finding::problem(
-            CHECK,
-            format!("{found}: a worker's thread will not start"),
+        Finding::problem(CHECK, format!("{found}: a worker's thread will not start")).advise(
             format!("TasksMax={needed} in the unit, or docker update --pids-limit {needed}"),
         )
     })
@@ -88,9 +85,10 @@ fn tasks(threads: u64, system: &System) -> Option<Finding> {
 mod tests {
     use std::time::Duration;
 
+    use host::cgroup::Limits;
+    use host::finding::Level;
+
     use super::*;
-    use crate::cgroup::Limits;
-    use crate::doctor::Level;
     use crate::doctor::tests::system;
 
     fn with_cgroup(cgroup: Limits) -> System {

@@ -5,7 +5,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use ringback::doctor::{Limits, Root};
+use host::Root;
+use host::cgroup::Limits;
 
 use crate::common::client::Client;
 use crate::common::engines::{Engine, on_every_engine};

@@ -91,10 +91,7 @@ impl Groups {
 
     fn throttled(&self, root: &Root) -> u64 {
         let counts = self.around.iter().filter_map(|group| {
-            let stat = root.text(group.join("cpu.stat"))?;
-            let count = stat
-                .lines()
-                .find_map(|line| line.strip_prefix("nr_throttled "))?;
+            let count = root.field(group.join("cpu.stat"), "nr_throttled")?;
             count.parse().ok()
         });
         counts.max().unwrap_or(0)
@@ -237,6 +234,10 @@ mod tests {
         tree.write("sys/fs/cgroup/pids/job/pids.max", "max\n");
         let limits = Limits::read(&tree.root());
         assert_eq!(limits.cpu_cores_max, Some(0.5));
+        assert_eq!(
+            limits.cpu_quota_group.as_deref(),
+            Some(Path::new("/sys/fs/cgroup/cpu/job"))
+        );
         assert_eq!((limits.memory_max_bytes, limits.tasks_max), (None, None));
         tree.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "4096\n");
         assert_eq!(Limits::read(&tree.root()).memory_max_bytes, Some(4096));

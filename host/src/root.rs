@@ -1,0 +1,126 @@
+//! The small files of `/proc` and `/sys`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Where the files of the kernel are: `/`, or a tree that looks like it.
+#[derive(Clone, Debug)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// The tree of this machine.
+    pub fn of_this_machine() -> Self {
+        Self::at("/")
+    }
+
+    /// A tree that looks like one, for tests.
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        Self(directory.into())
+    }
+
+    /// A file's text without the white space at its end, or `None` where there
+    /// is no such file, it may not be read, or it is no text. `path` is taken
+    /// from the root on, with or without a slash before it.
+    pub fn text(&self, path: impl AsRef<Path>) -> Option<String> {
+        let path = path.as_ref();
+        let below = path.strip_prefix("/").unwrap_or(path);
+        let mut text = fs::read_to_string(self.0.join(below)).ok()?;
+        text.truncate(text.trim_end().len());
+        Some(text)
+    }
+
+    /// The number a file consists of.
+    pub fn number<T: FromStr>(&self, path: impl AsRef<Path>) -> Option<T> {
+        self.text(path)?.parse().ok()
+    }
+
+    /// The [`field`] of a file.
+    pub fn field(&self, path: impl AsRef<Path>, name: &str) -> Option<String> {
+        Some(field(&self.text(path)?, name)?.to_owned())
+    }
+
+    /// A line of `/proc/meminfo`, in bytes.
+    pub fn memory_bytes(&self, name: &str) -> Option<u64> {
+        let value = self.field("proc/meminfo", name)?;
+        let kib: u64 = value.strip_suffix(" kB")?.parse().ok()?;
+        kib.checked_mul(1024)
+    }
+
+    /// A kernel parameter by the name that `sysctl` knows it by; what is between
+    /// its values becomes one space.
+    pub fn sysctl(&self, name: &str) -> Option<String> {
+        let value = self.text(format!("proc/sys/{}", name.replace('.', "/")))?;
+        Some(value.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// The value behind a name at the start of a line, as in `/proc/meminfo` and
+/// `/proc/cpuinfo`, or in a cgroup's `cpu.stat`.
+pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = rest.trim_start_matches([' ', '\t', ':']);
+        // What goes on without a separator is a longer name.
+        (value.len() < rest.len()).then(|| value.trim_end())
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A tree of files for one test, which is gone with it.
+    pub(crate) struct Tree(TempDir);
+
+    impl Tree {
+        pub(crate) fn new() -> Self {
+            Self(tempfile::tempdir().expect("a directory"))
+        }
+
+        pub(crate) fn root(&self) -> Root {
+            Root::at(self.0.path())
+        }
+
+        pub(crate) fn write(&self, path: &str, text: &str) {
+            let path = self.0.path().join(path);
+            fs::create_dir_all(path.parent().expect("below the tree")).expect("created");
+            fs::write(path, text).expect("written");
+        }
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let text = "MemTotalHuge: 1 kB\nMemTotal:       24684084 kB\n\
+                    model name\t: AMD EPYC \nnr_throttled 7\n";
+        assert_eq!(field(text, "MemTotal"), Some("24684084 kB"));
+        assert_eq!(field(text, "model name"), Some("AMD EPYC"));
+        assert_eq!(field(text, "nr_throttled"), Some("7"));
+        assert_eq!(field(text, "Mem"), None);
+        assert_eq!(field(text, "flags"), None);
+    }
+
+    #[test]
+    fn what_is_there_is_read_and_the_rest_is_nothing() {
+        let tree = Tree::new();
+        tree.write("proc/sys/net/core/somaxconn", "4096\n");
+        tree.write(
+            "proc/meminfo",
+            "HugePages_Total: 0\nMemTotal:   24684084 kB\n",
+        );
+        tree.write("proc/sys/net/ipv4/tcp_mem", "1\t2\t3\n");
+        let root = tree.root();
+        assert_eq!(root.number("/proc/sys/net/core/somaxconn"), Some(4096));
+        assert_eq!(root.number::<u8>("proc/sys/net/core/somaxconn"), None);
+        let total = root.field("proc/meminfo", "MemTotal");
+        assert_eq!(total.as_deref(), Some("24684084 kB"));
+        assert_eq!(root.memory_bytes("MemTotal"), Some(24_684_084 * 1024));
+        assert_eq!(root.memory_bytes("HugePages_Total"), None);
+        assert_eq!(root.memory_bytes("SwapTotal"), None);
+        assert_eq!(root.sysctl("net.ipv4.tcp_mem").as_deref(), Some("1 2 3"));
+        assert_eq!(root.sysctl("no.such.parameter"), None);
+        assert_eq!(root.text("proc/no/such/file"), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! The `stat` file of a process or a thread, see proc(5).
+
+use std::str;
+
+/// Some of its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    state: u8,
+    threads: u32,
+    /// The process group.
+    pub group: i32,
+    /// CPU time in user space, in ticks.
+    pub user_ticks: u64,
+    /// CPU time in the kernel, in ticks.
+    pub system_ticks: u64,
+    /// When it started, in ticks since boot: tells it from others that have the
+    /// same id before or after.
+    pub start_ticks: u64,
+    /// Where it runs, or ran last.
+    pub core: usize,
+}
+
+impl Stat {
+    /// Reads the file's text; `None` if it is not whole.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let (_, rest) = split(text)?;
+        // In proc(5) the fields count from 1, and two were cut off.
+        let rest = str::from_utf8(rest).ok()?;
+        let mut fields = rest.split_ascii_whitespace().zip(3..);
+        let mut field = |number: usize| fields.find(|&(_, n)| n == number).map(|(text, _)| text);
+        Some(Self {
+            state: *field(3)?.as_bytes().first()?,
+            group: field(5)?.parse().ok()?,
+            user_ticks: field(14)?.parse().ok()?,
+            system_ticks: field(15)?.parse().ok()?,
+            threads: field(20)?.parse().ok()?,
+            start_ticks: field(22)?.parse().ok()?,
+            core: field(39)?.parse().ok()?,
+        })
+    }
+
+    /// Whether it has not ended. A zombie has, unless it is the first thread of
+    /// a process whose other threads live on.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X') || self.threads > 1
+    }
+}
+
+/// The program's name in the file's text. It may be any bytes.
+pub fn name(text: &[u8]) -> Option<&[u8]> {
+    let (before, _) = split(text)?;
+    let start = before.iter().position(|&byte| byte == b'(')? + 1;
+    Some(&before[start..])
+}
+
+/// What is before and what is behind the parenthesis that ends the name, which may
+/// contain further parentheses and spaces.
+fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    Some((&text[..end], &text[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REST: &str = "S 1 42 42 0 -1 4194560 4409 0 11 0 123 45 0 0 20 0 7 0 9876 \
+        11030528 1520 18446744073709551615 1 1 0 0 0 0 0 4096 81923 0 0 0 17 3 0 0 0 0 0";
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_is_skipped() {
+        for program in ["sh", ") (", "a) R 9 9 9 (b", "\u{e9} ) "] {
+            let text = format!("17 ({program}) {REST}");
+            let expected = Stat {
+                state: b'S',
+                threads: 7,
+                group: 42,
+                user_ticks: 123,
+                system_ticks: 45,
+                start_ticks: 9876,
+                core: 3,
+            };
+            assert_eq!(Stat::parse(text.as_bytes()), Some(expected), "{program:?}");
+            assert_eq!(name(text.as_bytes()), Some(program.as_bytes()));
+        }
+        assert!(Stat::parse(format!("17 (\u{0}) {REST}").as_bytes()).is_some());
+        assert!(Stat::parse([b"17 (\xff\xfe) ", REST.as_bytes()].concat().as_slice()).is_some());
+        assert_eq!(name(b"17"), None);
+    }
+
+    #[test]
+    fn a_stat_file_that_is_cut_off_is_not_read() {
+        let whole = format!("17 (sh) {REST}");
+        let core_end = whole.find(" 3 0 0 0 0 0").expect("the core") + 1;
+        for length in 0..core_end {
+            assert_eq!(Stat::parse(&whole.as_bytes()[..length]), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_zombie_is_alive_while_other_threads_are() {
+        let stat = Stat::parse(format!("17 (sh) {REST}").as_bytes()).expect("a stat file");
+        assert!(stat.is_alive());
+        let zombie = Stat {
+            state: b'Z',
+            ..stat
+        };
+        assert!(zombie.is_alive());
+        let alone = Stat {
+            threads: 1,
+            ..zombie
+        };
+        assert!(!alone.is_alive());
+    }
+}
