@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use hyper::header::{FORWARDED, HeaderMap, HeaderName, ToStrError};
+use hyper::header::{FORWARDED, HeaderMap, HeaderName};
 
 use crate::peer::Peer;
 
@@ -101,7 +101,7 @@ impl ForwardedHeader {
         let values = headers.get_all(name).iter().rev();
         values
             .flat_map(move |value| Backwards {
-                rest: Some(value.to_str()),
+                rest: Some(value.as_bytes()),
                 has_quotes,
             })
             .filter(|element| *element != Some(""))
@@ -118,7 +118,7 @@ impl ForwardedHeader {
 /// The elements of one field, the last one first.
 struct Backwards<'v> {
     /// What is in front of the last one that was handed out.
-    rest: Option<Result<&'v str, ToStrError>>,
+    rest: Option<&'v [u8]>,
     has_quotes: bool,
 }
 
@@ -126,28 +126,31 @@ impl<'v> Iterator for Backwards<'v> {
     type Item = Option<&'v str>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Ok(rest) = self.rest.take()? else {
-            return Some(None);
-        };
+        let rest = self.rest.take()?;
         let mut is_quoted = false;
-        for (at, byte) in rest.bytes().enumerate().rev() {
+        for (at, byte) in rest.iter().enumerate().rev() {
             match byte {
                 b'"' if self.has_quotes && !is_escaped(rest, at) => is_quoted = !is_quoted,
                 b',' if !is_quoted => {
-                    self.rest = Some(Ok(&rest[..at]));
-                    return Some(Some(rest[at + 1..].trim_matches([' ', '\t'])));
+                    self.rest = Some(&rest[..at]);
+                    return Some(text_of(&rest[at + 1..]));
                 }
                 _ => {}
             }
         }
-        Some((!is_quoted).then(|| rest.trim_matches([' ', '\t'])))
+        Some(text_of(rest).filter(|_| !is_quoted))
     }
 }
 
 /// Whether the byte there has a backslash in front that is not escaped itself.
-fn is_escaped(text: &str, at: usize) -> bool {
-    let before = text[..at].bytes().rev();
-    before.take_while(|&byte| byte == b'\\').count() % 2 == 1
+fn is_escaped(text: &[u8], at: usize) -> bool {
+    let before = text[..at].iter().rev();
+    before.take_while(|&&byte| byte == b'\\').count() % 2 == 1
+}
+
+fn text_of(element: &[u8]) -> Option<&str> {
+    let text = str::from_utf8(element).ok()?;
+    Some(text.trim_matches([' ', '\t']))
 }
 
 /// An element of `Forwarded`: parameters, of which `for` may be one (RFC 7239,
@@ -307,6 +310,7 @@ mod tests {
                 (&[b"198.51.100.1, 192.0.2.7"], peer("192.0.2.7"), None),
                 (&[b"\"<garbage>,192.0.2.7"], peer("192.0.2.7"), None),
                 (&[b"\xff", b"192.0.2.7"], peer("192.0.2.7"), None),
+                (&[b"\xff, 192.0.2.7"], peer("192.0.2.7"), None),
                 (&[b"198.51.100.1", b"192.0.2.7"], peer("192.0.2.7"), None),
                 (&[b"192.0.2.7, 10.0.0.2"], peer("192.0.2.7"), None),
                 (
