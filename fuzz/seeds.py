@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Writes the seeds of every fuzz target: fuzz/seeds.py
+"""Writes the seeds of every fuzz target: fuzz/seeds.py DIRECTORY
 
 The formats are those at the top of each target. The cases are the ones of the
 Autobahn suite and of tests/attacks that are small, and one of each thing that
-the formats can say. The files are checked in; run this after a change here.
+the formats can say.
 """
 
 import shutil
 import struct
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -387,6 +388,34 @@ def introductions():
             yield f"{name}-{cuts[0]}", shape + cuts + rest
 
 
+def lists():
+    """Lists of proxies, as src/forwarded.rs codes them: the last hop first."""
+    def hop(kind, byte=5, form=0, port=8, style=0, separator=1):
+        return bytes([kind, byte, form, port, style, separator])
+
+    def coded(header, hops, own=b""):
+        return bytes([header, len(hops)]) + b"".join(hops) + own
+
+    proxy, client = hop(0), hop(4)
+    for header in (0, 1):
+        for kind in range(8):
+            for form in range(4):
+                yield f"one-{header}-{kind}-{form}", coded(header, [hop(kind, 2 * form, form)])
+        for byte in range(8):
+            yield f"malformed-{header}-{byte}", coded(header, [proxy, hop(7, byte)])
+            yield f"unknown-{header}-{byte}", coded(header, [proxy, hop(6, byte)])
+        for style in range(0, 144, 7):
+            yield f"style-{header}-{style}", coded(header, [hop(0, style=style), hop(4, form=3, style=style)])
+        for separator in range(5):
+            yield f"separator-{header}-{separator}", coded(header, [proxy, hop(2, separator=separator), client])
+        for count in (0, 31, 32, 33):
+            yield f"proxies-{header}-{count}", coded(header, [proxy] * count)
+            yield f"behind-proxies-{header}-{count}", coded(header, [proxy] * count + [client])
+        for at, own in enumerate((b"192.0.2.9", b"\xff", b'"', b'for="', b"\\", b",", b'for="\\')):
+            yield f"own-{header}-{at}", coded(header, [proxy, client], own)
+            yield f"own-behind-proxies-{header}-{at}", coded(header, [proxy], own)
+
+
 def targets():
     def cut(streams):
         """At every byte; the target does the whole as well. Every limit comes up."""
@@ -399,16 +428,17 @@ def targets():
     yield "config", settings()
     yield "connection", connections()
     yield "proxy", introductions()
+    yield "forwarded", lists()
 
 
 def main():
-    shutil.rmtree(HERE / "seeds", ignore_errors=True)
+    seeds = Path(sys.argv[1])
+    shutil.rmtree(seeds, ignore_errors=True)
     for target, cases in targets():
-        folder = HERE / "seeds" / target
+        folder = seeds / target
         folder.mkdir(parents=True)
         for name, data in cases:
             (folder / name).write_bytes(data)
-        print(f"{target}: {len(list(folder.iterdir()))} seeds")
 
 
 main()

@@ -7,7 +7,12 @@ pub use crate::worker::fuzzing::Worker;
 
 use std::ffi::OsString;
 
+use hyper::header::{HeaderMap, HeaderValue};
+
 use crate::args::CommandLine;
+use crate::forwarded::ForwardedHeader;
+use crate::peer::Peer;
+use crate::proxy::ProxySource;
 use crate::settings::{Effective, show};
 
 /// What `ringback config` prints, with these arguments and this environment;
@@ -23,4 +28,25 @@ pub fn configure(
     let effective = Effective::resolve(&command_line, variables)?;
     effective.config()?;
     Ok((show(&effective), format!("{:?}", effective.args())))
+}
+
+/// Whom a request with these values of a field is from, as far as these proxies are
+/// trusted; and the name of what is wrong with them.
+///
+/// # Panics
+/// At what is no value of a field, and no proxy.
+pub fn read_forwarded(
+    header: ForwardedHeader,
+    values: &[Vec<u8>],
+    trusted: &[&str],
+) -> (Option<Peer>, Option<String>) {
+    let mut headers = HeaderMap::new();
+    for value in values {
+        let value = HeaderValue::from_bytes(value).expect("a field's value");
+        headers.append(header.name(), value);
+    }
+    let source = |text: &&str| text.parse().expect("a network");
+    let trusted: Vec<ProxySource> = trusted.iter().map(source).collect();
+    let read = header.read(&headers, |peer| trusted.iter().any(|it| it.contains(peer)));
+    (read.client, read.fault.map(|fault| format!("{fault:?}")))
 }

@@ -5,6 +5,7 @@
 pub mod arrivals;
 pub mod client;
 pub mod core;
+pub mod forwarded;
 pub mod frames;
 pub mod handshake;
 pub mod introduction;
