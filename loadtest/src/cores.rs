@@ -1,13 +1,17 @@
 //! Which cores threads run on.
 
-use rustix::io;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::io;
+
+use host::cores::{bind, usable};
+use rustix::io::Errno;
+
+use crate::failure::Failure;
 
 /// The cores the calling thread may run on, remembered so that they can be
 /// given back after it was pinned.
 #[derive(Debug, Clone)]
 pub struct Cores {
-    allowed: CpuSet,
+    allowed: Vec<usize>,
 }
 
 impl Cores {
@@ -16,18 +20,8 @@ impl Cores {
     /// # Errors
     /// The kernel's.
     pub fn of_this_thread() -> io::Result<Self> {
-        let allowed = sched_getaffinity(None)?;
+        let allowed = usable()?;
         Ok(Self { allowed })
-    }
-
-    /// Pins the calling thread, and what it will spawn, to one core.
-    ///
-    /// # Errors
-    /// The kernel's, for example when the core went offline.
-    pub fn pin(core: usize) -> io::Result<()> {
-        let mut only = CpuSet::new();
-        only.set(core);
-        sched_setaffinity(None, &only)
     }
 
     /// Pins the calling thread, and what it will spawn, to some cores.
@@ -35,21 +29,15 @@ impl Cores {
     /// # Errors
     /// The kernel's; `EINVAL` also when it grants only some of the cores.
     pub fn pin_to(cores: &[usize]) -> io::Result<()> {
-        if cores.iter().any(|&core| core >= CpuSet::MAX_CPU) {
-            return Err(io::Errno::INVAL);
-        }
-        let mut only = CpuSet::new();
-        for &core in cores {
-            only.set(core);
-        }
         let before = Self::of_this_thread()?;
-        sched_setaffinity(None, &only)?;
+        bind(cores)?;
         // The kernel drops cores that are offline or outside of the cpuset.
-        if sched_getaffinity(None)? != only {
-            before.restore()?;
-            return Err(io::Errno::INVAL);
+        let granted = usable()?;
+        if cores.iter().all(|core| granted.contains(core)) {
+            return Ok(());
         }
-        Ok(())
+        before.restore()?;
+        Err(Errno::INVAL.into())
     }
 
     /// Lets the calling thread run on all its cores again.
@@ -57,7 +45,7 @@ impl Cores {
     /// # Errors
     /// The kernel's.
     pub fn restore(&self) -> io::Result<()> {
-        sched_setaffinity(None, &self.allowed)
+        bind(&self.allowed)
     }
 
     /// Cores for a server and for the generator's threads: those that were asked
@@ -70,7 +58,7 @@ impl Cores {
         threads: usize,
     ) -> (Vec<usize>, Vec<usize>) {
         let without = |taken: &[usize]| {
-            let mut cores: Vec<_> = self.usable().collect();
+            let mut cores = self.allowed.clone();
             cores.retain(|core| !taken.contains(core));
             cores
         };
@@ -92,13 +80,16 @@ impl Cores {
     /// The first two cores, for the server and the generator; the same one
     /// twice where there is only one.
     pub fn server_and_generator(&self) -> (usize, usize) {
-        let mut usable = self.usable();
-        let server = usable.next().unwrap_or(0);
-        (server, usable.next().unwrap_or(server))
+        let server = self.allowed.first().copied().unwrap_or(0);
+        (server, self.allowed.get(1).copied().unwrap_or(server))
     }
+}
 
-    fn usable(&self) -> impl Iterator<Item = usize> {
-        (0..CpuSet::MAX_CPU).filter(|&core| self.allowed.is_set(core))
+/// Why a thread's cores could not be read or set.
+pub(crate) fn affinity(source: io::Error) -> Failure {
+    Failure::Local {
+        what: "choosing a core",
+        source,
     }
 }
 
@@ -106,25 +97,19 @@ impl Cores {
 mod tests {
     use super::*;
 
+    fn of(cores: &[usize]) -> Cores {
+        let allowed = cores.to_vec();
+        Cores { allowed }
+    }
+
     #[test]
     fn the_generator_takes_the_second_core_where_there_is_one() {
-        let mut allowed = CpuSet::new();
-        allowed.set(3);
-        let one = Cores { allowed };
-        assert_eq!(one.server_and_generator(), (3, 3));
-        allowed.set(5);
-        allowed.set(9);
-        assert_eq!(Cores { allowed }.server_and_generator(), (3, 5));
+        assert_eq!(of(&[3]).server_and_generator(), (3, 3));
+        assert_eq!(of(&[3, 5, 9]).server_and_generator(), (3, 5));
     }
+
     #[test]
     fn server_and_generator_share_no_core_where_there_are_two() {
-        let of = |cores: &[usize]| {
-            let mut allowed = CpuSet::new();
-            for &core in cores {
-                allowed.set(core);
-            }
-            Cores { allowed }
-        };
         let (one, four) = (of(&[3]), of(&[3, 5, 6, 9]));
         for (cores, asked, threads, given) in [
             (&four, (&[][..], &[][..]), 1, (&[3][..], &[5][..])),

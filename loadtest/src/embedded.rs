@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+use host::cores::pin;
 use ringback::{Address, Config, EngineChoice, EngineKind};
 
 use crate::args::Cli;
-use crate::cores::Cores;
+use crate::cores::{Cores, affinity};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::first_of;
@@ -82,7 +83,7 @@ fn drive_engine(
         reason,
     };
     // The server starts one worker per core its starter may run on.
-    Cores::pin(server_core).map_err(affinity)?;
+    pin(server_core).map_err(affinity)?;
     let started = ringback::Server::start(Config {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         engine: EngineChoice::Only(engine),
@@ -103,11 +104,4 @@ fn drive_engine(
         server: engine.to_string(),
         measured: Measured::Run(Box::new(outcome), judgement),
     })
-}
-
-pub(crate) fn affinity(errno: rustix::io::Errno) -> Failure {
-    Failure::Local {
-        what: "choosing a core",
-        source: errno.into(),
-    }
 }

@@ -2,8 +2,7 @@
 
 use crate::args::Floor;
 use crate::builtin::RawEcho;
-use crate::cores::Cores;
-use crate::embedded::affinity;
+use crate::cores::{Cores, affinity};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::outcome::Outcome;

@@ -1,6 +1,6 @@
 //! How many files this process may open.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use host::open_files::raise_limit;
 
 use crate::failure::Failure;
 
@@ -13,27 +13,13 @@ const OTHER_FILES: u64 = 64;
 /// # Errors
 /// [`Failure::OpenFiles`] when the hard limit is too low for them.
 pub fn allow_sockets(sockets: u64) -> Result<(), Failure> {
-    let limit = getrlimit(Resource::Nofile);
     let needed = sockets + OTHER_FILES;
-    // `None` is "unlimited".
-    match limit.maximum {
-        Some(maximum) if maximum < needed => {
-            return Err(Failure::OpenFiles {
-                needed,
-                limit: maximum,
-            });
-        }
-        _ => {}
-    }
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )
-    .map_err(|errno| Failure::Local {
+    let limit = raise_limit().map_err(|source| Failure::Local {
         what: "raising the limit of open files",
-        source: errno.into(),
-    })
+        source,
+    })?;
+    match limit {
+        Some(limit) if limit < needed => Err(Failure::OpenFiles { needed, limit }),
+        _ => Ok(()),
+    }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use crate::args::{PORT, Server};
-use crate::cores::Cores;
+use crate::cores::{Cores, affinity};
 use crate::failure::Failure;
 use crate::plan::Plan;
 use crate::source::SourceRange;
@@ -30,11 +30,7 @@ pub fn check_plan(plan: &Plan, server_pin: &[usize]) -> Result<(), Failure> {
 }
 
 fn check_cores(flag: &str, cores: &[usize]) -> Result<(), Failure> {
-    let own = Cores::of_this_thread().map_err(io::Error::from);
-    let own = own.map_err(|source| Failure::Local {
-        what: "choosing a core",
-        source,
-    })?;
+    let own = Cores::of_this_thread().map_err(affinity)?;
     for &core in cores {
         // Asked of the kernel: what it grants is more than where this thread may run
         // now, and less than there is.

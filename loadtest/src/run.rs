@@ -11,8 +11,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, Scope};
 use std::time::SystemTime;
 
+use host::cores::pin;
+
 use crate::client::Mix;
-use crate::cores::Cores;
 use crate::driver::{Assignment, Endpoints, Report, Shared, Worker, mix_for};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -225,10 +226,7 @@ fn pinned_core(plan: &Plan, thread: u32) -> Option<usize> {
 fn work(assignment: Assignment<'_>, core: Option<usize>) {
     let reports = assignment.reports.clone();
     let pinned = core.map_or(Ok(()), |core| {
-        Cores::pin(core).map_err(|errno| Failure::Pin {
-            core,
-            source: errno.into(),
-        })
+        pin(core).map_err(|source| Failure::Pin { core, source })
     });
     match pinned.and_then(|()| Worker::new(assignment)) {
         Ok(worker) => worker.run(),

@@ -16,8 +16,7 @@ mod scenario;
 mod tests;
 
 use crate::builtin::ScriptedServer;
-use crate::cores::Cores;
-use crate::embedded::affinity;
+use crate::cores::{Cores, affinity};
 use crate::failure::Failure;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::outcome::{Outcome, per_second};

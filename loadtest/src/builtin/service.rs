@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
+use host::cores::pin;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::reactor::Reactor;
-use crate::cores::Cores;
 
 /// A free port that only this machine reaches.
 pub(super) const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -44,7 +44,7 @@ impl Service {
         let address = reactor.address()?;
         let (report, started) = sync_channel(1);
         let run = move || {
-            let pinned = core.map_or(Ok(()), Cores::pin);
+            let pinned = core.map_or(Ok(()), pin);
             let serves = pinned.is_ok();
             let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
             // The other end waits for it.

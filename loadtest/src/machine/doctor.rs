@@ -14,7 +14,8 @@ mod tcp;
 
 use std::fmt;
 
-use schemars::JsonSchema;
+use host::Root;
+use host::finding::{Finding, Level, count, write_table};
 use serde::Serialize;
 
 use self::clocks::Clocks;
@@ -26,82 +27,42 @@ use self::speed::Speed;
 use self::tcp::Tcp;
 use crate::terminal::{COLUMNS_DEFAULT, wrapped};
 
-/// How much a finding disturbs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Not at all.
-    Good,
-    /// Something to know when results are read or compared.
-    Note,
-    /// Results will be wrong or vary: to be mended before measuring.
-    Bad,
-}
-
-/// What one check came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Finding {
-    /// What was looked at, in a word or three.
-    pub check: &'static str,
-    /// How much it disturbs.
-    pub level: Level,
-    /// What was found.
-    pub found: String,
-    /// What to do about it, with the command, where there is something to do.
-    /// Most commands need root.
-    pub advice: Option<String>,
-}
-
-impl Finding {
-    fn good(check: &'static str, found: impl Into<String>) -> Self {
-        Self::new(check, Level::Good, found)
-    }
-
-    fn note(check: &'static str, found: impl Into<String>) -> Self {
-        Self::new(check, Level::Note, found)
-    }
-
-    fn bad(check: &'static str, found: impl Into<String>) -> Self {
-        Self::new(check, Level::Bad, found)
-    }
-
-    fn new(check: &'static str, level: Level, found: impl Into<String>) -> Self {
-        Self {
-            check,
-            level,
-            found: found.into(),
-            advice: None,
-        }
-    }
-
-    /// Adds what to do, unless there is nothing to mend.
-    fn advise(mut self, advice: impl Into<String>) -> Self {
-        if self.level > Level::Good {
-            self.advice = Some(advice.into());
-        }
-        self
-    }
-}
-
 /// Examines this machine, which takes about a quarter of a second: most of it goes into
 /// watching the other processes and the timers. Nothing is changed.
 pub fn examine() -> Vec<Finding> {
+    let root = &Root::of_this_machine();
     let mut findings = Vec::new();
     // First, as the checks after it are themselves load.
-    findings.extend(Company::watch().judge());
-    findings.extend(Cores::read().judge());
-    findings.extend(Speed::read().judge());
-    findings.extend(Clocks::measure().judge());
-    findings.extend(Memory::read().judge());
-    findings.extend(Tcp::read().judge());
-    findings.extend(Kernel::read().judge());
+    findings.extend(Company::watch(root).judge());
+    findings.extend(Cores::read(root).judge());
+    findings.extend(Speed::read(root).judge());
+    findings.extend(Clocks::measure(root).judge());
+    findings.extend(Memory::read(root).judge());
+    findings.extend(Tcp::read(root).judge());
+    findings.extend(Kernel::read(root).judge());
     findings
+}
+
+/// A finding as a script reads it.
+#[derive(Serialize)]
+struct Entry<'a> {
+    check: &'a str,
+    level: &'a str,
+    found: &'a str,
+    advice: Option<&'a str>,
 }
 
 /// Findings as a JSON array, with a line break at its end.
 #[expect(clippy::missing_panics_doc, reason = "findings are text")]
 pub fn to_json(findings: &[Finding]) -> String {
-    let mut text = serde_json::to_string_pretty(findings).expect("findings are text");
+    let entries = findings.iter().map(|finding| Entry {
+        check: finding.check,
+        level: ["good", "note", "bad"][finding.level as usize],
+        found: &finding.found,
+        advice: finding.change.as_deref(),
+    });
+    let entries: Vec<_> = entries.collect();
+    let mut text = serde_json::to_string_pretty(&entries).expect("findings are text");
     text.push('\n');
     text
 }
@@ -113,39 +74,21 @@ pub struct Report<'a>(pub &'a [Finding]);
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.0.iter().map(|finding| finding.check.len()).max();
-        let width = width.unwrap_or(0);
-        for finding in self.0 {
-            let mark = match finding.level {
-                Level::Good => "ok",
-                Level::Note => "note",
-                Level::Bad => "BAD",
-            };
-            let indent = "note".len() + width + 4;
-            let advice = finding.advice.iter();
-            let texts = advice.map(|advice| format!("-> {advice}"));
-            let lines = std::iter::once(finding.found.clone()).chain(texts);
-            let lines = lines.flat_map(|text| wrapped(&text, COLUMNS_DEFAULT - indent));
-            for (index, line) in lines.enumerate() {
-                match index {
-                    0 => writeln!(f, "{mark:<4}  {:<width$}  {line}", finding.check)?,
-                    _ => writeln!(f, "{:indent$}{line}", "")?,
-                }
-            }
-        }
+        let lines = |text: &str, indent| wrapped(text, COLUMNS_DEFAULT - indent);
+        write_table(f, self.0, ["ok", "note", "BAD"], lines)?;
         f.write_str(&self.summary())
     }
 }
 
 impl Report<'_> {
     fn summary(&self) -> String {
-        let count = |level| self.0.iter().filter(|found| found.level == level).count();
-        let mend = match count(Level::Bad) {
+        let count = |level| count(self.0, level);
+        let mend = match count(Level::Problem) {
             0 => "nothing to mend".to_owned(),
             1 => "1 thing to mend".to_owned(),
             bad => format!("{bad} things to mend"),
         };
-        match count(Level::Note) {
+        match count(Level::Warning) {
             0 => mend,
             notes => format!("{mend}, {notes} to know"),
         }
@@ -185,10 +128,10 @@ mod tests {
     #[test]
     fn a_report_is_a_table_with_advice_below_and_a_sum_at_the_end() {
         let findings = [
-            Finding::good("cores", "8 usable").advise("never shown"),
-            Finding::bad("CPU governor", "powersave")
+            Finding::ok("cores", "8 usable").advise("never shown"),
+            Finding::problem("CPU governor", "powersave")
                 .advise("cpupower frequency-set -g performance"),
-            Finding::note("swap", "3 MiB in use"),
+            Finding::warning("swap", "3 MiB in use"),
         ];
         assert_eq!(
             Report(&findings).to_string(),
@@ -204,9 +147,9 @@ note  swap          3 MiB in use
     #[test]
     fn the_sum_counts_things() {
         let (good, note, bad) = (
-            Finding::good("a", ""),
-            Finding::note("b", ""),
-            Finding::bad("c", ""),
+            Finding::ok("a", ""),
+            Finding::warning("b", ""),
+            Finding::problem("c", ""),
         );
         for (findings, sum) in [
             (vec![], "nothing to mend"),
@@ -240,15 +183,19 @@ note  swap          3 MiB in use
 
     #[test]
     fn a_finding_is_data() {
-        let finding = Finding::bad("CPU governor", "powersave").advise("mend it");
+        let finding = Finding::problem("CPU governor", "powersave").advise("mend it");
         assert_eq!(
-            serde_json::to_value(finding).unwrap(),
-            serde_json::json!({
-                "check": "CPU governor",
-                "level": "bad",
-                "found": "powersave",
-                "advice": "mend it",
-            })
+            to_json(&[finding]),
+            "\
+[
+  {
+    \"check\": \"CPU governor\",
+    \"level\": \"bad\",
+    \"found\": \"powersave\",
+    \"advice\": \"mend it\"
+  }
+]
+"
         );
     }
 

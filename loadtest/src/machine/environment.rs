@@ -8,14 +8,17 @@ use std::io::Read;
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
+use host::cgroup::Limits;
+use host::root::field;
+use host::{Root, cores};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::current_timer_slack;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::frequency::{self, Turbo};
-use super::{cgroup_limits, read, topology};
+use super::frequency::Turbo;
+use super::topology;
 
 /// The kernel parameters that bear on sockets and their speed.
 const SYSCTLS: [&str; 21] = [
@@ -110,31 +113,32 @@ impl Environment {
     /// Reads all there is. Takes some milliseconds, most of them for the
     /// checksum of the binary.
     pub fn capture(loopback: bool) -> Self {
-        let cores = topology::cores_allowed();
+        let root = Root::of_this_machine();
+        let cores = cores::usable().ok();
+        let governors = cores::governors(&root, cores.as_deref().unwrap_or_default());
         let open_files = getrlimit(Resource::Nofile);
-        let cgroup = cgroup_limits();
+        let cgroup = Limits::read(&root);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: option_env!("BUILD_COMMIT").map(str::to_owned),
             binary_sha256: binary_sha256(Path::new("/proc/self/exe")),
-            kernel: kernel(),
+            kernel: kernel(&root),
             architecture: env::consts::ARCH.to_owned(),
-            cpu_model: cpu_model(&read::text("/proc/cpuinfo").unwrap_or_default()),
-            cores_online: topology::cores_online().map(|cores| cores.len()),
-            cores_allowed: cores.as_deref().map(topology::format_list),
-            smt_active: topology::smt_active(),
-            governors: frequency::governors(cores.as_deref().unwrap_or_default()),
-            turbo: Turbo::read().map(|turbo| turbo.on),
-            clocksource: read::text(
-                "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-            ),
-            virtual_machine: topology::is_virtual(),
-            mitigations: mitigations(),
-            memory_total_bytes: memory_bytes("MemTotal"),
+            cpu_model: cpu_model(&root.text("/proc/cpuinfo").unwrap_or_default()),
+            cores_online: topology::cores_online(&root).map(|cores| cores.len()),
+            cores_allowed: cores.as_deref().map(cores::format_list),
+            smt_active: topology::smt_active(&root),
+            governors: (!governors.is_empty()).then_some(governors),
+            turbo: Turbo::read(&root).map(|turbo| turbo.on),
+            clocksource: root
+                .text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            virtual_machine: topology::is_virtual(&root),
+            mitigations: mitigations(&root),
+            memory_total_bytes: root.memory_bytes("MemTotal"),
             cgroup_cpu_quota_cores: cgroup.cpu_cores_max,
             cgroup_memory_max_bytes: cgroup.memory_max_bytes,
-            load_average_1min: load_average_1min(),
-            sysctls: sysctls(),
+            load_average_1min: load_average_1min(&root),
+            sysctls: sysctls(&root),
             open_files_soft: open_files.current,
             open_files_hard: open_files.maximum,
             timer_slack_ns: current_timer_slack().ok(),
@@ -160,7 +164,7 @@ pub fn binary_sha256(path: &Path) -> Option<String> {
 }
 
 /// The weaknesses of the CPU and what is done about each.
-pub(super) fn mitigations() -> BTreeMap<String, String> {
+pub(super) fn mitigations(root: &Root) -> BTreeMap<String, String> {
     let Ok(files) = fs::read_dir("/sys/devices/system/cpu/vulnerabilities") else {
         return BTreeMap::new();
     };
@@ -168,24 +172,14 @@ pub(super) fn mitigations() -> BTreeMap<String, String> {
         .filter_map(|file| {
             let file = file.ok()?;
             let name = file.file_name().into_string().ok()?;
-            Some((name, read::text(file.path())?))
+            Some((name, root.text(file.path())?))
         })
         .collect()
 }
 
-/// A line of `/proc/meminfo`, in bytes.
-pub(super) fn memory_bytes(name: &str) -> Option<u64> {
-    parse_memory_bytes(&read::text("/proc/meminfo")?, name)
-}
-
-fn parse_memory_bytes(info: &str, name: &str) -> Option<u64> {
-    let kib: u64 = read::field(info, name)?.strip_suffix(" kB")?.parse().ok()?;
-    kib.checked_mul(1024)
-}
-
-fn kernel() -> Option<String> {
-    let release = read::sysctl("kernel.osrelease")?;
-    let version = read::sysctl("kernel.version")?;
+fn kernel(root: &Root) -> Option<String> {
+    let release = root.sysctl("kernel.osrelease")?;
+    let version = root.sysctl("kernel.version")?;
     Some(format!("{release} {version}"))
 }
 
@@ -193,23 +187,23 @@ fn kernel() -> Option<String> {
 /// have their own fields.
 fn cpu_model(info: &str) -> Option<String> {
     for name in ["model name", "cpu model", "uarch", "cpu"] {
-        if let Some(model) = read::field(info, name) {
+        if let Some(model) = field(info, name) {
             return Some(model.to_owned());
         }
     }
-    let implementer = read::field(info, "CPU implementer")?;
-    let part = read::field(info, "CPU part")?;
+    let implementer = field(info, "CPU implementer")?;
+    let part = field(info, "CPU part")?;
     Some(format!("implementer {implementer} part {part}"))
 }
 
-fn load_average_1min() -> Option<f64> {
-    read::text("/proc/loadavg")?.split(' ').next()?.parse().ok()
+fn load_average_1min(root: &Root) -> Option<f64> {
+    root.text("/proc/loadavg")?.split(' ').next()?.parse().ok()
 }
 
-fn sysctls() -> BTreeMap<String, String> {
+fn sysctls(root: &Root) -> BTreeMap<String, String> {
     SYSCTLS
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), read::sysctl(name)?)))
+        .filter_map(|name| Some((name.to_owned(), root.sysctl(name)?)))
         .collect()
 }
 
@@ -253,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_host_name_stays_at_home() {
-        let host = read::sysctl("kernel.hostname").unwrap();
+        let host = Root::of_this_machine().sysctl("kernel.hostname").unwrap();
         let environment = serde_json::to_value(Environment::capture(true)).unwrap();
         assert!(environment.get("hostname").is_none());
         // A short name, such as "vm", may well be part of another word.
@@ -286,16 +280,5 @@ mod tests {
             Some("implementer 0x41 part 0xd0c")
         );
         assert_eq!(cpu_model("processor: 0\n"), None);
-    }
-
-    #[test]
-    fn memory_is_told_in_bytes() {
-        let info = "MemTotal:       24684084 kB\nHugePages_Total:       0\n";
-        assert_eq!(
-            parse_memory_bytes(info, "MemTotal"),
-            Some(24_684_084 * 1024)
-        );
-        assert_eq!(parse_memory_bytes(info, "HugePages_Total"), None);
-        assert_eq!(parse_memory_bytes(info, "SwapTotal"), None);
     }
 }

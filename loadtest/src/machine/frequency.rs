@@ -1,22 +1,6 @@
-//! How fast the cores run, and who decides it.
+//! How fast the cores may run.
 
-use std::collections::BTreeSet;
-
-use super::read;
-
-/// The governors of `cores`; `None` where the kernel does not set the clock, as
-/// in most virtual machines.
-pub(super) fn governors(cores: &[usize]) -> Option<BTreeSet<String>> {
-    let governors: BTreeSet<String> = cores
-        .iter()
-        .filter_map(|core| {
-            read::text(format!(
-                "/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor"
-            ))
-        })
-        .collect();
-    (!governors.is_empty()).then_some(governors)
-}
+use host::Root;
 
 /// Whether the cores may run faster than their nominal clock while it is cool
 /// enough, and how to stop that.
@@ -30,15 +14,15 @@ pub(super) struct Turbo {
 
 impl Turbo {
     /// Asks the drivers that have a switch for it.
-    pub(super) fn read() -> Option<Self> {
-        let intel: Option<u8> = read::number("/sys/devices/system/cpu/intel_pstate/no_turbo");
+    pub(super) fn read(root: &Root) -> Option<Self> {
+        let intel: Option<u8> = root.number("/sys/devices/system/cpu/intel_pstate/no_turbo");
         if let Some(no_turbo) = intel {
             return Some(Self {
                 on: no_turbo == 0,
                 off_command: "echo 1 | tee /sys/devices/system/cpu/intel_pstate/no_turbo",
             });
         }
-        let boost: u8 = read::number("/sys/devices/system/cpu/cpufreq/boost")?;
+        let boost: u8 = root.number("/sys/devices/system/cpu/cpufreq/boost")?;
         Some(Self {
             on: boost != 0,
             off_command: "echo 0 | tee /sys/devices/system/cpu/cpufreq/boost",

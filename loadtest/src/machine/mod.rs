@@ -7,17 +7,9 @@
 pub mod doctor;
 pub mod environment;
 mod frequency;
-mod read;
 pub mod steal;
 mod topology;
 
-pub use doctor::{Finding, Level, Report, examine, to_json};
+pub use doctor::{Report, examine, to_json};
 pub use environment::{Environment, binary_sha256};
 pub use steal::StealClock;
-
-use ringback::doctor::{Limits, Root};
-
-/// What the control groups around this process allow it.
-fn cgroup_limits() -> Limits {
-    Limits::read(&Root::of_this_machine())
-}

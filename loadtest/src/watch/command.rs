@@ -261,10 +261,10 @@ fn pinned(
     if cores.is_empty() {
         return spawn();
     }
-    let cannot_pin = |errno: rustix::io::Errno| WatchError::Pin {
+    let cannot_pin = |source| WatchError::Pin {
         program: program.to_owned(),
         cores: cores.to_vec(),
-        source: errno.into(),
+        source,
     };
     let own = Cores::of_this_thread().map_err(cannot_pin)?;
     Cores::pin_to(cores).map_err(cannot_pin)?;

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::str::{self, FromStr};
 
+pub(super) use host::stat::Stat;
 use rustix::io::Errno;
 use rustix::param::page_size;
 
@@ -20,12 +21,12 @@ impl Procfs {
     /// The state of a process. Its ticks are those of all its threads, also of
     /// the ones that have ended.
     pub(super) fn process_stat(&mut self, pid: u32) -> io::Result<Stat> {
-        parse_stat(self.read(format_args!("/proc/{pid}/stat"))?).ok_or_else(malformed)
+        Stat::parse(self.read(format_args!("/proc/{pid}/stat"))?).ok_or_else(malformed)
     }
 
     /// The state of one thread.
     pub(super) fn thread_stat(&mut self, pid: u32, tid: i32) -> io::Result<Stat> {
-        parse_stat(self.read(format_args!("/proc/{pid}/task/{tid}/stat"))?).ok_or_else(malformed)
+        Stat::parse(self.read(format_args!("/proc/{pid}/task/{tid}/stat"))?).ok_or_else(malformed)
     }
 
     /// The run time of one thread, and how long it waited for a core. The
@@ -86,32 +87,6 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || Errno::from_io_error(error) == Some(Errno::SRCH)
 }
 
-/// Some of the fields of a `stat` file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stat {
-    state: u8,
-    threads: u32,
-    /// The process group.
-    pub(super) group: i32,
-    /// CPU time in user space, in ticks.
-    pub(super) user_ticks: u64,
-    /// CPU time in the kernel, in ticks.
-    pub(super) system_ticks: u64,
-    /// When it started, in ticks since boot: tells it from others that have the
-    /// same id before or after.
-    pub(super) start_ticks: u64,
-    /// Where it runs, or ran last.
-    pub(super) core: usize,
-}
-
-impl Stat {
-    /// Whether it has not ended. A zombie has, unless it is the first thread of
-    /// a process whose other threads live on.
-    pub(super) fn is_alive(&self) -> bool {
-        !matches!(self.state, b'Z' | b'X') || self.threads > 1
-    }
-}
-
 /// What the scheduler counted for a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Schedstat {
@@ -127,25 +102,6 @@ pub(super) struct Schedstat {
 pub(super) struct Switches {
     pub(super) voluntary: u64,
     pub(super) involuntary: u64,
-}
-
-fn parse_stat(text: &[u8]) -> Option<Stat> {
-    // The second field is the program's name in parentheses, which may contain
-    // anything, further parentheses and spaces too.
-    let name_end = text.iter().rposition(|&byte| byte == b')')?;
-    let rest = str::from_utf8(&text[name_end + 1..]).ok()?;
-    // In proc(5) the fields count from 1, and two were cut off.
-    let mut fields = rest.split_ascii_whitespace().zip(3..);
-    let mut field = |number: usize| fields.find(|&(_, n)| n == number).map(|(text, _)| text);
-    Some(Stat {
-        state: *field(3)?.as_bytes().first()?,
-        group: field(5)?.parse().ok()?,
-        user_ticks: field(14)?.parse().ok()?,
-        system_ticks: field(15)?.parse().ok()?,
-        threads: field(20)?.parse().ok()?,
-        start_ticks: field(22)?.parse().ok()?,
-        core: field(39)?.parse().ok()?,
-    })
 }
 
 fn parse_schedstat(text: &[u8]) -> Option<Schedstat> {
@@ -191,53 +147,6 @@ fn malformed() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const REST: &str = "S 1 42 42 0 -1 4194560 4409 0 11 0 123 45 0 0 20 0 7 0 9876 \
-        11030528 1520 18446744073709551615 1 1 0 0 0 0 0 4096 81923 0 0 0 17 3 0 0 0 0 0";
-
-    #[test]
-    fn a_name_with_parentheses_and_spaces_is_skipped() {
-        for name in ["sh", ") (", "a) R 9 9 9 (b", "\u{e9} ) "] {
-            let stat = parse_stat(format!("17 ({name}) {REST}").as_bytes());
-            let expected = Stat {
-                state: b'S',
-                threads: 7,
-                group: 42,
-                user_ticks: 123,
-                system_ticks: 45,
-                start_ticks: 9876,
-                core: 3,
-            };
-            assert_eq!(stat, Some(expected), "{name:?}");
-        }
-        assert!(parse_stat(format!("17 (\u{0}) {REST}").as_bytes()).is_some());
-        assert!(parse_stat([b"17 (\xff\xfe) ", REST.as_bytes()].concat().as_slice()).is_some());
-    }
-
-    #[test]
-    fn a_stat_file_that_is_cut_off_is_not_read() {
-        let whole = format!("17 (sh) {REST}");
-        let core_end = whole.find(" 3 0 0 0 0 0").expect("the core") + 1;
-        for length in 0..core_end {
-            assert_eq!(parse_stat(&whole.as_bytes()[..length]), None, "{length}");
-        }
-    }
-
-    #[test]
-    fn a_zombie_is_alive_while_other_threads_are() {
-        let stat = parse_stat(format!("17 (sh) {REST}").as_bytes()).expect("a stat file");
-        assert!(stat.is_alive());
-        let zombie = Stat {
-            state: b'Z',
-            ..stat
-        };
-        assert!(zombie.is_alive());
-        let alone = Stat {
-            threads: 1,
-            ..zombie
-        };
-        assert!(!alone.is_alive());
-    }
 
     #[test]
     fn both_kinds_of_switches_are_told_apart() {

@@ -64,6 +64,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
     use std::thread::{self, JoinHandle};
 
+    use host::cores::pin;
     use rustix::thread::gettid;
 
     use super::super::{Watched, poll};
@@ -80,7 +81,7 @@ mod tests {
         let (end, ended) = channel();
         let handle = thread::spawn(move || {
             if let Some(core) = core {
-                Cores::pin(core).expect("one of the cores");
+                pin(core).expect("one of the cores");
             }
             id_sender
                 .send(gettid().as_raw_nonzero().get())

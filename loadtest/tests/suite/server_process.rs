@@ -10,6 +10,7 @@ use crate::support::own_server::{Manner, OwnServer, is_alive, status};
 use crate::support::peer::{Peer, ringback, url_of};
 use crate::support::program::{Program, loadtest};
 use crate::support::scratch::Scratch;
+use host::cores::pin;
 use loadtest::cores::Cores;
 use loadtest::result::{Document, ResultFile};
 use loadtest::verdict::{RUN_QUEUE_WAIT_SHARE_MAX, Verdict};
@@ -66,7 +67,7 @@ impl BusyLoops {
         let stop = Arc::new(AtomicBool::new(false));
         let spin = |stop: Arc<AtomicBool>| {
             move || {
-                Cores::pin(core).expect("one of the cores");
+                pin(core).expect("one of the cores");
                 while !stop.load(Ordering::Relaxed) {
                     hint::spin_loop();
                 }

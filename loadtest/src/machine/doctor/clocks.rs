@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use host::Root;
+use host::finding::Finding;
 use rustix::thread::current_timer_slack;
 
-use super::Finding;
-use crate::machine::read;
 use crate::statistics::median;
 use crate::units::format_ns;
 
@@ -49,11 +49,12 @@ struct Oversleep {
 }
 
 impl Clocks {
-    pub(super) fn measure() -> Self {
+    pub(super) fn measure(root: &Root) -> Self {
         let sources = "/sys/devices/system/clocksource/clocksource0";
         Self {
-            source: read::text(format!("{sources}/current_clocksource")),
-            sources_available: read::text(format!("{sources}/available_clocksource"))
+            source: root.text(format!("{sources}/current_clocksource")),
+            sources_available: root
+                .text(format!("{sources}/available_clocksource"))
                 .unwrap_or_default(),
             read_ns: measure_read_ns(),
             oversleep: Oversleep::measure(),
@@ -72,9 +73,9 @@ impl Clocks {
         const CHECK: &str = "clock source";
         let source = self.source.as_deref()?;
         if FAST_SOURCES.contains(&source) {
-            return Some(Finding::good(CHECK, source));
+            return Some(Finding::ok(CHECK, source));
         }
-        let finding = Finding::bad(CHECK, format!("{source}: each read enters the kernel"));
+        let finding = Finding::problem(CHECK, format!("{source}: each read enters the kernel"));
         let better = self
             .sources_available
             .split_whitespace()
@@ -94,9 +95,9 @@ impl Clocks {
         let found = format!("{} each (median)", format_ns(self.read_ns));
         let slow = format!("{found}: part of every message's cost");
         match self.read_ns {
-            ..=100 => Finding::good(CHECK, found),
-            101..=300 => Finding::note(CHECK, slow),
-            _ => Finding::bad(CHECK, slow).advise("see to the clock source"),
+            ..=100 => Finding::ok(CHECK, found),
+            101..=300 => Finding::warning(CHECK, slow),
+            _ => Finding::problem(CHECK, slow).advise("see to the clock source"),
         }
     }
 
@@ -119,9 +120,9 @@ impl Clocks {
         let advice = "--pace spin does not sleep before a send; idle states that take long \
                       to leave are kept out by: cpupower idle-set -D 20";
         match (median_ns, max_ns) {
-            (..=100_000, ..=1_000_000) => Finding::good(CHECK, found),
-            (..=250_000, _) => Finding::note(CHECK, found).advise(advice),
-            _ => Finding::bad(CHECK, found).advise(advice),
+            (..=100_000, ..=1_000_000) => Finding::ok(CHECK, found),
+            (..=250_000, _) => Finding::warning(CHECK, found).advise(advice),
+            _ => Finding::problem(CHECK, found).advise(advice),
         }
     }
 }
@@ -174,8 +175,9 @@ fn elapsed_ns(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::machine::Level;
 
     fn clocks() -> Clocks {
         Clocks {
@@ -207,7 +209,7 @@ mod tests {
             }
             .judge_source()
             .unwrap();
-            assert_eq!(found.level, Level::Good);
+            assert_eq!(found.level, Level::Ok);
         }
         let unknown = Clocks {
             source: None,
@@ -223,20 +225,24 @@ mod tests {
             ..clocks()
         };
         let found = slow.judge_source().unwrap();
-        assert_eq!(found.level, Level::Bad);
-        assert!(found.advice.unwrap().starts_with("echo tsc | tee"));
+        assert_eq!(found.level, Level::Problem);
+        assert!(found.change.unwrap().starts_with("echo tsc | tee"));
         let found = Clocks {
             sources_available: "hpet acpi_pm".to_owned(),
             ..slow
         }
         .judge_source()
         .unwrap();
-        assert!(found.advice.unwrap().contains("dmesg"));
+        assert!(found.change.unwrap().contains("dmesg"));
     }
 
     #[test]
     fn slow_reads_are_bad() {
-        for (read_ns, level) in [(25, Level::Good), (150, Level::Note), (1_400, Level::Bad)] {
+        for (read_ns, level) in [
+            (25, Level::Ok),
+            (150, Level::Warning),
+            (1_400, Level::Problem),
+        ] {
             let found = Clocks {
                 read_ns,
                 ..clocks()
@@ -249,10 +255,10 @@ mod tests {
     #[test]
     fn late_timers_are_bad() {
         for (median_ns, max_ns, level) in [
-            (58_000, 300_000, Level::Good),
-            (58_000, 4_000_000, Level::Note),
-            (180_000, 300_000, Level::Note),
-            (3_900_000, 4_000_000, Level::Bad),
+            (58_000, 300_000, Level::Ok),
+            (58_000, 4_000_000, Level::Warning),
+            (180_000, 300_000, Level::Warning),
+            (3_900_000, 4_000_000, Level::Problem),
         ] {
             let found = Clocks {
                 oversleep: Oversleep {
@@ -264,7 +270,7 @@ mod tests {
             }
             .judge_sleep();
             assert_eq!(found.level, level, "{found:?}");
-            assert_eq!(found.advice.is_some(), level > Level::Good);
+            assert_eq!(found.change.is_some(), level > Level::Ok);
         }
         assert_eq!(
             clocks().judge_sleep().found,
@@ -274,7 +280,7 @@ mod tests {
 
     #[test]
     fn measuring_gives_numbers() {
-        let clocks = Clocks::measure();
+        let clocks = Clocks::measure(&Root::of_this_machine());
         assert!(clocks.oversleep.naps > 0);
         assert!(clocks.oversleep.median_ns <= clocks.oversleep.max_ns);
     }

@@ -6,9 +6,12 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use host::finding::Finding;
+use host::stat::{self, Stat};
+use host::{Root, cores};
 use rustix::param::clock_ticks_per_second;
 
-use super::{Finding, percent};
+use super::percent;
 use crate::machine::{StealClock, topology};
 
 /// Twenty ticks of the kernel's accounting: a process is seen if it took a
@@ -32,8 +35,8 @@ pub(super) struct Company {
 }
 
 impl Company {
-    pub(super) fn watch() -> Self {
-        let allowed = topology::cores_allowed().unwrap_or_default();
+    pub(super) fn watch(root: &Root) -> Self {
+        let allowed = cores::usable().unwrap_or_default();
         let processes = processes_ticks();
         let (start, clock) = (Instant::now(), StealClock::now());
         thread::sleep(WATCH);
@@ -42,7 +45,7 @@ impl Company {
         let mut company = Self {
             cores: allowed.len(),
             users,
-            is_virtual: topology::is_virtual(),
+            is_virtual: topology::is_virtual(root),
             ..Self::default()
         };
         if let (Some(clock), Some(later)) = (clock, later) {
@@ -67,7 +70,7 @@ impl Company {
         const CHECK: &str = "other processes";
         let mut found = format!("{:.1} of {} cores busy", self.cores_busy, self.cores);
         if self.cores_busy <= 0.1 {
-            return Finding::good(CHECK, found);
+            return Finding::ok(CHECK, found);
         }
         let named = self.users.iter().take(NAMES_MAX);
         let named: Vec<String> = named
@@ -87,9 +90,9 @@ impl Company {
         let advice = "let them end, or stop them while measuring: top -b -n 1 | head -15, \
                       then kill -STOP PID, afterwards kill -CONT PID";
         if self.cores_busy <= 0.25 {
-            Finding::note(CHECK, found).advise(advice)
+            Finding::warning(CHECK, found).advise(advice)
         } else {
-            Finding::bad(CHECK, found).advise(advice)
+            Finding::problem(CHECK, found).advise(advice)
         }
     }
 
@@ -101,24 +104,24 @@ impl Company {
                       and watch the column st of: vmstat 1";
         // A single tick of one core's twenty is not yet a trend.
         Some(if now > 0.06 || since_boot > 0.02 {
-            Finding::bad(CHECK, found).advise(advice)
+            Finding::problem(CHECK, found).advise(advice)
         } else if now > 0.0 || since_boot > 0.001 {
-            Finding::note(CHECK, found).advise(advice)
+            Finding::warning(CHECK, found).advise(advice)
         } else {
-            Finding::good(CHECK, found)
+            Finding::ok(CHECK, found)
         })
     }
 
     fn judge_virtual(&self) -> Option<Finding> {
         const CHECK: &str = "virtual machine";
         Some(if self.is_virtual? {
-            Finding::note(
+            Finding::warning(
                 CHECK,
                 "yes: timers and interrupts take a detour, others share the host",
             )
             .advise("compare only runs on the same machine, repeated and alternating")
         } else {
-            Finding::good(CHECK, "no")
+            Finding::ok(CHECK, "no")
         })
     }
 }
@@ -134,25 +137,18 @@ fn processes_ticks() -> BTreeMap<u32, Process> {
     entries
         .filter_map(|entry| {
             let id: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            // A name may be any bytes.
-            let stat = fs::read(format!("/proc/{id}/stat")).ok()?;
-            let process = parse_process(&String::from_utf8_lossy(&stat))?;
+            let process = parse_process(&fs::read(format!("/proc/{id}/stat")).ok()?)?;
             (id != process::id()).then_some((id, process))
         })
         .collect()
 }
 
-/// Reads `/proc/PID/stat`, see proc(5). The name is in parentheses and may
-/// contain some itself.
-fn parse_process(stat: &str) -> Option<Process> {
-    let (before, after) = stat.rsplit_once(')')?;
-    let (_, name) = before.split_once('(')?;
-    let mut numbers = after.split_ascii_whitespace().skip(11);
-    let user: u64 = numbers.next()?.parse().ok()?;
-    let system: u64 = numbers.next()?.parse().ok()?;
+fn parse_process(text: &[u8]) -> Option<Process> {
+    let stat = Stat::parse(text)?;
+    let name = String::from_utf8_lossy(stat::name(text)?);
     // What a process calls itself is printed to a terminal.
     let name = name.replace(|c: char| c.is_control(), "?");
-    Some((name, user + system))
+    Some((name, stat.user_ticks + stat.system_ticks))
 }
 
 /// Who took CPU time between two readings, in cores, the largest first.
@@ -180,8 +176,9 @@ fn users_between(
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::machine::Level;
 
     fn user(name: &str, cores: f64) -> (String, f64) {
         (name.to_owned(), cores)
@@ -196,7 +193,7 @@ mod tests {
             ..Company::default()
         };
         let found = calm.judge_load();
-        assert_eq!(found.level, Level::Good);
+        assert_eq!(found.level, Level::Ok);
         assert_eq!(found.found, "0.1 of 4 cores busy");
     }
 
@@ -209,7 +206,7 @@ mod tests {
             ..Company::default()
         };
         let found = busy.judge_load();
-        assert_eq!(found.level, Level::Bad);
+        assert_eq!(found.level, Level::Problem);
         assert_eq!(
             found.found,
             "1.5 of 2 cores busy: rustc 95 %, cc 10 %, \
@@ -220,18 +217,18 @@ mod tests {
             users: vec![user("cron", 0.2)],
             ..busy
         };
-        assert_eq!(little.judge_load().level, Level::Note);
+        assert_eq!(little.judge_load().level, Level::Warning);
     }
 
     #[test]
     fn steal_is_judged_now_and_since_boot() {
         for (now, since_boot, level) in [
-            (0.0, 0.0, Level::Good),
-            (0.0, 0.0004, Level::Good),
-            (0.025, 0.0, Level::Note),
-            (0.0, 0.004, Level::Note),
-            (0.2, 0.0, Level::Bad),
-            (0.0, 0.05, Level::Bad),
+            (0.0, 0.0, Level::Ok),
+            (0.0, 0.0004, Level::Ok),
+            (0.025, 0.0, Level::Warning),
+            (0.0, 0.004, Level::Warning),
+            (0.2, 0.0, Level::Problem),
+            (0.0, 0.05, Level::Problem),
         ] {
             let found = Company {
                 steal: Some((now, since_boot)),
@@ -253,17 +250,18 @@ mod tests {
             };
             company.judge_virtual().map(|found| found.level)
         };
-        assert_eq!(level(Some(false)), Some(Level::Good));
-        assert_eq!(level(Some(true)), Some(Level::Note));
+        assert_eq!(level(Some(false)), Some(Level::Ok));
+        assert_eq!(level(Some(true)), Some(Level::Warning));
         assert_eq!(level(None), None);
     }
 
     #[test]
     fn a_process_may_be_called_anything() {
-        let stat = "42 (a) b (c\u{1b}[2J) S 1 2 3 4 5 6 7 8 9 10 70 30 0 0 20 0\n";
-        assert_eq!(parse_process(stat), Some(("a) b (c?[2J".to_owned(), 100)));
-        assert_eq!(parse_process("42 (x) S 1\n"), None);
-        assert_eq!(parse_process(""), None);
+        let rest = "0 ".repeat(24);
+        let stat = format!("42 (a) b (c\u{1b}[2J) S 1 2 3 4 5 6 7 8 9 10 70 30 {rest}\n");
+        let process = Some(("a) b (c?[2J".to_owned(), 100));
+        assert_eq!(parse_process(stat.as_bytes()), process);
+        assert_eq!(parse_process(b"42 (x) S 1\n"), None);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The cores there are for server and generator.
 
-use super::Finding;
-use crate::machine::topology::format_list;
-use crate::machine::{cgroup_limits, read, topology};
+use host::Root;
+use host::cgroup::Limits;
+use host::cores::{format_list, parse_list, usable};
+use host::finding::Finding;
+
+use crate::machine::topology;
 
 /// Cores, and how they hang together.
 #[derive(Debug, Clone, Default)]
@@ -20,16 +23,16 @@ pub(super) struct Cores {
 }
 
 impl Cores {
-    pub(super) fn read() -> Self {
-        let online = topology::cores_online().unwrap_or_default();
-        let allowed = topology::cores_allowed().unwrap_or_else(|| online.clone());
-        let isolated = read::text("/sys/devices/system/cpu/isolated");
-        let cgroup = cgroup_limits();
+    pub(super) fn read(root: &Root) -> Self {
+        let online = topology::cores_online(root).unwrap_or_default();
+        let allowed = usable().unwrap_or_else(|_| online.clone());
+        let isolated = root.text("/sys/devices/system/cpu/isolated");
+        let cgroup = Limits::read(root);
         Self {
-            sibling_groups: topology::sibling_groups(&allowed),
-            nodes: topology::numa_nodes(&allowed),
+            sibling_groups: topology::sibling_groups(root, &allowed),
+            nodes: topology::numa_nodes(root, &allowed),
             isolated: isolated
-                .and_then(|list| topology::parse_list(&list))
+                .and_then(|list| parse_list(&list))
                 .unwrap_or_default(),
             quota_cores_max: cgroup.cpu_cores_max,
             throttled: cgroup.throttled,
@@ -58,12 +61,14 @@ impl Cores {
         );
         match (&self.allowed[..], &self.online[..]) {
             ([] | [_], [_, _, ..]) => {
-                Finding::bad(CHECK, format!("{found}: server and generator share it"))
+                Finding::problem(CHECK, format!("{found}: server and generator share it"))
                     .advise(format!("taskset -pc {} $$", format_list(&self.online)))
             }
-            ([] | [_], _) => Finding::bad(CHECK, format!("{found}: server and generator share it"))
-                .advise("run the server on another machine, or give this one a second core"),
-            _ => Finding::good(CHECK, found),
+            ([] | [_], _) => {
+                Finding::problem(CHECK, format!("{found}: server and generator share it"))
+                    .advise("run the server on another machine, or give this one a second core")
+            }
+            _ => Finding::ok(CHECK, found),
         }
     }
 
@@ -72,33 +77,33 @@ impl Cores {
         let advice = "docker update --cpus=0 CONTAINER, or \
                       systemctl set-property --runtime UNIT CPUQuota=";
         let Some(quota_cores) = self.quota_cores_max else {
-            return Finding::good(CHECK, "none");
+            return Finding::ok(CHECK, "none");
         };
         let found = format!(
             "{quota_cores:.2} cores, stopped {} times so far",
             self.throttled
         );
         if quota_cores >= self.allowed.len() as f64 {
-            return Finding::good(CHECK, found);
+            return Finding::ok(CHECK, found);
         }
         if quota_cores < 2.0 || self.throttled > 0 {
             let found = format!("{found}: once it is used up, all stands still");
-            return Finding::bad(CHECK, found).advise(advice);
+            return Finding::problem(CHECK, found).advise(advice);
         }
-        Finding::note(CHECK, found).advise(advice)
+        Finding::warning(CHECK, found).advise(advice)
     }
 
     fn judge_siblings(&self) -> Finding {
         const CHECK: &str = "SMT siblings";
         if self.sibling_groups.is_empty() {
-            return Finding::good(CHECK, "none: each usable core is a physical one");
+            return Finding::ok(CHECK, "none: each usable core is a physical one");
         }
         let found = format!(
             "{} share physical cores",
             join(self.sibling_groups.iter().map(|group| format_list(group)))
         );
         let Some((server, generator)) = self.different_cores() else {
-            return Finding::bad(CHECK, format!("{found}: there is only one"))
+            return Finding::problem(CHECK, format!("{found}: there is only one"))
                 .advise("run the server on another machine");
         };
         let advice = format!(
@@ -111,9 +116,9 @@ impl Cores {
             .iter()
             .any(|group| group.starts_with(&self.allowed[..2]));
         if first_two_together {
-            Finding::bad(CHECK, format!("{found}, the first two as well")).advise(advice)
+            Finding::problem(CHECK, format!("{found}, the first two as well")).advise(advice)
         } else {
-            Finding::note(CHECK, found).advise(advice)
+            Finding::warning(CHECK, found).advise(advice)
         }
     }
 
@@ -133,8 +138,8 @@ impl Cores {
     fn judge_nodes(&self) -> Finding {
         const CHECK: &str = "NUMA nodes";
         match &self.nodes[..] {
-            [] | [_] => Finding::good(CHECK, "1"),
-            nodes => Finding::note(
+            [] | [_] => Finding::ok(CHECK, "1"),
+            nodes => Finding::warning(
                 CHECK,
                 format!(
                     "{}, with cores {}: memory of the other one is farther",
@@ -149,10 +154,10 @@ impl Cores {
     fn judge_isolation(&self) -> Finding {
         const CHECK: &str = "isolated cores";
         if self.isolated.is_empty() {
-            return Finding::good(CHECK, "none");
+            return Finding::ok(CHECK, "none");
         }
         let cores = format_list(&self.isolated);
-        Finding::note(
+        Finding::warning(
             CHECK,
             format!("{cores}: quiet, and unused unless a thread is pinned there"),
         )
@@ -166,8 +171,9 @@ fn join(lists: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::machine::Level;
 
     fn cores(count: usize) -> Cores {
         Cores {
@@ -179,10 +185,10 @@ mod tests {
 
     #[test]
     fn one_core_is_too_few() {
-        assert_eq!(cores(2).judge_number().level, Level::Good);
+        assert_eq!(cores(2).judge_number().level, Level::Ok);
         let found = cores(1).judge_number();
-        assert_eq!(found.level, Level::Bad);
-        assert!(found.advice.unwrap().contains("another machine"));
+        assert_eq!(found.level, Level::Problem);
+        assert!(found.change.unwrap().contains("another machine"));
     }
 
     #[test]
@@ -192,19 +198,19 @@ mod tests {
             ..cores(8)
         }
         .judge_number();
-        assert_eq!(found.level, Level::Bad);
+        assert_eq!(found.level, Level::Problem);
         assert_eq!(found.found, "1 of 8 (3): server and generator share it");
-        assert_eq!(found.advice.unwrap(), "taskset -pc 0-7 $$");
+        assert_eq!(found.change.unwrap(), "taskset -pc 0-7 $$");
     }
 
     #[test]
     fn a_quota_is_bad_when_it_bites() {
         for (quota_cores, throttled, level) in [
-            (None, 0, Level::Good),
-            (Some(4.0), 9, Level::Good),
-            (Some(3.0), 0, Level::Note),
-            (Some(3.0), 1, Level::Bad),
-            (Some(0.5), 0, Level::Bad),
+            (None, 0, Level::Ok),
+            (Some(4.0), 9, Level::Ok),
+            (Some(3.0), 0, Level::Warning),
+            (Some(3.0), 1, Level::Problem),
+            (Some(0.5), 0, Level::Problem),
         ] {
             let found = Cores {
                 quota_cores_max: quota_cores,
@@ -213,23 +219,23 @@ mod tests {
             }
             .judge_quota();
             assert_eq!(found.level, level, "{found:?}");
-            assert_eq!(found.advice.is_some(), level > Level::Good);
+            assert_eq!(found.change.is_some(), level > Level::Ok);
         }
     }
 
     #[test]
     fn siblings_are_listed_and_avoided() {
-        assert_eq!(cores(4).judge_siblings().level, Level::Good);
+        assert_eq!(cores(4).judge_siblings().level, Level::Ok);
         let side_by_side = Cores {
             sibling_groups: vec![vec![0, 1], vec![2, 3]],
             ..cores(4)
         }
         .judge_siblings();
-        assert_eq!(side_by_side.level, Level::Bad);
+        assert_eq!(side_by_side.level, Level::Problem);
         assert!(side_by_side.found.starts_with("0-1 | 2-3 share"));
         assert!(
             side_by_side
-                .advice
+                .change
                 .unwrap()
                 .contains("taskset -c 2 loadtest")
         );
@@ -238,8 +244,8 @@ mod tests {
             ..cores(4)
         }
         .judge_siblings();
-        assert_eq!(far_apart.level, Level::Note);
-        assert!(far_apart.advice.unwrap().contains("taskset -c 1 loadtest"));
+        assert_eq!(far_apart.level, Level::Warning);
+        assert!(far_apart.change.unwrap().contains("taskset -c 1 loadtest"));
     }
 
     #[test]
@@ -249,24 +255,24 @@ mod tests {
             ..cores(2)
         }
         .judge_siblings();
-        assert_eq!(found.level, Level::Bad);
+        assert_eq!(found.level, Level::Problem);
         assert!(found.found.ends_with("there is only one"));
     }
 
     #[test]
     fn nodes_and_isolation_are_told() {
-        assert_eq!(cores(2).judge_nodes().level, Level::Good);
-        assert_eq!(cores(2).judge_isolation().level, Level::Good);
+        assert_eq!(cores(2).judge_nodes().level, Level::Ok);
+        assert_eq!(cores(2).judge_isolation().level, Level::Ok);
         let big = Cores {
             nodes: vec![vec![0, 1], vec![2, 3]],
             isolated: vec![2, 3],
             ..cores(4)
         };
         let nodes = big.judge_nodes();
-        assert_eq!(nodes.level, Level::Note);
+        assert_eq!(nodes.level, Level::Warning);
         assert!(nodes.found.starts_with("2, with cores 0-1 | 2-3"));
         let isolated = big.judge_isolation();
-        assert_eq!(isolated.level, Level::Note);
-        assert!(isolated.advice.unwrap().starts_with("taskset -c 2-3"));
+        assert_eq!(isolated.level, Level::Warning);
+        assert!(isolated.change.unwrap().starts_with("taskset -c 2-3"));
     }
 }

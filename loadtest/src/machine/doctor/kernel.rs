@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use host::Root;
+use host::finding::Finding;
 use ringback::EngineKind;
 
-use super::Finding;
 use crate::machine::environment;
 
 /// Settings of the kernel that change what a system call costs.
@@ -16,9 +17,9 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn read() -> Self {
+    pub(super) fn read(root: &Root) -> Self {
         Self {
-            mitigations: environment::mitigations(),
+            mitigations: environment::mitigations(root),
             // Whether the sysctl, a seccomp filter or the kernel's age is in
             // the way shows when it is tried.
             io_uring_obstacle: match EngineKind::TokioUring.probe() {
@@ -41,9 +42,9 @@ impl Kernel {
             .map(|(name, _)| name.as_str())
             .collect();
         if in_force.is_empty() {
-            return Finding::good(CHECK, "none in force");
+            return Finding::ok(CHECK, "none in force");
         }
-        Finding::note(
+        Finding::warning(
             CHECK,
             format!(
                 "{}: system calls cost more, for every server alike",
@@ -55,8 +56,8 @@ impl Kernel {
     fn judge_io_uring(&self) -> Finding {
         const CHECK: &str = "io_uring";
         match &self.io_uring_obstacle {
-            None => Finding::good(CHECK, "works"),
-            Some(obstacle) => Finding::note(CHECK, obstacle.replace('\n', " "))
+            None => Finding::ok(CHECK, "works"),
+            Some(obstacle) => Finding::warning(CHECK, obstacle.replace('\n', " "))
                 .advise("sysctl -w kernel.io_uring_disabled=0, or measure with epoll"),
         }
     }
@@ -64,8 +65,9 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::machine::Level;
 
     #[test]
     fn mitigations_are_named_and_the_rest_is_not() {
@@ -79,20 +81,20 @@ mod tests {
             ..Kernel::default()
         };
         let found = kernel.judge_mitigations();
-        assert_eq!(found.level, Level::Note);
+        assert_eq!(found.level, Level::Warning);
         assert!(found.found.starts_with("spectre_v2: "), "{found:?}");
-        assert_eq!(Kernel::default().judge_mitigations().level, Level::Good);
+        assert_eq!(Kernel::default().judge_mitigations().level, Level::Ok);
     }
 
     #[test]
     fn io_uring_is_a_note_when_it_does_not_work() {
-        assert_eq!(Kernel::default().judge_io_uring().level, Level::Good);
+        assert_eq!(Kernel::default().judge_io_uring().level, Level::Ok);
         let without = Kernel {
             io_uring_obstacle: Some("switched off".to_owned()),
             ..Kernel::default()
         };
         let found = without.judge_io_uring();
-        assert_eq!(found.level, Level::Note);
-        assert!(found.advice.unwrap().contains("io_uring_disabled=0"));
+        assert_eq!(found.level, Level::Warning);
+        assert!(found.change.unwrap().contains("io_uring_disabled=0"));
     }
 }

@@ -1,8 +1,10 @@
 //! Whether there is memory enough, and whether it stays where it is.
 
-use super::{Finding, rough_size};
-use crate::machine::environment::memory_bytes;
-use crate::machine::{cgroup_limits, read};
+use host::Root;
+use host::cgroup::Limits;
+use host::finding::Finding;
+
+use super::rough_size;
 
 /// Enough for server and generator with ten thousands of connections.
 const AVAILABLE_BYTES_GOOD: u64 = 2 << 30;
@@ -22,17 +24,17 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn read() -> Self {
+    pub(super) fn read(root: &Root) -> Self {
         let swap_used_bytes = || {
-            let total = memory_bytes("SwapTotal")?;
-            Some(total.saturating_sub(memory_bytes("SwapFree")?))
+            let total = root.memory_bytes("SwapTotal")?;
+            Some(total.saturating_sub(root.memory_bytes("SwapFree")?))
         };
         Self {
-            total_bytes: memory_bytes("MemTotal"),
-            available_bytes: memory_bytes("MemAvailable"),
+            total_bytes: root.memory_bytes("MemTotal"),
+            available_bytes: root.memory_bytes("MemAvailable"),
             swap_used_bytes: swap_used_bytes(),
-            cgroup_max_bytes: cgroup_limits().memory_max_bytes,
-            huge_pages: read::text("/sys/kernel/mm/transparent_hugepage/enabled"),
+            cgroup_max_bytes: Limits::read(root).memory_max_bytes,
+            huge_pages: root.text("/sys/kernel/mm/transparent_hugepage/enabled"),
         }
     }
 
@@ -58,9 +60,9 @@ impl Memory {
         );
         let advice = "see who has it: ps -eo rss,pid,comm --sort=-rss | head";
         Some(match available {
-            AVAILABLE_BYTES_GOOD.. => Finding::good(CHECK, found),
-            AVAILABLE_BYTES_MIN.. => Finding::note(CHECK, found).advise(advice),
-            _ => Finding::bad(CHECK, found).advise(advice),
+            AVAILABLE_BYTES_GOOD.. => Finding::ok(CHECK, found),
+            AVAILABLE_BYTES_MIN.. => Finding::warning(CHECK, found).advise(advice),
+            _ => Finding::problem(CHECK, found).advise(advice),
         })
     }
 
@@ -69,22 +71,22 @@ impl Memory {
         let advice = "docker update --memory=4g --memory-swap=4g CONTAINER, or \
                       systemctl set-property --runtime UNIT MemoryMax=infinity";
         let Some(max) = self.cgroup_max_bytes else {
-            return Finding::good(CHECK, "none");
+            return Finding::ok(CHECK, "none");
         };
         let found = rough_size(max);
         match max {
-            _ if self.total_bytes.is_some_and(|total| max >= total) => Finding::good(CHECK, found),
-            AVAILABLE_BYTES_GOOD.. => Finding::good(CHECK, found),
-            AVAILABLE_BYTES_MIN.. => Finding::note(CHECK, found).advise(advice),
-            _ => Finding::bad(CHECK, found).advise(advice),
+            _ if self.total_bytes.is_some_and(|total| max >= total) => Finding::ok(CHECK, found),
+            AVAILABLE_BYTES_GOOD.. => Finding::ok(CHECK, found),
+            AVAILABLE_BYTES_MIN.. => Finding::warning(CHECK, found).advise(advice),
+            _ => Finding::problem(CHECK, found).advise(advice),
         }
     }
 
     fn judge_swap(&self) -> Option<Finding> {
         const CHECK: &str = "swap";
         Some(match self.swap_used_bytes? {
-            0 => Finding::good(CHECK, "none in use"),
-            bytes => Finding::note(
+            0 => Finding::ok(CHECK, "none in use"),
+            bytes => Finding::warning(
                 CHECK,
                 format!(
                     "{} in use: a page that is out stops a thread",
@@ -100,21 +102,22 @@ impl Memory {
         let modes = self.huge_pages.as_deref()?;
         let mode = modes.split_once('[')?.1.split_once(']')?.0;
         Some(if mode == "always" {
-            Finding::note(
+            Finding::warning(
                 CHECK,
                 "always: memory per connection looks larger than it is",
             )
             .advise("echo madvise | tee /sys/kernel/mm/transparent_hugepage/enabled")
         } else {
-            Finding::good(CHECK, mode)
+            Finding::ok(CHECK, mode)
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::machine::Level;
 
     const GIB: u64 = 1 << 30;
     const MIB: u64 = 1 << 20;
@@ -134,13 +137,13 @@ mod tests {
         let findings = memory().judge();
         assert_eq!(findings.len(), 4);
         for finding in findings {
-            assert_eq!(finding.level, Level::Good, "{finding:?}");
+            assert_eq!(finding.level, Level::Ok, "{finding:?}");
         }
     }
 
     #[test]
     fn little_memory_is_told() {
-        for (available_bytes, level) in [(GIB, Level::Note), (100 * MIB, Level::Bad)] {
+        for (available_bytes, level) in [(GIB, Level::Warning), (100 * MIB, Level::Problem)] {
             let found = Memory {
                 available_bytes: Some(available_bytes),
                 ..memory()
@@ -154,10 +157,10 @@ mod tests {
     #[test]
     fn a_limit_counts_when_it_is_small() {
         for (max, level) in [
-            (64 * GIB, Level::Good),
-            (4 * GIB, Level::Good),
-            (512 * MIB, Level::Note),
-            (64 * MIB, Level::Bad),
+            (64 * GIB, Level::Ok),
+            (4 * GIB, Level::Ok),
+            (512 * MIB, Level::Warning),
+            (64 * MIB, Level::Problem),
         ] {
             let found = Memory {
                 cgroup_max_bytes: Some(max),
@@ -176,11 +179,11 @@ mod tests {
             ..memory()
         };
         let swap = odd.judge_swap().unwrap();
-        assert_eq!(swap.level, Level::Note);
+        assert_eq!(swap.level, Level::Warning);
         assert!(swap.found.starts_with("3 MiB in use"));
         let pages = odd.judge_huge_pages().unwrap();
-        assert_eq!(pages.level, Level::Note);
-        assert!(pages.advice.unwrap().starts_with("echo madvise"));
+        assert_eq!(pages.level, Level::Warning);
+        assert!(pages.change.unwrap().starts_with("echo madvise"));
     }
 
     #[test]

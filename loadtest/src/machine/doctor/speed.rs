@@ -2,23 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use super::Finding;
-use crate::machine::frequency::{self, Turbo};
-use crate::machine::topology;
+use host::finding::Finding;
+use host::{Root, cores};
+
+use crate::machine::frequency::Turbo;
 
 /// Who sets the clocks.
 #[derive(Debug, Clone)]
 pub(super) struct Speed {
-    governors: Option<BTreeSet<String>>,
+    governors: BTreeSet<String>,
     turbo: Option<Turbo>,
 }
 
 impl Speed {
-    pub(super) fn read() -> Self {
-        let cores = topology::cores_allowed().unwrap_or_default();
+    pub(super) fn read(root: &Root) -> Self {
+        let cores = cores::usable().unwrap_or_default();
         Self {
-            governors: frequency::governors(&cores),
-            turbo: Turbo::read(),
+            governors: cores::governors(root, &cores),
+            turbo: Turbo::read(root),
         }
     }
 
@@ -31,17 +32,18 @@ impl Speed {
 
     fn judge_governor(&self) -> Finding {
         const CHECK: &str = "CPU governor";
-        let Some(governors) = &self.governors else {
-            let found = "none here: the firmware or the hypervisor sets the clock";
-            return Finding::note(CHECK, found);
-        };
-        let names = governors.iter().map(String::as_str).collect::<Vec<_>>();
+        let names = self.governors.iter().map(String::as_str);
+        let names = names.collect::<Vec<_>>();
         let found = names.join(", ");
         match names[..] {
-            ["performance"] => Finding::good(CHECK, found),
+            [] => {
+                let found = "none here: the firmware or the hypervisor sets the clock";
+                Finding::warning(CHECK, found)
+            }
+            ["performance"] => Finding::ok(CHECK, found),
             // Somebody fixed the clock, and will know at what.
-            ["userspace"] => Finding::note(CHECK, found),
-            _ => Finding::bad(CHECK, format!("{found}: the clock follows the load"))
+            ["userspace"] => Finding::warning(CHECK, found),
+            _ => Finding::problem(CHECK, format!("{found}: the clock follows the load"))
                 .advise("cpupower frequency-set -g performance"),
         }
     }
@@ -50,22 +52,23 @@ impl Speed {
         const CHECK: &str = "turbo boost";
         let turbo = self.turbo?;
         if !turbo.on {
-            return Some(Finding::good(CHECK, "off"));
+            return Some(Finding::ok(CHECK, "off"));
         }
         let found = "on: the clock depends on heat and on how many cores work";
-        Some(Finding::note(CHECK, found).advise(turbo.off_command))
+        Some(Finding::warning(CHECK, found).advise(turbo.off_command))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::machine::Level;
 
     fn governed(governors: &[&str]) -> Finding {
         let governors = governors.iter().map(|&name| name.to_owned()).collect();
         Speed {
-            governors: Some(governors),
+            governors,
             turbo: None,
         }
         .judge_governor()
@@ -73,17 +76,17 @@ mod tests {
 
     #[test]
     fn a_clock_that_follows_the_load_is_bad() {
-        assert_eq!(governed(&["performance"]).level, Level::Good);
-        assert_eq!(governed(&["userspace"]).level, Level::Note);
+        assert_eq!(governed(&["performance"]).level, Level::Ok);
+        assert_eq!(governed(&["userspace"]).level, Level::Warning);
         for governors in [
             &["powersave"][..],
             &["schedutil"],
             &["ondemand", "performance"],
         ] {
             let found = governed(governors);
-            assert_eq!(found.level, Level::Bad, "{governors:?}");
+            assert_eq!(found.level, Level::Problem, "{governors:?}");
             assert_eq!(
-                found.advice.unwrap(),
+                found.change.unwrap(),
                 "cpupower frequency-set -g performance"
             );
         }
@@ -92,10 +95,10 @@ mod tests {
     #[test]
     fn without_a_governor_somebody_else_decides() {
         let speed = Speed {
-            governors: None,
+            governors: BTreeSet::new(),
             turbo: None,
         };
-        assert_eq!(speed.judge_governor().level, Level::Note);
+        assert_eq!(speed.judge_governor().level, Level::Warning);
         assert_eq!(speed.judge().len(), 1);
     }
 
@@ -103,7 +106,7 @@ mod tests {
     fn turbo_is_told_with_its_switch() {
         let turbo = |on| {
             Speed {
-                governors: None,
+                governors: BTreeSet::new(),
                 turbo: Some(Turbo {
                     on,
                     off_command: "switch it off",
@@ -112,9 +115,9 @@ mod tests {
             .judge_turbo()
             .unwrap()
         };
-        assert_eq!(turbo(false).level, Level::Good);
-        assert_eq!(turbo(false).advice, None);
-        assert_eq!(turbo(true).level, Level::Note);
-        assert_eq!(turbo(true).advice.unwrap(), "switch it off");
+        assert_eq!(turbo(false).level, Level::Ok);
+        assert_eq!(turbo(false).change, None);
+        assert_eq!(turbo(true).level, Level::Warning);
+        assert_eq!(turbo(true).change.unwrap(), "switch it off");
     }
 }

@@ -1,12 +1,12 @@
 //! How many connections there can be, and what happens to their bytes.
 
-use std::fs;
-
+use host::Root;
+use host::finding::Finding;
+use host::root::field;
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 
-use super::{Finding, rough_size};
-use crate::machine::read;
+use super::rough_size;
 use crate::units::format_count;
 
 /// Limits and settings of sockets.
@@ -33,32 +33,32 @@ pub(super) struct Tcp {
 }
 
 impl Tcp {
-    pub(super) fn read() -> Self {
+    pub(super) fn read(root: &Root) -> Self {
         Self {
             open_files_max: getrlimit(Resource::Nofile).maximum,
-            somaxconn: sysctl_number("net.core.somaxconn", 0),
+            somaxconn: sysctl_number(root, "net.core.somaxconn", 0),
             ports: pair(
-                sysctl_number("net.ipv4.ip_local_port_range", 0),
-                sysctl_number("net.ipv4.ip_local_port_range", 1),
+                sysctl_number(root, "net.ipv4.ip_local_port_range", 0),
+                sysctl_number(root, "net.ipv4.ip_local_port_range", 1),
             ),
-            time_wait: fs::read_to_string("/proc/net/sockstat")
-                .ok()
+            time_wait: root
+                .text("/proc/net/sockstat")
                 .and_then(|stat| parse_time_wait(&stat))
                 .unwrap_or(0),
-            tw_reuse: read::number("/proc/sys/net/ipv4/tcp_tw_reuse"),
-            congestion_control: read::sysctl("net.ipv4.tcp_congestion_control"),
+            tw_reuse: root.number("/proc/sys/net/ipv4/tcp_tw_reuse"),
+            congestion_control: root.sysctl("net.ipv4.tcp_congestion_control"),
             buffers_max_bytes: pair(
-                sysctl_number("net.ipv4.tcp_rmem", 2),
-                sysctl_number("net.ipv4.tcp_wmem", 2),
+                sysctl_number(root, "net.ipv4.tcp_rmem", 2),
+                sysctl_number(root, "net.ipv4.tcp_wmem", 2),
             ),
-            memory_max_bytes: sysctl_number("net.ipv4.tcp_mem", 2)
+            memory_max_bytes: sysctl_number(root, "net.ipv4.tcp_mem", 2)
                 .map(|pages| pages.saturating_mul(page_size() as u64)),
-            backlog_drops: fs::read_to_string("/proc/net/softnet_stat")
-                .ok()
+            backlog_drops: root
+                .text("/proc/net/softnet_stat")
                 .and_then(|stat| parse_backlog_drops(&stat)),
             conntrack: pair(
-                sysctl_number("net.netfilter.nf_conntrack_count", 0),
-                sysctl_number("net.netfilter.nf_conntrack_max", 0),
+                sysctl_number(root, "net.netfilter.nf_conntrack_count", 0),
+                sysctl_number(root, "net.netfilter.nf_conntrack_max", 0),
             ),
         }
     }
@@ -83,7 +83,7 @@ impl Tcp {
     fn judge_open_files(&self) -> Finding {
         const CHECK: &str = "open files";
         let Some(max) = self.open_files_max else {
-            return Finding::good(CHECK, "no limit");
+            return Finding::ok(CHECK, "no limit");
         };
         let found = format!(
             "{} (hard limit), for a few fewer connections",
@@ -92,9 +92,9 @@ impl Tcp {
         let advice = "ulimit -n 1048576 as root in the shell of each program, \
                       or LimitNOFILE=1048576 in a unit";
         match max {
-            65_536.. => Finding::good(CHECK, found),
-            4_096.. => Finding::note(CHECK, found).advise(advice),
-            _ => Finding::bad(CHECK, found).advise(advice),
+            65_536.. => Finding::ok(CHECK, found),
+            4_096.. => Finding::warning(CHECK, found).advise(advice),
+            _ => Finding::problem(CHECK, found).advise(advice),
         }
     }
 
@@ -105,9 +105,9 @@ impl Tcp {
         let full = format!("{found}: when it is full, a connect takes a second longer");
         let advice = "sysctl -w net.core.somaxconn=65535 before the server starts";
         Some(match somaxconn {
-            4_096.. => Finding::good(CHECK, found),
-            1_024.. => Finding::note(CHECK, full).advise(advice),
-            _ => Finding::bad(CHECK, full).advise(advice),
+            4_096.. => Finding::ok(CHECK, found),
+            1_024.. => Finding::warning(CHECK, full).advise(advice),
+            _ => Finding::problem(CHECK, full).advise(advice),
         })
     }
 
@@ -129,22 +129,22 @@ impl Tcp {
         let advice = "--source 127.0.0.1-127.0.0.20 has that many for each address, or \
                       sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"";
         Some(match count {
-            60_000.. if !waiting => Finding::good(CHECK, found),
-            10_000.. => Finding::note(CHECK, found).advise(advice),
-            _ => Finding::bad(CHECK, found).advise(advice),
+            60_000.. if !waiting => Finding::ok(CHECK, found),
+            10_000.. => Finding::warning(CHECK, found).advise(advice),
+            _ => Finding::problem(CHECK, found).advise(advice),
         })
     }
 
     fn judge_tw_reuse(&self) -> Option<Finding> {
         const CHECK: &str = "port reuse";
         Some(match self.tw_reuse? {
-            0 => Finding::note(
+            0 => Finding::warning(
                 CHECK,
                 "off: after a close, a port is gone for a minute, which limits churn",
             )
             .advise("sysctl -w net.ipv4.tcp_tw_reuse=1"),
-            2 => Finding::good(CHECK, "over loopback only"),
-            _ => Finding::good(CHECK, "on"),
+            2 => Finding::ok(CHECK, "over loopback only"),
+            _ => Finding::ok(CHECK, "on"),
         })
     }
 
@@ -154,13 +154,13 @@ impl Tcp {
         // It sends by a timer at the rate that it thinks the path has, and
         // loopback has none.
         Some(if name.starts_with("bbr") {
-            Finding::note(
+            Finding::warning(
                 CHECK,
                 format!("{name}: it paces what is sent, over loopback too"),
             )
             .advise("sysctl -w net.ipv4.tcp_congestion_control=cubic")
         } else {
-            Finding::good(CHECK, name)
+            Finding::ok(CHECK, name)
         })
     }
 
@@ -176,9 +176,9 @@ impl Tcp {
                       net.ipv4.tcp_wmem=\"4096 16384 4194304\"";
         Some(match receive.min(send) {
             // The kernel's own choice where there is memory enough.
-            0x0040_0000.. => Finding::good(CHECK, found),
-            0x0004_0000.. => Finding::note(CHECK, found).advise(advice),
-            _ => Finding::bad(CHECK, format!("{found}: large messages wait")).advise(advice),
+            0x0040_0000.. => Finding::ok(CHECK, found),
+            0x0004_0000.. => Finding::warning(CHECK, found).advise(advice),
+            _ => Finding::problem(CHECK, format!("{found}: large messages wait")).advise(advice),
         })
     }
 
@@ -189,17 +189,17 @@ impl Tcp {
         let advice = "sysctl -w net.ipv4.tcp_mem=\"262144 393216 524288\", which is 2 GiB \
                       with pages of 4 KiB";
         Some(match max {
-            0x2000_0000.. => Finding::good(CHECK, found),
-            0x0800_0000.. => Finding::note(CHECK, found).advise(advice),
-            _ => Finding::bad(CHECK, found).advise(advice),
+            0x2000_0000.. => Finding::ok(CHECK, found),
+            0x0800_0000.. => Finding::warning(CHECK, found).advise(advice),
+            _ => Finding::problem(CHECK, found).advise(advice),
         })
     }
 
     fn judge_backlog(&self) -> Option<Finding> {
         const CHECK: &str = "packet queue";
         Some(match self.backlog_drops? {
-            0 => Finding::good(CHECK, "never full since boot"),
-            drops => Finding::note(
+            0 => Finding::ok(CHECK, "never full since boot"),
+            drops => Finding::warning(
                 CHECK,
                 format!(
                     "was full for {} packets since boot: each is sent again, late",
@@ -213,9 +213,9 @@ impl Tcp {
     fn judge_conntrack(&self) -> Finding {
         const CHECK: &str = "conntrack";
         let found = match self.conntrack {
-            None => return Finding::good(CHECK, "not loaded"),
+            None => return Finding::ok(CHECK, "not loaded"),
             // It is hooked in only when a firewall rule needs it.
-            Some((0, _)) => return Finding::good(CHECK, "tracks nothing"),
+            Some((0, _)) => return Finding::ok(CHECK, "tracks nothing"),
             Some((count, max)) => format!(
                 "tracks {} of at most {} connections, at a cost for each packet",
                 format_count(count),
@@ -226,16 +226,16 @@ impl Tcp {
                       iptables -t raw -I OUTPUT -o lo -j NOTRACK";
         match self.conntrack {
             Some((count, max)) if max.saturating_sub(count) < 65_536 => {
-                Finding::bad(CHECK, found).advise(advice)
+                Finding::problem(CHECK, found).advise(advice)
             }
-            _ => Finding::note(CHECK, found).advise(advice),
+            _ => Finding::warning(CHECK, found).advise(advice),
         }
     }
 }
 
 /// One of the numbers a kernel parameter consists of.
-fn sysctl_number(name: &str, index: usize) -> Option<u64> {
-    read::sysctl(name)?.split(' ').nth(index)?.parse().ok()
+fn sysctl_number(root: &Root, name: &str, index: usize) -> Option<u64> {
+    root.sysctl(name)?.split(' ').nth(index)?.parse().ok()
 }
 
 fn pair(a: Option<u64>, b: Option<u64>) -> Option<(u64, u64)> {
@@ -244,7 +244,7 @@ fn pair(a: Option<u64>, b: Option<u64>) -> Option<(u64, u64)> {
 
 /// Finds `tw 7` in the line of TCP.
 fn parse_time_wait(sockstat: &str) -> Option<u64> {
-    let mut words = read::field(sockstat, "TCP")?.split(' ');
+    let mut words = field(sockstat, "TCP")?.split(' ');
     words.find(|&word| word == "tw")?;
     words.next()?.parse().ok()
 }
@@ -259,14 +259,15 @@ fn parse_backlog_drops(softnet_stat: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use host::finding::Level;
+
     use super::*;
-    use crate::machine::Level;
 
     fn level(finding: Option<Finding>) -> Option<Level> {
         finding.map(|finding| {
             assert_eq!(
-                finding.advice.is_some(),
-                finding.level > Level::Good,
+                finding.change.is_some(),
+                finding.level > Level::Ok,
                 "{finding:?}"
             );
             finding.level
@@ -276,10 +277,10 @@ mod tests {
     #[test]
     fn open_files_limit_connections() {
         for (open_files_max, expected) in [
-            (None, Level::Good),
-            (Some(1 << 20), Level::Good),
-            (Some(20_000), Level::Note),
-            (Some(1024), Level::Bad),
+            (None, Level::Ok),
+            (Some(1 << 20), Level::Ok),
+            (Some(20_000), Level::Warning),
+            (Some(1024), Level::Problem),
         ] {
             let tcp = Tcp {
                 open_files_max,
@@ -291,7 +292,11 @@ mod tests {
 
     #[test]
     fn a_short_accept_queue_is_bad() {
-        for (somaxconn, expected) in [(4096, Level::Good), (1024, Level::Note), (128, Level::Bad)] {
+        for (somaxconn, expected) in [
+            (4096, Level::Ok),
+            (1024, Level::Warning),
+            (128, Level::Problem),
+        ] {
             let tcp = Tcp {
                 somaxconn: Some(somaxconn),
                 ..Tcp::default()
@@ -303,11 +308,11 @@ mod tests {
     #[test]
     fn ports_limit_connections_per_source() {
         for (ports, time_wait, expected) in [
-            ((1024, 65_535), 0, Level::Good),
-            ((1024, 65_535), 30_000, Level::Note),
-            ((32_768, 60_999), 0, Level::Note),
-            ((60_000, 60_999), 0, Level::Bad),
-            ((2, 1), 0, Level::Bad),
+            ((1024, 65_535), 0, Level::Ok),
+            ((1024, 65_535), 30_000, Level::Warning),
+            ((32_768, 60_999), 0, Level::Warning),
+            ((60_000, 60_999), 0, Level::Problem),
+            ((2, 1), 0, Level::Problem),
         ] {
             let tcp = Tcp {
                 ports: Some(ports),
@@ -325,12 +330,12 @@ mod tests {
             found.found,
             "32768-60999: 28,232 connections per source and target"
         );
-        assert!(found.advice.unwrap().starts_with("--source 127.0.0.1-"));
+        assert!(found.change.unwrap().starts_with("--source 127.0.0.1-"));
     }
 
     #[test]
     fn ports_that_are_not_reused_limit_churn() {
-        for (tw_reuse, expected) in [(0, Level::Note), (1, Level::Good), (2, Level::Good)] {
+        for (tw_reuse, expected) in [(0, Level::Warning), (1, Level::Ok), (2, Level::Ok)] {
             let tcp = Tcp {
                 tw_reuse: Some(tw_reuse),
                 ..Tcp::default()
@@ -341,7 +346,7 @@ mod tests {
 
     #[test]
     fn pacing_is_told() {
-        for (name, expected) in [("cubic", Level::Good), ("bbr", Level::Note)] {
+        for (name, expected) in [("cubic", Level::Ok), ("bbr", Level::Warning)] {
             let tcp = Tcp {
                 congestion_control: Some(name.to_owned()),
                 ..Tcp::default()
@@ -353,9 +358,9 @@ mod tests {
     #[test]
     fn the_smaller_buffer_counts() {
         for (buffers, expected) in [
-            ((32 << 20, 4 << 20), Level::Good),
-            ((32 << 20, 1 << 20), Level::Note),
-            ((64 << 10, 4 << 20), Level::Bad),
+            ((32 << 20, 4 << 20), Level::Ok),
+            ((32 << 20, 1 << 20), Level::Warning),
+            ((64 << 10, 4 << 20), Level::Problem),
         ] {
             let tcp = Tcp {
                 buffers_max_bytes: Some(buffers),
@@ -368,9 +373,9 @@ mod tests {
     #[test]
     fn little_memory_for_all_is_bad() {
         for (max, expected) in [
-            (2 << 30, Level::Good),
-            (256 << 20, Level::Note),
-            (16 << 20, Level::Bad),
+            (2 << 30, Level::Ok),
+            (256 << 20, Level::Warning),
+            (16 << 20, Level::Problem),
         ] {
             let tcp = Tcp {
                 memory_max_bytes: Some(max),
@@ -382,7 +387,7 @@ mod tests {
 
     #[test]
     fn dropped_packets_are_told() {
-        for (drops, expected) in [(0, Level::Good), (5, Level::Note)] {
+        for (drops, expected) in [(0, Level::Ok), (5, Level::Warning)] {
             let tcp = Tcp {
                 backlog_drops: Some(drops),
                 ..Tcp::default()
@@ -394,11 +399,11 @@ mod tests {
     #[test]
     fn conntrack_counts_when_it_is_at_work() {
         for (conntrack, expected) in [
-            (None, Level::Good),
-            (Some((0, 262_144)), Level::Good),
-            (Some((90, 262_144)), Level::Note),
-            (Some((90, 65_536)), Level::Bad),
-            (Some((250_000, 262_144)), Level::Bad),
+            (None, Level::Ok),
+            (Some((0, 262_144)), Level::Ok),
+            (Some((90, 262_144)), Level::Warning),
+            (Some((90, 65_536)), Level::Problem),
+            (Some((250_000, 262_144)), Level::Problem),
         ] {
             let tcp = Tcp {
                 conntrack,
