@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::io;
 use std::time::SystemTime;
 
+use host::open_files::raise_limit;
+
 use crate::args::{Output, Server};
 use crate::driver::Endpoints;
 use crate::failure::Failure;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
-use crate::limits::allow_sockets;
 use crate::live::{LiveView, Progress};
 use crate::machine::{Environment, binary_sha256};
 use crate::outcome::Outcome;
@@ -36,6 +37,10 @@ pub const EXIT_OBJECTIVE: u8 = 3;
 pub const EXIT_INVALID: u8 = 4;
 /// A comparison came to no conclusion.
 pub const EXIT_INCONCLUSIVE: u8 = 5;
+
+/// Files beside the sockets: standard streams, epoll instances, the embedded
+/// server's listeners and rings, `/proc` while it is read.
+const OTHER_FILES: u64 = 64;
 
 /// Connections that churn leaves open for a while beside those of the plan, for
 /// each that is replaced per second.
@@ -81,7 +86,7 @@ fn drive_at(
     result
 }
 
-/// Makes room for a plan's sockets, and for as many more.
+/// Raises the limit of open files, for a plan's sockets and for as many more.
 ///
 /// # Errors
 /// [`Failure::OpenFiles`] when the hard limit is too low.
@@ -92,7 +97,15 @@ pub fn make_room(plan: &Plan, more: u64) -> Result<(), Failure> {
         reason = "rates are positive, and a cast saturates"
     )]
     let churned = (plan.churn_rate.unwrap_or(0.0) * CHURN_SOCKETS).ceil() as u64;
-    allow_sockets(plan.sockets() + churned + more)
+    let needed = plan.sockets() + churned + more + OTHER_FILES;
+    let limit = raise_limit().map_err(|source| Failure::Local {
+        what: "raising the limit of open files",
+        source,
+    })?;
+    match limit {
+        Some(limit) if limit < needed => Err(Failure::OpenFiles { needed, limit }),
+        _ => Ok(()),
+    }
 }
 
 /// The server's process, where the command line names one.

@@ -6,7 +6,6 @@ mod compare;
 mod criteria;
 mod export;
 mod history;
-mod reason;
 mod report;
 mod start_at;
 mod sweep;
@@ -31,7 +30,6 @@ pub use compare::Compare;
 pub use criteria::Criteria;
 pub use export::{Better, Export, ExportFormat, ExportTime};
 pub use history::{Epoch, History, HistoryFormat};
-pub use reason::reason_of;
 pub use report::Report;
 pub use start_at::{Start, StartAt, announcement};
 pub use sweep::Sweep;
@@ -536,6 +534,23 @@ fn protocol_of(targets: &[Target]) -> Protocol {
         Some(Scheme::Tcp) => Protocol::RawTcp,
         _ => Protocol::WebSocket,
     }
+}
+
+/// What is wrong, in one line: all that is said before the usage, such as which
+/// argument is missing, or which name was perhaps meant.
+pub fn reason_of(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let said = text.split("\n\nUsage: ").next().unwrap_or_default();
+    let said = said
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or_default();
+    let words: Vec<_> = said
+        .split("\n\n")
+        .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    words.join("; ")
 }
 
 #[cfg(test)]

@@ -1,19 +1,23 @@
 //! Result files, compared group by group.
 
 mod group;
-mod report;
 mod surroundings;
 mod workload;
 
-use crate::args::Compare;
-use crate::comparison::{Comparison, Design, Format, Side, VERSION, too_few_runs, unpaired};
+use std::io;
+
+use crate::args::{Compare, Criteria};
+use crate::comparison::{
+    self, Comparison, Contrast, Design, Side, VERSION, Verdict, too_few_runs, unpaired,
+};
 use crate::failure::Failure;
-use crate::output::OutputFile;
+use crate::output::{OutputFile, deliver};
 use crate::plan::Plan;
-use crate::session::arguments;
+use crate::report::{Format, color_allowed};
+use crate::result::Document;
+use crate::session::{EXIT_FINE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, arguments};
 use crate::statistics::SAMPLES_MIN;
 
-pub use report::{exit_code, report};
 pub use workload::is_one_workload;
 
 use group::Group;
@@ -44,7 +48,7 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
     warnings.extend(few);
     let starts = groups.iter().flat_map(|group| &group.runs);
     let comparison = Comparison {
-        format: Format::Comparison,
+        format: comparison::Format::Comparison,
         version: VERSION,
         design: Design::Unpaired,
         settings,
@@ -64,6 +68,39 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
     let code = exit_code(&comparison, &args.criteria, has_invalid);
     report(&comparison, args.format, file)?;
     Ok(code)
+}
+
+/// Prints a comparison, and writes it where it is to be kept.
+///
+/// # Errors
+/// [`Failure::Output`] and [`Failure::File`].
+pub fn report(
+    comparison: &Comparison,
+    format: Format,
+    file: Option<OutputFile>,
+) -> Result<(), Failure> {
+    let text = match format {
+        Format::Text => comparison.text(color_allowed(io::stdout())),
+        Format::Json => comparison.to_json(),
+        Format::Csv => comparison.csv(),
+        Format::Markdown => comparison.markdown(),
+    };
+    deliver(&text, file, || comparison.to_json())
+}
+
+/// How the program ends after a comparison. What is not valid comes before what it seems to say.
+pub fn exit_code(comparison: &Comparison, criteria: &Criteria, has_invalid: bool) -> u8 {
+    let mut contrasts = comparison.contrasts.iter();
+    let is_inconclusive = |contrast: &Contrast| contrast.verdict == Verdict::Inconclusive;
+    if has_invalid {
+        EXIT_INVALID
+    } else if criteria.fail_on_regression && contrasts.clone().any(Contrast::is_regression) {
+        EXIT_OBJECTIVE
+    } else if criteria.fail_on_inconclusive && contrasts.any(is_inconclusive) {
+        EXIT_INCONCLUSIVE
+    } else {
+        EXIT_FINE
+    }
 }
 
 /// Whether the groups can be compared at all; what all of them ran.

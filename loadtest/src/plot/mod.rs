@@ -13,14 +13,14 @@
 //! Pure: values in, text out. Who asks for colors has found out that they are
 //! allowed ([`color_allowed`](crate::terminal::color_allowed)).
 
-mod axis;
 mod canvas;
 mod labels;
 
-pub use axis::Scale;
 pub use labels::{short_count, short_ns};
 
-use axis::Span;
+pub use crate::scale::Scale;
+
+use crate::scale::Span;
 use canvas::Canvas;
 
 /// The most ticks of a horizontal axis; each has its label below it.

@@ -1,9 +1,13 @@
 //! Axes: where a value lies, and which values are marked.
 
+use crate::scale::{ROUND, Scale, Span, round_above, round_below};
 use crate::units::format_ns;
 
 /// About so many marks on an axis that is evenly divided.
 const TICKS: f64 = 5.0;
+
+/// The mantissas of what lies between two of them.
+const STEPS: [f64; 5] = [1.0, 2.0, 2.5, 5.0, 10.0];
 
 /// The percentiles that are marked, as the share of messages beyond them.
 const PERCENTILES: [(f64, &str); 9] = [
@@ -31,9 +35,7 @@ pub(in super::super) struct Tick {
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) struct Axis {
     pub(in super::super) title: String,
-    is_log: bool,
-    low: f64,
-    high: f64,
+    span: Span,
     pub(in super::super) ticks: Vec<Tick>,
 }
 
@@ -47,7 +49,7 @@ impl Axis {
         let highest = values.into_iter().filter(|it| it.is_finite());
         let highest = highest.fold(0.0, f64::max);
         let high = if highest > 0.0 { highest } else { 1.0 };
-        let step = round_step(high / TICKS);
+        let step = round_above(high / TICKS, &STEPS);
         let high = (high / step - 1e-9).ceil() * step;
         Self::linear(title, 0.0, high, step, format)
     }
@@ -55,7 +57,7 @@ impl Axis {
     /// From 0 to this very value, such as the end of a run.
     pub(in super::super) fn up_to(title: &str, high: f64, format: impl Fn(f64) -> String) -> Self {
         let high = if high > 0.0 { high } else { 1.0 };
-        Self::linear(title, 0.0, high, round_step(high / TICKS), format)
+        Self::linear(title, 0.0, high, round_above(high / TICKS, &STEPS), format)
     }
 
     /// Around these values, whose distance from 0 is of no interest.
@@ -69,30 +71,25 @@ impl Axis {
         };
         let room = ((high - low) * 0.06).max(high.abs() * 0.01).max(1e-9);
         let (low, high) = ((low - room).max(0.0), high + room);
-        let step = round_step((high - low) / (TICKS - 1.0));
+        let step = round_above((high - low) / (TICKS - 1.0), &STEPS);
         Self::linear(title, low, high, step, format)
     }
 
     fn linear(title: &str, low: f64, high: f64, step: f64, format: impl Fn(f64) -> String) -> Self {
-        let mut ticks = Vec::new();
-        // Adding 0 makes a 0 of a -0.
-        let mut count = (low / step - 1e-9).ceil() + 0.0;
-        while count * step <= high * (1.0 + 1e-9) {
-            let value = count * step;
-            let label = format(value);
-            ticks.push(Tick {
-                value,
-                label,
-                is_major: true,
-            });
-            count += 1.0;
-        }
-        Self {
-            title: title.to_owned(),
-            is_log: false,
+        let span = Span {
+            scale: Scale::Linear,
             low,
             high,
-            ticks,
+        };
+        let ticks = span.multiples(step).map(|value| Tick {
+            value,
+            label: format(value),
+            is_major: true,
+        });
+        Self {
+            title: title.to_owned(),
+            span,
+            ticks: ticks.collect(),
         }
     }
 
@@ -105,21 +102,24 @@ impl Axis {
     ) -> Self {
         let positive = values.into_iter().filter(|&it| it > 0.0);
         let (low, high) = range(positive).unwrap_or((1.0, 10.0));
-        let (low, mut high) = (mark_below(low), mark_above(high));
+        let (low, mut high) = (round_below(low), round_above(high, &ROUND));
         if high <= low {
-            high = mark_above(low * 1.01);
+            high = round_above(low * 1.01, &ROUND);
         }
-        let marks = marks(low, high);
-        let ticks = marks.into_iter().map(|(value, is_major)| Tick {
+        let span = Span {
+            scale: Scale::Log,
+            low,
+            high,
+        };
+        let decades = span.decades(&ROUND[..1]);
+        let ticks = span.decades(&ROUND[..3]).into_iter().map(|value| Tick {
             value,
             label: format(value),
-            is_major,
+            is_major: decades.contains(&value),
         });
         Self {
             title: title.to_owned(),
-            is_log: true,
-            low,
-            high,
+            span,
             ticks: ticks.collect(),
         }
     }
@@ -139,9 +139,11 @@ impl Axis {
             .filter(|(beyond, _)| *beyond >= least * (1.0 - 1e-9));
         Self {
             title: title.to_owned(),
-            is_log: true,
-            low: 1.0,
-            high: least,
+            span: Span {
+                scale: Scale::Log,
+                low: 1.0,
+                high: least,
+            },
             ticks: ticks
                 .map(|&(value, label)| Tick {
                     value,
@@ -154,7 +156,7 @@ impl Axis {
 
     /// Ratios around 1, logarithmic: half and double are equally far from it.
     pub(in super::super) fn ratios(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
-        const STEPS: [f64; 12] = [
+        const ENDS: [f64; 12] = [
             1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 2.0, 2.5, 4.0, 10.0, 30.0, 100.0,
         ];
         let reach = values
@@ -162,9 +164,9 @@ impl Axis {
             .filter(|it| it.is_finite() && *it > 0.0)
             .map(|ratio| ratio.max(ratio.recip()))
             .fold(1.01, f64::max);
-        let end = STEPS.iter().position(|&step| step >= reach);
-        let end = end.unwrap_or(STEPS.len() - 1);
-        let steps = &STEPS[end.saturating_sub(1)..=end];
+        let end = ENDS.iter().position(|&step| step >= reach);
+        let end = end.unwrap_or(ENDS.len() - 1);
+        let steps = &ENDS[end.saturating_sub(1)..=end];
         let mut ticks: Vec<f64> = steps
             .iter()
             .flat_map(|&step| [step.recip(), step])
@@ -173,9 +175,11 @@ impl Axis {
         ticks.sort_by(f64::total_cmp);
         Self {
             title: title.to_owned(),
-            is_log: true,
-            low: STEPS[end].recip() / 1.01,
-            high: STEPS[end] * 1.01,
+            span: Span {
+                scale: Scale::Log,
+                low: ENDS[end].recip() / 1.01,
+                high: ENDS[end] * 1.01,
+            },
             ticks: ticks
                 .into_iter()
                 .map(|value| Tick {
@@ -190,11 +194,7 @@ impl Axis {
     /// Where a value lies, 0 at the beginning and 1 at the end. Those that lie
     /// beyond are put there.
     pub(in super::super) fn place(&self, value: f64) -> f64 {
-        let share = if self.is_log {
-            (value / self.low).ln() / (self.high / self.low).ln()
-        } else {
-            (value - self.low) / (self.high - self.low)
-        };
+        let share = self.span.position(value);
         // A logarithm of nothing, or of less.
         if share.is_nan() {
             0.0
@@ -227,54 +227,6 @@ fn compact_ratio(ratio: f64) -> String {
     }
     let text = format!("{ratio:.2}");
     format!("{}×", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-/// The smallest of 1, 2, 2.5 and 5 times a power of ten that is no less.
-fn round_step(least: f64) -> f64 {
-    let decade = 10f64.powf(least.log10().floor());
-    let factors = [1.0, 2.0, 2.5, 5.0, 10.0];
-    let fits = factors
-        .into_iter()
-        .find(|it| it * decade >= least * (1.0 - 1e-9));
-    fits.unwrap_or(10.0) * decade
-}
-
-fn mark_below(value: f64) -> f64 {
-    let decade = decade_of(value);
-    let factors = [5.0, 2.0, 1.0];
-    let fits = factors
-        .into_iter()
-        .find(|it| it * decade <= value * (1.0 + 1e-9));
-    fits.unwrap_or(1.0) * decade
-}
-
-fn mark_above(value: f64) -> f64 {
-    let decade = decade_of(value);
-    let factors = [1.0, 2.0, 5.0, 10.0];
-    let fits = factors
-        .into_iter()
-        .find(|it| it * decade >= value * (1.0 - 1e-9));
-    fits.unwrap_or(10.0) * decade
-}
-
-/// 1, 2 and 5 of every decade in between, and whether it is the decade itself.
-fn marks(low: f64, high: f64) -> Vec<(f64, bool)> {
-    let mut marks = Vec::new();
-    let mut decade = decade_of(low);
-    while decade <= high * (1.0 + 1e-9) {
-        for factor in [1.0, 2.0, 5.0] {
-            let value = factor * decade;
-            if value >= low * (1.0 - 1e-9) && value <= high * (1.0 + 1e-9) {
-                marks.push((value, factor <= 1.0));
-            }
-        }
-        decade *= 10.0;
-    }
-    marks
-}
-
-fn decade_of(value: f64) -> f64 {
-    10f64.powf((value.log10() + 1e-9).floor())
 }
 
 fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {

@@ -6,15 +6,58 @@ mod chart;
 mod dots;
 mod forest;
 mod labels;
-mod size;
 
 pub(super) use axis::{Axis, compact_ns};
 pub(super) use chart::{Across, Band, Bar, Chart, Mark, Rule, Series, swatch};
 pub(super) use dots::{Dots, Row as DotRow};
 pub(super) use forest::{Forest, Row as ForestRow};
-pub(super) use size::Size;
 
 use maud::{Markup, html};
+
+/// A drawing is made for the window it is seen in: letters keep their size, and
+/// what is between them gives way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// A desk, or paper.
+    Wide,
+    /// A phone.
+    Narrow,
+    /// One of several side by side, in any window.
+    Small,
+}
+
+impl Size {
+    /// Its width, of which a unit is about a pixel.
+    const fn width(self) -> f64 {
+        match self {
+            Self::Wide => 880.0,
+            Self::Narrow => 350.0,
+            Self::Small => 320.0,
+        }
+    }
+
+    /// The height of a chart.
+    const fn height(self) -> f64 {
+        match self {
+            Self::Wide => 360.0,
+            Self::Narrow => 290.0,
+            Self::Small => 230.0,
+        }
+    }
+
+    const fn class(self) -> &'static str {
+        match self {
+            Self::Wide => "wide",
+            Self::Narrow => "narrow",
+            Self::Small => "small",
+        }
+    }
+
+    /// Whether there is room for words beside the drawing.
+    const fn is_wide(self) -> bool {
+        matches!(self, Self::Wide)
+    }
+}
 
 /// How many series are told apart by color, dash and mark.
 pub(super) const STYLES: usize = 8;

@@ -1,4 +1,5 @@
-//! Where values lie along a side of a plot, and which of them are named there.
+//! Where values lie along a side of a plot, of characters or drawn, and which of
+//! them are named there.
 
 /// How far values are apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,29 +12,30 @@ pub enum Scale {
 
 impl Scale {
     /// Whether a value has a place on it.
-    pub(super) fn shows(self, value: f64) -> bool {
+    pub(crate) fn shows(self, value: f64) -> bool {
         value.is_finite() && (self == Self::Linear || value >= f64::MIN_POSITIVE)
     }
 }
 
-/// What people count in.
-const ROUND: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
+/// What people count in: the mantissas of round numbers, from 1 to 10.
+pub(crate) const ROUND: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
 
 /// Rounding of a tick that lies at an end.
 const SLACK: f64 = 1e-9;
 
-/// From the lowest to the highest value of a side.
+/// From the lowest to the highest value of a side, or from where it begins to where
+/// it ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Span {
-    scale: Scale,
-    low: f64,
-    high: f64,
+pub(crate) struct Span {
+    pub(crate) scale: Scale,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
 }
 
 impl Span {
     /// That of values that the scale shows; `None` without any. A single value
     /// is given room on both sides.
-    pub(super) fn of(scale: Scale, values: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn of(scale: Scale, values: impl Iterator<Item = f64>) -> Option<Self> {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
             (low.min(value), high.max(value))
         });
@@ -49,9 +51,9 @@ impl Span {
     }
 
     /// With ends that are round numbers, for so many ticks.
-    pub(super) fn widened(self, ticks: usize) -> Self {
+    pub(crate) fn widened(self, ticks: usize) -> Self {
         let (low, high) = match self.scale {
-            Scale::Log => (round_below(self.low), round_above(self.high)),
+            Scale::Log => (round_below(self.low), round_above(self.high, &ROUND)),
             Scale::Linear => {
                 let step = self.step(ticks);
                 let down = (self.low / step + SLACK).floor() * step;
@@ -63,7 +65,7 @@ impl Span {
     }
 
     /// Where a value lies, from 0 to 1.
-    pub(super) fn position(self, value: f64) -> f64 {
+    pub(crate) fn position(self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
             Scale::Log => (value / self.low).ln() / (self.high / self.low).ln(),
@@ -72,7 +74,7 @@ impl Span {
 
     /// Round numbers within, at most so many and two at least, if that many are
     /// wanted.
-    pub(super) fn ticks(self, most: usize) -> Vec<f64> {
+    pub(crate) fn ticks(self, most: usize) -> Vec<f64> {
         if self.scale == Scale::Log {
             for mantissas in [&ROUND[..3], &ROUND[..1]] {
                 let ticks = self.decades(mantissas);
@@ -89,8 +91,8 @@ impl Span {
         self.even(most)
     }
 
-    /// The mantissas' multiples of powers of ten.
-    fn decades(self, mantissas: &[f64]) -> Vec<f64> {
+    /// The mantissas' multiples of powers of ten within.
+    pub(crate) fn decades(self, mantissas: &[f64]) -> Vec<f64> {
         let (first, last) = (exponent(self.low), exponent(self.high));
         (first..=last)
             .flat_map(|exponent| mantissas.iter().map(move |one| one * power(exponent)))
@@ -98,20 +100,23 @@ impl Span {
             .collect()
     }
 
-    /// Multiples of a round number.
+    /// At most so many multiples of a round number.
     fn even(self, most: usize) -> Vec<f64> {
-        let step = self.step(most);
-        let first = (self.low / step - SLACK).ceil();
-        (0..=most)
-            .map(|index| (first + index as f64) * step)
-            .filter(|&tick| self.holds(tick))
-            .take(most)
-            .collect()
+        self.multiples(self.step(most)).take(most).collect()
+    }
+
+    /// The multiples of a step within.
+    pub(crate) fn multiples(self, step: f64) -> impl Iterator<Item = f64> {
+        // Adding 0 makes a 0 of a -0.
+        let first = (self.low / step - SLACK).ceil() + 0.0;
+        (0u32..)
+            .map(move |index| (first + f64::from(index)) * step)
+            .take_while(move |&tick| self.holds(tick))
     }
 
     /// The round number that divides it into at most so many parts.
     fn step(self, parts: usize) -> f64 {
-        round_above((self.high - self.low) / parts.max(1) as f64)
+        round_above((self.high - self.low) / parts.max(1) as f64, &ROUND)
     }
 
     fn holds(self, tick: f64) -> bool {
@@ -120,7 +125,8 @@ impl Span {
     }
 }
 
-fn round_below(value: f64) -> f64 {
+/// The round number that is no more.
+pub(crate) fn round_below(value: f64) -> f64 {
     let scale = power(exponent(value));
     let fits = |one: &&f64| **one * scale <= value * (1.0 + SLACK);
     ROUND
@@ -130,10 +136,11 @@ fn round_below(value: f64) -> f64 {
         .map_or(value, |one| one * scale)
 }
 
-fn round_above(value: f64) -> f64 {
+/// The number of these mantissas, the last of them 10, that is no less.
+pub(crate) fn round_above(value: f64, mantissas: &[f64]) -> f64 {
     let scale = power(exponent(value));
     let fits = |one: &&f64| **one * scale >= value * (1.0 - SLACK);
-    ROUND.iter().find(fits).map_or(value, |one| one * scale)
+    mantissas.iter().find(fits).map_or(value, |one| one * scale)
 }
 
 #[expect(
