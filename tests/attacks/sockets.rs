@@ -5,11 +5,11 @@ use rustix::net::SendFlags;
 
 use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine};
-use crate::common::wait_until;
 use crate::common::wire::{
     BINARY, BINARY_FRAGMENT, CLOSE, PING, PONG, REQUEST, TEXT, close, frame, header, noise,
     unmasked,
 };
+use crate::common::{wait_for, wait_until};
 use crate::siege::{BACKLOG, NOT_READ, SHAKING_HANDS, SMALL_BACKLOG, Siege, Toll, WAITING, fill};
 
 on_every_engine![
@@ -218,8 +218,10 @@ fn more_connections_than_descriptors(engine: Engine) {
     // Each that leaves lets another one in: the server is at its limit over and
     // over again.
     for _ in 0..LEAVING {
-        let inside = attackers.iter().position(Raw::has_news);
-        let leaving = attackers.swap_remove(inside.expect("some are inside"));
+        let inside = wait_for("some are inside", || {
+            attackers.iter().position(Raw::has_news)
+        });
+        let leaving = attackers.swap_remove(inside);
         let mut newcomer = Raw::dial(siege.address());
         newcomer.send(REQUEST.as_bytes());
         attackers.push(newcomer);
