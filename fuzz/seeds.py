@@ -210,6 +210,7 @@ FILES = {
     "socket-too-long": f"listen = 'unix:/{'a' * 120}'",
     "mode-too-large": "unix-mode = '1777'",
     "socket-times": "defer-accept = '1s'\nkeepalive = '90s'\nuser-timeout = '1m'\nsocket-busy-poll = '50us'",
+    "socket-sizes": "socket-send-buffer = '1m'\nsocket-receive-buffer = 4096\ntcp-notsent-lowat = 0\nmax-tcp-memory = '2g'",
     "rate": "handshake-rate = '600/h'\nhandshake-burst = 20\nmax-connections-per-address = 9",
     "rate-zero": "handshake-rate = '0/s'",
     "rate-too-high": "handshake-rate = '4294967295/s'\nhandshake-burst = 4294967295",

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use host::Root;
 use tokio::sync::Notify;
 
 use crate::access::AccessContext;
@@ -24,6 +25,7 @@ use crate::held::Held;
 use crate::metrics::Counters;
 use crate::metrics::label::RefusalReason;
 use crate::peer::Peer;
+use crate::tcp_memory::TcpMemory;
 use crate::throttle::Throttle;
 use crate::visit::Visit;
 use census::Census;
@@ -47,6 +49,7 @@ pub(crate) struct House {
     pacer: Option<Pacer>,
     epoch: Instant,
     held: Held,
+    tcp_memory: TcpMemory,
     handshakes_max: usize,
     /// Where there is a rate for access lines.
     access_limit: Option<Arc<Throttle>>,
@@ -68,6 +71,7 @@ impl House {
             pacer,
             epoch: Instant::now(),
             held: Held::new(config.max_held_bytes),
+            tcp_memory: TcpMemory::new(&Root::of_this_machine(), config.max_tcp_memory),
             handshakes_max: config.effective_max_handshakes(),
             access_limit: config
                 .access_log_rate
@@ -83,6 +87,11 @@ impl House {
     /// The bytes that are held for all connections.
     pub(crate) fn held(&self) -> &Held {
         &self.held
+    }
+
+    /// The memory of TCP, on this machine.
+    pub(crate) fn tcp_memory(&self) -> &TcpMemory {
+        &self.tcp_memory
     }
 
     /// Handshakes that may be in progress at a time; `None` if there is no limit.
@@ -231,6 +240,11 @@ impl Admission {
     /// The bytes that are held for all workers' connections.
     pub(crate) fn held(&self) -> &Held {
         self.house.held()
+    }
+
+    /// The memory of TCP, on this machine.
+    pub(crate) fn tcp_memory(&self) -> &TcpMemory {
+        self.house.tcp_memory()
     }
 
     /// How many of this worker's connections are open, those that are being

@@ -201,6 +201,37 @@ pub(crate) struct Args {
     )]
     socket_busy_poll: Span,
 
+    /// What the kernel may keep that one client has not acknowledged (SO_SNDBUF): it
+    /// counts twice as much, with its overhead, and takes no more than
+    /// net.core.wmem_max. 0 lets it grow to net.ipv4.tcp_wmem
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "0",
+        help_heading = "Sockets"
+    )]
+    socket_send_buffer: Size,
+
+    /// What the kernel may keep of one client that is not read (SO_RCVBUF), in the
+    /// same way, up to net.core.rmem_max. 0 lets it grow to net.ipv4.tcp_rmem
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "0",
+        help_heading = "Sockets"
+    )]
+    socket_receive_buffer: Size,
+
+    /// What the kernel may keep for one client beyond what it has sent and the client
+    /// has yet to acknowledge (TCP_NOTSENT_LOWAT). 0 is net.ipv4.tcp_notsent_lowat
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "128k",
+        help_heading = "Sockets"
+    )]
+    tcp_notsent_lowat: Size,
+
     /// Hand a connection to the worker on whose core its packets are handled
     /// (SO_INCOMING_CPU)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = "Sockets")]
@@ -299,6 +330,13 @@ pub(crate) struct Args {
     /// half of max-held-bytes]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     max_backlog: Option<Size>,
+
+    /// Most memory of TCP on this machine, for all processes; beyond, clients that do
+    /// not read are cut off, those first for whom the kernel keeps most. 0 sets no limit
+    /// [default: three quarters of the second number of net.ipv4.tcp_mem, or of a
+    /// sixteenth of the memory]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    max_tcp_memory: Option<Size>,
 
     /// Silence after which a client is pinged; 0 never does
     #[arg(
@@ -449,6 +487,9 @@ impl Args {
             user_timeout: self.user_timeout.unless_zero(),
             keepalive: self.keepalive.unless_zero(),
             socket_busy_poll: self.socket_busy_poll.unless_zero(),
+            socket_send_buffer: NonZeroUsize::new(self.socket_send_buffer.bytes()),
+            socket_receive_buffer: NonZeroUsize::new(self.socket_receive_buffer.bytes()),
+            tcp_notsent_lowat: NonZeroUsize::new(self.tcp_notsent_lowat.bytes()),
             incoming_cpu: self.incoming_cpu.0,
             path: self.path.clone(),
             origins: self.origins.clone(),
@@ -464,6 +505,7 @@ impl Args {
             handshake_burst: self.handshake_burst,
             max_held_bytes: NonZeroUsize::new(self.max_held_bytes.bytes()),
             max_backlog: self.max_backlog.map(Size::bytes),
+            max_tcp_memory: self.max_tcp_memory.map(Size::bytes),
             idle_timeout: self.idle_timeout.unless_zero(),
             pong_timeout: self.pong_timeout.0,
             write_timeout: self.write_timeout.0,
@@ -706,10 +748,6 @@ mod tests {
             "--no-pin",
             "--busy-poll=50us",
             "--backlog=7",
-            "--defer-accept=3s",
-            "--user-timeout=8s",
-            "--keepalive=90s",
-            "--socket-busy-poll=70us",
             "--path=/echo",
             "--origin=https://a.example",
             "--origin=https://b.example",
@@ -753,10 +791,6 @@ mod tests {
         assert_eq!(config.backlog.get(), 7);
         assert_eq!(config.unix_mode, 0o600);
         assert_eq!(config.pid_file, Some("/run/echo.pid".into()));
-        assert_eq!(config.defer_accept, Some(Duration::from_secs(3)));
-        assert_eq!(config.user_timeout, Some(Duration::from_secs(8)));
-        assert_eq!(config.keepalive, Some(Duration::from_secs(90)));
-        assert_eq!(config.socket_busy_poll, Some(Duration::from_micros(70)));
         assert_eq!(config.path.as_deref(), Some("/echo"));
         let origins = ["https://a.example", "https://b.example"];
         assert_eq!(
@@ -786,6 +820,28 @@ mod tests {
         assert_eq!(config.max_header_bytes, 32 * 1024);
         assert_eq!(config.drain_timeout, Duration::from_secs(6));
         assert!(config.access_log);
+    }
+
+    #[test]
+    fn every_flag_about_sockets_reaches_the_configuration() {
+        let config = config(&[
+            "--defer-accept=3s",
+            "--user-timeout=8s",
+            "--keepalive=90s",
+            "--socket-busy-poll=70us",
+            "--socket-send-buffer=1m",
+            "--socket-receive-buffer=2m",
+            "--tcp-notsent-lowat=64k",
+            "--max-tcp-memory=16m",
+        ]);
+        assert_eq!(config.defer_accept, Some(Duration::from_secs(3)));
+        assert_eq!(config.user_timeout, Some(Duration::from_secs(8)));
+        assert_eq!(config.keepalive, Some(Duration::from_secs(90)));
+        assert_eq!(config.socket_busy_poll, Some(Duration::from_micros(70)));
+        assert_eq!(config.socket_send_buffer, NonZeroUsize::new(1 << 20));
+        assert_eq!(config.socket_receive_buffer, NonZeroUsize::new(2 << 20));
+        assert_eq!(config.tcp_notsent_lowat, NonZeroUsize::new(1 << 16));
+        assert_eq!(config.max_tcp_memory, Some(16 << 20));
     }
 
     #[test]
@@ -851,6 +907,9 @@ mod tests {
             ("--keepalive=1ms", "keepalive"),
             ("--user-timeout=1ms", "user timeout"),
             ("--socket-busy-poll=2s", "socket busy poll"),
+            ("--socket-send-buffer=4095", "socket send buffer"),
+            ("--socket-receive-buffer=2g", "socket receive buffer"),
+            ("--tcp-notsent-lowat=1", "tcp notsent lowat"),
             ("--path=echo", "path"),
             ("--origin=nowhere", "write https://nowhere"),
             ("--subprotocol=a b", "subprotocol"),

@@ -40,6 +40,12 @@ pub const MIN_HEADER_BYTES: usize = 8192;
 /// that never sleeps.
 pub const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
 
+/// The smallest buffers of sockets; the kernel's own least is about twice that.
+pub const MIN_SOCKET_BUFFER: usize = 4096;
+
+/// The largest buffers of sockets: twice as much is still a number for the kernel.
+pub const MAX_SOCKET_BUFFER: usize = 1 << 29;
+
 /// The name among [`Config::subprotocols`] that stands for all names.
 pub const ANY_SUBPROTOCOL: &str = "*";
 
@@ -116,6 +122,20 @@ pub struct Config {
     /// nothing is there to be received (`SO_BUSY_POLL`). `None` leaves it to
     /// `net.core.busy_read`.
     pub socket_busy_poll: Option<Duration>,
+    /// Bytes that the kernel may keep that one peer has not acknowledged (`SO_SNDBUF`), from
+    /// [`MIN_SOCKET_BUFFER`] to [`MAX_SOCKET_BUFFER`]. It counts twice as much, for
+    /// its overhead, and takes no more than `net.core.wmem_max`. `None` lets it grow
+    /// to `net.ipv4.tcp_wmem`.
+    pub socket_send_buffer: Option<NonZeroUsize>,
+    /// Bytes that the kernel may keep of one peer that is not read (`SO_RCVBUF`), in
+    /// the same way: no more than `net.core.rmem_max`, or `net.ipv4.tcp_rmem`. Of no
+    /// effect on Unix-domain sockets, where the sender's buffer is all there is.
+    pub socket_receive_buffer: Option<NonZeroUsize>,
+    /// Bytes that the kernel may keep for one peer beyond what was sent and the peer
+    /// has yet to acknowledge (`TCP_NOTSENT_LOWAT`), from [`MIN_SOCKET_BUFFER`] to
+    /// [`MAX_SOCKET_BUFFER`]. `None` is `net.ipv4.tcp_notsent_lowat`, which sets no
+    /// limit by default.
+    pub tcp_notsent_lowat: Option<NonZeroUsize>,
     /// Whether a connection goes to the worker on whose core its packets are
     /// handled (`SO_INCOMING_CPU`). Needs workers that are bound to cores.
     pub incoming_cpu: bool,
@@ -170,6 +190,11 @@ pub struct Config {
     /// [`DEFAULT_MAX_BACKLOG`], or half of [`max_held_bytes`](Self::max_held_bytes)
     /// where that is less.
     pub max_backlog: Option<usize>,
+    /// Bytes of memory that TCP may have on this machine, for all sockets of all
+    /// processes, before peers that do not read are evicted. `Some(0)` sets no limit.
+    /// `None` is three quarters of the second number of `net.ipv4.tcp_mem`; where that
+    /// cannot be seen, three quarters of a sixteenth of the machine's memory.
+    pub max_tcp_memory: Option<usize>,
     /// Silence after which a peer is pinged; `None` never does.
     pub idle_timeout: Option<Duration>,
     /// Silence after that ping until the connection is closed.
@@ -227,6 +252,9 @@ impl Default for Config {
             user_timeout: None,
             keepalive: None,
             socket_busy_poll: None,
+            socket_send_buffer: None,
+            socket_receive_buffer: None,
+            tcp_notsent_lowat: NonZeroUsize::new(128 * 1024),
             incoming_cpu: false,
             path: None,
             origins: Vec::new(),
@@ -242,6 +270,7 @@ impl Default for Config {
             handshake_burst: None,
             max_held_bytes: NonZeroUsize::new(1 << 30),
             max_backlog: None,
+            max_tcp_memory: None,
             idle_timeout: Some(Duration::from_secs(120)),
             pong_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(30),
@@ -391,6 +420,21 @@ impl Config {
                 "the socket busy poll is {busy_poll:?}; it must be at most {MAX_BUSY_POLL:?}"
             );
             return refuse("socket-busy-poll", reason);
+        }
+        for (setting, size) in [
+            ("socket-send-buffer", self.socket_send_buffer),
+            ("socket-receive-buffer", self.socket_receive_buffer),
+            ("tcp-notsent-lowat", self.tcp_notsent_lowat),
+        ] {
+            let sizes = MIN_SOCKET_BUFFER..=MAX_SOCKET_BUFFER;
+            if let Some(size) = size.filter(|size| !sizes.contains(&size.get())) {
+                let name = setting.replace('-', " ");
+                let reason = format!(
+                    "the {name} is {size} bytes; it must be {MIN_SOCKET_BUFFER} to \
+                     {MAX_SOCKET_BUFFER}"
+                );
+                return refuse(setting, reason);
+            }
         }
         if self.incoming_cpu && !self.pin {
             return refuse(

@@ -43,7 +43,7 @@ const AT_START: u64 = 12;
 /// The admin listener and its runtime, the files of its metrics, the pid file,
 /// what the service manager is told, certificates that are read again, and the
 /// pipes to a process that replaces this one.
-const PER_PROCESS: u64 = 20;
+const PER_PROCESS: u64 = 21;
 
 /// How the descriptors of this process are shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

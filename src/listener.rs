@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::address::Address;
 use crate::config::Config;
 use crate::error::Error;
-pub(crate) use accepting::Accepting;
+pub(crate) use accepting::{Accepting, UnixOptions};
 use options::TcpOptions;
 
 /// The listening sockets of one address.
@@ -312,6 +312,7 @@ mod tests {
     use crate::stream::Stream;
     use std::io::Write;
     use std::net::TcpStream;
+    use std::num::NonZeroUsize;
     use std::time::Duration;
 
     fn listeners(workers: usize) -> Listeners {
@@ -418,6 +419,9 @@ mod tests {
             defer_accept: Some(Duration::from_secs(1)),
             user_timeout: Some(Duration::from_secs(7)),
             keepalive: Some(Duration::from_secs(90)),
+            socket_send_buffer: NonZeroUsize::new(20_000),
+            socket_receive_buffer: NonZeroUsize::new(30_000),
+            tcp_notsent_lowat: NonZeroUsize::new(50_000),
             incoming_cpu: true,
             ..Config::default()
         };
@@ -443,6 +447,32 @@ mod tests {
             accepted.tcp_user_timeout().expect("read"),
             Some(Duration::from_secs(7))
         );
+        // The kernel doubles what it is told.
+        assert_eq!(accepted.send_buffer_size().expect("read"), 40_000);
+        assert_eq!(accepted.recv_buffer_size().expect("read"), 60_000);
+        assert_eq!(accepted.tcp_notsent_lowat().expect("read"), 50_000);
+    }
+
+    /// Without a limit, the kernel takes megabytes.
+    #[test]
+    fn the_kernel_keeps_little_for_who_does_not_read() {
+        let config = Config::default();
+        let lowat = config.tcp_notsent_lowat.expect("a limit").get();
+        let listening = listeners(1).open(&any()).expect("bound");
+        let narrow = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        narrow.set_recv_buffer_size(4096).expect("set");
+        narrow
+            .connect(&internet(&listening).into())
+            .expect("connected");
+        let listener = SockRef::from(&listening.sockets[0]);
+        listener.set_nonblocking(false).expect("blocks");
+        let (mut accepted, _) = listener.accept().expect("accepted");
+        accepted.set_nonblocking(true).expect("set");
+        let mut taken = 0;
+        while let Ok(len) = accepted.write(&vec![1; 1 << 20]) {
+            taken += len;
+        }
+        assert!((lowat..2 * lowat).contains(&taken), "{taken}");
     }
 
     #[test]
@@ -471,17 +501,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_over_a_unix_socket_is_local() {
+    async fn who_comes_over_a_unix_socket_is_local_and_has_the_send_buffer() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("echo.sock");
         let mut listening = listeners(1)
             .open(&Address::Unix(path.clone()))
             .expect("bound");
         let socket = listening.sockets.pop().expect("one");
-        let accepting = Accepting::new(socket).expect("on the runtime");
+        let options = UnixOptions {
+            send_buffer: NonZeroUsize::new(20_000),
+        };
+        let accepting = Accepting::new(socket, options).expect("on the runtime");
         let _client = UnixStream::connect(&path).expect("connected");
         let (stream, peer) = accepting.accept().await.expect("accepted");
         assert!(matches!(stream, Stream::Unix(_)));
+        let accepted = SockRef::from(&stream);
+        assert_eq!(accepted.send_buffer_size().expect("read"), 40_000);
         assert_eq!(peer, crate::Peer::Local);
     }
 }

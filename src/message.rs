@@ -32,12 +32,14 @@ use crate::peer::Peer;
 use crate::proto::frame::ServerHeader;
 use crate::proto::{CloseCode, Limits, OpCode, Violation};
 use crate::shutdown::Shutdown;
+use crate::socket_memory::SocketMemory;
 use crate::stream::{Stream, reset_when_closed};
 use crate::tls::is_broken_tls;
 use crate::visit::Visit;
 use account::Account;
 use assembly::BYTES_PER_TURN;
 pub(crate) use crowd::Crowd;
+use crowd::SlowReader;
 use inbox::{Event, Inbox};
 use sending::Sending;
 
@@ -91,7 +93,8 @@ pub enum MessageError {
     /// The peer did not read what was written.
     #[error("the peer did not read for too long")]
     SlowReader,
-    /// The server held more bytes than it may, and of those most for this peer.
+    /// The server held more bytes than it may, and of those most for this peer; or
+    /// the kernel did, and the peer does not read.
     #[error("the server held too much for the peer")]
     HeldTooMuch,
     /// The connection broke.
@@ -309,8 +312,7 @@ impl MessageSocket {
         if mem::take(&mut self.owes_a_turn) {
             yield_now().await;
         }
-        if self.account.is_dismissed() {
-            self.evict();
+        if self.evict() {
             return Ok(());
         }
         if self.take_from_ahead() {
@@ -448,7 +450,7 @@ impl MessageSocket {
         mut wait: Wait,
     ) -> Result<(), MessageError> {
         let settings = Rc::clone(&self.settings);
-        let _counted = self.account.slow_reader();
+        let slow_reading = self.account.slow_reader();
         let dismissed = self.account.dismissed();
         tokio::pin!(dismissed);
         loop {
@@ -468,6 +470,11 @@ impl MessageSocket {
                 reset_when_closed(&self.stream);
                 return Err(MessageError::SlowReader);
             }
+            let is_unread = wait.is_unread(now);
+            slow_reading.note(SlowReader {
+                is_unread,
+                socket_memory: is_unread.then(|| SocketMemory::of(&self.stream)).flatten(),
+            });
             let reads_on = wait.reads_on() && ahead < settings.max_backlog && !self.hung_up;
             tokio::select! {
                 biased;
@@ -582,9 +589,13 @@ impl MessageSocket {
         self.ending = Some(ending);
     }
 
-    /// Closes a connection because of what it holds.
-    fn evict(&mut self) {
-        self.go_away(EndReason::HeldBytes, Ending::HeldTooMuch);
+    /// Closes the connection if it is to end because of what it holds; whether it is.
+    fn evict(&mut self) -> bool {
+        let reason = self.account.dismissed_for();
+        if let Some(reason) = reason {
+            self.go_away(reason, Ending::HeldTooMuch);
+        }
+        reason.is_some()
     }
 
     /// The peer has ended its stream. Ours ends as well, for a TLS client to know that
@@ -610,7 +621,9 @@ impl MessageSocket {
 
     /// Gives a connection up whose peer does not read, because of what it holds.
     fn let_go(&mut self) -> MessageError {
-        self.account.end(EndReason::HeldBytes, None);
+        let reason = self.account.dismissed_for();
+        self.account
+            .end(reason.unwrap_or(EndReason::HeldBytes), None);
         reset_when_closed(&self.stream);
         self.forget_received();
         self.outbox = Vec::new();

@@ -25,6 +25,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) static ACCEPT_RESTS: Throttle = Throttle::warn("accepting rests");
 pub(crate) static NO_TAKEOVER: Throttle = Throttle::warn("cannot take over a connection");
 pub(crate) static HELD_TOO_MUCH: Throttle = Throttle::warn("more is held than may be");
+pub(crate) static TCP_MEMORY: Throttle = Throttle::warn("TCP has too much memory");
 pub(crate) static HANDLER_PANICS: Throttle = Throttle::warn("a handler panicked");
 pub(crate) static STDOUT_LOST: Throttle = Throttle::warn("lines for stdout are lost");
 pub(crate) static ACCESS_LINES: Throttle = Throttle::warn("access lines are left out");
@@ -42,10 +43,11 @@ pub(crate) static EVICTED: Throttle = Throttle::debug("a client was evicted");
 pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
-static ALL: [&Throttle; 18] = [
+static ALL: [&Throttle; 19] = [
     &ACCEPT_RESTS,
     &NO_TAKEOVER,
     &HELD_TOO_MUCH,
+    &TCP_MEMORY,
     &HANDLER_PANICS,
     &STDOUT_LOST,
     &ACCESS_LINES,

@@ -3,6 +3,7 @@
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod opening;
+mod tcp_eviction;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -28,7 +29,7 @@ use crate::calls;
 use crate::config::Config;
 use crate::engine::activity::Activity;
 use crate::engine::backlog::{self, BacklogRoom};
-use crate::engine::burden::heaviest;
+use crate::engine::burden::{Burden, heaviest};
 use crate::engine::encrypted::Encrypted;
 use crate::engine::timers::{self, TimerBudget};
 use crate::engine::{Clock, Drain, Engine, EngineKind, SLOW_READER, Settings, Upgraded};
@@ -37,7 +38,7 @@ use crate::forwarded::ForwardedHeader;
 use crate::handshakes::{HandshakeSlot, Handshakes};
 use crate::held::TICK_WHEN_HIGH;
 use crate::http::{self, HttpOptions, Outcome, Refusal};
-use crate::listener::Accepting;
+use crate::listener::{Accepting, UnixOptions};
 use crate::message::{Crowd, Handler, MessageSocket};
 use crate::metrics::Counters;
 use crate::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
@@ -55,6 +56,7 @@ use crate::throttle::{
 use crate::tls::{Acceptor, Tls};
 use crate::turn::log_longest;
 use crate::visit::{Handshake, Visit};
+use tcp_eviction::TcpEviction;
 
 /// How long accepting rests when it cannot go on, mostly because there are no file
 /// descriptors left, unless a connection ends sooner.
@@ -160,11 +162,13 @@ struct Worker {
 type Turned = (Rejection, RejectSlot);
 
 /// Which of a worker's upgraded connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Key {
     /// The engine's.
     Plain(usize),
     Encrypted(usize),
+    /// A handler's.
+    Handled(usize),
 }
 
 /// What the connections of one listening socket have in common.
@@ -189,6 +193,9 @@ impl Worker {
             .map(|tls| Rc::new(Acceptor::new(tls, settings.read_size)));
         let plain = assignment.listeners.into_iter();
         let secure = assignment.tls_listeners.into_iter();
+        let unix = UnixOptions {
+            send_buffer: config.socket_send_buffer,
+        };
         let listeners = plain
             .map(|socket| (socket, None))
             .chain(secure.map(|socket| (socket, acceptor.clone())))
@@ -202,7 +209,7 @@ impl Worker {
                     })
                 });
                 let listener = Rc::new(Listener { acceptor, access });
-                Ok((Accepting::new(socket)?, listener))
+                Ok((Accepting::new(socket, unix)?, listener))
             })
             .collect::<io::Result<_>>()
             .map_err(|source| Error::Start {
@@ -526,18 +533,27 @@ impl Worker {
     fn shed(&self, excess: usize) {
         let leaving = self.handshakes.evict(excess, StdInstant::now());
         let excess = excess.saturating_sub(leaving);
-        let plain = self.engine.burdens().into_iter();
-        let encrypted = self.encrypted.burdens().into_iter();
-        let burdens = plain
-            .map(|burden| burden.rename(Key::Plain))
-            .chain(encrypted.map(|burden| burden.rename(Key::Encrypted)));
-        for key in heaviest(burdens.collect(), excess) {
-            match key {
-                Key::Plain(key) => self.engine.dismiss(key),
-                Key::Encrypted(key) => self.encrypted.dismiss(key),
-            }
+        for key in heaviest(self.burdens().collect(), excess) {
+            self.dismiss(key, EndReason::HeldBytes);
         }
         self.crowd.shed(excess);
+    }
+
+    /// What each connection holds that holds something, but for the handlers'.
+    fn burdens(&self) -> impl Iterator<Item = Burden<Key>> + use<> {
+        let plain = self.engine.burdens().into_iter();
+        let encrypted = self.encrypted.burdens().into_iter();
+        plain
+            .map(|burden| burden.rename(Key::Plain))
+            .chain(encrypted.map(|burden| burden.rename(Key::Encrypted)))
+    }
+
+    fn dismiss(&self, key: Key, reason: EndReason) {
+        match key {
+            Key::Plain(key) => self.engine.dismiss(key, reason),
+            Key::Encrypted(key) => self.encrypted.dismiss(key, reason),
+            Key::Handled(key) => self.crowd.dismiss(key, reason),
+        }
     }
 
     /// Shows that the worker does its work.
@@ -791,6 +807,7 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
     held.join();
     worker.settings.backlog_room.set(held.room());
     let (mut reported, mut is_soon) = (0, false);
+    let mut tcp_eviction = TcpEviction::default();
     loop {
         let wait = match (held.is_high(), is_soon) {
             (true, _) => interval.min(TICK_WHEN_HIGH),
@@ -821,6 +838,7 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
             throttled!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
             worker.shed(excess);
         }
+        tcp_eviction.look(&worker);
         // What dropped backlogs have left is memory still.
         let room = held.room().saturating_sub(backlog::free_some());
         worker.settings.backlog_room.set(room);

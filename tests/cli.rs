@@ -381,7 +381,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 50] = [
+    const FLAGS: [&str; 54] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -392,6 +392,10 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--user-timeout",
         "--keepalive",
         "--socket-busy-poll",
+        "--socket-send-buffer",
+        "--socket-receive-buffer",
+        "--tcp-notsent-lowat",
+        "--max-tcp-memory",
         "--incoming-cpu",
         "--pid-file",
         "--tls-listen",

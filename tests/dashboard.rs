@@ -22,7 +22,8 @@ const SCRAPED_METRIC: &str = "up";
 const SCRAPED_LABELS: [&str; 2] = ["job", "instance"];
 
 fn page() -> Page {
-    let (_server, admin) = Server::start_watched("epoll", &["--threads=2"]);
+    let flags = ["--threads=2", "--max-tcp-memory=1g"];
+    let (_server, admin) = Server::start_watched("epoll", &flags);
     admin.metrics()
 }
 

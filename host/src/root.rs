@@ -1,6 +1,7 @@
 //! The small files of `/proc` and `/sys`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -30,6 +31,11 @@ impl Root {
         Some(text)
     }
 
+    /// The file, to be [read again](read_again) and again.
+    pub fn file(&self, path: impl AsRef<Path>) -> Option<File> {
+        File::open(self.0.join(path)).ok()
+    }
+
     /// The number a file consists of.
     pub fn number<T: FromStr>(&self, path: impl AsRef<Path>) -> Option<T> {
         self.text(path)?.parse().ok()
@@ -53,6 +59,14 @@ impl Root {
         let value = self.text(format!("proc/sys/{}", name.replace('.', "/")))?;
         Some(value.split_whitespace().collect::<Vec<_>>().join(" "))
     }
+}
+
+/// Reads a short file of the kernel's from its start: one that was kept open can be
+/// read when there are no descriptors left.
+pub fn read_again(file: &File) -> Option<String> {
+    let mut text = [0; 256];
+    let len = file.read_at(&mut text, 0).ok()?;
+    String::from_utf8(text[..len].to_vec()).ok()
 }
 
 /// The value behind a name at the start of a line, as in `/proc/meminfo` and

@@ -11,6 +11,7 @@
 mod page;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -138,14 +139,39 @@ impl View {
             "Access lines that were not written: there were more than --access-log-rate.",
             &access_limit.map_or(0, |limit| limit.suppressed()),
         )?;
-        match overview.house.held().max() {
-            Some(max) => page.gauge(
+        let tcp_memory = overview.house.tcp_memory();
+        let held_max = overview.house.held().max();
+        for (name, help, value) in [
+            (
                 "ringback_held_bytes_max",
                 "Bytes that may be held, over all workers. Missing if there is no limit.",
-                &(max.get() as u64),
+                held_max.map(|max| max.get() as u64),
             ),
-            None => Ok(()),
+            (
+                "ringback_tcp_memory_bytes",
+                "Memory that the kernel has given to TCP, for all sockets of this machine. Missing \
+                 where it does not tell.",
+                tcp_memory.bytes(),
+            ),
+            (
+                "ringback_tcp_memory_pressure_bytes",
+                "From so much on the kernel presses TCP for less memory: the second number of \
+                 net.ipv4.tcp_mem when the server started. A sixteenth of the memory where that \
+                 cannot be seen, as in containers.",
+                Some(tcp_memory.pressure()),
+            ),
+            (
+                "ringback_tcp_memory_max_bytes",
+                "From so much memory of TCP on, clients that do not read are evicted. Missing if \
+                 there is no limit.",
+                tcp_memory.max().map(NonZeroU64::get),
+            ),
+        ] {
+            if let Some(value) = value {
+                page.gauge(name, help, &value)?;
+            }
         }
+        Ok(())
     }
 
     fn workers(&self, page: &mut Page<'_, '_>) -> fmt::Result {
@@ -300,7 +326,8 @@ fn closes(page: &mut Page<'_, '_>) -> fmt::Result {
         "ringback_closes",
         "WebSocket connections that were ended, once for each, by why and by the code of the \
          Close frame that said so: client (it sent a Close), violation, idle, drain, handler, \
-         slow_reader, held_bytes (the server held too much, and most of it for this one), gone (it left without a Close). Code `none`: no Close frame, or no code \
+         slow_reader, held_bytes (the server held too much, and most of it for this one), tcp_memory (TCP had too \
+         much memory, and the client did not read), gone (it left without a Close). Code `none`: no Close frame, or no code \
          in it; `other`: 3000 to 4999.",
         ends,
         |(reason, code)| [("reason", reason.name()), ("code", code.name())],

@@ -2,9 +2,9 @@
 //! kernel gives none.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use host::root::read_again;
 use host::stat::Stat;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::time::{ClockId, clock_gettime};
@@ -26,7 +26,7 @@ impl ThreadClock {
 
     /// The time the thread has run so far; `None` once it has ended.
     pub(super) fn cpu_time(&self) -> Option<Duration> {
-        let text = read(self.schedstat.as_ref()?)?;
+        let text = read_again(self.schedstat.as_ref()?)?;
         let nanos = text.split(' ').next()?.parse().ok()?;
         Some(Duration::from_nanos(nanos))
     }
@@ -60,7 +60,7 @@ impl Process {
     }
 
     pub(super) fn memory(&self) -> Option<Memory> {
-        let text = read(self.statm.as_ref()?)?;
+        let text = read_again(self.statm.as_ref()?)?;
         let mut pages = text.split(' ').map(str::parse::<u64>);
         let mut next = || Some(pages.next()?.ok()? * page_size() as u64);
         Some(Memory {
@@ -75,13 +75,6 @@ impl Process {
         let secs = u64::try_from(time.tv_sec).unwrap_or(0);
         Duration::from_secs(secs) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
     }
-}
-
-/// Reads a short file of the kernel's from its start.
-fn read(file: &File) -> Option<String> {
-    let mut text = [0; 256];
-    let len = file.read_at(&mut text, 0).ok()?;
-    String::from_utf8(text[..len].to_vec()).ok()
 }
 
 #[expect(

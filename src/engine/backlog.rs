@@ -31,7 +31,8 @@ use crate::calls;
 pub(crate) use queue::{ByteQueue, free_some};
 
 /// How long a connection has moved no byte, in either direction, before it makes
-/// no progress: of those that hold memory, these are evicted first.
+/// no progress: of those that hold memory, these are evicted first. How long its
+/// socket has taken none before its client may be one that does not read.
 const STALLED: Duration = Duration::from_secs(1);
 
 /// A connection that reached its limit is read again once this part of the limit
@@ -259,8 +260,14 @@ impl Wait {
             bytes,
             slow_readers: is(|wait, now| wait.begun.is_over(SLOW_READER, now)).into(),
             stalled: is(|wait, now| wait.moved_at.is_over(STALLED, now)).into(),
+            unread: wait.is_some_and(|wait| wait.is_unread(now)).into(),
             paused: is(|wait, _now| wait.reading == Reading::Paused).into(),
         }
+    }
+
+    /// Whether the socket has taken nothing for [`STALLED`].
+    pub(crate) fn is_unread(&self, now: Millis) -> bool {
+        self.taken_at.is_over(STALLED, now)
     }
 
     fn may_read_on(&self, now: Millis) -> bool {

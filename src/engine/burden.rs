@@ -11,6 +11,7 @@ use super::Holdings;
 pub(crate) struct Burden<K> {
     is_stalled: bool,
     is_slow_reader: bool,
+    is_unread: bool,
     bytes: usize,
     key: K,
 }
@@ -21,9 +22,15 @@ impl<K> Burden<K> {
         (holdings.bytes > 0).then_some(Self {
             is_stalled: holdings.stalled > 0,
             is_slow_reader: holdings.slow_readers > 0,
+            is_unread: holdings.unread > 0,
             bytes: holdings.bytes,
             key,
         })
+    }
+
+    /// Whether it makes no progress, and which it is, where its socket takes nothing.
+    pub(crate) fn unread(self) -> Option<(bool, K)> {
+        self.is_unread.then_some((self.is_stalled, self.key))
     }
 
     /// The same connection among others.
@@ -31,6 +38,7 @@ impl<K> Burden<K> {
         Burden {
             is_stalled: self.is_stalled,
             is_slow_reader: self.is_slow_reader,
+            is_unread: self.is_unread,
             bytes: self.bytes,
             key: name(self.key),
         }
@@ -65,6 +73,7 @@ mod tests {
                     bytes,
                     slow_readers,
                     stalled,
+                    unread: 0,
                     paused: 0,
                 },
             )

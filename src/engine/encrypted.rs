@@ -18,6 +18,8 @@ use slab::Slab;
 use super::burden::Burden;
 use super::{Drain, Holdings, Settings};
 use crate::admission::Permit;
+use crate::metrics::label::EndReason;
+use crate::socket_memory::SocketMemory;
 use crate::task::TaskKind;
 use crate::tls::TlsStream;
 use crate::turn::turn;
@@ -99,9 +101,15 @@ impl Encrypted {
     }
 
     /// See [`Engine::dismiss`](super::Engine::dismiss).
-    pub(crate) fn dismiss(&self, key: usize) {
+    pub(crate) fn dismiss(&self, key: usize, reason: EndReason) {
         let connections = self.connections.borrow();
-        connections[key].borrow_mut().dismiss(&self.shared.borrow());
+        let mut connection = connections[key].borrow_mut();
+        connection.dismiss(reason, &self.shared.borrow());
+    }
+
+    /// See [`Engine::socket_memory`](super::Engine::socket_memory).
+    pub(crate) fn socket_memory(&self, key: usize) -> Option<SocketMemory> {
+        self.connections.borrow()[key].borrow().socket_memory()
     }
 
     /// See [`Engine::drain`](super::Engine::drain).

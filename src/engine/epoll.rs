@@ -29,6 +29,8 @@ use super::burden::Burden;
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::calls;
+use crate::metrics::label::EndReason;
+use crate::socket_memory::SocketMemory;
 use crate::turn::turn;
 use connection::{Connection, Fate, INTEREST};
 
@@ -195,8 +197,12 @@ impl Engine for EpollEngine {
         self.core.borrow().burdens()
     }
 
-    fn dismiss(&self, key: usize) {
-        self.core.borrow_mut().dismiss(key);
+    fn dismiss(&self, key: usize, reason: EndReason) {
+        self.core.borrow_mut().dismiss(key, reason);
+    }
+
+    fn socket_memory(&self, key: usize) -> Option<SocketMemory> {
+        SocketMemory::of(self.core.borrow().connections[key].socket())
     }
 
     fn drain(&self, drain: Drain) {
@@ -322,10 +328,10 @@ impl Core {
             .collect()
     }
 
-    fn dismiss(&mut self, key: usize) {
+    fn dismiss(&mut self, key: usize, reason: EndReason) {
         let now = self.shared.settings.clock.now();
         let connection = &mut self.connections[key];
-        if connection.dismiss(&self.shared, now) == Fate::Ended {
+        if connection.dismiss(reason, &self.shared, now) == Fate::Ended {
             connection.over(&self.shared);
             self.connections.remove(key);
         }

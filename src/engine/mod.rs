@@ -53,7 +53,9 @@ use tokio::sync::Notify;
 use crate::admission::Permit;
 use crate::calls;
 use crate::metrics::Counters;
+use crate::metrics::label::EndReason;
 use crate::proto::{Limits, TAIL_ROOM};
+use crate::socket_memory::SocketMemory;
 use crate::task::Tasks;
 use activity::Activity;
 use backlog::BacklogRoom;
@@ -198,6 +200,8 @@ pub(crate) struct Holdings {
     pub(crate) slow_readers: usize,
     /// Those of them that neither read nor send.
     pub(crate) stalled: usize,
+    /// Those of them whose sockets have taken nothing for as long.
+    pub(crate) unread: usize,
     /// Connections that are not read until their socket is seen to take nothing.
     pub(crate) paused: usize,
 }
@@ -207,6 +211,7 @@ impl Holdings {
         self.bytes += other.bytes;
         self.slow_readers += other.slow_readers;
         self.stalled += other.stalled;
+        self.unread += other.unread;
         self.paused += other.paused;
     }
 }
@@ -235,12 +240,15 @@ pub(crate) trait Engine {
     fn tick(&self) -> Holdings;
 
     /// What each connection holds that holds something. Its key is for
-    /// [`dismiss`](Self::dismiss), at once.
+    /// [`dismiss`](Self::dismiss) and [`socket_memory`](Self::socket_memory), at once.
     fn burdens(&self) -> Vec<Burden<usize>>;
 
-    /// Ends a connection because of what it holds: with a Close where one can be
-    /// said.
-    fn dismiss(&self, key: usize);
+    /// Ends a connection for this reason, because of what it holds: with a Close where
+    /// one can be said.
+    fn dismiss(&self, key: usize, reason: EndReason);
+
+    /// What the kernel keeps for a connection.
+    fn socket_memory(&self, key: usize) -> Option<SocketMemory>;
 
     /// Starts to close all connections, and each that comes later.
     fn drain(&self, drain: Drain);

@@ -48,6 +48,8 @@ use tokio::sync::Notify;
 use super::burden::Burden;
 use super::spin::Spin;
 use super::{Drain, Engine, Holdings, Settings, Upgraded};
+use crate::metrics::label::EndReason;
+use crate::socket_memory::SocketMemory;
 use crate::turn::turn;
 use connection::{Connection, Fate};
 use pool::{BufferId, Pool};
@@ -202,9 +204,13 @@ impl Engine for RingEngine {
         self.core.borrow().burdens()
     }
 
-    fn dismiss(&self, key: usize) {
-        self.core.borrow_mut().dismiss(key);
+    fn dismiss(&self, key: usize, reason: EndReason) {
+        self.core.borrow_mut().dismiss(key, reason);
         self.work.notify_one();
+    }
+
+    fn socket_memory(&self, key: usize) -> Option<SocketMemory> {
+        SocketMemory::of(self.core.borrow().connections[key].socket())
     }
 
     fn drain(&self, drain: Drain) {
@@ -407,11 +413,11 @@ impl Core {
             .collect()
     }
 
-    fn dismiss(&mut self, index: usize) {
+    fn dismiss(&mut self, index: usize, reason: EndReason) {
         let now = self.shared.settings.clock.now();
         let place = place(index);
         let connection = &mut self.connections[index];
-        if connection.dismiss(&self.shared, now) == Fate::Ended {
+        if connection.dismiss(reason, &self.shared, now) == Fate::Ended {
             connection.end(&mut self.shared);
         }
         self.look_after(place);

@@ -143,7 +143,7 @@ impl Session {
         if let Some(visit) = self.permit.visit() {
             visit.ended(reason, code);
         }
-        if matches!(reason, EndReason::SlowReader | EndReason::HeldBytes) {
+        if reason.is_eviction() {
             let _span = self.permit.visit().map(|visit| visit.span().entered());
             log_end_of_slow_reader(reason);
         }
@@ -182,10 +182,7 @@ impl Session {
     /// Notes that the connection is about to end without another word. If that
     /// was not foreseeable already, this is the reason.
     pub(crate) fn cut(&mut self, settings: &Settings, reason: EndReason) {
-        self.is_cut |= matches!(
-            reason,
-            EndReason::SlowReader | EndReason::HeldBytes | EndReason::Idle
-        );
+        self.is_cut |= reason.is_eviction() || reason == EndReason::Idle;
         if self.phase != Phase::Closing {
             self.count_end(settings, reason, None);
             self.phase = Phase::Closing;
@@ -276,17 +273,21 @@ pub(crate) fn log_broken_tls(error: &io::Error) {
 /// Logs why a connection ends that its client may not be told of: what waits for
 /// it comes before a Close.
 pub(crate) fn log_end_of_slow_reader(reason: EndReason) {
-    if reason == EndReason::HeldBytes {
-        throttled!(
+    match reason {
+        EndReason::HeldBytes => throttled!(
             debug,
             EVICTED,
             "a client was evicted: buffered bytes exceed max-held-bytes, and it holds most"
-        );
-    } else {
-        throttled!(
+        ),
+        EndReason::TcpMemory => throttled!(
+            debug,
+            EVICTED,
+            "a client was evicted: TCP has more memory than max-tcp-memory, and it does not read"
+        ),
+        _ => throttled!(
             debug,
             SLOW_READER,
             "a client was cut off: it has read too little for the write timeout"
-        );
+        ),
     }
 }

@@ -40,6 +40,7 @@ use super::session::Session;
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
+use crate::socket_memory::SocketMemory;
 use crate::task::TaskKind;
 use crate::turn::turn;
 use buffer::BufferUse;
@@ -88,8 +89,8 @@ struct Link {
     buffer: BufferUse,
     /// What the socket did not take.
     backlog: RefCell<Option<Box<Backlog>>>,
-    /// The connection is to end because of what it holds.
-    is_dismissed: Cell<bool>,
+    /// Why the connection is to end, if it is.
+    dismissed: Cell<Option<EndReason>>,
     /// The connection has ended, which the task may have yet to notice.
     is_shut_down: Cell<bool>,
 }
@@ -144,7 +145,7 @@ impl TokioUringEngine {
             kept: Cell::new(0),
             buffer: BufferUse::default(),
             backlog: RefCell::new(None),
-            is_dismissed: Cell::new(false),
+            dismissed: Cell::new(None),
             is_shut_down: Cell::new(false),
         });
         let key = self.links.borrow_mut().insert(Rc::clone(&link));
@@ -198,8 +199,12 @@ impl Engine for TokioUringEngine {
             .collect()
     }
 
-    fn dismiss(&self, key: usize) {
-        self.links.borrow()[key].dismiss(&self.settings);
+    fn dismiss(&self, key: usize, reason: EndReason) {
+        self.links.borrow()[key].dismiss(reason, &self.settings);
+    }
+
+    fn socket_memory(&self, key: usize) -> Option<SocketMemory> {
+        SocketMemory::of(self.links.borrow()[key].socket())
     }
 
     fn drain(&self, drain: Drain) {
@@ -270,23 +275,21 @@ impl Link {
     /// What this connection holds, beside the buffer that every one has. One that is to
     /// end holds nothing that it could still let go of.
     fn holdings(&self, now: Millis) -> Holdings {
-        if self.is_dismissed.get() || self.is_shut_down.get() {
+        if self.dismissed.get().is_some() || self.is_shut_down.get() {
             return Holdings::default();
         }
         let bytes = self.buffer.held(self.kept.get());
         backlog::holdings(self.backlog.borrow().as_deref(), bytes, now)
     }
 
-    /// Ends the connection because of what it holds.
-    fn dismiss(&self, settings: &Settings) {
+    /// Ends the connection for this reason, because of what it holds.
+    fn dismiss(&self, reason: EndReason, settings: &Settings) {
         if self.backlog.borrow().is_some() {
-            self.session
-                .borrow_mut()
-                .cut(settings, EndReason::HeldBytes);
+            self.session.borrow_mut().cut(settings, reason);
             *self.backlog.borrow_mut() = None;
             self.shut_down();
         } else {
-            self.is_dismissed.set(true);
+            self.dismissed.set(Some(reason));
             self.wake();
         }
     }

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::TcpListener as StdTcpListener;
-use std::os::fd::OwnedFd;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 
 use socket2::{Domain, SockRef};
@@ -14,15 +15,33 @@ use crate::stream::Stream;
 /// A listening socket of either family.
 pub(crate) enum Accepting {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(UnixListener, UnixOptions),
+}
+
+/// What a Unix-domain socket that was accepted is told: it takes nothing over from
+/// its listener.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UnixOptions {
+    /// `SO_SNDBUF`.
+    pub(crate) send_buffer: Option<NonZeroUsize>,
+}
+
+impl UnixOptions {
+    fn apply(self, stream: &impl AsFd) -> io::Result<()> {
+        match self.send_buffer {
+            Some(size) => SockRef::from(stream).set_send_buffer_size(size.get()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Accepting {
     /// Puts a listening socket, which is non-blocking, onto this thread's
     /// runtime.
-    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(socket: OwnedFd, unix: UnixOptions) -> io::Result<Self> {
         if SockRef::from(&socket).domain()? == Domain::UNIX {
-            UnixListener::from_std(StdUnixListener::from(socket)).map(Self::Unix)
+            let listener = UnixListener::from_std(StdUnixListener::from(socket))?;
+            Ok(Self::Unix(listener, unix))
         } else {
             TcpListener::from_std(StdTcpListener::from(socket)).map(Self::Tcp)
         }
@@ -35,8 +54,9 @@ impl Accepting {
                 let (stream, peer) = listener.accept().await?;
                 Ok((Stream::Tcp(stream), peer.into()))
             }
-            Self::Unix(listener) => {
+            Self::Unix(listener, options) => {
                 let (stream, _) = listener.accept().await?;
+                options.apply(&stream)?;
                 Ok((Stream::Unix(stream), Peer::Local))
             }
         }
@@ -46,7 +66,7 @@ impl Accepting {
     pub(crate) fn into_blocking(self) -> io::Result<Waiting> {
         Ok(match self {
             Self::Tcp(listener) => Waiting::Tcp(listener.into_std()?),
-            Self::Unix(listener) => Waiting::Unix(listener.into_std()?),
+            Self::Unix(listener, options) => Waiting::Unix(listener.into_std()?, options),
         })
     }
 }
@@ -55,7 +75,7 @@ impl Accepting {
 /// the kernel is asked.
 pub(crate) enum Waiting {
     Tcp(StdTcpListener),
-    Unix(StdUnixListener),
+    Unix(StdUnixListener, UnixOptions),
 }
 
 impl Waiting {
@@ -67,8 +87,9 @@ impl Waiting {
                 stream.set_nonblocking(true)?;
                 Ok((Stream::Tcp(TcpStream::from_std(stream)?), peer.into()))
             }
-            Self::Unix(listener) => {
+            Self::Unix(listener, options) => {
                 let (stream, _) = listener.accept()?;
+                options.apply(&stream)?;
                 stream.set_nonblocking(true)?;
                 Ok((Stream::Unix(UnixStream::from_std(stream)?), Peer::Local))
             }

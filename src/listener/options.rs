@@ -1,6 +1,7 @@
 //! What listening sockets are told to do, and hand on to what they accept.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -20,6 +21,12 @@ pub(crate) struct TcpOptions {
     pub(crate) keepalive: Option<Duration>,
     /// `SO_BUSY_POLL`.
     pub(crate) busy_poll: Option<Duration>,
+    /// `SO_SNDBUF`.
+    pub(crate) send_buffer: Option<NonZeroUsize>,
+    /// `SO_RCVBUF`.
+    pub(crate) receive_buffer: Option<NonZeroUsize>,
+    /// `TCP_NOTSENT_LOWAT`.
+    pub(crate) notsent_lowat: Option<NonZeroUsize>,
     /// `SO_INCOMING_CPU`.
     pub(crate) incoming_cpu: bool,
 }
@@ -36,6 +43,9 @@ impl TcpOptions {
             user_timeout: config.user_timeout,
             keepalive: config.keepalive,
             busy_poll: config.socket_busy_poll,
+            send_buffer: config.socket_send_buffer,
+            receive_buffer: config.socket_receive_buffer,
+            notsent_lowat: config.tcp_notsent_lowat,
             incoming_cpu: config.incoming_cpu,
         }
     }
@@ -70,6 +80,23 @@ impl TcpOptions {
         if let Some(busy_poll) = self.busy_poll {
             let us = u32::try_from(busy_poll.as_micros()).unwrap_or(u32::MAX);
             socket.set_busy_poll(us).map_err(named("SO_BUSY_POLL"))?;
+        }
+        if let Some(size) = self.send_buffer {
+            socket
+                .set_send_buffer_size(size.get())
+                .map_err(named("SO_SNDBUF"))?;
+        }
+        if let Some(size) = self.receive_buffer {
+            socket
+                .set_recv_buffer_size(size.get())
+                .map_err(named("SO_RCVBUF"))?;
+        }
+        // Also to nothing, where a predecessor has set it.
+        let lowat = self.notsent_lowat.map_or(0, NonZeroUsize::get);
+        match socket.set_tcp_notsent_lowat(u32::try_from(lowat).unwrap_or(u32::MAX)) {
+            // It is set unasked, and a kernel that does not know it does without.
+            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
+            result => result.map_err(named("TCP_NOTSENT_LOWAT"))?,
         }
         if let Some(core) = core.filter(|_| self.incoming_cpu) {
             socket

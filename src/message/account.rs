@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::crowd::{Crowd, Place};
+use super::crowd::{Crowd, Place, SlowReader};
 use super::inbox::Counted;
 use crate::engine::session::log_end_of_slow_reader;
 use crate::metrics::Counters;
@@ -91,7 +91,7 @@ impl Account {
             self.end_is_counted = true;
             self.counters.count_end(reason, code);
             self.visit.ended(reason, code);
-            if matches!(reason, EndReason::SlowReader | EndReason::HeldBytes) {
+            if reason.is_eviction() {
                 log_end_of_slow_reader(reason);
             }
         }
@@ -113,14 +113,15 @@ impl Account {
         self.place.dismissed()
     }
 
-    pub(super) fn is_dismissed(&self) -> bool {
-        self.place.is_dismissed()
+    /// Why the connection is to end because of what it holds, if it is.
+    pub(super) fn dismissed_for(&self) -> Option<EndReason> {
+        self.place.dismissed_for()
     }
 
     /// Counts the client as a slow reader for as long as the answer lives.
-    pub(super) fn slow_reader(&self) -> SlowReader {
-        self.place.set_slow_reader(true);
-        SlowReader(Rc::clone(&self.place))
+    pub(super) fn slow_reader(&self) -> SlowReading {
+        self.place.set_slow_reader(Some(SlowReader::default()));
+        SlowReading(Rc::clone(&self.place))
     }
 }
 
@@ -132,11 +133,18 @@ impl Drop for Account {
     }
 }
 
-/// A client that leaves a reply unread.
-pub(super) struct SlowReader(Rc<Place>);
+/// A client leaves a reply unread.
+pub(super) struct SlowReading(Rc<Place>);
 
-impl Drop for SlowReader {
+impl SlowReading {
+    /// This is how.
+    pub(super) fn note(&self, slow_reader: SlowReader) {
+        self.0.set_slow_reader(Some(slow_reader));
+    }
+}
+
+impl Drop for SlowReading {
     fn drop(&mut self) {
-        self.0.set_slow_reader(false);
+        self.0.set_slow_reader(None);
     }
 }

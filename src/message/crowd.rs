@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 
 use crate::engine::Holdings;
 use crate::engine::burden::{Burden, heaviest};
+use crate::metrics::label::EndReason;
+use crate::socket_memory::SocketMemory;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -18,10 +20,20 @@ pub(crate) struct Crowd(RefCell<Slab<Rc<Member>>>);
 #[derive(Debug, Default)]
 struct Member {
     held: Cell<usize>,
-    is_slow_reader: Cell<bool>,
-    /// It is to go, and does when its handler comes to wait.
-    is_dismissed: Cell<bool>,
+    /// Its client leaves a reply unread, and how.
+    slow_reader: Cell<Option<SlowReader>>,
+    /// Why it is to go, which it does when its handler comes to wait.
+    dismissed_for: Cell<Option<EndReason>>,
     dismissed: Notify,
+}
+
+/// A client that leaves a reply unread.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SlowReader {
+    /// Its socket takes nothing.
+    pub(super) is_unread: bool,
+    /// What the kernel keeps for it.
+    pub(super) socket_memory: Option<SocketMemory>,
 }
 
 /// A connection's place in the crowd, until this is dropped.
@@ -46,20 +58,35 @@ impl Crowd {
     /// others hold who were dismissed before, and have not gone yet, counts.
     pub(crate) fn shed(&self, bytes: usize) {
         let members = self.0.borrow();
-        let mut going = 0;
-        let mut burdens = Vec::new();
-        for (key, member) in &*members {
-            let holdings = member.holdings();
-            if member.is_dismissed.get() {
-                going += holdings.bytes;
-            } else {
-                burdens.extend(Burden::of(key, holdings));
-            }
+        let going = members
+            .iter()
+            .filter(|(_key, member)| member.dismissed_for.get().is_some())
+            .map(|(_key, member)| member.held.get())
+            .sum();
+        for key in heaviest(self.burdens(), bytes.saturating_sub(going)) {
+            members[key].dismiss(EndReason::HeldBytes);
         }
-        for key in heaviest(burdens, bytes.saturating_sub(going)) {
-            members[key].is_dismissed.set(true);
-            members[key].dismissed.notify_one();
-        }
+    }
+
+    /// What each of them holds that holds something, less those who are to go.
+    pub(crate) fn burdens(&self) -> Vec<Burden<usize>> {
+        let members = self.0.borrow();
+        let staying = members
+            .iter()
+            .filter(|(_key, member)| member.dismissed_for.get().is_none());
+        staying
+            .filter_map(|(key, member)| Burden::of(key, member.holdings()))
+            .collect()
+    }
+
+    /// Ends the connection with this key.
+    pub(crate) fn dismiss(&self, key: usize, reason: EndReason) {
+        self.0.borrow()[key].dismiss(reason);
+    }
+
+    /// What the kernel keeps for that connection, where it leaves a reply unread.
+    pub(crate) fn socket_memory(&self, key: usize) -> Option<SocketMemory> {
+        self.0.borrow()[key].slow_reader.get()?.socket_memory
     }
 
     pub(super) fn join(self: Rc<Self>) -> Place {
@@ -72,11 +99,18 @@ impl Crowd {
 
 impl Member {
     fn holdings(&self) -> Holdings {
+        let slow_reader = self.slow_reader.get();
         Holdings {
             bytes: self.held.get(),
-            slow_readers: self.is_slow_reader.get().into(),
+            slow_readers: slow_reader.is_some().into(),
+            unread: slow_reader.is_some_and(|it| it.is_unread).into(),
             ..Holdings::default()
         }
+    }
+
+    fn dismiss(&self, reason: EndReason) {
+        self.dismissed_for.set(Some(reason));
+        self.dismissed.notify_one();
     }
 }
 
@@ -87,12 +121,13 @@ impl Place {
     }
 
     /// Its client leaves a reply unread, or does so no longer.
-    pub(super) fn set_slow_reader(&self, is_slow_reader: bool) {
-        self.member.is_slow_reader.set(is_slow_reader);
+    pub(super) fn set_slow_reader(&self, slow_reader: Option<SlowReader>) {
+        self.member.slow_reader.set(slow_reader);
     }
 
-    pub(super) fn is_dismissed(&self) -> bool {
-        self.member.is_dismissed.get()
+    /// Why the connection is to end, if it is.
+    pub(super) fn dismissed_for(&self) -> Option<EndReason> {
+        self.member.dismissed_for.get()
     }
 
     /// Waits until the connection is dismissed.
@@ -123,13 +158,13 @@ mod tests {
             place
         });
         let going = || {
-            let is_going = |place: &Place| place.member.is_dismissed.get();
+            let is_going = |place: &Place| place.dismissed_for().is_some();
             places.each_ref().map(is_going)
         };
         crowd.shed(100);
         assert_eq!(going(), [true, false, false]);
         // Whoever else reads slowly would be the first to go.
-        places[1].set_slow_reader(true);
+        places[1].set_slow_reader(Some(SlowReader::default()));
         crowd.shed(100);
         assert_eq!(going(), [true, false, false]);
         crowd.shed(101);

@@ -179,6 +179,8 @@ labels! {
         SlowReader = "slow_reader",
         /// The server held more than it may, and this client made it hold most.
         HeldBytes = "held_bytes",
+        /// TCP had more memory than it may, and this client did not read.
+        TcpMemory = "tcp_memory",
         /// The client left without a Close, or the connection broke.
         Gone = "gone",
     }
@@ -247,10 +249,15 @@ impl EndReason {
     /// The code of a Close that the server sends by its own wish.
     pub(crate) fn close_code(self) -> CloseCode {
         match self {
-            Self::HeldBytes => CloseCode::TRY_AGAIN_LATER,
+            Self::HeldBytes | Self::TcpMemory => CloseCode::TRY_AGAIN_LATER,
             Self::Tls => CloseCode::POLICY,
             _ => CloseCode::GOING_AWAY,
         }
+    }
+
+    /// Whether the connection ends because its client does not read, or holds too much.
+    pub(crate) fn is_eviction(self) -> bool {
+        matches!(self, Self::SlowReader | Self::HeldBytes | Self::TcpMemory)
     }
 
     /// Whether a connection that ends for this reason can end with this code.
@@ -263,7 +270,7 @@ impl EndReason {
             ),
             Self::Tls => matches!(code, Code::Policy | Code::None),
             Self::Idle | Self::Drain => matches!(code, Code::GoingAway | Code::None),
-            Self::HeldBytes => matches!(code, Code::TryAgain | Code::None),
+            Self::HeldBytes | Self::TcpMemory => matches!(code, Code::TryAgain | Code::None),
             Self::SlowReader | Self::Gone => code == Code::None,
         }
     }

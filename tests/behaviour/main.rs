@@ -23,5 +23,6 @@ mod limits;
 mod pauses;
 mod proxy;
 mod resources;
+mod tcp_memory;
 mod tls;
 mod watching;

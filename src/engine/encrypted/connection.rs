@@ -11,6 +11,7 @@ use crate::engine::session::{Due, PING, Session};
 use crate::engine::{Drain, Holdings, Millis};
 use crate::metrics::label::EndReason;
 use crate::proto::{Next, TAIL_ROOM};
+use crate::socket_memory::SocketMemory;
 use crate::tls::{TlsStream, is_broken_tls};
 
 pub(super) struct Connection {
@@ -169,15 +170,20 @@ impl Connection {
         Wait::holdings(self.wait.as_deref(), bytes, now)
     }
 
-    /// Ends the connection because of what it holds.
-    pub(super) fn dismiss(&mut self, shared: &Shared) {
+    /// What the kernel keeps for it.
+    pub(super) fn socket_memory(&self) -> Option<SocketMemory> {
+        SocketMemory::of(&*self.stream)
+    }
+
+    /// Ends the connection for this reason, because of what it holds.
+    pub(super) fn dismiss(&mut self, reason: EndReason, shared: &Shared) {
         // What came of a record is held until the rest of it comes, even by who
         // has been told already.
         if self.stream.is_flushed() && !self.session.is_closing() {
             self.partial.clear();
-            self.close(EndReason::HeldBytes, shared);
+            self.close(reason, shared);
         } else {
-            self.session.cut(&shared.settings, EndReason::HeldBytes);
+            self.session.cut(&shared.settings, reason);
             self.phase = Phase::Ended;
         }
         self.wake();

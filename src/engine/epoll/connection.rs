@@ -192,14 +192,14 @@ impl Connection {
         backlog::holdings(self.backlog.as_deref(), self.partial.capacity(), now)
     }
 
-    /// Ends the connection because of what it holds.
-    pub(super) fn dismiss(&mut self, shared: &Shared, now: Millis) -> Fate {
+    /// Ends the connection for this reason, because of what it holds.
+    pub(super) fn dismiss(&mut self, reason: EndReason, shared: &Shared, now: Millis) -> Fate {
         if self.backlog.is_some() {
-            self.session.cut(&shared.settings, EndReason::HeldBytes);
+            self.session.cut(&shared.settings, reason);
             return Fate::Ended;
         }
         self.partial.clear();
-        self.close(EndReason::HeldBytes, shared, now)
+        self.close(reason, shared, now)
     }
 
     /// To be called before a connection that has ended is dropped.

@@ -136,6 +136,10 @@ impl Connection {
         self.is_registered = uring.register_file(self.key.place, &self.socket);
     }
 
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
     /// Closes the socket. Nothing may be in flight on it.
     pub(super) fn close_socket(self, uring: &Uring) {
         if self.is_registered {
@@ -376,14 +380,14 @@ impl Connection {
         backlog::holdings(self.backlog.as_deref(), self.partial.capacity(), now)
     }
 
-    /// Ends the connection because of what it holds.
-    pub(super) fn dismiss(&mut self, shared: &Shared, now: Millis) -> Fate {
+    /// Ends the connection for this reason, because of what it holds.
+    pub(super) fn dismiss(&mut self, reason: EndReason, shared: &Shared, now: Millis) -> Fate {
         if self.backlog.is_some() {
-            self.session.cut(&shared.settings, EndReason::HeldBytes);
+            self.session.cut(&shared.settings, reason);
             return Fate::Ended;
         }
         self.partial.clear();
-        self.close(EndReason::HeldBytes, shared, now)
+        self.close(reason, shared, now)
     }
 
     /// To be called once for a connection that is not to be served any more.

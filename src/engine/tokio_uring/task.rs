@@ -151,7 +151,7 @@ impl<'a> Task<'a> {
                 // Nothing had arrived, or the read would have brought it.
                 Some(Errno::CANCELED) if self.go_on_if_drained() == END => END,
                 Some(Errno::CANCELED) if self.may_close() => self.close(EndReason::Drain).await,
-                Some(Errno::CANCELED) if self.link.is_dismissed.get() => GO_ON,
+                Some(Errno::CANCELED) if self.link.dismissed.get().is_some() => GO_ON,
                 Some(Errno::CANCELED) => self.look_around().await,
                 Some(Errno::INTR | Errno::AGAIN) => GO_ON,
                 _ => END,
@@ -328,10 +328,10 @@ impl<'a> Task<'a> {
     /// Why the connection has to be closed at once, if it has to: what it holds,
     /// which it lets go of here, or a drain without patience.
     fn must_close(&mut self) -> Option<EndReason> {
-        if self.link.is_dismissed.take() {
+        if let Some(reason) = self.link.dismissed.take() {
             self.link.kept.set(0);
             self.resize(IDLE_BUFFER);
-            return Some(EndReason::HeldBytes);
+            return Some(reason);
         }
         let is_late = self.engine.draining.get() == Some(Drain::Now);
         (is_late && !self.session().is_closing()).then_some(EndReason::Drain)
