@@ -7,14 +7,13 @@
 //!
 //! * `descriptors`, `locked`, `threads`, `memory`: limits, of the process and of
 //!   its control groups, against what the settings ask for
-//! * `queue`, `addresses`, `ports`: sockets
+//! * `queue`, `addresses`, `ports`, `tcp_memory`: sockets
 //! * `certificate`: the files for TLS; `pid_file`
 //! * `engines`: an echo through each
 //! * `clock`: the CPU governor
 //!
 //! What is not checked does not matter here: swap and huge pages, which nothing
-//! of the server depends on, and the sizes of TCP buffers, which the kernel
-//! grows as it needs them.
+//! of the server depends on.
 
 mod addresses;
 mod certificate;
@@ -28,6 +27,7 @@ mod ports;
 mod queue;
 mod report;
 mod system;
+mod tcp_memory;
 mod threads;
 
 use std::num::NonZeroUsize;
@@ -53,6 +53,7 @@ pub fn examine(config: &Config, system: &System) -> Report {
     findings.extend(engines::check(config, system));
     findings.extend(threads::check(config, system));
     findings.extend(memory::check(config, system));
+    findings.extend(tcp_memory::check(config, system));
     findings.push(clock::check(system));
     Report::new(findings)
 }

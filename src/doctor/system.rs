@@ -12,6 +12,7 @@ use super::engines::{self, Probe};
 use crate::config::Config;
 use crate::error::Error;
 use crate::pid_file;
+use crate::tcp_memory;
 use crate::tls;
 
 /// Whatever the checks judge. `None`, or empty, is what a machine does not tell.
@@ -26,6 +27,13 @@ pub struct System {
     pub(super) somaxconn: Option<u64>,
     pub(super) syn_cookies: Option<u8>,
     pub(super) syn_backlog_max: Option<u64>,
+    /// From so many bytes on the kernel presses TCP for less.
+    pub(super) tcp_pressure: Option<u64>,
+    /// The largest buffers of sockets that may be asked for, and that TCP's grow to.
+    pub(super) send_buffer_max: Option<u64>,
+    pub(super) receive_buffer_max: Option<u64>,
+    pub(super) tcp_send_buffer_max: Option<u64>,
+    pub(super) tcp_receive_buffer_max: Option<u64>,
     pub(super) local_ports: Option<RangeInclusive<u16>>,
     /// Ports and ranges of them, as the kernel writes them: `8080,9000-9010`.
     pub(super) reserved_ports: String,
@@ -80,6 +88,11 @@ impl System {
             somaxconn: root.number("proc/sys/net/core/somaxconn"),
             syn_cookies: root.number("proc/sys/net/ipv4/tcp_syncookies"),
             syn_backlog_max: root.number("proc/sys/net/ipv4/tcp_max_syn_backlog"),
+            tcp_pressure: tcp_memory::pressure(root),
+            send_buffer_max: root.number("proc/sys/net/core/wmem_max"),
+            receive_buffer_max: root.number("proc/sys/net/core/rmem_max"),
+            tcp_send_buffer_max: third_number(root, "net.ipv4.tcp_wmem"),
+            tcp_receive_buffer_max: third_number(root, "net.ipv4.tcp_rmem"),
             local_ports: root
                 .text("proc/sys/net/ipv4/ip_local_port_range")
                 .and_then(|range| parse_pair(&range)),
@@ -105,6 +118,15 @@ impl System {
     }
 }
 
+impl System {
+    /// From so many bytes on the kernel presses TCP for less, as it tells or as it
+    /// follows from the memory.
+    pub(super) fn tcp_pressure(&self) -> Option<u64> {
+        let usual = self.memory_total_bytes.map(tcp_memory::usual_pressure);
+        self.tcp_pressure.or(usual)
+    }
+}
+
 pub(super) const UNLIMITED: Rlimit = Rlimit {
     current: None,
     maximum: None,
@@ -116,6 +138,10 @@ const IPC_LOCK_BIT: u32 = 14;
 fn has_ipc_lock(capabilities: &str) -> bool {
     let mask = u64::from_str_radix(capabilities, 16).unwrap_or(0);
     mask >> IPC_LOCK_BIT & 1 == 1
+}
+
+fn third_number(root: &Root, sysctl: &str) -> Option<u64> {
+    root.sysctl(sysctl)?.split(' ').nth(2)?.parse().ok()
 }
 
 fn parse_pair(range: &str) -> Option<RangeInclusive<u16>> {
@@ -150,6 +176,10 @@ pub(super) mod tests {
             ("proc/sys/net/core/somaxconn", "4096\n"),
             ("proc/sys/net/ipv4/tcp_syncookies", "1\n"),
             ("proc/sys/net/ipv4/tcp_max_syn_backlog", "1024\n"),
+            ("proc/sys/net/core/wmem_max", "1000\n"),
+            ("proc/sys/net/core/rmem_max", "2000\n"),
+            ("proc/sys/net/ipv4/tcp_wmem", "1\t2\t3000\n"),
+            ("proc/sys/net/ipv4/tcp_rmem", "1\t2\t4000\n"),
             ("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
             ("proc/sys/net/ipv4/ip_local_reserved_ports", "40000-40010\n"),
             ("proc/sys/net/ipv4/ip_unprivileged_port_start", "80\n"),
@@ -188,6 +218,14 @@ pub(super) mod tests {
         assert_eq!(system.somaxconn, Some(4096));
         assert_eq!(system.syn_cookies, Some(1));
         assert_eq!(system.syn_backlog_max, Some(1024));
+        let buffers = [
+            system.send_buffer_max,
+            system.receive_buffer_max,
+            system.tcp_send_buffer_max,
+            system.tcp_receive_buffer_max,
+        ];
+        assert_eq!(buffers, [1000, 2000, 3000, 4000].map(Some));
+        assert_eq!(system.tcp_pressure(), Some((1 << 20) / 16));
         assert_eq!(system.local_ports, Some(32_768..=60_999));
         assert_eq!(system.reserved_ports, "40000-40010");
         assert_eq!(system.unprivileged_port_first, Some(80));
