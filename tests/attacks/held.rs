@@ -7,18 +7,20 @@ use crate::common::prometheus::Page;
 use crate::common::server::Server;
 use crate::common::wire::{BINARY, CLOSE, frame, noise};
 use crate::common::{wait_for_rest, wait_until};
-use crate::siege::{LOG, NOT_READ, SHAKING_HANDS, Siege, Toll, WAITING};
+use crate::siege::{BACKLOG, LOG, NOT_READ, SHAKING_HANDS, SMALL_BACKLOG, Siege, Toll, WAITING};
 
 on_every_engine![
     hundreds_of_slow_readers_hold_no_more_than_may_be_held,
     hundreds_of_halves_hold_no_more_than_may_be_held,
     slow_readers_of_a_handler_hold_no_more_than_may_be_held,
     halves_for_a_handler_hold_no_more_than_may_be_held,
+    hundreds_who_do_not_read_are_reset_where_tcp_has_too_much,
 ];
 
 on_every_engine_over_tls![
     hundreds_of_slow_readers_hold_no_more_than_may_be_held,
     hundreds_of_halves_hold_no_more_than_may_be_held,
+    hundreds_who_do_not_read_are_reset_where_tcp_has_too_much,
 ];
 
 /// What may be held, and how often the server looks: a quarter of the shortest
@@ -189,4 +191,43 @@ fn hundreds_of_halves_hold_no_more_than_may_be_held(engine: Engine) {
 fn halves_for_a_handler_hold_no_more_than_may_be_held(engine: Engine) {
     let (siege, admin) = lay(engine, &["--threads=2", "--print-messages"]);
     halves(siege, admin, NOT_READ_BY_HANDLER);
+}
+
+/// A byte is less than TCP has on any machine where somebody is connected.
+fn hundreds_who_do_not_read_are_reset_where_tcp_has_too_much(engine: Engine) {
+    const CONNECTIONS: usize = 200;
+    let flags = [
+        LOG,
+        SMALL_BACKLOG,
+        "--max-tcp-memory=1",
+        "--write-timeout=10m",
+    ];
+    let (server, admin) = Server::start_watched(engine, &flags);
+    let siege = Siege::around(server);
+    let mut raws: Vec<_> = (0..CONNECTIONS)
+        .map(|_| Raw::open_narrow(siege.address()))
+        .collect();
+    let message = frame(BINARY, &noise(1, 60_000));
+    let mut sent = 0;
+    wait_until("all are reset", || {
+        raws.retain_mut(|raw| {
+            let fits = raw.try_send_what_fits(&message);
+            sent += usize::try_from(fits.unwrap_or(0)).expect("as much as sockets hold");
+            fits.is_some()
+        });
+        raws.is_empty()
+    });
+    let reason = [("reason", "tcp_memory"), ("code", "none")];
+    let page = admin.wait_for("all have left", |page| {
+        page.count("ringback_connections_open", &[]) == 1
+    });
+    assert_eq!(
+        page.count("ringback_closes_total", &reason),
+        CONNECTIONS as u64
+    );
+    let toll = Toll::new()
+        .connections(CONNECTIONS)
+        .bytes(sent)
+        .held(CONNECTIONS, NOT_READ + BACKLOG);
+    siege.lift(toll);
 }
