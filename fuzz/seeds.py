@@ -277,6 +277,7 @@ def connections():
     for server in range(SERVERS):
         yield f"server-{server}", bytes([server, 0]) + WHOLE + good + mixed
         yield f"server-{server}-cut", bytes([server, 0]) + EVERY_BYTE + good + mixed
+        yield f"server-{server}-tls", bytes([server, 4]) + EVERY_BYTE + good + mixed
         yield (f"server-{server}-torn", bytes([server, 0]) + b"\x03" + struct.pack("<HHH", 200, 400, 600)
                + good + clear(0x81, b"abcdefgh", repeat=40) + clear(0x81, b"\xff" + b"x" * 30, repeat=16))
     for name in ("interleaved", "unmasked", "close-1000", "invalid-long-surrogate", "partial-long", "batch",
@@ -284,6 +285,7 @@ def connections():
         stream = dict(streams())[name]
         for server in (1, 5, 9, 13):
             yield f"raw-{name}-{server}", bytes([server, 2]) + WHOLE + good + stream
+            yield f"raw-{name}-{server}-tls", bytes([server, 6]) + WHOLE + good + stream
     for at, (name, head) in enumerate(heads()):
         if at % 8 == 0:
             yield f"head-{name}", bytes([at % SERVERS, 0]) + WHOLE + head + clear(0x81, b"hello")

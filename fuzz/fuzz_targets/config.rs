@@ -10,7 +10,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
@@ -18,16 +17,11 @@ use std::sync::LazyLock;
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use ringback::fuzzing::configure;
+use ringback_fuzz::file;
 
-/// A file in memory, which is read through its path as any other.
 static FILE: LazyLock<(File, String)> = LazyLock::new(|| {
-    // SAFETY: the name is a C string, and the call takes no other pointer.
-    let descriptor = unsafe { libc::memfd_create(c"fuzz".as_ptr(), 0) };
-    assert!(descriptor >= 0, "memfd_create");
-    // SAFETY: the descriptor was just made, and nobody else has it.
-    let file = unsafe { File::from_raw_fd(descriptor) };
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    (file, path)
+    let (file, path) = file::in_memory();
+    (file, path.display().to_string())
 });
 
 const VARIABLES: [&str; 20] = [

@@ -1,7 +1,7 @@
 //! A whole connection over a socket pair: handshake, frames, half-close, through
 //! the worker, hyper, the gate and an engine, or whole messages and a handler.
 //!
-//! Input: server (1 byte), shape (1 byte: bit 0 any head, bit 1 any frames), cuts
+//! Input: server (1 byte), shape (1 byte: bit 0 any head, bit 1 any frames, bit 2 TLS), cuts
 //! (1 byte and 2 for each), the head (as `Head::take` has it, or 2 bytes of length
 //! and so many), frames (as `take_frames` has them, or any bytes).
 //!
@@ -53,6 +53,9 @@ thread_local! {
 /// A server for each engine and door. They are not ended: there is no time at
 /// which a fuzzer would.
 fn servers() -> &'static [(Server, &'static Door)] {
+    // SAFETY: to ignore a signal takes no handler. Rust's own main does it as well, in
+    // whose place is libFuzzer's.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let chosen = env::var("RINGBACK_FUZZ_ENGINES")
         .unwrap_or_else(|_unset| "epoll,messages,ring,tokio-uring".to_owned());
     let mut servers = Vec::new();
@@ -89,6 +92,7 @@ fuzz_target!(|data: &[u8]| {
 
 struct Case {
     server: u8,
+    is_secure: bool,
     cuts: Cuts,
     /// None, if it is not known what is to become of it.
     head: Option<Head>,
@@ -118,6 +122,7 @@ impl Case {
         }
         Ok(Self {
             server,
+            is_secure: shape & 4 != 0,
             cuts,
             head,
             request,
@@ -127,7 +132,7 @@ impl Case {
 
     fn check(&self, server: &Server, door: &Door) {
         let stream = [&self.request[..], &self.frames].concat();
-        let talk = server.talk(&self.cuts.apply(&stream));
+        let talk = server.talk(&self.cuts.apply(&stream), self.is_secure);
         let (status, head, rest) = split(&talk.answer);
         let known = self.head.as_ref().filter(|head| head.is_one());
         let Some(request) = known.map(Head::parsed) else {

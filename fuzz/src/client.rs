@@ -9,13 +9,13 @@ use std::time::Duration;
 use ringback::config::DEFAULT_WHOLE_MESSAGE;
 use ringback::fuzzing::Worker;
 use ringback::{Config, EngineKind, Snapshot};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use crate::handshake::Door;
 use crate::reference::{Answer, End, Limits, Reference, Style, Torn};
+use crate::tls;
 
 /// A connection ends long before this, or never.
 const HANG: Duration = Duration::from_secs(10);
@@ -58,6 +58,9 @@ impl Server {
             write_timeout: NEVER,
             handshake_timeout: NEVER,
             close_timeout: NEVER,
+            // Nobody listens; without an address there is no certificate either.
+            tls_listen: vec!["127.0.0.1:0".parse().expect("an address")],
+            tls: Some(tls::files()),
             ..Config::default()
         };
         let mut server = Self {
@@ -75,15 +78,16 @@ impl Server {
         Ok(server)
     }
 
-    /// What the server answers to these pieces and the end of the stream.
+    /// What the server answers to these pieces and the end of the stream; over TLS,
+    /// if `is_secure`, where each piece is a record or more.
     ///
     /// # Panics
     /// If the connection does not end, or something of it stays behind.
-    pub fn talk(&self, pieces: &[&[u8]]) -> Talk {
+    pub fn talk(&self, pieces: &[&[u8]], is_secure: bool) -> Talk {
         let before = self.worker.snapshot();
         let (client, server) = StdUnixStream::pair().expect("a socket pair");
-        let answer = self.worker.serve(OwnedFd::from(server), async {
-            let answer = timeout(HANG, converse(client, pieces)).await;
+        let answer = self.worker.serve(OwnedFd::from(server), is_secure, async {
+            let answer = timeout(HANG, converse(client, is_secure, pieces)).await;
             answer.expect("the server ends the connection")
         });
         assert_eq!(self.worker.held_bytes(), 0, "held for nobody");
@@ -153,31 +157,45 @@ fn check_torn(reply: &[u8], expected: &Answer, torn: &Torn) {
     }
 }
 
-async fn converse(client: StdUnixStream, pieces: &[&[u8]]) -> Vec<u8> {
+async fn converse(client: StdUnixStream, is_secure: bool, pieces: &[&[u8]]) -> Vec<u8> {
     client.set_nonblocking(true).expect("non-blocking");
     let client = UnixStream::from_std(client).expect("registered");
     let descriptor = client.as_raw_fd();
-    let (reader, writer) = client.into_split();
+    if is_secure {
+        exchange(tls::connect(client).await, descriptor, pieces).await
+    } else {
+        exchange(client, descriptor, pieces).await
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite,
+    descriptor: RawFd,
+    pieces: &[&[u8]],
+) -> Vec<u8> {
+    let (reader, writer) = split(stream);
     let (answer, ()) = tokio::join!(read(reader), write(writer, descriptor, pieces));
     answer
 }
 
 /// Reads to the end. A server may cut off who sends for too long.
-async fn read(mut reader: OwnedReadHalf) -> Vec<u8> {
+async fn read(mut reader: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut answer = Vec::new();
     match reader.read_to_end(&mut answer).await {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+        // Who sends no request is not told the end in TLS.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && answer.is_empty() => {}
         Err(error) => panic!("{error}"),
     }
     answer
 }
 
 /// Writes piece after piece, each when the one before has been taken, and the end.
-async fn write(mut writer: OwnedWriteHalf, descriptor: RawFd, pieces: &[&[u8]]) {
+async fn write(mut writer: impl AsyncWrite + Unpin, descriptor: RawFd, pieces: &[&[u8]]) {
     let mut bell = Bell::new();
     for piece in pieces {
-        if writer.write_all(piece).await.is_err() {
+        if writer.write_all(piece).await.is_err() || writer.flush().await.is_err() {
             break;
         }
         for _ in 0..TURNS_MAX {

@@ -60,9 +60,10 @@ impl List {
                 fields.push(Vec::new());
             }
             let field = fields.last_mut().expect("one at least");
-            let behind = match field.is_empty() {
-                true => "",
-                false => [",", ",", ", ", " ,\t, ,"][usize::from(separator % 4)],
+            let behind = if field.is_empty() {
+                ""
+            } else {
+                [",", ",", ", ", " ,\t, ,"][usize::from(separator % 4)]
             };
             field.splice(..0, [element.as_bytes(), behind.as_bytes()].concat());
             hops.push(hop);

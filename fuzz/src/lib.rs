@@ -5,9 +5,11 @@
 pub mod arrivals;
 pub mod client;
 pub mod core;
+pub mod file;
 pub mod forwarded;
 pub mod frames;
 pub mod handshake;
 pub mod introduction;
 pub mod reference;
 pub mod second;
+pub mod tls;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
-use super::Assignment;
+use super::{Assignment, Listener};
 use crate::admission::House;
 use crate::config::Config;
 use crate::descriptors::REJECTS_MAX;
@@ -22,12 +22,14 @@ use crate::peer::Peer;
 use crate::runtime::Runtime;
 use crate::shutdown;
 use crate::stream::Stream;
+use crate::tls::{Acceptor, Tls};
 
 /// One worker on the current thread. It runs while it serves a connection.
 pub struct Worker {
     tasks: LocalSet,
     runtime: Runtime,
     worker: Rc<super::Worker>,
+    secure: Rc<Listener>,
     counters: Arc<Counters>,
     _running: shutdown::Trigger,
 }
@@ -44,6 +46,7 @@ impl Worker {
         let tasks = LocalSet::new();
         let counters = Arc::<Counters>::default();
         let (running, shutdown) = shutdown::channel();
+        let tls = config.tls.clone().map(Tls::load).transpose()?;
         let assignment = Assignment {
             engine,
             index: 0,
@@ -65,8 +68,15 @@ impl Worker {
             tokio::task::spawn_local(Rc::clone(&worker.engine).run());
             Ok::<_, Error>(worker)
         });
+        let worker = made?;
+        let acceptor = |tls| Rc::new(Acceptor::new(Arc::new(tls), worker.settings.read_size));
+        let acceptor = tls.map(acceptor);
         Ok(Self {
-            worker: made?,
+            worker,
+            secure: Rc::new(Listener {
+                acceptor,
+                access: None,
+            }),
             tasks,
             runtime,
             counters,
@@ -75,18 +85,21 @@ impl Worker {
     }
 
     /// Serves `socket`, one of a connected pair, while the client at its
-    /// other end does what it does, and until the connection is over.
+    /// other end does what it does, and until the connection is over; over TLS, if
+    /// `is_secure`.
     ///
     /// # Panics
     /// If the socket cannot be registered.
-    pub fn serve<F: Future>(&self, socket: OwnedFd, client: F) -> F::Output {
+    pub fn serve<F: Future>(&self, socket: OwnedFd, is_secure: bool, client: F) -> F::Output {
         block_on(&self.tasks, &self.runtime, async {
             let socket = StdUnixStream::from(socket);
             socket.set_nonblocking(true).expect("non-blocking");
             let socket = UnixStream::from_std(socket).expect("registered");
-            let (listener, entry) = (Rc::default(), self.worker.admission.enter());
+            let plain = Rc::default();
+            let listener = if is_secure { &self.secure } else { &plain };
+            let entry = self.worker.admission.enter();
             let stream = Stream::Unix(socket);
-            self.worker.let_in(stream, Peer::Local, &listener, entry);
+            self.worker.let_in(stream, Peer::Local, listener, entry);
             let output = client.await;
             while self.worker.admission.open() > 0 {
                 self.worker.admission.one_left().await;
