@@ -42,7 +42,7 @@ pub fn compare_engines(cli: &Cli, interrupt: &Interrupt) -> Result<u8, Failure> 
         format!("server on core {server_core}, generator on core {generator_core}")
     });
 
-    let mut comparison = Comparison::new(cli.format);
+    let mut comparison = Comparison::new(cli.report.format);
     let mut any = false;
     for &engine in EngineKind::ALL {
         if let Err(reason) = engine.probe() {

@@ -46,7 +46,7 @@ pub fn measure(args: &Floor, interrupt: &Interrupt) -> Result<u8, Failure> {
     make_room(&plan, plan.sockets())?;
     say(&format!("seed {}", plan.seed));
 
-    let mut comparison = Comparison::new(args.format);
+    let mut comparison = Comparison::new(args.report.format);
     comparison.push(drive_floor(&plan, server_core, interrupt)?);
     if !given.is_empty() && !comparison.is_cut_short() {
         let mut watch = Watch::new(&args.server, &plan, interrupt)?;
@@ -56,7 +56,7 @@ pub fn measure(args: &Floor, interrupt: &Interrupt) -> Result<u8, Failure> {
         comparison.push(row(&label.join(" "), &plan, outcome?));
     }
     comparison.print(&plan)?;
-    if args.format == Format::Text {
+    if args.report.format == Format::Text {
         print(&ratios(comparison.rows()))?;
     }
     Ok(comparison.exit_code())

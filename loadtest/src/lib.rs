@@ -88,6 +88,8 @@
 //! - [`preflight`] asks this machine whether a plan can be carried out, before a run.
 //! - [`html`] makes a page of files and sees nothing but [`result`], [`comparison`]
 //!   and [`sweep`].
+//! - What the server reads of a machine as well is in the crate `host`; [`machine`] is
+//!   the rest.
 //! - Of the server's library, [`embedded`] uses what starts and stops a server, and
 //!   [`machine`] asks which engines work here. The codec in [`client`] is the
 //!   generator's own, so that one bug cannot hide in both ends.

@@ -386,7 +386,7 @@ impl Finished<'_> {
             environment: self.environment,
         };
         let document = || self.file(judgement, &objectives).to_json();
-        let text = match output.format {
+        let text = match output.report.format {
             Format::Text => summary.text(color_allowed(io::stdout())),
             Format::Json => document(),
             Format::Csv => summary.csv(),

@@ -72,8 +72,7 @@ connection lost; 2 wrong arguments; 3 a regression, with --fail-on-regression;
 4 a run was INVALID; 5 inconclusive, with --fail-on-inconclusive; 130
 interrupted, with a report of the pairs that were complete.";
 
-/// Compares server commands by pairs of runs, interleaved in random order. For
-/// every run the server is started afresh, warmed up, measured and stopped.
+/// The arguments of `ab`.
 #[derive(Debug, Args)]
 #[command(after_help = AB_EXAMPLES, next_help_heading = "Comparing")]
 pub struct Ab {

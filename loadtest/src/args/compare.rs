@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::ReportFlags;
 use super::criteria::Criteria;
-use crate::report::Format;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,9 +18,7 @@ Exit codes: 0 fine; 2 wrong arguments, a file that is no result, workloads that
 differ, fewer than 4 runs; 3 something is worse (--fail-on-regression); 4 a run is
 INVALID; 5 inconclusive (--fail-on-inconclusive).";
 
-/// Compares groups of result files by Mann and Whitney's test: at least four runs
-/// of each, all of one workload. Runs that are made for it are better compared in
-/// pairs: `loadtest ab`.
+/// The arguments of `compare`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Compare {
@@ -34,14 +32,9 @@ pub struct Compare {
     #[command(flatten)]
     pub criteria: Criteria,
 
-    /// How to write the result
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        help_heading = "Output"
-    )]
-    pub format: Format,
+    /// How to write the result.
+    #[command(flatten)]
+    pub report: ReportFlags,
 
     /// Keep the comparison in this file
     #[arg(

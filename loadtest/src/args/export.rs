@@ -12,8 +12,7 @@ Examples:
   loadtest export run.json --openmetrics > run.prom    for Prometheus' textfile collector
   loadtest export runs/*.json --benchmark smaller > latency.json    for CI dashboards";
 
-/// Writes what a result file holds in the formats of other tools. Times are those
-/// of responses unless --time says otherwise.
+/// The arguments of `export`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Export {

@@ -15,8 +15,7 @@ Examples:
   loadtest history results/ --by binary              for servers of other repositories
   loadtest history results/ --fail-on-regression     exit code 3 when the newest is worse";
 
-/// Shows how a metric went from commit to commit: each one's runs, the fences
-/// within which the runs before it lie, and where it left them for good.
+/// The arguments of `history`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct History {

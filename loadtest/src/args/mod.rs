@@ -123,14 +123,9 @@ pub struct Cli {
     #[command(flatten)]
     pub workload: Workload,
 
-    /// How to write the result
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        help_heading = "Output"
-    )]
-    pub format: Format,
+    /// How to write the result.
+    #[command(flatten)]
+    pub report: ReportFlags,
 }
 
 /// What the program can do.
@@ -199,15 +194,13 @@ pub enum DocumentKind {
     Sweep,
 }
 
-/// Drives servers that are running, or one that is started for the run, checks
-/// every reply, and says what the numbers are worth.
+/// The arguments of `run`.
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub struct Run {
-    /// The servers, ws:// or wss://HOST:PORT/PATH; connections take turns.
-    /// tcp://HOST:PORT is a raw TCP echo
-    #[arg(value_name = "URL", required = true)]
-    pub targets: Vec<Target>,
+    /// Where the servers are.
+    #[command(flatten)]
+    pub targets: Targets,
 
     /// The load.
     #[command(flatten)]
@@ -230,9 +223,7 @@ pub struct Run {
     pub output: Output,
 }
 
-/// Drives a raw TCP echo that is built in, with the same load, codec-free on its
-/// side: no echo server on this kernel costs less. With URLs, drives those as
-/// well and compares.
+/// The arguments of `floor`.
 #[derive(Debug, Args)]
 #[command(after_help = FLOOR_EXAMPLES)]
 pub struct Floor {
@@ -252,14 +243,9 @@ pub struct Floor {
     #[command(flatten)]
     pub server: Server,
 
-    /// How to write the result
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        help_heading = "Output"
-    )]
-    pub format: Format,
+    /// How to write the result.
+    #[command(flatten)]
+    pub report: ReportFlags,
 }
 
 /// How to connect.
@@ -330,13 +316,35 @@ pub struct Server {
     pub wait: std::time::Duration,
 }
 
+/// Where servers are driven.
+#[derive(Debug, Args)]
+pub struct Targets {
+    /// The servers, ws:// or wss://HOST:PORT/PATH; connections take turns.
+    /// tcp://HOST:PORT is a raw TCP echo
+    #[arg(value_name = "URL", required = true)]
+    pub urls: Vec<Target>,
+}
+
+/// How the result is written.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ReportFlags {
+    /// How to write the result
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Output"
+    )]
+    pub format: Format,
+}
+
 /// What to make of the result.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct Output {
-    /// How to write the result
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub format: Format,
+    /// How to write the result.
+    #[command(flatten)]
+    pub report: ReportFlags,
 
     /// Keep everything in this file: plan, histograms, environment
     #[arg(short = 'o', long = "output", value_name = "FILE")]
@@ -353,8 +361,7 @@ pub struct Output {
     pub annotate: Annotate,
 }
 
-/// Runs against a built-in server that injects known delays, stalls and
-/// mistakes, and checks that all of them are reported as they were injected.
+/// The arguments of `selftest`.
 #[derive(Debug, Args)]
 pub struct Selftest {
     /// Less than 20 seconds, with wider tolerances
@@ -362,7 +369,7 @@ pub struct Selftest {
     pub quick: bool,
 }
 
-/// Looks at cores, clocks, limits and neighbours.
+/// The arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// How to write the findings: text or json
@@ -379,7 +386,7 @@ pub enum DoctorFormat {
     Json,
 }
 
-/// Repeats the run of a result file: the same plan, the same seed.
+/// The arguments of `rerun`.
 #[derive(Debug, Args)]
 pub struct Rerun {
     /// What `run -o` wrote
@@ -403,9 +410,7 @@ pub struct Rerun {
     pub output: Output,
 }
 
-/// Adds up results of one plan, measured at the same time by several generators,
-/// each with its share of the connections and of the rate. What comes out is a
-/// result like any other.
+/// The arguments of `merge`.
 #[derive(Debug, Args)]
 #[command(after_help = MERGE_EXAMPLES)]
 pub struct Merge {
@@ -437,7 +442,12 @@ impl Run {
     /// # Errors
     /// A sentence for the user when the arguments do not fit together.
     pub fn plan(&self) -> Result<Plan, String> {
-        plan_for(&self.workload, &self.connect, &self.targets, Defaults::RUN)
+        plan_for(
+            &self.workload,
+            &self.connect,
+            &self.targets.urls,
+            Defaults::RUN,
+        )
     }
 }
 

@@ -19,8 +19,7 @@ Examples:
 Exit codes: 0 fine; 2 wrong arguments, a file that cannot be read or written, or
 is no document of loadtest.";
 
-/// Writes one HTML page about runs, comparisons and sweeps. It needs no
-/// network and no script, and is the same whenever it is made from the same files.
+/// The arguments of `report`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Report {

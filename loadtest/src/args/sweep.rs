@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Annotate, Connect, Defaults, Server, Workload, plan_for, values};
+use super::{
+    Annotate, Connect, Defaults, ReportFlags, Server, Targets, Workload, plan_for, values,
+};
 use crate::plan::Plan;
-use crate::report::Format;
 use crate::slo::Slo;
 use crate::sweep::{Bounds, Rates, points};
-use crate::target::Target;
 use crate::units::parse_rate;
 
 const EXAMPLES: &str = "\
@@ -35,16 +35,13 @@ const POINTS: usize = 8;
 /// Where a search begins that has no bounds.
 const SEARCH_FROM: f64 = 1_000.0;
 
-/// Drives servers at one rate after the other, and says how latency grows with
-/// the load, or, with --find-max, which rate is the highest that still holds an
-/// objective.
+/// The arguments of `sweep`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Sweep {
-    /// The servers, ws:// or wss://HOST:PORT/PATH; connections take turns.
-    /// tcp://HOST:PORT is a raw TCP echo
-    #[arg(value_name = "URL", required = true)]
-    pub targets: Vec<Target>,
+    /// Where the servers are.
+    #[command(flatten)]
+    pub targets: Targets,
 
     /// The rates: 10k:400k:log or 10k:100k:lin, with :N for as many, or
     /// 10k,20k,50k. For --find-max: the bounds of the search
@@ -98,14 +95,9 @@ pub struct Sweep {
     #[command(flatten)]
     pub server: Server,
 
-    /// How to write the result
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        help_heading = "Output"
-    )]
-    pub format: Format,
+    /// How to write the result.
+    #[command(flatten)]
+    pub report: ReportFlags,
 
     /// Keep every run in this file
     #[arg(
@@ -165,7 +157,12 @@ impl Sweep {
             rate: Some(rate),
             ..given.clone()
         };
-        plan_for(&workload, &self.connect, &self.targets, Defaults::SWEEP)
+        plan_for(
+            &workload,
+            &self.connect,
+            &self.targets.urls,
+            Defaults::SWEEP,
+        )
     }
 }
 

@@ -66,7 +66,7 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
     };
     let has_invalid = groups.iter().any(Group::has_invalid);
     let code = exit_code(&comparison, &args.criteria, has_invalid);
-    report(&comparison, args.format, file)?;
+    report(&comparison, args.report.format, file)?;
     Ok(code)
 }
 

@@ -145,7 +145,7 @@ fn report(
         file,
         columns: crate::terminal::columns(io::stdout()),
     };
-    let text = match args.format {
+    let text = match args.report.format {
         Format::Text => report.text(color_allowed(io::stdout())),
         Format::Json => file.to_json(),
         Format::Csv => report.csv(),
