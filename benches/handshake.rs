@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use host::stat::Stat;
 use ringback::EngineKind;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -267,18 +268,10 @@ impl Server {
     /// CPU time since its start as the kernel splits it, which is by ticks
     /// scaled to what it measured.
     fn user_and_system(&self) -> (Duration, Duration) {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))
-            .expect("the server runs");
-        let (_name, fields) = stat.rsplit_once(") ").expect("a name");
-        let ticks = |index| {
-            let ticks: u64 = fields
-                .split(' ')
-                .nth(index)
-                .and_then(|ticks| ticks.parse().ok())
-                .expect("ticks");
-            Duration::from_millis(1000 * ticks / clock_ticks_per_second())
-        };
-        (ticks(11), ticks(12))
+        let stat = fs::read(format!("/proc/{}/stat", self.process.id())).expect("the server runs");
+        let stat = Stat::parse(&stat).expect("a stat file");
+        let time = |ticks| Duration::from_millis(1000 * ticks / clock_ticks_per_second());
+        (time(stat.user_ticks), time(stat.system_ticks))
     }
 }
 

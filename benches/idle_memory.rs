@@ -5,12 +5,12 @@
 //! its anonymous resident memory, which does not include the kernel's socket
 //! buffers.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use host::Root;
 use ringback::{EngineKind, raise_descriptor_limit};
 
 const CONNECTIONS: u64 = 10_000;
@@ -108,15 +108,9 @@ impl Server {
     }
 
     fn anonymous_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
-            .expect("the server runs");
-        let kib: u64 = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"))
-            .and_then(|value| value.trim().strip_suffix(" kB"))
-            .and_then(|kib| kib.trim().parse().ok())
-            .expect("RssAnon");
-        kib * 1024
+        let status = format!("proc/{}/status", self.process.id());
+        let bytes = Root::of_this_machine().bytes(status, "RssAnon");
+        bytes.expect("the server runs")
     }
 }
 

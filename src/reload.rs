@@ -1,13 +1,14 @@
 //! Asks the server that a pid file names to start its successor, and waits for
 //! what comes of it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use host::Root;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
@@ -208,10 +209,7 @@ fn is_current(path: &Path, file: &File) -> bool {
 fn names(number: i32, pid: Pid) -> bool {
     let here = pid.as_raw_nonzero().get();
     let in_its_own = || {
-        let status = fs::read_to_string(format!("/proc/{here}/status")).ok()?;
-        let numbers = status
-            .lines()
-            .find_map(|line| line.strip_prefix("NSpid:"))?;
+        let numbers = Root::of_this_machine().field(format!("proc/{here}/status"), "NSpid")?;
         numbers.split_whitespace().last()?.parse().ok()
     };
     number == here || in_its_own() == Some(number)
@@ -237,6 +235,8 @@ fn explain_stale(content: Content) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

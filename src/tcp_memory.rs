@@ -101,8 +101,7 @@ impl TcpMemory {
 
 /// What the kernel says of where it begins to press, in bytes.
 pub(crate) fn pressure(root: &Root) -> Option<u64> {
-    let numbers = root.sysctl("net.ipv4.tcp_mem")?;
-    let pages: u64 = numbers.split(' ').nth(1)?.parse().ok()?;
+    let pages: u64 = root.sysctl_number("net.ipv4.tcp_mem", 1)?;
     pages.checked_mul(page_size() as u64)
 }
 

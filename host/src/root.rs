@@ -24,16 +24,14 @@ impl Root {
     /// is no such file, it may not be read, or it is no text. `path` is taken
     /// from the root on, with or without a slash before it.
     pub fn text(&self, path: impl AsRef<Path>) -> Option<String> {
-        let path = path.as_ref();
-        let below = path.strip_prefix("/").unwrap_or(path);
-        let mut text = fs::read_to_string(self.0.join(below)).ok()?;
+        let mut text = fs::read_to_string(self.path(path.as_ref())).ok()?;
         text.truncate(text.trim_end().len());
         Some(text)
     }
 
     /// The file, to be [read again](read_again) and again.
     pub fn file(&self, path: impl AsRef<Path>) -> Option<File> {
-        File::open(self.0.join(path)).ok()
+        File::open(self.path(path.as_ref())).ok()
     }
 
     /// The number a file consists of.
@@ -46,11 +44,16 @@ impl Root {
         Some(field(&self.text(path)?, name)?.to_owned())
     }
 
-    /// A line of `/proc/meminfo`, in bytes.
-    pub fn memory_bytes(&self, name: &str) -> Option<u64> {
-        let value = self.field("proc/meminfo", name)?;
+    /// A field of memory, in bytes, as the kernel writes it: `MemTotal: 24684084 kB`.
+    pub fn bytes(&self, path: impl AsRef<Path>, name: &str) -> Option<u64> {
+        let value = self.field(path, name)?;
         let kib: u64 = value.strip_suffix(" kB")?.parse().ok()?;
         kib.checked_mul(1024)
+    }
+
+    /// Such a field of `/proc/meminfo`.
+    pub fn memory_bytes(&self, name: &str) -> Option<u64> {
+        self.bytes("proc/meminfo", name)
     }
 
     /// A kernel parameter by the name that `sysctl` knows it by; what is between
@@ -58,6 +61,15 @@ impl Root {
     pub fn sysctl(&self, name: &str) -> Option<String> {
         let value = self.text(format!("proc/sys/{}", name.replace('.', "/")))?;
         Some(value.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// One of the numbers a kernel parameter consists of.
+    pub fn sysctl_number<T: FromStr>(&self, name: &str, index: usize) -> Option<T> {
+        self.sysctl(name)?.split(' ').nth(index)?.parse().ok()
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.0.join(path.strip_prefix("/").unwrap_or(path))
     }
 }
 
@@ -134,7 +146,14 @@ pub(crate) mod tests {
         assert_eq!(root.memory_bytes("HugePages_Total"), None);
         assert_eq!(root.memory_bytes("SwapTotal"), None);
         assert_eq!(root.sysctl("net.ipv4.tcp_mem").as_deref(), Some("1 2 3"));
+        assert_eq!(root.sysctl_number("net.ipv4.tcp_mem", 2), Some(3));
+        assert_eq!(root.sysctl_number::<u64>("net.ipv4.tcp_mem", 3), None);
         assert_eq!(root.sysctl("no.such.parameter"), None);
+        for path in ["proc/meminfo", "/proc/meminfo"] {
+            let file = root.file(path).expect("it is there");
+            assert_eq!(read_again(&file), read_again(&file));
+            assert!(read_again(&file).expect("text").starts_with("HugePages"));
+        }
         assert_eq!(root.text("proc/no/such/file"), None);
     }
 }

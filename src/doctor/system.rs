@@ -78,6 +78,7 @@ impl System {
     /// The part of it that is in files.
     fn files(root: &Root, cores: Vec<usize>) -> Self {
         let seccomp = root.field("proc/self/status", "Seccomp");
+        let port = |index| root.sysctl_number("net.ipv4.ip_local_port_range", index);
         Self {
             open_files: UNLIMITED,
             open_files_max: root.number("proc/sys/fs/nr_open"),
@@ -91,11 +92,9 @@ impl System {
             tcp_pressure: tcp_memory::pressure(root),
             send_buffer_max: root.number("proc/sys/net/core/wmem_max"),
             receive_buffer_max: root.number("proc/sys/net/core/rmem_max"),
-            tcp_send_buffer_max: third_number(root, "net.ipv4.tcp_wmem"),
-            tcp_receive_buffer_max: third_number(root, "net.ipv4.tcp_rmem"),
-            local_ports: root
-                .text("proc/sys/net/ipv4/ip_local_port_range")
-                .and_then(|range| parse_pair(&range)),
+            tcp_send_buffer_max: root.sysctl_number("net.ipv4.tcp_wmem", 2),
+            tcp_receive_buffer_max: root.sysctl_number("net.ipv4.tcp_rmem", 2),
+            local_ports: port(0).zip(port(1)).map(|(first, last)| first..=last),
             reserved_ports: root
                 .text("proc/sys/net/ipv4/ip_local_reserved_ports")
                 .unwrap_or_default(),
@@ -138,15 +137,6 @@ const IPC_LOCK_BIT: u32 = 14;
 fn has_ipc_lock(capabilities: &str) -> bool {
     let mask = u64::from_str_radix(capabilities, 16).unwrap_or(0);
     mask >> IPC_LOCK_BIT & 1 == 1
-}
-
-fn third_number(root: &Root, sysctl: &str) -> Option<u64> {
-    root.sysctl(sysctl)?.split(' ').nth(2)?.parse().ok()
-}
-
-fn parse_pair(range: &str) -> Option<RangeInclusive<u16>> {
-    let (first, last) = range.split_once(char::is_whitespace)?;
-    Some(first.parse().ok()?..=last.trim().parse().ok()?)
 }
 
 /// The first two numbers of `6.18.44-fc-v669`.

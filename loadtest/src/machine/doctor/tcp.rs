@@ -36,10 +36,10 @@ impl Tcp {
     pub(super) fn read(root: &Root) -> Self {
         Self {
             open_files_max: getrlimit(Resource::Nofile).maximum,
-            somaxconn: sysctl_number(root, "net.core.somaxconn", 0),
+            somaxconn: root.sysctl_number("net.core.somaxconn", 0),
             ports: pair(
-                sysctl_number(root, "net.ipv4.ip_local_port_range", 0),
-                sysctl_number(root, "net.ipv4.ip_local_port_range", 1),
+                root.sysctl_number("net.ipv4.ip_local_port_range", 0),
+                root.sysctl_number("net.ipv4.ip_local_port_range", 1),
             ),
             time_wait: root
                 .text("/proc/net/sockstat")
@@ -48,17 +48,18 @@ impl Tcp {
             tw_reuse: root.number("/proc/sys/net/ipv4/tcp_tw_reuse"),
             congestion_control: root.sysctl("net.ipv4.tcp_congestion_control"),
             buffers_max_bytes: pair(
-                sysctl_number(root, "net.ipv4.tcp_rmem", 2),
-                sysctl_number(root, "net.ipv4.tcp_wmem", 2),
+                root.sysctl_number("net.ipv4.tcp_rmem", 2),
+                root.sysctl_number("net.ipv4.tcp_wmem", 2),
             ),
-            memory_max_bytes: sysctl_number(root, "net.ipv4.tcp_mem", 2)
-                .map(|pages| pages.saturating_mul(page_size() as u64)),
+            memory_max_bytes: root
+                .sysctl_number("net.ipv4.tcp_mem", 2)
+                .map(|pages: u64| pages.saturating_mul(page_size() as u64)),
             backlog_drops: root
                 .text("/proc/net/softnet_stat")
                 .and_then(|stat| parse_backlog_drops(&stat)),
             conntrack: pair(
-                sysctl_number(root, "net.netfilter.nf_conntrack_count", 0),
-                sysctl_number(root, "net.netfilter.nf_conntrack_max", 0),
+                root.sysctl_number("net.netfilter.nf_conntrack_count", 0),
+                root.sysctl_number("net.netfilter.nf_conntrack_max", 0),
             ),
         }
     }
@@ -231,11 +232,6 @@ impl Tcp {
             _ => Finding::warning(CHECK, found).advise(advice),
         }
     }
-}
-
-/// One of the numbers a kernel parameter consists of.
-fn sysctl_number(root: &Root, name: &str, index: usize) -> Option<u64> {
-    root.sysctl(name)?.split(' ').nth(index)?.parse().ok()
 }
 
 fn pair(a: Option<u64>, b: Option<u64>) -> Option<(u64, u64)> {
