@@ -6,23 +6,23 @@
 //! second, is one loop over all connections. It looks for the reply between any
 //! two steps of a flooder, so a reply is seen as late as one step takes.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+#[allow(dead_code, reason = "each bench uses a part of it")]
+mod server;
+
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ringback::EngineKind;
-use rustix::thread::{CpuSet, sched_setaffinity};
+
+use server::{Server, ringback};
 
 const FLOODERS: usize = 10;
 const DURATION: Duration = Duration::from_secs(3);
 
 /// The bar: p99 beside the flooders, as a multiple of p99 without.
 const RATIO_MAX: f64 = 10.0;
-
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 fn main() -> ExitCode {
     let is_asked = |flag| std::env::args().any(|arg| arg == flag);
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             println!("{engine:<12} {error}");
             continue;
         }
-        let server = Server::start(engine);
+        let server = Server::start(&mut ringback(engine));
         let quiet = ping(&server, 0, duration);
         let loud = ping(&server, FLOODERS, duration);
         let ratio = loud.p99 / quiet.p99;
@@ -92,7 +92,7 @@ struct Pinger {
 impl Pinger {
     fn new(server: &Server) -> Self {
         Self {
-            stream: server.connect(),
+            stream: connect(server),
             message: frames(32, 1),
             sent: Instant::now(),
             missing: 0,
@@ -139,7 +139,7 @@ struct Flooder {
 impl Flooder {
     fn new(server: &Server) -> Self {
         Self {
-            stream: server.connect(),
+            stream: connect(server),
             written: 0,
         }
     }
@@ -171,62 +171,9 @@ fn frames(len: u16, count: usize) -> Vec<u8> {
     frame.repeat(count)
 }
 
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(engine: EngineKind) -> Self {
-        pin(0);
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ringback"))
-            .args(["--listen=127.0.0.1:0", "--threads=1", "--log=warn"])
-            .args(["--engine", engine.name()])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        pin(1);
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("the server says where it listens");
-        let address = line
-            .split(' ')
-            .nth(1)
-            .and_then(|url| url.strip_prefix("ws://"))
-            .expect("an address")
-            .to_owned();
-        Self { process, address }
-    }
-
-    /// An upgraded connection, non-blocking.
-    fn connect(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).expect("connected");
-        stream.set_nodelay(true).expect("an option");
-        stream.write_all(REQUEST).expect("sent");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("an answer");
-            head.extend(byte);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "not upgraded");
-        stream.set_nonblocking(true).expect("an option");
-        stream
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may be gone already; then there is nothing to stop.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn pin(core: usize) {
-    let mut set = CpuSet::new();
-    set.set(core);
-    // Where there is one core only, the figures are what they are.
-    let _ = sched_setaffinity(None, &set);
+/// An upgraded connection, non-blocking.
+fn connect(server: &Server) -> TcpStream {
+    let stream = server.upgrade();
+    stream.set_nonblocking(true).expect("an option");
+    stream
 }

@@ -7,11 +7,14 @@
 //! that the server is not woken for each of them alone: what that costs differs
 //! from machine to machine and has nothing to do with handshakes.
 
+#[allow(dead_code, reason = "each bench uses a part of it")]
+mod server;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use host::stat::Stat;
@@ -19,8 +22,9 @@ use ringback::EngineKind;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::param::clock_ticks_per_second;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use slab::Slab;
+
+use server::{CLIENT_CORE, REQUEST, SERVER_CORE, Server, pin, ringback};
 
 const ROUNDS: usize = 7;
 const CONNECTIONS: usize = 4096;
@@ -28,15 +32,9 @@ const CONNECTIONS: usize = 4096;
 /// Connections that are open at a time.
 const TOGETHER: usize = 32;
 
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
-
 /// What makes this binary the raw TCP server.
 const FLOOR: &str = "--serve-floor";
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const MESSAGE: &[u8] = b"\x82\x83\x00\x00\x00\x00abc";
 const ECHO: &[u8] = b"\x82\x03abc";
 const CLOSE: &[u8] = b"\x88\x82\x00\x00\x00\x00\x03\xe8";
@@ -87,13 +85,13 @@ fn report(
     serve(connections.min(512));
     let mut costs: Vec<_> = (0..rounds)
         .map(|_| {
-            let before = server.cpu_time();
+            let before = cpu_time(server);
             serve(connections);
-            let used = server.cpu_time().saturating_sub(before);
+            let used = cpu_time(server).saturating_sub(before);
             micros(used) / connections as f64
         })
         .collect();
-    let (user, system) = server.user_and_system();
+    let (user, system) = user_and_system(server);
     let share = |part: Duration| 100.0 * micros(part) / micros(user + system).max(1.0);
     costs.sort_by(f64::total_cmp);
     println!(
@@ -199,86 +197,26 @@ fn serve_floor() {
     }
 }
 
-fn pin(core: usize) {
-    let mut set = CpuSet::new();
-    set.set(core);
-    // Where there is one core only, the figures are what they are.
-    let _ = sched_setaffinity(None, &set);
+/// CPU time of all threads, to the nanosecond.
+fn cpu_time(server: &Server) -> Duration {
+    let tasks = format!("/proc/{}/task", server.id());
+    let nanos = fs::read_dir(tasks)
+        .expect("the server runs")
+        .map(|task| {
+            let path = task.expect("a thread").path().join("schedstat");
+            let schedstat = fs::read_to_string(path).expect("a thread that lives");
+            let nanos = schedstat.split(' ').next().expect("a field");
+            nanos.parse::<u64>().expect("a number")
+        })
+        .sum();
+    Duration::from_nanos(nanos)
 }
 
-/// The real binary. Its one worker binds itself to the first core.
-fn ringback(engine: EngineKind) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
-    command
-        .args(["--listen=127.0.0.1:0", "--threads=1", "--log=warn"])
-        .args(["--engine", engine.name()]);
-    command
-}
-
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(command: &mut Command) -> Self {
-        // Started from the client's core, it would inherit that one alone.
-        let mut all = CpuSet::new();
-        all.set(SERVER_CORE);
-        let _ = sched_setaffinity(None, &all);
-        let mut process = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        pin(CLIENT_CORE);
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("the server says where it listens");
-        let address = line
-            .split(' ')
-            .nth(1)
-            .and_then(|url| url.strip_prefix("ws://"))
-            .expect("an address")
-            .to_owned();
-        Self { process, address }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("connected");
-        stream.set_nodelay(true).expect("an option");
-        stream
-    }
-
-    /// CPU time of all threads, to the nanosecond.
-    fn cpu_time(&self) -> Duration {
-        let tasks = format!("/proc/{}/task", self.process.id());
-        let nanos = fs::read_dir(tasks)
-            .expect("the server runs")
-            .map(|task| {
-                let path = task.expect("a thread").path().join("schedstat");
-                let schedstat = fs::read_to_string(path).expect("a thread that lives");
-                let nanos = schedstat.split(' ').next().expect("a field");
-                nanos.parse::<u64>().expect("a number")
-            })
-            .sum();
-        Duration::from_nanos(nanos)
-    }
-
-    /// CPU time since its start as the kernel splits it, which is by ticks
-    /// scaled to what it measured.
-    fn user_and_system(&self) -> (Duration, Duration) {
-        let stat = fs::read(format!("/proc/{}/stat", self.process.id())).expect("the server runs");
-        let stat = Stat::parse(&stat).expect("a stat file");
-        let time = |ticks| Duration::from_millis(1000 * ticks / clock_ticks_per_second());
-        (time(stat.user_ticks), time(stat.system_ticks))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may be gone already; then there is nothing to stop.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// CPU time since its start as the kernel splits it, which is by ticks
+/// scaled to what it measured.
+fn user_and_system(server: &Server) -> (Duration, Duration) {
+    let stat = fs::read(format!("/proc/{}/stat", server.id())).expect("the server runs");
+    let stat = Stat::parse(&stat).expect("a stat file");
+    let time = |ticks| Duration::from_millis(1000 * ticks / clock_ticks_per_second());
+    (time(stat.user_ticks), time(stat.system_ticks))
 }
