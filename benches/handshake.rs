@@ -17,7 +17,7 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::Duration;
 
-use host::stat::Stat;
+use host::stat::{Schedstat, Stat};
 use ringback::EngineKind;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -204,9 +204,8 @@ fn cpu_time(server: &Server) -> Duration {
         .expect("the server runs")
         .map(|task| {
             let path = task.expect("a thread").path().join("schedstat");
-            let schedstat = fs::read_to_string(path).expect("a thread that lives");
-            let nanos = schedstat.split(' ').next().expect("a field");
-            nanos.parse::<u64>().expect("a number")
+            let schedstat = fs::read(path).expect("a thread that lives");
+            Schedstat::parse(&schedstat).expect("a number").cpu_ns
         })
         .sum();
     Duration::from_nanos(nanos)

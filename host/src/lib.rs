@@ -5,7 +5,7 @@
 //! * [`Root`]: the files, each as text, a number or a field
 //! * [`cgroup`]: the limits of control groups
 //! * [`cores`]: which there are, and which of them a thread runs on
-//! * [`stat`]: a process or a thread
+//! * [`stat`]: what the kernel counts for a process or a thread
 //! * [`open_files`]: their limit
 //! * [`finding`]: what a check came to
 //!

@@ -1,8 +1,8 @@
-//! The `stat` file of a process or a thread, see proc(5).
+//! The files `stat` and `schedstat` of a process or a thread, see proc(5).
 
 use std::str;
 
-/// Some of its fields.
+/// Some of the fields of `stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
     state: u8,
@@ -46,7 +46,36 @@ impl Stat {
     }
 }
 
-/// The program's name in the file's text. It may be any bytes.
+/// What the scheduler counted for a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedstat {
+    /// The time it ran, in nanoseconds.
+    pub cpu_ns: u64,
+    /// The time it could have run and waited for a core, in nanoseconds; `None`
+    /// where the kernel does not count it.
+    pub wait_ns: Option<u64>,
+}
+
+impl Schedstat {
+    /// Reads the file's text; `None` if it is none.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = str::from_utf8(text).ok()?;
+        let mut fields = text
+            .split_ascii_whitespace()
+            .map_while(|it| it.parse().ok());
+        let cpu_ns = fields.next()?;
+        let wait_ns = fields.next();
+        // A kernel that does not count waits writes zeros, and a thread that ran was
+        // given a core at least once.
+        let is_counted = cpu_ns == 0 || fields.next().is_some_and(|times| times > 0);
+        Some(Self {
+            cpu_ns,
+            wait_ns: wait_ns.filter(|_| is_counted),
+        })
+    }
+}
+
+/// The program's name in the text of `stat`. It may be any bytes.
 pub fn name(text: &[u8]) -> Option<&[u8]> {
     let (before, _) = split(text)?;
     let start = before.iter().position(|&byte| byte == b'(')? + 1;
@@ -111,5 +140,25 @@ mod tests {
             ..zombie
         };
         assert!(!alone.is_alive());
+    }
+
+    #[test]
+    fn a_wait_that_is_not_counted_is_unknown_and_not_zero() {
+        for (text, cpu_ns, wait_ns) in [
+            ("1500 700 3\n", 1_500, Some(700)),
+            ("0 700 1\n", 0, Some(700)),
+            ("1500 0 3\n", 1_500, Some(0)),
+            ("1500 0 0\n", 1_500, None),
+            ("1500 700\n", 1_500, None),
+            ("1500\n", 1_500, None),
+        ] {
+            let expected = Schedstat { cpu_ns, wait_ns };
+            assert_eq!(
+                Schedstat::parse(text.as_bytes()),
+                Some(expected),
+                "{text:?}"
+            );
+        }
+        assert_eq!(Schedstat::parse(b""), None);
     }
 }

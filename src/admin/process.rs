@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use host::root::read_again;
-use host::stat::Stat;
+use host::stat::{Schedstat, Stat};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -27,8 +27,8 @@ impl ThreadClock {
     /// The time the thread has run so far; `None` once it has ended.
     pub(super) fn cpu_time(&self) -> Option<Duration> {
         let text = read_again(self.schedstat.as_ref()?)?;
-        let nanos = text.split(' ').next()?.parse().ok()?;
-        Some(Duration::from_nanos(nanos))
+        let schedstat = Schedstat::parse(text.as_bytes())?;
+        Some(Duration::from_nanos(schedstat.cpu_ns))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::str::{self, FromStr};
 
-pub(super) use host::stat::Stat;
+pub(super) use host::stat::{Schedstat, Stat};
 use rustix::io::Errno;
 use rustix::param::page_size;
 
@@ -34,7 +34,7 @@ impl Procfs {
     /// lags by at most one tick, and the wait when the thread gets its core.
     pub(super) fn schedstat(&mut self, pid: u32, tid: i32) -> io::Result<Schedstat> {
         let text = self.read(format_args!("/proc/{pid}/task/{tid}/schedstat"))?;
-        parse_schedstat(text).ok_or_else(malformed)
+        Schedstat::parse(text).ok_or_else(malformed)
     }
 
     /// The context switches of one thread.
@@ -87,34 +87,11 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || Errno::from_io_error(error) == Some(Errno::SRCH)
 }
 
-/// What the scheduler counted for a thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Schedstat {
-    /// The time it ran, in nanoseconds.
-    pub(super) cpu_ns: u64,
-    /// The time it could have run and waited for a core, in nanoseconds; `None`
-    /// where the kernel does not count it.
-    pub(super) wait_ns: Option<u64>,
-}
-
 /// How often a thread gave way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Switches {
     pub(super) voluntary: u64,
     pub(super) involuntary: u64,
-}
-
-fn parse_schedstat(text: &[u8]) -> Option<Schedstat> {
-    let mut fields = numbers::<u64>(text);
-    let cpu_ns = fields.next()?;
-    let wait_ns = fields.next();
-    // A kernel that does not count waits writes zeros, and a thread that ran was
-    // given a core at least once.
-    let is_counted = cpu_ns == 0 || fields.next().is_some_and(|times| times > 0);
-    Some(Schedstat {
-        cpu_ns,
-        wait_ns: wait_ns.filter(|_| is_counted),
-    })
 }
 
 fn parse_switches(text: &[u8]) -> Option<Switches> {
@@ -157,22 +134,6 @@ mod tests {
         };
         assert_eq!(parse_switches(status), Some(expected));
         assert_eq!(parse_switches(b"Name:\tx\n"), None);
-    }
-
-    #[test]
-    fn a_wait_that_is_not_counted_is_unknown_and_not_zero() {
-        for (text, cpu_ns, wait_ns) in [
-            ("1500 700 3\n", 1_500, Some(700)),
-            ("0 700 1\n", 0, Some(700)),
-            ("1500 0 3\n", 1_500, Some(0)),
-            ("1500 0 0\n", 1_500, None),
-            ("1500 700\n", 1_500, None),
-            ("1500\n", 1_500, None),
-        ] {
-            let expected = Schedstat { cpu_ns, wait_ns };
-            assert_eq!(parse_schedstat(text.as_bytes()), Some(expected), "{text:?}");
-        }
-        assert_eq!(parse_schedstat(b""), None);
     }
 
     #[test]
