@@ -403,6 +403,24 @@ pub(crate) struct Args {
     )]
     drain_timeout: Span,
 
+    /// Time over which a drain closes the connections, at most half of the drain timeout
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "0s",
+        help_heading = "Limits"
+    )]
+    drain_spread: Span,
+
+    /// Time between the signal to stop, from which /readyz says 503, and the drain
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "0s",
+        help_heading = "Limits"
+    )]
+    shutdown_delay: Span,
+
     /// What is logged to stderr: off, error, warn, info, debug, trace, or
     /// directives such as ringback=debug [default: RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL")]
@@ -513,6 +531,8 @@ impl Args {
             close_timeout: self.close_timeout.0,
             max_header_bytes: self.max_header_bytes.bytes(),
             drain_timeout: self.drain_timeout.0,
+            drain_spread: self.drain_spread.0,
+            shutdown_delay: self.shutdown_delay.0,
             access_log: self.access_log.0,
             access_log_fields: self.access_log_fields.clone(),
             access_log_rate: self.access_log_rate.0,
@@ -771,6 +791,8 @@ mod tests {
             "--close-timeout=500ms",
             "--max-header-bytes=32k",
             "--drain-timeout=6s",
+            "--drain-spread=3s",
+            "--shutdown-delay=5s",
             "--access-log",
         ]);
         assert_eq!(config.listen.len(), 2);
@@ -818,7 +840,12 @@ mod tests {
         assert_eq!(config.handshake_timeout, Duration::from_secs(4));
         assert_eq!(config.close_timeout, Duration::from_millis(500));
         assert_eq!(config.max_header_bytes, 32 * 1024);
-        assert_eq!(config.drain_timeout, Duration::from_secs(6));
+        let times = [
+            config.drain_timeout,
+            config.drain_spread,
+            config.shutdown_delay,
+        ];
+        assert_eq!(times, [6, 3, 5].map(Duration::from_secs));
         assert!(config.access_log);
     }
 

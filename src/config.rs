@@ -210,6 +210,11 @@ pub struct Config {
     pub max_header_bytes: usize,
     /// The time that connections have to end when the server stops.
     pub drain_timeout: Duration,
+    /// The time over which a drain closes the connections, at most half of
+    /// [`drain_timeout`](Self::drain_timeout): their clients do not all come back at once.
+    pub drain_spread: Duration,
+    /// The time between the signal to stop, from which `/readyz` says 503, and the drain.
+    pub shutdown_delay: Duration,
     /// Whether each connection is told of at its end, in an event of the target
     /// `access` at the level info.
     pub access_log: bool,
@@ -278,6 +283,8 @@ impl Default for Config {
             close_timeout: Duration::from_secs(5),
             max_header_bytes: 16 * 1024,
             drain_timeout: Duration::from_secs(10),
+            drain_spread: Duration::ZERO,
+            shutdown_delay: Duration::ZERO,
             access_log: false,
             access_log_fields: Vec::new(),
             access_log_rate: NonZeroU32::new(1000).map(Rate::per_second),
@@ -381,8 +388,17 @@ impl Config {
             ("handshake-timeout", self.handshake_timeout, MIN_TIMEOUT),
             ("close-timeout", self.close_timeout, MIN_TIMEOUT),
             ("drain-timeout", self.drain_timeout, Duration::ZERO),
+            ("drain-spread", self.drain_spread, Duration::ZERO),
+            ("shutdown-delay", self.shutdown_delay, Duration::ZERO),
         ] {
             check_timeout(setting, duration, at_least)?;
+        }
+        if self.drain_spread > self.drain_timeout / 2 {
+            let reason = format!(
+                "{:?} is more than half of the drain timeout of {:?}",
+                self.drain_spread, self.drain_timeout
+            );
+            return refuse("drain-spread", reason);
         }
         self.path.as_deref().map_or(Ok(()), check_path)?;
         for protocol in &self.subprotocols {

@@ -7,8 +7,8 @@
 
 mod account;
 mod assembly;
-mod crowd;
 mod inbox;
+mod registry;
 mod sending;
 
 use std::future::Future;
@@ -24,23 +24,22 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::DEFAULT_WHOLE_MESSAGE;
 use crate::engine::backlog::{ByteQueue, Verdict, Wait};
-use crate::engine::session::{PING, log_broken_tls};
-use crate::engine::{SLOW_READER, Settings};
+use crate::engine::connection::{PING, log_broken_tls};
+use crate::engine::{Drain, SLOW_READER, Settings};
 use crate::http::Handover;
 use crate::metrics::label::EndReason;
 use crate::peer::Peer;
 use crate::proto::frame::ServerHeader;
 use crate::proto::{CloseCode, Limits, OpCode, Violation};
-use crate::shutdown::Shutdown;
 use crate::socket_memory::SocketMemory;
 use crate::stream::{Stream, reset_when_closed};
 use crate::tls::is_broken_tls;
 use crate::visit::Visit;
 use account::Account;
 use assembly::BYTES_PER_TURN;
-pub(crate) use crowd::Crowd;
-use crowd::SlowReader;
 use inbox::{Event, Inbox};
+pub(crate) use registry::HandlerRegistry;
+use registry::SlowReader;
 use sending::Sending;
 
 /// Bytes that are read at once.
@@ -159,7 +158,6 @@ pub struct MessageSocket {
     account: Account,
     limits: Limits,
     settings: Rc<Settings>,
-    shutdown: Shutdown,
 }
 
 /// What serves connections instead of an engine; see [`handler`].
@@ -179,8 +177,7 @@ impl MessageSocket {
         handover: Handover,
         visit: Rc<Visit>,
         settings: Rc<Settings>,
-        crowd: Rc<Crowd>,
-        shutdown: Shutdown,
+        registry: Rc<HandlerRegistry>,
     ) -> Self {
         let mut limits = settings.limits;
         if limits.message_bytes == u64::MAX {
@@ -201,10 +198,9 @@ impl MessageSocket {
             is_pinged: false,
             owes_a_turn: false,
             messages_in_turn: 0,
-            account: Account::open(&settings.counters, visit, crowd, handover.leftover.len()),
+            account: Account::open(&settings.counters, visit, registry, handover.leftover.len()),
             limits,
             settings,
-            shutdown,
         }
     }
 
@@ -308,11 +304,10 @@ impl MessageSocket {
     /// Waits for bytes, or until the connection has to end because the server
     /// stops or the peer is silent for too long.
     async fn wait_for_bytes(&mut self) -> Result<(), MessageError> {
-        let mut shutdown = self.shutdown.clone();
         if mem::take(&mut self.owes_a_turn) {
             yield_now().await;
         }
-        if self.evict() {
+        if self.ends_if_told()? {
             return Ok(());
         }
         if self.take_from_ahead() {
@@ -322,15 +317,6 @@ impl MessageSocket {
             return Err(self.left());
         }
         loop {
-            // A server that stops still answers what has arrived by then.
-            let may_stop = self.inbox.is_quiet();
-            if may_stop && shutdown.has_begun() {
-                if self.last_look()? {
-                    return Ok(());
-                }
-                self.go_away(EndReason::Drain, Ending::Stopping);
-                return Ok(());
-            }
             let patience = if self.is_pinged {
                 Some(self.settings.pong_timeout)
             } else {
@@ -339,9 +325,10 @@ impl MessageSocket {
             let silent_at = patience.map(|patience| self.heard_at + patience);
             tokio::select! {
                 biased;
-                () = self.account.dismissed() => {
-                    self.evict();
-                    return Ok(());
+                () = self.account.notified() => {
+                    if self.ends_if_told()? {
+                        return Ok(());
+                    }
                 }
                 ready = self.stream.readable() => {
                     if let Err(error) = ready {
@@ -351,7 +338,6 @@ impl MessageSocket {
                         return Ok(());
                     }
                 }
-                () = shutdown.begun(), if may_stop => {}
                 () = wait_until(silent_at) => {
                     // It may be this machine that was silent.
                     if self.last_look()? {
@@ -370,6 +356,26 @@ impl MessageSocket {
                 }
             }
         }
+    }
+
+    /// Ends the connection if it is evicted, or if the server drains: whether there is
+    /// something to do before bytes are waited for. A server that drains still answers
+    /// what has arrived by then, but not for ever.
+    fn ends_if_told(&mut self) -> Result<bool, MessageError> {
+        if let Some(reason) = self.account.evicted_for() {
+            self.go_away(reason, Ending::HeldTooMuch);
+            return Ok(true);
+        }
+        match self.account.draining() {
+            None => return Ok(false),
+            Some(Drain::WhenQuiet) if !self.inbox.is_quiet() || self.ahead.is_some() => {
+                return Ok(false);
+            }
+            Some(Drain::WhenQuiet) if self.last_look()? => return Ok(true),
+            Some(Drain::WhenQuiet | Drain::Now) => {}
+        }
+        self.go_away(EndReason::Drain, Ending::Stopping);
+        Ok(true)
     }
 
     /// Reads what the runtime knows of; whether there was anything.
@@ -451,8 +457,8 @@ impl MessageSocket {
     ) -> Result<(), MessageError> {
         let settings = Rc::clone(&self.settings);
         let slow_reading = self.account.slow_reader();
-        let dismissed = self.account.dismissed();
-        tokio::pin!(dismissed);
+        let notified = self.account.notified();
+        tokio::pin!(notified);
         loop {
             let (before, ahead) = (self.unsent(rest), self.ahead_len());
             let is_written = self
@@ -478,7 +484,12 @@ impl MessageSocket {
             let reads_on = wait.reads_on() && ahead < settings.max_backlog && !self.hung_up;
             tokio::select! {
                 biased;
-                () = &mut dismissed => return Err(self.let_go()),
+                () = &mut notified => {
+                    if let Some(reason) = self.account.evicted_for() {
+                        return Err(self.let_go(reason));
+                    }
+                    notified.set(self.account.notified());
+                }
                 ready = self.stream.writable() => {
                     ready.map_err(|error| self.break_off(error))?;
                 }
@@ -589,15 +600,6 @@ impl MessageSocket {
         self.ending = Some(ending);
     }
 
-    /// Closes the connection if it is to end because of what it holds; whether it is.
-    fn evict(&mut self) -> bool {
-        let reason = self.account.dismissed_for();
-        if let Some(reason) = reason {
-            self.go_away(reason, Ending::HeldTooMuch);
-        }
-        reason.is_some()
-    }
-
     /// The peer has ended its stream. Ours ends as well, for a TLS client to know that
     /// nothing is missing.
     fn left(&mut self) -> MessageError {
@@ -620,10 +622,8 @@ impl MessageSocket {
     }
 
     /// Gives a connection up whose peer does not read, because of what it holds.
-    fn let_go(&mut self) -> MessageError {
-        let reason = self.account.dismissed_for();
-        self.account
-            .end(reason.unwrap_or(EndReason::HeldBytes), None);
+    fn let_go(&mut self, reason: EndReason) -> MessageError {
+        self.account.end(reason, None);
         reset_when_closed(&self.stream);
         self.forget_received();
         self.outbox = Vec::new();

@@ -66,6 +66,7 @@ pub struct Server {
     pid_file: Option<PidFile>,
     /// How often the certificate's files are looked at.
     tls_reload: Option<Duration>,
+    shutdown_delay: Duration,
 }
 
 /// Serves every connection with `handler`, until SIGTERM or SIGINT and the
@@ -258,13 +259,15 @@ impl Server {
         let mut systemd = Systemd::from_environment();
         let mut renewal = Renewal::new(self.tls.clone(), self.tls_reload);
         let mut successor = None;
+        let mut drain_at = None;
         let departure = loop {
             calls::poll(TaskKind::Signals);
             tokio::select! {
                 request = signals.next() => match request {
-                    Request::Stop(_) => {
-                        tracing::info!("draining; a second signal exits at once");
-                        break Departure::Stopped;
+                    Request::Stop(signal) if drain_at.is_some() => shutdown::exit_at_once(signal),
+                    Request::Stop(_) => drain_at = Some(self.announce_drain()),
+                    Request::Replace if drain_at.is_some() => {
+                        tracing::info!("no successor is started: the server is to stop");
                     }
                     Request::Replace if successor.is_none() => successor = self.start_successor(),
                     Request::Replace => tracing::info!("a successor is starting already"),
@@ -288,6 +291,10 @@ impl Server {
                     }
                 }
                 () = renewal.step() => {}
+                () = tokio::time::sleep_until(drain_at.unwrap_or_else(Instant::now).into()), if drain_at.is_some() => {
+                    tracing::info!("draining; a second signal exits at once");
+                    break Departure::Stopped;
+                }
                 worker = self.crew.ended.recv() => {
                     tracing::error!(worker, "a worker ended; draining the others");
                     break Departure::Stopped;
@@ -389,6 +396,20 @@ impl Server {
             "{}; the last reload failed: {reason}",
             self.status()
         ));
+    }
+
+    /// Has balancers send nobody new; answers when the drain is to begin.
+    fn announce_drain(&self) -> Instant {
+        let delay = self.shutdown_delay;
+        if !delay.is_zero() {
+            tracing::info!(
+                ?delay,
+                "not ready any more; draining after the shutdown delay; a second signal exits at once"
+            );
+            self.trigger.announce();
+            Systemd::stopping("waiting for the shutdown delay");
+        }
+        Instant::now() + delay
     }
 
     /// Lets the workers drain. The listening sockets are theirs alone from here
@@ -503,6 +524,7 @@ impl Server {
             files,
             pid_file,
             tls_reload: config.tls_reload,
+            shutdown_delay: config.shutdown_delay,
             report: None,
             crew,
             trigger,

@@ -39,7 +39,7 @@ use crate::handshakes::{HandshakeSlot, Handshakes};
 use crate::held::TICK_WHEN_HIGH;
 use crate::http::{self, HttpOptions, Outcome, Refusal};
 use crate::listener::{Accepting, UnixOptions};
-use crate::message::{Crowd, Handler, MessageSocket};
+use crate::message::{Handler, HandlerRegistry, MessageSocket};
 use crate::metrics::Counters;
 use crate::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
 use crate::peer::Peer;
@@ -146,7 +146,7 @@ struct Worker {
     handshakes: Rc<Handshakes>,
     handler: Option<Handler>,
     /// The handler's connections.
-    crowd: Rc<Crowd>,
+    handled: Rc<HandlerRegistry>,
     /// Who must say for whom it speaks, before anything else.
     proxies: Vec<ProxySource>,
     /// Who may say so in a request, and in which field.
@@ -156,6 +156,8 @@ struct Worker {
     /// What the heartbeat counts from.
     epoch: StdInstant,
     drain_timeout: Duration,
+    /// What the Closes of a drain are spread over.
+    drain_spread: Duration,
 }
 
 /// Why a connection is turned away, and its place until it is.
@@ -165,10 +167,10 @@ type Turned = (Rejection, RejectSlot);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Key {
     /// The engine's.
-    Plain(usize),
-    Encrypted(usize),
+    Plain(u32),
+    Encrypted(u32),
     /// A handler's.
-    Handled(usize),
+    Handled(u32),
 }
 
 /// What the connections of one listening socket have in common.
@@ -219,6 +221,7 @@ impl Worker {
         let worker = Self {
             engine: runtime::engine(assignment.engine, Rc::clone(&settings))?,
             encrypted: Rc::new(Encrypted::new(Rc::clone(&settings))),
+            handled: Rc::new(HandlerRegistry::new(Rc::clone(&settings))),
             settings,
             http: Rc::new(HttpOptions {
                 path: config.path.clone(),
@@ -230,13 +233,13 @@ impl Worker {
             admission: Admission::new(assignment.house, counters),
             handshakes: Handshakes::new(config, assignment.workers),
             handler: assignment.handler,
-            crowd: Rc::default(),
             proxies: config.proxy_protocol.clone(),
             forwarding_proxies: config.forwarded_from.clone(),
             forwarded_header: config.forwarded_header,
             shutdown: assignment.shutdown,
             epoch: assignment.epoch,
             drain_timeout: config.drain_timeout,
+            drain_spread: config.drain_spread,
         };
         Ok((worker, listeners))
     }
@@ -518,7 +521,7 @@ impl Worker {
         self.settings.timers.refill();
         let mut holdings = self.engine.tick();
         holdings.add(self.encrypted.tick());
-        holdings.add(self.crowd.holdings());
+        holdings.add(self.handled.tick());
         let counters = &self.settings.counters;
         let (count, held) = (self.handshakes.count(), self.handshakes.held());
         counters.handshakes_in_progress.set(count as u64);
@@ -534,25 +537,26 @@ impl Worker {
         let leaving = self.handshakes.evict(excess, StdInstant::now());
         let excess = excess.saturating_sub(leaving);
         for key in heaviest(self.burdens().collect(), excess) {
-            self.dismiss(key, EndReason::HeldBytes);
+            self.evict(key, EndReason::HeldBytes);
         }
-        self.crowd.shed(excess);
     }
 
-    /// What each connection holds that holds something, but for the handlers'.
+    /// What each connection holds that holds something.
     fn burdens(&self) -> impl Iterator<Item = Burden<Key>> + use<> {
         let plain = self.engine.burdens().into_iter();
         let encrypted = self.encrypted.burdens().into_iter();
+        let handled = self.handled.burdens().into_iter();
         plain
             .map(|burden| burden.rename(Key::Plain))
             .chain(encrypted.map(|burden| burden.rename(Key::Encrypted)))
+            .chain(handled.map(|burden| burden.rename(Key::Handled)))
     }
 
-    fn dismiss(&self, key: Key, reason: EndReason) {
+    fn evict(&self, key: Key, reason: EndReason) {
         match key {
-            Key::Plain(key) => self.engine.dismiss(key, reason),
-            Key::Encrypted(key) => self.encrypted.dismiss(key, reason),
-            Key::Handled(key) => self.crowd.dismiss(key, reason),
+            Key::Plain(key) => self.engine.evict(key, reason),
+            Key::Encrypted(key) => self.encrypted.evict(key, reason),
+            Key::Handled(key) => self.handled.evict(key, reason),
         }
     }
 
@@ -580,9 +584,8 @@ impl Worker {
         }
         if let Some(handler) = &self.handler {
             let settings = Rc::clone(&self.settings);
-            let shutdown = self.shutdown.clone();
-            let crowd = Rc::clone(&self.crowd);
-            let socket = MessageSocket::new(handover, visit, settings, crowd, shutdown);
+            let registry = Rc::clone(&self.handled);
+            let socket = MessageSocket::new(handover, visit, settings, registry);
             let handler = Arc::clone(handler);
             // The call may panic as well as what it returns.
             if let Err(panic) = catch(Box::pin(async move { handler(socket).await })).await {
@@ -625,11 +628,11 @@ impl Worker {
         for accepting in accepting {
             let _ = accepting.await;
         }
-        self.tell(Drain::WhenQuiet);
+        self.tell(Drain::WhenQuiet, self.drain_spread);
         if self.all_left_by(start + timeout / 2).await {
             return;
         }
-        self.tell(Drain::Now);
+        self.tell(Drain::Now, Duration::ZERO);
         if !self.all_left_by(start + timeout).await {
             let open = self.admission.open();
             self.settings.counters.cut_off.add(open as u64);
@@ -641,9 +644,10 @@ impl Worker {
     }
 
     /// Tells whatever serves connections how far the drain has come.
-    fn tell(&self, drain: Drain) {
-        self.engine.drain(drain);
-        self.encrypted.drain(drain);
+    fn tell(&self, drain: Drain, spread: Duration) {
+        self.engine.drain(drain, spread);
+        self.encrypted.drain(drain, spread);
+        self.handled.drain(drain, spread);
     }
 
     /// Waits until no connection is left; whether that came before `deadline`.
@@ -822,6 +826,7 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
         let start = Instant::now();
         tokio::select! {
             () = sleep_and_free(wait) => {}
+            () = worker.settings.timers.wanted() => {}
             () = worker.handshakes.grown() => {
                 sleep_until(start + wait.min(start.elapsed() + TICK_WHEN_HIGH)).await;
             }

@@ -381,7 +381,7 @@ fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
 
 #[test]
 fn help_goes_to_stdout_and_mentions_every_flag() {
-    const FLAGS: [&str; 54] = [
+    const FLAGS: [&str; 56] = [
         "--config",
         "--profile",
         "--busy-poll",
@@ -430,6 +430,8 @@ fn help_goes_to_stdout_and_mentions_every_flag() {
         "--close-timeout",
         "--max-header-bytes",
         "--drain-timeout",
+        "--drain-spread",
+        "--shutdown-delay",
         "--log",
         "--log-format",
         "--access-log",

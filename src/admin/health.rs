@@ -43,6 +43,9 @@ impl Overview {
     /// Whether the server serves, and would serve one more.
     pub(crate) fn readiness(&self) -> Result<(), Trouble> {
         self.health()?;
+        if self.shutdown.is_announced() {
+            return Err(Trouble::Draining);
+        }
         if self.house.is_full() {
             return Err(Trouble::Full {
                 connections_max: self.house.capacity(),

@@ -20,14 +20,9 @@
 mod queue;
 
 use std::cell::Cell;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::SendFlags;
-
 use super::{Holdings, Millis, SLOW_READER, Settings};
-use crate::calls;
 pub(crate) use queue::{ByteQueue, free_some};
 
 /// How long a connection has moved no byte, in either direction, before it makes
@@ -71,27 +66,24 @@ impl BacklogRoom {
 #[derive(Debug)]
 pub(crate) struct Backlog {
     unsent: ByteQueue,
-    wait: Wait,
-}
-
-/// What came of a send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sent {
-    pub(crate) len: usize,
-    /// There was no room for all of it.
-    pub(crate) is_full: bool,
+    pub(super) wait: Wait,
 }
 
 impl Backlog {
     /// Keeps what the socket has just not taken.
     pub(crate) fn new(unsent: &[u8], settings: &Settings, now: Millis) -> Self {
-        settings.backlog_begun.notify_one();
-        let mut backlog = Self {
-            unsent: ByteQueue::default(),
-            wait: Wait::begin(now),
-        };
+        let mut backlog = Self::elsewhere(settings, now);
         backlog.push(unsent, settings, now);
         backlog
+    }
+
+    /// A backlog whose bytes wait in the stream that encrypts them.
+    pub(crate) fn elsewhere(settings: &Settings, now: Millis) -> Self {
+        settings.backlog_begun.notify_one();
+        Self {
+            unsent: ByteQueue::default(),
+            wait: Wait::begin(now),
+        }
     }
 
     /// Puts `bytes` behind what waits.
@@ -101,54 +93,33 @@ impl Backlog {
         self.wait.added(bytes.len(), waiting, settings, now);
     }
 
-    /// Sends a part of what waits, as much as the socket takes of it.
-    pub(crate) fn send(
-        &mut self,
-        socket: impl AsFd,
-        settings: &Settings,
-        now: Millis,
-    ) -> rustix::io::Result<Sent> {
-        let bytes = self.unsent.front();
-        let wanted = bytes.len();
-        let len = match calls::send(socket, bytes, SendFlags::empty()) {
-            Ok(len) => len,
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(error) => return Err(error),
-        };
+    /// The next bytes to be sent.
+    pub(crate) fn front(&self) -> &[u8] {
+        self.unsent.front()
+    }
+
+    /// The socket has taken `len` bytes of the [front](Self::front).
+    pub(crate) fn advance(&mut self, len: usize, settings: &Settings, now: Millis) {
         self.unsent.advance(len);
         self.wait.taken(len, self.unsent.len(), settings, now);
-        Ok(Sent {
-            len,
-            is_full: len < wanted,
-        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.unsent.is_empty()
     }
 
-    /// As [`Wait::reads_on`].
-    pub(crate) fn reads_on(&self) -> bool {
-        self.wait.reads_on()
+    /// Bytes of memory for what waits.
+    pub(crate) fn capacity(&self) -> usize {
+        self.unsent.capacity()
     }
 
-    /// As [`Wait::is_due`].
-    pub(crate) fn is_due(&self, settings: &Settings, now: Millis) -> bool {
-        self.wait.is_due(settings, now)
+    /// What a connection with this backlog, or none, holds; `others` are its bytes
+    /// beside that.
+    pub(crate) fn holdings(backlog: Option<&Self>, others: usize, now: Millis) -> Holdings {
+        let waiting = backlog.map_or(0, |backlog| backlog.unsent.capacity());
+        let wait = backlog.map(|backlog| &backlog.wait);
+        Wait::holdings(wait, others + waiting, now)
     }
-
-    /// As [`Wait::judge`].
-    pub(crate) fn judge(&mut self, settings: &Settings, now: Millis) -> Verdict {
-        self.wait.judge(settings, now)
-    }
-}
-
-/// What a connection with this backlog, or none, holds; `others` are its bytes
-/// beside that.
-pub(crate) fn holdings(backlog: Option<&Backlog>, others: usize, now: Millis) -> Holdings {
-    let waiting = backlog.map_or(0, |backlog| backlog.unsent.capacity());
-    let wait = backlog.map(|backlog| &backlog.wait);
-    Wait::holdings(wait, others + waiting, now)
 }
 
 /// How long replies have waited for their client, and whether it is read
@@ -234,6 +205,26 @@ impl Wait {
     /// to be sent before.
     pub(crate) fn is_due(&self, settings: &Settings, now: Millis) -> bool {
         self.may_read_on(now) || self.since.is_over(settings.write_timeout, now)
+    }
+
+    /// When to look again, at the latest: a timer may have to be judged, or the client
+    /// has become a slow reader, or makes no progress.
+    pub(crate) fn next_look(&self, settings: &Settings, now: Millis) -> Millis {
+        let mut next = now.after(SLOW_READER);
+        let is_paused = self.reading == Reading::Paused;
+        let looks = [
+            Some((self.begun, SLOW_READER)),
+            Some((self.moved_at, STALLED)),
+            Some((self.since, settings.write_timeout)),
+            is_paused.then_some((self.taken_at, SLOW_READER)),
+        ];
+        let ahead = looks.into_iter().flatten();
+        let ahead = ahead.map(|(since, time)| since.after(time));
+        if let Some(first) = ahead.filter(|&at| at > now).min() {
+            // One that waits for room in the limit on held bytes is looked at again.
+            next = if is_paused { first.min(next) } else { first };
+        }
+        next
     }
 
     /// Decides whether the client is read on, or cut off. The write timeout starts

@@ -4,30 +4,32 @@
 //! has to be decrypted in between, by code that no kernel interface knows of. So
 //! such a connection stays on the worker's runtime, which every engine has, and
 //! gets a task there that does what an engine owes: one read, one pass, one
-//! write, and the same [session](super::session).
+//! write, and the same [connection](super::connection).
 
-mod connection;
+mod socket;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use slab::Slab;
 
 use super::burden::Burden;
-use super::{Drain, Holdings, Settings};
+use super::connection::{Connection, Context, Timer};
+use super::table::{Served, Table};
+use super::{Drain, Holdings, Millis, Settings};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::socket_memory::SocketMemory;
 use crate::task::TaskKind;
 use crate::tls::TlsStream;
 use crate::turn::turn;
-use connection::Connection;
+use socket::TlsSocket;
 
 /// All of a worker's connections over TLS.
 pub(crate) struct Encrypted {
-    connections: RefCell<Slab<Rc<RefCell<Connection>>>>,
+    connections: RefCell<Table<Rc<RefCell<TlsSocket>>>>,
     shared: RefCell<Shared>,
 }
 
@@ -42,7 +44,7 @@ struct Shared {
 impl Encrypted {
     pub(crate) fn new(settings: Rc<Settings>) -> Self {
         Self {
-            connections: RefCell::new(Slab::new()),
+            connections: RefCell::new(Table::new()),
             shared: RefCell::new(Shared {
                 read_buf: Vec::new(),
                 draining: None,
@@ -59,18 +61,27 @@ impl Encrypted {
     }
 
     async fn serve(self: Rc<Self>, stream: Box<TlsStream>, leftover: Bytes, permit: Permit) {
-        let now = self.shared.borrow().settings.clock.now();
-        let connection = Rc::new(RefCell::new(Connection::new(stream, permit, now)));
-        let key = self.connections.borrow_mut().insert(Rc::clone(&connection));
+        let settings = Rc::clone(&self.shared.borrow().settings);
+        let now = settings.clock.now();
+        let connection = Connection::new(permit, now, self.shared.borrow().draining);
+        let connection = Rc::new(RefCell::new(TlsSocket::new(stream, connection)));
+        let key = self
+            .connections
+            .borrow_mut()
+            .insert(Rc::clone(&connection), &settings, now);
         connection
             .borrow_mut()
             .begin(&leftover, &mut self.shared.borrow_mut());
         // It shares the buffer that the request was read into.
         drop(leftover);
         poll_fn(|cx| {
-            connection
-                .borrow_mut()
-                .poll(&mut self.shared.borrow_mut(), cx)
+            let mut shared = self.shared.borrow_mut();
+            let poll = connection.borrow_mut().poll(&mut shared, cx);
+            let mut connections = self.connections.borrow_mut();
+            if !connections.is_as_noted(key) {
+                connections.settle(key, &settings, settings.clock.now());
+            }
+            poll
         })
         .await;
         self.connections.borrow_mut().remove(key);
@@ -80,48 +91,91 @@ impl Encrypted {
     /// See [`Engine::tick`](super::Engine::tick).
     pub(crate) fn tick(&self) -> Holdings {
         let mut shared = self.shared.borrow_mut();
-        let now = shared.settings.clock.now();
-        let mut holdings = Holdings::default();
-        for (_key, connection) in &*self.connections.borrow() {
-            let mut connection = connection.borrow_mut();
-            turn(|| connection.tick(&mut shared, now));
-            holdings.add(connection.holdings(now));
+        let mut connections = self.connections.borrow_mut();
+        let settings = Rc::clone(&shared.settings);
+        let now = settings.clock.now();
+        connections.advance(now);
+        while let Some(key) = connections.next_due(&settings.timers) {
+            if let Some(connection) = connections.get_mut(key) {
+                let mut connection = connection.borrow_mut();
+                turn(|| connection.timeout(&mut shared, now));
+                drop(connection);
+                connections.rearm(key, &settings, now);
+            }
         }
-        holdings
+        if let Some((drain, keys)) = connections.drained_in_turn(&settings.timers, now) {
+            for key in keys {
+                if let Some(connection) = connections.get_mut(key) {
+                    connection.borrow_mut().start_drain(drain);
+                }
+            }
+        }
+        connections.holdings()
     }
 
     /// See [`Engine::burdens`](super::Engine::burdens).
-    pub(crate) fn burdens(&self) -> Vec<Burden<usize>> {
+    pub(crate) fn burdens(&self) -> Vec<Burden<u32>> {
         let now = self.shared.borrow().settings.clock.now();
-        let connections = self.connections.borrow();
-        connections
-            .iter()
-            .filter_map(|(key, connection)| Burden::of(key, connection.borrow().holdings(now)))
-            .collect()
+        self.connections.borrow().burdens(now)
     }
 
-    /// See [`Engine::dismiss`](super::Engine::dismiss).
-    pub(crate) fn dismiss(&self, key: usize, reason: EndReason) {
-        let connections = self.connections.borrow();
-        let mut connection = connections[key].borrow_mut();
-        connection.dismiss(reason, &self.shared.borrow());
+    /// See [`Engine::evict`](super::Engine::evict).
+    pub(crate) fn evict(&self, key: u32, reason: EndReason) {
+        let shared = self.shared.borrow();
+        let context = shared.context();
+        let mut connections = self.connections.borrow_mut();
+        if let Some(connection) = connections.get_mut(key) {
+            connection.borrow_mut().evict(context, reason);
+            connections.settle(key, context.settings, context.now);
+        }
     }
 
     /// See [`Engine::socket_memory`](super::Engine::socket_memory).
-    pub(crate) fn socket_memory(&self, key: usize) -> Option<SocketMemory> {
-        self.connections.borrow()[key].borrow().socket_memory()
+    pub(crate) fn socket_memory(&self, key: u32) -> Option<SocketMemory> {
+        let mut connections = self.connections.borrow_mut();
+        connections.get_mut(key)?.borrow().socket_memory()
     }
 
     /// See [`Engine::drain`](super::Engine::drain).
-    pub(crate) fn drain(&self, drain: Drain) {
-        self.shared.borrow_mut().draining = Some(drain);
-        for (_key, connection) in &*self.connections.borrow() {
-            connection.borrow_mut().wake();
-        }
+    pub(crate) fn drain(&self, drain: Drain, spread: Duration) {
+        let mut shared = self.shared.borrow_mut();
+        shared.draining = Some(drain);
+        let now = shared.settings.clock.now();
+        self.connections.borrow_mut().drain(drain, spread, now);
+        shared.settings.timers.want();
+    }
+}
+
+impl Served for Rc<RefCell<TlsSocket>> {
+    fn timer(&self) -> Timer {
+        self.borrow().connection.timer()
+    }
+
+    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
+        self.borrow().connection.deadline(Context { settings, now })
+    }
+
+    fn held(&self) -> usize {
+        self.borrow().held()
+    }
+
+    fn holdings(&self, now: Millis) -> Holdings {
+        self.borrow().holdings(now)
     }
 }
 
 impl Shared {
+    fn context(&self) -> Context<'_> {
+        self.context_at(self.settings.clock.now())
+    }
+
+    fn context_at(&self, now: Millis) -> Context<'_> {
+        Context {
+            settings: &self.settings,
+            now,
+        }
+    }
+
     fn read_buf(&mut self) -> &mut [u8] {
         if self.read_buf.is_empty() {
             self.read_buf = vec![0; self.settings.read_buffer_len()];

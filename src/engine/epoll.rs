@@ -7,36 +7,40 @@
 //! registered once and never modified, and the engine itself remembers which
 //! ones may hold more than was read.
 
-mod connection;
+mod socket;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use slab::Slab;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::burden::Burden;
+use super::connection::{Connection, Context, Timer};
+use super::plain::Flow;
+use super::schedule::Schedule;
 use super::spin::Spin;
+use super::table::{Served, Table};
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::calls;
 use crate::metrics::label::EndReason;
 use crate::socket_memory::SocketMemory;
 use crate::turn::turn;
-use connection::{Connection, Fate, INTEREST};
+use socket::{EpollSocket, INTEREST};
 
 /// Events taken at once. Between two batches the runtime gets its turn, so
 /// this bounds how long a handshake or a timer waits.
 const EVENTS_PER_TURN: usize = 256;
+
+/// Connections in bulk that are served in one turn.
+const BULK_PER_TURN: usize = 1;
 
 /// Turns with more to do behind them before the runtime gets its own.
 const TURNS_PER_STRETCH: usize = 4;
@@ -55,16 +59,10 @@ pub(crate) struct EpollEngine {
 
 /// All connections of a worker, and what serves them.
 struct Core {
-    connections: Slab<Connection>,
-    shared: Shared,
-    /// Connections that are to be served, in this order.
-    due: Vec<usize>,
-    /// Where `due` goes while it is worked off, to come back empty.
-    serving: Vec<usize>,
-    /// Those of them that flood. They wait for all others, and not the other
-    /// way round: each turn serves everybody in `due`, and one of these.
-    floods: VecDeque<usize>,
+    connections: Table<EpollSocket>,
+    schedule: Schedule,
     events: Vec<Event>,
+    shared: Shared,
 }
 
 /// What the connections have in common.
@@ -106,10 +104,8 @@ impl EpollEngine {
             epoll,
             work: Notify::new(),
             core: RefCell::new(Core {
-                connections: Slab::new(),
-                due: Vec::new(),
-                serving: Vec::new(),
-                floods: VecDeque::new(),
+                connections: Table::new(),
+                schedule: Schedule::default(),
                 events: Vec::with_capacity(EVENTS_PER_TURN),
                 shared: Shared {
                     read_buf: vec![0; settings.read_buffer_len()].into_boxed_slice(),
@@ -175,7 +171,7 @@ impl Engine for EpollEngine {
     fn adopt(self: Rc<Self>, upgraded: Upgraded) {
         let mut core = self.core.borrow_mut();
         core.adopt(self.epoll.get_ref(), upgraded);
-        if !core.due.is_empty() {
+        if !core.schedule.is_empty() {
             self.work.notify_one();
         }
     }
@@ -187,50 +183,79 @@ impl Engine for EpollEngine {
     fn tick(&self) -> Holdings {
         let mut core = self.core.borrow_mut();
         let holdings = core.tick();
-        if core.has_due() {
+        if !core.schedule.is_empty() {
             self.work.notify_one();
         }
         holdings
     }
 
-    fn burdens(&self) -> Vec<Burden<usize>> {
-        self.core.borrow().burdens()
+    fn burdens(&self) -> Vec<Burden<u32>> {
+        let core = self.core.borrow();
+        core.connections.burdens(core.shared.settings.clock.now())
     }
 
-    fn dismiss(&self, key: usize, reason: EndReason) {
-        self.core.borrow_mut().dismiss(key, reason);
+    fn evict(&self, key: u32, reason: EndReason) {
+        self.core.borrow_mut().evict(key, reason);
     }
 
-    fn socket_memory(&self, key: usize) -> Option<SocketMemory> {
-        SocketMemory::of(self.core.borrow().connections[key].socket())
+    fn socket_memory(&self, key: u32) -> Option<SocketMemory> {
+        let mut core = self.core.borrow_mut();
+        SocketMemory::of(core.connections.get_mut(key)?.socket())
     }
 
-    fn drain(&self, drain: Drain) {
-        self.core.borrow_mut().drain(drain);
-        self.work.notify_one();
+    fn drain(&self, drain: Drain, spread: Duration) {
+        self.core.borrow_mut().drain(drain, spread);
+    }
+}
+
+impl Served for EpollSocket {
+    fn timer(&self) -> Timer {
+        self.connection.timer()
+    }
+
+    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
+        self.connection.deadline(Context { settings, now })
+    }
+
+    fn held(&self) -> usize {
+        self.connection.held()
+    }
+
+    fn holdings(&self, now: Millis) -> Holdings {
+        self.connection.holdings(0, now)
     }
 }
 
 impl Core {
     fn adopt(&mut self, epoll: &OwnedFd, upgraded: Upgraded) {
         let now = self.shared.settings.clock.now();
-        let leftover = upgraded.leftover;
-        let mut connection = Connection::new(upgraded.socket, upgraded.permit, now);
-        if connection.begin(&leftover, &mut self.shared, now) == Fate::Ended {
-            connection.over(&self.shared);
+        let connection = Connection::new(upgraded.permit, now, self.shared.draining);
+        let mut served = EpollSocket::new(upgraded.socket, connection);
+        if served
+            .begin(&upgraded.leftover, &mut self.shared, now)
+            .is_break()
+        {
+            served.over(&self.shared);
             return;
         }
-        let entry = self.connections.vacant_entry();
-        let data = EventData::new_u64(entry.key() as u64);
-        if let Err(error) = calls::watch(epoll, connection.socket(), data, INTEREST) {
-            connection.lost(&error.into(), &self.shared);
+        let key = self.connections.next_key();
+        let data = EventData::new_u64(key.into());
+        if let Err(error) = calls::watch(epoll, served.socket(), data, INTEREST) {
+            served.lost(&error.into(), &self.shared);
             return;
         }
-        if connection.wants_service() {
-            connection.listed = true;
-            self.due.push(entry.key());
+        self.connections.insert(served, &self.shared.settings, now);
+        self.list(key, EventFlags::empty());
+    }
+
+    /// Puts a connection onto the list if it wants to be served, given these events.
+    fn list(&mut self, key: u32, flags: EventFlags) {
+        // It may have ended since the kernel queued an event.
+        if let Some(served) = self.connections.get_mut(key)
+            && served.note(flags)
+        {
+            self.schedule.list(key, served.is_bulk());
         }
-        entry.insert(connection);
     }
 
     /// Takes one batch of events and serves each connection that is due with
@@ -238,24 +263,16 @@ impl Core {
     fn turn(&mut self, epoll: &OwnedFd) -> io::Result<Turn> {
         self.events.clear();
         rustix::io::retry_on_intr(|| calls::take_events(epoll, &mut self.events))?;
-        for &event in &self.events {
-            let key = usize::try_from(event.data.u64()).expect("a key of the slab");
-            // Its connection may have ended since the kernel queued it.
-            if let Some(connection) = self.connections.get_mut(key)
-                && connection.note(event.flags)
-            {
-                if connection.floods() {
-                    self.floods.push_back(key);
-                } else {
-                    self.due.push(key);
-                }
-            }
+        for index in 0..self.events.len() {
+            let event = self.events[index];
+            let key = u32::try_from(event.data.u64()).expect("a key of the table");
+            self.list(key, event.flags);
         }
-        let was_due = self.has_due();
+        let was_due = !self.schedule.is_empty();
         if was_due {
             self.serve_due();
         }
-        let unfinished = self.events.len() == EVENTS_PER_TURN || self.has_due();
+        let unfinished = self.events.len() == EVENTS_PER_TURN || !self.schedule.is_empty();
         Ok(match (unfinished, was_due) {
             (true, _) => Turn::Unfinished,
             (false, true) => Turn::Done,
@@ -263,87 +280,84 @@ impl Core {
         })
     }
 
-    fn has_due(&self) -> bool {
-        !self.due.is_empty() || !self.floods.is_empty()
-    }
-
     fn serve_due(&mut self) {
         let now = self.shared.settings.clock.now();
-        let mut serving = mem::replace(&mut self.due, mem::take(&mut self.serving));
-        // Who turns out to flood has been served in this turn.
-        let flood = self.floods.pop_front();
-        for key in serving.drain(..) {
-            turn(|| self.serve(key, now));
-        }
-        self.serving = serving;
-        if let Some(key) = flood {
+        let mut this_turn = self.schedule.take(BULK_PER_TURN);
+        while let Some(key) = self.schedule.next(&mut this_turn) {
             turn(|| self.serve(key, now));
         }
     }
 
     /// Serves a connection and lists it again if that was not all.
-    fn serve(&mut self, key: usize, now: Millis) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.listed = false;
-        if connection.serve(&mut self.shared, now) == Fate::Ended {
-            connection.over(&self.shared);
-            self.connections.remove(key);
-        } else if connection.wants_service() {
-            connection.listed = true;
-            if connection.floods() {
-                self.floods.push_back(key);
-            } else {
-                self.due.push(key);
+    fn serve(&mut self, key: u32, now: Millis) {
+        if let Some(served) = self.connections.get_mut(key) {
+            served.listed = false;
+            let flow = served.serve(&mut self.shared, now);
+            self.settle(key, flow, now);
+        }
+    }
+
+    /// Gives a connection up that has ended, and sees to what one needs that lives on.
+    fn settle(&mut self, key: u32, flow: Flow, now: Millis) {
+        if flow.is_continue() {
+            self.connections.settle(key, &self.shared.settings, now);
+            self.list(key, EventFlags::empty());
+        } else if let Some(mut served) = self.connections.remove(key) {
+            served.over(&self.shared);
+            if served.listed {
+                self.schedule.forget(key);
             }
         }
     }
 
     fn tick(&mut self) -> Holdings {
-        let now = self.shared.settings.clock.now();
-        let (shared, due) = (&mut self.shared, &mut self.due);
-        let mut holdings = Holdings::default();
-        self.connections.retain(|key, connection| {
-            let fate = turn(|| connection.tick(shared, now));
-            if fate == Fate::Ended {
-                connection.over(shared);
-                return false;
+        let settings = Rc::clone(&self.shared.settings);
+        let now = settings.clock.now();
+        self.connections.advance(now);
+        while let Some(key) = self.connections.next_due(&settings.timers) {
+            if let Some(served) = self.connections.get_mut(key) {
+                let flow = turn(|| served.timeout(&mut self.shared, now));
+                self.settle(key, flow, now);
+                self.connections.rearm(key, &settings, now);
             }
-            holdings.add(connection.holdings(now));
-            // It may be read on, or have been sent what made it wait.
-            if connection.note(EventFlags::empty()) {
-                due.push(key);
+        }
+        if let Some((drain, keys)) = self.connections.drained_in_turn(&settings.timers, now) {
+            for key in keys {
+                self.start_drain(key, drain);
             }
-            true
-        });
-        holdings
+        }
+        self.connections.holdings()
     }
 
-    fn burdens(&self) -> Vec<Burden<usize>> {
-        let now = self.shared.settings.clock.now();
-        let connections = self.connections.iter();
-        connections
-            .filter_map(|(key, held)| Burden::of(key, held.holdings(now)))
-            .collect()
-    }
-
-    fn dismiss(&mut self, key: usize, reason: EndReason) {
-        let now = self.shared.settings.clock.now();
-        let connection = &mut self.connections[key];
-        if connection.dismiss(reason, &self.shared, now) == Fate::Ended {
-            connection.over(&self.shared);
-            self.connections.remove(key);
+    fn start_drain(&mut self, key: u32, drain: Drain) {
+        if let Some(served) = self.connections.get_mut(key) {
+            served.connection.start_drain(drain);
+            // A last read of what has arrived, even where no event says so.
+            self.list(key, EventFlags::IN);
         }
     }
 
-    fn drain(&mut self, drain: Drain) {
+    fn evict(&mut self, key: u32, reason: EndReason) {
+        let now = self.shared.settings.clock.now();
+        if let Some(served) = self.connections.get_mut(key) {
+            let flow = served.evict(self.shared.context(now), reason);
+            self.settle(key, flow, now);
+        }
+    }
+
+    fn drain(&mut self, drain: Drain, spread: Duration) {
         self.shared.draining = Some(drain);
-        for (key, connection) in &mut self.connections {
-            // A last look at what has arrived, even where no event says so.
-            if connection.note(EventFlags::IN) {
-                self.due.push(key);
-            }
+        let now = self.shared.settings.clock.now();
+        self.connections.drain(drain, spread, now);
+        self.shared.settings.timers.want();
+    }
+}
+
+impl Shared {
+    fn context(&self, now: Millis) -> Context<'_> {
+        Context {
+            settings: &self.settings,
+            now,
         }
     }
 }

@@ -9,8 +9,8 @@
 //! * one write for all the replies to one read;
 //! * replies that a client does not read go into its [backlog], and whether it is
 //!   read meanwhile is for that to say;
-//! * the closing handshake, the timeouts and the drain as [`session`] keeps
-//!   them, and the counters;
+//! * to perform what its [connections](connection) ask for: the closing handshake, the
+//!   timeouts, the drain, eviction;
 //! * what it holds for slow clients, told with every tick, and that it lets go
 //!   of some when it is told to;
 //! * that what lies unread in a socket is read, and what there is room for is
@@ -28,15 +28,19 @@
 pub(crate) mod activity;
 pub(crate) mod backlog;
 pub(crate) mod burden;
+pub(crate) mod connection;
 pub(crate) mod encrypted;
 pub(crate) mod epoll;
 pub(crate) mod obstacle;
 mod partial;
+mod plain;
 pub(crate) mod ring;
-pub(crate) mod session;
+mod schedule;
 pub(crate) mod spin;
+pub(crate) mod table;
 pub(crate) mod timers;
 pub(crate) mod tokio_uring;
+mod wheel;
 
 use std::fmt;
 use std::future::Future;
@@ -166,6 +170,12 @@ impl Settings {
 pub(crate) struct Millis(u64);
 
 impl Millis {
+    /// The moment when `time` has passed since this one.
+    pub(crate) fn after(self, time: Duration) -> Self {
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(time))
+    }
+
     /// Whether `timeout` has passed since `self`.
     pub(crate) fn is_over(self, timeout: Duration, now: Self) -> bool {
         u128::from(now.0.saturating_sub(self.0)) >= timeout.as_millis()
@@ -240,16 +250,17 @@ pub(crate) trait Engine {
     fn tick(&self) -> Holdings;
 
     /// What each connection holds that holds something. Its key is for
-    /// [`dismiss`](Self::dismiss) and [`socket_memory`](Self::socket_memory), at once.
-    fn burdens(&self) -> Vec<Burden<usize>>;
+    /// [`evict`](Self::evict) and [`socket_memory`](Self::socket_memory), at once.
+    fn burdens(&self) -> Vec<Burden<u32>>;
 
-    /// Ends a connection for this reason, because of what it holds: with a Close where
-    /// one can be said.
-    fn dismiss(&self, key: usize, reason: EndReason);
+    /// Ends a connection for this reason, because of what it holds: with a Close where one can be
+    /// said.
+    fn evict(&self, key: u32, reason: EndReason);
 
     /// What the kernel keeps for a connection.
-    fn socket_memory(&self, key: usize) -> Option<SocketMemory>;
+    fn socket_memory(&self, key: u32) -> Option<SocketMemory>;
 
-    /// Starts to close all connections, and each that comes later.
-    fn drain(&self, drain: Drain);
+    /// Starts to close all connections, one after the other over `spread`, and each that
+    /// comes later.
+    fn drain(&self, drain: Drain, spread: Duration);
 }

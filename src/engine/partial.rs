@@ -1,5 +1,7 @@
 //! The part of a frame that a connection has received, until the rest comes.
 
+use std::ops::{Deref, DerefMut};
+
 use crate::proto::TAIL_ROOM;
 
 /// Memory that a connection may have over from more that it kept before.
@@ -14,6 +16,48 @@ const COPIED_MAX: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Partial(Vec<u8>);
 
+/// A part of a frame with what has come of it since behind it, and [`TAIL_ROOM`] behind
+/// that.
+pub(super) struct Joined<'a> {
+    /// Bytes that have come, in all.
+    pub(super) filled: usize,
+    bytes: Bytes<'a>,
+}
+
+impl Joined<'_> {
+    /// Whether it stands in the buffer that was read into.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.bytes, Bytes::Shared(_))
+    }
+}
+
+enum Bytes<'a> {
+    /// In the buffer that was read into.
+    Shared(&'a mut [u8]),
+    /// In memory of the connection.
+    Own(Vec<u8>),
+}
+
+impl Deref for Joined<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Shared(buf) => buf,
+            Bytes::Own(buf) => buf,
+        }
+    }
+}
+
+impl DerefMut for Joined<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.bytes {
+            Bytes::Shared(buf) => buf,
+            Bytes::Own(buf) => buf,
+        }
+    }
+}
+
 impl Partial {
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -24,16 +68,39 @@ impl Partial {
         self.0.capacity()
     }
 
-    /// Whether `len` bytes that have come are to be [put behind](Self::take_with) this,
-    /// rather than have it copied [before](Self::prepend) them.
+    /// Puts this before `len` bytes that have come, for which `buf` has left room: they
+    /// stand there from its [`len`](Self::len) on.
     #[inline]
-    pub(super) fn outweighs(&self, len: usize) -> bool {
-        self.0.len() > COPIED_MAX && self.0.len() > len
+    pub(super) fn join<'a>(&mut self, buf: &'a mut [u8], len: usize) -> Joined<'a> {
+        let filled = self.0.len() + len;
+        if self.0.len() > COPIED_MAX && self.0.len() > len {
+            return Joined {
+                filled,
+                bytes: Bytes::Own(self.take_with(&buf[self.0.len()..filled])),
+            };
+        }
+        buf[..self.0.len()].copy_from_slice(&self.0);
+        Joined {
+            filled,
+            bytes: Bytes::Shared(buf),
+        }
     }
 
-    /// Copies this to the front of `buf`.
-    pub(super) fn prepend(&self, buf: &mut [u8]) {
-        buf[..self.0.len()].copy_from_slice(&self.0);
+    /// As [`join`](Self::join), for bytes that stand elsewhere.
+    pub(super) fn join_copied(&mut self, bytes: &[u8]) -> Joined<'static> {
+        Joined {
+            filled: self.0.len() + bytes.len(),
+            bytes: Bytes::Own(self.take_with(bytes)),
+        }
+    }
+
+    /// Keeps what was joined, less the bytes that are done with.
+    #[inline]
+    pub(super) fn keep(&mut self, joined: Joined<'_>, consumed: usize) {
+        match joined.bytes {
+            Bytes::Shared(buf) => self.save(&buf[consumed..joined.filled]),
+            Bytes::Own(buf) => self.restore(buf, consumed),
+        }
     }
 
     /// Keeps `rest`, and nothing else.
@@ -48,7 +115,7 @@ impl Partial {
     }
 
     /// Takes it all, with `bytes` behind it and [`TAIL_ROOM`] behind those.
-    pub(super) fn take_with(&mut self, bytes: &[u8]) -> Vec<u8> {
+    fn take_with(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut buf = std::mem::take(&mut self.0);
         buf.reserve(bytes.len() + TAIL_ROOM);
         buf.extend_from_slice(bytes);
@@ -56,8 +123,7 @@ impl Partial {
         buf
     }
 
-    /// Keeps what was [taken](Self::take_with), less the bytes that are done with.
-    pub(super) fn restore(&mut self, mut buf: Vec<u8>, consumed: usize) {
+    fn restore(&mut self, mut buf: Vec<u8>, consumed: usize) {
         buf.truncate(buf.len() - TAIL_ROOM);
         if consumed > 0 {
             buf.drain(..consumed);
@@ -97,24 +163,29 @@ mod tests {
 
     #[test]
     fn what_comes_is_put_behind_much_and_much_stays_where_it_is() {
+        let is_own = |joined: &Joined| matches!(joined.bytes, Bytes::Own(_));
+        let mut buf = vec![2; 3 * COPIED_MAX];
         let mut partial = Partial::default();
         partial.save(&vec![1; COPIED_MAX]);
-        assert!(!partial.outweighs(1));
+        assert!(!is_own(&partial.join(&mut buf, 1)));
         partial.save(&vec![1; COPIED_MAX + 1]);
-        assert!(partial.outweighs(COPIED_MAX) && !partial.outweighs(COPIED_MAX + 1));
+        assert!(!is_own(&partial.join(&mut buf, COPIED_MAX + 1)));
         // From the second byte on there is room for many more.
         let mut moves = 0;
         for _ in 0..1000 {
             let before = partial.0.as_ptr();
-            let buf = partial.take_with(&[2]);
-            assert_eq!(buf[buf.len() - TAIL_ROOM - 1], 2);
-            partial.restore(buf, 0);
+            let end = partial.len();
+            buf[end] = 2;
+            let joined = partial.join(&mut buf, 1);
+            assert!(is_own(&joined));
+            assert_eq!((joined.filled, joined[end]), (end + 1, 2));
+            partial.keep(joined, 0);
             moves += usize::from(partial.0.as_ptr() != before);
         }
         assert!(moves <= 1, "{moves}");
-        let buf = partial.take_with(&[3; 5]);
-        let consumed = buf.len() - TAIL_ROOM - 5;
-        partial.restore(buf, consumed);
+        let joined = partial.join_copied(&[3; 5]);
+        let consumed = joined.filled - 5;
+        partial.keep(joined, consumed);
         assert_eq!(partial.0, [3; 5]);
         assert!(partial.capacity() <= 5 * 4 + SPARE, "{partial:?}");
     }

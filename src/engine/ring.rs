@@ -19,18 +19,17 @@
 //! connection's [backlog](super::backlog), and sent when the ring says that there
 //! is room.
 
-mod connection;
 #[cfg(test)]
 mod inspection;
 mod operation;
 mod pool;
 mod probe;
 mod reads;
+mod socket;
 mod token;
 mod uring;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::future::Future;
 use std::hint;
 use std::io;
@@ -38,28 +37,35 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use slab::Slab;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::burden::Burden;
+use super::connection::{Connection, Context, Timer};
+use super::plain::Flow;
+use super::schedule::Schedule;
 use super::spin::Spin;
-use super::{Drain, Engine, Holdings, Settings, Upgraded};
+use super::table::{Served, Table};
+use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::metrics::label::EndReason;
 use crate::socket_memory::SocketMemory;
 use crate::turn::turn;
-use connection::{Connection, Fate};
 use pool::{BufferId, Pool};
+use socket::RingSocket;
 use token::{Key, Op, Token};
 use uring::Uring;
 
 pub(crate) use probe::{MIN_KERNEL, probe};
 
-/// Connections that flood and are received for in one turn.
-const FLOODS_PER_TURN: usize = 2;
+/// Connections in bulk that are received for in one turn.
+const BULK_PER_TURN: usize = 2;
+
+/// How often the operations of a connection that has ended are cancelled: the kernel
+/// does not find one that is about to start, which would then wait for ever.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Turns in a row before the runtime gets its own, so that handshakes and
 /// timers do not wait longer than that.
@@ -83,16 +89,10 @@ pub(crate) struct RingEngine {
 struct Core {
     /// Ends before the connections, whose memory the kernel may use.
     shared: Shared,
-    connections: Slab<Connection>,
+    connections: Table<RingSocket>,
     /// Connections that there have been.
     adopted: u64,
-    /// Connections that are to be served, in this order.
-    due: Vec<u32>,
-    /// Where `due` goes while it is worked off, to come back empty.
-    serving: Vec<u32>,
-    /// Those of them that flood. They wait for all others, and not the other
-    /// way round: each turn serves everybody in `due`, and few of these.
-    floods: VecDeque<u32>,
+    schedule: Schedule,
 }
 
 /// What the connections have in common.
@@ -104,6 +104,19 @@ struct Shared {
     replies: Vec<Reply>,
     draining: Option<Drain>,
     settings: Rc<Settings>,
+}
+
+impl Shared {
+    fn context(&self) -> Context<'_> {
+        self.context_at(self.settings.clock.now())
+    }
+
+    fn context_at(&self, now: Millis) -> Context<'_> {
+        Context {
+            settings: &self.settings,
+            now,
+        }
+    }
 }
 
 /// A reply that stands in a buffer of the pool.
@@ -147,11 +160,9 @@ impl RingEngine {
                     draining: None,
                     settings,
                 },
-                connections: Slab::new(),
+                connections: Table::new(),
                 adopted: 0,
-                due: Vec::new(),
-                serving: Vec::new(),
-                floods: VecDeque::new(),
+                schedule: Schedule::default(),
             }),
         })
     }
@@ -194,46 +205,74 @@ impl Engine for RingEngine {
     fn tick(&self) -> Holdings {
         let mut core = self.core.borrow_mut();
         let holdings = core.tick();
-        if core.has_due() || core.shared.uring.has_work() {
+        if !core.schedule.is_empty() || core.shared.uring.has_work() {
             self.work.notify_one();
         }
         holdings
     }
 
-    fn burdens(&self) -> Vec<Burden<usize>> {
-        self.core.borrow().burdens()
+    fn burdens(&self) -> Vec<Burden<u32>> {
+        let core = self.core.borrow();
+        core.connections.burdens(self.settings.clock.now())
     }
 
-    fn dismiss(&self, key: usize, reason: EndReason) {
-        self.core.borrow_mut().dismiss(key, reason);
+    fn evict(&self, key: u32, reason: EndReason) {
+        self.core.borrow_mut().evict(key, reason);
         self.work.notify_one();
     }
 
-    fn socket_memory(&self, key: usize) -> Option<SocketMemory> {
-        SocketMemory::of(self.core.borrow().connections[key].socket())
+    fn socket_memory(&self, key: u32) -> Option<SocketMemory> {
+        let mut core = self.core.borrow_mut();
+        SocketMemory::of(core.connections.get_mut(key)?.socket())
     }
 
-    fn drain(&self, drain: Drain) {
-        self.core.borrow_mut().drain(drain);
-        self.work.notify_one();
+    fn drain(&self, drain: Drain, spread: Duration) {
+        self.core.borrow_mut().drain(drain, spread);
+    }
+}
+
+impl Served for RingSocket {
+    fn timer(&self) -> Timer {
+        if self.has_ended() {
+            Timer::Close
+        } else {
+            self.connection.timer()
+        }
+    }
+
+    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
+        if self.has_ended() {
+            return Some(now.after(CANCEL_AGAIN));
+        }
+        self.connection.deadline(Context { settings, now })
+    }
+
+    fn held(&self) -> usize {
+        self.connection.held()
+    }
+
+    fn holdings(&self, now: Millis) -> Holdings {
+        self.connection.holdings(0, now)
     }
 }
 
 impl Core {
     fn adopt(&mut self, upgraded: Upgraded) {
         let now = self.shared.settings.clock.now();
-        let entry = self.connections.vacant_entry();
-        let key = Key::new(place(entry.key()), self.adopted);
+        let key = Key::new(self.connections.next_key(), self.adopted);
         self.adopted += 1;
-        let mut connection = Connection::new(upgraded.socket, key, upgraded.permit, now);
-        if connection.begin(&upgraded.leftover, &mut self.shared, now) == Fate::Ended {
-            connection.over(&self.shared);
+        let connection = Connection::new(upgraded.permit, now, self.shared.draining);
+        let mut served = RingSocket::new(upgraded.socket, key, connection);
+        if served
+            .begin(&upgraded.leftover, &mut self.shared, now)
+            .is_break()
+        {
+            served.over(&self.shared);
             return;
         }
-        connection.listed = true;
-        connection.register(&self.shared.uring);
-        entry.insert(connection);
-        self.due.push(key.place);
+        served.register(&self.shared.uring);
+        self.connections.insert(served, &self.shared.settings, now);
+        self.list(key.place);
     }
 
     /// Takes turns, and spins, until the runtime is to have its own. After
@@ -242,7 +281,7 @@ impl Core {
         self.shared.uring.stop_listening();
         let (mut turns, mut looks) = (0, 0);
         while turns < TURNS_PER_STRETCH && looks < LOOKS_PER_STRETCH {
-            if self.has_due() || self.shared.uring.has_work() {
+            if !self.schedule.is_empty() || self.shared.uring.has_work() {
                 self.turn()?;
                 turns += 1;
                 if spin.is_on() {
@@ -266,17 +305,9 @@ impl Core {
     /// Serves whoever is due, and enters the kernel once.
     fn turn(&mut self) -> io::Result<()> {
         let now = self.shared.settings.clock.now();
-        // Who turns out to flood has been served in this turn.
-        let floods = self.floods.len().min(FLOODS_PER_TURN);
-        mem::swap(&mut self.due, &mut self.serving);
-        for index in 0..self.serving.len() {
-            turn(|| self.serve(self.serving[index], now));
-        }
-        self.serving.clear();
-        for _ in 0..floods {
-            if let Some(place) = self.floods.pop_front() {
-                turn(|| self.serve(place, now));
-            }
+        let mut this_turn = self.schedule.take(BULK_PER_TURN);
+        while let Some(place) = self.schedule.next(&mut this_turn) {
+            turn(|| self.serve(place, now));
         }
         self.shared.pool.replenish();
         while !self.shared.uring.submit()? {
@@ -287,36 +318,33 @@ impl Core {
         Ok(())
     }
 
-    fn serve(&mut self, place: u32, now: super::Millis) {
-        let Some(connection) = self.connections.get_mut(place as usize) else {
-            return;
-        };
-        connection.listed = false;
-        if connection.serve(&mut self.shared, now) == Fate::Ended {
-            connection.end(&mut self.shared);
+    fn serve(&mut self, place: u32, now: Millis) {
+        if let Some(served) = self.connections.get_mut(place) {
+            served.listed = false;
+            let flow = served.serve(&mut self.shared, now);
+            self.settle(place, flow, now);
         }
-        self.look_after(place);
     }
 
     fn take_completions(&mut self) {
         while let Some(completion) = self.shared.uring.next() {
             let token = Token::unpack(completion.user_data());
             let place = token.key.place;
-            let Some(connection) = self
+            let Some(served) = self
                 .connections
-                .get_mut(place as usize)
-                .filter(|connection| connection.key() == token.key)
+                .get_mut(place)
+                .filter(|served| served.key() == token.key)
             else {
                 // A cancellation that outlived its connection.
                 continue;
             };
             match token.op {
-                Op::Receive => connection.received(&completion, &mut self.shared),
-                Op::Reply => connection.reply_was_sent(completion.result(), &mut self.shared),
-                Op::Room => connection.room_was_found(),
+                Op::Receive => served.received(&completion, &mut self.shared),
+                Op::Reply => served.reply_was_sent(completion.result(), &mut self.shared),
+                Op::Room => served.room_was_found(),
                 Op::Cancel => continue,
             }
-            if token.op == Op::Room && self.shared.draining.is_some() {
+            if token.op == Op::Room && served.connection.draining().is_some() {
                 // With nothing on its way a drain may close it.
                 self.list(place);
             }
@@ -329,116 +357,113 @@ impl Core {
     fn settle_replies(&mut self) {
         let mut replies = mem::take(&mut self.shared.replies);
         replies.retain(|&Reply { place, buffer }| {
-            let connection = self.connections.get_mut(place as usize);
-            let is_awaited = connection.is_some_and(|connection| connection.awaits_reply());
+            let served = self.connections.get_mut(place);
+            let is_awaited = served.is_some_and(|served| served.awaits_reply());
             if !is_awaited {
-                self.settle(place, buffer);
+                self.settle_reply(place, buffer);
             }
             is_awaited
         });
         self.shared.replies = replies;
     }
 
-    fn settle(&mut self, place: u32, buffer: BufferId) {
+    fn settle_reply(&mut self, place: u32, buffer: BufferId) {
         self.shared.pool.give_back(buffer);
-        let Some(connection) = self.connections.get_mut(place as usize) else {
-            // It was over when this reply failed.
-            return;
-        };
-        if connection.reply_is_settled(&self.shared) == Fate::Ended {
-            connection.end(&mut self.shared);
+        // It may have been over when this reply failed.
+        if let Some(served) = self.connections.get_mut(place) {
+            let flow = served.reply_is_settled(&self.shared);
+            let is_draining = served.connection.draining().is_some();
+            if flow.is_break() || served.connection.timer() != Timer::Idle {
+                self.settle(place, flow, self.shared.settings.clock.now());
+            } else {
+                self.look_after(place);
+            }
+            // With nothing on its way a drain may close it.
+            if is_draining {
+                self.list(place);
+            }
         }
-        // With nothing on its way a drain may close it.
-        if self.shared.draining.is_some() {
-            self.list(place);
+    }
+
+    /// Ends a connection whose time has come, and sees to what one needs that lives on.
+    fn settle(&mut self, place: u32, flow: Flow, now: Millis) {
+        if flow.is_break()
+            && let Some(served) = self.connections.get_mut(place)
+        {
+            served.end(&mut self.shared);
         }
+        self.connections.settle(place, &self.shared.settings, now);
         self.look_after(place);
     }
 
     /// Puts a connection onto the list if it wants to be served, and drops it
     /// if it is over.
     fn look_after(&mut self, place: u32) {
-        let connection = &mut self.connections[place as usize];
-        if connection.is_over() {
-            let connection = self.connections.remove(place as usize);
-            if connection.listed {
+        let Some(served) = self.connections.get_mut(place) else {
+            return;
+        };
+        if served.wants_service() {
+            self.list(place);
+        } else if served.is_over()
+            && let Some(served) = self.connections.remove(place)
+        {
+            if served.listed {
                 // Its place may be another's before that list is worked off, who
                 // would be served twice in one turn.
-                self.due.retain(|&due| due != place);
-                self.floods.retain(|&flood| flood != place);
+                self.schedule.forget(place);
             }
-            connection.close_socket(&self.shared.uring);
-        } else if connection.wants_service() {
-            self.list(place);
+            served.close_socket(&self.shared.uring);
         }
     }
 
     fn list(&mut self, place: u32) {
-        let connection = &mut self.connections[place as usize];
-        if !connection.listed {
-            connection.listed = true;
-            if connection.floods() {
-                self.floods.push_back(place);
-            } else {
-                self.due.push(place);
-            }
+        if let Some(served) = self.connections.get_mut(place)
+            && !served.listed
+        {
+            served.listed = true;
+            self.schedule.list(place, served.is_bulk());
         }
-    }
-
-    fn has_due(&self) -> bool {
-        !self.due.is_empty() || !self.floods.is_empty()
     }
 
     fn tick(&mut self) -> Holdings {
-        let mut holdings = Holdings::default();
         self.shared.pool.relax();
-        let now = self.shared.settings.clock.now();
-        for place in self.places() {
-            let connection = &mut self.connections[place as usize];
-            if turn(|| connection.tick(&mut self.shared, now)) == Fate::Ended {
-                connection.end(&mut self.shared);
-            } else {
-                holdings.add(connection.holdings(now));
+        let settings = Rc::clone(&self.shared.settings);
+        let now = settings.clock.now();
+        self.connections.advance(now);
+        while let Some(place) = self.connections.next_due(&settings.timers) {
+            if let Some(served) = self.connections.get_mut(place) {
+                let flow = turn(|| served.timeout(&mut self.shared, now));
+                self.settle(place, flow, now);
+                self.connections.rearm(place, &settings, now);
             }
-            self.look_after(place);
         }
-        holdings
-    }
-
-    fn burdens(&self) -> Vec<Burden<usize>> {
-        let now = self.shared.settings.clock.now();
-        let connections = self.connections.iter();
-        connections
-            .filter_map(|(key, held)| Burden::of(key, held.holdings(now)))
-            .collect()
-    }
-
-    fn dismiss(&mut self, index: usize, reason: EndReason) {
-        let now = self.shared.settings.clock.now();
-        let place = place(index);
-        let connection = &mut self.connections[index];
-        if connection.dismiss(reason, &self.shared, now) == Fate::Ended {
-            connection.end(&mut self.shared);
+        if let Some((drain, places)) = self.connections.drained_in_turn(&settings.timers, now) {
+            for place in places {
+                self.start_drain(place, drain);
+            }
         }
-        self.look_after(place);
+        self.connections.holdings()
     }
 
-    fn drain(&mut self, drain: Drain) {
-        self.shared.draining = Some(drain);
-        for place in self.places() {
+    fn start_drain(&mut self, place: u32, drain: Drain) {
+        if let Some(served) = self.connections.get_mut(place) {
+            served.connection.start_drain(drain);
             self.list(place);
         }
     }
 
-    fn places(&self) -> Vec<u32> {
-        self.connections
-            .iter()
-            .map(|(index, _)| place(index))
-            .collect()
+    fn evict(&mut self, place: u32, reason: EndReason) {
+        let now = self.shared.settings.clock.now();
+        if let Some(served) = self.connections.get_mut(place) {
+            let flow = served.evict(self.shared.context_at(now), reason);
+            self.settle(place, flow, now);
+        }
     }
-}
 
-/// As many connections as there can be descriptors.
-fn place(index: usize) -> u32 {
-    u32::try_from(index).expect("fewer connections than descriptors")
+    fn drain(&mut self, drain: Drain, spread: Duration) {
+        self.shared.draining = Some(drain);
+        let now = self.shared.settings.clock.now();
+        self.connections.drain(drain, spread, now);
+        self.shared.settings.timers.want();
+    }
 }

@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 /// Connections that are pinged or closed in one turn of a worker: at some 10 µs
 /// each, others wait for little more than a millisecond.
 pub(crate) const PER_TURN: u32 = 128;
@@ -19,6 +21,7 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(2);
 pub(crate) struct TimerBudget {
     left: Cell<u32>,
     was_short: Cell<bool>,
+    wanted: Notify,
 }
 
 impl TimerBudget {
@@ -34,6 +37,26 @@ impl TimerBudget {
         self.left.set(left.unwrap_or(0));
         self.was_short.set(self.was_short.get() || left.is_none());
         left.is_some()
+    }
+
+    /// A connection that was taken has cost nothing.
+    pub(crate) fn put_back(&self) {
+        self.left.set(self.left.get() + 1);
+    }
+
+    /// Has a turn begin at once.
+    pub(crate) fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits until a turn is to begin at once.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Something else has to wait for the next turn.
+    pub(crate) fn cut_short(&self) {
+        self.was_short.set(true);
     }
 
     /// Whether a connection has to wait for the next turn.

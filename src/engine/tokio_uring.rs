@@ -29,14 +29,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use slab::Slab;
 use tokio_uring::net::TcpStream as UringStream;
 
 pub(crate) use probe::{MIN_KERNEL, probe};
 
-use super::backlog::{self, Backlog, Verdict};
 use super::burden::Burden;
-use super::session::Session;
+use super::connection::{Connection, Context, Timer};
+use super::plain::{self, Flow};
+use super::table::{Served, Table};
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
@@ -55,6 +55,9 @@ const RING_ENTRIES: u32 = 1024;
 /// of the others: longer than a turn of many of them takes.
 const FLOOD_MEMORY: Duration = Duration::from_millis(10);
 
+/// How soon a buffer that is larger than an idle connection needs is looked at again.
+const BUFFER_LOOK: Duration = Duration::from_secs(1);
+
 /// A runtime whose ring is used from this thread only and never interrupts it.
 ///
 /// # Errors
@@ -71,7 +74,7 @@ pub(crate) fn runtime() -> io::Result<tokio_uring::Runtime> {
 /// The engine as the worker sees it.
 pub(crate) struct TokioUringEngine {
     settings: Rc<Settings>,
-    links: RefCell<Slab<Rc<Link>>>,
+    links: RefCell<Table<Rc<Link>>>,
     draining: Cell<Option<Drain>>,
     /// When a connection last filled the largest buffer.
     flooded_at: Cell<Option<Millis>>,
@@ -82,15 +85,13 @@ pub(crate) struct TokioUringEngine {
 /// What a connection's task and the engine both need to reach.
 struct Link {
     stream: UringStream,
-    session: RefCell<Session>,
+    connection: RefCell<Connection>,
     doing: Cell<Doing>,
     /// Bytes of a frame that is not complete, at the front of the task's buffer.
     kept: Cell<usize>,
     buffer: BufferUse,
-    /// What the socket did not take.
-    backlog: RefCell<Option<Box<Backlog>>>,
-    /// Why the connection is to end, if it is.
-    dismissed: Cell<Option<EndReason>>,
+    /// Why the connection is to end because of what it holds, if it is.
+    evicted_for: Cell<Option<EndReason>>,
     /// The connection has ended, which the task may have yet to notice.
     is_shut_down: Cell<bool>,
 }
@@ -110,7 +111,7 @@ impl TokioUringEngine {
     pub(crate) fn new(settings: Rc<Settings>) -> Self {
         Self {
             settings,
-            links: RefCell::new(Slab::new()),
+            links: RefCell::new(Table::new()),
             draining: Cell::new(None),
             flooded_at: Cell::new(None),
             turnstile: Turnstile::default(),
@@ -129,29 +130,47 @@ impl TokioUringEngine {
             .is_some_and(|at| !at.is_over(FLOOD_MEMORY, now))
     }
 
+    fn context(&self) -> Context<'_> {
+        Context {
+            settings: &self.settings,
+            now: self.settings.clock.now(),
+        }
+    }
+
+    fn settle(&self, key: u32) {
+        let mut links = self.links.borrow_mut();
+        if !links.is_as_noted(key) {
+            links.settle(key, &self.settings, self.settings.clock.now());
+        }
+    }
+
     async fn serve(self: Rc<Self>, socket: OwnedFd, leftover: Bytes, permit: Permit) {
+        let now = self.settings.clock.now();
+        let mut connection = Connection::new(permit, now, self.draining.get());
         // Whatever its family: what follows only needs a stream.
         let socket = TcpStream::from(socket);
         // On a non-blocking socket io_uring would answer EAGAIN instead of
         // waiting.
         if let Err(error) = socket.set_nonblocking(false) {
-            Session::new(permit, self.settings.clock.now()).lost(&self.settings, &error);
+            connection.lost(&self.settings, &error);
             return;
         }
         let link = Rc::new(Link {
             stream: UringStream::from_std(socket),
-            session: RefCell::new(Session::new(permit, self.settings.clock.now())),
+            connection: RefCell::new(connection),
             doing: Cell::new(Doing::Work),
             kept: Cell::new(0),
             buffer: BufferUse::default(),
-            backlog: RefCell::new(None),
-            dismissed: Cell::new(None),
+            evicted_for: Cell::new(None),
             is_shut_down: Cell::new(false),
         });
-        let key = self.links.borrow_mut().insert(Rc::clone(&link));
-        Task::new(&self, &link).run(leftover).await;
+        let key = self
+            .links
+            .borrow_mut()
+            .insert(Rc::clone(&link), &self.settings, now);
+        Task::new(&self, &link, key).run(leftover).await;
         self.links.borrow_mut().remove(key);
-        link.session
+        link.connection
             .borrow_mut()
             .over(&self.settings, link.socket());
         link.shut_down();
@@ -181,90 +200,128 @@ impl Engine for TokioUringEngine {
     }
 
     fn tick(&self) -> Holdings {
-        let now = self.settings.clock.now();
-        let mut holdings = Holdings::default();
-        for (_key, link) in &*self.links.borrow() {
-            turn(|| link.tick(&self.settings, now));
-            holdings.add(link.holdings(now));
+        let settings = &*self.settings;
+        let now = settings.clock.now();
+        let mut links = self.links.borrow_mut();
+        links.advance(now);
+        while let Some(key) = links.next_due(&settings.timers) {
+            if let Some(link) = links.get_mut(key) {
+                turn(|| link.timeout(Context { settings, now }));
+                links.rearm(key, settings, now);
+            }
         }
-        holdings
+        if let Some((drain, keys)) = links.drained_in_turn(&settings.timers, now) {
+            for key in keys {
+                if let Some(link) = links.get_mut(key) {
+                    link.connection.borrow_mut().start_drain(drain);
+                    link.wake();
+                }
+            }
+        }
+        links.holdings()
     }
 
-    fn burdens(&self) -> Vec<Burden<usize>> {
-        let now = self.settings.clock.now();
-        let links = self.links.borrow();
-        links
-            .iter()
-            .filter_map(|(key, link)| Burden::of(key, link.holdings(now)))
-            .collect()
+    fn burdens(&self) -> Vec<Burden<u32>> {
+        self.links.borrow().burdens(self.settings.clock.now())
     }
 
-    fn dismiss(&self, key: usize, reason: EndReason) {
-        self.links.borrow()[key].dismiss(reason, &self.settings);
+    fn evict(&self, key: u32, reason: EndReason) {
+        let context = self.context();
+        let mut links = self.links.borrow_mut();
+        if let Some(link) = links.get_mut(key) {
+            link.evict(context, reason);
+            links.settle(key, &self.settings, context.now);
+        }
     }
 
-    fn socket_memory(&self, key: usize) -> Option<SocketMemory> {
-        SocketMemory::of(self.links.borrow()[key].socket())
+    fn socket_memory(&self, key: u32) -> Option<SocketMemory> {
+        let mut links = self.links.borrow_mut();
+        SocketMemory::of(links.get_mut(key)?.socket())
     }
 
-    fn drain(&self, drain: Drain) {
+    fn drain(&self, drain: Drain, spread: Duration) {
         self.draining.set(Some(drain));
-        for (_key, link) in &*self.links.borrow() {
-            link.wake();
+        let now = self.settings.clock.now();
+        self.links.borrow_mut().drain(drain, spread, now);
+        self.settings.timers.want();
+    }
+}
+
+impl Served for Rc<Link> {
+    fn timer(&self) -> Timer {
+        match self.connection.borrow().timer() {
+            Timer::Backlog => Timer::Backlog,
+            _ if self.buffer.is_large() => Timer::Buffer,
+            timer => timer,
         }
+    }
+
+    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
+        let connection = self.connection.borrow();
+        let deadline = connection.deadline(Context { settings, now });
+        let look = self.buffer.is_large().then(|| now.after(BUFFER_LOOK));
+        match (deadline, look) {
+            (Some(deadline), Some(look)) => Some(deadline.min(look)),
+            (deadline, look) => deadline.or(look),
+        }
+    }
+
+    fn held(&self) -> usize {
+        if self.evicted_for.get().is_some() || self.is_shut_down.get() {
+            return 0;
+        }
+        self.connection.borrow().held() + self.buffer.held(self.kept.get())
+    }
+
+    fn holdings(&self, now: Millis) -> Holdings {
+        if self.evicted_for.get().is_some() || self.is_shut_down.get() {
+            return Holdings::default();
+        }
+        let bytes = self.buffer.held(self.kept.get());
+        self.connection.borrow().holdings(bytes, now)
     }
 }
 
 impl Link {
-    fn tick(&self, settings: &Settings, now: Millis) {
+    fn timeout(&self, context: Context) {
         if self.buffer.tick(self.kept.get()) {
             // The read that waits has it.
             self.wake();
         }
-        if self.backlog.borrow().is_some() {
-            // A client that does not read is not silent.
-            self.judge_backlog(settings, now);
-        } else if self.doing.get() == Doing::Read
-            && self.session.borrow().is_due_in_turn(settings, now)
-        {
-            // What is due is done by the task, once the read that waits has ended
-            // without bytes.
-            self.wake();
-        }
-    }
-
-    /// Tries what there is room for, where the clock asks for something, and only
-    /// then does it.
-    fn judge_backlog(&self, settings: &Settings, now: Millis) {
-        let is_due = |backlog: &Backlog| backlog.is_due(settings, now);
-        if !self.backlog.borrow().as_deref().is_some_and(is_due) {
+        let connection = self.connection.borrow();
+        let is_blocked = connection.is_blocked();
+        let is_due = connection.is_due(context);
+        drop(connection);
+        if !is_due {
             return;
         }
-        if self.flush(settings, now).is_err() {
-            self.shut_down();
-        } else if let Some(backlog) = &mut *self.backlog.borrow_mut()
-            && backlog.judge(settings, now) == Verdict::Cut
-        {
-            self.session.borrow_mut().cut_slow_reader(settings);
+        if is_blocked && self.judge_backlog(context).is_break() {
             self.shut_down();
         }
-        self.wake();
+        if is_blocked || self.doing.get() == Doing::Read {
+            // Whatever else is due is done by the task, once the read that waits has
+            // ended without bytes.
+            self.wake();
+        } else {
+            context.settings.timers.put_back();
+        }
     }
 
-    /// Sends some of the backlog, if there is one.
-    fn flush(&self, settings: &Settings, now: Millis) -> rustix::io::Result<()> {
-        let mut kept = self.backlog.borrow_mut();
-        let Some(backlog) = &mut *kept else {
-            return Ok(());
-        };
-        let sent = backlog.send(self.socket(), settings, now)?;
-        if sent.len > 0 {
-            self.session.borrow().count_write(settings, sent.len);
+    /// Sends what there is room for, and then does what a timer asks for.
+    fn judge_backlog(&self, context: Context) -> Flow {
+        self.flush(context)?;
+        let connection = &mut *self.connection.borrow_mut();
+        let action = connection.timeout(context);
+        plain::perform(self.socket(), connection, action, context)
+    }
+
+    /// Sends some of what is unsent, and does what follows.
+    fn flush(&self, context: Context) -> Flow {
+        let connection = &mut *self.connection.borrow_mut();
+        if !connection.is_blocked() {
+            return plain::OPEN;
         }
-        if backlog.is_empty() {
-            *kept = None;
-        }
-        Ok(())
+        plain::flush(self.socket(), connection, context).map_continue(|_has_room| ())
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
@@ -272,24 +329,16 @@ impl Link {
         unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
 
-    /// What this connection holds, beside the buffer that every one has. One that is to
-    /// end holds nothing that it could still let go of.
-    fn holdings(&self, now: Millis) -> Holdings {
-        if self.dismissed.get().is_some() || self.is_shut_down.get() {
-            return Holdings::default();
-        }
-        let bytes = self.buffer.held(self.kept.get());
-        backlog::holdings(self.backlog.borrow().as_deref(), bytes, now)
-    }
-
     /// Ends the connection for this reason, because of what it holds.
-    fn dismiss(&self, reason: EndReason, settings: &Settings) {
-        if self.backlog.borrow().is_some() {
-            self.session.borrow_mut().cut(settings, reason);
-            *self.backlog.borrow_mut() = None;
+    fn evict(&self, context: Context, reason: EndReason) {
+        let mut connection = self.connection.borrow_mut();
+        if connection.is_blocked() {
+            // No Close can be sent, so that there is nothing else to do.
+            let _end = connection.evict(context, reason);
+            connection.free();
             self.shut_down();
         } else {
-            self.dismissed.set(Some(reason));
+            self.evicted_for.set(Some(reason));
             self.wake();
         }
     }

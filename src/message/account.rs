@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::crowd::{Crowd, Place, SlowReader};
 use super::inbox::Counted;
-use crate::engine::session::log_end_of_slow_reader;
+use super::registry::{Guard, HandlerRegistry, SlowReader};
+use crate::engine::Drain;
+use crate::engine::connection::log_end_of_slow_reader;
 use crate::metrics::Counters;
 use crate::metrics::label::EndReason;
 use crate::peer::Peer;
@@ -18,7 +19,7 @@ use crate::visit::Visit;
 pub(super) struct Account {
     counters: Arc<Counters>,
     visit: Rc<Visit>,
-    place: Rc<Place>,
+    guard: Rc<Guard>,
     /// Frames of the last read, until they are counted.
     frames: Option<u32>,
     end_is_counted: bool,
@@ -30,7 +31,7 @@ impl Account {
     pub(super) fn open(
         counters: &Arc<Counters>,
         visit: Rc<Visit>,
-        crowd: Rc<Crowd>,
+        registry: Rc<HandlerRegistry>,
         leftover: usize,
     ) -> Self {
         counters.count_reads(0, leftover);
@@ -38,7 +39,7 @@ impl Account {
         Self {
             counters: Arc::clone(counters),
             visit,
-            place: Rc::new(crowd.join()),
+            guard: Rc::new(registry.register()),
             frames: (leftover > 0).then_some(0),
             end_is_counted: false,
         }
@@ -105,23 +106,27 @@ impl Account {
 
     /// So many bytes are held now.
     pub(super) fn hold(&self, bytes: usize) {
-        self.place.hold(bytes);
+        self.guard.hold(bytes);
     }
 
-    /// Waits until the connection is to end because of what it holds.
-    pub(super) fn dismissed(&self) -> impl Future<Output = ()> + use<> {
-        self.place.dismissed()
+    /// Waits until the connection is evicted, or drained further.
+    pub(super) fn notified(&self) -> impl Future<Output = ()> + use<> {
+        self.guard.notified()
     }
 
     /// Why the connection is to end because of what it holds, if it is.
-    pub(super) fn dismissed_for(&self) -> Option<EndReason> {
-        self.place.dismissed_for()
+    pub(super) fn evicted_for(&self) -> Option<EndReason> {
+        self.guard.evicted_for()
+    }
+
+    pub(super) fn draining(&self) -> Option<Drain> {
+        self.guard.draining()
     }
 
     /// Counts the client as a slow reader for as long as the answer lives.
     pub(super) fn slow_reader(&self) -> SlowReading {
-        self.place.set_slow_reader(Some(SlowReader::default()));
-        SlowReading(Rc::clone(&self.place))
+        self.guard.set_slow_reader(Some(SlowReader::default()));
+        SlowReading(Rc::clone(&self.guard))
     }
 }
 
@@ -134,7 +139,7 @@ impl Drop for Account {
 }
 
 /// A client leaves a reply unread.
-pub(super) struct SlowReading(Rc<Place>);
+pub(super) struct SlowReading(Rc<Guard>);
 
 impl SlowReading {
     /// This is how.

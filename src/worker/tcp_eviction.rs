@@ -60,7 +60,7 @@ impl TcpEviction {
             if memory.excess() == 0 {
                 break;
             }
-            worker.dismiss(candidate.key, EndReason::TcpMemory);
+            worker.evict(candidate.key, EndReason::TcpMemory);
             memory.evicted(candidate.memory.total);
         }
     }
@@ -83,11 +83,7 @@ impl TcpEviction {
 }
 
 fn candidates(worker: &Worker) -> Vec<Candidate> {
-    let handled = worker.crowd.burdens().into_iter();
-    let burdens = worker
-        .burdens()
-        .chain(handled.map(|burden| burden.rename(Key::Handled)));
-    let unread = burdens.filter_map(Burden::unread);
+    let unread = worker.burdens().filter_map(Burden::unread);
     let candidate = |(is_stalled, key)| {
         let memory = worker.socket_memory(key)?;
         (memory.send_queue > 0).then_some(Candidate {
@@ -105,7 +101,7 @@ impl Worker {
         match key {
             Key::Plain(key) => self.engine.socket_memory(key),
             Key::Encrypted(key) => self.encrypted.socket_memory(key),
-            Key::Handled(key) => self.crowd.socket_memory(key),
+            Key::Handled(key) => self.handled.socket_memory(key),
         }
     }
 }
@@ -114,7 +110,7 @@ impl Worker {
 mod tests {
     use super::*;
 
-    fn candidate(key: usize, is_stalled: bool, send_queue: u32, received: u64) -> Candidate {
+    fn candidate(key: u32, is_stalled: bool, send_queue: u32, received: u64) -> Candidate {
         let total = u64::from(send_queue) + received;
         Candidate {
             key: Key::Plain(key),

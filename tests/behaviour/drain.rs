@@ -12,7 +12,9 @@ use rustix::process::Signal;
 use tungstenite::Message;
 
 use crate::common::client::{Client, Raw};
-use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
+use crate::common::engines::{
+    Engine, on_every_engine, on_every_engine_over_tls, on_every_engine_with_handler,
+};
 use crate::common::pki::{self, Pki};
 use crate::common::server::{Server, binary};
 use crate::common::wait_until;
@@ -34,9 +36,22 @@ on_every_engine![
     new_connections_are_refused,
     who_does_not_leave_is_cut_at_the_end_of_the_drain,
     a_second_signal_ends_the_server_at_once,
+    closes_are_spread_over_the_drain_spread,
+    half_a_message_gets_a_close_in_the_end,
+    a_client_that_never_pauses_gets_a_close_in_the_end,
+];
+
+on_every_engine_with_handler![
+    everybody_gets_a_close_and_the_server_does_not_wait_longer,
+    closes_are_spread_over_the_drain_spread,
+    half_a_message_gets_a_close_in_the_end,
+    a_client_that_never_pauses_gets_a_close_in_the_end,
 ];
 
 on_every_engine_over_tls![
+    closes_are_spread_over_the_drain_spread,
+    half_a_message_gets_a_close_in_the_end,
+    a_client_that_never_pauses_gets_a_close_in_the_end,
     everybody_gets_a_close_and_the_server_does_not_wait_longer,
     a_message_in_progress_can_be_finished,
     a_frame_in_progress_can_be_finished,
@@ -387,6 +402,71 @@ fn who_does_not_leave_is_cut_at_the_end_of_the_drain(engine: Engine) {
     assert!(streaming.rest_until_cut().is_empty());
     deaf.rest_until_cut();
     drop(silent);
+}
+
+/// Between the first Close and the last passes most of that time.
+fn closes_are_spread_over_the_drain_spread(engine: Engine) {
+    let spread = Duration::from_secs(1);
+    let flags = ["--threads=1", "--drain-timeout=10m", "--drain-spread=1s"];
+    let mut server = Server::start(engine, &flags);
+    let mut clients: Vec<_> = (0..100)
+        .map(|_| {
+            let mut raw = Raw::open(server.address());
+            raw.send(&frame(PING, b""));
+            raw.expect_frame(PONG, b"");
+            raw
+        })
+        .collect();
+    let start = Instant::now();
+    server.terminate();
+    let (first, others) = clients.split_first_mut().expect("some");
+    first.expect_close(GOING_AWAY);
+    for client in others {
+        client.expect_close(GOING_AWAY);
+    }
+    // They stand at the beginning of a chunk of 256.
+    assert!(start.elapsed() > spread / 4, "{:?}", start.elapsed());
+    server.wait_for_success();
+}
+
+fn half_a_message_gets_a_close_in_the_end(engine: Engine) {
+    let mut server = Server::start(engine, &["--drain-timeout=2s"]);
+    let mut raw = Raw::open(server.address());
+    let half = frame(TEXT, b"never whole");
+    raw.send(&[&frame(PING, b""), &half[..8]].concat());
+    raw.expect_frame(PONG, b"");
+    server.terminate();
+    raw.expect_close(GOING_AWAY);
+    server.wait_for_success();
+}
+
+fn a_client_that_never_pauses_gets_a_close_in_the_end(engine: Engine) {
+    let mut server = Server::start(engine, &["--threads=1", "--drain-timeout=4s"]);
+    let mut raw = Raw::open(server.address());
+    // Nothing comes back that would have to be read.
+    let pongs = frame(PONG, b"").repeat(50_000);
+    raw.send(&pongs);
+    server.terminate();
+    wait_until("there is an answer", || {
+        raw.send_what_fits(&pongs);
+        raw.has_news()
+    });
+    raw.expect_frame(CLOSE, &GOING_AWAY.to_be_bytes());
+    drop(raw);
+    server.wait_for_success();
+}
+
+#[test]
+fn a_shutdown_delay_lets_a_balancer_know_first() {
+    let (mut server, admin) = Server::start_watched("epoll", &["--shutdown-delay=10m"]);
+    assert_eq!(admin.get("/readyz").status, 200);
+    server.terminate();
+    wait_until("it is not ready", || admin.get("/readyz").status == 503);
+    assert_eq!(admin.get("/healthz").status, 200);
+    // Who comes all the same is served.
+    Client::connect(server.address()).echo("late");
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(128 + 15));
 }
 
 fn a_second_signal_ends_the_server_at_once(engine: Engine) {

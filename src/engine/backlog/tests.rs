@@ -24,8 +24,8 @@ fn settings() -> Settings {
 fn read_on(settings: &Settings) -> (Backlog, Millis) {
     let mut backlog = Backlog::new(&[1], settings, Millis(0));
     let now = after(Millis(0), SLOW_READER);
-    assert_eq!(backlog.judge(settings, now), Verdict::Wait);
-    assert!(backlog.reads_on());
+    assert_eq!(backlog.wait.judge(settings, now), Verdict::Wait);
+    assert!(backlog.wait.reads_on());
     (backlog, now)
 }
 
@@ -36,15 +36,18 @@ fn nobody_is_read_on_when_there_is_no_room_until_there_is() {
     let (mut backlog, now) = read_on(&settings);
     settings.backlog_room.set(READ);
     backlog.push(&[1; READ - 1], &settings, now);
-    assert!(backlog.reads_on());
+    assert!(backlog.wait.reads_on());
     backlog.push(&[1], &settings, now);
-    assert!(!backlog.reads_on(), "another one may have taken the rest");
+    assert!(
+        !backlog.wait.reads_on(),
+        "another one may have taken the rest"
+    );
     let later = after(now, SLOW_READER);
-    assert_eq!(backlog.judge(&settings, later), Verdict::Wait);
-    assert!(!backlog.reads_on());
+    assert_eq!(backlog.wait.judge(&settings, later), Verdict::Wait);
+    assert!(!backlog.wait.reads_on());
     settings.backlog_room.set(1);
-    assert_eq!(backlog.judge(&settings, later), Verdict::Wait);
-    assert!(backlog.reads_on());
+    assert_eq!(backlog.wait.judge(&settings, later), Verdict::Wait);
+    assert!(backlog.wait.reads_on());
 }
 
 fn after(now: Millis, duration: Duration) -> Millis {
@@ -70,14 +73,14 @@ fn a_client_is_read_on_only_while_its_socket_takes_nothing() {
     for _ in 0..50 {
         now = after(now, SLOW_READER / 2);
         take(&mut backlog, 1, &settings, now);
-        assert!(!backlog.is_due(&settings, now) && !backlog.reads_on());
+        assert!(!backlog.wait.is_due(&settings, now) && !backlog.wait.reads_on());
     }
     now = after(now, SLOW_READER);
-    assert!(backlog.is_due(&settings, now));
-    assert_eq!(backlog.judge(&settings, now), Verdict::Wait);
-    assert!(backlog.reads_on() && !backlog.is_due(&settings, now));
+    assert!(backlog.wait.is_due(&settings, now));
+    assert_eq!(backlog.wait.judge(&settings, now), Verdict::Wait);
+    assert!(backlog.wait.reads_on() && !backlog.wait.is_due(&settings, now));
     take(&mut backlog, 1, &settings, now);
-    assert!(!backlog.reads_on());
+    assert!(!backlog.wait.reads_on());
 }
 
 #[test]
@@ -85,34 +88,34 @@ fn a_full_backlog_is_drained_by_half_before_its_client_is_read_again() {
     let settings = settings();
     let (mut backlog, mut now) = read_on(&settings);
     while backlog.unsent.len() < MAX {
-        assert!(backlog.reads_on());
+        assert!(backlog.wait.reads_on());
         backlog.push(&[1; 100], &settings, now);
     }
     now = after(now, SLOW_READER);
     while backlog.unsent.len() > MAX / 2 + 100 {
         take(&mut backlog, 100, &settings, now);
         now = after(now, SLOW_READER);
-        assert_eq!(backlog.judge(&settings, now), Verdict::Wait);
-        assert!(!backlog.reads_on());
+        assert_eq!(backlog.wait.judge(&settings, now), Verdict::Wait);
+        assert!(!backlog.wait.reads_on());
     }
     take(&mut backlog, 100, &settings, now);
     now = after(now, SLOW_READER);
-    assert_eq!(backlog.judge(&settings, now), Verdict::Wait);
-    assert!(backlog.reads_on());
+    assert_eq!(backlog.wait.judge(&settings, now), Verdict::Wait);
+    assert!(backlog.wait.reads_on());
 }
 
 #[test]
 fn a_client_that_sends_is_not_cut_for_not_reading_until_its_backlog_is_full() {
     let settings = settings();
     let (mut backlog, mut now) = read_on(&settings);
-    while backlog.reads_on() {
+    while backlog.wait.reads_on() {
         now = after(now, WRITE_TIMEOUT * 3 / 4);
-        assert_eq!(backlog.judge(&settings, now), Verdict::Wait);
+        assert_eq!(backlog.wait.judge(&settings, now), Verdict::Wait);
         backlog.push(&[1; READ], &settings, now);
     }
     assert!(backlog.unsent.len() >= MAX);
     now = after(now, WRITE_TIMEOUT);
-    assert_eq!(backlog.judge(&settings, now), Verdict::Cut);
+    assert_eq!(backlog.wait.judge(&settings, now), Verdict::Cut);
 }
 
 /// In whichever direction.
@@ -134,7 +137,7 @@ fn a_trickle_does_not_keep_a_client_from_being_cut() {
             } else {
                 backlog.push(&[1; 10], &settings, now);
             }
-            if backlog.judge(&settings, now) == Verdict::Cut {
+            if backlog.wait.judge(&settings, now) == Verdict::Cut {
                 break;
             }
         }
@@ -149,22 +152,22 @@ fn a_socket_that_takes_something_at_the_last_moment_is_given_as_long_again() {
     let mut backlog = Backlog::new(&[1; MAX / 2], &settings, Millis(0));
     let mut now = after(Millis(0), 10 * WRITE_TIMEOUT);
     take(&mut backlog, 1, &settings, now);
-    assert_eq!(backlog.judge(&settings, now), Verdict::Wait);
+    assert_eq!(backlog.wait.judge(&settings, now), Verdict::Wait);
     now = after(now, WRITE_TIMEOUT / 2);
     take(&mut backlog, READ, &settings, now);
     now = after(now, 10 * WRITE_TIMEOUT);
     take(&mut backlog, 1, &settings, now);
-    assert_eq!(backlog.judge(&settings, now), Verdict::Wait);
+    assert_eq!(backlog.wait.judge(&settings, now), Verdict::Wait);
     now = after(now, WRITE_TIMEOUT);
     take(&mut backlog, 1, &settings, now);
-    assert_eq!(backlog.judge(&settings, now), Verdict::Cut);
+    assert_eq!(backlog.wait.judge(&settings, now), Verdict::Cut);
 }
 
 #[test]
 fn who_moves_no_byte_for_a_second_makes_no_progress() {
     let settings = settings();
     let mut backlog = Backlog::new(&[1; 500], &settings, Millis(0));
-    let held = |backlog: &Backlog, now| holdings(Some(backlog), 7, now);
+    let held = |backlog: &Backlog, now| Backlog::holdings(Some(backlog), 7, now);
     assert_eq!(held(&backlog, Millis(99)).slow_readers, 0);
     let seen = held(&backlog, after(Millis(0), SLOW_READER));
     assert_eq!((seen.slow_readers, seen.stalled, seen.paused), (1, 0, 1));

@@ -43,6 +43,12 @@ impl BufferUse {
         }
     }
 
+    /// Whether it is larger than that of an idle connection.
+    #[inline]
+    pub(super) fn is_large(&self) -> bool {
+        self.capacity.get() > IDLE_BUFFER
+    }
+
     /// The size for a buffer that a read has filled.
     pub(super) fn grown(&self, largest: usize) -> usize {
         self.capacity.get().saturating_mul(GROWTH).min(largest)

@@ -1,0 +1,611 @@
+//! One WebSocket connection as every engine serves it, without any I/O: the echo, the
+//! closing handshake, the timeouts, the backlog of a slow reader, eviction and drain.
+//!
+//! ```text
+//!            silence            silence
+//!   Open ───────────▶ Pinged ───────────▶ Closing ──▶ cut
+//!    │  ▲───────────────┘ bytes             ▲  close_timeout, or the
+//!    └──────────────────────────────────────┘  client's end of stream
+//!      a Close either way, a violation, drain
+//! ```
+//!
+//! An engine moves bytes. It has what it reads answered by [`Connection::receive`],
+//! writes the reply, and reports with [`Connection::sent`] how much of it the socket
+//! took; the rest is the connection's [`unsent`](Connection::unsent), which goes out
+//! when there is room. Each call that may change what comes next returns an [`Action`],
+//! which the engine performs.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::backlog::{Backlog, Verdict};
+use super::partial::Partial;
+use super::{Drain, Holdings, Millis, Settings};
+use crate::admission::Permit;
+use crate::metrics::label::EndReason;
+use crate::proto::{CloseCode, Echo, Next, Others, Step};
+use crate::stream::reset_when_closed;
+use crate::throttle::{EVICTED, NO_TAKEOVER, SLOW_READER, TLS_BROKEN, VIOLATION, throttled};
+
+/// A Ping without payload, as a server sends it.
+pub(crate) const PING: [u8; 2] = [0x89, 0x00];
+
+/// The state of one connection, less its socket and read buffer.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    echo: Echo,
+    phase: Phase,
+    /// What follows once everything is sent.
+    then: Then,
+    /// The server ended the connection without waiting for the client.
+    is_cut: bool,
+    draining: Option<Drain>,
+    /// When the phase began; in [`Phase::Open`], when bytes last came.
+    since: Millis,
+    permit: Permit,
+    /// What the last step did not consume: part of a frame.
+    pub(super) partial: Partial,
+    /// What the socket did not take.
+    backlog: Option<Box<Backlog>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Frames are echoed.
+    Open,
+    /// As `Open`, but the client has been silent and was sent a Ping.
+    Pinged,
+    /// A Close frame is out, or nothing more can be sent. What still comes is
+    /// discarded until the client's end of the stream, so that the Close
+    /// reaches it: closing a socket with unread bytes would reset it.
+    Closing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    GoOn,
+    /// That was the last frame: the end of the stream follows.
+    HalfClose,
+    /// The client sends no more, and is owed what is unsent.
+    End,
+}
+
+/// What a timer of a connection waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Timer {
+    #[default]
+    Unset,
+    /// Bytes from the client.
+    Idle,
+    /// An answer to a Ping.
+    Pong,
+    /// The client's end of the stream.
+    Close,
+    /// Room for what is unsent.
+    Backlog,
+    /// A use for a large buffer.
+    Buffer,
+}
+
+/// What a connection's calls need to know of the worker.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) now: Millis,
+}
+
+/// What the engine does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Action {
+    /// Wait for whatever comes.
+    Wait,
+    /// Send this frame behind all that is unsent, and go on with
+    /// [`Connection::then`].
+    Send(Frame),
+    /// Send the end of our side, and call [`Connection::half_closed`].
+    HalfClose,
+    /// Drop the connection.
+    End,
+}
+
+/// A frame of the server's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Ping,
+    Close(CloseCode),
+}
+
+impl Frame {
+    /// Calls `send` with the bytes of the frame.
+    pub(crate) fn with_bytes<T>(self, send: impl FnOnce(&[u8]) -> T) -> T {
+        match self {
+            Self::Ping => send(&PING),
+            Self::Close(code) => send(&code.frame()),
+        }
+    }
+
+    /// Whether the end of the stream follows it.
+    pub(crate) fn is_last(self) -> bool {
+        matches!(self, Self::Close(_))
+    }
+}
+
+impl Connection {
+    /// A connection that was upgraded at `now`, and leaves when this is dropped.
+    pub(crate) fn new(permit: Permit, now: Millis, draining: Option<Drain>) -> Self {
+        Self {
+            echo: Echo::new(),
+            phase: Phase::Open,
+            then: Then::GoOn,
+            is_cut: false,
+            draining,
+            since: now,
+            permit,
+            partial: Partial::default(),
+            backlog: None,
+        }
+    }
+
+    // ---- bytes from the client
+
+    /// Whether the client is to be read.
+    #[inline]
+    pub(crate) fn wants_bytes(&self) -> bool {
+        let is_wanted = |backlog: &Backlog| backlog.wait.reads_on() && self.then != Then::End;
+        self.backlog.as_deref().is_none_or(is_wanted)
+    }
+
+    /// Counts a read that brought `len` bytes, or several that are served as one.
+    #[inline]
+    pub(crate) fn count_reads(&self, settings: &Settings, reads: u64, len: usize) {
+        settings.counters.count_reads(reads, len);
+        if let Some(visit) = self.permit.visit() {
+            visit.read(len);
+        }
+    }
+
+    /// Answers what has arrived; see [`Echo::advance`]. The engine sends the reply,
+    /// and goes on with [`after_reply`](Self::after_reply).
+    #[inline]
+    pub(crate) fn receive(&mut self, context: Context, buf: &mut [u8], filled: usize) -> Step {
+        if self.phase == Phase::Closing {
+            return Step {
+                consumed: filled,
+                reply: 0..0,
+                next: Next::Read,
+                messages: 0,
+                others: Others::default(),
+            };
+        }
+        let Context { settings, now } = context;
+        self.phase = Phase::Open;
+        self.since = now;
+        let step = self.echo.advance(&settings.limits, buf, filled);
+        settings.counters.count_step(&step);
+        if let Some(visit) = self.permit.visit() {
+            visit.count_step(&step);
+        }
+        if step.next != Next::Read {
+            self.end_of_frames(context, step.next);
+        }
+        step
+    }
+
+    #[cold]
+    fn end_of_frames(&mut self, context: Context, next: Next) {
+        let settings = context.settings;
+        match next {
+            Next::Read => return,
+            Next::Close(code) => self.count_end(settings, EndReason::Client, code),
+            Next::Fail(violation) => {
+                self.count_end(settings, EndReason::Violation, Some(violation.close_code()));
+            }
+            Next::Abort(_) => self.count_end(settings, EndReason::Violation, None),
+        }
+        if let Next::Fail(violation) | Next::Abort(violation) = next {
+            let _span = self.permit.visit().map(|visit| visit.span().entered());
+            throttled!(debug, VIOLATION, %violation, "a client broke the protocol");
+            settings.counters.violations.add(violation);
+        }
+        self.enter(Phase::Closing, context.now);
+    }
+
+    /// What follows the reply of a [step](Self::receive), once it is sent or put into
+    /// the backlog.
+    #[inline]
+    pub(crate) fn after_reply(&mut self, next: Next) -> Action {
+        match next {
+            Next::Read => Action::Wait,
+            Next::Close(_) | Next::Fail(_) => self.finish(),
+            Next::Abort(_) => Action::End,
+        }
+    }
+
+    /// The client sends no more.
+    pub(crate) fn end_of_stream(&mut self) -> Action {
+        if self.backlog.is_none() {
+            return Action::End;
+        }
+        self.then = Then::End;
+        Action::Wait
+    }
+
+    /// Whether everything that was received has been answered.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.partial.len() == 0 && self.echo.between_messages()
+    }
+
+    // ---- bytes to the client
+
+    /// Reports that the socket has taken `len` of `bytes`, which were sent while
+    /// nothing was unsent. The rest is the backlog.
+    #[inline]
+    pub(crate) fn sent(&mut self, context: Context, bytes: &[u8], len: usize) {
+        if len > 0 {
+            self.count_write(context.settings, len);
+        }
+        if len < bytes.len() {
+            let Context { settings, now } = context;
+            let backlog = Backlog::new(&bytes[len..], settings, now);
+            self.backlog = Some(Box::new(backlog));
+        }
+    }
+
+    /// Puts `bytes` into the backlog, if there is one; whether there is.
+    #[inline]
+    pub(crate) fn put_behind(&mut self, context: Context, bytes: &[u8]) -> bool {
+        let Some(backlog) = &mut self.backlog else {
+            return false;
+        };
+        backlog.push(bytes, context.settings, context.now);
+        true
+    }
+
+    /// Whether something is unsent.
+    #[inline]
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.backlog.is_some()
+    }
+
+    /// The next bytes to be sent.
+    pub(crate) fn unsent(&self) -> &[u8] {
+        let backlog = self.backlog.as_deref();
+        backlog.map_or(&[], Backlog::front)
+    }
+
+    /// Reports that the socket has taken `len` bytes of what is
+    /// [unsent](Self::unsent).
+    pub(crate) fn sent_unsent(&mut self, context: Context, len: usize) -> Action {
+        let Some(backlog) = &mut self.backlog else {
+            return Action::Wait;
+        };
+        backlog.advance(len, context.settings, context.now);
+        let is_drained = backlog.is_empty();
+        if len > 0 {
+            self.count_write(context.settings, len);
+        }
+        if is_drained {
+            self.drained()
+        } else {
+            Action::Wait
+        }
+    }
+
+    /// Counts a write of `len` bytes.
+    #[inline]
+    pub(crate) fn count_write(&self, settings: &Settings, len: usize) {
+        settings.counters.count_write(len);
+        if let Some(visit) = self.permit.visit() {
+            visit.wrote(len);
+        }
+    }
+
+    /// Reports that bytes were put behind those that wait outside of the backlog, in a
+    /// stream that encrypts them, where `waiting` are now.
+    pub(crate) fn stream_took(&mut self, context: Context, len: usize, waiting: usize) {
+        self.count_write(context.settings, len);
+        if let Some(backlog) = &mut self.backlog {
+            backlog
+                .wait
+                .added(len, waiting, context.settings, context.now);
+        }
+    }
+
+    /// Reports that such a stream has sent `len` bytes, and `waiting` are left.
+    pub(crate) fn stream_sent(&mut self, context: Context, len: usize, waiting: usize) -> Action {
+        let Context { settings, now } = context;
+        if waiting == 0 {
+            return self.drained();
+        }
+        let backlog = self
+            .backlog
+            .get_or_insert_with(|| Box::new(Backlog::elsewhere(settings, now)));
+        backlog.wait.taken(len, waiting, settings, now);
+        Action::Wait
+    }
+
+    /// Nothing is unsent any more.
+    fn drained(&mut self) -> Action {
+        self.backlog = None;
+        match self.then {
+            Then::GoOn => Action::Wait,
+            Then::HalfClose => Action::HalfClose,
+            Then::End => Action::End,
+        }
+    }
+
+    /// What follows a frame of the server's own, once it is sent or put into the
+    /// backlog.
+    pub(crate) fn then(&mut self, frame: Frame) -> Action {
+        if frame.is_last() {
+            self.finish()
+        } else {
+            Action::Wait
+        }
+    }
+
+    /// What was sent, or is unsent, ends in the last frame.
+    pub(crate) fn finish(&mut self) -> Action {
+        if self.backlog.is_none() {
+            return Action::HalfClose;
+        }
+        if self.then == Then::GoOn {
+            self.then = Then::HalfClose;
+        }
+        Action::Wait
+    }
+
+    /// Reports that the end of the stream was sent: only from then on the client is
+    /// waited for.
+    pub(crate) fn half_closed(&mut self, now: Millis) {
+        self.then = Then::GoOn;
+        if self.phase == Phase::Closing {
+            self.since = now;
+        }
+    }
+
+    // ---- timers
+
+    /// The timer that this connection needs.
+    #[inline]
+    pub(crate) fn timer(&self) -> Timer {
+        match self.phase {
+            // A client that does not read is not silent.
+            _ if self.backlog.is_some() => Timer::Backlog,
+            Phase::Open => Timer::Idle,
+            Phase::Pinged => Timer::Pong,
+            Phase::Closing => Timer::Close,
+        }
+    }
+
+    /// When that is due, if ever.
+    pub(crate) fn deadline(&self, context: Context) -> Option<Millis> {
+        let Context { settings, now } = context;
+        if let Some(backlog) = &self.backlog {
+            return Some(backlog.wait.next_look(settings, now));
+        }
+        let timeout = self.timeout_of_phase(settings)?;
+        Some(self.since.after(timeout))
+    }
+
+    /// Whether a timer is due. Before [`timeout`](Self::timeout) the engine reads what
+    /// lies unread, and sends what there is room for: the machine may have been paused.
+    pub(crate) fn is_due(&self, context: Context) -> bool {
+        let Context { settings, now } = context;
+        match &self.backlog {
+            Some(backlog) => backlog.wait.is_due(settings, now),
+            None => self
+                .timeout_of_phase(settings)
+                .is_some_and(|timeout| self.since.is_over(timeout, now)),
+        }
+    }
+
+    /// Does what a timer that is due asks for.
+    pub(crate) fn timeout(&mut self, context: Context) -> Action {
+        let Context { settings, now } = context;
+        if let Some(backlog) = &mut self.backlog {
+            if backlog.wait.judge(settings, now) == Verdict::Wait {
+                return Action::Wait;
+            }
+            settings.counters.write_timeouts.add(1);
+            return self.cut(settings, EndReason::SlowReader);
+        }
+        if !self.is_due(context) {
+            return Action::Wait;
+        }
+        match self.phase {
+            // Nothing can be asked inside a streamed frame.
+            Phase::Open if !self.echo.at_frame_boundary() => self.cut(settings, EndReason::Idle),
+            Phase::Open => {
+                settings.counters.pings_sent.add(1);
+                self.enter(Phase::Pinged, now);
+                Action::Send(Frame::Ping)
+            }
+            Phase::Pinged => {
+                settings.counters.idle_timeouts.add(1);
+                self.close(context, EndReason::Idle)
+            }
+            Phase::Closing => self.cut(settings, EndReason::Idle),
+        }
+    }
+
+    fn timeout_of_phase(&self, settings: &Settings) -> Option<Duration> {
+        match self.phase {
+            Phase::Open => settings.idle_timeout,
+            Phase::Pinged => Some(settings.pong_timeout),
+            Phase::Closing => Some(settings.close_timeout),
+        }
+    }
+
+    // ---- the end
+
+    /// Whether the last frame is sent, or unsent.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase == Phase::Closing
+    }
+
+    /// Closes the connection by the server's own wish; inside a streamed frame, where
+    /// no Close can stand, that ends it.
+    pub(crate) fn close(&mut self, context: Context, reason: EndReason) -> Action {
+        if self.is_closing() {
+            return Action::Wait;
+        }
+        let code = self.echo.at_frame_boundary().then(|| reason.close_code());
+        self.count_end(context.settings, reason, code);
+        self.enter(Phase::Closing, context.now);
+        code.map_or(Action::End, |code| Action::Send(Frame::Close(code)))
+    }
+
+    /// The server drains: [`drain`](Self::drain) is to be called whenever this
+    /// connection has been served.
+    pub(crate) fn start_drain(&mut self, drain: Drain) {
+        self.draining = Some(drain);
+    }
+
+    /// How a drain is to close this connection, if it still has to.
+    #[inline]
+    pub(crate) fn draining(&self) -> Option<Drain> {
+        self.draining.filter(|_| !self.is_closing())
+    }
+
+    /// Goes on with a drain, if there is one. `is_quiet` is whether nothing more has
+    /// arrived.
+    pub(crate) fn drain(&mut self, context: Context, is_quiet: bool) -> Action {
+        let is_time = match self.draining() {
+            None => false,
+            Some(Drain::WhenQuiet) => is_quiet && self.is_quiet(),
+            Some(Drain::Now) => self.echo.at_frame_boundary(),
+        };
+        if is_time {
+            self.close(context, EndReason::Drain)
+        } else {
+            Action::Wait
+        }
+    }
+
+    /// Ends the connection for this reason, because of what it holds.
+    pub(crate) fn evict(&mut self, context: Context, reason: EndReason) -> Action {
+        if self.is_blocked() || self.is_closing() {
+            return self.cut(context.settings, reason);
+        }
+        self.partial.clear();
+        self.close(context, reason)
+    }
+
+    /// Ends the connection for how its client uses TLS: with a Close, where one can
+    /// still be sent.
+    pub(crate) fn tls_failed(
+        &mut self,
+        context: Context,
+        error: &io::Error,
+        may_write: bool,
+    ) -> Action {
+        if self.is_closing() {
+            return Action::End;
+        }
+        let span = self.permit.visit().map(|visit| visit.span().entered());
+        log_broken_tls(error);
+        drop(span);
+        if may_write {
+            return self.close(context, EndReason::Tls);
+        }
+        self.cut(context.settings, EndReason::Tls)
+    }
+
+    /// Ends the connection without another word. If that was not foreseeable already,
+    /// this is the reason.
+    fn cut(&mut self, settings: &Settings, reason: EndReason) -> Action {
+        self.is_cut |= reason.is_eviction() || reason == EndReason::Idle;
+        if !self.is_closing() {
+            self.count_end(settings, reason, None);
+            self.phase = Phase::Closing;
+        }
+        Action::End
+    }
+
+    /// Reports that the connection is over; to be called for every one, before its
+    /// socket is closed. Where nobody has ended it, its client is gone.
+    pub(crate) fn over(&mut self, settings: &Settings, socket: impl AsFd) {
+        let _end = self.cut(settings, EndReason::Gone);
+        if self.is_cut {
+            reset_when_closed(socket);
+        }
+    }
+
+    /// Reports that an engine cannot serve this connection.
+    pub(crate) fn lost(&mut self, settings: &Settings, error: &io::Error) {
+        let visit = self.permit.visit();
+        let span = visit.map(|visit| visit.warning_span().entered());
+        throttled!(warn, NO_TAKEOVER, %error, "cannot take over a connection");
+        drop(span);
+        let _end = self.cut(settings, EndReason::Gone);
+    }
+
+    // ---- memory
+
+    /// Bytes that this connection holds.
+    #[inline]
+    pub(crate) fn held(&self) -> usize {
+        let backlog = self.backlog.as_deref();
+        self.partial.capacity() + backlog.map_or(0, Backlog::capacity)
+    }
+
+    /// What this connection holds, and `others` bytes of its engine.
+    pub(crate) fn holdings(&self, others: usize, now: Millis) -> Holdings {
+        let bytes = self.partial.capacity() + others;
+        Backlog::holdings(self.backlog.as_deref(), bytes, now)
+    }
+
+    /// Frees what a connection holds that is over.
+    pub(crate) fn free(&mut self) {
+        self.partial.clear();
+        self.backlog = None;
+    }
+
+    fn count_end(&self, settings: &Settings, reason: EndReason, code: Option<CloseCode>) {
+        settings.counters.count_end(reason, code);
+        if let Some(visit) = self.permit.visit() {
+            visit.ended(reason, code);
+        }
+        if reason.is_eviction() {
+            let _span = self.permit.visit().map(|visit| visit.span().entered());
+            log_end_of_slow_reader(reason);
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, now: Millis) {
+        self.phase = phase;
+        self.since = now;
+    }
+}
+
+pub(crate) fn log_broken_tls(error: &io::Error) {
+    throttled!(debug, TLS_BROKEN, %error, "a client broke TLS");
+}
+
+/// Logs why a connection ends that its client may not be told of: what waits for
+/// it comes before a Close.
+pub(crate) fn log_end_of_slow_reader(reason: EndReason) {
+    match reason {
+        EndReason::HeldBytes => throttled!(
+            debug,
+            EVICTED,
+            "a client was evicted: buffered bytes exceed max-held-bytes, and it holds most"
+        ),
+        EndReason::TcpMemory => throttled!(
+            debug,
+            EVICTED,
+            "a client was evicted: TCP has more memory than max-tcp-memory, and it does not read"
+        ),
+        _ => throttled!(
+            debug,
+            SLOW_READER,
+            "a client was cut off: it has read too little for the write timeout"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,513 @@
+//! One connection of the `ring` engine: its socket, its state, and the bytes
+//! that it cannot do without.
+
+use std::os::fd::OwnedFd;
+
+use io_uring::cqueue;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use super::operation::{self, Target};
+use super::pool::{BufferId, Line, Received, Size};
+use super::reads::Reads;
+use super::token::Key;
+use super::uring::Uring;
+use super::{Reply, Shared};
+use crate::engine::Millis;
+use crate::engine::connection::{Action, Connection, Context};
+use crate::engine::plain::{self, ENDED, Flow, OPEN, last_flags};
+use crate::metrics::label::EndReason;
+use crate::proto::Next;
+
+pub(super) struct RingSocket {
+    socket: OwnedFd,
+    key: Key,
+    /// The socket is in the table of registered files, in the same place.
+    is_registered: bool,
+    pub(super) connection: Connection,
+    /// Buffers of the pool that are to be served.
+    received: Line,
+    receive: Receive,
+    send: Send,
+    room: Room,
+    reads: Reads,
+    stage: Stage,
+    /// The client's end of the stream stands behind what was received.
+    hung_up: bool,
+    /// The engine has this connection on its list.
+    pub(super) listed: bool,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// There may be more to send.
+    Open,
+    /// The reply on its way is the last.
+    LastReply,
+    /// The connection is over, and waits for its operations to end.
+    Ended,
+}
+
+/// Which receive the kernel has of this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receive {
+    None,
+    /// Into a small buffer each time that bytes arrive, until it is cancelled.
+    Multishot,
+    /// Into one large buffer.
+    Single,
+    /// A multishot receive that is being cancelled.
+    Cancelled,
+}
+
+/// What is known of the room in the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// Trying is the way to know.
+    Unknown,
+    /// The kernel is to tell when there is some.
+    Awaited,
+}
+
+/// What is on its way to the client. There is never more than one send.
+enum Send {
+    None,
+    /// A reply in a buffer of the pool. The socket takes what it has room for
+    /// at once, so this ends with the call that starts it.
+    Reply {
+        buffer: BufferId,
+        before: u32,
+        start: u32,
+        len: u32,
+        /// It says so when it has ended, and has not: where the kernel takes a
+        /// linked operation without the next one, it leaves it to a thread.
+        awaited: bool,
+    },
+}
+
+impl RingSocket {
+    pub(super) fn new(socket: OwnedFd, key: Key, connection: Connection) -> Self {
+        Self {
+            socket,
+            key,
+            is_registered: false,
+            connection,
+            received: Line::EMPTY,
+            receive: Receive::None,
+            send: Send::None,
+            room: Room::Unknown,
+            reads: Reads::default(),
+            stage: Stage::Open,
+            hung_up: false,
+            listed: false,
+        }
+    }
+
+    /// Echoes the frames that came with the handshake.
+    pub(super) fn begin(&mut self, leftover: &[u8], shared: &mut Shared, now: Millis) -> Flow {
+        if leftover.is_empty() {
+            return OPEN;
+        }
+        self.connection
+            .count_reads(&shared.settings, 0, leftover.len());
+        self.answer_copied(leftover, shared.context_at(now))
+    }
+
+    /// Takes its place among the registered files, if there is one.
+    pub(super) fn register(&mut self, uring: &Uring) {
+        self.is_registered = uring.register_file(self.key.place, &self.socket);
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Closes the socket. Nothing may be in flight on it.
+    pub(super) fn close_socket(self, uring: &Uring) {
+        if self.is_registered {
+            uring.unregister_file(self.key.place);
+        }
+    }
+
+    /// Whose completions are this connection's.
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Whether serving this connection may get it any further.
+    pub(super) fn wants_service(&self) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        if self.awaits_reply() {
+            return false;
+        }
+        if !self.received.is_empty() {
+            return true;
+        }
+        if !self.connection.is_blocked() {
+            return self.receive == Receive::None || self.hung_up;
+        }
+        self.room == Room::Unknown
+            || self.receive == Receive::Multishot
+            || (self.receive == Receive::None && self.may_receive())
+    }
+
+    /// Whether more is to be received.
+    fn may_receive(&self) -> bool {
+        self.connection.wants_bytes() && !self.hung_up
+    }
+
+    /// Whether it is to be received for, but sends so much at once that the
+    /// others are to come first.
+    pub(super) fn is_bulk(&self) -> bool {
+        self.reads.flood()
+            && self.received.is_empty()
+            && (!self.connection.is_blocked() || (self.room == Room::Awaited && self.may_receive()))
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
+    /// Whether the connection has ended, and the kernel has let go of it.
+    pub(super) fn is_over(&self) -> bool {
+        let is_idle = matches!(self.send, Send::None) && self.room == Room::Unknown;
+        self.has_ended() && self.receive == Receive::None && is_idle
+    }
+
+    /// Takes the completion of a receive.
+    pub(super) fn received(&mut self, completion: &cqueue::Entry, shared: &mut Shared) {
+        let pool = &mut shared.pool;
+        let size = match self.receive {
+            Receive::Single => Size::Large,
+            _ => Size::Small,
+        };
+        if !cqueue::more(completion.flags()) {
+            self.receive = Receive::None;
+        }
+        let filled = u32::try_from(completion.result());
+        if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
+            pool.receive(&mut self.received, buffer, filled.unwrap_or(0));
+            if self.has_ended() {
+                pool.give_back_all(&mut self.received);
+            }
+        }
+        match filled {
+            Ok(0) => self.hung_up = true,
+            Ok(filled) => self.reads.note(filled as usize, size, pool.data_len(size)),
+            Err(_) => match Errno::from_raw_os_error(-completion.result()) {
+                Errno::NOBUFS => {
+                    pool.missed(size);
+                    self.reads.note_missed();
+                }
+                // It is started again.
+                Errno::CANCELED | Errno::INTR | Errno::AGAIN => {}
+                _ => self.hung_up = true,
+            },
+        }
+    }
+
+    /// Takes the completion of a reply's send, which need not come if the
+    /// socket took everything.
+    pub(super) fn reply_was_sent(&mut self, result: i32, shared: &mut Shared) {
+        let Send::Reply {
+            buffer,
+            before,
+            start,
+            len,
+            ref mut awaited,
+        } = self.send
+        else {
+            return;
+        };
+        *awaited = false;
+        let sent = match u32::try_from(result) {
+            Ok(sent) if sent == len => return,
+            Ok(sent) => sent,
+            Err(_)
+                if matches!(
+                    Errno::from_raw_os_error(-result),
+                    Errno::AGAIN | Errno::INTR
+                ) =>
+            {
+                0
+            }
+            Err(_) => {
+                self.send = Send::None;
+                self.hung_up = true;
+                shared.pool.give_back_all(&mut self.received);
+                return;
+            }
+        };
+        let reply = start as usize..(start + len) as usize;
+        let reply = &shared.pool.slot(buffer, before as usize)[reply];
+        self.send = Send::None;
+        let settings = &*shared.settings;
+        let now = settings.clock.now();
+        let context = Context { settings, now };
+        self.connection.sent(context, reply, sent as usize);
+        self.reads.note_slow_reader();
+    }
+
+    /// Whether the send of a reply has not ended with the call that started it.
+    pub(super) fn awaits_reply(&self) -> bool {
+        matches!(self.send, Send::Reply { awaited: true, .. })
+    }
+
+    /// Takes the end of a reply's send.
+    pub(super) fn reply_is_settled(&mut self, shared: &Shared) -> Flow {
+        if let Send::Reply { len, .. } = self.send {
+            self.send = Send::None;
+            self.connection.count_write(&shared.settings, len as usize);
+        }
+        if self.stage != Stage::LastReply {
+            return OPEN;
+        }
+        self.stage = Stage::Open;
+        let action = self.connection.finish();
+        self.perform(action, shared.context())
+    }
+
+    /// Takes the end of the wait for room, whatever has ended it: what is wrong
+    /// with the socket, the next send finds out.
+    pub(super) fn room_was_found(&mut self) {
+        self.room = Room::Unknown;
+    }
+
+    /// Does the next thing: sends some of what is unsent, and answers one buffer.
+    pub(super) fn serve(&mut self, shared: &mut Shared, now: Millis) -> Flow {
+        if self.has_ended() || self.awaits_reply() {
+            return OPEN;
+        }
+        if self.room == Room::Unknown && self.connection.is_blocked() {
+            self.flush(shared.context_at(now))?;
+        }
+        let kept = self.connection.partial.len();
+        let was_bulk = self.is_bulk();
+        if let Some(received) = shared.pool.take_joined(&mut self.received, kept) {
+            self.answer(&received, shared, now)?;
+        } else if self.hung_up {
+            let action = self.connection.end_of_stream();
+            self.perform(action, shared.context_at(now))?;
+        }
+        if self.connection.draining().is_some() && matches!(self.send, Send::None) {
+            let is_quiet = !self.has_unread();
+            let context = shared.context_at(now);
+            let action = self.connection.drain(context, is_quiet);
+            self.perform(action, context)?;
+        }
+        // One in bulk is received for when its turn comes: what it sends is
+        // still in the cache then when it is answered.
+        if was_bulk || !self.is_bulk() {
+            self.listen(shared);
+        }
+        self.await_room(shared);
+        OPEN
+    }
+
+    /// Does what a timer asks for, unless something lies unread.
+    pub(super) fn timeout(&mut self, shared: &mut Shared, now: Millis) -> Flow {
+        if self.has_ended() {
+            return ENDED;
+        }
+        let context = shared.context_at(now);
+        // Nothing may overtake a reply that is on its way, which takes no time.
+        if self.awaits_reply() || !self.connection.is_due(context) {
+            return OPEN;
+        }
+        if self.connection.is_blocked() {
+            self.flush(context)?;
+        } else if self.has_unread() && !self.connection.is_closing() {
+            // It is not silent: it waits to be read.
+            return OPEN;
+        }
+        let action = self.connection.timeout(context);
+        self.perform(action, context)
+    }
+
+    /// Ends the connection for this reason, because of what it holds.
+    pub(super) fn evict(&mut self, context: Context, reason: EndReason) -> Flow {
+        let action = self.connection.evict(context, reason);
+        self.perform(action, context)
+    }
+
+    /// To be called once for a connection that is not to be served any more.
+    pub(super) fn over(&mut self, shared: &Shared) {
+        self.connection.over(&shared.settings, &self.socket);
+    }
+
+    /// Ends the connection, as soon as the kernel lets go of it.
+    pub(super) fn end(&mut self, shared: &mut Shared) {
+        self.over(shared);
+        self.stage = Stage::Ended;
+        self.connection.free();
+        shared.pool.give_back_all(&mut self.received);
+        if !self.is_over() {
+            let cancel = operation::cancel_all(&self.socket, self.key);
+            // SAFETY: names no memory.
+            unsafe { shared.uring.push(cancel) };
+        }
+    }
+
+    /// Sees to it that the kernel receives for this connection as it should.
+    fn listen(&mut self, shared: &mut Shared) {
+        // What waits for its client takes one buffer at a time.
+        let is_bulk = self.reads.are_bulk() || self.connection.is_blocked();
+        let entry = match self.receive {
+            Receive::Multishot if is_bulk => {
+                self.receive = Receive::Cancelled;
+                operation::cancel_receive(self.key)
+            }
+            Receive::None if !self.may_receive() || !self.received.is_empty() => return,
+            Receive::None if is_bulk => {
+                self.receive = Receive::Single;
+                let len = shared.pool.data_len(Size::Large);
+                operation::receive_single(&self.socket, self.key, len, self.reads.promise_more())
+            }
+            Receive::None => {
+                self.receive = Receive::Multishot;
+                operation::receive_multishot(&self.socket, self.key)
+            }
+            _ => return,
+        };
+        // SAFETY: names no memory but the pool's, which outlives the ring.
+        unsafe { shared.uring.push(entry) };
+    }
+
+    /// Whether the next operation will be a receive that must not come before
+    /// the reply is sent. A multishot receive brings bytes anyway.
+    fn receives_next(&self) -> bool {
+        self.receive == Receive::None
+            && self.reads.are_bulk()
+            && self.may_receive()
+            && self.received.is_empty()
+            && !self.reads.flood()
+    }
+
+    /// Answers what stands in a buffer of the pool.
+    fn answer(&mut self, received: &Received, shared: &mut Shared, now: Millis) -> Flow {
+        let &Received { buffer, filled, .. } = received;
+        let settings = &*shared.settings;
+        self.connection
+            .count_reads(settings, received.reads, filled);
+        let before = self.connection.partial.len();
+        if before > shared.pool.headroom(buffer) {
+            let came = &shared.pool.slot(buffer, 0)[..filled];
+            let flow = self.answer_copied(came, Context { settings, now });
+            shared.pool.give_back(buffer);
+            return flow;
+        }
+        let context = Context { settings, now };
+        let mut joined = self
+            .connection
+            .partial
+            .join(shared.pool.slot(buffer, before), filled);
+        let filled = joined.filled;
+        let step = self.connection.receive(context, &mut joined, filled);
+        let reply = &joined[step.reply.clone()];
+        let is_in_pool = joined.is_shared() && !self.connection.is_blocked();
+        if !is_in_pool || reply.is_empty() {
+            let flow = self.send(reply, step.next, context);
+            self.connection.partial.keep(joined, step.consumed);
+            shared.pool.give_back(buffer);
+            flow?;
+        } else {
+            let target = if self.is_registered {
+                Target::Registered(self.key.place)
+            } else {
+                Target::Descriptor(&self.socket)
+            };
+            let awaited = step.next == Next::Read && self.receives_next();
+            let entry = match step.next {
+                Next::Read if awaited => operation::send_before_next(target, self.key, reply),
+                Next::Read => operation::send_at_once(target, self.key, reply),
+                _ => operation::send_before_end(target, self.key, reply),
+            };
+            // SAFETY: the buffer is given back when the reply is settled,
+            // after the call that starts this send, and its end.
+            unsafe { shared.uring.push(entry) };
+            shared.replies.push(Reply {
+                place: self.key.place,
+                buffer,
+            });
+            self.send = Send::Reply {
+                buffer,
+                before: length(before),
+                start: length(step.reply.start),
+                len: length(step.reply.len()),
+                awaited,
+            };
+            self.connection.partial.keep(joined, step.consumed);
+        }
+        let action = self.connection.after_reply(step.next);
+        self.perform(action, context)
+    }
+
+    /// Answers what stands elsewhere, for the few cases in which that is so.
+    fn answer_copied(&mut self, bytes: &[u8], context: Context) -> Flow {
+        let mut joined = self.connection.partial.join_copied(bytes);
+        let filled = joined.filled;
+        let step = self.connection.receive(context, &mut joined, filled);
+        let flow = self.send(&joined[step.reply], step.next, context);
+        self.connection.partial.keep(joined, step.consumed);
+        flow?;
+        let action = self.connection.after_reply(step.next);
+        self.perform(action, context)
+    }
+
+    /// Sends a reply behind all that is on its way, outside of the ring: these are
+    /// rare.
+    fn send(&mut self, reply: &[u8], next: Next, context: Context) -> Flow {
+        let flags = last_flags(next != Next::Read);
+        plain::send(&self.socket, &mut self.connection, reply, flags, context)?;
+        self.note_backlog();
+        OPEN
+    }
+
+    /// Sends some of what is unsent, and does what comes after it.
+    fn flush(&mut self, context: Context) -> Flow {
+        let flow = plain::flush(&self.socket, &mut self.connection, context);
+        flow.map_continue(|_has_room| ())
+    }
+
+    fn perform(&mut self, action: Action, context: Context) -> Flow {
+        if action == Action::HalfClose && !matches!(self.send, Send::None) {
+            self.stage = Stage::LastReply;
+            return OPEN;
+        }
+        plain::perform(&self.socket, &mut self.connection, action, context)?;
+        self.note_backlog();
+        OPEN
+    }
+
+    fn note_backlog(&mut self) {
+        if self.connection.is_blocked() {
+            self.reads.note_slow_reader();
+        }
+    }
+
+    /// Has the kernel tell when there is room for the backlog.
+    fn await_room(&mut self, shared: &mut Shared) {
+        if self.connection.is_blocked() && self.room == Room::Unknown {
+            self.room = Room::Awaited;
+            let wait = operation::await_room(&self.socket, self.key);
+            // SAFETY: names no memory.
+            unsafe { shared.uring.push(wait) };
+        }
+    }
+
+    /// Whether something has arrived that is not answered, be it the end of the
+    /// stream, or that the ring has not told of yet.
+    fn has_unread(&self) -> bool {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        !self.received.is_empty()
+            || rustix::net::recv(&self.socket, &mut [0; 1], flags) != Err(Errno::AGAIN)
+    }
+}
+
+/// A length within a buffer.
+fn length(len: usize) -> u32 {
+    u32::try_from(len).expect("a buffer is smaller than 4 GiB")
+}

@@ -1,0 +1,419 @@
+//! The connections of an engine, with what runs for each of them beside its bytes: a
+//! timer, its part of the held bytes, its turn in a drain.
+//!
+//! None of that takes a look at all connections. What a connection holds, and which timer
+//! it needs, is compared with what is noted of it whenever it was served. A timer that
+//! was put off meanwhile is found when it is due, and set again. A drain goes from one
+//! connection to the next, some in each turn.
+
+use std::time::Duration;
+
+use super::burden::Burden;
+use super::connection::Timer;
+use super::timers::TimerBudget;
+use super::wheel::{Link, Links, Wheel};
+use super::{Drain, Holdings, Millis, Settings};
+
+/// Connections whose memory is allocated together: it does not double with their
+/// number, and none of them moves.
+const CHUNK: usize = 256;
+
+const NEXT_TURN: Duration = Duration::from_millis(1);
+
+/// Connections that a drain comes to in one turn.
+const DRAINED_PER_TURN: u32 = 256;
+
+/// What a table keeps.
+pub(crate) trait Served {
+    /// The timer that it needs.
+    fn timer(&self) -> Timer;
+
+    /// When that is due, if ever.
+    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis>;
+
+    /// Bytes that it holds.
+    fn held(&self) -> usize;
+
+    /// What it holds.
+    fn holdings(&self, now: Millis) -> Holdings;
+}
+
+pub(crate) struct Table<T> {
+    slots: Slots<T>,
+    wheel: Wheel,
+    /// Slots that are free, the last one first.
+    free: Vec<u32>,
+    held: Holdings,
+    drain: Option<Progress>,
+}
+
+struct Slots<T>(Vec<Box<[Slot<T>]>>);
+
+struct Slot<T> {
+    link: Link,
+    noted: Noted,
+    value: Option<T>,
+}
+
+/// What was found when a connection was last served.
+#[derive(Clone, Copy, Default)]
+struct Noted {
+    holdings: Part,
+    timer: Timer,
+}
+
+/// [`Holdings`] of one connection, in less memory.
+#[derive(Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a count of 0 or 1")]
+struct Part {
+    bytes: usize,
+    is_slow_reader: bool,
+    is_stalled: bool,
+    is_unread: bool,
+    is_paused: bool,
+}
+
+/// How far a drain has come.
+struct Progress {
+    drain: Drain,
+    begun: Millis,
+    spread: Duration,
+    next: u32,
+}
+
+impl<T: Served> Table<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Slots(Vec::new()),
+            wheel: Wheel::new(),
+            free: Vec::new(),
+            held: Holdings::default(),
+            drain: None,
+        }
+    }
+
+    /// The key that the next connection will have.
+    pub(crate) fn next_key(&mut self) -> u32 {
+        if self.free.is_empty() {
+            self.grow();
+        }
+        *self.free.last().expect("it has grown")
+    }
+
+    /// Takes a connection; answers its key.
+    pub(crate) fn insert(&mut self, value: T, settings: &Settings, now: Millis) -> u32 {
+        let key = self.next_key();
+        self.free.pop();
+        self.slots.get(key).value = Some(value);
+        self.note(key, settings, now);
+        key
+    }
+
+    pub(crate) fn get_mut(&mut self, key: u32) -> Option<&mut T> {
+        let chunk = self.slots.0.get_mut(key as usize / CHUNK)?;
+        chunk[key as usize % CHUNK].value.as_mut()
+    }
+
+    /// Gives a connection up.
+    pub(crate) fn remove(&mut self, key: u32) -> Option<T> {
+        let slot = self.slots.get(key);
+        let value = slot.value.take()?;
+        let noted = std::mem::take(&mut slot.noted);
+        noted.holdings.leave(&mut self.held);
+        self.wheel.cancel(&mut self.slots, key);
+        self.free.push(key);
+        Some(value)
+    }
+
+    /// Notes how a connection stands; to be called whenever it was served.
+    #[inline]
+    pub(crate) fn settle(&mut self, key: u32, settings: &Settings, now: Millis) {
+        if !self.is_as_noted(key) {
+            self.note(key, settings, now);
+        }
+    }
+
+    /// Whether a connection stands as is noted of it.
+    #[inline]
+    pub(crate) fn is_as_noted(&mut self, key: u32) -> bool {
+        let slot = self.slots.get(key);
+        let Some(value) = &slot.value else {
+            return true;
+        };
+        let timer = value.timer();
+        timer == slot.noted.timer
+            && timer != Timer::Backlog
+            && value.held() == slot.noted.holdings.bytes
+    }
+
+    /// As [`settle`](Self::settle), whatever is noted.
+    pub(crate) fn note(&mut self, key: u32, settings: &Settings, now: Millis) {
+        let slot = self.slots.get(key);
+        let Some(value) = &slot.value else { return };
+        let holdings = Part::of(value.holdings(now));
+        let timer = value.timer();
+        let deadline = value.deadline(settings, now);
+        let before = std::mem::replace(&mut slot.noted, Noted { holdings, timer });
+        before.holdings.leave(&mut self.held);
+        holdings.join(&mut self.held);
+        if timer == before.timer {
+            return;
+        }
+        match deadline {
+            // One that is still due waits for the next turn.
+            Some(at) => self
+                .wheel
+                .set(&mut self.slots, key, at.max(now.after(NEXT_TURN))),
+            None => self.wheel.cancel(&mut self.slots, key),
+        }
+    }
+
+    /// What all of them hold.
+    pub(crate) fn holdings(&self) -> Holdings {
+        self.held
+    }
+
+    /// What each of them holds that holds something.
+    pub(crate) fn burdens(&self, now: Millis) -> Vec<Burden<u32>> {
+        let slots = self.slots.0.iter().flatten().zip(0..);
+        slots
+            .filter(|(slot, _key)| slot.noted.holdings.bytes > 0)
+            .filter_map(|(slot, key)| Burden::of(key, slot.value.as_ref()?.holdings(now)))
+            .collect()
+    }
+
+    /// Has time pass for the timers.
+    pub(crate) fn advance(&mut self, now: Millis) {
+        self.wheel.advance(&mut self.slots, now);
+    }
+
+    /// A connection whose timer may be due, if this turn may serve one more. Its timer
+    /// is to be [set again](Self::rearm).
+    pub(crate) fn next_due(&mut self, budget: &TimerBudget) -> Option<u32> {
+        if self.wheel.has_due() && budget.take() {
+            self.wheel.next_due(&mut self.slots)
+        } else {
+            None
+        }
+    }
+
+    /// Sets a timer again that was due, if its connection lives on.
+    pub(crate) fn rearm(&mut self, key: u32, settings: &Settings, now: Millis) {
+        self.slots.get(key).noted.timer = Timer::Unset;
+        self.note(key, settings, now);
+    }
+
+    /// Begins a drain, over so much time.
+    pub(crate) fn drain(&mut self, drain: Drain, spread: Duration, now: Millis) {
+        self.drain = Some(Progress {
+            drain,
+            begun: now,
+            spread,
+            next: 0,
+        });
+    }
+
+    /// The connections that a drain comes to in this turn, and how they are closed.
+    pub(crate) fn drained_in_turn(
+        &mut self,
+        budget: &TimerBudget,
+        now: Millis,
+    ) -> Option<(Drain, Vec<u32>)> {
+        let progress = self.drain.as_mut()?;
+        let all = self.slots.len();
+        let end = progress.reaches(all, now);
+        let slots = progress.next..end.min(progress.next + DRAINED_PER_TURN);
+        progress.next = slots.end;
+        let drain = progress.drain;
+        if slots.end < all {
+            budget.cut_short();
+        } else {
+            self.drain = None;
+        }
+        let keys = slots.filter(|&key| self.slots.get(key).value.is_some());
+        Some((drain, keys.collect()))
+    }
+
+    fn grow(&mut self) {
+        let start = self.slots.len();
+        let chunk = (0..CHUNK).map(|_| Slot {
+            link: Link::default(),
+            noted: Noted::default(),
+            value: None,
+        });
+        self.slots.0.push(chunk.collect());
+        // No more than descriptors, which are no more than these.
+        self.free.extend((start..self.slots.len()).rev());
+    }
+}
+
+impl<T> Slots<T> {
+    fn get(&mut self, key: u32) -> &mut Slot<T> {
+        &mut self.0[key as usize / CHUNK][key as usize % CHUNK]
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.0.len() * CHUNK).expect("fewer connections than descriptors")
+    }
+}
+
+impl<T> Links for Slots<T> {
+    fn link(&mut self, key: u32) -> &mut Link {
+        &mut self.get(key).link
+    }
+}
+
+impl Part {
+    fn of(holdings: Holdings) -> Self {
+        Self {
+            bytes: holdings.bytes,
+            is_slow_reader: holdings.slow_readers > 0,
+            is_stalled: holdings.stalled > 0,
+            is_unread: holdings.unread > 0,
+            is_paused: holdings.paused > 0,
+        }
+    }
+
+    fn join(self, all: &mut Holdings) {
+        all.bytes += self.bytes;
+        all.slow_readers += usize::from(self.is_slow_reader);
+        all.stalled += usize::from(self.is_stalled);
+        all.unread += usize::from(self.is_unread);
+        all.paused += usize::from(self.is_paused);
+    }
+
+    fn leave(self, all: &mut Holdings) {
+        all.bytes -= self.bytes;
+        all.slow_readers -= usize::from(self.is_slow_reader);
+        all.stalled -= usize::from(self.is_stalled);
+        all.unread -= usize::from(self.is_unread);
+        all.paused -= usize::from(self.is_paused);
+    }
+}
+
+impl Progress {
+    /// Of `all` slots, those up to this one have had their time to come.
+    fn reaches(&self, all: u32, now: Millis) -> u32 {
+        let passed = u128::from(now.0.saturating_sub(self.begun.0));
+        let spread = self.spread.as_millis();
+        if passed >= spread {
+            return all;
+        }
+        u32::try_from(u128::from(all) * passed / spread).unwrap_or(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::metrics::Counters;
+    use crate::runtime::tests::rig;
+
+    const IDLE: u64 = 1000;
+
+    /// A connection that was last heard at this time, and holds so much.
+    struct Fake {
+        heard: u64,
+        held: usize,
+    }
+
+    impl Served for Fake {
+        fn timer(&self) -> Timer {
+            Timer::Idle
+        }
+
+        fn deadline(&self, _settings: &Settings, _now: Millis) -> Option<Millis> {
+            Some(Millis(self.heard + IDLE))
+        }
+
+        fn held(&self) -> usize {
+            self.held
+        }
+
+        fn holdings(&self, _now: Millis) -> Holdings {
+            Holdings {
+                bytes: self.held,
+                ..Holdings::default()
+            }
+        }
+    }
+
+    fn filled(count: u32) -> (Table<Fake>, Settings) {
+        let settings = rig::settings(Arc::<Counters>::default());
+        let mut table = Table::new();
+        for key in 0..count {
+            let fake = Fake { heard: 0, held: 0 };
+            assert_eq!(table.insert(fake, &settings, Millis(0)), key);
+        }
+        (table, settings)
+    }
+
+    fn due(table: &mut Table<Fake>, settings: &Settings, now: u64) -> Vec<u32> {
+        settings.timers.refill();
+        table.advance(Millis(now));
+        let due = std::iter::from_fn(|| table.next_due(&settings.timers));
+        let mut due: Vec<_> = due.collect();
+        due.sort_unstable();
+        due
+    }
+
+    #[test]
+    fn a_timer_that_was_put_off_is_set_again() {
+        let (mut table, settings) = filled(3);
+        table.get_mut(1).expect("it is there").heard = 500;
+        assert!(due(&mut table, &settings, IDLE - 1).is_empty());
+        assert_eq!(due(&mut table, &settings, IDLE), [0, 1, 2]);
+        table.rearm(1, &settings, Millis(IDLE));
+        assert!(due(&mut table, &settings, IDLE + 499).is_empty());
+        assert_eq!(due(&mut table, &settings, IDLE + 500), [1]);
+    }
+
+    #[test]
+    fn a_turn_serves_as_many_timers_as_it_may() {
+        let (mut table, settings) = filled(2 * super::super::timers::PER_TURN);
+        let half = super::super::timers::PER_TURN as usize;
+        for _ in 0..2 {
+            assert_eq!(due(&mut table, &settings, IDLE).len(), half);
+        }
+        assert!(due(&mut table, &settings, IDLE).is_empty());
+    }
+
+    #[test]
+    fn what_is_held_is_the_sum_of_what_each_was_seen_to_hold() {
+        let (mut table, settings) = filled(3);
+        for (key, held) in [(0, 10), (1, 200), (2, 3000), (0, 0), (1, 50)] {
+            table.get_mut(key).expect("it is there").held = held;
+            table.settle(key, &settings, Millis(0));
+        }
+        assert_eq!(table.holdings().bytes, 3050);
+        assert_eq!(table.burdens(Millis(0)).len(), 2);
+        table.remove(2);
+        assert_eq!(table.holdings().bytes, 50);
+        assert!(table.get_mut(2).is_none());
+        let fake = Fake { heard: 0, held: 7 };
+        assert_eq!(table.insert(fake, &settings, Millis(0)), 2);
+        assert_eq!(table.holdings().bytes, 57);
+    }
+
+    #[test]
+    fn a_drain_comes_to_everybody_in_turns_and_over_its_time() {
+        let count = 4 * DRAINED_PER_TURN;
+        let (mut table, settings) = filled(count);
+        let mut drained = |spread, now: &[u64]| -> Vec<usize> {
+            table.drain(Drain::WhenQuiet, Duration::from_millis(spread), Millis(0));
+            let mut turn = |now| table.drained_in_turn(&settings.timers, Millis(now));
+            now.iter()
+                .map(|&now| turn(now).map_or(0, |(_drain, keys)| keys.len()))
+                .collect()
+        };
+        let turn = DRAINED_PER_TURN as usize;
+        assert_eq!(drained(0, &[0; 5]), [turn, turn, turn, turn, 0]);
+        assert_eq!(
+            drained(400, &[0, 50, 100, 100, 399]),
+            [0, turn / 2, turn / 2, 0, turn]
+        );
+        assert!(settings.timers.was_short());
+    }
+}
