@@ -12,8 +12,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How often workers look when half of the limit is reached. A look at a hundred
-/// thousand connections takes some milliseconds.
+/// How often workers report when half of the limit is reached.
 pub(crate) const TICK_WHEN_HIGH: Duration = Duration::from_millis(50);
 
 /// What all workers hold.

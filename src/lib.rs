@@ -20,12 +20,16 @@
 //! # Who knows whom
 //!
 //! * [`proto`]: the protocol without I/O; knows nothing of the rest
-//! * `engine`: the seam, and on it `ring`, `epoll` and `tokio_uring`, which
-//!   know `proto`, `admission` and `metrics`, but not each other; `spin` says
-//!   when they go on looking instead of sleeping
+//! * `engine`: the seam, and on it `ring`, `epoll`, `tokio_uring` and `encrypted`, which
+//!   know `proto`, `admission` and `metrics`, but not each other. What they have in
+//!   common: `connection` is everything that a WebSocket connection does, without I/O;
+//!   `table` keeps their connections, with a timer on a `wheel`, their part of the held
+//!   bytes and their turn in a drain; `schedule` says who is served next, `spin` when to
+//!   go on looking instead of sleeping
 //! * `http`: routes, the gate, the upgrade; knows none of the others but `handshakes`,
 //!   which counts what those in progress hold
-//! * `message`: whole messages over `proto`, for handlers
+//! * `message`: whole messages over `proto`, for handlers, whose connections stand in its
+//!   `registry`
 //! * `runtime`: from an engine's name to the engine
 //! * `worker`: one core, accept to engine; `server`: all of them, start to end
 //! * `admin`: health and metrics, on a thread of its own; reads `metrics` and
