@@ -95,7 +95,7 @@ impl Encrypted {
         let settings = Rc::clone(&shared.settings);
         let now = settings.clock.now();
         connections.advance(now);
-        while let Some(key) = connections.next_due(&settings.timers) {
+        while let Some(key) = connections.next_due(&settings, now) {
             if let Some(connection) = connections.get_mut(key) {
                 let mut connection = connection.borrow_mut();
                 turn(|| connection.timeout(&mut shared, now));
@@ -149,6 +149,10 @@ impl Encrypted {
 impl Served for Rc<RefCell<TlsSocket>> {
     fn timer(&self) -> Timer {
         self.borrow().connection.timer()
+    }
+
+    fn is_due(&self, settings: &Settings, now: Millis) -> bool {
+        self.borrow().connection.is_due(Context { settings, now })
     }
 
     fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {

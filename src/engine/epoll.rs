@@ -213,6 +213,10 @@ impl Served for EpollSocket {
         self.connection.timer()
     }
 
+    fn is_due(&self, settings: &Settings, now: Millis) -> bool {
+        self.connection.is_due(Context { settings, now })
+    }
+
     fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
         self.connection.deadline(Context { settings, now })
     }
@@ -314,7 +318,7 @@ impl Core {
         let settings = Rc::clone(&self.shared.settings);
         let now = settings.clock.now();
         self.connections.advance(now);
-        while let Some(key) = self.connections.next_due(&settings.timers) {
+        while let Some(key) = self.connections.next_due(&settings, now) {
             if let Some(served) = self.connections.get_mut(key) {
                 let flow = turn(|| served.timeout(&mut self.shared, now));
                 self.settle(key, flow, now);

@@ -231,7 +231,9 @@ impl Holdings {
 pub(crate) enum Drain {
     /// Close each connection once everything it has sent is answered.
     WhenQuiet,
-    /// Close each connection at the end of the frame it is in.
+    /// Close each connection once a read, or what is echoed of it, ends between two
+    /// frames, whatever else it sends. What streams without an end is cut off with the
+    /// server's end.
     Now,
 }
 

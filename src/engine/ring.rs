@@ -240,6 +240,10 @@ impl Served for RingSocket {
         }
     }
 
+    fn is_due(&self, settings: &Settings, now: Millis) -> bool {
+        self.has_ended() || self.connection.is_due(Context { settings, now })
+    }
+
     fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
         if self.has_ended() {
             return Some(now.after(CANCEL_AGAIN));
@@ -430,7 +434,7 @@ impl Core {
         let settings = Rc::clone(&self.shared.settings);
         let now = settings.clock.now();
         self.connections.advance(now);
-        while let Some(place) = self.connections.next_due(&settings.timers) {
+        while let Some(place) = self.connections.next_due(&settings, now) {
             if let Some(served) = self.connections.get_mut(place) {
                 let flow = turn(|| served.timeout(&mut self.shared, now));
                 self.settle(place, flow, now);

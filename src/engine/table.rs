@@ -28,7 +28,10 @@ pub(crate) trait Served {
     /// The timer that it needs.
     fn timer(&self) -> Timer;
 
-    /// When that is due, if ever.
+    /// Whether that is due.
+    fn is_due(&self, settings: &Settings, now: Millis) -> bool;
+
+    /// When it is, if ever.
     fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis>;
 
     /// Bytes that it holds.
@@ -60,6 +63,8 @@ struct Slot<T> {
 struct Noted {
     holdings: Part,
     timer: Timer,
+    /// When the wheel has it, if it has.
+    due: Option<Millis>,
 }
 
 /// [`Holdings`] of one connection, in less memory.
@@ -153,17 +158,24 @@ impl<T: Served> Table<T> {
         let holdings = Part::of(value.holdings(now));
         let timer = value.timer();
         let deadline = value.deadline(settings, now);
-        let before = std::mem::replace(&mut slot.noted, Noted { holdings, timer });
+        let before = slot.noted;
         before.holdings.leave(&mut self.held);
         holdings.join(&mut self.held);
-        if timer == before.timer {
+        // A timer that was put off is found when it would have been due.
+        let is_sooner = deadline.is_some_and(|at| before.due.is_none_or(|due| at < due));
+        if timer == before.timer && !is_sooner {
+            slot.noted.holdings = holdings;
             return;
         }
-        match deadline {
-            // One that is still due waits for the next turn.
-            Some(at) => self
-                .wheel
-                .set(&mut self.slots, key, at.max(now.after(NEXT_TURN))),
+        // One that is still due waits for the next turn.
+        let due = deadline.map(|at| at.max(now.after(NEXT_TURN)));
+        slot.noted = Noted {
+            holdings,
+            timer,
+            due,
+        };
+        match due {
+            Some(at) => self.wheel.set(&mut self.slots, key, at),
             None => self.wheel.cancel(&mut self.slots, key),
         }
     }
@@ -182,24 +194,34 @@ impl<T: Served> Table<T> {
             .collect()
     }
 
-    /// Has time pass for the timers.
+    /// Has time pass for the timers, once those that were due before are served.
     pub(crate) fn advance(&mut self, now: Millis) {
-        self.wheel.advance(&mut self.slots, now);
+        if !self.wheel.has_due() {
+            self.wheel.advance(&mut self.slots, now);
+        }
     }
 
-    /// A connection whose timer may be due, if this turn may serve one more. Its timer
-    /// is to be [set again](Self::rearm).
-    pub(crate) fn next_due(&mut self, budget: &TimerBudget) -> Option<u32> {
-        if self.wheel.has_due() && budget.take() {
-            self.wheel.next_due(&mut self.slots)
-        } else {
-            None
+    /// A connection whose timer is due, if this turn may serve one more. Its timer is to
+    /// be [set again](Self::rearm).
+    pub(crate) fn next_due(&mut self, settings: &Settings, now: Millis) -> Option<u32> {
+        let budget = &settings.timers;
+        while self.wheel.has_due() && budget.take() {
+            let key = self.wheel.next_due(&mut self.slots)?;
+            let value = &self.slots.get(key).value;
+            if value.as_ref().is_some_and(|it| it.is_due(settings, now)) {
+                return Some(key);
+            }
+            // It was put off.
+            budget.put_back();
+            self.rearm(key, settings, now);
         }
+        None
     }
 
     /// Sets a timer again that was due, if its connection lives on.
     pub(crate) fn rearm(&mut self, key: u32, settings: &Settings, now: Millis) {
-        self.slots.get(key).noted.timer = Timer::Unset;
+        let noted = &mut self.slots.get(key).noted;
+        (noted.timer, noted.due) = (Timer::Unset, None);
         self.note(key, settings, now);
     }
 
@@ -324,6 +346,10 @@ mod tests {
             Timer::Idle
         }
 
+        fn is_due(&self, _settings: &Settings, now: Millis) -> bool {
+            now.0 >= self.heard + IDLE
+        }
+
         fn deadline(&self, _settings: &Settings, _now: Millis) -> Option<Millis> {
             Some(Millis(self.heard + IDLE))
         }
@@ -353,7 +379,7 @@ mod tests {
     fn due(table: &mut Table<Fake>, settings: &Settings, now: u64) -> Vec<u32> {
         settings.timers.refill();
         table.advance(Millis(now));
-        let due = std::iter::from_fn(|| table.next_due(&settings.timers));
+        let due = std::iter::from_fn(|| table.next_due(settings, Millis(now)));
         let mut due: Vec<_> = due.collect();
         due.sort_unstable();
         due
@@ -364,10 +390,21 @@ mod tests {
         let (mut table, settings) = filled(3);
         table.get_mut(1).expect("it is there").heard = 500;
         assert!(due(&mut table, &settings, IDLE - 1).is_empty());
-        assert_eq!(due(&mut table, &settings, IDLE), [0, 1, 2]);
-        table.rearm(1, &settings, Millis(IDLE));
+        assert_eq!(due(&mut table, &settings, IDLE), [0, 2]);
         assert!(due(&mut table, &settings, IDLE + 499).is_empty());
         assert_eq!(due(&mut table, &settings, IDLE + 500), [1]);
+    }
+
+    #[test]
+    fn a_timer_that_is_due_sooner_is_found_in_time() {
+        let (mut table, settings) = filled(2);
+        table.get_mut(1).expect("it is there").heard = 500;
+        table.rearm(1, &settings, Millis(0));
+        let fake = table.get_mut(1).expect("it is there");
+        // What is held has changed, so that it is looked at.
+        (fake.heard, fake.held) = (100, 1);
+        table.settle(1, &settings, Millis(0));
+        assert_eq!(due(&mut table, &settings, IDLE + 100), [0, 1]);
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Engine for TokioUringEngine {
         let now = settings.clock.now();
         let mut links = self.links.borrow_mut();
         links.advance(now);
-        while let Some(key) = links.next_due(&settings.timers) {
+        while let Some(key) = links.next_due(settings, now) {
             if let Some(link) = links.get_mut(key) {
                 turn(|| link.timeout(Context { settings, now }));
                 links.rearm(key, settings, now);
@@ -256,6 +256,11 @@ impl Served for Rc<Link> {
         }
     }
 
+    fn is_due(&self, settings: &Settings, now: Millis) -> bool {
+        let context = Context { settings, now };
+        self.buffer.is_large() || self.connection.borrow().is_due(context)
+    }
+
     fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
         let connection = self.connection.borrow();
         let deadline = connection.deadline(Context { settings, now });
@@ -293,6 +298,7 @@ impl Link {
         let is_due = connection.is_due(context);
         drop(connection);
         if !is_due {
+            // It was about the buffer.
             return;
         }
         if is_blocked && self.judge_backlog(context).is_break() {
@@ -311,6 +317,10 @@ impl Link {
     fn judge_backlog(&self, context: Context) -> Flow {
         self.flush(context)?;
         let connection = &mut *self.connection.borrow_mut();
+        if !connection.is_blocked() {
+            // What it has sent meanwhile is read first.
+            return plain::OPEN;
+        }
         let action = connection.timeout(context);
         plain::perform(self.socket(), connection, action, context)
     }

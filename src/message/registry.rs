@@ -122,6 +122,10 @@ impl Served for Rc<Entry> {
         Timer::Unset
     }
 
+    fn is_due(&self, _settings: &Settings, _now: Millis) -> bool {
+        false
+    }
+
     fn deadline(&self, _settings: &Settings, _now: Millis) -> Option<Millis> {
         None
     }

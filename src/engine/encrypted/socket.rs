@@ -87,7 +87,8 @@ impl TlsSocket {
             }
             let read = self.poll_read(shared, task)?;
             let was_closing = self.connection.is_closing();
-            if self.drain(shared, read)? == Found::Bytes || self.has_more() {
+            let has_more = read.is_ready() && self.has_more();
+            if self.drain(shared, read)? == Found::Bytes || has_more {
                 // The others get their turn first.
                 task.waker().wake_by_ref();
                 return OPEN;
@@ -101,7 +102,7 @@ impl TlsSocket {
 
     /// Does what a timer asks for, once what there is was read, or sent.
     pub(super) fn timeout(&mut self, shared: &mut Shared, now: Millis) {
-        if !self.has_ended && self.connection.is_due(shared.context_at(now)) {
+        if !self.has_ended {
             let flow = self.timeout_open(shared, now);
             self.note(flow);
             self.wake();
@@ -111,6 +112,10 @@ impl TlsSocket {
     fn timeout_open(&mut self, shared: &mut Shared, now: Millis) -> Flow {
         if self.connection.is_blocked() {
             self.flush_with(TlsStream::flush_at_once, shared.context_at(now))?;
+            if !self.connection.is_blocked() {
+                // What it has sent meanwhile is read first.
+                return OPEN;
+            }
         } else {
             self.read_at_once(shared)?;
         }

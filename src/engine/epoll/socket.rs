@@ -124,11 +124,12 @@ impl EpollSocket {
 
     /// Does what a timer asks for, once what there is was read, or sent.
     pub(super) fn timeout(&mut self, shared: &mut Shared, now: Millis) -> Flow {
-        if !self.connection.is_due(shared.context(now)) {
-            return OPEN;
-        }
         if self.connection.is_blocked() {
             self.flush(shared, now)?;
+            if !self.connection.is_blocked() {
+                // What it has sent meanwhile is read first.
+                return OPEN;
+            }
         } else {
             self.read(shared, now)?;
         }

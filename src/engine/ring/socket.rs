@@ -284,6 +284,12 @@ impl RingSocket {
         if self.room == Room::Unknown && self.connection.is_blocked() {
             self.flush(shared.context_at(now))?;
         }
+        if self.connection.draining().is_some() {
+            // One that does not wait comes before what would be answered next.
+            let context = shared.context_at(now);
+            let action = self.connection.drain(context, false);
+            self.perform(action, context)?;
+        }
         let kept = self.connection.partial.len();
         let was_bulk = self.is_bulk();
         if let Some(received) = shared.pool.take_joined(&mut self.received, kept) {
@@ -314,11 +320,15 @@ impl RingSocket {
         }
         let context = shared.context_at(now);
         // Nothing may overtake a reply that is on its way, which takes no time.
-        if self.awaits_reply() || !self.connection.is_due(context) {
+        if self.awaits_reply() {
             return OPEN;
         }
         if self.connection.is_blocked() {
             self.flush(context)?;
+            if !self.connection.is_blocked() {
+                // What it has sent meanwhile is read first.
+                return OPEN;
+            }
         } else if self.has_unread() && !self.connection.is_closing() {
             // It is not silent: it waits to be read.
             return OPEN;
@@ -329,6 +339,10 @@ impl RingSocket {
 
     /// Ends the connection for this reason, because of what it holds.
     pub(super) fn evict(&mut self, context: Context, reason: EndReason) -> Flow {
+        if self.awaits_reply() {
+            // Nothing may overtake that. The next tick finds it again.
+            return OPEN;
+        }
         let action = self.connection.evict(context, reason);
         self.perform(action, context)
     }

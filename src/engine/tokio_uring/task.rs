@@ -97,6 +97,7 @@ impl<'a> Task<'a> {
     async fn read(&mut self) -> Flow {
         if self.floods {
             self.engine.turnstile.pass().await;
+            self.close_if_told()?;
         }
         let end = self.buf.len() - TAIL_ROOM;
         let space = mem::take(&mut self.buf).slice(self.link.kept.get()..end);
@@ -145,6 +146,7 @@ impl<'a> Task<'a> {
                         self.link.shut_down();
                         break;
                     }
+                    self.engine.settle(self.key);
                 }
             }
         }
