@@ -37,7 +37,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use crate::admission::House;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::error::Error;
 use crate::listener::bind_tcp;
 use crate::metrics::Counters;

@@ -15,10 +15,7 @@ use tokio_uring::BufResult;
 use tokio_uring::buf::Slice;
 
 use crate::engine::tokio_uring::operation;
-use crate::listener::Accepting;
-use crate::peer::Peer;
-use crate::stream::Stream;
-use crate::task::TaskKind;
+use crate::task_kind::TaskKind;
 
 /// `io_uring_enter(2)`: finish what can be finished.
 const GETEVENTS: u32 = 1;
@@ -38,8 +35,10 @@ pub(crate) fn poll(_kind: TaskKind) {}
 pub(crate) fn request(_path: &str) {}
 
 /// The next connection that waits to be accepted.
-pub(crate) async fn accept(listener: &Accepting) -> io::Result<(Stream, Peer)> {
-    listener.accept().await
+pub(crate) fn accept<T>(
+    accepted: impl Future<Output = io::Result<T>>,
+) -> impl Future<Output = io::Result<T>> {
+    accepted
 }
 
 /// Reads what is there.

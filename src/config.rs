@@ -4,12 +4,11 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::access::AccessField;
 use crate::address::Address;
-use crate::engine::{EngineChoice, EngineKind};
+use crate::engine_kind::EngineChoice;
 use crate::error::Error;
 use crate::forwarded::ForwardedHeader;
 use crate::origin::Origin;
@@ -550,24 +549,6 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-impl FromStr for EngineChoice {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        if name == "auto" {
-            return Ok(Self::Auto);
-        }
-        EngineKind::ALL
-            .iter()
-            .find(|kind| kind.name() == name)
-            .map(|&kind| Self::Only(kind))
-            .ok_or_else(|| {
-                let names: Vec<_> = EngineKind::ALL.iter().map(|kind| kind.name()).collect();
-                format!("expected auto, {}", names.join(" or "))
-            })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -687,15 +668,5 @@ mod tests {
         assert_eq!(effective(None, 0), 80 * MIB);
         assert_eq!(effective(Some(20 * MIB), 20 * MIB), 20 * MIB);
         assert_eq!(effective(Some(0), 20 * MIB), usize::MAX);
-    }
-
-    #[test]
-    fn an_engine_is_chosen_by_name() {
-        assert_eq!("auto".parse(), Ok(EngineChoice::Auto));
-        for &kind in EngineKind::ALL {
-            assert_eq!(kind.name().parse(), Ok(EngineChoice::Only(kind)));
-        }
-        let refused = "kqueue".parse::<EngineChoice>().expect_err("unknown");
-        assert!(refused.contains("epoll"), "{refused}");
     }
 }

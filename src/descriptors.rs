@@ -1,9 +1,8 @@
 //! The limit on open files, which is the limit on connections.
 
-use std::fs;
 use std::num::NonZeroUsize;
 
-use rustix::process::{Resource, getrlimit};
+use host::open_files::{how_to_raise, limit, open_descriptors};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -119,7 +118,7 @@ impl DescriptorBudget {
                 open_files = shortfall.limit,
                 "the limit on open files allows fewer connections than max-connections: lower \
                  that, or {}",
-                raise(shortfall.needed)
+                how_to_raise(shortfall.needed)
             );
         }
     }
@@ -151,33 +150,6 @@ pub(crate) fn room_for(connections: NonZeroUsize) -> u64 {
 /// What is kept back of so many descriptors.
 fn reserve(room: u64) -> u64 {
     (room / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX)
-}
-
-/// How to have so many descriptors.
-pub(crate) fn raise(needed: u64) -> String {
-    format!(
-        "LimitNOFILE={needed} in the unit, docker run --ulimit nofile={needed}, \
-         or ulimit -Hn {needed} as root"
-    )
-}
-
-/// The limit in effect; `None` if there is none.
-pub(crate) fn limit() -> Option<u64> {
-    getrlimit(Resource::Nofile).current
-}
-
-/// How many descriptors this process has open; `None` without `/proc`.
-pub(crate) fn open_descriptors() -> Option<u64> {
-    // Since Linux 6.2 their number is the size of this directory; before,
-    // it was 0, and they had to be counted.
-    const DESCRIPTORS: &str = "/proc/self/fd";
-    match fs::metadata(DESCRIPTORS).ok()?.len() {
-        0 => {
-            let with_the_directorys_own = fs::read_dir(DESCRIPTORS).ok()?.count() as u64;
-            Some(with_the_directorys_own - 1)
-        }
-        open => Some(open),
-    }
 }
 
 #[cfg(test)]
@@ -225,15 +197,5 @@ mod tests {
             assert_eq!(budget.rejects, REJECTS_MAX);
             assert_eq!(budget.admin_connections, ADMIN_CONNECTIONS_MAX);
         }
-    }
-
-    #[test]
-    fn descriptors_are_counted_as_they_are_listed() {
-        // Other tests open and close some at the same time.
-        let counted = (0..1000).any(|_| {
-            let listed = fs::read_dir("/proc/self/fd").expect("readable").count() as u64 - 1;
-            open_descriptors() == Some(listed)
-        });
-        assert!(counted);
     }
 }

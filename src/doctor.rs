@@ -35,7 +35,7 @@ use std::num::NonZeroUsize;
 use crate::config::Config;
 use crate::cores;
 use crate::descriptors::{DescriptorBudget, besides_connections};
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 
 pub use host::finding::{Finding, Level};
 pub use report::Report;

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use host::open_files::{how_to_raise, limit};
+
 use crate::address::Address;
-use crate::descriptors::{limit, raise};
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 
 /// What stops a server. What stops a single connection is no error of the
 /// server: it is counted and, at debug level, logged.
@@ -23,7 +24,7 @@ pub enum Error {
         reason: String,
     },
     /// The limit on open files leaves nothing for connections.
-    #[error("the limit on open files is {limit}, and this server needs at least {needed}: fewer --threads or addresses, or {}", raise(*needed))]
+    #[error("the limit on open files is {limit}, and this server needs at least {needed}: fewer --threads or addresses, or {}", how_to_raise(*needed))]
     OpenFiles {
         /// The limit in effect.
         limit: u64,
@@ -113,7 +114,7 @@ fn explain(source: &io::Error) -> String {
     let is_process_limit = source.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error());
     match limit().filter(|_| is_process_limit) {
         Some(limit) => {
-            let more = raise(limit.saturating_mul(2).max(256));
+            let more = how_to_raise(limit.saturating_mul(2).max(256));
             format!("{source}; the limit on open files is {limit}: {more}")
         }
         None => source.to_string(),

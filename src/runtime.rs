@@ -9,7 +9,8 @@ use tokio::task::LocalSet;
 use crate::engine::epoll::EpollEngine;
 use crate::engine::ring::{self, RingEngine};
 use crate::engine::tokio_uring::{self, TokioUringEngine};
-use crate::engine::{Engine, EngineChoice, EngineKind, Settings, obstacle};
+use crate::engine::{Engine, Settings, obstacle};
+use crate::engine_kind::{EngineChoice, EngineKind};
 use crate::error::Error;
 
 /// What `auto` tries, in this order; the last one works everywhere.

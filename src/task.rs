@@ -16,25 +16,11 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::calls;
+use crate::task_kind::TaskKind;
 use crate::turn::turn;
 
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
-
-/// What a task does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TaskKind {
-    /// Accepts connections.
-    Accept,
-    /// Sees to timeouts.
-    Tick,
-    /// Moves the bytes of an engine's connections.
-    Engine,
-    /// Serves one connection, from its accept or from its upgrade.
-    Connection,
-    /// Waits for signals; the server's, and no worker's.
-    Signals,
-}
 
 /// The tasks of the worker that runs on this thread.
 #[derive(Clone, Default)]

@@ -32,7 +32,8 @@ use crate::engine::backlog::{self, BacklogRoom};
 use crate::engine::burden::{Burden, heaviest};
 use crate::engine::encrypted::Encrypted;
 use crate::engine::timers::{self, TimerBudget};
-use crate::engine::{Clock, Drain, Engine, EngineKind, SLOW_READER, Settings, Upgraded};
+use crate::engine::{Clock, Drain, Engine, SLOW_READER, Settings, Upgraded};
+use crate::engine_kind::EngineKind;
 use crate::error::Error;
 use crate::forwarded::ForwardedHeader;
 use crate::handshakes::{HandshakeSlot, Handshakes};
@@ -48,7 +49,8 @@ use crate::proxy::ProxySource;
 use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
 use crate::stream::{Stream, Transport};
-use crate::task::{TaskKind, Tasks, catch, panic_message};
+use crate::task::{Tasks, catch, panic_message};
+use crate::task_kind::TaskKind;
 use crate::throttle::{
     self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, EVICTED, HANDLER_PANICS, HELD_TOO_MUCH,
     TLS_FAILS, TOO_SLOW, throttled,
@@ -760,7 +762,7 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
         let accepted = tokio::select! {
             biased;
             () = shutdown.begun() => break,
-            accepted = calls::accept(&socket) => accepted,
+            accepted = calls::accept(socket.accept()) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {

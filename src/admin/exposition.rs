@@ -14,6 +14,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use host::open_files;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
 use prometheus_client::metrics::MetricType;
@@ -22,7 +23,6 @@ use prometheus_client::registry::Registry;
 use super::Overview;
 use super::process::Process;
 use crate::COMMIT;
-use crate::descriptors;
 use crate::metrics::Counters;
 use crate::metrics::label::{Code, EndReason, HandshakeOutcome, RefusalReason, TlsOutcome};
 use crate::metrics::number::Counter;
@@ -229,12 +229,12 @@ impl View {
             (
                 "process_open_fds",
                 "Open file descriptors.",
-                descriptors::open_descriptors(),
+                open_files::open_descriptors(),
             ),
             (
                 "process_max_fds",
                 "The limit on open file descriptors. Missing if there is none.",
-                descriptors::limit(),
+                open_files::limit(),
             ),
             (
                 "process_resident_memory_bytes",
@@ -443,7 +443,7 @@ mod tests {
     use crate::admission::House;
     use crate::config::Config;
     use crate::descriptors::REJECTS_MAX;
-    use crate::engine::EngineKind;
+    use crate::engine_kind::EngineKind;
     use crate::proto::CloseCode;
     use crate::shutdown;
 

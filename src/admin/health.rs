@@ -110,7 +110,7 @@ mod tests {
     use crate::admission::{Admission, House};
     use crate::config::Config;
     use crate::descriptors::REJECTS_MAX;
-    use crate::engine::EngineKind;
+    use crate::engine_kind::EngineKind;
     use crate::shutdown::{self, Departure, Trigger};
 
     /// A server that was started so long ago and whose workers last showed

@@ -24,10 +24,7 @@ use tokio_uring::BufResult;
 use tokio_uring::buf::{BoundedBuf, Slice};
 
 use crate::engine::tokio_uring::operation;
-use crate::listener::Accepting;
-use crate::peer::Peer;
-use crate::stream::Stream;
-use crate::task::TaskKind;
+use crate::task_kind::TaskKind;
 
 /// What can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -179,9 +176,8 @@ pub(crate) fn now() -> Instant {
     }
 }
 
-pub(crate) async fn accept(listener: &Accepting) -> io::Result<(Stream, Peer)> {
-    // Who waits stays in the queue, as with a real failure.
-    let accepted = listener.accept();
+pub(crate) async fn accept<T>(accepted: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    // Who waits stays in the queue, as with a real failure: nothing is polled.
     match fault(Call::Accept) {
         Some(Fault::Fails(errno)) => Err(errno.into()),
         Some(Fault::Short(_)) | None => accepted.await,

@@ -3,11 +3,12 @@
 use std::num::NonZeroUsize;
 
 use host::finding::Finding;
+use host::open_files::how_to_raise;
 
 use super::system::System;
 use super::{Need, promise};
 use crate::config::Config;
-use crate::descriptors::{DescriptorBudget, besides_connections, raise, room_for};
+use crate::descriptors::{DescriptorBudget, besides_connections, room_for};
 
 const CHECK: &str = "open files";
 
@@ -48,7 +49,7 @@ pub(super) fn check(config: &Config, system: &System) -> Finding {
 
 /// How to have so many.
 fn raise_to(system: &System, needed: u64) -> String {
-    let everywhere = raise(needed);
+    let everywhere = how_to_raise(needed);
     match system.open_files_max {
         Some(most) if most < needed => {
             format!("first sysctl -w fs.nr_open={needed}, then {everywhere}")

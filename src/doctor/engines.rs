@@ -5,7 +5,7 @@ use host::finding::Finding;
 use super::system::System;
 use super::{Need, locked};
 use crate::config::Config;
-use crate::engine::{EngineChoice, EngineKind};
+use crate::engine_kind::{EngineChoice, EngineKind};
 use crate::error::Error;
 use crate::runtime::PREFERENCE;
 

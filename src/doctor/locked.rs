@@ -5,7 +5,7 @@ use host::finding::Finding;
 use super::Need;
 use super::system::System;
 use crate::config::Config;
-use crate::engine::{EngineChoice, EngineKind};
+use crate::engine_kind::{EngineChoice, EngineKind};
 use crate::runtime::PREFERENCE;
 
 const CHECK: &str = "locked memory";

@@ -14,7 +14,7 @@ use host::finding::Finding;
 use super::system::System;
 use super::{Need, promise};
 use crate::config::Config;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 
 const CHECK: &str = "memory";
 
@@ -123,7 +123,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use crate::doctor::tests::{config, system};
-    use crate::engine::EngineChoice;
+    use crate::engine_kind::EngineChoice;
 
     const MIB: u64 = 1 << 20;
 

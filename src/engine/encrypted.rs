@@ -22,7 +22,7 @@ use super::{Drain, Holdings, Millis, Settings};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::socket_memory::SocketMemory;
-use crate::task::TaskKind;
+use crate::task_kind::TaskKind;
 use crate::tls::TlsStream;
 use crate::turn::turn;
 use socket::TlsSocket;

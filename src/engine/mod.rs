@@ -42,7 +42,6 @@ pub(crate) mod timers;
 pub(crate) mod tokio_uring;
 mod wheel;
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -65,48 +64,6 @@ use activity::Activity;
 use backlog::BacklogRoom;
 use burden::Burden;
 use timers::TimerBudget;
-
-/// The engines there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EngineKind {
-    /// One epoll instance per core; runs everywhere.
-    Epoll,
-    /// A task per connection on io_uring; needs Linux 6.0.
-    TokioUring,
-    /// One io_uring per core, with multishot receives; needs Linux 6.1.
-    Ring,
-}
-
-/// Which engine a server is to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// The best that works here.
-    #[default]
-    Auto,
-    /// This one, or none.
-    Only(EngineKind),
-}
-
-impl EngineKind {
-    /// All engines, in no particular order.
-    pub const ALL: &'static [Self] = &[Self::Epoll, Self::TokioUring, Self::Ring];
-
-    /// The name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Epoll => "epoll",
-            Self::TokioUring => "tokio-uring",
-            Self::Ring => "ring",
-        }
-    }
-}
-
-impl fmt::Display for EngineKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// A connection whose handshake is done.
 pub(crate) struct Upgraded {

@@ -41,7 +41,7 @@ use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::socket_memory::SocketMemory;
-use crate::task::TaskKind;
+use crate::task_kind::TaskKind;
 use crate::turn::turn;
 use buffer::BufferUse;
 use operation::cancel;

@@ -20,7 +20,7 @@ use std::io::Write;
 
 use rustix::io::Errno;
 
-use crate::engine::{EngineChoice, EngineKind};
+use crate::engine_kind::{EngineChoice, EngineKind};
 use crate::error::Error;
 
 /// Makes each of these functions, which take an engine's name, a test for each
@@ -29,17 +29,17 @@ macro_rules! on_every_engine {
     ($($test:ident,)*) => {
         mod epoll {
             $(#[test] fn $test() {
-                crate::runtime::tests::run(crate::engine::EngineKind::Epoll, super::$test);
+                crate::runtime::tests::run(crate::engine_kind::EngineKind::Epoll, super::$test);
             })*
         }
         mod ring {
             $(#[test] fn $test() {
-                crate::runtime::tests::run(crate::engine::EngineKind::Ring, super::$test);
+                crate::runtime::tests::run(crate::engine_kind::EngineKind::Ring, super::$test);
             })*
         }
         mod tokio_uring {
             $(#[test] fn $test() {
-                crate::runtime::tests::run(crate::engine::EngineKind::TokioUring, super::$test);
+                crate::runtime::tests::run(crate::engine_kind::EngineKind::TokioUring, super::$test);
             })*
         }
     };

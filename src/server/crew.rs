@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::mpsc;
 
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::error::Error;
 use crate::metrics::Counters;
 use crate::shutdown::Interrupt;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::calls::PANIC_PATH;
-use crate::engine::EngineChoice;
+use crate::engine_kind::EngineChoice;
 use crate::runtime::tests::client::open;
 
 /// Longest to wait for anything.

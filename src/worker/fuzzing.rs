@@ -14,7 +14,7 @@ use super::{Assignment, Listener};
 use crate::admission::House;
 use crate::config::Config;
 use crate::descriptors::REJECTS_MAX;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::error::Error;
 use crate::message::{MessageSocket, handler};
 use crate::metrics::{Counters, Snapshot};

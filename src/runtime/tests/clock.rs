@@ -11,8 +11,9 @@ use super::on_every_engine;
 use super::rig::{Rig, on_engine};
 use crate::calls::{self, Shift};
 use crate::config::Config;
+use crate::engine::SLOW_READER;
 use crate::engine::timers::PER_TURN;
-use crate::engine::{EngineKind, SLOW_READER};
+use crate::engine_kind::EngineKind;
 
 on_every_engine![
     a_jump_makes_due_what_has_run_out,

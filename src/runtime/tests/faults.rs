@@ -16,7 +16,7 @@ use super::client::{
 use super::on_every_engine;
 use super::rig::on_engine;
 use crate::calls::{self, Call, Fault, Plan, Tally, When};
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 
 on_every_engine![
     every_call_fails_once,

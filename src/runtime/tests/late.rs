@@ -2,7 +2,7 @@
 
 use super::client::{Client, End, Step, TEXT, frame, reply};
 use super::rig::on_engine;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 
 fn word() -> Step {
     Step {

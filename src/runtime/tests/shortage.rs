@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::{BINARY, Client, Step, TEXT, frame, noise, reply};
 use super::rig::on_engine;
 use crate::calls;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 
 const CLIENTS: usize = 300;
 

@@ -1,0 +1,16 @@
+//! The kinds of tasks that a worker and its server run.
+
+/// What a task does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TaskKind {
+    /// Accepts connections.
+    Accept,
+    /// Sees to timeouts.
+    Tick,
+    /// Moves the bytes of an engine's connections.
+    Engine,
+    /// Serves one connection, from its accept or from its upgrade.
+    Connection,
+    /// Waits for signals; the server's, and no worker's.
+    Signals,
+}
