@@ -5,8 +5,6 @@ use std::io;
 use host::cores::{bind, usable};
 use rustix::io::Errno;
 
-use crate::failure::Failure;
-
 /// The cores the calling thread may run on, remembered so that they can be
 /// given back after it was pinned.
 #[derive(Debug, Clone)]
@@ -82,14 +80,6 @@ impl Cores {
     pub fn server_and_generator(&self) -> (usize, usize) {
         let server = self.allowed.first().copied().unwrap_or(0);
         (server, self.allowed.get(1).copied().unwrap_or(server))
-    }
-}
-
-/// Why a thread's cores could not be read or set.
-pub(crate) fn affinity(source: io::Error) -> Failure {
-    Failure::Local {
-        what: "choosing a core",
-        source,
     }
 }
 

@@ -6,8 +6,8 @@ use host::cores::pin;
 use ringback::{Address, Config, EngineChoice, EngineKind};
 
 use crate::args::Cli;
-use crate::cores::{Cores, affinity};
-use crate::failure::Failure;
+use crate::cores::Cores;
+use crate::failure::{Failure, affinity};
 use crate::interrupt::Interrupt;
 use crate::output::first_of;
 use crate::preflight::check_plan;

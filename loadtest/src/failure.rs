@@ -178,6 +178,14 @@ pub enum Failure {
     },
 }
 
+/// Why a thread's cores could not be read or set.
+pub(crate) fn affinity(source: io::Error) -> Failure {
+    Failure::Local {
+        what: "choosing a core",
+        source,
+    }
+}
+
 /// The sentence of a plan that does not hold.
 impl From<String> for Failure {
     fn from(sentence: String) -> Self {

@@ -2,8 +2,8 @@
 
 use crate::args::Floor;
 use crate::builtin::RawEcho;
-use crate::cores::{Cores, affinity};
-use crate::failure::Failure;
+use crate::cores::Cores;
+use crate::failure::{Failure, affinity};
 use crate::interrupt::Interrupt;
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Protocol};

@@ -118,6 +118,7 @@ pub mod merge;
 pub mod metric;
 pub mod outcome;
 pub mod output;
+pub mod paint;
 pub mod percentile;
 pub mod plan;
 pub mod plot;

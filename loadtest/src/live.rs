@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use crate::output::Stderr;
+use crate::paint::paint;
 use crate::result::format_utc;
-use crate::terminal::{color_allowed, columns, harmless, is_terminal, paint};
+use crate::terminal::{color_allowed, columns, harmless, is_terminal};
 use crate::units::{format_count, format_ns, format_rate};
 use crate::verdict::Verdict;
 

@@ -7,8 +7,8 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use crate::args::{PORT, Server};
-use crate::cores::{Cores, affinity};
-use crate::failure::Failure;
+use crate::cores::Cores;
+use crate::failure::{Failure, affinity};
 use crate::plan::Plan;
 use crate::source::SourceRange;
 use crate::tls;

@@ -16,8 +16,8 @@ mod scenario;
 mod tests;
 
 use crate::builtin::ScriptedServer;
-use crate::cores::{Cores, affinity};
-use crate::failure::Failure;
+use crate::cores::Cores;
+use crate::failure::{Failure, affinity};
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::outcome::{Outcome, per_second};
 use crate::plan::Plan;

@@ -5,8 +5,6 @@ use std::os::fd::AsFd;
 
 use rustix::termios::{isatty, tcgetwinsize};
 
-use crate::verdict::Verdict;
-
 /// How wide a terminal is taken to be that does not tell.
 pub const COLUMNS_DEFAULT: usize = 80;
 
@@ -26,20 +24,6 @@ pub fn columns(stream: impl AsFd) -> usize {
     match tcgetwinsize(stream) {
         Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
         _ => COLUMNS_DEFAULT,
-    }
-}
-
-/// Gives text the color of a verdict, where colors are allowed.
-pub fn paint(text: &str, verdict: Verdict, color: bool) -> String {
-    let code = match verdict {
-        Verdict::Valid => "32",
-        Verdict::Suspect => "33",
-        Verdict::Invalid => "1;31",
-    };
-    if color {
-        format!("\x1b[{code}m{text}\x1b[0m")
-    } else {
-        text.to_owned()
     }
 }
 
@@ -78,13 +62,6 @@ mod tests {
         assert!(!is_terminal(&file));
         assert!(!color_allowed(&file));
         assert_eq!(columns(&file), COLUMNS_DEFAULT);
-    }
-
-    #[test]
-    fn verdicts_have_colors_where_they_are_allowed() {
-        assert_eq!(paint("x", Verdict::Valid, true), "\x1b[32mx\x1b[0m");
-        assert_eq!(paint("x", Verdict::Invalid, true), "\x1b[1;31mx\x1b[0m");
-        assert_eq!(paint("x", Verdict::Suspect, false), "x");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! large it is, as the least p-value there can be is above what Holm's procedure leaves
 //! to its metric.
 
-use super::decide::Settings;
 use super::finding::Contrast;
+use super::settings::Settings;
 use super::side::Side;
 use crate::metric::Metric;
 use crate::statistics::{least_p_value, pairs_min, runs_min};

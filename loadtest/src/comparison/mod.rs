@@ -17,6 +17,7 @@ mod markdown;
 mod ranking;
 #[cfg(test)]
 mod schema;
+mod settings;
 mod side;
 #[cfg(test)]
 mod simulation;
@@ -24,9 +25,10 @@ mod tables;
 mod text;
 mod words;
 
-pub use decide::{LEVEL, Settings, paired, unpaired};
+pub use decide::{paired, unpaired};
 pub use finding::{Contrast, Finding, Outlook, Verdict};
 pub use least::too_few_runs;
+pub use settings::{LEVEL, Settings};
 pub use side::{Side, Values};
 
 use schemars::JsonSchema;

@@ -9,7 +9,7 @@ use crate::metric::Metric;
 use crate::result::ResultFile;
 use crate::statistics::{median, median_interval};
 
-use super::decide::Settings;
+use super::settings::Settings;
 use crate::statistics::Interval;
 
 /// One of those compared, and all its runs.

@@ -3,8 +3,9 @@
 use super::finding::Verdict;
 use super::tables::{self, Table};
 use super::{Comparison, cells, words};
+use crate::paint::paint;
 use crate::report::Grid;
-use crate::terminal::{harmless, paint};
+use crate::terminal::harmless;
 use crate::verdict;
 
 pub(super) fn comparison(comparison: &Comparison, color: bool) -> String {

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::terminal::{COLUMNS_DEFAULT, harmless, paint, wrapped};
+use crate::paint::paint;
+use crate::terminal::{COLUMNS_DEFAULT, harmless, wrapped};
 use crate::verdict::Verdict;
 
 /// The longest name that is shown whole in text, in characters.

@@ -2,8 +2,9 @@
 
 use super::grid::Grid;
 use super::{Measured, Summary, Table, cells, parts};
+use crate::paint::paint;
 use crate::slo::SloResult;
-use crate::terminal::{harmless, paint};
+use crate::terminal::harmless;
 use crate::verdict::{Judgement, Verdict};
 
 /// As wide as the longest name in front of a line, so that all tables of a

@@ -5,11 +5,12 @@ mod csv;
 
 use super::bisection::{Answer, Purpose};
 use super::file::{Search, SweepFile, SweepPoint};
+use crate::paint::paint;
 use crate::percentile::Percentile;
 use crate::plot::{Axis, Chart, Scale, Series, short_count, short_ns};
 use crate::report::cells::UNKNOWN;
 use crate::report::{Grid, escape};
-use crate::terminal::paint;
+
 use crate::units::format_rate;
 use crate::verdict::{Reason, Verdict};
 

@@ -1,6 +1,5 @@
 //! A server that is started, and stopped, with the load.
 
-use std::fmt;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,12 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
-use super::error::WatchError;
+use super::error::{Ended, WatchError};
 use super::group::ServerGroup;
 use super::guard::Guard;
 use super::printed::Printed;
 use crate::cores::Cores;
-use crate::terminal::harmless;
 
 /// How long a server may take to stop before it is killed.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,24 +39,6 @@ pub struct ServerCommand {
     guard: Option<Guard>,
     group: ServerGroup,
     printed: Printed,
-}
-
-/// How a server ended that nobody asked to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// What the kernel says about the process that was started.
-    pub status: ExitStatus,
-    /// What it printed last: often the reason.
-    pub last_line: Option<String>,
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.last_line {
-            None => write!(f, "{}", self.status),
-            Some(line) => write!(f, "{}; it printed last: {}", self.status, harmless(line)),
-        }
-    }
 }
 
 /// How a server was ended.

@@ -1,13 +1,15 @@
 //! Why something cannot be watched, started or stopped: one clear line each.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::command::Ended;
 use super::procfs::is_gone;
+use crate::terminal::harmless;
 use crate::units::format_duration;
 
 /// What goes wrong with a process that is watched or started.
@@ -114,6 +116,24 @@ impl WatchError {
             gone
         } else {
             Self::Unreadable { pid, source }
+        }
+    }
+}
+
+/// How a server ended that nobody asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// What the kernel says about the process that was started.
+    pub status: ExitStatus,
+    /// What it printed last: often the reason.
+    pub last_line: Option<String>,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.last_line {
+            None => write!(f, "{}", self.status),
+            Some(line) => write!(f, "{}; it printed last: {}", self.status, harmless(line)),
         }
     }
 }

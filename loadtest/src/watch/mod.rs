@@ -24,8 +24,8 @@ mod sample;
 mod threads;
 mod watched;
 
-pub use command::{Ended, Ending, STOP_TIMEOUT, ServerCommand};
-pub use error::WatchError;
+pub use command::{Ending, STOP_TIMEOUT, ServerCommand};
+pub use error::{Ended, WatchError};
 pub use group::ServerGroup;
 pub use guard::guard_if_asked;
 pub use port::ensure_free;
