@@ -2,6 +2,7 @@
 //! their names, values, defaults and help. Raw arguments first, a validated
 //! [`Config`] second; [`settings`](crate::settings) is what lies between.
 
+mod profile;
 mod value;
 
 use std::ffi::OsString;
@@ -19,7 +20,7 @@ use ringback::{
 };
 
 use crate::logging::{Directives, Format};
-use crate::settings::Profile;
+pub(crate) use profile::Profile;
 pub(crate) use value::{Mode, RateLimit, Size, Span, Switch, expected};
 
 /// The subcommand that prints the configuration.

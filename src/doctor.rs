@@ -16,6 +16,7 @@
 //! of the server depends on.
 
 mod addresses;
+mod attempts;
 mod certificate;
 mod clock;
 mod descriptors;

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::peer::Peer;
 pub(crate) use header::Malformed;
-use header::{Header, PREFIX_LEN};
+use header::{Header, LINE_BYTES_MAX, PREFIX_LEN, Prefix, SIGNATURE};
 pub use source::ProxySource;
 
 /// Why there is no header.
@@ -52,10 +52,10 @@ pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
     hold: impl FnOnce(usize),
 ) -> Result<Option<Peer>, Failure> {
-    let mut bytes = [0; line::BYTES_MAX];
+    let mut bytes = [0; LINE_BYTES_MAX];
     let mut filled = 0;
     let prefix = loop {
-        match header::parse(&bytes[..filled])? {
+        match parse(&bytes[..filled])? {
             Header::Incomplete(missing) => {
                 let space = &mut bytes[filled..filled + missing];
                 match stream.read(space).await? {
@@ -72,4 +72,22 @@ pub(crate) async fn read_header(
     hold(rest.len());
     stream.read_exact(&mut rest).await?;
     Ok(prefix.finish(fixed, &rest)?)
+}
+
+/// Looks at the first bytes of a connection. What is no header of either version is
+/// found out as soon as can be, since nothing more may come of it.
+fn parse(start: &[u8]) -> Result<Header, Malformed> {
+    let begins = |with: &[u8]| start.iter().zip(with).all(|(a, b)| a == b);
+    if start.is_empty() {
+        Ok(Header::Incomplete(line::BYTES_MIN.min(PREFIX_LEN)))
+    } else if begins(SIGNATURE) {
+        match start.first_chunk() {
+            Some(prefix) => Prefix::parse(prefix).map(Header::Prefix),
+            None => Ok(Header::Incomplete(PREFIX_LEN - start.len())),
+        }
+    } else if begins(line::START) {
+        line::parse(start)
+    } else {
+        Err(Malformed::NoHeader)
+    }
 }

@@ -12,7 +12,6 @@
 mod environment;
 mod file;
 mod layer;
-mod profile;
 mod schema;
 mod show;
 
@@ -22,11 +21,10 @@ use std::ffi::OsString;
 use clap::ArgMatches;
 use ringback::{Config, Error};
 
-use crate::args::{Args, CommandLine};
+use crate::args::{Args, CommandLine, Profile};
 use layer::{Given, Layer, Source};
 use schema::{Schema, Setting};
 
-pub(crate) use profile::Profile;
 pub(crate) use show::show;
 
 /// What is in effect.
@@ -55,7 +53,7 @@ impl Effective {
             layers.push(file::read(&schema, &path)?);
         }
         if let Some(profile) = chosen_profile(&layers)? {
-            layers.push(profile.layer(&schema)?);
+            layers.push(Layer::of_profile(profile, &schema)?);
         }
         let given = strongest(&schema, &layers);
         let values = given.iter().flat_map(|(name, given)| {

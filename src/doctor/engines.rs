@@ -2,30 +2,11 @@
 
 use host::finding::Finding;
 
-use super::system::System;
+use super::system::{Probe, System};
 use super::{Need, locked};
 use crate::config::Config;
 use crate::engine_kind::{EngineChoice, EngineKind};
-use crate::error::Error;
 use crate::runtime::PREFERENCE;
-
-/// What came of an echo through an engine.
-#[derive(Debug)]
-pub(super) struct Probe {
-    pub(super) engine: EngineKind,
-    pub(super) outcome: Result<(), String>,
-}
-
-pub(super) fn probe_all() -> Vec<Probe> {
-    let probe = |&engine: &EngineKind| Probe {
-        engine,
-        outcome: engine.probe().map_err(|error| match error {
-            Error::Engine { reason, .. } => reason,
-            other => other.to_string(),
-        }),
-    };
-    EngineKind::ALL.iter().map(probe).collect()
-}
 
 /// The engine that a server of so many workers would use, or would have to.
 pub(super) fn chosen(choice: EngineChoice, threads: u64, system: &System) -> EngineKind {
@@ -119,6 +100,7 @@ mod tests {
     use host::finding::Level;
 
     use super::*;
+    use crate::doctor::system::probe_all;
     use crate::doctor::tests::system;
 
     const BLOCKED: &str = "io_uring is forbidden here";

@@ -7,13 +7,20 @@ use host::cgroup::Limits;
 use host::{Root, cores};
 use rustix::process::{Resource, Rlimit, getrlimit};
 
-use super::addresses::{self, Attempt};
-use super::engines::{self, Probe};
+use super::attempts::{self, Attempt};
 use crate::config::Config;
+use crate::engine_kind::EngineKind;
 use crate::error::Error;
 use crate::pid_file;
 use crate::tcp_memory;
 use crate::tls;
+
+/// What came of an echo through an engine.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub(super) engine: EngineKind,
+    pub(super) outcome: Result<(), String>,
+}
 
 /// Whatever the checks judge. `None`, or empty, is what a machine does not tell.
 #[derive(Debug)]
@@ -67,8 +74,8 @@ impl System {
         Self {
             open_files: getrlimit(Resource::Nofile),
             locked_memory: getrlimit(Resource::Memlock),
-            attempts: addresses::attempt(config),
-            probes: engines::probe_all(),
+            attempts: attempts::attempt(config),
+            probes: probe_all(),
             credentials: config.tls.as_ref().map(tls::examine),
             pid_file: config.pid_file.as_deref().map(pid_file::examine),
             ..Self::files(&Root::of_this_machine(), cores)
@@ -143,6 +150,17 @@ fn has_ipc_lock(capabilities: &str) -> bool {
 fn parse_version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|byte: char| !byte.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+pub(super) fn probe_all() -> Vec<Probe> {
+    let probe = |&engine: &EngineKind| Probe {
+        engine,
+        outcome: engine.probe().map_err(|error| match error {
+            Error::Engine { reason, .. } => reason,
+            other => other.to_string(),
+        }),
+    };
+    EngineKind::ALL.iter().map(probe).collect()
 }
 
 #[cfg(test)]

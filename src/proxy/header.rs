@@ -1,4 +1,4 @@
-//! The header itself, without any I/O: which version it is, and version 2.
+//! The header itself, without any I/O: what it may be, and version 2.
 //!
 //! ```text
 //! signature (12) │ version, command │ family, protocol │ length (2) │ addresses │ TLVs
@@ -8,8 +8,11 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{crc32c, line};
+use super::crc32c;
 use crate::peer::Peer;
+
+/// The longest line of version 1, with its end.
+pub(super) const LINE_BYTES_MAX: usize = 107;
 
 /// Bytes before the addresses.
 pub(super) const PREFIX_LEN: usize = 16;
@@ -18,7 +21,7 @@ pub(super) const PREFIX_LEN: usize = 16;
 /// proxies add to them, such as the name of a TLS client, takes some hundreds.
 const REST_BYTES_MAX: usize = 4096;
 
-const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+pub(super) const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// The type of the TLV that holds the checksum.
 const CRC32C: u8 = 0x03;
@@ -67,27 +70,9 @@ pub(super) enum Header {
     Prefix(Prefix),
 }
 
-/// Looks at the first bytes of a connection. What is no header of either version is
-/// found out as soon as can be, since nothing more may come of it.
-pub(super) fn parse(start: &[u8]) -> Result<Header, Malformed> {
-    let begins = |with: &[u8]| start.iter().zip(with).all(|(a, b)| a == b);
-    if start.is_empty() {
-        Ok(Header::Incomplete(line::BYTES_MIN.min(PREFIX_LEN)))
-    } else if begins(SIGNATURE) {
-        match start.first_chunk() {
-            Some(prefix) => Prefix::parse(prefix).map(Header::Prefix),
-            None => Ok(Header::Incomplete(PREFIX_LEN - start.len())),
-        }
-    } else if begins(line::START) {
-        line::parse(start)
-    } else {
-        Err(Malformed::NoHeader)
-    }
-}
-
 impl Prefix {
     /// Reads what follows the signature.
-    fn parse(bytes: &[u8; PREFIX_LEN]) -> Result<Self, Malformed> {
+    pub(super) fn parse(bytes: &[u8; PREFIX_LEN]) -> Result<Self, Malformed> {
         let [_signature @ .., version_command, family, high, low] = bytes;
         if version_command >> 4 != 2 {
             return Err(Malformed::Version(version_command >> 4));
@@ -198,7 +183,7 @@ impl fmt::Display for Malformed {
         match self {
             Self::NoHeader => f.write_str("no PROXY header"),
             Self::Line => f.write_str("not a line of version 1"),
-            Self::LineTooLong => write!(f, "a line of more than {} bytes", line::BYTES_MAX),
+            Self::LineTooLong => write!(f, "a line of more than {LINE_BYTES_MAX} bytes"),
             Self::Version(version) => write!(f, "version {version} instead of 2"),
             Self::Command(command) => write!(f, "unknown command {command}"),
             Self::Family(family) => write!(f, "family and protocol {family:#04x} are no stream"),
@@ -222,7 +207,7 @@ mod tests {
 
     fn parse(bytes: &[u8]) -> Result<Option<Peer>, Malformed> {
         let (prefix, rest) = bytes.split_first_chunk().expect("a prefix");
-        let parsed = match super::parse(prefix)? {
+        let parsed = match crate::proxy::parse(prefix)? {
             Header::Prefix(prefix) => prefix,
             other => panic!("{other:?}"),
         };
@@ -294,7 +279,7 @@ mod tests {
 
     #[test]
     fn something_else_is_told_as_soon_as_can_be() {
-        let parse = super::parse;
+        let parse = crate::proxy::parse;
         assert_eq!(parse(b""), Ok(Header::Incomplete(15)));
         for len in 1..=SIGNATURE.len() {
             let missing = Header::Incomplete(PREFIX_LEN - len);

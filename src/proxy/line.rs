@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::header::{Header, Malformed};
+use super::header::{Header, LINE_BYTES_MAX, Malformed};
 use crate::peer::Peer;
 
 /// How a line begins.
@@ -20,9 +20,6 @@ const END: &[u8] = b"\r\n";
 
 /// The shortest line, with its end.
 pub(super) const BYTES_MIN: usize = UNKNOWN.len() + END.len();
-
-/// The longest line, with its end.
-pub(super) const BYTES_MAX: usize = 107;
 
 /// Fields of a line with addresses.
 const FIELDS: usize = 6;
@@ -48,7 +45,7 @@ pub(super) fn parse(start: &[u8]) -> Result<Header, Malformed> {
         return Err(Malformed::Line);
     }
     if !is_whole {
-        let room = BYTES_MAX - start.len().min(BYTES_MAX);
+        let room = LINE_BYTES_MAX - start.len().min(LINE_BYTES_MAX);
         return match bytes_to_come(start, is_unknown).min(room) {
             0 => Err(Malformed::LineTooLong),
             missing => Ok(Header::Incomplete(missing)),
@@ -136,7 +133,7 @@ mod tests {
         for unknown in &GOOD[4..] {
             assert_eq!(parse(unknown), Ok(Header::Line(None)));
         }
-        assert_eq!(LONGEST.len(), BYTES_MAX);
+        assert_eq!(LONGEST.len(), LINE_BYTES_MAX);
     }
 
     #[test]
@@ -169,8 +166,8 @@ mod tests {
         ] {
             assert_eq!(parse(wrong.as_bytes()), Err(Malformed::Line), "{wrong:?}");
         }
-        let long = [&LONGEST[..BYTES_MAX - 2], b"x\r\n"].concat();
-        assert_eq!(parse(&long[..BYTES_MAX]), Err(Malformed::LineTooLong));
+        let long = [&LONGEST[..LINE_BYTES_MAX - 2], b"x\r\n"].concat();
+        assert_eq!(parse(&long[..LINE_BYTES_MAX]), Err(Malformed::LineTooLong));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::profile::Profile;
-use super::schema::Setting;
+use super::schema::{Schema, Setting};
+use crate::args::Profile;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,21 @@ pub(crate) struct Given {
 pub(crate) struct Layer(BTreeMap<String, Given>);
 
 impl Layer {
+    /// What a profile sets.
+    ///
+    /// # Errors
+    /// A value that its flag would not take, which is a mistake in the profile.
+    pub(crate) fn of_profile(profile: Profile, schema: &Schema) -> Result<Self, String> {
+        let mut layer = Self::default();
+        for (name, value) in profile.settings() {
+            let setting = schema.find(name).expect("a profile names settings");
+            let values = vec![(*value).to_owned()];
+            let source = Source::Profile(profile);
+            layer.add(&setting, Given { values, source })?;
+        }
+        Ok(layer)
+    }
+
     /// Adds a setting that clap has checked.
     pub(super) fn insert(&mut self, setting: &Setting<'_>, given: Given) {
         self.0.insert(setting.name().to_owned(), given);
@@ -70,5 +85,19 @@ impl Layer {
 
     pub(crate) fn get(&self, name: &str) -> Option<&Given> {
         self.0.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_has_a_name_and_valid_settings() {
+        for profile in Profile::ALL {
+            assert_eq!(profile.name().parse(), Ok(profile));
+            Layer::of_profile(profile, &Schema::new()).expect("valid");
+        }
+        assert!("speed".parse::<Profile>().is_err());
     }
 }
