@@ -37,7 +37,7 @@
 //! * `proxy`: what a proxy says of its client before anything else; `forwarded`: what
 //!   it says in a request
 //! * `tls`: certificate and key, and a stream that decrypts and encrypts over
-//!   another one; `engine::encrypted` serves what comes over it
+//!   a `socket`; `engine::encrypted` serves what comes over it
 //! * `systemd`: what the service manager is told
 //! * `pid_file`, `reload`: who serves, and asking that server for its successor;
 //!   `invocation`: what is started then, `successor`: how
@@ -48,9 +48,12 @@
 //! * `task`: what runs on a worker; its panic ends the worker
 //! * [`output`]: lines for stderr and stdout, which nobody waits for
 //! * `access`, `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
-//!   `cores`, `descriptors`, `held`, `origin`, `owned_path`, `peer`, `rate`, `stream`,
-//!   `throttle`, `visit`: one noun each
+//!   `cores`, `descriptors`, `engine_kind`, `held`, `origin`, `owned_path`, `peer`, `rate`,
+//!   `socket`, `stream`, `task_kind`, `throttle`, `visit`: one noun each
 //! * `host`, a crate: the machine, as the load generator sees it too
+//!
+//! No two files import each other, however long the way round, but for a module and
+//! its own parts. `.ci/imports` sees to it.
 //!
 //! # Example
 //!
@@ -102,6 +105,7 @@ mod reload;
 mod runtime;
 mod server;
 mod shutdown;
+mod socket;
 mod socket_memory;
 mod stream;
 mod successor;

@@ -309,7 +309,6 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Stream;
     use std::io::Write;
     use std::net::TcpStream;
     use std::num::NonZeroUsize;
@@ -514,7 +513,7 @@ mod tests {
         let accepting = Accepting::new(socket, options).expect("on the runtime");
         let _client = UnixStream::connect(&path).expect("connected");
         let (stream, peer) = accepting.accept().await.expect("accepted");
-        assert!(matches!(stream, Stream::Unix(_)));
+        assert!(matches!(stream, crate::socket::Socket::Unix(_)));
         let accepted = SockRef::from(&stream);
         assert_eq!(accepted.send_buffer_size().expect("read"), 40_000);
         assert_eq!(peer, crate::Peer::Local);

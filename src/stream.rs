@@ -7,21 +7,17 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 
+use crate::socket::Socket;
 use crate::tls::TlsStream;
 
 /// A connection that no engine has yet.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    /// Over one of the others.
+    Plain(Socket),
     Tls(Box<TlsStream>),
 }
 
@@ -37,8 +33,7 @@ pub(crate) enum Transport {
 macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream {
-            Stream::Tcp($inner) => $call,
-            Stream::Unix($inner) => $call,
+            Stream::Plain($inner) => $call,
             Stream::Tls($inner) => $call,
         }
     };
@@ -49,8 +44,7 @@ impl Stream {
     /// non-blocking.
     pub(crate) fn into_transport(self) -> io::Result<Transport> {
         Ok(match self {
-            Self::Tcp(stream) => Transport::Socket(stream.into_std()?.into()),
-            Self::Unix(stream) => Transport::Socket(stream.into_std()?.into()),
+            Self::Plain(socket) => Transport::Socket(socket.into_fd()?),
             Self::Tls(stream) => Transport::Tls(stream),
         })
     }
@@ -72,11 +66,7 @@ impl Stream {
 
     /// Reads what is there, even if the runtime has not heard of it yet.
     pub(crate) fn read_at_once(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        if let Self::Tls(stream) = self {
-            return stream.read_at_once(space);
-        }
-        let (len, _) = rustix::net::recv(&*self, space, RecvFlags::DONTWAIT)?;
-        Ok(len)
+        either!(self, stream => stream.read_at_once(space))
     }
 
     /// Waits until there may be room to write.
@@ -97,19 +87,14 @@ impl Stream {
 
     /// As [`try_write`](Self::try_write), one piece behind the other.
     pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
-        let slices = pieces.map(IoSlice::new);
-        match self {
-            Self::Tcp(stream) => stream.try_write_vectored(&slices),
-            Self::Unix(stream) => stream.try_write_vectored(&slices),
-            Self::Tls(stream) => stream.try_write_pieces(pieces),
-        }
+        either!(self, stream => stream.try_write_pieces(pieces))
     }
 
     /// Whether nothing that was written waits in the stream itself.
     pub(crate) fn is_flushed(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.is_flushed(),
-            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Plain(_) => true,
         }
     }
 
@@ -117,7 +102,7 @@ impl Stream {
     pub(crate) fn try_flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Tls(stream) => stream.flush(),
-            Self::Tcp(_) | Self::Unix(_) => Ok(true),
+            Self::Plain(_) => Ok(true),
         }
     }
 
@@ -126,7 +111,7 @@ impl Stream {
     pub(crate) fn floods(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.floods(),
-            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Plain(_) => false,
         }
     }
 
@@ -134,7 +119,7 @@ impl Stream {
     pub(crate) fn held(&self) -> usize {
         match self {
             Self::Tls(stream) => stream.held(),
-            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Plain(_) => 0,
         }
     }
 
@@ -142,7 +127,7 @@ impl Stream {
     pub(crate) fn unsent(&self) -> usize {
         match self {
             Self::Tls(stream) => stream.unsent(),
-            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Plain(_) => 0,
         }
     }
 
@@ -150,7 +135,7 @@ impl Stream {
     pub(crate) fn may_write(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.may_write(),
-            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Plain(_) => true,
         }
     }
 
@@ -159,7 +144,7 @@ impl Stream {
     pub(crate) fn put_end(&mut self) -> io::Result<()> {
         match self {
             Self::Tls(stream) => stream.put_end(),
-            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Plain(_) => Ok(()),
         }
     }
 
@@ -167,14 +152,6 @@ impl Stream {
     pub(crate) fn half_close(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)
     }
-}
-
-/// Has the kernel end a connection with a reset when its socket is closed, and free
-/// what waits to be sent. Behind an orderly end, that would stay for minutes where
-/// the peer does not read.
-pub(crate) fn reset_when_closed(socket: impl AsFd) {
-    // Where this fails, it is over already.
-    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
 impl AsFd for Stream {

@@ -48,7 +48,8 @@ use crate::proto::Limits;
 use crate::proxy::ProxySource;
 use crate::runtime::{self, Runtime};
 use crate::shutdown::Shutdown;
-use crate::stream::{Stream, Transport};
+use crate::socket::Socket;
+use crate::stream::Transport;
 use crate::task::{Tasks, catch, panic_message};
 use crate::task_kind::TaskKind;
 use crate::throttle::{
@@ -277,7 +278,7 @@ impl Worker {
     }
 
     /// Gives a connection a task for its handshake, if it gets an answer.
-    fn let_in(self: &Rc<Self>, stream: Stream, peer: Peer, listener: &Rc<Listener>, entry: Entry) {
+    fn let_in(self: &Rc<Self>, socket: Socket, peer: Peer, listener: &Rc<Listener>, entry: Entry) {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
         let visit = self.admission.visit(peer, listener.access.clone());
@@ -287,26 +288,26 @@ impl Worker {
             return;
         }
         let slot = self.handshakes.enter(visit.start());
-        let meeting = Rc::clone(self).meet(stream, visit, Rc::clone(listener), entry, slot);
+        let meeting = Rc::clone(self).meet(socket, visit, Rc::clone(listener), entry, slot);
         self.settings.tasks.spawn(TaskKind::Connection, meeting);
     }
 
     /// A connection from its accept until it is over, or the engine has it.
     async fn meet(
         self: Rc<Self>,
-        mut stream: Stream,
+        mut socket: Socket,
         visit: Rc<Visit>,
         listener: Rc<Listener>,
         entry: Entry,
         slot: HandshakeSlot,
     ) {
         if self.is_from_a_proxy(&visit) {
-            let introduction = self.introduce(&mut stream, &visit, &slot);
+            let introduction = self.introduce(&mut socket, &visit, &slot);
             if !introduction.instrument(visit.span()).await {
                 return;
             }
         }
-        self.shake_hands(stream, Rc::clone(&visit), &listener, entry, slot)
+        self.shake_hands(socket, Rc::clone(&visit), &listener, entry, slot)
             .instrument(visit.span())
             .await;
         // Told of outside of its span, which says the same.
@@ -315,13 +316,13 @@ impl Worker {
 
     async fn shake_hands(
         &self,
-        stream: Stream,
+        socket: Socket,
         visit: Rc<Visit>,
         listener: &Listener,
         entry: Entry,
         slot: HandshakeSlot,
     ) {
-        let shaken = self.answer(stream, &visit, listener, entry, &slot).await;
+        let shaken = self.answer(socket, &visit, listener, entry, &slot).await;
         drop(slot);
         let Some((outcome, permit)) = shaken else {
             return;
@@ -352,7 +353,7 @@ impl Worker {
     /// Reads a request and answers it. `None` if the connection is over, and counted.
     async fn answer(
         &self,
-        stream: Stream,
+        socket: Socket,
         visit: &Rc<Visit>,
         listener: &Listener,
         entry: Entry,
@@ -366,7 +367,7 @@ impl Worker {
             (None, Some(self.admit(entry, visit, is_told)?))
         };
         let handshake = pin!(async {
-            let stream = self.open(stream, visit, listener, slot).await?;
+            let stream = self.open(socket, visit, listener, slot).await?;
             let since = visit.start().into();
             let request = http::read_request(stream, &self.http, since, slot).await;
             if let Ok(request) = &request {
@@ -765,9 +766,9 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
             accepted = calls::accept(socket.accept()) => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((socket, peer)) => {
                 let entry = worker.enter(&mut no_wait_before).await;
-                worker.let_in(stream, peer, &listener, entry);
+                worker.let_in(socket, peer, &listener, entry);
             }
             // The next may be fine.
             Err(error) if is_of_the_connection(&error) => {
@@ -796,9 +797,9 @@ fn accept_rest(worker: &Rc<Worker>, socket: Accepting, listener: &Rc<Listener>) 
     let waiting = socket.into_blocking()?;
     loop {
         match waiting.next() {
-            Ok((stream, peer)) => {
+            Ok((socket, peer)) => {
                 let entry = worker.admission.enter();
-                worker.let_in(stream, peer, listener, entry);
+                worker.let_in(socket, peer, listener, entry);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -28,6 +28,7 @@ use super::answer::Answers;
 use crate::config::MIN_HEADER_BYTES;
 use crate::http::{self, Refusal};
 use crate::shutdown::Shutdown;
+use crate::socket::Socket;
 use crate::stream::Stream;
 
 /// The time that a request's head may take, and that a connection may rest
@@ -112,7 +113,7 @@ async fn talk(stream: TcpStream, answers: Arc<Answers>) {
         ready(Ok::<_, Infallible>(answer))
     });
     let io = AnswersOnly {
-        io: TokioIo::new(Stream::Tcp(stream)),
+        io: TokioIo::new(Stream::Plain(Socket::Tcp(stream))),
         is_answering: &is_answering,
     };
     let mut connection = http1::Builder::new()

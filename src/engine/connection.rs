@@ -25,7 +25,7 @@ use super::{Drain, Holdings, Millis, Settings};
 use crate::admission::Permit;
 use crate::metrics::label::EndReason;
 use crate::proto::{CloseCode, Echo, Next, Others, Step};
-use crate::stream::reset_when_closed;
+use crate::socket::reset_when_closed;
 use crate::throttle::{EVICTED, NO_TAKEOVER, SLOW_READER, TLS_BROKEN, VIOLATION, throttled};
 
 /// A Ping without payload, as a server sends it.

@@ -9,6 +9,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use super::*;
 use crate::config::Config;
 use crate::handshakes::Handshakes;
+use crate::socket::Socket;
 
 /// The handshake of RFC 6455, section 1.2, without its offers.
 const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\n\
@@ -60,7 +61,7 @@ fn run(test: impl Future<Output = ()>) {
 fn begin(served: TcpStream, options: HttpOptions) -> JoinHandle<Outcome> {
     let since = Instant::now().into();
     spawn_local(async move {
-        match read_request(Stream::Tcp(served), &options, since, &slot()).await {
+        match read_request(Stream::Plain(Socket::Tcp(served)), &options, since, &slot()).await {
             Ok(request) => request.serve(&options, &slot()).await,
             Err(outcome) => outcome,
         }
@@ -488,7 +489,7 @@ async fn turned_away(request: &str, refusal: Refusal) -> (String, Outcome) {
     let (served, _) = listener.accept().await.unwrap();
     let outcome = spawn_local(async move {
         let now = Instant::now().into();
-        match read_request(Stream::Tcp(served), &options(), now, &slot()).await {
+        match read_request(Stream::Plain(Socket::Tcp(served)), &options(), now, &slot()).await {
             Ok(request) => request.reject_over_limit(&refusal, &slot()).await,
             Err(outcome) => outcome,
         }

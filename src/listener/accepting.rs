@@ -10,7 +10,7 @@ use socket2::{Domain, SockRef};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::peer::Peer;
-use crate::stream::Stream;
+use crate::socket::Socket;
 
 /// A listening socket of either family.
 pub(crate) enum Accepting {
@@ -48,16 +48,16 @@ impl Accepting {
     }
 
     /// Waits for the next connection.
-    pub(crate) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Stream::Tcp(stream), peer.into()))
+                Ok((Socket::Tcp(stream), peer.into()))
             }
             Self::Unix(listener, options) => {
                 let (stream, _) = listener.accept().await?;
                 options.apply(&stream)?;
-                Ok((Stream::Unix(stream), Peer::Local))
+                Ok((Socket::Unix(stream), Peer::Local))
             }
         }
     }
@@ -80,18 +80,18 @@ pub(crate) enum Waiting {
 
 impl Waiting {
     /// The next one, or `WouldBlock` where nobody waits.
-    pub(crate) fn next(&self) -> io::Result<(Stream, Peer)> {
+    pub(crate) fn next(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                Ok((Stream::Tcp(TcpStream::from_std(stream)?), peer.into()))
+                Ok((Socket::Tcp(TcpStream::from_std(stream)?), peer.into()))
             }
             Self::Unix(listener, options) => {
                 let (stream, _) = listener.accept()?;
                 options.apply(&stream)?;
                 stream.set_nonblocking(true)?;
-                Ok((Stream::Unix(UnixStream::from_std(stream)?), Peer::Local))
+                Ok((Socket::Unix(UnixStream::from_std(stream)?), Peer::Local))
             }
         }
     }

@@ -28,7 +28,7 @@ use super::Tls;
 use super::outbox::Outbox;
 use super::record_budget::RecordBudget;
 use crate::calls;
-use crate::stream::Stream;
+use crate::socket::Socket;
 
 /// The largest record there is (RFC 5246 section 6.2.3): what is kept of one
 /// that has not come whole. A handshake message that needs more is refused; a
@@ -72,7 +72,7 @@ struct Scratch {
 
 /// A server's end of a TLS connection.
 pub(crate) struct TlsStream {
-    under: Stream,
+    under: Socket,
     tls: UnbufferedServerConnection,
     /// Part of a record that has not come whole, behind the records that rustls
     /// holds on to: those of a message that has not come whole.
@@ -109,9 +109,9 @@ enum Fault {
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The client has sent a plain request.
-    Plain(Stream),
+    Plain(Socket),
     /// It speaks no TLS, or none that suits, and has been told so by an alert.
-    Refused(Stream, io::Error),
+    Refused(Socket, io::Error),
     /// It has left, or the connection broke.
     Gone,
 }
@@ -136,7 +136,7 @@ impl Acceptor {
     /// Why there is none.
     pub(crate) async fn accept(
         &self,
-        under: Stream,
+        under: Socket,
         hold: impl Fn(usize),
     ) -> Result<Box<TlsStream>, Failure> {
         let Ok(tls) = UnbufferedServerConnection::new(self.tls.config()) else {
@@ -219,18 +219,18 @@ impl TlsStream {
 
     /// Reads what the runtime knows of, at most one read of the socket.
     pub(crate) fn try_read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        self.read_once(space, Stream::try_read)
+        self.read_once(space, Socket::try_read)
     }
 
     /// Reads what is there, even if the runtime has not heard of it yet.
     pub(crate) fn read_at_once(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        self.read_once(space, Stream::read_at_once)
+        self.read_once(space, Socket::read_at_once)
     }
 
     fn read_once(
         &mut self,
         space: &mut [u8],
-        read: impl FnOnce(&mut Stream, &mut [u8]) -> io::Result<usize>,
+        read: impl FnOnce(&mut Socket, &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let result = self.read_with(space, |under, space| Poll::Ready(read(under, space)));
         match result {
@@ -301,7 +301,7 @@ impl TlsStream {
     /// Sends what waits, as far as the runtime knows of room, and no more than
     /// [`FLUSH_BYTES_MAX`]; whether nothing waits any more.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
-        self.flush_with(Stream::try_write)
+        self.flush_with(Socket::try_write)
     }
 
     /// The same where there is room, even if the runtime has not heard of it.
@@ -311,7 +311,7 @@ impl TlsStream {
 
     fn flush_with(
         &mut self,
-        write: impl Fn(&mut Stream, &[u8]) -> io::Result<usize>,
+        write: impl Fn(&mut Socket, &[u8]) -> io::Result<usize>,
     ) -> io::Result<bool> {
         let mut budget = FLUSH_BYTES_MAX;
         let sent = loop {
@@ -394,7 +394,7 @@ impl TlsStream {
     fn read_with(
         &mut self,
         space: &mut [u8],
-        read: impl FnOnce(&mut Stream, &mut [u8]) -> Poll<io::Result<usize>>,
+        read: impl FnOnce(&mut Socket, &mut [u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<Option<usize>>> {
         if self.has_plain() {
             return Poll::Ready(Ok(Some(self.take_plain(space))));
@@ -771,7 +771,7 @@ mod tests {
             (client, theirs)
         });
         let mut stream = acceptor
-            .accept(Stream::Unix(ours), |_| {})
+            .accept(Socket::Unix(ours), |_| {})
             .await
             .expect("agreed");
         let (mut client, mut theirs) = shaking.join().expect("agreed");

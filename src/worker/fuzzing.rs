@@ -21,7 +21,7 @@ use crate::metrics::{Counters, Snapshot};
 use crate::peer::Peer;
 use crate::runtime::Runtime;
 use crate::shutdown;
-use crate::stream::Stream;
+use crate::socket::Socket;
 use crate::tls::{Acceptor, Tls};
 
 /// One worker on the current thread. It runs while it serves a connection.
@@ -98,8 +98,8 @@ impl Worker {
             let plain = Rc::default();
             let listener = if is_secure { &self.secure } else { &plain };
             let entry = self.worker.admission.enter();
-            let stream = Stream::Unix(socket);
-            self.worker.let_in(stream, Peer::Local, listener, entry);
+            let socket = Socket::Unix(socket);
+            self.worker.let_in(socket, Peer::Local, listener, entry);
             let output = client.await;
             while self.worker.admission.open() > 0 {
                 self.worker.admission.one_left().await;

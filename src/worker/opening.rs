@@ -11,6 +11,7 @@ use crate::http::{self, PendingRequest};
 use crate::metrics::label::{HandshakeOutcome, RefusalReason, TlsOutcome};
 use crate::peer::Peer;
 use crate::proxy;
+use crate::socket::Socket;
 use crate::stream::Stream;
 use crate::throttle::{FORWARDED_FAILS, PROXY_FAILS, TLS_FAILS, TOO_SLOW, throttled};
 use crate::tls;
@@ -36,11 +37,11 @@ impl Worker {
     /// Reads for whom a proxy speaks; whether the connection goes on.
     pub(super) async fn introduce(
         &self,
-        stream: &mut Stream,
+        socket: &mut Socket,
         visit: &Visit,
         slot: &HandshakeSlot,
     ) -> bool {
-        let header = proxy::read_header(stream, |bytes| slot.hold(bytes));
+        let header = proxy::read_header(socket, |bytes| slot.hold(bytes));
         let reading = timeout_at(self.handshake_deadline(visit), header);
         let Some(read) = self.unless_cut_off(visit, slot, pin!(reading)).await else {
             return false;
@@ -115,16 +116,16 @@ impl Worker {
     /// Why there is no connection.
     pub(super) async fn open(
         &self,
-        stream: Stream,
+        socket: Socket,
         visit: &Visit,
         listener: &Listener,
         slot: &HandshakeSlot,
     ) -> Result<Stream, Unopened> {
         let Some(acceptor) = &listener.acceptor else {
-            return Ok(stream);
+            return Ok(Stream::Plain(socket));
         };
         slot.hold_besides(tls::HANDSHAKE_BYTES);
-        let accepting = acceptor.accept(stream, |bytes| slot.hold(bytes));
+        let accepting = acceptor.accept(socket, |bytes| slot.hold(bytes));
         let accepting = timeout_at(self.handshake_deadline(visit), accepting);
         let (outcome, opened) = match accepting.await {
             Ok(Ok(stream)) => {
@@ -136,19 +137,19 @@ impl Worker {
                 visit.set_tls(version);
                 (outcome, Ok(Stream::Tls(stream)))
             }
-            Ok(Err(tls::Failure::Plain(stream))) => {
+            Ok(Err(tls::Failure::Plain(socket))) => {
                 throttled!(
                     debug,
                     TLS_FAILS,
                     "a request without TLS came where TLS is spoken"
                 );
-                let status = http::ask_for_tls(stream).await;
+                let status = http::ask_for_tls(Stream::Plain(socket)).await;
                 let refused = Unopened::Refused(RefusalReason::Tls, Some(status));
                 (TlsOutcome::Plain, Err(refused))
             }
-            Ok(Err(tls::Failure::Refused(stream, error))) => {
+            Ok(Err(tls::Failure::Refused(socket, error))) => {
                 throttled!(debug, TLS_FAILS, %error, "a TLS handshake failed");
-                http::see_off(stream).await;
+                http::see_off(Stream::Plain(socket)).await;
                 let refused = Unopened::Refused(RefusalReason::Tls, None);
                 (TlsOutcome::Failed, Err(refused))
             }

@@ -1,0 +1,134 @@
+//! A socket that was accepted, on the worker's runtime, whichever family it is of.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::net::RecvFlags;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// An accepted socket, non-blocking.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Calls the same method of whichever socket it is.
+macro_rules! either {
+    ($socket:expr, $inner:ident => $call:expr) => {
+        match $socket {
+            Socket::Tcp($inner) => $call,
+            Socket::Unix($inner) => $call,
+        }
+    };
+}
+
+impl Socket {
+    /// Takes the socket away from the runtime. It stays non-blocking.
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+        either!(self, stream => stream.into_std().map(OwnedFd::from))
+    }
+
+    /// Waits until there may be bytes to read.
+    #[cfg(test)]
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_read_ready(cx)).await
+    }
+
+    /// As [`readable`](Self::readable), for one task at a time.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read_ready(cx))
+    }
+
+    /// Reads what is there, as far as the runtime knows.
+    pub(crate) fn try_read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        either!(self, stream => stream.try_read(space))
+    }
+
+    /// Reads what is there, even if the runtime has not heard of it yet.
+    pub(crate) fn read_at_once(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let (len, _) = rustix::net::recv(&*self, space, RecvFlags::DONTWAIT)?;
+        Ok(len)
+    }
+
+    /// Waits, for one task at a time, until there may be room to write.
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_write_ready(cx))
+    }
+
+    /// Writes what there is room for.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        either!(self, stream => stream.try_write(bytes))
+    }
+
+    /// As [`try_write`](Self::try_write), one piece behind the other.
+    pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
+        let slices = pieces.map(IoSlice::new);
+        either!(self, stream => stream.try_write_vectored(&slices))
+    }
+
+    /// Sends the end of our side.
+    pub(crate) fn half_close(&self) -> io::Result<()> {
+        SockRef::from(self).shutdown(Shutdown::Write)
+    }
+}
+
+/// Has the kernel end a connection with a reset when its socket is closed, and free
+/// what waits to be sent. Behind an orderly end, that would stay for minutes where
+/// the peer does not read.
+pub(crate) fn reset_when_closed(socket: impl AsFd) {
+    // Where this fails, it is over already.
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        either!(self, stream => stream.as_fd())
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        either!(self, stream => stream.is_write_vectored())
+    }
+}
