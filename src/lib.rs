@@ -49,7 +49,8 @@
 //! * [`output`]: lines for stderr and stdout, which nobody waits for
 //! * `access`, `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
 //!   `cores`, `descriptors`, `engine_kind`, `held`, `origin`, `owned_path`, `peer`, `rate`,
-//!   `socket`, `stream`, `task_kind`, `throttle`, `visit`: one noun each
+//!   `socket`, `socket_memory`, `stream`, `task_kind`, `tcp_memory`, `throttle`, `turn`,
+//!   `visit`: one noun each
 //! * `host`, a crate: the machine, as the load generator sees it too
 //!
 //! No two files import each other, however long the way round, but for a module and
