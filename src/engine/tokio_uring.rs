@@ -39,6 +39,7 @@ use super::plain::{self, Flow};
 use super::table::{Served, Table};
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
 use crate::admission::Permit;
+use crate::held::TICK_WHEN_HIGH;
 use crate::metrics::label::EndReason;
 use crate::socket_memory::SocketMemory;
 use crate::task_kind::TaskKind;
@@ -55,8 +56,9 @@ const RING_ENTRIES: u32 = 1024;
 /// of the others: longer than a turn of many of them takes.
 const FLOOD_MEMORY: Duration = Duration::from_millis(10);
 
-/// How soon a buffer that is larger than an idle connection needs is looked at again.
-const BUFFER_LOOK: Duration = Duration::from_secs(1);
+/// How soon a buffer that is larger than an idle connection needs is looked at again: it
+/// counts as held.
+const BUFFER_LOOK: Duration = TICK_WHEN_HIGH;
 
 /// A runtime whose ring is used from this thread only and never interrupts it.
 ///
@@ -299,6 +301,7 @@ impl Link {
         drop(connection);
         if !is_due {
             // It was about the buffer.
+            context.settings.timers.put_back();
             return;
         }
         if is_blocked && self.judge_backlog(context).is_break() {

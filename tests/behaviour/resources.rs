@@ -130,11 +130,11 @@ fn many_slow_readers_cost_little_and_disturb_nobody(engine: Engine) {
         neighbour.echo("not disturbed");
         written
     });
-    let growth = server.process().memory().saturating_sub(before);
-    assert!(
-        growth < ALLOWANCE,
-        "{growth} bytes for {READERS} slow readers that have sent {written}"
-    );
+    // The allocator gives back what large reads took a while later.
+    let what = format!("little is held for {READERS} slow readers that have sent {written}");
+    wait_until(&what, || {
+        server.process().memory().saturating_sub(before) < ALLOWANCE
+    });
     for raw in readers {
         raw.reset();
     }
