@@ -19,7 +19,7 @@ use crate::common::engines::{Engine, on_every_engine_over_tls, plain_name};
 use crate::common::pki::{self, Pair, Pki};
 use crate::common::server::Server;
 use crate::common::wait_until;
-use crate::common::wire::{CLOSE, PING, REQUEST, frame, noise, unmasked};
+use crate::common::wire::{CLOSE, PING, PONG, REQUEST, frame, noise, unmasked};
 use crate::siege::{LOG, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine_over_tls![
@@ -32,6 +32,7 @@ on_every_engine_over_tls![
     empty_records_between_pings,
     key_updates_to_a_handler,
     a_few_key_updates_at_a_time,
+    as_much_as_is_read_at_once_and_silence,
     handshakes_with_a_long_certificate,
 ];
 
@@ -328,6 +329,33 @@ fn a_few_key_updates_at_a_time(engine: Engine) {
     siege.wait_for_retreat();
     assert_eq!(ended(&admin, &POLICY.to_string()), 0);
     siege.lift(Toll::new().connections(3).held(2, SHAKING_HANDS));
+}
+
+/// A read that fills the server's buffer promises more, which does not come.
+fn as_much_as_is_read_at_once_and_silence(engine: Engine) {
+    const READ: usize = 32 * 1024;
+    const RECORDS: usize = 2;
+    const PER_RECORD: usize = 22;
+    let (siege, _admin, pair) = lay(engine, &["--read-size=32k"]);
+    let mut secret = upgrade(address(&siege), &pair.client(&[&TLS13], &[]));
+    // Nothing is answered, so that nothing else wakes the server.
+    let pong = frame(PONG, b"");
+    let pongs = pong.repeat((READ - RECORDS * PER_RECORD) / pong.len());
+    secret.conn.writer().write_all(&pongs).expect("taken");
+    let mut records = Vec::new();
+    while secret.conn.wants_write() {
+        secret.conn.write_tls(&mut records).expect("written");
+    }
+    assert_eq!(records.len(), READ);
+    // All of it is there when the server reads.
+    siege.server().freeze();
+    secret.sock.write_all(&records).expect("sent");
+    siege.server().thaw();
+    siege.expect_rest();
+    drop(secret);
+    siege.wait_for_retreat();
+    let toll = Toll::new().connections(2).bytes(READ);
+    siege.lift(toll.held(2, SHAKING_HANDS));
 }
 
 /// Nearly as long as clients take one: whoever asks for it makes the server send it.
