@@ -78,7 +78,7 @@ impl Server {
         Ok(server)
     }
 
-    /// What the server answers to these pieces and the end of the stream; over TLS,
+    /// The server's answer to these pieces and the end of the stream; over TLS,
     /// if `is_secure`, where each piece is a record or more.
     ///
     /// # Panics
@@ -184,7 +184,7 @@ async fn read(mut reader: impl AsyncRead + Unpin) -> Vec<u8> {
     match reader.read_to_end(&mut answer).await {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-        // Who sends no request is not told the end in TLS.
+        // A client that sends no request gets no close_notify.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && answer.is_empty() => {}
         Err(error) => panic!("{error}"),
     }

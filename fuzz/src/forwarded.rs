@@ -32,7 +32,7 @@ pub struct List {
     pub header: ForwardedHeader,
     /// Their values, in order.
     pub fields: Vec<Vec<u8>>,
-    /// What has to be read; `None` where it depends on what a client has written.
+    /// The expected reading; `None` where it depends on what a client has written.
     pub reading: Option<Reading>,
 }
 
@@ -86,7 +86,7 @@ impl List {
     }
 }
 
-/// What has to be read of hops, the last one first; and whether nothing in front of them
+/// The expected reading of hops, the last one first; and whether nothing in front of them
 /// counts.
 fn read(hops: &[Hop]) -> (Reading, bool) {
     let mut client = None;
@@ -177,7 +177,7 @@ impl Hop {
         let node = self.node();
         let name = ["for", "For", " FOR\t"][usize::from(style % 3)];
         let value = match style / 3 % 3 {
-            // What is no token has to be quoted.
+            // A value that is no token has to be quoted.
             0 if !node.contains([':', '[', ']']) => node,
             1 => format!("\"\\{node}\""),
             _ => format!("\"{node}\""),

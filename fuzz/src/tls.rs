@@ -22,7 +22,7 @@ static PKI: LazyLock<Pki> = LazyLock::new(Pki::new);
 struct Pki {
     files: TlsFiles,
     connector: TlsConnector,
-    /// What the paths lead to.
+    /// The files in memory that the paths name.
     _open: [File; 2],
 }
 

@@ -42,7 +42,7 @@ pub fn bind(cores: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Who sets the clocks of these cores; nobody where the firmware or the hypervisor
+/// The governors that set the clocks of these cores; none where the firmware or the hypervisor
 /// does.
 pub fn governors(root: &Root, cores: &[usize]) -> BTreeSet<String> {
     let cpu = "sys/devices/system/cpu/cpu";

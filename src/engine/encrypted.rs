@@ -68,7 +68,7 @@ impl Encrypted {
         let key = self
             .connections
             .borrow_mut()
-            .insert(Rc::clone(&connection), &settings, now);
+            .insert(Rc::clone(&connection), settings.at(now));
         connection
             .borrow_mut()
             .begin(&leftover, &mut self.shared.borrow_mut());
@@ -77,10 +77,7 @@ impl Encrypted {
         poll_fn(|cx| {
             let mut shared = self.shared.borrow_mut();
             let poll = connection.borrow_mut().poll(&mut shared, cx);
-            let mut connections = self.connections.borrow_mut();
-            if !connections.is_as_noted(key) {
-                connections.settle(key, &settings, settings.clock.now());
-            }
+            self.connections.borrow_mut().settle(key, &settings);
             poll
         })
         .await;
@@ -93,21 +90,19 @@ impl Encrypted {
         let mut shared = self.shared.borrow_mut();
         let mut connections = self.connections.borrow_mut();
         let settings = Rc::clone(&shared.settings);
-        let now = settings.clock.now();
-        connections.advance(now);
-        while let Some(key) = connections.next_due(&settings, now) {
+        let context = settings.context();
+        connections.advance(context.now);
+        while let Some(key) = connections.next_due(context) {
             if let Some(connection) = connections.get_mut(key) {
                 let mut connection = connection.borrow_mut();
-                turn(|| connection.timeout(&mut shared, now));
+                turn(|| connection.timeout(&mut shared, context.now));
                 drop(connection);
-                connections.rearm(key, &settings, now);
+                connections.note(key, context);
             }
         }
-        if let Some((drain, keys)) = connections.drained_in_turn(&settings.timers, now) {
-            for key in keys {
-                if let Some(connection) = connections.get_mut(key) {
-                    connection.borrow_mut().start_drain(drain);
-                }
+        for (key, drain) in connections.drained_in_turn(context) {
+            if let Some(connection) = connections.get_mut(key) {
+                connection.borrow_mut().start_drain(drain);
             }
         }
         connections.holdings()
@@ -122,11 +117,11 @@ impl Encrypted {
     /// See [`Engine::evict`](super::Engine::evict).
     pub(crate) fn evict(&self, key: u32, reason: EndReason) {
         let shared = self.shared.borrow();
-        let context = shared.context();
+        let context = shared.settings.context();
         let mut connections = self.connections.borrow_mut();
         if let Some(connection) = connections.get_mut(key) {
             connection.borrow_mut().evict(context, reason);
-            connections.settle(key, context.settings, context.now);
+            connections.note(key, context);
         }
     }
 
@@ -151,12 +146,12 @@ impl Served for Rc<RefCell<TlsSocket>> {
         self.borrow().connection.timer()
     }
 
-    fn is_due(&self, settings: &Settings, now: Millis) -> bool {
-        self.borrow().connection.is_due(Context { settings, now })
+    fn is_due(&self, context: Context) -> bool {
+        self.borrow().connection.is_due(context)
     }
 
-    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
-        self.borrow().connection.deadline(Context { settings, now })
+    fn deadline(&self, context: Context) -> Option<Millis> {
+        self.borrow().connection.deadline(context)
     }
 
     fn held(&self) -> usize {
@@ -169,17 +164,6 @@ impl Served for Rc<RefCell<TlsSocket>> {
 }
 
 impl Shared {
-    fn context(&self) -> Context<'_> {
-        self.context_at(self.settings.clock.now())
-    }
-
-    fn context_at(&self, now: Millis) -> Context<'_> {
-        Context {
-            settings: &self.settings,
-            now,
-        }
-    }
-
     fn read_buf(&mut self) -> &mut [u8] {
         if self.read_buf.is_empty() {
             self.read_buf = vec![0; self.settings.read_buffer_len()];

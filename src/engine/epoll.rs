@@ -213,12 +213,12 @@ impl Served for EpollSocket {
         self.connection.timer()
     }
 
-    fn is_due(&self, settings: &Settings, now: Millis) -> bool {
-        self.connection.is_due(Context { settings, now })
+    fn is_due(&self, context: Context) -> bool {
+        self.connection.is_due(context)
     }
 
-    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
-        self.connection.deadline(Context { settings, now })
+    fn deadline(&self, context: Context) -> Option<Millis> {
+        self.connection.deadline(context)
     }
 
     fn held(&self) -> usize {
@@ -248,7 +248,8 @@ impl Core {
             served.lost(&error.into(), &self.shared);
             return;
         }
-        self.connections.insert(served, &self.shared.settings, now);
+        self.connections
+            .insert(served, self.shared.settings.at(now));
         self.list(key, EventFlags::empty());
     }
 
@@ -297,14 +298,14 @@ impl Core {
         if let Some(served) = self.connections.get_mut(key) {
             served.listed = false;
             let flow = served.serve(&mut self.shared, now);
-            self.settle(key, flow, now);
+            self.settle(key, flow);
         }
     }
 
     /// Gives a connection up that has ended, and sees to what one needs that lives on.
-    fn settle(&mut self, key: u32, flow: Flow, now: Millis) {
+    fn settle(&mut self, key: u32, flow: Flow) {
         if flow.is_continue() {
-            self.connections.settle(key, &self.shared.settings, now);
+            self.connections.settle(key, &self.shared.settings);
             self.list(key, EventFlags::empty());
         } else if let Some(mut served) = self.connections.remove(key) {
             served.over(&self.shared);
@@ -316,19 +317,17 @@ impl Core {
 
     fn tick(&mut self) -> Holdings {
         let settings = Rc::clone(&self.shared.settings);
-        let now = settings.clock.now();
-        self.connections.advance(now);
-        while let Some(key) = self.connections.next_due(&settings, now) {
+        let context = settings.context();
+        self.connections.advance(context.now);
+        while let Some(key) = self.connections.next_due(context) {
             if let Some(served) = self.connections.get_mut(key) {
-                let flow = turn(|| served.timeout(&mut self.shared, now));
-                self.settle(key, flow, now);
-                self.connections.rearm(key, &settings, now);
+                let flow = turn(|| served.timeout(&mut self.shared, context.now));
+                self.settle(key, flow);
+                self.connections.note(key, context);
             }
         }
-        if let Some((drain, keys)) = self.connections.drained_in_turn(&settings.timers, now) {
-            for key in keys {
-                self.start_drain(key, drain);
-            }
+        for (key, drain) in self.connections.drained_in_turn(context) {
+            self.start_drain(key, drain);
         }
         self.connections.holdings()
     }
@@ -342,10 +341,9 @@ impl Core {
     }
 
     fn evict(&mut self, key: u32, reason: EndReason) {
-        let now = self.shared.settings.clock.now();
         if let Some(served) = self.connections.get_mut(key) {
-            let flow = served.evict(self.shared.context(now), reason);
-            self.settle(key, flow, now);
+            let flow = served.evict(self.shared.settings.context(), reason);
+            self.settle(key, flow);
         }
     }
 
@@ -354,14 +352,5 @@ impl Core {
         let now = self.shared.settings.clock.now();
         self.connections.drain(drain, spread, now);
         self.shared.settings.timers.want();
-    }
-}
-
-impl Shared {
-    fn context(&self, now: Millis) -> Context<'_> {
-        Context {
-            settings: &self.settings,
-            now,
-        }
     }
 }

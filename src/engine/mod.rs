@@ -63,6 +63,7 @@ use crate::task::Tasks;
 use activity::Activity;
 use backlog::BacklogRoom;
 use burden::Burden;
+use connection::Context;
 use timers::TimerBudget;
 
 /// A connection whose handshake is done.
@@ -105,6 +106,17 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What a connection's calls need to know, now.
+    pub(crate) fn context(&self) -> Context<'_> {
+        self.at(self.clock.now())
+    }
+
+    /// The same at this time.
+    pub(crate) fn at(&self, now: Millis) -> Context<'_> {
+        let settings = self;
+        Context { settings, now }
+    }
+
     /// Bytes of the largest read buffer.
     pub(crate) fn read_buffer_len(&self) -> usize {
         self.read_size + TAIL_ROOM

@@ -106,19 +106,6 @@ struct Shared {
     settings: Rc<Settings>,
 }
 
-impl Shared {
-    fn context(&self) -> Context<'_> {
-        self.context_at(self.settings.clock.now())
-    }
-
-    fn context_at(&self, now: Millis) -> Context<'_> {
-        Context {
-            settings: &self.settings,
-            now,
-        }
-    }
-}
-
 /// A reply that stands in a buffer of the pool.
 #[derive(Clone, Copy)]
 struct Reply {
@@ -240,15 +227,15 @@ impl Served for RingSocket {
         }
     }
 
-    fn is_due(&self, settings: &Settings, now: Millis) -> bool {
-        self.has_ended() || self.connection.is_due(Context { settings, now })
+    fn is_due(&self, context: Context) -> bool {
+        self.has_ended() || self.connection.is_due(context)
     }
 
-    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
+    fn deadline(&self, context: Context) -> Option<Millis> {
         if self.has_ended() {
-            return Some(now.after(CANCEL_AGAIN));
+            return Some(context.now.after(CANCEL_AGAIN));
         }
-        self.connection.deadline(Context { settings, now })
+        self.connection.deadline(context)
     }
 
     fn held(&self) -> usize {
@@ -275,7 +262,8 @@ impl Core {
             return;
         }
         served.register(&self.shared.uring);
-        self.connections.insert(served, &self.shared.settings, now);
+        self.connections
+            .insert(served, self.shared.settings.at(now));
         self.list(key.place);
     }
 
@@ -326,7 +314,7 @@ impl Core {
         if let Some(served) = self.connections.get_mut(place) {
             served.listed = false;
             let flow = served.serve(&mut self.shared, now);
-            self.settle(place, flow, now);
+            self.settle(place, flow);
         }
     }
 
@@ -377,11 +365,7 @@ impl Core {
         if let Some(served) = self.connections.get_mut(place) {
             let flow = served.reply_is_settled(&self.shared);
             let is_draining = served.connection.draining().is_some();
-            if flow.is_break() || served.connection.timer() != Timer::Idle {
-                self.settle(place, flow, self.shared.settings.clock.now());
-            } else {
-                self.look_after(place);
-            }
+            self.settle(place, flow);
             // With nothing on its way a drain may close it.
             if is_draining {
                 self.list(place);
@@ -390,13 +374,13 @@ impl Core {
     }
 
     /// Ends a connection whose time has come, and sees to what one needs that lives on.
-    fn settle(&mut self, place: u32, flow: Flow, now: Millis) {
+    fn settle(&mut self, place: u32, flow: Flow) {
         if flow.is_break()
             && let Some(served) = self.connections.get_mut(place)
         {
             served.end(&mut self.shared);
         }
-        self.connections.settle(place, &self.shared.settings, now);
+        self.connections.settle(place, &self.shared.settings);
         self.look_after(place);
     }
 
@@ -432,19 +416,17 @@ impl Core {
     fn tick(&mut self) -> Holdings {
         self.shared.pool.relax();
         let settings = Rc::clone(&self.shared.settings);
-        let now = settings.clock.now();
-        self.connections.advance(now);
-        while let Some(place) = self.connections.next_due(&settings, now) {
+        let context = settings.context();
+        self.connections.advance(context.now);
+        while let Some(place) = self.connections.next_due(context) {
             if let Some(served) = self.connections.get_mut(place) {
-                let flow = turn(|| served.timeout(&mut self.shared, now));
-                self.settle(place, flow, now);
-                self.connections.rearm(place, &settings, now);
+                let flow = turn(|| served.timeout(&mut self.shared, context.now));
+                self.settle(place, flow);
+                self.connections.note(place, context);
             }
         }
-        if let Some((drain, places)) = self.connections.drained_in_turn(&settings.timers, now) {
-            for place in places {
-                self.start_drain(place, drain);
-            }
+        for (place, drain) in self.connections.drained_in_turn(context) {
+            self.start_drain(place, drain);
         }
         self.connections.holdings()
     }
@@ -457,10 +439,9 @@ impl Core {
     }
 
     fn evict(&mut self, place: u32, reason: EndReason) {
-        let now = self.shared.settings.clock.now();
         if let Some(served) = self.connections.get_mut(place) {
-            let flow = served.evict(self.shared.context_at(now), reason);
-            self.settle(place, flow, now);
+            let flow = served.evict(self.shared.settings.context(), reason);
+            self.settle(place, flow);
         }
     }
 

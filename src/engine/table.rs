@@ -9,8 +9,7 @@
 use std::time::Duration;
 
 use super::burden::Burden;
-use super::connection::Timer;
-use super::timers::TimerBudget;
+use super::connection::{Context, Timer};
 use super::wheel::{Link, Links, Wheel};
 use super::{Drain, Holdings, Millis, Settings};
 
@@ -29,10 +28,10 @@ pub(crate) trait Served {
     fn timer(&self) -> Timer;
 
     /// Whether that is due.
-    fn is_due(&self, settings: &Settings, now: Millis) -> bool;
+    fn is_due(&self, context: Context) -> bool;
 
     /// When it is, if ever.
-    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis>;
+    fn deadline(&self, context: Context) -> Option<Millis>;
 
     /// Bytes that it holds.
     fn held(&self) -> usize;
@@ -63,8 +62,6 @@ struct Slot<T> {
 struct Noted {
     holdings: Part,
     timer: Timer,
-    /// When the wheel has it, if it has.
-    due: Option<Millis>,
 }
 
 /// [`Holdings`] of one connection, in less memory.
@@ -106,11 +103,11 @@ impl<T: Served> Table<T> {
     }
 
     /// Takes a connection; answers its key.
-    pub(crate) fn insert(&mut self, value: T, settings: &Settings, now: Millis) -> u32 {
+    pub(crate) fn insert(&mut self, value: T, context: Context) -> u32 {
         let key = self.next_key();
         self.free.pop();
         self.slots.get(key).value = Some(value);
-        self.note(key, settings, now);
+        self.note(key, context);
         key
     }
 
@@ -132,15 +129,14 @@ impl<T: Served> Table<T> {
 
     /// Notes how a connection stands; to be called whenever it was served.
     #[inline]
-    pub(crate) fn settle(&mut self, key: u32, settings: &Settings, now: Millis) {
+    pub(crate) fn settle(&mut self, key: u32, settings: &Settings) {
         if !self.is_as_noted(key) {
-            self.note(key, settings, now);
+            self.note(key, settings.context());
         }
     }
 
-    /// Whether a connection stands as is noted of it.
     #[inline]
-    pub(crate) fn is_as_noted(&mut self, key: u32) -> bool {
+    fn is_as_noted(&mut self, key: u32) -> bool {
         let slot = self.slots.get(key);
         let Some(value) = &slot.value else {
             return true;
@@ -151,32 +147,23 @@ impl<T: Served> Table<T> {
             && value.held() == slot.noted.holdings.bytes
     }
 
-    /// As [`settle`](Self::settle), whatever is noted.
-    pub(crate) fn note(&mut self, key: u32, settings: &Settings, now: Millis) {
+    /// As [`settle`](Self::settle), whatever is noted. Sets the timer anew if it was due,
+    /// or is to be due sooner; one that was put off is found when it would have been.
+    pub(crate) fn note(&mut self, key: u32, context: Context) {
         let slot = self.slots.get(key);
         let Some(value) = &slot.value else { return };
-        let holdings = Part::of(value.holdings(now));
+        let holdings = Part::of(value.holdings(context.now));
         let timer = value.timer();
-        let deadline = value.deadline(settings, now);
-        let before = slot.noted;
-        before.holdings.leave(&mut self.held);
+        let deadline = value.deadline(context);
+        slot.noted.holdings.leave(&mut self.held);
         holdings.join(&mut self.held);
-        // A timer that was put off is found when it would have been due.
-        let is_sooner = deadline.is_some_and(|at| before.due.is_none_or(|due| at < due));
-        if timer == before.timer && !is_sooner {
-            slot.noted.holdings = holdings;
-            return;
-        }
+        slot.noted = Noted { holdings, timer };
         // One that is still due waits for the next turn.
-        let due = deadline.map(|at| at.max(now.after(NEXT_TURN)));
-        slot.noted = Noted {
-            holdings,
-            timer,
-            due,
-        };
-        match due {
-            Some(at) => self.wheel.set(&mut self.slots, key, at),
-            None => self.wheel.cancel(&mut self.slots, key),
+        let next_turn = context.now.after(NEXT_TURN);
+        if let Some(at) = deadline.map(|at| at.max(next_turn))
+            && self.wheel.is_sooner(&mut self.slots, key, at)
+        {
+            self.wheel.set(&mut self.slots, key, at);
         }
     }
 
@@ -201,28 +188,21 @@ impl<T: Served> Table<T> {
         }
     }
 
-    /// A connection whose timer is due, if this turn may serve one more. Its timer is to
-    /// be [set again](Self::rearm).
-    pub(crate) fn next_due(&mut self, settings: &Settings, now: Millis) -> Option<u32> {
-        let budget = &settings.timers;
+    /// A connection whose timer is due, if this turn may serve one more. It is to be
+    /// [noted](Self::note) afterwards, which sets the timer again.
+    pub(crate) fn next_due(&mut self, context: Context) -> Option<u32> {
+        let budget = &context.settings.timers;
         while self.wheel.has_due() && budget.take() {
             let key = self.wheel.next_due(&mut self.slots)?;
             let value = &self.slots.get(key).value;
-            if value.as_ref().is_some_and(|it| it.is_due(settings, now)) {
+            if value.as_ref().is_some_and(|it| it.is_due(context)) {
                 return Some(key);
             }
             // It was put off.
             budget.put_back();
-            self.rearm(key, settings, now);
+            self.note(key, context);
         }
         None
-    }
-
-    /// Sets a timer again that was due, if its connection lives on.
-    pub(crate) fn rearm(&mut self, key: u32, settings: &Settings, now: Millis) {
-        let noted = &mut self.slots.get(key).noted;
-        (noted.timer, noted.due) = (Timer::Unset, None);
-        self.note(key, settings, now);
     }
 
     /// Begins a drain, over so much time.
@@ -235,25 +215,23 @@ impl<T: Served> Table<T> {
         });
     }
 
-    /// The connections that a drain comes to in this turn, and how they are closed.
-    pub(crate) fn drained_in_turn(
-        &mut self,
-        budget: &TimerBudget,
-        now: Millis,
-    ) -> Option<(Drain, Vec<u32>)> {
-        let progress = self.drain.as_mut()?;
+    /// The connections that a drain comes to in this turn, and how each is closed.
+    pub(crate) fn drained_in_turn(&mut self, context: Context) -> Vec<(u32, Drain)> {
+        let Some(progress) = &mut self.drain else {
+            return Vec::new();
+        };
         let all = self.slots.len();
-        let end = progress.reaches(all, now);
+        let end = progress.reaches(all, context.now);
         let slots = progress.next..end.min(progress.next + DRAINED_PER_TURN);
         progress.next = slots.end;
         let drain = progress.drain;
         if slots.end < all {
-            budget.cut_short();
+            context.settings.timers.cut_short();
         } else {
             self.drain = None;
         }
         let keys = slots.filter(|&key| self.slots.get(key).value.is_some());
-        Some((drain, keys.collect()))
+        keys.map(|key| (key, drain)).collect()
     }
 
     fn grow(&mut self) {
@@ -346,11 +324,11 @@ mod tests {
             Timer::Idle
         }
 
-        fn is_due(&self, _settings: &Settings, now: Millis) -> bool {
-            now.0 >= self.heard + IDLE
+        fn is_due(&self, context: Context) -> bool {
+            context.now.0 >= self.heard + IDLE
         }
 
-        fn deadline(&self, _settings: &Settings, _now: Millis) -> Option<Millis> {
+        fn deadline(&self, _context: Context) -> Option<Millis> {
             Some(Millis(self.heard + IDLE))
         }
 
@@ -371,7 +349,7 @@ mod tests {
         let mut table = Table::new();
         for key in 0..count {
             let fake = Fake { heard: 0, held: 0 };
-            assert_eq!(table.insert(fake, &settings, Millis(0)), key);
+            assert_eq!(table.insert(fake, settings.at(Millis(0))), key);
         }
         (table, settings)
     }
@@ -379,7 +357,7 @@ mod tests {
     fn due(table: &mut Table<Fake>, settings: &Settings, now: u64) -> Vec<u32> {
         settings.timers.refill();
         table.advance(Millis(now));
-        let due = std::iter::from_fn(|| table.next_due(settings, Millis(now)));
+        let due = std::iter::from_fn(|| table.next_due(settings.at(Millis(now))));
         let mut due: Vec<_> = due.collect();
         due.sort_unstable();
         due
@@ -397,13 +375,16 @@ mod tests {
 
     #[test]
     fn a_timer_that_is_due_sooner_is_found_in_time() {
-        let (mut table, settings) = filled(2);
-        table.get_mut(1).expect("it is there").heard = 500;
-        table.rearm(1, &settings, Millis(0));
+        let (mut table, settings) = filled(1);
+        let late = Fake {
+            heard: 500,
+            held: 0,
+        };
+        assert_eq!(table.insert(late, settings.at(Millis(0))), 1);
         let fake = table.get_mut(1).expect("it is there");
         // What is held has changed, so that it is looked at.
         (fake.heard, fake.held) = (100, 1);
-        table.settle(1, &settings, Millis(0));
+        table.note(1, settings.at(Millis(0)));
         assert_eq!(due(&mut table, &settings, IDLE + 100), [0, 1]);
     }
 
@@ -422,7 +403,7 @@ mod tests {
         let (mut table, settings) = filled(3);
         for (key, held) in [(0, 10), (1, 200), (2, 3000), (0, 0), (1, 50)] {
             table.get_mut(key).expect("it is there").held = held;
-            table.settle(key, &settings, Millis(0));
+            table.note(key, settings.at(Millis(0)));
         }
         assert_eq!(table.holdings().bytes, 3050);
         assert_eq!(table.burdens(Millis(0)).len(), 2);
@@ -430,7 +411,7 @@ mod tests {
         assert_eq!(table.holdings().bytes, 50);
         assert!(table.get_mut(2).is_none());
         let fake = Fake { heard: 0, held: 7 };
-        assert_eq!(table.insert(fake, &settings, Millis(0)), 2);
+        assert_eq!(table.insert(fake, settings.at(Millis(0))), 2);
         assert_eq!(table.holdings().bytes, 57);
     }
 
@@ -440,10 +421,8 @@ mod tests {
         let (mut table, settings) = filled(count);
         let mut drained = |spread, now: &[u64]| -> Vec<usize> {
             table.drain(Drain::WhenQuiet, Duration::from_millis(spread), Millis(0));
-            let mut turn = |now| table.drained_in_turn(&settings.timers, Millis(now));
-            now.iter()
-                .map(|&now| turn(now).map_or(0, |(_drain, keys)| keys.len()))
-                .collect()
+            let mut turn = |now| table.drained_in_turn(settings.at(Millis(now)));
+            now.iter().map(|&now| turn(now).len()).collect()
         };
         let turn = DRAINED_PER_TURN as usize;
         assert_eq!(drained(0, &[0; 5]), [turn, turn, turn, turn, 0]);

@@ -133,17 +133,11 @@ impl TokioUringEngine {
     }
 
     fn context(&self) -> Context<'_> {
-        Context {
-            settings: &self.settings,
-            now: self.settings.clock.now(),
-        }
+        self.settings.context()
     }
 
     fn settle(&self, key: u32) {
-        let mut links = self.links.borrow_mut();
-        if !links.is_as_noted(key) {
-            links.settle(key, &self.settings, self.settings.clock.now());
-        }
+        self.links.borrow_mut().settle(key, &self.settings);
     }
 
     async fn serve(self: Rc<Self>, socket: OwnedFd, leftover: Bytes, permit: Permit) {
@@ -169,7 +163,7 @@ impl TokioUringEngine {
         let key = self
             .links
             .borrow_mut()
-            .insert(Rc::clone(&link), &self.settings, now);
+            .insert(Rc::clone(&link), self.settings.at(now));
         Task::new(&self, &link, key).run(leftover).await;
         self.links.borrow_mut().remove(key);
         link.connection
@@ -202,22 +196,19 @@ impl Engine for TokioUringEngine {
     }
 
     fn tick(&self) -> Holdings {
-        let settings = &*self.settings;
-        let now = settings.clock.now();
+        let context = self.context();
         let mut links = self.links.borrow_mut();
-        links.advance(now);
-        while let Some(key) = links.next_due(settings, now) {
+        links.advance(context.now);
+        while let Some(key) = links.next_due(context) {
             if let Some(link) = links.get_mut(key) {
-                turn(|| link.timeout(Context { settings, now }));
-                links.rearm(key, settings, now);
+                turn(|| link.timeout(context));
+                links.note(key, context);
             }
         }
-        if let Some((drain, keys)) = links.drained_in_turn(&settings.timers, now) {
-            for key in keys {
-                if let Some(link) = links.get_mut(key) {
-                    link.connection.borrow_mut().start_drain(drain);
-                    link.wake();
-                }
+        for (key, drain) in links.drained_in_turn(context) {
+            if let Some(link) = links.get_mut(key) {
+                link.connection.borrow_mut().start_drain(drain);
+                link.wake();
             }
         }
         links.holdings()
@@ -232,7 +223,7 @@ impl Engine for TokioUringEngine {
         let mut links = self.links.borrow_mut();
         if let Some(link) = links.get_mut(key) {
             link.evict(context, reason);
-            links.settle(key, &self.settings, context.now);
+            links.note(key, context);
         }
     }
 
@@ -258,15 +249,17 @@ impl Served for Rc<Link> {
         }
     }
 
-    fn is_due(&self, settings: &Settings, now: Millis) -> bool {
-        let context = Context { settings, now };
+    fn is_due(&self, context: Context) -> bool {
         self.buffer.is_large() || self.connection.borrow().is_due(context)
     }
 
-    fn deadline(&self, settings: &Settings, now: Millis) -> Option<Millis> {
+    fn deadline(&self, context: Context) -> Option<Millis> {
         let connection = self.connection.borrow();
-        let deadline = connection.deadline(Context { settings, now });
-        let look = self.buffer.is_large().then(|| now.after(BUFFER_LOOK));
+        let deadline = connection.deadline(context);
+        let look = self
+            .buffer
+            .is_large()
+            .then(|| context.now.after(BUFFER_LOOK));
         match (deadline, look) {
             (Some(deadline), Some(look)) => Some(deadline.min(look)),
             (deadline, look) => deadline.or(look),

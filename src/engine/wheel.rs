@@ -78,9 +78,14 @@ impl Wheel {
     /// Sets the timer of this key, which may be set already.
     pub(super) fn set(&mut self, links: &mut impl Links, key: u32, at: Millis) {
         self.cancel(links, key);
-        let ticks = at.0.div_ceil(TICK).saturating_sub(self.now);
-        links.link(key).at = low(self.now + ticks.min(FARTHEST));
+        links.link(key).at = self.low_at(at);
         self.insert(links, key);
+    }
+
+    /// Whether the timer of this key is not set, or to a later time.
+    pub(super) fn is_sooner(&self, links: &mut impl Links, key: u32, at: Millis) -> bool {
+        let link = links.link(key);
+        link.list == NO_LIST || self.low_at(at).wrapping_sub(link.at).cast_signed() < 0
     }
 
     pub(super) fn cancel(&mut self, links: &mut impl Links, key: u32) {
@@ -179,6 +184,12 @@ impl Wheel {
         }
         let link = links.link(key);
         (link.previous, link.next, link.list) = (NO_KEY, next, list);
+    }
+
+    /// The lower half of the tick at which this is due.
+    fn low_at(&self, at: Millis) -> u32 {
+        let ticks = at.0.div_ceil(TICK).saturating_sub(self.now);
+        low(self.now + ticks.min(FARTHEST))
     }
 
     /// The list of what is due at a tick, of which this is the lower half.

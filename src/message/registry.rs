@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::engine::burden::Burden;
-use crate::engine::connection::Timer;
+use crate::engine::connection::{Context, Timer};
 use crate::engine::table::{Served, Table};
 use crate::engine::{Drain, Holdings, Millis, Settings};
 use crate::metrics::label::EndReason;
@@ -61,13 +61,10 @@ impl HandlerRegistry {
     /// timers of their own.
     pub(crate) fn tick(&self) -> Holdings {
         let mut entries = self.entries.borrow_mut();
-        let now = self.settings.clock.now();
-        if let Some((drain, keys)) = entries.drained_in_turn(&self.settings.timers, now) {
-            for key in keys {
-                if let Some(entry) = entries.get_mut(key) {
-                    entry.draining.set(Some(drain));
-                    entry.notify.notify_one();
-                }
+        for (key, drain) in entries.drained_in_turn(self.settings.context()) {
+            if let Some(entry) = entries.get_mut(key) {
+                entry.draining.set(Some(drain));
+                entry.notify.notify_one();
             }
         }
         entries.holdings()
@@ -85,7 +82,7 @@ impl HandlerRegistry {
             entry.evicted_for.set(Some(reason));
             entry.notify.notify_one();
         }
-        entries.note(key, &self.settings, self.settings.clock.now());
+        entries.note(key, self.settings.context());
     }
 
     /// See [`Engine::socket_memory`](crate::engine::Engine::socket_memory); known where
@@ -107,7 +104,7 @@ impl HandlerRegistry {
         let entry = Rc::new(Entry::default());
         entry.draining.set(self.draining.get());
         let mut entries = self.entries.borrow_mut();
-        let key = entries.insert(Rc::clone(&entry), &self.settings, self.settings.clock.now());
+        let key = entries.insert(Rc::clone(&entry), self.settings.context());
         drop(entries);
         Guard {
             registry: self,
@@ -122,11 +119,11 @@ impl Served for Rc<Entry> {
         Timer::Unset
     }
 
-    fn is_due(&self, _settings: &Settings, _now: Millis) -> bool {
+    fn is_due(&self, _context: Context) -> bool {
         false
     }
 
-    fn deadline(&self, _settings: &Settings, _now: Millis) -> Option<Millis> {
+    fn deadline(&self, _context: Context) -> Option<Millis> {
         None
     }
 
@@ -155,18 +152,14 @@ impl Guard {
     pub(super) fn hold(&self, bytes: usize) {
         self.entry.held.set(bytes);
         let mut entries = self.registry.entries.borrow_mut();
-        if !entries.is_as_noted(self.key) {
-            let settings = &self.registry.settings;
-            entries.note(self.key, settings, settings.clock.now());
-        }
+        entries.settle(self.key, &self.registry.settings);
     }
 
     /// Its client leaves a reply unread, or does so no longer.
     pub(super) fn set_slow_reader(&self, slow_reader: Option<SlowReader>) {
         self.entry.slow_reader.set(slow_reader);
-        let settings = &self.registry.settings;
         let mut entries = self.registry.entries.borrow_mut();
-        entries.note(self.key, settings, settings.clock.now());
+        entries.note(self.key, self.registry.settings.context());
     }
 
     /// Why the connection is to end because of what it holds, if it is.

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::net::{TcpListener, TcpStream};
 
-/// Where to listen, on the command line.
+/// The address to listen on, from the command line.
 #[derive(Debug, Clone, Args)]
 pub struct Listen {
     /// The port to listen on; 0 takes a free one

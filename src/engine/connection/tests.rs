@@ -88,10 +88,7 @@ impl Bench {
 
     /// What the connection does when this happens.
     fn happens(&mut self, event: &str) -> String {
-        let context = Context {
-            settings: &self.settings,
-            now: self.now,
-        };
+        let context = self.settings.at(self.now);
         let connection = &mut self.connection;
         let action = match event {
             "message" => return self.frame(MESSAGE),
@@ -126,10 +123,7 @@ impl Bench {
     }
 
     fn receive(&mut self, bytes: &[u8]) -> String {
-        let context = Context {
-            settings: &self.settings,
-            now: self.now,
-        };
+        let context = self.settings.at(self.now);
         let mut buf = [0; 256];
         let before = self.connection.partial.len();
         buf[before..before + bytes.len()].copy_from_slice(bytes);
@@ -154,10 +148,7 @@ impl Bench {
     fn timer(&mut self) -> String {
         let longest = Duration::from_secs(600).as_millis();
         self.now = Millis(self.now.0 + u64::try_from(longest).expect("short"));
-        let context = Context {
-            settings: &self.settings,
-            now: self.now,
-        };
+        let context = self.settings.at(self.now);
         assert!(self.connection.is_due(context));
         let action = self.connection.timeout(context);
         self.describe(action)
@@ -165,20 +156,14 @@ impl Bench {
 
     /// The socket takes only a part of a reply.
     fn block(&mut self) {
-        let context = Context {
-            settings: &self.settings,
-            now: self.now,
-        };
+        let context = self.settings.at(self.now);
         self.connection.sent(context, &[0x82, 1, 7], 1);
         assert!(self.connection.is_blocked());
     }
 
     /// Performs an action, as an engine does whose socket takes everything or nothing.
     fn describe(&mut self, action: Action) -> String {
-        let context = Context {
-            settings: &self.settings,
-            now: self.now,
-        };
+        let context = self.settings.at(self.now);
         match action {
             Action::Wait => "wait".to_owned(),
             Action::End => "end".to_owned(),
@@ -250,10 +235,7 @@ fn the_close_timeout_counts_from_the_half_close() {
     let mut bench = Bench::in_state("blocked, closing");
     bench.now = Millis(9_000);
     assert_eq!(bench.happens("all sent"), "half-close");
-    let context = |now| Context {
-        settings: &bench.settings,
-        now,
-    };
+    let context = |now| bench.settings.at(now);
     let close_timeout = u64::try_from(bench.settings.close_timeout.as_millis()).expect("short");
     let is_due = |now| bench.connection.is_due(context(now));
     assert!(!is_due(Millis(9_000 + close_timeout - 1)));

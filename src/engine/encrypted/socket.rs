@@ -111,7 +111,7 @@ impl TlsSocket {
 
     fn timeout_open(&mut self, shared: &mut Shared, now: Millis) -> Flow {
         if self.connection.is_blocked() {
-            self.flush_with(TlsStream::flush_at_once, shared.context_at(now))?;
+            self.flush_with(TlsStream::flush_at_once, shared.settings.at(now))?;
             if !self.connection.is_blocked() {
                 // What it has sent meanwhile is read first.
                 return OPEN;
@@ -119,7 +119,7 @@ impl TlsSocket {
         } else {
             self.read_at_once(shared)?;
         }
-        let context = shared.context_at(now);
+        let context = shared.settings.at(now);
         let action = self.connection.timeout(context);
         self.perform(action, context)
     }
@@ -191,7 +191,7 @@ impl TlsSocket {
         shared: &Shared,
         task: &mut TaskContext<'_>,
     ) -> ControlFlow<(), Poll<()>> {
-        self.flush_with(TlsStream::flush, shared.context())?;
+        self.flush_with(TlsStream::flush, shared.settings.context())?;
         if self.stream.is_flushed() {
             return ControlFlow::Continue(Poll::Ready(()));
         }
@@ -259,7 +259,7 @@ impl TlsSocket {
         match result {
             Ok(0) => {
                 let action = self.connection.end_of_stream();
-                self.perform(action, shared.context())
+                self.perform(action, shared.settings.context())
             }
             Ok(len) => {
                 shared.settings.activity.note();
@@ -267,7 +267,7 @@ impl TlsSocket {
                 self.receive(shared, len)
             }
             Err(error) if is_broken_tls(&error) => {
-                let (context, may_write) = (shared.context(), self.stream.may_write());
+                let (context, may_write) = (shared.settings.context(), self.stream.may_write());
                 let action = self.connection.tls_failed(context, &error, may_write);
                 self.perform(action, context)
             }
@@ -278,9 +278,7 @@ impl TlsSocket {
     /// Answers `len` bytes that stand in the read buffer, with room before them for
     /// the part of a frame that came before.
     fn receive(&mut self, shared: &mut Shared, len: usize) -> Flow {
-        let settings = &*shared.settings;
-        let now = settings.clock.now();
-        let context = Context { settings, now };
+        let context = shared.settings.context();
         let mut joined = self.connection.partial.join(&mut shared.read_buf, len);
         let filled = joined.filled;
         let step = self.connection.receive(context, &mut joined, filled);
@@ -346,7 +344,7 @@ impl TlsSocket {
             }
             is_quiet = self.stream.is_quiet();
         }
-        let context = shared.context();
+        let context = shared.settings.context();
         let action = self.connection.drain(context, is_quiet);
         self.perform(action, context)?;
         ControlFlow::Continue(Found::Nothing)

@@ -133,7 +133,7 @@ impl EpollSocket {
         } else {
             self.read(shared, now)?;
         }
-        let context = shared.context(now);
+        let context = shared.settings.at(now);
         let action = self.connection.timeout(context);
         self.perform(action, context)
     }
@@ -156,7 +156,7 @@ impl EpollSocket {
 
     #[cold]
     fn drain(&mut self, shared: &Shared, now: Millis) -> Flow {
-        let context = shared.context(now);
+        let context = shared.settings.at(now);
         let action = self.connection.drain(context, !self.ready.readable);
         self.perform(action, context)
     }
@@ -170,7 +170,7 @@ impl EpollSocket {
             Ok(0) => {
                 self.ready.readable = false;
                 let action = self.connection.end_of_stream();
-                self.perform(action, shared.context(now))
+                self.perform(action, shared.settings.at(now))
             }
             Ok(len) => {
                 self.is_bulk = len == room;
@@ -193,8 +193,7 @@ impl EpollSocket {
     /// Answers `len` bytes that stand in the read buffer, with room before them for
     /// the part of a frame that came before.
     fn receive(&mut self, shared: &mut Shared, len: usize, now: Millis) -> Flow {
-        let settings = &*shared.settings;
-        let context = Context { settings, now };
+        let context = shared.settings.at(now);
         let mut joined = self.connection.partial.join(&mut shared.read_buf, len);
         let filled = joined.filled;
         let step = self.connection.receive(context, &mut joined, filled);
@@ -214,7 +213,7 @@ impl EpollSocket {
 
     /// Sends some of what is unsent, and does what comes after it.
     fn flush(&mut self, shared: &Shared, now: Millis) -> Flow {
-        let context = shared.context(now);
+        let context = shared.settings.at(now);
         match plain::flush(&self.socket, &mut self.connection, context) {
             ControlFlow::Continue(has_room) => {
                 self.ready.writable = has_room;

@@ -111,7 +111,7 @@ impl RingSocket {
         }
         self.connection
             .count_reads(&shared.settings, 0, leftover.len());
-        self.answer_copied(leftover, shared.context_at(now))
+        self.answer_copied(leftover, shared.settings.at(now))
     }
 
     /// Takes its place among the registered files, if there is one.
@@ -244,9 +244,7 @@ impl RingSocket {
         let reply = start as usize..(start + len) as usize;
         let reply = &shared.pool.slot(buffer, before as usize)[reply];
         self.send = Send::None;
-        let settings = &*shared.settings;
-        let now = settings.clock.now();
-        let context = Context { settings, now };
+        let context = shared.settings.context();
         self.connection.sent(context, reply, sent as usize);
         self.reads.note_slow_reader();
     }
@@ -267,7 +265,7 @@ impl RingSocket {
         }
         self.stage = Stage::Open;
         let action = self.connection.finish();
-        self.perform(action, shared.context())
+        self.perform(action, shared.settings.context())
     }
 
     /// Takes the end of the wait for room, whatever has ended it: what is wrong
@@ -282,11 +280,11 @@ impl RingSocket {
             return OPEN;
         }
         if self.room == Room::Unknown && self.connection.is_blocked() {
-            self.flush(shared.context_at(now))?;
+            self.flush(shared.settings.at(now))?;
         }
         if self.connection.draining().is_some() {
             // One that does not wait comes before what would be answered next.
-            let context = shared.context_at(now);
+            let context = shared.settings.at(now);
             let action = self.connection.drain(context, false);
             self.perform(action, context)?;
         }
@@ -296,11 +294,11 @@ impl RingSocket {
             self.answer(&received, shared, now)?;
         } else if self.hung_up {
             let action = self.connection.end_of_stream();
-            self.perform(action, shared.context_at(now))?;
+            self.perform(action, shared.settings.at(now))?;
         }
         if self.connection.draining().is_some() && matches!(self.send, Send::None) {
             let is_quiet = !self.has_unread();
-            let context = shared.context_at(now);
+            let context = shared.settings.at(now);
             let action = self.connection.drain(context, is_quiet);
             self.perform(action, context)?;
         }
@@ -318,7 +316,7 @@ impl RingSocket {
         if self.has_ended() {
             return ENDED;
         }
-        let context = shared.context_at(now);
+        let context = shared.settings.at(now);
         // Nothing may overtake a reply that is on its way, which takes no time.
         if self.awaits_reply() {
             return OPEN;
@@ -403,17 +401,16 @@ impl RingSocket {
     /// Answers what stands in a buffer of the pool.
     fn answer(&mut self, received: &Received, shared: &mut Shared, now: Millis) -> Flow {
         let &Received { buffer, filled, .. } = received;
-        let settings = &*shared.settings;
+        let context = shared.settings.at(now);
         self.connection
-            .count_reads(settings, received.reads, filled);
+            .count_reads(context.settings, received.reads, filled);
         let before = self.connection.partial.len();
         if before > shared.pool.headroom(buffer) {
             let came = &shared.pool.slot(buffer, 0)[..filled];
-            let flow = self.answer_copied(came, Context { settings, now });
+            let flow = self.answer_copied(came, context);
             shared.pool.give_back(buffer);
             return flow;
         }
-        let context = Context { settings, now };
         let mut joined = self
             .connection
             .partial
