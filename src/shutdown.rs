@@ -183,8 +183,10 @@ impl Signals {
         let watch = async {
             let mut done = done;
             let signal = tokio::select! {
-                _ = &mut done => return false,
+                // One that came before the end of the start was meant to prevent it.
+                biased;
                 signal = stream.stop() => signal,
+                _ = &mut done => return false,
             };
             interrupt.0.store(true, Relaxed);
             if timeout(INTERRUPT_TIMEOUT, done).await.is_err() {

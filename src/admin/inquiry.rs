@@ -182,8 +182,9 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let why = ask(address, Question::Health, Duration::from_millis(50)).expect_err("silence");
         assert!(why.starts_with("no answer from 127.0.0.1:"), "{why}");
-        drop(listener);
-        let why = ask(address, Question::Health, PATIENCE).expect_err("nobody");
+        // Nobody serves tcpmux.
+        let closed = SocketAddr::from(([127, 0, 0, 1], 1));
+        let why = ask(closed, Question::Health, PATIENCE).expect_err("nobody");
         assert!(why.contains("refused"), "{why}");
     }
 

@@ -1,5 +1,7 @@
 //! A worker whose `accept` fails, or whose tasks panic.
 
+#[path = "../../tests/common/loopback.rs"]
+mod loopback;
 #[path = "../../tests/common/pki.rs"]
 #[expect(dead_code, reason = "the tests in `tests/` use all of it")]
 mod pki;
@@ -65,7 +67,7 @@ impl Rig {
             listen: vec!["127.0.0.1:0".parse().expect("an address")],
             ..Config::default()
         };
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listener = TcpListener::bind(loopback::unused_address()).expect("bound");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("bound");
         let (mut listeners, mut tls_listeners) = (vec![listener.into()], Vec::new());

@@ -11,6 +11,7 @@
 pub(crate) mod admin;
 pub(crate) mod client;
 pub(crate) mod engines;
+pub(crate) mod loopback;
 pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod prometheus;

@@ -24,6 +24,7 @@ use common::PATIENCE;
 use common::admin::Admin;
 use common::client::{Client, Raw};
 use common::engines::{Engine, on_every_engine};
+use common::loopback::unused_address;
 use common::pki::{self, Pki};
 use common::process::pid_in;
 use common::server::{Server, binary};
@@ -186,10 +187,8 @@ struct Line {
 impl Line {
     fn start(engine: Engine, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // A port that is free for the moment: a successor has the same flags.
-        let free = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let address = free.local_addr().expect("bound");
-        drop(free);
+        // A successor has the same flags.
+        let address = unused_address();
         let config = directory.path().join("ringback.toml");
         let pid_file = directory.path().join("pid");
         std::fs::write(&config, format!("pid-file = '{}'\n", pid_file.display())).expect("written");
@@ -338,9 +337,7 @@ fn a_reload_that_fails_changes_nothing(engine: Engine) {
 fn a_reload_reads_the_certificate_again(engine: Engine) {
     let (old, new) = (pki::pair(), pki::pair());
     let files = Pki::of(&old);
-    let free = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let address = free.local_addr().expect("bound");
-    drop(free);
+    let address = unused_address();
     let [certificate, key] = &files.flags();
     let line = Line::start(
         engine,
@@ -484,9 +481,7 @@ fn a_reload_that_takes_ipv4_from_a_socket_of_both_families_says_to_restart() {
 /// Two processes have the admin address for a moment; then the new one alone.
 #[test]
 fn the_admin_listener_goes_to_the_successor() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let admin = free.local_addr().expect("bound");
-    drop(free);
+    let admin = unused_address();
     let line = Line::start("epoll", &[&format!("--admin={admin}")]);
     let watched = Admin { address: admin };
     // It keeps the first server draining.
@@ -508,9 +503,7 @@ fn the_admin_listener_goes_to_the_successor() {
 fn an_admin_listener_that_is_given_up_serves_nothing_else() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("bound");
-    let free = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let admin = free.local_addr().expect("bound");
-    drop(free);
+    let admin = unused_address();
     let directory = tempfile::tempdir().expect("a directory");
     let (config, pid_file) = (
         directory.path().join("c.toml"),

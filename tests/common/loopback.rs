@@ -1,0 +1,14 @@
+//! Addresses that stay free until a test listens on them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+/// An address at which nobody else listens. A port of 127.0.0.1 that is free now may be
+/// another test's a moment later; this one has a part of 127.0.0.0/8 for itself.
+pub(crate) fn unused_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, high | 0x80, low, NEXT.fetch_add(1, Relaxed));
+    SocketAddr::from((ip, 9001))
+}
