@@ -16,7 +16,7 @@ fn start() -> (Server, Admin) {
 }
 
 #[test]
-fn metrics_come_in_the_format_that_is_announced() {
+fn metrics_body_matches_content_type() {
     let (_server, admin) = start();
     let answer = admin.get("/metrics");
     let expected = "content-type: text/plain; version=0.0.4; charset=utf-8\r\n";
@@ -41,7 +41,7 @@ fn health_is_one_line_of_text() {
 }
 
 #[test]
-fn other_paths_and_methods_are_refused() {
+fn other_paths_get_404_and_methods_405() {
     let (_server, admin) = start();
     for path in ["/", "/metrics/", "/healthz/x", "//metrics", "/METRICS"] {
         assert_eq!(admin.get(path).status, 404, "{path}");
@@ -62,7 +62,7 @@ fn other_paths_and_methods_are_refused() {
 }
 
 #[test]
-fn head_gets_the_head_and_the_connection_goes_on() {
+fn head_request_gets_head_and_keeps_connection() {
     let (_server, admin) = start();
     let mut raw = Raw::dial(admin.address);
     for _ in 0..3 {
@@ -80,7 +80,7 @@ fn head_gets_the_head_and_the_connection_goes_on() {
 }
 
 #[test]
-fn an_endless_head_is_refused() {
+fn endless_head_gets_431() {
     let (_server, admin) = start();
     let mut raw = Raw::dial(admin.address);
     let mut endless = Raw::over(raw.stream().try_clone().expect("a descriptor"));
@@ -99,7 +99,7 @@ fn an_endless_head_is_refused() {
 }
 
 #[test]
-fn what_is_no_http_is_refused() {
+fn invalid_http_gets_400() {
     let (_server, admin) = start();
     for bytes in [&b"\0\0\r\n\r\n"[..], b"HELO\r\n\r\n"] {
         let mut raw = Raw::dial(admin.address);
@@ -125,7 +125,7 @@ fn what_is_no_http_is_refused() {
 }
 
 #[test]
-fn a_slow_head_is_given_up() {
+fn incomplete_head_is_cut_at_timeout() {
     let (_server, admin) = start();
     let mut raw = Raw::dial(admin.address);
     raw.send(b"GET /healthz HT");
@@ -134,7 +134,7 @@ fn a_slow_head_is_given_up() {
 }
 
 #[test]
-fn a_thousand_who_hold_on_keep_nobody_out() {
+fn held_connections_do_not_block_admin() {
     const PLACES: usize = 64;
     let (server, admin) = start();
     let before = server.process().descriptors().len();
@@ -164,7 +164,7 @@ fn a_thousand_who_hold_on_keep_nobody_out() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_an_error_that_says_so() {
+fn admin_address_in_use_exits_with_status_1() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound");
     let output = binary()
@@ -179,7 +179,7 @@ fn an_address_that_is_taken_is_an_error_that_says_so() {
 }
 
 #[test]
-fn it_ends_with_the_server() {
+fn admin_listener_ends_with_drain() {
     let (mut server, admin) = start();
     let mut keeping = Raw::dial(admin.address);
     keeping.send(request("GET", "/healthz", "").as_bytes());
@@ -190,7 +190,7 @@ fn it_ends_with_the_server() {
 }
 
 #[test]
-fn a_dropped_server_takes_it_along() {
+fn dropped_server_closes_admin_listener() {
     let anywhere: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let config = ringback::Config {
         listen: vec![anywhere.into()],

@@ -46,7 +46,7 @@ fn free_address() -> SocketAddr {
 }
 
 #[test]
-fn one_line_says_where_it_listens_on_what_with_how_many_threads() {
+fn start_line_has_url_engine_and_threads() {
     let address = free_address();
     let listen = format!("--listen={address}");
     let server = start(&[&listen, "--engine=epoll", "--threads=2"], 1);
@@ -58,7 +58,7 @@ fn one_line_says_where_it_listens_on_what_with_how_many_threads() {
 }
 
 #[test]
-fn files_that_are_no_good_for_tls_are_named_with_what_is_wrong() {
+fn invalid_tls_file_is_named_with_reason() {
     let pair = pki::pair();
     let other = pki::pair();
     let garbled = pair.certificate.replace("MII", "M!!");
@@ -107,7 +107,7 @@ fn files_that_are_no_good_for_tls_are_named_with_what_is_wrong() {
 }
 
 #[test]
-fn a_certificate_that_has_expired_and_a_key_that_others_may_read_are_warned_of() {
+fn expired_certificate_and_readable_key_log_warnings() {
     let pair = pki::pair_with(|params| {
         params.not_before = rcgen::date_time_ymd(1999, 1, 1);
         params.not_after = rcgen::date_time_ymd(2001, 2, 3);
@@ -121,7 +121,7 @@ fn a_certificate_that_has_expired_and_a_key_that_others_may_read_are_warned_of()
 }
 
 #[test]
-fn sighup_without_tls_is_nothing_to_be_afraid_of() {
+fn sighup_without_tls_is_ignored() {
     let server = Server::start("epoll", &[]);
     server.signal(rustix::process::Signal::HUP);
     server.wait_for_log("nothing to read again");
@@ -129,7 +129,7 @@ fn sighup_without_tls_is_nothing_to_be_afraid_of() {
 }
 
 #[test]
-fn with_tls_alone_nothing_else_is_listened_on() {
+fn tls_listen_alone_opens_no_plain_port() {
     let pki = Pki::of(&pki::pair());
     let [cert_flag, key_flag] = pki.flags();
     let flags = ["--tls-listen=127.0.0.1:443", &cert_flag, &key_flag];
@@ -144,7 +144,7 @@ fn with_tls_alone_nothing_else_is_listened_on() {
 }
 
 #[test]
-fn port_0_prints_the_real_port() {
+fn port_0_prints_the_bound_port() {
     let server = start(
         &["--listen=127.0.0.1:0", "--engine=epoll", "--threads=1"],
         1,
@@ -161,7 +161,7 @@ fn port_0_prints_the_real_port() {
 }
 
 #[test]
-fn every_address_is_listened_on_and_printed_in_order() {
+fn every_address_is_bound_and_printed_in_order() {
     let first = free_address();
     let listen = format!("--listen={first}");
     let args = [
@@ -184,7 +184,7 @@ fn every_address_is_listened_on_and_printed_in_order() {
 }
 
 #[test]
-fn all_addresses_are_those_of_ipv6_and_ipv4_and_clients_keep_theirs() {
+fn ipv6_wildcard_serves_ipv4_with_client_address() {
     let flags = [
         "--listen=[::]:0",
         "--admin=[::]:0",
@@ -215,7 +215,7 @@ fn all_addresses_are_those_of_ipv6_and_ipv4_and_clients_keep_theirs() {
 }
 
 #[test]
-fn ipv4_may_be_listed_beside_all_addresses() {
+fn ipv4_and_ipv6_wildcards_share_a_port() {
     let port = free_address().port();
     let (four, six) = (format!("0.0.0.0:{port}"), format!("[::]:{port}"));
     for listed in [[&four, &six], [&six, &four]] {
@@ -240,7 +240,7 @@ fn ipv4_may_be_listed_beside_all_addresses() {
 }
 
 #[test]
-fn auto_names_the_engine_that_it_took_and_says_why() {
+fn auto_logs_engine_and_reason() {
     let mut server = start(&["--listen=127.0.0.1:0"], 1);
     let took = server.greeting()[0].clone();
     assert!(
@@ -255,7 +255,7 @@ fn auto_names_the_engine_that_it_took_and_says_why() {
 }
 
 #[test]
-fn stdout_holds_nothing_but_the_greeting() {
+fn stdout_has_only_start_lines() {
     let mut server = start(&["--listen=127.0.0.1:0", "--log=trace"], 1);
     let mut client = Client::connect(server.address());
     client.echo("hello");
@@ -270,7 +270,7 @@ fn stdout_holds_nothing_but_the_greeting() {
 }
 
 #[test]
-fn wrong_arguments_get_one_line_and_status_2() {
+fn invalid_arguments_exit_with_one_line_and_status_2() {
     for (args, about) in [
         (&["--listen=nowhere"][..], "--listen"),
         (&["--listen"], "--listen"),
@@ -327,7 +327,7 @@ fn wrong_arguments_get_one_line_and_status_2() {
 }
 
 #[test]
-fn a_port_in_use_gets_one_line_and_status_1() {
+fn port_in_use_exits_with_one_line_and_status_1() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
     let line = refused(&["--engine=epoll", "--listen", &address], 1);
@@ -344,7 +344,7 @@ fn a_port_in_use_gets_one_line_and_status_1() {
 
 /// Both would set `SO_REUSEPORT`, and each get half of the clients.
 #[test]
-fn a_port_of_another_ringback_is_in_use() {
+fn port_of_another_ringback_is_in_use() {
     let server = start(&["--listen=127.0.0.1:0", "--engine=epoll"], 1);
     let address = server.address().to_string();
     let line = refused(&["--engine=epoll", "--listen", &address], 1);
@@ -359,7 +359,7 @@ fn a_port_of_another_ringback_is_in_use() {
 
 /// As after a restart: connections of the server before are in `TIME_WAIT`.
 #[test]
-fn a_port_that_was_just_left_is_free() {
+fn port_is_free_after_restart() {
     let address = free_address();
     let listen = format!("--listen={address}");
     for _ in 0..3 {
@@ -373,14 +373,14 @@ fn a_port_that_was_just_left_is_free() {
 }
 
 #[test]
-fn an_address_that_is_not_ours_gets_one_line_and_status_1() {
+fn foreign_address_exits_with_one_line_and_status_1() {
     // TEST-NET-1, RFC 5737.
     let line = refused(&["--engine=epoll", "--listen=192.0.2.1:0"], 1);
     assert!(line.contains("192.0.2.1"), "{line}");
 }
 
 #[test]
-fn help_goes_to_stdout_and_mentions_every_flag() {
+fn help_goes_to_stdout_and_has_every_flag() {
     const FLAGS: [&str; 56] = [
         "--config",
         "--profile",
@@ -515,7 +515,7 @@ fn assert_shown(text: &str, assignment: &str, source: &str) {
 }
 
 #[test]
-fn the_environment_is_stronger_than_a_file_and_a_flag_than_both() {
+fn flag_overrides_environment_overrides_file() {
     let file = Scratch::new(
         "layers",
         "threads = 1\nengine = 'epoll'\nlisten = '127.0.0.1:0'\n",
@@ -540,7 +540,7 @@ fn the_environment_is_stronger_than_a_file_and_a_flag_than_both() {
 }
 
 #[test]
-fn the_effective_configuration_is_shown_with_its_sources() {
+fn config_prints_values_with_sources() {
     let file = Scratch::new("sources", "\nbacklog = 7\nthreads = 1\n");
     let text = shown(
         &[&file.flag(), "--threads=3", "--profile=latency"],
@@ -555,7 +555,7 @@ fn the_effective_configuration_is_shown_with_its_sources() {
 }
 
 #[test]
-fn what_is_shown_can_be_given_back() {
+fn config_output_is_valid_input() {
     let values = |text: &str| -> Vec<_> {
         let assignments = text.lines().filter_map(|line| line.split_once("  # "));
         assignments
@@ -578,7 +578,7 @@ fn what_is_shown_can_be_given_back() {
 }
 
 #[test]
-fn wrong_settings_get_one_line_with_their_source_and_status_2() {
+fn invalid_settings_exit_with_source_and_status_2() {
     let unknown = Scratch::new("unknown", "window = '1k'\nmax_message = '1m'\n");
     assert_eq!(
         refused(&[&unknown.flag()], 2),
@@ -624,7 +624,7 @@ fn wrong_settings_get_one_line_with_their_source_and_status_2() {
 }
 
 #[test]
-fn a_file_that_is_none_gets_one_line_and_status_2() {
+fn invalid_config_file_exits_with_one_line_and_status_2() {
     for (name, bytes, about) in [
         ("binary", &b"window = '1k'\n\xff"[..], ":2: not UTF-8"),
         ("prose", b"\n\nhello there", ":3: not TOML"),
@@ -643,7 +643,7 @@ fn a_file_that_is_none_gets_one_line_and_status_2() {
 }
 
 #[test]
-fn messages_are_printed_with_their_sender_and_echoed() {
+fn print_messages_prints_sender_and_echoes() {
     let server = start(&["--listen=127.0.0.1:0", "--print-messages"], 1);
     let mut client = Client::connect(server.address());
     let sender = client.address();
@@ -675,7 +675,7 @@ fn messages_are_printed_with_their_sender_and_echoed() {
 }
 
 #[test]
-fn a_server_that_prints_drains_as_well() {
+fn print_messages_drains() {
     let mut server = start(
         &[
             "--listen=127.0.0.1:0",
@@ -709,7 +709,7 @@ fn log_to_the_end(server: &mut Server) -> String {
 }
 
 #[test]
-fn the_log_says_as_much_as_it_is_told_to() {
+fn log_level_is_that_of_flag_or_rust_log() {
     let session = |flags: &[&str], variable: Option<&str>| {
         let mut command = binary();
         command
@@ -747,7 +747,7 @@ fn the_log_says_as_much_as_it_is_told_to() {
 }
 
 #[test]
-fn a_log_for_programs_is_an_object_per_line() {
+fn log_format_json_is_one_object_per_line() {
     let flags = ["--listen=127.0.0.1:0", "--log-format=json", "--log=debug"];
     let mut server = start(&flags, 1);
     let mut wrong = Raw::open(server.address());
@@ -769,7 +769,7 @@ fn a_log_for_programs_is_an_object_per_line() {
 }
 
 #[test]
-fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
+fn open_files_limit_is_raised_to_hard_limit() {
     let mut command = std::process::Command::new("sh");
     command
         .args([

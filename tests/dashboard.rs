@@ -43,7 +43,7 @@ fn documented() -> BTreeMap<&'static str, (&'static str, BTreeSet<&'static str>)
 }
 
 #[test]
-fn the_documentation_lists_exactly_the_metrics_there_are() {
+fn documentation_lists_exactly_the_exported_metrics() {
     let page = page();
     let documented = documented();
     let exported: BTreeMap<_, _> = page
@@ -99,7 +99,7 @@ fn alerts() -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn every_alert_names_metrics_and_labels_that_there_are_and_is_documented() {
+fn alerts_use_exported_metrics_and_are_documented() {
     let page = page();
     let alerts = alerts();
     let mut used = BTreeSet::new();
@@ -143,7 +143,7 @@ fn every_alert_names_metrics_and_labels_that_there_are_and_is_documented() {
 }
 
 #[test]
-fn every_alert_says_how_bad_it_is_and_what_it_means() {
+fn alerts_have_severity_summary_and_description() {
     for rule in ALERTS.split("- alert: ").skip(1) {
         for field in [
             "\n          severity: ",
@@ -156,7 +156,7 @@ fn every_alert_says_how_bad_it_is_and_what_it_means() {
 }
 
 #[test]
-fn the_dashboard_names_metrics_and_labels_that_there_are() {
+fn dashboard_uses_exported_metrics_and_labels() {
     let page = page();
     let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
     let mut expressions = Vec::new();
@@ -202,7 +202,7 @@ fn the_dashboard_names_metrics_and_labels_that_there_are() {
 }
 
 #[test]
-fn the_dashboards_panels_do_not_overlap_and_say_what_they_show() {
+fn dashboard_panels_have_descriptions_and_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
     let mut ids = BTreeSet::new();
@@ -316,7 +316,7 @@ impl Names {
 }
 
 #[test]
-fn names_are_found_in_expressions() {
+fn promql_names_are_parsed() {
     let names = Names::of(
         r#"histogram_quantile(0.99, sum by (le, b) (rate(x_bucket{job=~"$job", code!="y"}[5m]))) > 60 * m or z"#,
     );

@@ -41,7 +41,7 @@ fn finding<'a>(findings: &'a [Value], check: &str, about: &str) -> &'a Value {
 }
 
 #[test]
-fn a_modest_server_has_no_problem_here() {
+fn small_server_has_no_problem() {
     let flags = [
         "--listen=127.0.0.1:0",
         "--threads=1",
@@ -60,7 +60,7 @@ fn a_modest_server_has_no_problem_here() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_a_problem() {
+fn address_in_use_is_a_problem() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
     let pki = Pki::of(&pki::pair());
@@ -84,7 +84,7 @@ fn an_address_that_is_taken_is_a_problem() {
 }
 
 #[test]
-fn a_certificate_that_is_no_good_is_a_problem() {
+fn invalid_certificate_is_a_problem() {
     let pair = pki::pair();
     let expired = pki::pair_with(|params| {
         params.not_before = date_time_ymd(2000, 1, 1);
@@ -130,7 +130,7 @@ fn a_certificate_that_is_no_good_is_a_problem() {
 }
 
 #[test]
-fn the_environment_counts() {
+fn doctor_reads_environment() {
     let output = run_with(
         &["doctor", "--format=json"],
         &[
@@ -146,9 +146,9 @@ fn the_environment_counts() {
     );
 }
 
-on_every_engine![what_a_server_has_open_besides_connections_was_counted_in,];
+on_every_engine![needed_descriptors_cover_what_the_server_opens,];
 
-fn what_a_server_has_open_besides_connections_was_counted_in(engine: Engine) {
+fn needed_descriptors_cover_what_the_server_opens(engine: Engine) {
     let flags = ["--threads=3", "--max-connections=1"];
     let (findings, _status) = examined(&[&flags[..], &["--engine", engine]].concat());
     let found = &finding(&findings, "open files", "needed")["found"];
@@ -179,7 +179,7 @@ fn examined_under(limits: &str, flags: &[&str]) -> (Vec<Value>, i32) {
 }
 
 #[test]
-fn a_low_limit_on_open_files_is_a_problem_for_many_connections() {
+fn low_open_files_limit_is_a_problem() {
     let flags = [
         "--listen=127.0.0.1:0",
         "--threads=1",

@@ -32,7 +32,7 @@ fn start(flags: &[&str]) -> (Server, Admin, String) {
 }
 
 #[test]
-fn a_server_that_serves_is_healthy_and_ready() {
+fn serving_server_is_healthy_and_ready() {
     let (_server, admin, flag) = start(&["--threads=1"]);
     let well = (0, "ok".to_owned());
     assert_eq!(asked(&[&flag], &[]), well);
@@ -45,7 +45,7 @@ fn a_server_that_serves_is_healthy_and_ready() {
 }
 
 #[test]
-fn a_full_server_is_healthy_but_not_ready() {
+fn full_server_is_healthy_but_not_ready() {
     let (server, _admin, flag) = start(&["--threads=1", "--max-connections=1"]);
     let _inside = Client::connect(server.address());
     assert_eq!(asked(&[&flag], &[]).0, 0);
@@ -58,7 +58,7 @@ fn a_full_server_is_healthy_but_not_ready() {
 }
 
 #[test]
-fn a_server_that_is_gone_or_silent_is_not() {
+fn missing_or_silent_server_is_unhealthy() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let flag = format!("--admin={}", listener.local_addr().expect("bound"));
     let (status, why) = asked(&[&flag, "--timeout=50ms"], &[]);
@@ -74,7 +74,7 @@ fn a_server_that_is_gone_or_silent_is_not() {
 }
 
 #[test]
-fn somebody_has_to_be_asked() {
+fn health_needs_an_admin_address() {
     let (status, why) = asked(&[], &[]);
     assert_eq!(status, 1);
     assert!(why.contains("--admin"), "{why}");

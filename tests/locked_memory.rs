@@ -105,17 +105,14 @@ fn serve_and_end(mut server: Server, engine: &str) -> String {
 /// What is charged is the user's, and a ring that has ended is freed a little
 /// later: one after the other, and each has room for the rings of the one before.
 #[test]
-fn rings_fit_or_it_is_said() {
-    engines::run(
-        "ring",
-        a_successor_has_its_rings_beside_those_of_its_predecessor,
-    );
-    engines::run("tokio-uring", an_engine_that_is_named_says_what_to_change);
-    engines::run("ring", an_engine_that_is_named_says_what_to_change);
-    engines::run("ring", auto_serves_on_epoll_and_says_why);
+fn rings_over_locked_memory_limit_are_reported() {
+    engines::run("ring", replacement_needs_rings_beside_its_predecessor);
+    engines::run("tokio-uring", named_engine_fails_with_advice);
+    engines::run("ring", named_engine_fails_with_advice);
+    engines::run("ring", auto_falls_back_to_epoll_and_logs_reason);
 }
 
-fn auto_serves_on_epoll_and_says_why(ring: &str) {
+fn auto_falls_back_to_epoll_and_logs_reason(ring: &str) {
     let Some(finding) = doctor(TOO_LITTLE_KIB, "auto") else {
         serve_and_end(start(TOO_LITTLE_KIB, "auto"), ring);
         return;
@@ -131,7 +128,7 @@ fn auto_serves_on_epoll_and_says_why(ring: &str) {
     assert!(!log.contains("ERROR"), "{log}");
 }
 
-fn an_engine_that_is_named_says_what_to_change(engine: &str) {
+fn named_engine_fails_with_advice(engine: &str) {
     let Some(finding) = doctor(TOO_LITTLE_KIB, engine) else {
         serve_and_end(start(TOO_LITTLE_KIB, engine), engine);
         return;
@@ -159,7 +156,7 @@ fn an_engine_that_is_named_says_what_to_change(engine: &str) {
     serve_and_end(start(advised, engine), engine);
 }
 
-fn a_successor_has_its_rings_beside_those_of_its_predecessor(ring: &str) {
+fn replacement_needs_rings_beside_its_predecessor(ring: &str) {
     let finding = doctor(ENOUGH_FOR_ONE_KIB, "auto");
     let expected = if let Some(finding) = finding {
         expect_finding(&finding, "warning", "while SIGUSR2 replaces the server");

@@ -29,10 +29,10 @@ use common::wire::{BINARY, BINARY_FRAGMENT, FRAGMENT, REQUEST, frame, noise, unm
 use common::{PATIENCE, wait_for_rest};
 
 on_every_engine_and_over_tls![
-    what_an_echo_holds_is_what_it_counts,
-    what_a_handler_holds_is_what_it_counts,
-    an_echo_gives_back_what_it_needs_no_more,
-    a_handler_gives_back_what_it_needs_no_more,
+    held_bytes_of_echo_match_allocated_bytes,
+    held_bytes_of_handler_match_allocated_bytes,
+    echo_frees_unused_buffers,
+    handler_frees_unused_buffers,
 ];
 
 /// Connections that hold the same at a time.
@@ -344,7 +344,7 @@ fn leave_unread(peers: &mut [Peer], len: usize) {
     }
 }
 
-fn what_an_echo_holds_is_what_it_counts(engine: Engine) {
+fn held_bytes_of_echo_match_allocated_bytes(engine: Engine) {
     beside(engine, false, |bed| {
         let part: fn(&mut [Peer]) = |peers| send(peers, &frame(BINARY, &noise(1, 8000))[..7500]);
         bed.expect_counted("a part of a frame", 6000, part, say_nothing);
@@ -378,7 +378,7 @@ fn send_part_of_record(peers: &mut [Peer]) {
     }
 }
 
-fn what_a_handler_holds_is_what_it_counts(engine: Engine) {
+fn held_bytes_of_handler_match_allocated_bytes(engine: Engine) {
     beside(engine, true, |bed| {
         let part: fn(&mut [Peer]) =
             |peers| send(peers, &frame(BINARY, &noise(1, 100_000))[..50_000]);
@@ -393,7 +393,7 @@ fn what_a_handler_holds_is_what_it_counts(engine: Engine) {
     });
 }
 
-fn an_echo_gives_back_what_it_needs_no_more(engine: Engine) {
+fn echo_frees_unused_buffers(engine: Engine) {
     beside(engine, false, |bed| {
         let bulk = |peers: &mut [Peer]| {
             for _ in 0..3 {
@@ -405,7 +405,7 @@ fn an_echo_gives_back_what_it_needs_no_more(engine: Engine) {
     });
 }
 
-fn a_handler_gives_back_what_it_needs_no_more(engine: Engine) {
+fn handler_frees_unused_buffers(engine: Engine) {
     beside(engine, true, |bed| {
         let usual = |peers: &mut [Peer]| exchange(peers, &noise(1, 12_000));
         let large = |peers: &mut [Peer]| exchange(peers, &noise(1, 300_000));

@@ -26,18 +26,18 @@ use common::pki::{self, Pair, Pki};
 use common::tunnel;
 
 on_every_engine_and_over_tls! {
-    messages_come_whole_and_go_back_with_their_type,
+    messages_are_read_whole_with_their_type,
     fragments_are_joined_and_pings_answered_between_them,
-    a_message_over_the_limit_is_refused_and_the_handler_told,
-    a_client_that_never_pauses_does_not_starve_the_others,
-    a_handler_may_close_with_a_code_of_its_own,
-    a_panic_of_a_handler_closes_its_connection_with_1011_and_no_other,
-    a_read_that_is_cancelled_loses_nothing_and_revives_nothing,
-    a_write_that_is_cancelled_loses_nothing,
-    a_handler_that_looks_up_often_still_notices_silence,
-    a_silent_client_is_pinged_and_then_closed,
-    a_client_that_leaves_is_told_apart_from_one_that_closes,
-    what_is_read_ahead_is_bounded,
+    message_over_max_message_gets_close_1009_and_violation,
+    constant_sender_does_not_starve_other_connections,
+    handler_closes_with_its_own_code,
+    handler_panic_closes_only_its_connection_with_1011,
+    cancelled_read_loses_and_repeats_nothing,
+    cancelled_write_loses_nothing,
+    cancelled_reads_do_not_restart_idle_timeout,
+    idle_timeout_sends_ping_then_close_1001,
+    end_without_close_differs_from_close,
+    read_ahead_is_bounded_by_max_backlog,
 }
 
 mod plain {
@@ -45,9 +45,9 @@ mod plain {
 
     on_every_engine![
         // Over TLS, what is sent may not have come yet.
-        a_stopping_server_answers_what_has_come_and_closes,
+        stopped_server_echoes_received_messages_then_closes_1001,
         // Over TLS it takes long; `behaviour::backlog` has a shorter one.
-        a_client_that_sends_all_it_has_before_it_reads_gets_its_answers,
+        client_may_send_everything_before_it_reads,
     ];
 }
 
@@ -147,7 +147,7 @@ fn expect_end_or_reset(client: &mut Client) {
     }
 }
 
-fn messages_come_whole_and_go_back_with_their_type(engine: Engine) {
+fn messages_are_read_whole_with_their_type(engine: Engine) {
     let (server, ends) = echoing(config(engine));
     let mut client = connect(&server);
     for message in [
@@ -197,7 +197,7 @@ fn fragments_are_joined_and_pings_answered_between_them(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-fn a_message_over_the_limit_is_refused_and_the_handler_told(engine: Engine) {
+fn message_over_max_message_gets_close_1009_and_violation(engine: Engine) {
     let (server, ends) = echoing(Config {
         max_message: Some(1000),
         ..config(engine)
@@ -218,7 +218,7 @@ fn a_message_over_the_limit_is_refused_and_the_handler_told(engine: Engine) {
 }
 
 /// A handler whose connection always has more to read never waits by itself.
-fn a_client_that_never_pauses_does_not_starve_the_others(engine: Engine) {
+fn constant_sender_does_not_starve_other_connections(engine: Engine) {
     let (server, _ends) = echoing(Config {
         threads: NonZeroUsize::new(1),
         ..config(engine)
@@ -244,7 +244,7 @@ fn a_client_that_never_pauses_does_not_starve_the_others(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-fn a_handler_may_close_with_a_code_of_its_own(engine: Engine) {
+fn handler_closes_with_its_own_code(engine: Engine) {
     let server = Server::start_with(config(engine), async |mut socket| {
         let message = socket.read_message().await;
         assert!(matches!(message, Ok(Message::Text(text)) if text == "bye"));
@@ -259,7 +259,7 @@ fn a_handler_may_close_with_a_code_of_its_own(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-fn a_panic_of_a_handler_closes_its_connection_with_1011_and_no_other(engine: Engine) {
+fn handler_panic_closes_only_its_connection_with_1011(engine: Engine) {
     let config = Config {
         threads: NonZeroUsize::new(1),
         admin: Some("127.0.0.1:0".parse().expect("an address")),
@@ -295,7 +295,7 @@ fn a_panic_of_a_handler_closes_its_connection_with_1011_and_no_other(engine: Eng
     server.stop().expect("no worker has failed");
 }
 
-fn a_stopping_server_answers_what_has_come_and_closes(engine: Engine) {
+fn stopped_server_echoes_received_messages_then_closes_1001(engine: Engine) {
     let (server, ends) = echoing(config(engine));
     let mut client = connect(&server);
     for number in 0..100 {
@@ -320,7 +320,7 @@ fn a_stopping_server_answers_what_has_come_and_closes(engine: Engine) {
     stopping.join().expect("no panic").expect("stopped");
 }
 
-fn a_silent_client_is_pinged_and_then_closed(engine: Engine) {
+fn idle_timeout_sends_ping_then_close_1001(engine: Engine) {
     let (server, ends) = echoing(Config {
         idle_timeout: Some(Duration::from_millis(50)),
         pong_timeout: Duration::from_millis(50),
@@ -343,7 +343,7 @@ fn a_silent_client_is_pinged_and_then_closed(engine: Engine) {
 }
 
 /// A handler may give up reading whenever it likes, and read again.
-fn a_write_that_is_cancelled_loses_nothing(engine: Engine) {
+fn cancelled_write_loses_nothing(engine: Engine) {
     // More than sockets take.
     const LEN: usize = 48 << 20;
     let (sender, cancelled) = mpsc::channel();
@@ -375,7 +375,7 @@ fn a_write_that_is_cancelled_loses_nothing(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-fn a_read_that_is_cancelled_loses_nothing_and_revives_nothing(engine: Engine) {
+fn cancelled_read_loses_and_repeats_nothing(engine: Engine) {
     let (sender, results) = mpsc::channel();
     let server = Server::start_with(config(engine), move |mut socket: MessageSocket| {
         let sender = sender.clone();
@@ -421,7 +421,7 @@ fn a_read_that_is_cancelled_loses_nothing_and_revives_nothing(engine: Engine) {
 }
 
 /// The clock of a silent client does not start anew with each read.
-fn a_handler_that_looks_up_often_still_notices_silence(engine: Engine) {
+fn cancelled_reads_do_not_restart_idle_timeout(engine: Engine) {
     let (sender, ends) = mpsc::channel();
     let config = Config {
         idle_timeout: Some(Duration::from_millis(60)),
@@ -456,7 +456,7 @@ fn a_handler_that_looks_up_often_still_notices_silence(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-fn a_client_that_leaves_is_told_apart_from_one_that_closes(engine: Engine) {
+fn end_without_close_differs_from_close(engine: Engine) {
     let (server, ends) = echoing(config(engine));
     drop(connect(&server));
     assert!(matches!(
@@ -486,7 +486,7 @@ fn a_client_that_leaves_is_told_apart_from_one_that_closes(engine: Engine) {
 
 /// As a blocking client does. The handler reads a message, cannot write it, and the
 /// client cannot send the next.
-fn a_client_that_sends_all_it_has_before_it_reads_gets_its_answers(engine: Engine) {
+fn client_may_send_everything_before_it_reads(engine: Engine) {
     const MESSAGES: usize = 64;
     const MIB: usize = 1024 * 1024;
     let (server, ends) = echoing(Config {
@@ -523,7 +523,7 @@ fn a_client_that_sends_all_it_has_before_it_reads_gets_its_answers(engine: Engin
 }
 
 /// A client that never reads is not read for ever, and what was read for it goes.
-fn what_is_read_ahead_is_bounded(engine: Engine) {
+fn read_ahead_is_bounded_by_max_backlog(engine: Engine) {
     let (server, ends) = echoing(Config {
         max_backlog: Some(1 << 20),
         write_timeout: Duration::from_secs(1),

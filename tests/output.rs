@@ -28,13 +28,13 @@ use common::server::binary;
 use common::{wait_for, wait_until};
 
 on_every_engine! {
-    a_full_disk_under_the_log_costs_lines_only,
-    a_log_reader_that_has_died_costs_lines_only,
-    a_log_that_is_not_read_stops_no_worker_and_no_drain,
-    a_closed_stderr_costs_lines_only,
-    stdout_that_cannot_be_written_costs_lines_only,
-    stdout_that_is_not_read_stops_no_worker_and_no_drain,
-    a_second_signal_ends_a_server_whose_log_is_not_read,
+    log_on_full_disk_loses_only_lines,
+    log_with_dead_reader_loses_only_lines,
+    unread_log_blocks_no_worker_and_no_drain,
+    closed_stderr_loses_only_lines,
+    unwritable_stdout_loses_only_lines,
+    unread_stdout_blocks_no_worker_and_no_drain,
+    second_signal_exits_with_unread_log,
 }
 
 const LOG_LOST: &str = "ringback_log_lines_lost_total";
@@ -199,15 +199,15 @@ fn lose_log_lines(engine: Engine, sink: Sink) {
     }
 }
 
-fn a_full_disk_under_the_log_costs_lines_only(engine: Engine) {
+fn log_on_full_disk_loses_only_lines(engine: Engine) {
     lose_log_lines(engine, Sink::FullDisk);
 }
 
-fn a_log_reader_that_has_died_costs_lines_only(engine: Engine) {
+fn log_with_dead_reader_loses_only_lines(engine: Engine) {
     lose_log_lines(engine, Sink::DeadReader);
 }
 
-fn a_log_that_is_not_read_stops_no_worker_and_no_drain(engine: Engine) {
+fn unread_log_blocks_no_worker_and_no_drain(engine: Engine) {
     for way in WAYS_TO_SERVE {
         let server = Server::start(engine, Sink::Null, Sink::NotRead, &[&LOG[..], way].concat());
         let client = Raw::open(server.address);
@@ -216,11 +216,11 @@ fn a_log_that_is_not_read_stops_no_worker_and_no_drain(engine: Engine) {
     }
 }
 
-fn a_closed_stderr_costs_lines_only(engine: Engine) {
+fn closed_stderr_loses_only_lines(engine: Engine) {
     lose_log_lines(engine, Sink::Closed);
 }
 
-fn stdout_that_cannot_be_written_costs_lines_only(engine: Engine) {
+fn unwritable_stdout_loses_only_lines(engine: Engine) {
     for sink in [Sink::FullDisk, Sink::DeadReader, Sink::Closed] {
         let flags = ["--print-messages", "--drain-timeout=10m"];
         let server = Server::start(engine, sink, Sink::Null, &flags);
@@ -234,7 +234,7 @@ fn stdout_that_cannot_be_written_costs_lines_only(engine: Engine) {
     }
 }
 
-fn stdout_that_is_not_read_stops_no_worker_and_no_drain(engine: Engine) {
+fn unread_stdout_blocks_no_worker_and_no_drain(engine: Engine) {
     let flags = ["--print-messages", "--drain-timeout=10m"];
     let server = Server::start(engine, Sink::NotRead, Sink::Null, &flags);
     let client = Raw::open(server.address);
@@ -253,7 +253,7 @@ fn stdout_that_is_not_read_stops_no_worker_and_no_drain(engine: Engine) {
     server.drain(client);
 }
 
-fn a_second_signal_ends_a_server_whose_log_is_not_read(engine: Engine) {
+fn second_signal_exits_with_unread_log(engine: Engine) {
     let server = Server::start(engine, Sink::Null, Sink::NotRead, &LOG);
     let mut client = Raw::open(server.address);
     server.serve_some();
@@ -273,7 +273,7 @@ fn auto_starts_on_a_full_disk() {
 }
 
 #[test]
-fn a_command_whose_output_cannot_be_written_fails_with_a_line() {
+fn command_with_unwritable_stdout_exits_with_one_line() {
     for args in [
         &["config"][..],
         &["doctor"],
@@ -302,7 +302,7 @@ fn a_command_whose_output_cannot_be_written_fails_with_a_line() {
 }
 
 #[test]
-fn a_command_whose_reader_has_enough_is_quiet() {
+fn command_with_closed_reader_is_quiet() {
     for args in [&["config"][..], &["doctor"], &["--help"], &["--version"]] {
         let gone = Sink::DeadReader.open().0;
         let output = binary().args(args).stdout(gone).output().expect("it runs");
@@ -312,7 +312,7 @@ fn a_command_whose_reader_has_enough_is_quiet() {
 }
 
 #[test]
-fn what_cannot_be_said_on_stderr_changes_no_status() {
+fn unwritable_stderr_keeps_exit_status() {
     for sink in [Sink::FullDisk, Sink::DeadReader, Sink::NotRead] {
         for (args, status) in [
             (&["--no-such-flag"][..], 2),
@@ -434,7 +434,7 @@ fn with_message<'a>(lines: &'a [Value], message: &str) -> &'a Value {
 }
 
 #[test]
-fn with_json_every_line_of_both_streams_is_an_object() {
+fn json_makes_every_line_an_object() {
     let flags = [
         "--log-format=json",
         "--print-messages",
@@ -482,7 +482,7 @@ fn with_json_every_line_of_both_streams_is_an_object() {
 }
 
 #[test]
-fn with_json_what_ends_the_server_is_an_object() {
+fn json_makes_fatal_error_an_object() {
     for (flags, variables, status) in [
         (
             &["--log-format=json", "--listen=192.0.2.1:1"][..],
@@ -513,7 +513,7 @@ fn with_json_what_ends_the_server_is_an_object() {
 }
 
 #[test]
-fn a_line_at_the_start_says_what_runs_where_and_with_which_limits() {
+fn start_logs_version_addresses_and_limits() {
     let flags = [
         "--log-format=json",
         "--max-connections=77",
@@ -539,7 +539,7 @@ fn a_line_at_the_start_says_what_runs_where_and_with_which_limits() {
 }
 
 #[test]
-fn a_line_at_the_end_of_a_drain_sums_it_up() {
+fn drain_logs_closed_and_cut_off_connections() {
     for (timeout, answers, expected) in [("10m", true, (1, 0)), ("10ms", false, (0, 1))] {
         let flags = ["--log-format=json", &*format!("--drain-timeout={timeout}")];
         let mut client = None;
@@ -568,7 +568,7 @@ fn a_line_at_the_end_of_a_drain_sums_it_up() {
 }
 
 #[test]
-fn a_wrong_rust_log_is_told_of_and_ignored() {
+fn invalid_rust_log_is_ignored_with_warning() {
     for wrong in [
         "loud",
         "ringback=loud",
@@ -594,7 +594,7 @@ fn a_wrong_rust_log_is_told_of_and_ignored() {
 }
 
 #[test]
-fn debug_says_why_a_handshake_was_refused_to_whom() {
+fn debug_logs_refused_request_with_reason() {
     let flags = [
         "--log-format=json",
         "--log=debug",
@@ -652,7 +652,7 @@ fn debug_says_why_a_handshake_was_refused_to_whom() {
 
 /// The prefix of `sd-daemon(3)`, and no second time.
 #[test]
-fn the_journal_gets_priorities() {
+fn journal_lines_have_priorities() {
     for (format, is_named) in [("text", true), ("json", true), ("text", false)] {
         let (journal, stderr) = UnixStream::pair().expect("a pair");
         let metadata = File::from(stderr.try_clone().map(OwnedFd::from).expect("a descriptor"))
@@ -692,7 +692,7 @@ fn the_journal_gets_priorities() {
 }
 
 #[test]
-fn the_commit_is_told_of_by_version_and_metrics() {
+fn version_and_metrics_have_the_commit() {
     let output = run(&["--version"]);
     let version = String::from_utf8(output.stdout).expect("UTF-8");
     let commit = version
@@ -711,7 +711,7 @@ fn the_commit_is_told_of_by_version_and_metrics() {
 
 /// It is for the build, and may be there when the server runs.
 #[test]
-fn the_variable_of_the_build_is_no_setting() {
+fn build_commit_variable_is_no_setting() {
     let output = run_with(&["config"], &[("RINGBACK_COMMIT", "abc")]);
     assert!(output.status.success(), "{output:?}");
 }

@@ -183,7 +183,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_independent_decoder_reads_back_what_was_sent(
+    fn independent_decoder_reads_the_sent_messages(
         sent in vec(any_message(), 0..12),
         mask in any::<[u8; 4]>(),
         window in prop_oneof![Just(256usize), 256..20_000usize],
@@ -201,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn any_cut_gives_the_same_answer_to_any_bytes(
+    fn any_split_gives_the_same_reply(
         noise in vec(any::<u8>(), 0..2000),
         start in prop_oneof![Just(0x81u8), Just(0x82u8), Just(0x01u8), Just(0x89u8), any::<u8>()],
         pieces in vec(1..50usize, 1..20),
@@ -215,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn hostile_frames_never_break_the_bounds(
+    fn arbitrary_frames_stay_within_the_bounds(
         frames in vec((any::<u8>(), any::<u8>(), vec(any::<u8>(), 0..40)), 0..40),
         pieces in vec(1..300usize, 1..10),
         message_bytes in 0..5000u64,

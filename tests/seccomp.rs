@@ -62,7 +62,7 @@ fn filtered(calls: BTreeMap<i64, Vec<SeccompRule>>, answer: SeccompAction) -> Co
 
 /// As on a kernel without IPv6.
 #[test]
-fn without_ipv6_all_addresses_are_those_of_ipv4_with_a_warning() {
+fn wildcard_without_ipv6_listens_on_ipv4_with_warning() {
     let domain = SeccompCondition::new(
         0,
         SeccompCmpArgLen::Dword,
@@ -82,7 +82,7 @@ fn without_ipv6_all_addresses_are_those_of_ipv4_with_a_warning() {
 }
 
 #[test]
-fn auto_serves_on_epoll_and_says_why() {
+fn auto_falls_back_to_epoll_and_logs_reason() {
     for answer in ANSWERS {
         for flags in [&[][..], &["--engine=auto"]] {
             let mut server = Server::spawn(forbidden(answer).args(flags), 1);
@@ -115,7 +115,7 @@ fn auto_serves_on_epoll_and_says_why() {
 }
 
 #[test]
-fn an_engine_that_is_named_says_why_not() {
+fn named_engine_fails_with_reason() {
     for answer in ANSWERS {
         for engine in ["ring", "tokio-uring"] {
             let output = run_to_end(forbidden(answer).args(["--engine", engine]));
@@ -132,7 +132,7 @@ fn an_engine_that_is_named_says_why_not() {
 
 /// The filter is what forbids it: epoll alone asks for no ring.
 #[test]
-fn epoll_by_name_does_not_care() {
+fn named_epoll_needs_no_ring() {
     for answer in ANSWERS {
         let server = Server::spawn(forbidden(answer).arg("--engine=epoll"), 1);
         Client::connect(server.address()).close();

@@ -68,7 +68,7 @@ impl Drop for Supervisor {
 }
 
 #[test]
-fn systemd_hears_of_every_step() {
+fn sd_notify_reports_ready_watchdog_and_stopping() {
     let systemd = Supervisor::new("steps");
     let mut command = binary();
     let flags = ["--listen=127.0.0.1:0", "--engine=epoll", "--threads=2"];
@@ -95,14 +95,10 @@ fn systemd_hears_of_every_step() {
 }
 
 #[test]
-fn the_watchdog_starves_when_a_worker_stands_still() {
+fn watchdog_stops_when_a_worker_is_blocked() {
     let systemd = Supervisor::new("standstill");
     let mut command = Command::new(env::current_exe().expect("this test"));
-    command.args([
-        "--exact",
-        "a_server_whose_worker_can_be_blocked",
-        "--ignored",
-    ]);
+    command.args(["--exact", "server_with_a_blockable_worker", "--ignored"]);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let _service = Service(systemd.supervise(&mut command).spawn().expect("started"));
     let ready = systemd.next();
@@ -126,7 +122,7 @@ fn the_watchdog_starves_when_a_worker_stands_still() {
 
 #[test]
 #[ignore = "the other test runs it, in a process of its own"]
-fn a_server_whose_worker_can_be_blocked() {
+fn server_with_a_blockable_worker() {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }

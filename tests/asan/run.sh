@@ -10,10 +10,10 @@ cd "$(dirname "$0")/../.."
 # What depends on the memory that is left, or on how soon it is: the sanitizer takes a lot
 # of both, and keeps what is freed.
 about_cost=(
-    memory_is_given_back_as_a_backlog_drains
-    hundreds_of_slow_readers_hold_no_more_than_may_be_held
-    a_slow_reader_costs_little_and_gets_every_byte
-    many_slow_readers_cost_little_and_disturb_nobody
+    drained_backlog_frees_memory
+    slow_readers_hold_at_most_max_held_bytes
+    slow_reader_memory_is_bounded_and_no_byte_is_lost
+    memory_of_many_slow_readers_is_bounded
 )
 
 triple=$(rustc -vV | sed -n 's/^host: //p')

@@ -11,13 +11,13 @@ use crate::common::wire::{
 use crate::siege::{NOT_READ, Siege, Toll};
 
 on_every_engine![
-    a_million_empty_fragments,
-    a_million_fragments_of_one_byte,
-    pings_between_fragments,
-    continuations_of_nothing,
-    characters_that_end_fragments_later,
-    whole_messages_of_a_million_fragments,
-    whole_messages_that_never_end,
+    fragments_over_max_fragments_get_close_1009,
+    million_one_byte_fragments_are_echoed,
+    pings_between_fragments_are_answered_in_order,
+    continuation_without_message_gets_close_1002,
+    character_split_by_empty_fragments_is_validated,
+    handler_message_of_million_fragments_is_echoed,
+    handler_message_over_max_message_gets_close_1009,
 ];
 
 /// What `--max-fragments` allows by default.
@@ -46,7 +46,7 @@ fn exchange(siege: &Siege, request: &[u8], answer: &[u8], is_last: bool) {
 
 /// One message of as many fragments as there may be, which is not ended: it is
 /// one fragment more that is too much, and whatever follows that is discarded.
-fn a_million_empty_fragments(engine: Engine) {
+fn fragments_over_max_fragments_get_close_1009(engine: Engine) {
     let siege = Siege::lay(engine, &["--close-timeout=20s"]);
     let start = frame(BINARY_FRAGMENT, b"");
     let request = [start, frame(FRAGMENT, b"").repeat(2 * FRAGMENTS_MAX)].concat();
@@ -57,7 +57,7 @@ fn a_million_empty_fragments(engine: Engine) {
     siege.lift(Toll::new().frames(2 * FRAGMENTS_MAX).held(1, NOT_READ));
 }
 
-fn a_million_fragments_of_one_byte(engine: Engine) {
+fn million_one_byte_fragments_are_echoed(engine: Engine) {
     const MESSAGES: usize = 1000;
     const FRAGMENTS: usize = 1000;
     let siege = Siege::lay(engine, &[]);
@@ -72,7 +72,7 @@ fn a_million_fragments_of_one_byte(engine: Engine) {
     siege.lift(Toll::new().frames(MESSAGES * FRAGMENTS).held(1, NOT_READ));
 }
 
-fn pings_between_fragments(engine: Engine) {
+fn pings_between_fragments_are_answered_in_order(engine: Engine) {
     const ROUNDS: usize = 60_000;
     let siege = Siege::lay(engine, &[]);
     let round = [
@@ -105,7 +105,7 @@ fn pings_between_fragments(engine: Engine) {
     siege.lift(Toll::new().frames(5 * ROUNDS).held(1, NOT_READ));
 }
 
-fn continuations_of_nothing(engine: Engine) {
+fn continuation_without_message_gets_close_1002(engine: Engine) {
     const FLOOD: usize = 100_000;
     let siege = Siege::lay(engine, &["--close-timeout=20s"]);
     let flood = frame(FRAGMENT, b"x").repeat(FLOOD);
@@ -122,7 +122,7 @@ fn continuations_of_nothing(engine: Engine) {
 }
 
 /// A character is begun, and nothing is decided about it for very long.
-fn characters_that_end_fragments_later(engine: Engine) {
+fn character_split_by_empty_fragments_is_validated(engine: Engine) {
     const BETWEEN: usize = 50_000;
     let siege = Siege::lay(engine, &["--close-timeout=20s"]);
     let crab = "🦀".as_bytes();
@@ -152,7 +152,7 @@ fn characters_that_end_fragments_later(engine: Engine) {
 }
 
 /// Where messages are collected, they are no larger for their pieces.
-fn whole_messages_of_a_million_fragments(engine: Engine) {
+fn handler_message_of_million_fragments_is_echoed(engine: Engine) {
     let siege = Siege::lay(engine, &["--print-messages"]);
     let mut request = frame(BINARY_FRAGMENT, b"x");
     request.extend(frame(FRAGMENT, b"x").repeat(FRAGMENTS_MAX / 2));
@@ -165,7 +165,7 @@ fn whole_messages_of_a_million_fragments(engine: Engine) {
     siege.lift(Toll::new().frames(FRAGMENTS_MAX).held(1, held));
 }
 
-fn whole_messages_that_never_end(engine: Engine) {
+fn handler_message_over_max_message_gets_close_1009(engine: Engine) {
     const LIMIT: usize = 1 << 20;
     const CONNECTIONS: usize = 4;
     let flags = [

@@ -11,15 +11,15 @@ use crate::common::wire::{
 use crate::siege::{Siege, Toll};
 
 on_every_engine![
-    first_bytes_of_every_value,
-    lengths_that_lie,
-    masks_that_are_missing,
-    control_frames_that_are_too_long,
-    close_codes_of_every_kind,
-    close_reasons_cut_and_broken_at_every_byte,
-    floods_behind_a_close,
-    floods_behind_a_violation,
-    text_that_talks_to_the_terminal,
+    every_first_byte_is_echoed_or_gets_close_1002,
+    invalid_length_gets_close_at_header,
+    unmasked_frame_gets_close_1002,
+    control_frame_over_125_bytes_gets_close_1002,
+    invalid_close_code_gets_close_1002,
+    invalid_close_reason_gets_close_1007,
+    bytes_after_close_are_discarded,
+    bytes_after_violation_are_discarded,
+    print_messages_escapes_control_characters,
 ];
 
 const PROTOCOL_ERROR: u16 = 1002;
@@ -35,7 +35,7 @@ fn expect_end(address: SocketAddr, bytes: &[u8], answer: &[u8]) {
     assert!(got == answer, "{bytes:x?} got {got:x?}, not {answer:x?}");
 }
 
-fn first_bytes_of_every_value(engine: Engine) {
+fn every_first_byte_is_echoed_or_gets_close_1002(engine: Engine) {
     const ROUNDS: usize = 4;
     let siege = Siege::lay(engine, &[]);
     for _ in 0..ROUNDS {
@@ -70,7 +70,7 @@ fn in_eight(first: u8, len: u64) -> Vec<u8> {
     [&[first, 0x80 | 127], &len.to_be_bytes()[..], b"mask"].concat()
 }
 
-fn lengths_that_lie(engine: Engine) {
+fn invalid_length_gets_close_at_header(engine: Engine) {
     const LIMIT: u64 = 1 << 20;
     let siege = Siege::lay(engine, &["--max-message=1m"]);
     let mut connections = 0;
@@ -94,7 +94,7 @@ fn lengths_that_lie(engine: Engine) {
     siege.lift(Toll::new().connections(connections));
 }
 
-fn masks_that_are_missing(engine: Engine) {
+fn unmasked_frame_gets_close_1002(engine: Engine) {
     const MIXED: usize = 40;
     let siege = Siege::lay(engine, &[]);
     let mut connections = 0;
@@ -118,7 +118,7 @@ fn masks_that_are_missing(engine: Engine) {
     siege.lift(Toll::new().connections(connections));
 }
 
-fn control_frames_that_are_too_long(engine: Engine) {
+fn control_frame_over_125_bytes_gets_close_1002(engine: Engine) {
     let siege = Siege::lay(engine, &[]);
     let mut connections = 0;
     for first in [PING, PONG, CLOSE] {
@@ -141,7 +141,7 @@ fn control_frames_that_are_too_long(engine: Engine) {
     siege.lift(Toll::new().connections(connections).bytes(400_000));
 }
 
-fn close_codes_of_every_kind(engine: Engine) {
+fn invalid_close_code_gets_close_1002(engine: Engine) {
     let may_be_sent = |code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
     let siege = Siege::lay(engine, &[]);
     let codes: Vec<u16> = (0..=u16::MAX)
@@ -164,7 +164,7 @@ fn close_codes_of_every_kind(engine: Engine) {
     siege.lift(Toll::new().connections(codes.len() + 256));
 }
 
-fn close_reasons_cut_and_broken_at_every_byte(engine: Engine) {
+fn invalid_close_reason_gets_close_1007(engine: Engine) {
     let siege = Siege::lay(engine, &[]);
     let reason = "aé日🦀".repeat(13);
     let longest = &reason.as_bytes()[..123];
@@ -214,11 +214,11 @@ fn flood_behind(engine: Engine, last: &[u8], answer: &[u8]) {
     siege.lift(Toll::new().connections(CONNECTIONS).bytes(bytes));
 }
 
-fn floods_behind_a_close(engine: Engine) {
+fn bytes_after_close_are_discarded(engine: Engine) {
     flood_behind(engine, &close(1000, ""), &closed(1000));
 }
 
-fn floods_behind_a_violation(engine: Engine) {
+fn bytes_after_violation_are_discarded(engine: Engine) {
     let message = unmasked(TEXT, b"before");
     let violation = [frame(TEXT, b"before"), frame(0xc1, b"")].concat();
     flood_behind(
@@ -229,7 +229,7 @@ fn floods_behind_a_violation(engine: Engine) {
 }
 
 /// Where messages are printed, a client has one line for each, and no more.
-fn text_that_talks_to_the_terminal(engine: Engine) {
+fn print_messages_escapes_control_characters(engine: Engine) {
     const ROUNDS: usize = 50;
     let siege = Siege::lay(engine, &["--print-messages"]);
     let mut raw = Raw::open(siege.address());

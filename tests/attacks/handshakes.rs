@@ -12,20 +12,20 @@ use crate::common::wire::{BINARY, REQUEST, frame, noise};
 use crate::siege::{LOG, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine![
-    a_byte_of_a_request_is_counted,
-    a_request_without_an_end_is_counted,
-    a_proxy_header_without_an_end_is_counted,
-    the_oldest_handshake_is_evicted_for_one_too_many,
-    handshakes_are_evicted_before_who_is_upgraded,
-    handshakes_are_evicted_before_who_is_upgraded_to_a_handler,
+    first_request_byte_counts_as_held,
+    incomplete_request_counts_as_held,
+    incomplete_proxy_header_counts_as_held,
+    oldest_handshake_is_evicted_over_max_handshakes,
+    handshakes_are_evicted_before_upgraded_connections,
+    handshakes_are_evicted_before_handler_connections,
 ];
 
 on_every_engine_over_tls![
-    a_byte_of_a_request_is_counted,
-    a_request_without_an_end_is_counted,
-    a_hello_without_an_end_is_counted,
-    the_oldest_handshake_is_evicted_for_one_too_many,
-    handshakes_are_evicted_before_who_is_upgraded,
+    first_request_byte_counts_as_held,
+    incomplete_request_counts_as_held,
+    incomplete_client_hello_counts_as_held,
+    oldest_handshake_is_evicted_over_max_handshakes,
+    handshakes_are_evicted_before_upgraded_connections,
 ];
 
 const CONNECTIONS: usize = 300;
@@ -88,20 +88,20 @@ fn each(siege: &Siege) -> usize {
     EACH + if is_over_tls { EACH_OVER_TLS } else { 0 }
 }
 
-fn a_byte_of_a_request_is_counted(engine: Engine) {
+fn first_request_byte_counts_as_held(engine: Engine) {
     let (siege, admin) = lay(engine, &[]);
     let (address, each) = (siege.address(), each(&siege));
     holding(siege, admin, address, b"G", each + 1);
 }
 
-fn a_request_without_an_end_is_counted(engine: Engine) {
+fn incomplete_request_counts_as_held(engine: Engine) {
     let (siege, admin) = lay(engine, &[]);
     let (address, each) = (siege.address(), each(&siege));
     let head = most_of_a_head();
     holding(siege, admin, address, &head, each + head.len());
 }
 
-fn a_hello_without_an_end_is_counted(engine: Engine) {
+fn incomplete_client_hello_counts_as_held(engine: Engine) {
     let (siege, admin) = lay(engine, &[]);
     let (address, each) = (siege.server().addresses()[0], each(&siege));
     // A record of 16 KiB with a message of as much.
@@ -110,7 +110,7 @@ fn a_hello_without_an_end_is_counted(engine: Engine) {
     holding(siege, admin, address, &hello, each + hello.len());
 }
 
-fn a_proxy_header_without_an_end_is_counted(engine: Engine) {
+fn incomplete_proxy_header_counts_as_held(engine: Engine) {
     let mut command = server::binary();
     command
         .args(["--listen=127.0.0.1:0", "--listen=[::1]:0", "--threads=1"])
@@ -124,7 +124,7 @@ fn a_proxy_header_without_an_end_is_counted(engine: Engine) {
 }
 
 /// So who does what a handshake takes is served, however many do not.
-fn the_oldest_handshake_is_evicted_for_one_too_many(engine: Engine) {
+fn oldest_handshake_is_evicted_over_max_handshakes(engine: Engine) {
     const MOST: usize = 20;
     let (siege, admin) = lay(engine, &["--max-handshakes=20"]);
     assert_eq!(
@@ -206,12 +206,12 @@ fn handshakes_before_upgraded(siege: Siege, admin: Admin) {
 
 const HELD: [&str; 3] = ["--max-held-bytes=1m", "--window=64k", "--max-handshakes=0"];
 
-fn handshakes_are_evicted_before_who_is_upgraded(engine: Engine) {
+fn handshakes_are_evicted_before_upgraded_connections(engine: Engine) {
     let (siege, admin) = lay(engine, &HELD);
     handshakes_before_upgraded(siege, admin);
 }
 
-fn handshakes_are_evicted_before_who_is_upgraded_to_a_handler(engine: Engine) {
+fn handshakes_are_evicted_before_handler_connections(engine: Engine) {
     let (siege, admin) = lay(engine, &[&HELD[..], &["--print-messages"]].concat());
     handshakes_before_upgraded(siege, admin);
 }

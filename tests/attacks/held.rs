@@ -10,17 +10,17 @@ use crate::common::{wait_for_rest, wait_until};
 use crate::siege::{BACKLOG, LOG, NOT_READ, SHAKING_HANDS, SMALL_BACKLOG, Siege, Toll, WAITING};
 
 on_every_engine![
-    hundreds_of_slow_readers_hold_no_more_than_may_be_held,
-    hundreds_of_halves_hold_no_more_than_may_be_held,
-    slow_readers_of_a_handler_hold_no_more_than_may_be_held,
-    halves_for_a_handler_hold_no_more_than_may_be_held,
-    hundreds_who_do_not_read_are_reset_where_tcp_has_too_much,
+    slow_readers_hold_at_most_max_held_bytes,
+    incomplete_frames_hold_at_most_max_held_bytes,
+    slow_readers_of_handler_hold_at_most_max_held_bytes,
+    incomplete_messages_of_handler_hold_at_most_max_held_bytes,
+    slow_readers_are_reset_over_max_tcp_memory,
 ];
 
 on_every_engine_over_tls![
-    hundreds_of_slow_readers_hold_no_more_than_may_be_held,
-    hundreds_of_halves_hold_no_more_than_may_be_held,
-    hundreds_who_do_not_read_are_reset_where_tcp_has_too_much,
+    slow_readers_hold_at_most_max_held_bytes,
+    incomplete_frames_hold_at_most_max_held_bytes,
+    slow_readers_are_reset_over_max_tcp_memory,
 ];
 
 /// What may be held, and how often the server looks: a quarter of the shortest
@@ -114,12 +114,12 @@ fn fill_who_are_left(raws: &mut Vec<Raw>, bytes: &[u8]) -> usize {
     usize::try_from(sent).expect("as much as sockets hold")
 }
 
-fn hundreds_of_slow_readers_hold_no_more_than_may_be_held(engine: Engine) {
+fn slow_readers_hold_at_most_max_held_bytes(engine: Engine) {
     let (siege, admin) = lay(engine, &["--threads=1"]);
     slow_readers(siege, admin, NOT_READ_OF_WINDOW);
 }
 
-fn slow_readers_of_a_handler_hold_no_more_than_may_be_held(engine: Engine) {
+fn slow_readers_of_handler_hold_at_most_max_held_bytes(engine: Engine) {
     let (siege, admin) = lay(engine, &["--threads=1", "--print-messages"]);
     slow_readers(siege, admin, NOT_READ_BY_HANDLER);
 }
@@ -183,18 +183,18 @@ fn halves(siege: Siege, admin: Admin, each: u64) {
     siege.lift(toll);
 }
 
-fn hundreds_of_halves_hold_no_more_than_may_be_held(engine: Engine) {
+fn incomplete_frames_hold_at_most_max_held_bytes(engine: Engine) {
     let (siege, admin) = lay(engine, &["--threads=2"]);
     halves(siege, admin, NOT_READ_OF_WINDOW);
 }
 
-fn halves_for_a_handler_hold_no_more_than_may_be_held(engine: Engine) {
+fn incomplete_messages_of_handler_hold_at_most_max_held_bytes(engine: Engine) {
     let (siege, admin) = lay(engine, &["--threads=2", "--print-messages"]);
     halves(siege, admin, NOT_READ_BY_HANDLER);
 }
 
 /// A byte is less than TCP has on any machine where somebody is connected.
-fn hundreds_who_do_not_read_are_reset_where_tcp_has_too_much(engine: Engine) {
+fn slow_readers_are_reset_over_max_tcp_memory(engine: Engine) {
     const CONNECTIONS: usize = 200;
     let flags = [
         LOG,

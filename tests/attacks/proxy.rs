@@ -11,11 +11,11 @@ use crate::common::wire::{REQUEST, noise};
 use crate::siege::{LOG, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine![
-    headers_that_never_end,
-    the_longest_header_a_byte_at_a_time,
-    garbage_instead_of_headers,
-    lines_that_never_end,
-    lists_of_addresses_that_fill_the_head,
+    incomplete_proxy_header_is_cut_at_handshake_timeout,
+    longest_proxy_header_byte_by_byte_is_accepted,
+    invalid_proxy_header_closes_connection,
+    proxy_line_over_107_bytes_closes_connection,
+    address_list_costs_no_more_than_its_bytes,
 ];
 
 /// Trusts everybody who comes to its second address.
@@ -38,7 +38,7 @@ fn lay(engine: Engine, flags: &[&str]) -> (Siege, SocketAddr) {
 /// With as many bytes to follow as may be.
 const LONG: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x10\0";
 
-fn headers_that_never_end(engine: Engine) {
+fn incomplete_proxy_header_is_cut_at_handshake_timeout(engine: Engine) {
     const CONNECTIONS: usize = 1000;
     let (siege, trusted) = lay(engine, &["--handshake-timeout=1500ms"]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
@@ -65,7 +65,7 @@ fn headers_that_never_end(engine: Engine) {
 }
 
 /// Of version 1, a byte at a time: as much as one may have, and no more.
-fn lines_that_never_end(engine: Engine) {
+fn proxy_line_over_107_bytes_closes_connection(engine: Engine) {
     const CONNECTIONS: usize = 20;
     const LINE_BYTES_MAX: usize = 107;
     let (siege, trusted) = lay(engine, &[]);
@@ -92,7 +92,7 @@ fn lines_that_never_end(engine: Engine) {
 }
 
 /// From whoever may name clients: none of them makes the list cost more than its bytes.
-fn lists_of_addresses_that_fill_the_head(engine: Engine) {
+fn address_list_costs_no_more_than_its_bytes(engine: Engine) {
     const ROUNDS: usize = 20;
     const LEN: usize = 15_000;
     for header in ["x-forwarded-for", "forwarded"] {
@@ -143,7 +143,7 @@ fn lists_of_addresses_that_fill_the_head(engine: Engine) {
 }
 
 /// It is right, and what follows is served.
-fn the_longest_header_a_byte_at_a_time(engine: Engine) {
+fn longest_proxy_header_byte_by_byte_is_accepted(engine: Engine) {
     const CONNECTIONS: usize = 3;
     const ADDRESSES: [u8; 12] = [192, 0, 2, 1, 192, 0, 2, 2, 0x9c, 0x40, 0x23, 0x29];
     /// Of the type that means nothing.
@@ -166,7 +166,7 @@ fn the_longest_header_a_byte_at_a_time(engine: Engine) {
     siege.lift(toll);
 }
 
-fn garbage_instead_of_headers(engine: Engine) {
+fn invalid_proxy_header_closes_connection(engine: Engine) {
     const CONNECTIONS: usize = 600;
     let (siege, trusted) = lay(engine, &[]);
     for index in 0..CONNECTIONS {

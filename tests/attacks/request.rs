@@ -6,15 +6,15 @@ use crate::common::wire::{ACCEPT, REQUEST, TEXT, closed, frame, header};
 use crate::siege::{SHAKING_HANDS, Siege, Toll, WAITING};
 
 on_every_engine![
-    header_bytes_one_at_a_time,
-    heads_that_are_too_large,
-    lists_that_are_too_long,
-    bodies_of_handshakes,
-    what_is_no_http_1_1,
-    tls_where_none_is_spoken,
-    headers_that_proxies_read_differently,
-    requests_behind_requests,
-    requests_behind_an_upgrade,
+    request_byte_by_byte_is_upgraded,
+    head_over_limit_gets_431,
+    subprotocol_list_over_32_gets_400,
+    handshake_with_body_gets_400,
+    anything_but_http_1_1_gets_400,
+    tls_on_plain_port_gets_alert,
+    ambiguous_header_gets_400,
+    pipelined_requests_are_ignored,
+    request_after_upgrade_gets_close_1002,
 ];
 
 const PROTOCOL_ERROR: u16 = 1002;
@@ -42,7 +42,7 @@ fn expect_refusal(siege: &Siege, bytes: &[u8], statuses: &[u16]) {
     assert_eq!(heads.count(), 1, "{asked:?}: {answer:?}");
 }
 
-fn header_bytes_one_at_a_time(engine: Engine) {
+fn request_byte_by_byte_is_upgraded(engine: Engine) {
     const CONNECTIONS: usize = 3;
     let siege = Siege::lay(engine, &[]);
     let long = request_with(&format!("X-Padding: {}\r\n", "x".repeat(7000)));
@@ -71,7 +71,7 @@ fn header_bytes_one_at_a_time(engine: Engine) {
     siege.lift(toll);
 }
 
-fn heads_that_are_too_large(engine: Engine) {
+fn head_over_limit_gets_431(engine: Engine) {
     const ROUNDS: usize = 10;
     const MIB: usize = 1 << 20;
     let siege = Siege::lay(engine, &[]);
@@ -99,7 +99,7 @@ fn heads_that_are_too_large(engine: Engine) {
     siege.lift(toll);
 }
 
-fn lists_that_are_too_long(engine: Engine) {
+fn subprotocol_list_over_32_gets_400(engine: Engine) {
     const ROUNDS: usize = 20;
     // As much as a head may hold besides what it must.
     const LEN: usize = 15_000;
@@ -160,7 +160,7 @@ fn lists_that_are_too_long(engine: Engine) {
 
 /// A request within a request is what smuggling needs: two who do not agree
 /// where the first one ends.
-fn bodies_of_handshakes(engine: Engine) {
+fn handshake_with_body_gets_400(engine: Engine) {
     const ROUNDS: usize = 10;
     let siege = Siege::lay(engine, &[]);
     let inner = "GET /inner HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -220,7 +220,7 @@ fn bodies_of_handshakes(engine: Engine) {
     siege.lift(Toll::new().connections(ROUNDS * bodies.len()));
 }
 
-fn what_is_no_http_1_1(engine: Engine) {
+fn anything_but_http_1_1_gets_400(engine: Engine) {
     const ROUNDS: usize = 10;
     let siege = Siege::lay(engine, &[]);
     let version = |version: &str| REQUEST.replace("HTTP/1.1", version).into_bytes();
@@ -257,7 +257,7 @@ fn what_is_no_http_1_1(engine: Engine) {
     siege.lift(Toll::new().connections(ROUNDS * all.len()));
 }
 
-fn tls_where_none_is_spoken(engine: Engine) {
+fn tls_on_plain_port_gets_alert(engine: Engine) {
     const ROUNDS: usize = 50;
     const MIB: usize = 1 << 20;
     let siege = Siege::lay(engine, &[]);
@@ -276,7 +276,7 @@ fn tls_where_none_is_spoken(engine: Engine) {
     siege.lift(toll.held(1, SHAKING_HANDS));
 }
 
-fn headers_that_proxies_read_differently(engine: Engine) {
+fn ambiguous_header_gets_400(engine: Engine) {
     const ROUNDS: usize = 10;
     let siege = Siege::lay(engine, &[]);
     let twice = |line: &str| request_with(&format!("{line}\r\n"));
@@ -309,7 +309,7 @@ fn headers_that_proxies_read_differently(engine: Engine) {
 
 /// A socket carries one request: what follows one that was answered is not
 /// looked at, whatever it would be.
-fn requests_behind_requests(engine: Engine) {
+fn pipelined_requests_are_ignored(engine: Engine) {
     const ROUNDS: usize = 10;
     let siege = Siege::lay(engine, &[]);
     let plain = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -329,7 +329,7 @@ fn requests_behind_requests(engine: Engine) {
 
 /// Behind an upgrade there is no HTTP any more: a request is a broken frame,
 /// and never answered as what it would be.
-fn requests_behind_an_upgrade(engine: Engine) {
+fn request_after_upgrade_gets_close_1002(engine: Engine) {
     const CONNECTIONS: usize = 100;
     let siege = Siege::lay(engine, &[]);
     let inner = "GET /inner HTTP/1.1\r\nHost: localhost\r\n\r\n";

@@ -13,16 +13,16 @@ use crate::common::wire::{
 use crate::siege::{BACKLOG, NOT_READ, SHAKING_HANDS, SMALL_BACKLOG, Siege, Toll, WAITING, fill};
 
 on_every_engine![
-    thousands_of_requests_that_never_end,
-    ping_floods_from_those_who_never_read,
-    readers_of_a_few_bytes_at_a_time,
-    headers_of_64_mib_and_silence,
-    closing_handshakes_that_never_end,
-    pings_that_are_never_answered,
-    a_drain_amid_all_of_them,
+    incomplete_requests_get_408,
+    ping_flood_without_reads_is_cut,
+    slow_readers_get_every_byte,
+    silence_after_frame_header_is_cut,
+    unfinished_closing_handshake_is_cut_at_close_timeout,
+    unanswered_ping_gets_close_1001,
+    drain_ends_despite_slow_clients,
 ];
 
-fn thousands_of_requests_that_never_end(engine: Engine) {
+fn incomplete_requests_get_408(engine: Engine) {
     const CONNECTIONS: usize = 2000;
     let siege = Siege::lay(engine, &["--handshake-timeout=1s"]);
     let (beginning, _end) = REQUEST.split_at(REQUEST.len() - 2);
@@ -59,7 +59,7 @@ fn thousands_of_requests_that_never_end(engine: Engine) {
     siege.lift(Toll::endless_handshakes(CONNECTIONS, bytes));
 }
 
-fn ping_floods_from_those_who_never_read(engine: Engine) {
+fn ping_flood_without_reads_is_cut(engine: Engine) {
     const CONNECTIONS: usize = 50;
     let siege = Siege::lay(engine, &["--write-timeout=2s", SMALL_BACKLOG]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
@@ -86,7 +86,7 @@ fn ping_floods_from_those_who_never_read(engine: Engine) {
     siege.lift(toll);
 }
 
-fn readers_of_a_few_bytes_at_a_time(engine: Engine) {
+fn slow_readers_get_every_byte(engine: Engine) {
     const CONNECTIONS: usize = 10;
     const LEN: usize = 200_000;
     const SIP: usize = 100;
@@ -117,7 +117,7 @@ fn readers_of_a_few_bytes_at_a_time(engine: Engine) {
     siege.lift(toll);
 }
 
-fn headers_of_64_mib_and_silence(engine: Engine) {
+fn silence_after_frame_header_is_cut(engine: Engine) {
     const CONNECTIONS: usize = 200;
     const LEN: u64 = 64 * 1024 * 1024;
     let siege = Siege::lay(engine, &["--idle-timeout=1500ms"]);
@@ -145,7 +145,7 @@ fn headers_of_64_mib_and_silence(engine: Engine) {
     siege.lift(toll);
 }
 
-fn closing_handshakes_that_never_end(engine: Engine) {
+fn unfinished_closing_handshake_is_cut_at_close_timeout(engine: Engine) {
     const CONNECTIONS: usize = 300;
     let siege = Siege::lay(engine, &["--close-timeout=1500ms"]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
@@ -188,7 +188,7 @@ fn closing_handshakes_that_never_end(engine: Engine) {
     siege.lift(toll);
 }
 
-fn pings_that_are_never_answered(engine: Engine) {
+fn unanswered_ping_gets_close_1001(engine: Engine) {
     const CONNECTIONS: usize = 300;
     let flags = ["--idle-timeout=400ms", "--pong-timeout=600ms"];
     let siege = Siege::lay(engine, &flags);
@@ -213,7 +213,7 @@ fn pings_that_are_never_answered(engine: Engine) {
 }
 
 /// Nobody keeps a server that is to end.
-fn a_drain_amid_all_of_them(engine: Engine) {
+fn drain_ends_despite_slow_clients(engine: Engine) {
     const EACH: usize = 20;
     let siege = Siege::lay(engine, &["--drain-timeout=1500ms", SMALL_BACKLOG]);
     let address = siege.address();

@@ -13,17 +13,17 @@ use crate::common::{wait_for, wait_until};
 use crate::siege::{BACKLOG, NOT_READ, SHAKING_HANDS, SMALL_BACKLOG, Siege, Toll, WAITING, fill};
 
 on_every_engine![
-    ten_thousand_connects_and_resets,
-    resets_in_the_middle_of_a_write,
-    resets_of_all_at_once,
-    ends_of_one_side,
-    frames_in_segments_of_one_byte,
-    urgent_bytes,
-    more_connections_than_descriptors,
-    more_connections_than_are_allowed,
+    resets_at_any_byte_leave_nothing,
+    resets_during_write_leave_nothing,
+    simultaneous_resets_leave_nothing,
+    half_closed_client_gets_replies_then_end,
+    one_byte_segments_are_echoed,
+    urgent_byte_is_not_echoed,
+    accept_pauses_without_descriptors,
+    connections_over_max_connections_are_refused,
 ];
 
-fn ten_thousand_connects_and_resets(engine: Engine) {
+fn resets_at_any_byte_leave_nothing(engine: Engine) {
     const CONNECTIONS: usize = 10_000;
     let siege = Siege::lay(engine, &[]);
     let with_frames = [REQUEST.as_bytes(), &frame(BINARY, &noise(1, 2000))].concat();
@@ -46,7 +46,7 @@ fn ten_thousand_connects_and_resets(engine: Engine) {
     siege.lift(toll);
 }
 
-fn resets_in_the_middle_of_a_write(engine: Engine) {
+fn resets_during_write_leave_nothing(engine: Engine) {
     const CONNECTIONS: usize = 100;
     let siege = Siege::lay(engine, &[SMALL_BACKLOG]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
@@ -65,7 +65,7 @@ fn resets_in_the_middle_of_a_write(engine: Engine) {
 }
 
 /// The server finds all of them in one batch of events.
-fn resets_of_all_at_once(engine: Engine) {
+fn simultaneous_resets_leave_nothing(engine: Engine) {
     const CONNECTIONS: usize = 2000;
     let siege = Siege::lay(engine, &[]);
     let raws: Vec<_> = (0..CONNECTIONS)
@@ -87,7 +87,7 @@ fn resets_of_all_at_once(engine: Engine) {
     siege.lift(toll);
 }
 
-fn ends_of_one_side(engine: Engine) {
+fn half_closed_client_gets_replies_then_end(engine: Engine) {
     const ROUNDS: usize = 30;
     let siege = Siege::lay(engine, &["--write-timeout=4s", SMALL_BACKLOG]);
     let message = frame(BINARY, &noise(1, 3000));
@@ -141,7 +141,7 @@ fn ends_of_one_side(engine: Engine) {
     siege.lift(toll);
 }
 
-fn frames_in_segments_of_one_byte(engine: Engine) {
+fn one_byte_segments_are_echoed(engine: Engine) {
     const LEN: usize = 6000;
     let siege = Siege::lay(engine, &[]);
     // Small ones, and one that is held until its last byte is there.
@@ -172,7 +172,7 @@ fn frames_in_segments_of_one_byte(engine: Engine) {
 
 /// TCP's urgent byte is left out of the stream, and a read ends before it: what
 /// comes behind it makes no event of its own.
-fn urgent_bytes(engine: Engine) {
+fn urgent_byte_is_not_echoed(engine: Engine) {
     const CONNECTIONS: usize = 50;
     let siege = Siege::lay(engine, &[]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
@@ -197,7 +197,7 @@ fn urgent_bytes(engine: Engine) {
     siege.lift(toll);
 }
 
-fn more_connections_than_descriptors(engine: Engine) {
+fn accept_pauses_without_descriptors(engine: Engine) {
     const LIMIT: usize = 64;
     const ATTACKERS: usize = 4 * LIMIT;
     const LEAVING: usize = 300;
@@ -239,7 +239,7 @@ fn more_connections_than_descriptors(engine: Engine) {
     siege.lift(toll);
 }
 
-fn more_connections_than_are_allowed(engine: Engine) {
+fn connections_over_max_connections_are_refused(engine: Engine) {
     const PLACES: usize = 100;
     const ATTACKERS: usize = 600;
     /// Who is over the limit and told so at a time.

@@ -23,17 +23,17 @@ use crate::common::wire::{CLOSE, PING, PONG, REQUEST, frame, noise, unmasked};
 use crate::siege::{LOG, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine_over_tls![
-    half_a_hello_and_silence,
-    garbage_instead_of_records,
-    records_that_announce_too_much,
-    a_hello_that_never_ends,
-    leaving_in_the_middle_of_a_handshake,
-    key_updates_between_pings,
-    empty_records_between_pings,
-    key_updates_to_a_handler,
-    a_few_key_updates_at_a_time,
-    as_much_as_is_read_at_once_and_silence,
-    handshakes_with_a_long_certificate,
+    incomplete_client_hello_is_cut_at_handshake_timeout,
+    invalid_records_close_connection,
+    oversized_record_gets_alert_at_header,
+    handshake_message_over_one_record_closes_connection,
+    end_during_tls_handshake_leaves_nothing,
+    key_update_flood_gets_close_1008,
+    empty_record_flood_gets_close_1008,
+    key_update_flood_of_handler_gets_close_1008,
+    few_key_updates_are_accepted,
+    silence_after_full_read_costs_no_cpu_time,
+    long_certificate_costs_its_length_per_handshake,
 ];
 
 /// A `ClientHello`'s record and message header, and its first fields: whoever
@@ -44,7 +44,7 @@ fn address(siege: &Siege) -> SocketAddr {
     siege.server().addresses()[0]
 }
 
-fn half_a_hello_and_silence(engine: Engine) {
+fn incomplete_client_hello_is_cut_at_handshake_timeout(engine: Engine) {
     const CONNECTIONS: usize = 1000;
     let siege = Siege::lay(engine, &["--handshake-timeout=1500ms"]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
@@ -70,7 +70,7 @@ fn half_a_hello_and_silence(engine: Engine) {
     siege.lift(Toll::endless_handshakes(CONNECTIONS, bytes));
 }
 
-fn garbage_instead_of_records(engine: Engine) {
+fn invalid_records_close_connection(engine: Engine) {
     const CONNECTIONS: usize = 300;
     let siege = Siege::lay(engine, &[]);
     for index in 0..CONNECTIONS {
@@ -93,7 +93,7 @@ fn garbage_instead_of_records(engine: Engine) {
     siege.lift(toll);
 }
 
-fn records_that_announce_too_much(engine: Engine) {
+fn oversized_record_gets_alert_at_header(engine: Engine) {
     const CONNECTIONS: usize = 300;
     let siege = Siege::lay(engine, &[]);
     for index in 0..CONNECTIONS {
@@ -109,7 +109,7 @@ fn records_that_announce_too_much(engine: Engine) {
 }
 
 /// Records are of any length, but a message is not: it has to fit in one.
-fn a_hello_that_never_ends(engine: Engine) {
+fn handshake_message_over_one_record_closes_connection(engine: Engine) {
     const CONNECTIONS: usize = 100;
     const PIECE: usize = 16 * 1024;
     let siege = Siege::lay(engine, &[]);
@@ -134,7 +134,7 @@ fn a_hello_that_never_ends(engine: Engine) {
     siege.lift(toll);
 }
 
-fn leaving_in_the_middle_of_a_handshake(engine: Engine) {
+fn end_during_tls_handshake_leaves_nothing(engine: Engine) {
     const CONNECTIONS: usize = 2000;
     let siege = Siege::lay(engine, &[]);
     for index in 0..CONNECTIONS {
@@ -248,11 +248,11 @@ fn key_updates_with(engine: Engine, flags: &[&str]) {
 
 /// An update costs as much as many frames do, and 30 of them with a Ping behind them
 /// were taken for as long as they came.
-fn key_updates_between_pings(engine: Engine) {
+fn key_update_flood_gets_close_1008(engine: Engine) {
     key_updates_with(engine, &[]);
 }
 
-fn key_updates_to_a_handler(engine: Engine) {
+fn key_update_flood_of_handler_gets_close_1008(engine: Engine) {
     key_updates_with(engine, &["--print-messages"]);
 }
 
@@ -272,7 +272,7 @@ fn encrypter(secret: Secret) -> (TcpStream, Box<dyn MessageEncrypter>, u64) {
     (sock, suite.aead_alg.encrypter(key, iv), number)
 }
 
-fn empty_records_between_pings(engine: Engine) {
+fn empty_record_flood_gets_close_1008(engine: Engine) {
     const CONNECTIONS: usize = 20;
     let (siege, admin, pair) = lay(engine, &[]);
     let mut config = Arc::unwrap_or_clone(pair.client(&[&TLS13], &[]));
@@ -311,7 +311,7 @@ fn empty_records_between_pings(engine: Engine) {
 }
 
 /// Those that a client needs are taken, as is TLS 1.2, which has none.
-fn a_few_key_updates_at_a_time(engine: Engine) {
+fn few_key_updates_are_accepted(engine: Engine) {
     const UPDATES: usize = 10;
     let (siege, admin, pair) = lay(engine, &[]);
     let mut secret = upgrade(address(&siege), &pair.client(&[&TLS13], &[]));
@@ -332,7 +332,7 @@ fn a_few_key_updates_at_a_time(engine: Engine) {
 }
 
 /// A read that fills the server's buffer promises more, which does not come.
-fn as_much_as_is_read_at_once_and_silence(engine: Engine) {
+fn silence_after_full_read_costs_no_cpu_time(engine: Engine) {
     const READ: usize = 32 * 1024;
     const RECORDS: usize = 2;
     const PER_RECORD: usize = 22;
@@ -359,7 +359,7 @@ fn as_much_as_is_read_at_once_and_silence(engine: Engine) {
 }
 
 /// Nearly as long as clients take one: whoever asks for it makes the server send it.
-fn handshakes_with_a_long_certificate(engine: Engine) {
+fn long_certificate_costs_its_length_per_handshake(engine: Engine) {
     const LEN: usize = 60_000;
     const CONNECTIONS: usize = 50;
     let pair = pki::pair_with(|params| {

@@ -12,13 +12,13 @@ use crate::common::wire::{
 use crate::siege::{NOT_READ, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine_and_over_tls![
-    a_head_of_a_mebibyte_whose_end_comes_in_pieces,
-    text_of_64_mib_in_one_frame,
-    a_handlers_long_messages,
-    empty_messages_to_a_handler,
-    pings_to_a_handler,
-    long_fields_of_an_access_line,
-    resets_with_a_backlog_of_64_mib,
+    head_of_1_mib_in_pieces_keeps_turns_short,
+    text_frame_of_64_mib_keeps_turns_short,
+    long_messages_of_handler_keep_turns_short,
+    empty_messages_of_handler_keep_turns_short,
+    pings_of_handler_keep_turns_short,
+    long_access_log_fields_keep_turns_short,
+    resets_with_backlog_of_64_mib_keep_turns_short,
 ];
 
 const MIB: usize = 1 << 20;
@@ -36,7 +36,7 @@ fn exchange(siege: &Siege, request: &[u8], answer: &[u8]) {
 
 /// What has come of a head is looked at again with each piece, and there is another
 /// one whenever that is done.
-fn a_head_of_a_mebibyte_whose_end_comes_in_pieces(engine: Engine) {
+fn head_of_1_mib_in_pieces_keeps_turns_short(engine: Engine) {
     const END: usize = 40_000;
     let flags = ["--max-header-bytes=2m", "--handshake-timeout=1m"];
     let siege = Siege::lay(engine, &flags);
@@ -55,7 +55,7 @@ fn a_head_of_a_mebibyte_whose_end_comes_in_pieces(engine: Engine) {
     siege.lift(toll.held(3, MIB as u64));
 }
 
-fn text_of_64_mib_in_one_frame(engine: Engine) {
+fn text_frame_of_64_mib_keeps_turns_short(engine: Engine) {
     const LEN: usize = 64 * MIB;
     let siege = Siege::lay(engine, &[]);
     let text = "aé日🦀".repeat(LEN / 10);
@@ -70,7 +70,7 @@ fn text_of_64_mib_in_one_frame(engine: Engine) {
 }
 
 /// In a frame and in fragments, as long as they may be by default.
-fn a_handlers_long_messages(engine: Engine) {
+fn long_messages_of_handler_keep_turns_short(engine: Engine) {
     const LEN: usize = 16 * MIB;
     const ROUNDS: usize = 3;
     const PIECE: usize = 60_000;
@@ -90,7 +90,7 @@ fn a_handlers_long_messages(engine: Engine) {
     siege.lift(toll.held(8, LEN as u64));
 }
 
-fn empty_messages_to_a_handler(engine: Engine) {
+fn empty_messages_of_handler_keep_turns_short(engine: Engine) {
     const MESSAGES: usize = 100_000;
     let siege = Siege::lay(engine, &["--print-messages"]);
     let request = frame(BINARY, b"").repeat(MESSAGES);
@@ -102,7 +102,7 @@ fn empty_messages_to_a_handler(engine: Engine) {
 }
 
 /// The handler hears of none of them.
-fn pings_to_a_handler(engine: Engine) {
+fn pings_of_handler_keep_turns_short(engine: Engine) {
     const PINGS: usize = 100_000;
     let siege = Siege::lay(engine, &["--print-messages"]);
     let request = frame(PING, b"").repeat(PINGS);
@@ -110,7 +110,7 @@ fn pings_to_a_handler(engine: Engine) {
     siege.lift(Toll::new().frames(PINGS).held(1, NOT_READ + MIB as u64));
 }
 
-fn long_fields_of_an_access_line(engine: Engine) {
+fn long_access_log_fields_keep_turns_short(engine: Engine) {
     const LEN: usize = 500 * 1024;
     let flags = [
         "--max-header-bytes=2m",
@@ -131,7 +131,7 @@ fn long_fields_of_an_access_line(engine: Engine) {
 }
 
 /// All of it is given back at once.
-fn resets_with_a_backlog_of_64_mib(engine: Engine) {
+fn resets_with_backlog_of_64_mib_keep_turns_short(engine: Engine) {
     const CONNECTIONS: usize = 3;
     const LEN: usize = 64 * MIB;
     let siege = Siege::lay(engine, &["--max-backlog=64m"]);

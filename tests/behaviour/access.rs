@@ -15,21 +15,21 @@ use crate::common::wire::{
 };
 
 on_every_engine![
-    a_closed_connection_is_told_with_what_went_over_it,
-    each_way_to_end_is_told,
-    a_slow_reader_is_told,
-    a_drain_is_told,
-    refused_handshakes_are_told,
-    a_limit_that_refuses_is_told,
-    who_is_cut_off_while_being_refused_is_told_as_it_is_counted,
-    handlers_connections_are_told,
-    without_being_asked_for_nothing_is_told,
-    each_line_says_where_it_came_in,
-    the_path_is_escaped_and_cut,
-    what_clients_send_is_told_where_that_is_asked_for,
-    lines_of_a_connection_name_it,
-    a_flood_of_violations_is_a_bounded_number_of_lines,
-    access_lines_over_their_rate_are_counted_and_left_out,
+    access_line_has_messages_bytes_reason_and_code,
+    access_line_has_reason_of_each_end,
+    access_line_has_slow_reader,
+    access_line_has_drain,
+    access_line_has_refused_handshakes,
+    access_line_names_limit_that_refused,
+    refusal_cut_off_by_drain_has_access_line,
+    access_line_has_handler_connections,
+    access_log_is_off_by_default,
+    access_line_has_listener_worker_path_and_compression,
+    access_line_path_is_escaped_and_truncated,
+    access_log_fields_add_request_headers,
+    log_lines_have_connection_id,
+    violation_lines_are_limited_and_counted,
+    access_lines_over_rate_are_dropped_and_counted,
 ];
 
 const LOG: [&str; 3] = ["--access-log", "--log=off", "--log-format=json"];
@@ -108,7 +108,7 @@ fn expect(line: &Value, expected: &Value) {
     assert_eq!(&Value::Object(found), expected);
 }
 
-fn access_lines_over_their_rate_are_counted_and_left_out(engine: Engine) {
+fn access_lines_over_rate_are_dropped_and_counted(engine: Engine) {
     const LEFT_OUT: &str = "ringback_access_lines_left_out_total";
     let written = |rate: &str, left_out| {
         let flags = ["--access-log", "--log-format=json", rate];
@@ -143,7 +143,7 @@ fn access_lines_over_their_rate_are_counted_and_left_out(engine: Engine) {
     assert_eq!(written("--access-log-rate=5/h", 0), (0, 0));
 }
 
-fn a_closed_connection_is_told_with_what_went_over_it(engine: Engine) {
+fn access_line_has_messages_bytes_reason_and_code(engine: Engine) {
     let server = start(engine, &["--subprotocol=chat"]);
     let mut raw = Raw::dial(server.address());
     let request = REQUEST.trim_end().to_owned() + "\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
@@ -199,7 +199,7 @@ fn upgraded(messages: u64, sent: usize, got: usize, reason: &str, code: Option<u
     expected
 }
 
-fn each_way_to_end_is_told(engine: Engine) {
+fn access_line_has_reason_of_each_end(engine: Engine) {
     let flags = ["--idle-timeout=1s", "--pong-timeout=200ms"];
     let server = start(engine, &flags);
     let (hello, echo) = (frame(TEXT, b"hello"), unmasked(TEXT, b"hello"));
@@ -253,7 +253,7 @@ fn each_way_to_end_is_told(engine: Engine) {
     expect(&told(&server, &who), &expected);
 }
 
-fn a_slow_reader_is_told(engine: Engine) {
+fn access_line_has_slow_reader(engine: Engine) {
     let server = start(engine, &["--write-timeout=300ms", "--max-backlog=1m"]);
     let mut raw = Raw::open_narrow(server.address());
     let message = frame(BINARY, &noise(1, 60_000));
@@ -274,7 +274,7 @@ fn a_slow_reader_is_told(engine: Engine) {
     assert!(number("duration_ms") >= 299, "{line}");
 }
 
-fn a_drain_is_told(engine: Engine) {
+fn access_line_has_drain(engine: Engine) {
     let mut server = start(engine, &["--drain-timeout=500ms"]);
     let mut quiet = Raw::open(server.address());
     let mut stuck = Raw::open(server.address());
@@ -292,7 +292,7 @@ fn a_drain_is_told(engine: Engine) {
     expect(&told(&server, &stuck), &expected);
 }
 
-fn refused_handshakes_are_told(engine: Engine) {
+fn access_line_has_refused_handshakes(engine: Engine) {
     let flags = ["--path=/echo", "--handshake-timeout=1s"];
     let server = start(engine, &flags);
     for (request, expected) in [
@@ -326,7 +326,7 @@ fn refused_handshakes_are_told(engine: Engine) {
     expect(&told(&server, &who), &json!({ "outcome": "abandoned" }));
 }
 
-fn a_limit_that_refuses_is_told(engine: Engine) {
+fn access_line_names_limit_that_refused(engine: Engine) {
     let flags = [
         "--max-connections=2",
         "--max-connections-per-address=1",
@@ -356,7 +356,7 @@ fn a_limit_that_refuses_is_told(engine: Engine) {
     refused(from(4), 503, "full");
 }
 
-fn who_is_cut_off_while_being_refused_is_told_as_it_is_counted(engine: Engine) {
+fn refusal_cut_off_by_drain_has_access_line(engine: Engine) {
     let flags = ["--max-connections=1", "--drain-timeout=10m"];
     let (mut server, admin) = Server::start_watched(engine, &[&LOG[..], &flags].concat());
     let inside = Raw::open(server.address());
@@ -371,7 +371,7 @@ fn who_is_cut_off_while_being_refused_is_told_as_it_is_counted(engine: Engine) {
     server.wait_for_success();
 }
 
-fn handlers_connections_are_told(engine: Engine) {
+fn access_line_has_handler_connections(engine: Engine) {
     let server = start(engine, &["--print-messages"]);
     let mut raw = Raw::open(server.address());
     let sent = [
@@ -389,7 +389,7 @@ fn handlers_connections_are_told(engine: Engine) {
     expect(&told(&server, &who), &expected);
 }
 
-fn each_line_says_where_it_came_in(engine: Engine) {
+fn access_line_has_listener_worker_path_and_compression(engine: Engine) {
     let server = start(engine, &["--threads=2", "--path=/echo"]);
     for (request, path, compression) in [
         (
@@ -420,7 +420,7 @@ fn each_line_says_where_it_came_in(engine: Engine) {
     }
 }
 
-fn the_path_is_escaped_and_cut(engine: Engine) {
+fn access_line_path_is_escaped_and_truncated(engine: Engine) {
     let server = start(engine, &[]);
     for (path, logged) in [
         ("/a%20b\"'", "/a%20b\"'".to_owned()),
@@ -443,7 +443,7 @@ fn the_path_is_escaped_and_cut(engine: Engine) {
     }
 }
 
-fn what_clients_send_is_told_where_that_is_asked_for(engine: Engine) {
+fn access_log_fields_add_request_headers(engine: Engine) {
     let flags = [
         "--access-log-fields=query,host,origin,user-agent,x-request-id,traceparent",
         "--access-log-fields=x-forwarded-for,forwarded,sec-websocket-protocol",
@@ -498,7 +498,7 @@ fn what_clients_send_is_told_where_that_is_asked_for(engine: Engine) {
     }
 }
 
-fn without_being_asked_for_nothing_is_told(engine: Engine) {
+fn access_log_is_off_by_default(engine: Engine) {
     let mut server = Server::start(engine, &["--log=trace", "--log-format=json"]);
     let mut raw = Raw::open(server.address());
     raw.send(&close(1000, ""));
@@ -510,7 +510,7 @@ fn without_being_asked_for_nothing_is_told(engine: Engine) {
     assert!(!log.contains("\"access\""), "{log}");
 }
 
-fn lines_of_a_connection_name_it(engine: Engine) {
+fn log_lines_have_connection_id(engine: Engine) {
     const CONNECTIONS: usize = 40;
     let flags = [
         "--access-log",
@@ -556,7 +556,7 @@ fn lines_of_a_connection_name_it(engine: Engine) {
     }
 }
 
-fn a_flood_of_violations_is_a_bounded_number_of_lines(engine: Engine) {
+fn violation_lines_are_limited_and_counted(engine: Engine) {
     const CONNECTIONS: usize = 1000;
     /// See the server's `throttle`: so many in an interval, of which the flood
     /// may touch a few, on a machine that is busy.

@@ -10,11 +10,11 @@ use crate::common::wait_until;
 use crate::common::wire::{REQUEST, TEXT, close, frame};
 
 on_every_engine![
-    an_address_has_so_many_connections_and_no_more,
-    an_ipv6_address_counts_as_well,
-    places_come_back_however_a_connection_ends,
-    an_address_connects_as_often_as_the_rate_says,
-    those_who_hammer_are_bounded_and_others_come_in,
+    address_over_max_connections_per_address_gets_429,
+    ipv6_address_over_max_connections_per_address_gets_429,
+    every_end_frees_the_address_slot,
+    address_over_handshake_rate_gets_429,
+    refusals_are_bounded_and_other_addresses_connect,
 ];
 
 /// An address of this machine; all of 127.0.0.0/8 are.
@@ -34,7 +34,7 @@ fn refusals(admin: crate::common::admin::Admin, reason: &str) -> u64 {
     page.count("ringback_connections_refused_total", &[("reason", reason)])
 }
 
-fn an_address_has_so_many_connections_and_no_more(engine: Engine) {
+fn address_over_max_connections_per_address_gets_429(engine: Engine) {
     let flags = ["--max-connections-per-address=5", "--threads=3"];
     let (server, admin) = Server::start_watched(engine, &flags);
     let mut inside: Vec<_> = (0..5).map(|_| knock(&server, 2)).collect();
@@ -57,7 +57,7 @@ fn an_address_has_so_many_connections_and_no_more(engine: Engine) {
     }
 }
 
-fn an_ipv6_address_counts_as_well(engine: Engine) {
+fn ipv6_address_over_max_connections_per_address_gets_429(engine: Engine) {
     let flags = ["--listen=[::1]:0", "--max-connections-per-address=1"];
     let mut command = crate::common::server::binary();
     command.args(["--engine", engine]).args(flags);
@@ -69,7 +69,7 @@ fn an_ipv6_address_counts_as_well(engine: Engine) {
     client.echo("the first");
 }
 
-fn places_come_back_however_a_connection_ends(engine: Engine) {
+fn every_end_frees_the_address_slot(engine: Engine) {
     let flags = [
         "--max-connections-per-address=1",
         "--max-connections=100",
@@ -123,7 +123,7 @@ fn places_come_back_however_a_connection_ends(engine: Engine) {
     }
 }
 
-fn an_address_connects_as_often_as_the_rate_says(engine: Engine) {
+fn address_over_handshake_rate_gets_429(engine: Engine) {
     const BURST: usize = 8;
     let flags = ["--handshake-rate=4/m", "--handshake-burst=8", "--threads=3"];
     let (server, admin) = Server::start_watched(engine, &flags);
@@ -151,7 +151,7 @@ fn an_address_connects_as_often_as_the_rate_says(engine: Engine) {
 
 /// Whoever knocks without end is turned away or closed without a word, and in
 /// between others come in at once.
-fn those_who_hammer_are_bounded_and_others_come_in(engine: Engine) {
+fn refusals_are_bounded_and_other_addresses_connect(engine: Engine) {
     const KNOCKS: usize = 1500;
     let flags = ["--handshake-rate=1/h", "--threads=1"];
     let (server, admin) = Server::start_watched(engine, &flags);

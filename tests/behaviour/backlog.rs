@@ -13,23 +13,23 @@ use crate::common::wire::{
 };
 
 on_every_engine_and_over_tls![
-    a_message_of_64_mib_is_sent_whole_before_any_of_it_is_read,
-    a_message_in_many_frames_is_sent_whole_before_any_of_it_is_read,
-    what_waits_is_sent_before_the_end_of_the_stream,
-    what_waits_is_sent_before_a_close,
-    memory_is_given_back_as_a_backlog_drains,
-    a_client_is_not_read_beyond_the_limit_until_half_is_drained,
-    a_client_that_fills_its_backlog_and_reads_nothing_is_cut,
-    a_client_that_is_cut_leaves_nothing_in_the_kernel,
+    client_may_send_64_mib_before_it_reads,
+    client_may_send_fragments_before_it_reads,
+    backlog_is_sent_before_end,
+    backlog_is_sent_before_close,
+    drained_backlog_frees_memory,
+    client_over_max_backlog_is_not_read_until_half_drained,
+    full_backlog_without_reads_is_cut_at_write_timeout,
+    cut_client_leaves_no_unsent_bytes_in_kernel,
 ];
 
 on_every_engine_with_handler![
-    a_message_of_64_mib_is_sent_whole_before_any_of_it_is_read,
-    what_waits_is_sent_before_the_end_of_the_stream,
-    what_waits_is_sent_before_a_close,
-    a_client_is_not_read_beyond_the_limit_until_half_is_drained,
-    a_client_that_fills_its_backlog_and_reads_nothing_is_cut,
-    a_client_that_is_cut_leaves_nothing_in_the_kernel,
+    client_may_send_64_mib_before_it_reads,
+    backlog_is_sent_before_end,
+    backlog_is_sent_before_close,
+    client_over_max_backlog_is_not_read_until_half_drained,
+    full_backlog_without_reads_is_cut_at_write_timeout,
+    cut_client_leaves_no_unsent_bytes_in_kernel,
 ];
 
 const MIB: usize = 1024 * 1024;
@@ -42,7 +42,7 @@ fn large(seed: u64, len: usize) -> Vec<u8> {
     noise(seed, MIB - 1).into_iter().cycle().take(len).collect()
 }
 
-fn a_message_of_64_mib_is_sent_whole_before_any_of_it_is_read(engine: Engine) {
+fn client_may_send_64_mib_before_it_reads(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
     let payload = large(1, LARGE);
@@ -52,7 +52,7 @@ fn a_message_of_64_mib_is_sent_whole_before_any_of_it_is_read(engine: Engine) {
     raw.expect_frame(TEXT, b"and another");
 }
 
-fn a_message_in_many_frames_is_sent_whole_before_any_of_it_is_read(engine: Engine) {
+fn client_may_send_fragments_before_it_reads(engine: Engine) {
     const PARTS: usize = 1000;
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
@@ -70,7 +70,7 @@ fn a_message_in_many_frames_is_sent_whole_before_any_of_it_is_read(engine: Engin
     }
 }
 
-fn what_waits_is_sent_before_the_end_of_the_stream(engine: Engine) {
+fn backlog_is_sent_before_end(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
     let payload = large(3, LARGE / 2);
@@ -80,7 +80,7 @@ fn what_waits_is_sent_before_the_end_of_the_stream(engine: Engine) {
     raw.rest_until_cut();
 }
 
-fn what_waits_is_sent_before_a_close(engine: Engine) {
+fn backlog_is_sent_before_close(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
     let payload = large(4, LARGE / 2);
@@ -91,7 +91,7 @@ fn what_waits_is_sent_before_a_close(engine: Engine) {
     raw.expect_end();
 }
 
-fn memory_is_given_back_as_a_backlog_drains(engine: Engine) {
+fn drained_backlog_frees_memory(engine: Engine) {
     // What the allocator keeps, and buffers that are made when they are needed.
     const ALLOWANCE: u64 = 16 * MIB as u64;
     let (server, admin) = Server::start_watched(engine, &["--threads=1"]);
@@ -117,7 +117,7 @@ fn memory_is_given_back_as_a_backlog_drains(engine: Engine) {
     wait_until("all memory is given back", || growth() < ALLOWANCE);
 }
 
-fn a_client_is_not_read_beyond_the_limit_until_half_is_drained(engine: Engine) {
+fn client_over_max_backlog_is_not_read_until_half_drained(engine: Engine) {
     const LIMIT: usize = 2 * MIB;
     // What a read brings beyond the limit, and TLS adds.
     const BEYOND: usize = 300_000;
@@ -149,7 +149,7 @@ fn a_client_is_not_read_beyond_the_limit_until_half_is_drained(engine: Engine) {
     });
 }
 
-fn a_client_that_fills_its_backlog_and_reads_nothing_is_cut(engine: Engine) {
+fn full_backlog_without_reads_is_cut_at_write_timeout(engine: Engine) {
     let flags = ["--max-backlog=1m", "--write-timeout=500ms"];
     let (server, admin) = Server::start_watched(engine, &flags);
     let mut neighbour = Client::connect(server.address());
@@ -166,7 +166,7 @@ fn a_client_that_fills_its_backlog_and_reads_nothing_is_cut(engine: Engine) {
 
 /// Though all that it has sent was read: an orderly end would come behind its replies,
 /// which it never reads.
-fn a_client_that_is_cut_leaves_nothing_in_the_kernel(engine: Engine) {
+fn cut_client_leaves_no_unsent_bytes_in_kernel(engine: Engine) {
     let (server, admin) = Server::start_watched(engine, &["--write-timeout=1s"]);
     let mut raw = Raw::open_narrow(server.address());
     let message = frame(BINARY, &large(8, MIB));

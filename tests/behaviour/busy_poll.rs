@@ -10,11 +10,11 @@ use crate::common::wait_for_rest;
 use crate::common::wire::{CLOSE, PING, REQUEST, TEXT, close, frame};
 
 on_every_engine![
-    a_worker_that_spins_is_not_woken,
-    a_handlers_worker_spins_as_well,
-    an_idle_server_goes_back_to_sleep,
-    a_worker_that_spins_does_all_else_meanwhile,
-    a_worker_that_spins_drains,
+    spinning_worker_does_not_sleep,
+    spinning_worker_of_handler_does_not_sleep,
+    idle_worker_stops_spinning,
+    spinning_worker_runs_handshakes_and_timers,
+    spinning_worker_drains,
 ];
 
 const GOING_AWAY: u16 = 1001;
@@ -22,11 +22,11 @@ const GOING_AWAY: u16 = 1001;
 /// Longer than any pause that a test makes between two messages.
 const LONG: &str = "--busy-poll=1s";
 
-fn a_worker_that_spins_is_not_woken(engine: Engine) {
+fn spinning_worker_does_not_sleep(engine: Engine) {
     assert_not_woken(engine, &[LONG, "--threads=1"]);
 }
 
-fn a_handlers_worker_spins_as_well(engine: Engine) {
+fn spinning_worker_of_handler_does_not_sleep(engine: Engine) {
     assert_not_woken(engine, &[LONG, "--threads=1", "--print-messages"]);
 }
 
@@ -46,7 +46,7 @@ fn assert_not_woken(engine: Engine, flags: &[&str]) {
     assert!(slept < MESSAGES / 10, "slept {slept} times");
 }
 
-fn an_idle_server_goes_back_to_sleep(engine: Engine) {
+fn idle_worker_stops_spinning(engine: Engine) {
     for flags in [
         &["--busy-poll=200ms"][..],
         &["--busy-poll=200ms", "--print-messages"],
@@ -63,7 +63,7 @@ fn an_idle_server_goes_back_to_sleep(engine: Engine) {
     }
 }
 
-fn a_worker_that_spins_does_all_else_meanwhile(engine: Engine) {
+fn spinning_worker_runs_handshakes_and_timers(engine: Engine) {
     let server = Server::start(
         engine,
         &[
@@ -99,7 +99,7 @@ fn a_worker_that_spins_does_all_else_meanwhile(engine: Engine) {
     });
 }
 
-fn a_worker_that_spins_drains(engine: Engine) {
+fn spinning_worker_drains(engine: Engine) {
     let mut server = Server::start(engine, &["--busy-poll=200ms", "--threads=1"]);
     let mut client = Client::connect(server.address());
     client.echo("spin");

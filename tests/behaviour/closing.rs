@@ -11,18 +11,18 @@ use crate::common::wire::{
 };
 
 on_every_engine_and_over_tls![
-    a_close_comes_back_with_its_code_and_reason,
-    a_close_without_a_code_comes_back_without,
-    every_code_that_may_be_sent_comes_back,
-    a_code_that_may_not_be_sent_is_a_violation,
-    frames_after_a_close_are_ignored,
-    replies_come_before_the_close,
-    a_half_closed_client_gets_every_reply,
-    a_client_that_leaves_inside_of_a_frame_is_let_go,
-    a_client_that_vanishes_leaves_nothing_behind,
+    close_is_echoed_with_code_and_reason,
+    close_without_code_is_echoed_without_code,
+    valid_close_code_is_echoed,
+    invalid_close_code_gets_close_1002,
+    frames_after_close_are_ignored,
+    replies_precede_close,
+    half_closed_client_gets_every_reply,
+    half_close_inside_frame_ends_connection,
+    abrupt_end_leaves_no_descriptor,
 ];
 
-fn a_close_comes_back_with_its_code_and_reason(engine: Engine) {
+fn close_is_echoed_with_code_and_reason(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut client = Client::connect(server.address());
     client.echo("before");
@@ -43,7 +43,7 @@ fn a_close_comes_back_with_its_code_and_reason(engine: Engine) {
     raw.expect_end();
 }
 
-fn a_close_without_a_code_comes_back_without(engine: Engine) {
+fn close_without_code_is_echoed_without_code(engine: Engine) {
     let server = Server::start(engine, &[]);
     Client::connect(server.address()).close();
     let mut raw = Raw::open(server.address());
@@ -52,7 +52,7 @@ fn a_close_without_a_code_comes_back_without(engine: Engine) {
     raw.expect_end();
 }
 
-fn every_code_that_may_be_sent_comes_back(engine: Engine) {
+fn valid_close_code_is_echoed(engine: Engine) {
     let server = Server::start(engine, &[]);
     for code in (1000..=1003)
         .chain(1007..=1014)
@@ -64,7 +64,7 @@ fn every_code_that_may_be_sent_comes_back(engine: Engine) {
     }
 }
 
-fn a_code_that_may_not_be_sent_is_a_violation(engine: Engine) {
+fn invalid_close_code_gets_close_1002(engine: Engine) {
     let server = Server::start(engine, &[]);
     for code in [
         0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535,
@@ -75,7 +75,7 @@ fn a_code_that_may_not_be_sent_is_a_violation(engine: Engine) {
     }
 }
 
-fn frames_after_a_close_are_ignored(engine: Engine) {
+fn frames_after_close_are_ignored(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
     let later = [
@@ -92,7 +92,7 @@ fn frames_after_a_close_are_ignored(engine: Engine) {
     assert!(raw.rest_until_cut().is_empty());
 }
 
-fn replies_come_before_the_close(engine: Engine) {
+fn replies_precede_close(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
     let message = noise(1, 100_000);
@@ -110,7 +110,7 @@ fn replies_come_before_the_close(engine: Engine) {
     raw.expect_end();
 }
 
-fn a_half_closed_client_gets_every_reply(engine: Engine) {
+fn half_closed_client_gets_every_reply(engine: Engine) {
     let server = Server::start(engine, &[]);
     for (count, len) in [(1, 5), (1000, 20), (100, 2000), (1, 300_000)] {
         let mut raw = Raw::open(server.address());
@@ -125,7 +125,7 @@ fn a_half_closed_client_gets_every_reply(engine: Engine) {
     }
 }
 
-fn a_client_that_leaves_inside_of_a_frame_is_let_go(engine: Engine) {
+fn half_close_inside_frame_ends_connection(engine: Engine) {
     let server = Server::start(engine, &[]);
     let message = frame(TEXT, b"never finished");
     for len in 1..message.len() {
@@ -141,7 +141,7 @@ fn a_client_that_leaves_inside_of_a_frame_is_let_go(engine: Engine) {
     assert!(raw.rest().len() <= 110);
 }
 
-fn a_client_that_vanishes_leaves_nothing_behind(engine: Engine) {
+fn abrupt_end_leaves_no_descriptor(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut neighbour = Client::connect(server.address());
     neighbour.echo("before");

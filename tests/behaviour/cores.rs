@@ -15,13 +15,13 @@ use crate::common::server::{Server, binary, binary_with};
 use crate::common::wait_until;
 
 on_every_engine![
-    there_is_one_worker_for_each_core,
-    every_worker_has_a_listener_and_gets_connections,
-    every_worker_is_bound_to_a_core,
-    workers_are_not_bound_with_no_pin,
+    default_is_one_worker_per_core,
+    every_worker_listens_and_gets_connections,
+    every_worker_is_pinned_to_a_core,
+    no_pin_leaves_workers_unpinned,
 ];
 
-fn there_is_one_worker_for_each_core(engine: Engine) {
+fn default_is_one_worker_per_core(engine: Engine) {
     let server = Server::start(engine, &[]);
     let quota = Limits::read(&Root::of_this_machine()).cpu_cores_max;
     let cores = (1..cores_in(&Process::current().cores()))
@@ -35,7 +35,7 @@ fn there_is_one_worker_for_each_core(engine: Engine) {
     assert_eq!(server.process().workers().len(), cores);
 }
 
-fn every_worker_has_a_listener_and_gets_connections(engine: Engine) {
+fn every_worker_listens_and_gets_connections(engine: Engine) {
     let server = Server::start(engine, &["--threads=3"]);
     assert!(
         server.greeting()[0].ends_with(" threads=3"),
@@ -65,7 +65,7 @@ fn every_worker_has_a_listener_and_gets_connections(engine: Engine) {
     );
 }
 
-fn every_worker_is_bound_to_a_core(engine: Engine) {
+fn every_worker_is_pinned_to_a_core(engine: Engine) {
     let quota = Limits::read(&Root::of_this_machine()).cpu_cores_max;
     let cores = cores_in(&Process::current().cores());
     if quota.is_some_and(|quota| quota < cores as f64) {
@@ -89,7 +89,7 @@ fn every_worker_is_bound_to_a_core(engine: Engine) {
     Client::connect(server.address()).echo("bound");
 }
 
-fn workers_are_not_bound_with_no_pin(engine: Engine) {
+fn no_pin_leaves_workers_unpinned(engine: Engine) {
     // This is how all servers of these tests are started.
     let server = Server::start(engine, &["--threads=2"]);
     for worker in server.process().workers() {
@@ -142,7 +142,7 @@ impl Drop for Group {
 }
 
 #[test]
-fn a_cpu_quota_bounds_the_threads_and_the_log_says_why() {
+fn cpu_quota_bounds_threads_and_is_logged() {
     let Some(group) = Group::of_half_a_core() else {
         // What is read of a group is tested in the library on any machine.
         let note = "not run with a real CPU quota: this process may make no control group\n";

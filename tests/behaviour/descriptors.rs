@@ -14,16 +14,16 @@ use crate::common::wait_until;
 use crate::common::wire::{REQUEST, TEXT, frame};
 
 on_every_engine_and_over_tls![
-    above_the_limit_on_open_files_clients_get_503_and_admin_answers,
-    connections_that_are_refused_are_not_open_ones,
+    connections_over_open_files_limit_get_503_and_admin_answers,
+    refused_connections_do_not_count_as_open,
 ];
 
 mod replaced {
     use super::*;
 
-    on_every_engine![a_server_at_the_limit_can_be_replaced,];
+    on_every_engine![server_at_open_files_limit_can_be_replaced,];
 
-    fn a_server_at_the_limit_can_be_replaced(engine: Engine) {
+    fn server_at_open_files_limit_can_be_replaced(engine: Engine) {
         let directory = tempfile::tempdir().expect("a directory");
         let pid_file = directory.path().join("pid");
         let served_by = || pid_in(&pid_file);
@@ -101,7 +101,7 @@ fn expect_full(admin: Admin, open: usize) {
     assert!(count(&page, "process_open_fds") <= LIMIT);
 }
 
-fn above_the_limit_on_open_files_clients_get_503_and_admin_answers(engine: Engine) {
+fn connections_over_open_files_limit_get_503_and_admin_answers(engine: Engine) {
     for flags in [&["--threads=2"][..], &["--threads=2", "--print-messages"]] {
         let (server, admin) = Server::start_limited(engine, LIMIT, flags);
         server.wait_for_log("limit on open files");
@@ -136,7 +136,7 @@ fn above_the_limit_on_open_files_clients_get_503_and_admin_answers(engine: Engin
     }
 }
 
-fn connections_that_are_refused_are_not_open_ones(engine: Engine) {
+fn refused_connections_do_not_count_as_open(engine: Engine) {
     let (server, admin) = Server::start_watched(engine, &["--max-connections=5", "--threads=2"]);
     let (inside, _refused) = fill(&server, 5);
     assert_eq!(inside.len(), 5);
@@ -158,7 +158,7 @@ fn connections_that_are_refused_are_not_open_ones(engine: Engine) {
 }
 
 #[test]
-fn a_limit_that_leaves_nothing_for_connections_is_one_line_and_status_1() {
+fn open_files_limit_without_room_exits_with_status_1() {
     for limit in [8, 12, 20, 32, 48] {
         let mut command = binary_with(&format!("ulimit -n {limit}"));
         command.args(["--listen=127.0.0.1:0", "--threads=2", "--log=off"]);

@@ -24,41 +24,41 @@ use crate::common::wire::{
 };
 
 on_every_engine![
-    a_server_without_clients_ends_at_once,
-    a_signal_right_after_the_greeting_drains_as_well,
-    everybody_gets_a_close_and_the_server_does_not_wait_longer,
-    messages_that_were_sent_before_the_signal_come_back,
-    who_waits_to_be_accepted_is_still_served,
-    a_message_in_progress_can_be_finished,
-    a_frame_in_progress_can_be_finished,
-    clients_in_the_middle_of_a_talk_get_right_answers_and_a_close,
-    who_never_pauses_does_not_keep_the_others,
-    new_connections_are_refused,
-    who_does_not_leave_is_cut_at_the_end_of_the_drain,
-    a_second_signal_ends_the_server_at_once,
-    closes_are_spread_over_the_drain_spread,
-    half_a_message_gets_a_close_in_the_end,
-    a_client_that_never_pauses_gets_a_close_in_the_end,
+    drain_without_clients_ends_at_once,
+    signal_right_after_start_line_drains,
+    drain_sends_close_1001_and_ends_when_clients_have_closed,
+    messages_sent_before_drain_are_echoed,
+    connections_queued_before_drain_are_served,
+    drain_lets_message_in_progress_finish,
+    drain_lets_frame_in_progress_finish,
+    busy_clients_get_echoes_then_close_1001,
+    constant_sender_does_not_delay_drain_of_others,
+    drain_refuses_new_connections,
+    connections_are_cut_at_drain_timeout,
+    second_signal_exits_at_once,
+    drain_spread_spreads_closes,
+    half_message_gets_close_1001_before_drain_timeout,
+    constant_sender_gets_close_1001_before_drain_timeout,
 ];
 
 on_every_engine_with_handler![
-    everybody_gets_a_close_and_the_server_does_not_wait_longer,
-    closes_are_spread_over_the_drain_spread,
-    half_a_message_gets_a_close_in_the_end,
-    a_client_that_never_pauses_gets_a_close_in_the_end,
+    drain_sends_close_1001_and_ends_when_clients_have_closed,
+    drain_spread_spreads_closes,
+    half_message_gets_close_1001_before_drain_timeout,
+    constant_sender_gets_close_1001_before_drain_timeout,
 ];
 
 on_every_engine_over_tls![
-    closes_are_spread_over_the_drain_spread,
-    half_a_message_gets_a_close_in_the_end,
-    a_client_that_never_pauses_gets_a_close_in_the_end,
-    everybody_gets_a_close_and_the_server_does_not_wait_longer,
-    a_message_in_progress_can_be_finished,
-    a_frame_in_progress_can_be_finished,
-    clients_in_the_middle_of_a_talk_get_right_answers_and_a_close,
-    who_never_pauses_does_not_keep_the_others,
-    who_does_not_leave_is_cut_at_the_end_of_the_drain,
-    a_second_signal_ends_the_server_at_once,
+    drain_spread_spreads_closes,
+    half_message_gets_close_1001_before_drain_timeout,
+    constant_sender_gets_close_1001_before_drain_timeout,
+    drain_sends_close_1001_and_ends_when_clients_have_closed,
+    drain_lets_message_in_progress_finish,
+    drain_lets_frame_in_progress_finish,
+    busy_clients_get_echoes_then_close_1001,
+    constant_sender_does_not_delay_drain_of_others,
+    connections_are_cut_at_drain_timeout,
+    second_signal_exits_at_once,
 ];
 
 const GOING_AWAY: u16 = 1001;
@@ -66,7 +66,7 @@ const GOING_AWAY: u16 = 1001;
 /// Longer than anybody has patience: a server that waits for it fails.
 const NEVER: &str = "--drain-timeout=10m";
 
-fn a_server_without_clients_ends_at_once(engine: Engine) {
+fn drain_without_clients_ends_at_once(engine: Engine) {
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = Server::start(engine, &[NEVER]);
         server.signal(signal);
@@ -77,7 +77,7 @@ fn a_server_without_clients_ends_at_once(engine: Engine) {
 /// What containers, supervisors and limits send: `docs/deploy.md` has the table.
 /// The engines have no part in it.
 #[test]
-fn every_signal_that_means_an_end_drains() {
+fn every_termination_signal_drains() {
     for signal in [
         Signal::TERM.as_raw(),
         Signal::INT.as_raw(),
@@ -101,7 +101,7 @@ fn every_signal_that_means_an_end_drains() {
 }
 
 #[test]
-fn signals_that_mean_something_else_change_nothing() {
+fn other_signals_are_ignored() {
     let server = Server::start("epoll", &[]);
     let mut client = Client::connect(server.address());
     for signal in [
@@ -122,7 +122,7 @@ fn signals_that_mean_something_else_change_nothing() {
 /// A certificate that is read from a pipe keeps the server from starting for as
 /// long as nobody writes to it.
 #[test]
-fn a_signal_ends_a_start_that_does_not_end() {
+fn signal_ends_blocked_start() {
     let pki = Pki::empty();
     let made = Command::new("mkfifo").arg(pki.path("cert.pem")).status();
     assert!(made.expect("started").success());
@@ -146,7 +146,7 @@ fn starting(pki: &Pki) -> Server {
 }
 
 #[test]
-fn a_signal_during_the_start_ends_it_without_a_trace() {
+fn signal_during_start_exits_without_listening() {
     let pair = pki::pair();
     let pki = Pki::empty();
     pki.write("key.pem", &pair.key);
@@ -178,7 +178,7 @@ fn a_signal_during_the_start_ends_it_without_a_trace() {
 }
 
 /// Scripts start a server, wait for its line, and may change their mind.
-fn a_signal_right_after_the_greeting_drains_as_well(engine: Engine) {
+fn signal_right_after_start_line_drains(engine: Engine) {
     for _ in 0..20 {
         let mut server = Server::start(engine, &[NEVER, "--log=off"]);
         server.terminate();
@@ -186,7 +186,7 @@ fn a_signal_right_after_the_greeting_drains_as_well(engine: Engine) {
     }
 }
 
-fn everybody_gets_a_close_and_the_server_does_not_wait_longer(engine: Engine) {
+fn drain_sends_close_1001_and_ends_when_clients_have_closed(engine: Engine) {
     let mut server = Server::start(engine, &[NEVER]);
     let mut clients: Vec<_> = (0..50).map(|_| Client::connect(server.address())).collect();
     for client in clients.iter_mut().step_by(2) {
@@ -199,7 +199,7 @@ fn everybody_gets_a_close_and_the_server_does_not_wait_longer(engine: Engine) {
     server.wait_for_success();
 }
 
-fn messages_that_were_sent_before_the_signal_come_back(engine: Engine) {
+fn messages_sent_before_drain_are_echoed(engine: Engine) {
     let mut server = Server::start(engine, &[NEVER]);
     let mut clients: Vec<_> = (0..20).map(|_| Client::connect(server.address())).collect();
     let messages = |client: usize| {
@@ -224,7 +224,7 @@ fn messages_that_were_sent_before_the_signal_come_back(engine: Engine) {
     server.wait_for_success();
 }
 
-fn who_waits_to_be_accepted_is_still_served(engine: Engine) {
+fn connections_queued_before_drain_are_served(engine: Engine) {
     let mut server = Server::start(engine, &[NEVER]);
     server.freeze();
     let mut clients: Vec<_> = (0..100).map(|_| Raw::dial(server.address())).collect();
@@ -241,7 +241,7 @@ fn who_waits_to_be_accepted_is_still_served(engine: Engine) {
     server.wait_for_success();
 }
 
-fn a_message_in_progress_can_be_finished(engine: Engine) {
+fn drain_lets_message_in_progress_finish(engine: Engine) {
     let mut server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
     raw.send(&frame(TEXT_FRAGMENT, b"to be "));
@@ -261,7 +261,7 @@ fn a_message_in_progress_can_be_finished(engine: Engine) {
     server.wait_for_success();
 }
 
-fn a_frame_in_progress_can_be_finished(engine: Engine) {
+fn drain_lets_frame_in_progress_finish(engine: Engine) {
     let mut server = Server::start(engine, &[]);
     let held = frame(TEXT, b"a frame that is held");
     let payload = noise(1, 50_000);
@@ -288,7 +288,7 @@ fn a_frame_in_progress_can_be_finished(engine: Engine) {
     server.wait_for_success();
 }
 
-fn clients_in_the_middle_of_a_talk_get_right_answers_and_a_close(engine: Engine) {
+fn busy_clients_get_echoes_then_close_1001(engine: Engine) {
     let mut server = Server::start(engine, &[NEVER]);
     let address = server.address();
     thread::scope(|scope| {
@@ -327,7 +327,7 @@ fn clients_in_the_middle_of_a_talk_get_right_answers_and_a_close(engine: Engine)
 
 /// The tokio-uring engine once took its last look at a socket in a loop that
 /// never let the runtime submit what the other tasks had asked for.
-fn who_never_pauses_does_not_keep_the_others(engine: Engine) {
+fn constant_sender_does_not_delay_drain_of_others(engine: Engine) {
     let mut server = Server::start(engine, &["--threads=1", "--drain-timeout=2s"]);
     let mut restless = Raw::open(server.address());
     let mut patient = Raw::open(server.address());
@@ -348,7 +348,7 @@ fn who_never_pauses_does_not_keep_the_others(engine: Engine) {
     });
 }
 
-fn new_connections_are_refused(engine: Engine) {
+fn drain_refuses_new_connections(engine: Engine) {
     let mut server = Server::start(engine, &[NEVER]);
     let mut raw = Raw::open(server.address());
     raw.send(&frame(TEXT_FRAGMENT, b"hold the door"));
@@ -367,7 +367,7 @@ fn new_connections_are_refused(engine: Engine) {
     server.wait_for_success();
 }
 
-fn who_does_not_leave_is_cut_at_the_end_of_the_drain(engine: Engine) {
+fn connections_are_cut_at_drain_timeout(engine: Engine) {
     const DRAIN: Duration = Duration::from_millis(600);
     let flags = [
         "--drain-timeout=600ms",
@@ -405,7 +405,7 @@ fn who_does_not_leave_is_cut_at_the_end_of_the_drain(engine: Engine) {
 }
 
 /// Between the first Close and the last passes most of that time.
-fn closes_are_spread_over_the_drain_spread(engine: Engine) {
+fn drain_spread_spreads_closes(engine: Engine) {
     let spread = Duration::from_secs(1);
     let flags = ["--threads=1", "--drain-timeout=10m", "--drain-spread=1s"];
     let mut server = Server::start(engine, &flags);
@@ -429,7 +429,7 @@ fn closes_are_spread_over_the_drain_spread(engine: Engine) {
     server.wait_for_success();
 }
 
-fn half_a_message_gets_a_close_in_the_end(engine: Engine) {
+fn half_message_gets_close_1001_before_drain_timeout(engine: Engine) {
     let mut server = Server::start(engine, &["--drain-timeout=2s"]);
     let mut raw = Raw::open(server.address());
     let half = frame(TEXT, b"never whole");
@@ -440,7 +440,7 @@ fn half_a_message_gets_a_close_in_the_end(engine: Engine) {
     server.wait_for_success();
 }
 
-fn a_client_that_never_pauses_gets_a_close_in_the_end(engine: Engine) {
+fn constant_sender_gets_close_1001_before_drain_timeout(engine: Engine) {
     let mut server = Server::start(engine, &["--threads=1", "--drain-timeout=4s"]);
     let mut raw = Raw::open(server.address());
     // Nothing comes back that would have to be read.
@@ -457,7 +457,7 @@ fn a_client_that_never_pauses_gets_a_close_in_the_end(engine: Engine) {
 }
 
 #[test]
-fn a_shutdown_delay_lets_a_balancer_know_first() {
+fn shutdown_delay_fails_readyz_before_drain() {
     let (mut server, admin) = Server::start_watched("epoll", &["--shutdown-delay=10m"]);
     assert_eq!(admin.get("/readyz").status, 200);
     server.terminate();
@@ -469,7 +469,7 @@ fn a_shutdown_delay_lets_a_balancer_know_first() {
     assert_eq!(server.wait().code(), Some(128 + 15));
 }
 
-fn a_second_signal_ends_the_server_at_once(engine: Engine) {
+fn second_signal_exits_at_once(engine: Engine) {
     for (signal, status) in [(Signal::TERM, 128 + 15), (Signal::INT, 128 + 2)] {
         let mut server = Server::start(engine, &[NEVER]);
         let mut raw = Raw::open(server.address());

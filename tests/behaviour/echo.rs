@@ -11,22 +11,22 @@ use crate::common::wire::{
 };
 
 on_every_engine_and_over_tls![
-    text_and_binary_come_back_as_what_they_were,
-    messages_of_every_length_form_come_back,
-    messages_of_many_megabytes_stream_through,
-    long_text_of_long_characters_comes_back,
-    fragments_come_back_one_by_one_with_pongs_between,
-    pings_are_answered_and_pongs_are_not,
-    thousands_of_messages_in_flight_come_back_in_order,
-    frames_behind_the_request_are_echoed,
-    a_frame_may_begin_behind_the_request_and_end_later,
-    a_client_may_send_byte_by_byte,
-    connections_do_not_mix,
+    text_and_binary_keep_their_type,
+    every_length_encoding_is_echoed,
+    messages_of_64_mib_are_echoed,
+    multibyte_text_is_echoed,
+    fragments_are_echoed_one_by_one_with_pongs_between,
+    ping_gets_pong_and_pong_gets_nothing,
+    messages_in_flight_are_echoed_in_order,
+    frames_sent_with_request_are_echoed,
+    frame_begun_with_request_is_echoed,
+    input_byte_by_byte_is_echoed,
+    connections_get_only_their_own_bytes,
 ];
 
 const MIB: usize = 1024 * 1024;
 
-fn text_and_binary_come_back_as_what_they_were(engine: Engine) {
+fn text_and_binary_keep_their_type(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut client = Client::connect(server.address());
     client.echo("plain");
@@ -37,7 +37,7 @@ fn text_and_binary_come_back_as_what_they_were(engine: Engine) {
     client.close();
 }
 
-fn messages_of_every_length_form_come_back(engine: Engine) {
+fn every_length_encoding_is_echoed(engine: Engine) {
     // Around the three forms of a length (RFC 6455 section 5.2), and around the
     // window and the buffers of the server.
     const LENGTHS: [usize; 17] = [
@@ -53,7 +53,7 @@ fn messages_of_every_length_form_come_back(engine: Engine) {
     client.close();
 }
 
-fn messages_of_many_megabytes_stream_through(engine: Engine) {
+fn messages_of_64_mib_are_echoed(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut client = Client::connect(server.address());
     let messages = [1, 16, 64].map(|mib| Message::from(noise(mib as u64, mib * MIB)));
@@ -61,7 +61,7 @@ fn messages_of_many_megabytes_stream_through(engine: Engine) {
     client.close();
 }
 
-fn long_text_of_long_characters_comes_back(engine: Engine) {
+fn multibyte_text_is_echoed(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut client = Client::connect(server.address());
     // Each byte of shift cuts the characters elsewhere.
@@ -71,7 +71,7 @@ fn long_text_of_long_characters_comes_back(engine: Engine) {
     client.close();
 }
 
-fn fragments_come_back_one_by_one_with_pongs_between(engine: Engine) {
+fn fragments_are_echoed_one_by_one_with_pongs_between(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
     let crab = "🦀".as_bytes();
@@ -96,7 +96,7 @@ fn fragments_come_back_one_by_one_with_pongs_between(engine: Engine) {
     }
 }
 
-fn pings_are_answered_and_pongs_are_not(engine: Engine) {
+fn ping_gets_pong_and_pong_gets_nothing(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
     raw.send(&frame(PONG, b"nobody asked"));
@@ -109,7 +109,7 @@ fn pings_are_answered_and_pongs_are_not(engine: Engine) {
     raw.expect_frame(TEXT, b"still here");
 }
 
-fn thousands_of_messages_in_flight_come_back_in_order(engine: Engine) {
+fn messages_in_flight_are_echoed_in_order(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut client = Client::connect(server.address());
     let messages: Vec<Message> = (0..5000)
@@ -125,7 +125,7 @@ fn thousands_of_messages_in_flight_come_back_in_order(engine: Engine) {
     client.close();
 }
 
-fn frames_behind_the_request_are_echoed(engine: Engine) {
+fn frames_sent_with_request_are_echoed(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::dial(server.address());
     let frames = [
@@ -142,7 +142,7 @@ fn frames_behind_the_request_are_echoed(engine: Engine) {
 
 /// A read buffer of exactly the size of these first bytes has no room for the
 /// rest of the frame.
-fn a_frame_may_begin_behind_the_request_and_end_later(engine: Engine) {
+fn frame_begun_with_request_is_echoed(engine: Engine) {
     let server = Server::start(engine, &[]);
     let message = frame(BINARY, &noise(2, 12_000));
     for early in [1, 7, 8, 500, 2043, 2044, 2045, 2048, 4000, 7000] {
@@ -154,7 +154,7 @@ fn a_frame_may_begin_behind_the_request_and_end_later(engine: Engine) {
     }
 }
 
-fn a_client_may_send_byte_by_byte(engine: Engine) {
+fn input_byte_by_byte_is_echoed(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::dial(server.address());
     let frames = [
@@ -174,7 +174,7 @@ fn a_client_may_send_byte_by_byte(engine: Engine) {
 }
 
 /// The engines' buffers are shared, what is in them is not.
-fn connections_do_not_mix(engine: Engine) {
+fn connections_get_only_their_own_bytes(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut clients: Vec<Raw> = (0..50).map(|_| Raw::open(server.address())).collect();
     let payload = |index: usize| noise(index as u64, 100 + 397 * index);

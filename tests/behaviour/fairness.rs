@@ -14,11 +14,11 @@ use crate::common::wait_until;
 use crate::common::wire::{BINARY, TEXT, frame, noise, unmasked};
 
 on_every_engine![
-    a_ping_waits_for_a_buffer_of_each_flooder_at_most,
-    of_many_who_send_all_they_can_none_is_left_out,
+    message_waits_for_one_buffer_of_each_flooder_at_most,
+    every_flooder_is_served,
 ];
 
-on_every_engine_over_tls![of_many_who_send_all_they_can_none_is_left_out,];
+on_every_engine_over_tls![every_flooder_is_served,];
 
 const FLOODERS: u64 = 10;
 
@@ -29,7 +29,7 @@ const BUFFER: u64 = 68 * 1024;
 /// server has read of others between a message and its reply. Of many such
 /// counts the least: the rest contain what it did while this test had to wait
 /// for a processor.
-fn a_ping_waits_for_a_buffer_of_each_flooder_at_most(engine: Engine) {
+fn message_waits_for_one_buffer_of_each_flooder_at_most(engine: Engine) {
     const ROUNDS: usize = 200;
     let config = Config {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
@@ -67,7 +67,7 @@ fn a_ping_waits_for_a_buffer_of_each_flooder_at_most(engine: Engine) {
 
 /// On `ring`, whoever had once waited for bytes never got one of the large
 /// buffers again, as long as enough others sent without a pause.
-fn of_many_who_send_all_they_can_none_is_left_out(engine: Engine) {
+fn every_flooder_is_served(engine: Engine) {
     const ECHOED: usize = 1024 * 1024;
     let server = Server::start(engine, &["--threads", "1"]);
     let message = frame(BINARY, &noise(2, 65_000)).repeat(4);

@@ -7,12 +7,12 @@ use crate::common::wait_for;
 use crate::common::wire::{REQUEST, TEXT, frame};
 
 on_every_engine_and_over_tls![
-    the_client_is_whom_the_proxy_names,
-    limits_per_address_go_by_the_client,
-    a_rate_goes_by_the_client_and_is_told,
-    the_field_of_a_stranger_counts_for_nothing,
-    one_field_is_read_and_the_other_is_not,
-    a_proxy_that_names_nobody_is_the_client_and_is_warned_of_once,
+    forwarded_field_names_client,
+    address_limit_counts_forwarded_client,
+    handshake_rate_counts_forwarded_client,
+    field_of_untrusted_peer_is_ignored,
+    only_the_configured_field_is_read,
+    proxy_without_field_is_client_and_logged_once,
 ];
 
 const TRUSTED: &str = "--forwarded-from=127.0.0.0/8";
@@ -42,7 +42,7 @@ fn seen_as(server: &Server, field: &str) -> String {
         .to_owned()
 }
 
-fn the_client_is_whom_the_proxy_names(engine: Engine) {
+fn forwarded_field_names_client(engine: Engine) {
     let server = Server::start(engine, &[TRUSTED, "--print-messages"]);
     for (field, client) in [
         ("X-Forwarded-For: 192.0.2.7", "192.0.2.7"),
@@ -61,7 +61,7 @@ fn the_client_is_whom_the_proxy_names(engine: Engine) {
     }
 }
 
-fn limits_per_address_go_by_the_client(engine: Engine) {
+fn address_limit_counts_forwarded_client(engine: Engine) {
     let flags = [
         TRUSTED,
         "--max-connections-per-address=1",
@@ -86,7 +86,7 @@ fn limits_per_address_go_by_the_client(engine: Engine) {
 }
 
 /// Over TLS as well: its handshake is done before the client is known.
-fn a_rate_goes_by_the_client_and_is_told(engine: Engine) {
+fn handshake_rate_counts_forwarded_client(engine: Engine) {
     let server = Server::start(engine, &[TRUSTED, "--handshake-rate=1/h"]);
     for client in ["192.0.2.7", "192.0.2.8"] {
         let field = format!("X-Forwarded-For: {client}");
@@ -96,7 +96,7 @@ fn a_rate_goes_by_the_client_and_is_told(engine: Engine) {
     }
 }
 
-fn the_field_of_a_stranger_counts_for_nothing(engine: Engine) {
+fn field_of_untrusted_peer_is_ignored(engine: Engine) {
     for flags in [
         &[][..],
         &["--forwarded-from=192.0.2.0/24", "--forwarded-from=unix"],
@@ -109,7 +109,7 @@ fn the_field_of_a_stranger_counts_for_nothing(engine: Engine) {
     }
 }
 
-fn one_field_is_read_and_the_other_is_not(engine: Engine) {
+fn only_the_configured_field_is_read(engine: Engine) {
     let flags = [TRUSTED, "--print-messages"];
     let both = "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.2;proto=https";
     let server = Server::start(engine, &flags);
@@ -121,7 +121,7 @@ fn one_field_is_read_and_the_other_is_not(engine: Engine) {
     assert_eq!(seen_as(&server, six), "[2001:db8::1]:7");
 }
 
-fn a_proxy_that_names_nobody_is_the_client_and_is_warned_of_once(engine: Engine) {
+fn proxy_without_field_is_client_and_logged_once(engine: Engine) {
     const WARNING: &str = "a proxy of --forwarded-from did not name its client";
     let mut server = Server::start(engine, &[TRUSTED, "--print-messages"]);
     // A health check.

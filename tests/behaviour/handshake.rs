@@ -7,13 +7,13 @@ use crate::common::server::Server;
 use crate::common::wire::{ACCEPT, REQUEST, TEXT, frame};
 
 on_every_engine_and_over_tls![
-    the_101_has_connection_upgrade_alone,
-    http_1_0_keep_alive_is_answered_with_close_alone,
-    an_empty_subprotocol_field_is_no_offer,
-    every_subprotocol_is_spoken_where_an_asterisk_is_listed,
+    response_101_has_connection_upgrade_only,
+    http_1_0_keep_alive_gets_connection_close,
+    empty_subprotocol_field_is_no_offer,
+    subprotocol_asterisk_accepts_first_offer,
     origins_are_compared_normalized,
-    what_cannot_be_parsed_gets_a_reason,
-    connection_upgrade_alone_is_a_plain_request,
+    unparsable_request_gets_reason,
+    connection_upgrade_without_upgrade_is_plain_request,
 ];
 
 /// For the engine, and for a handler.
@@ -36,7 +36,7 @@ fn upgrade(server: &Server, request: &str) -> String {
     head
 }
 
-fn the_101_has_connection_upgrade_alone(engine: Engine) {
+fn response_101_has_connection_upgrade_only(engine: Engine) {
     for flags in SERVERS {
         let server = Server::start(engine, flags);
         for connection in ["Upgrade", "close, Upgrade", "keep-alive, Upgrade"] {
@@ -51,7 +51,7 @@ fn the_101_has_connection_upgrade_alone(engine: Engine) {
     }
 }
 
-fn http_1_0_keep_alive_is_answered_with_close_alone(engine: Engine) {
+fn http_1_0_keep_alive_gets_connection_close(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::dial(server.address());
     raw.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
@@ -67,7 +67,7 @@ fn http_1_0_keep_alive_is_answered_with_close_alone(engine: Engine) {
     assert_eq!(raw.rest().len(), length);
 }
 
-fn an_empty_subprotocol_field_is_no_offer(engine: Engine) {
+fn empty_subprotocol_field_is_no_offer(engine: Engine) {
     for flags in SERVERS {
         let server = Server::start(engine, &[flags, &["--subprotocol=chat"]].concat());
         let head = upgrade(&server, &request_with("Sec-WebSocket-Protocol:\r\n"));
@@ -75,7 +75,7 @@ fn an_empty_subprotocol_field_is_no_offer(engine: Engine) {
     }
 }
 
-fn every_subprotocol_is_spoken_where_an_asterisk_is_listed(engine: Engine) {
+fn subprotocol_asterisk_accepts_first_offer(engine: Engine) {
     for flags in SERVERS {
         let server = Server::start(engine, &[flags, &["--subprotocol=*"]].concat());
         let offer = "Sec-WebSocket-Protocol: soap, chat\r\n";
@@ -109,7 +109,7 @@ fn origins_are_compared_normalized(engine: Engine) {
     }
 }
 
-fn what_cannot_be_parsed_gets_a_reason(engine: Engine) {
+fn unparsable_request_gets_reason(engine: Engine) {
     let server = Server::start(engine, &[]);
     for (request, status) in [
         ("nonsense\r\n\r\n".to_owned(), 400),
@@ -124,7 +124,7 @@ fn what_cannot_be_parsed_gets_a_reason(engine: Engine) {
     }
 }
 
-fn connection_upgrade_alone_is_a_plain_request(engine: Engine) {
+fn connection_upgrade_without_upgrade_is_plain_request(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::dial(server.address());
     raw.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\n\r\n");

@@ -13,26 +13,26 @@ use crate::common::wire::{
 };
 
 on_every_engine_and_over_tls![
-    a_message_over_the_limit_gets_1009,
-    the_message_limit_counts_over_all_fragments,
-    without_a_limit_any_length_streams_through,
-    too_many_fragments_get_1009,
-    frames_beyond_the_window_come_back_as_they_arrive,
-    the_smallest_reads_bring_all_that_is_sent,
-    a_full_house_answers_503_until_somebody_leaves,
-    the_connection_limit_counts_over_all_workers,
-    a_silent_client_that_answers_pings_stays,
-    a_client_that_does_not_answer_a_ping_is_closed,
-    silence_inside_of_a_streamed_frame_cuts,
-    a_client_that_never_reads_is_cut,
-    a_handshake_that_takes_too_long_gets_408,
-    a_request_that_is_too_large_gets_431,
-    a_client_that_never_hangs_up_is_cut,
+    message_over_max_message_gets_close_1009,
+    max_message_counts_all_fragments,
+    any_length_streams_without_max_message,
+    fragments_over_max_fragments_get_close_1009,
+    frame_over_window_is_echoed_as_it_arrives,
+    smallest_read_size_echoes_every_length,
+    connection_over_max_connections_gets_503,
+    max_connections_counts_all_workers,
+    idle_client_that_answers_pings_stays,
+    idle_timeout_sends_ping_then_close_1001,
+    idle_timeout_inside_streamed_frame_cuts,
+    client_that_never_reads_is_cut_at_write_timeout,
+    handshake_over_timeout_gets_408,
+    request_over_max_header_bytes_gets_431,
+    client_that_stays_after_close_is_cut_at_close_timeout,
 ];
 
 const TOO_BIG: u16 = 1009;
 
-fn a_message_over_the_limit_gets_1009(engine: Engine) {
+fn message_over_max_message_gets_close_1009(engine: Engine) {
     let server = Server::start(engine, &["--max-message=1k"]);
     let mut raw = Raw::open(server.address());
     for len in [1023, 1024] {
@@ -49,7 +49,7 @@ fn a_message_over_the_limit_gets_1009(engine: Engine) {
     }
 }
 
-fn the_message_limit_counts_over_all_fragments(engine: Engine) {
+fn max_message_counts_all_fragments(engine: Engine) {
     let server = Server::start(engine, &["--max-message=1k"]);
     let mut raw = Raw::open(server.address());
     for round in 0..2 {
@@ -71,7 +71,7 @@ fn the_message_limit_counts_over_all_fragments(engine: Engine) {
     raw.expect_close(TOO_BIG);
 }
 
-fn without_a_limit_any_length_streams_through(engine: Engine) {
+fn any_length_streams_without_max_message(engine: Engine) {
     let server = Server::start(engine, &[]);
     let before = server.process().descriptors().len();
     let mut raw = Raw::open(server.address());
@@ -89,7 +89,7 @@ fn without_a_limit_any_length_streams_through(engine: Engine) {
     server.wait_for_descriptors(before);
 }
 
-fn too_many_fragments_get_1009(engine: Engine) {
+fn fragments_over_max_fragments_get_close_1009(engine: Engine) {
     let server = Server::start(engine, &["--max-fragments=3"]);
     let mut raw = Raw::open(server.address());
     for _ in 0..2 {
@@ -106,7 +106,7 @@ fn too_many_fragments_get_1009(engine: Engine) {
     raw.expect_close(TOO_BIG);
 }
 
-fn frames_beyond_the_window_come_back_as_they_arrive(engine: Engine) {
+fn frame_over_window_is_echoed_as_it_arrives(engine: Engine) {
     let server = Server::start(engine, &["--window=256"]);
     let mut raw = Raw::open(server.address());
     // A frame that fits in the window is held until it is complete ...
@@ -132,7 +132,7 @@ fn frames_beyond_the_window_come_back_as_they_arrive(engine: Engine) {
     raw.expect_frame(TEXT, b"next");
 }
 
-fn the_smallest_reads_bring_all_that_is_sent(engine: Engine) {
+fn smallest_read_size_echoes_every_length(engine: Engine) {
     let server = Server::start(engine, &["--read-size=4k", "--window=2k"]);
     let mut raw = Raw::open(server.address());
     // Held and streamed, ending before, at and behind the end of a read.
@@ -145,7 +145,7 @@ fn the_smallest_reads_bring_all_that_is_sent(engine: Engine) {
     }
 }
 
-fn a_full_house_answers_503_until_somebody_leaves(engine: Engine) {
+fn connection_over_max_connections_gets_503(engine: Engine) {
     let server = Server::start(engine, &["--max-connections=3", "--threads=1"]);
     let mut inside: Vec<_> = (0..3).map(|_| Client::connect(server.address())).collect();
     for _ in 0..5 {
@@ -162,7 +162,7 @@ fn a_full_house_answers_503_until_somebody_leaves(engine: Engine) {
     newcomer.expect_frame(TEXT, b"at last");
 }
 
-fn the_connection_limit_counts_over_all_workers(engine: Engine) {
+fn max_connections_counts_all_workers(engine: Engine) {
     let server = Server::start(engine, &["--max-connections=8", "--threads=2"]);
     let _inside: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
     for _ in 0..16 {
@@ -187,7 +187,7 @@ fn wait_for_admission(server: &Server) -> Raw {
     admitted.expect("admitted")
 }
 
-fn a_silent_client_that_answers_pings_stays(engine: Engine) {
+fn idle_client_that_answers_pings_stays(engine: Engine) {
     let server = Server::start(engine, &["--idle-timeout=50ms", "--pong-timeout=5s"]);
     let mut raw = Raw::open(server.address());
     for _ in 0..6 {
@@ -206,7 +206,7 @@ fn a_silent_client_that_answers_pings_stays(engine: Engine) {
     }
 }
 
-fn a_client_that_does_not_answer_a_ping_is_closed(engine: Engine) {
+fn idle_timeout_sends_ping_then_close_1001(engine: Engine) {
     let server = Server::start(engine, &["--idle-timeout=200ms", "--pong-timeout=300ms"]);
     let start = Instant::now();
     let mut raw = Raw::open(server.address());
@@ -230,7 +230,7 @@ fn a_client_that_does_not_answer_a_ping_is_closed(engine: Engine) {
     raw.expect_close(1001);
 }
 
-fn silence_inside_of_a_streamed_frame_cuts(engine: Engine) {
+fn idle_timeout_inside_streamed_frame_cuts(engine: Engine) {
     let server = Server::start(engine, &["--idle-timeout=1s"]);
     let mut raw = Raw::open(server.address());
     raw.send(&header(BINARY, 1 << 20));
@@ -240,7 +240,7 @@ fn silence_inside_of_a_streamed_frame_cuts(engine: Engine) {
     assert_eq!(raw.rest_until_cut(), answer);
 }
 
-fn a_client_that_never_reads_is_cut(engine: Engine) {
+fn client_that_never_reads_is_cut_at_write_timeout(engine: Engine) {
     let server = Server::start(engine, &["--write-timeout=300ms", "--max-backlog=1m"]);
     let mut neighbour = Client::connect(server.address());
     neighbour.echo("before");
@@ -251,7 +251,7 @@ fn a_client_that_never_reads_is_cut(engine: Engine) {
     neighbour.echo("after");
 }
 
-fn a_handshake_that_takes_too_long_gets_408(engine: Engine) {
+fn handshake_over_timeout_gets_408(engine: Engine) {
     let server = Server::start(engine, &["--handshake-timeout=1s"]);
     let (start, _end) = REQUEST.split_at(REQUEST.len() - 2);
     let beginnings = ["", "G", "GET / HTTP/1.1\r\nHost: localh", start];
@@ -281,7 +281,7 @@ fn a_handshake_that_takes_too_long_gets_408(engine: Engine) {
     client.echo("no hurry");
 }
 
-fn a_request_that_is_too_large_gets_431(engine: Engine) {
+fn request_over_max_header_bytes_gets_431(engine: Engine) {
     let server = Server::start(engine, &["--max-header-bytes=8k"]);
     let request = |padding: usize| {
         let head = REQUEST.trim_end();
@@ -297,7 +297,7 @@ fn a_request_that_is_too_large_gets_431(engine: Engine) {
     raw.rest();
 }
 
-fn a_client_that_never_hangs_up_is_cut(engine: Engine) {
+fn client_that_stays_after_close_is_cut_at_close_timeout(engine: Engine) {
     let server = Server::start(engine, &["--close-timeout=300ms"]);
     let mut neighbour = Client::connect(server.address());
     neighbour.echo("before");

@@ -1,7 +1,7 @@
 //! What the server does, as clients see it, on every engine.
 //!
 //! Each module holds functions that take an engine, and makes each of them a
-//! test for every engine: `closing::epoll::a_half_closed_client_gets_every_reply`.
+//! test for every engine: `closing::epoll::half_closed_client_gets_every_reply`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -18,11 +18,11 @@ mod echo;
 mod fairness;
 mod forwarded;
 mod handshake;
-mod hostile;
 mod limits;
+mod metrics;
 mod pauses;
 mod proxy;
 mod resources;
 mod tcp_memory;
 mod tls;
-mod watching;
+mod violations;

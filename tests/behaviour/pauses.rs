@@ -9,15 +9,15 @@ use crate::common::engines::{Engine, on_every_engine_and_over_tls, on_every_engi
 use crate::common::server::Server;
 use crate::common::wire::{PING, PONG, TEXT, frame};
 
-on_every_engine_and_over_tls![a_pause_closes_no_client_that_answers,];
-on_every_engine_with_handler![a_pause_closes_no_client_that_answers,];
+on_every_engine_and_over_tls![pause_closes_no_client_that_answers,];
+on_every_engine_with_handler![pause_closes_no_client_that_answers,];
 
 const PONG_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Rounds until one is not disturbed by other work of this machine.
 const ROUNDS: usize = 10;
 
-fn a_pause_closes_no_client_that_answers(engine: Engine) {
+fn pause_closes_no_client_that_answers(engine: Engine) {
     const CLIENTS: usize = 20;
     let flags = ["--idle-timeout=300ms", "--pong-timeout=3s"];
     let server = Server::start(engine, &flags);

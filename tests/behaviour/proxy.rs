@@ -15,18 +15,18 @@ use crate::common::wait_for;
 use crate::common::wire::{REQUEST, TEXT, frame, unmasked};
 
 on_every_engine![
-    the_client_is_whom_the_proxy_names,
-    a_header_may_come_byte_by_byte,
-    a_proxy_that_speaks_for_itself_is_the_client,
-    a_line_of_version_1_names_the_client_too,
-    a_proxy_without_a_header_is_cut_off,
-    a_proxy_without_a_header_is_warned_of_once,
-    a_proxy_that_leaves_without_a_request_is_a_health_check,
-    a_proxy_behind_a_proxy_names_the_client,
-    the_header_of_a_stranger_is_a_bad_request,
-    a_header_has_the_deadline_of_everything,
-    the_header_comes_before_tls,
-    limits_and_the_log_go_by_the_client,
+    proxy_header_names_client,
+    header_byte_by_byte_is_accepted,
+    local_header_makes_proxy_the_client,
+    version_1_line_names_client,
+    invalid_header_closes_connection,
+    missing_header_is_logged_once,
+    header_without_request_is_health_check,
+    forwarded_field_after_header_names_client,
+    header_of_untrusted_peer_gets_400,
+    handshake_timeout_covers_header,
+    header_precedes_tls,
+    limits_and_access_log_use_client,
 ];
 
 const TRUSTED: &str = "--proxy-protocol=127.0.0.0/8";
@@ -38,7 +38,7 @@ const HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11\
 /// Of a proxy that looks whether the server is there.
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-fn the_client_is_whom_the_proxy_names(engine: Engine) {
+fn proxy_header_names_client(engine: Engine) {
     let server = Server::start(engine, &[TRUSTED, "--print-messages"]);
     let mut raw = Raw::dial(server.address());
     // The header ends inside of what is read at once, and nothing behind it is
@@ -63,7 +63,7 @@ fn the_client_is_whom_the_proxy_names(engine: Engine) {
     );
 }
 
-fn a_header_may_come_byte_by_byte(engine: Engine) {
+fn header_byte_by_byte_is_accepted(engine: Engine) {
     let server = Server::start(engine, &[TRUSTED]);
     let all = [HEADER, REQUEST.as_bytes()].concat();
     let mut raw = Raw::dial(server.address());
@@ -81,7 +81,7 @@ fn a_header_may_come_byte_by_byte(engine: Engine) {
     }
 }
 
-fn a_proxy_that_speaks_for_itself_is_the_client(engine: Engine) {
+fn local_header_makes_proxy_the_client(engine: Engine) {
     let server = Server::start(engine, &[TRUSTED, "--print-messages"]);
     let unknown = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\x03abc";
     for header in [LOCAL, unknown] {
@@ -94,7 +94,7 @@ fn a_proxy_that_speaks_for_itself_is_the_client(engine: Engine) {
     }
 }
 
-fn a_line_of_version_1_names_the_client_too(engine: Engine) {
+fn version_1_line_names_client(engine: Engine) {
     let server = Server::start(engine, &[TRUSTED, "--print-messages"]);
     for (line, client) in [
         (
@@ -128,7 +128,7 @@ fn a_line_of_version_1_names_the_client_too(engine: Engine) {
     raw.expect_upgrade();
 }
 
-fn a_proxy_without_a_header_is_warned_of_once(engine: Engine) {
+fn missing_header_is_logged_once(engine: Engine) {
     const WARNING: &str = "a proxy of --proxy-protocol sent no valid PROXY header";
     let mut server = Server::start(engine, &[TRUSTED]);
     // Whoever only looks whether the port is open says nothing.
@@ -146,7 +146,7 @@ fn a_proxy_without_a_header_is_warned_of_once(engine: Engine) {
     assert!(log.contains("no PROXY header"), "{log}");
 }
 
-fn a_proxy_that_leaves_without_a_request_is_a_health_check(engine: Engine) {
+fn header_without_request_is_health_check(engine: Engine) {
     let count = |page: &crate::common::prometheus::Page, outcome: &str| {
         page.count("ringback_handshakes_total", &[("outcome", outcome)])
     };
@@ -179,7 +179,7 @@ fn a_proxy_that_leaves_without_a_request_is_a_health_check(engine: Engine) {
     }
 }
 
-fn a_proxy_behind_a_proxy_names_the_client(engine: Engine) {
+fn forwarded_field_after_header_names_client(engine: Engine) {
     let flags = [TRUSTED, "--forwarded-from=192.0.2.0/24", "--access-log"];
     let server = Server::start(engine, &flags);
     let request = REQUEST.strip_suffix("\r\n").expect("an empty line");
@@ -192,7 +192,7 @@ fn a_proxy_behind_a_proxy_names_the_client(engine: Engine) {
     server.wait_for_log(&format!("peer=198.51.100.9 proxy={own} "));
 }
 
-fn a_proxy_without_a_header_is_cut_off(engine: Engine) {
+fn invalid_header_closes_connection(engine: Engine) {
     let (server, admin) = Server::start_watched(engine, &[TRUSTED]);
     let mut datagram = HEADER.to_vec();
     datagram[13] = 0x12;
@@ -220,7 +220,7 @@ fn a_proxy_without_a_header_is_cut_off(engine: Engine) {
     });
 }
 
-fn the_header_of_a_stranger_is_a_bad_request(engine: Engine) {
+fn header_of_untrusted_peer_gets_400(engine: Engine) {
     for flags in [
         &[][..],
         &["--proxy-protocol=192.0.2.0/24", "--proxy-protocol=unix"],
@@ -234,7 +234,7 @@ fn the_header_of_a_stranger_is_a_bad_request(engine: Engine) {
     }
 }
 
-fn a_header_has_the_deadline_of_everything(engine: Engine) {
+fn handshake_timeout_covers_header(engine: Engine) {
     let flags = [TRUSTED, "--handshake-timeout=1s"];
     let (server, admin) = Server::start_watched(engine, &flags);
     let slow = [0, 1, 12, 16, HEADER.len() - 1].map(|len| {
@@ -254,7 +254,7 @@ fn a_header_has_the_deadline_of_everything(engine: Engine) {
     });
 }
 
-fn the_header_comes_before_tls(engine: Engine) {
+fn header_precedes_tls(engine: Engine) {
     let pair = pki::pair();
     let flags = [TRUSTED, "--print-messages", "--admin=127.0.0.1:0"];
     let server = Server::start_tls(engine, Pki::of(&pair), &flags);
@@ -280,7 +280,7 @@ fn the_header_comes_before_tls(engine: Engine) {
     );
 }
 
-fn limits_and_the_log_go_by_the_client(engine: Engine) {
+fn limits_and_access_log_use_client(engine: Engine) {
     let flags = [
         TRUSTED,
         "--max-connections-per-address=1",

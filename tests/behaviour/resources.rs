@@ -14,26 +14,26 @@ use crate::common::wire::{BINARY, REQUEST, TEXT, frame, noise, unmasked};
 use crate::common::{wait_for_rest, wait_until};
 
 on_every_engine![
-    a_batch_of_frames_costs_one_read_and_one_write,
-    a_slow_reader_costs_little_and_gets_every_byte,
-    many_slow_readers_cost_little_and_disturb_nobody,
-    more_may_arrive_at_once_than_there_are_buffers_for,
-    a_thousand_connections_are_served_and_leave_nothing_behind,
-    connections_that_come_and_go_leave_nothing_behind,
-    without_descriptors_accepting_rests_until_somebody_leaves,
+    batch_of_frames_costs_one_read_and_one_write,
+    slow_reader_memory_is_bounded_and_no_byte_is_lost,
+    memory_of_many_slow_readers_is_bounded,
+    arrivals_beyond_the_buffers_are_echoed,
+    thousand_connections_leave_no_descriptor,
+    short_connections_leave_no_descriptor,
+    accept_pauses_without_descriptors,
 ];
 
 on_every_engine_over_tls![
-    a_slow_reader_costs_little_and_gets_every_byte,
-    many_slow_readers_cost_little_and_disturb_nobody,
-    more_may_arrive_at_once_than_there_are_buffers_for,
-    a_thousand_connections_are_served_and_leave_nothing_behind,
-    connections_that_come_and_go_leave_nothing_behind,
+    slow_reader_memory_is_bounded_and_no_byte_is_lost,
+    memory_of_many_slow_readers_is_bounded,
+    arrivals_beyond_the_buffers_are_echoed,
+    thousand_connections_leave_no_descriptor,
+    short_connections_leave_no_descriptor,
 ];
 
 const MIB: u64 = 1024 * 1024;
 
-fn a_batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
+fn batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
     const BATCH: usize = 256;
     let config = Config {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
@@ -55,7 +55,7 @@ fn a_batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-fn a_slow_reader_costs_little_and_gets_every_byte(engine: Engine) {
+fn slow_reader_memory_is_bounded_and_no_byte_is_lost(engine: Engine) {
     const TOTAL: u64 = 128 * MIB;
     const ALLOWANCE: u64 = 8 * MIB;
     let server = Server::start(engine, &["--max-backlog=1m"]);
@@ -109,7 +109,7 @@ fn a_slow_reader_costs_little_and_gets_every_byte(engine: Engine) {
     );
 }
 
-fn many_slow_readers_cost_little_and_disturb_nobody(engine: Engine) {
+fn memory_of_many_slow_readers_is_bounded(engine: Engine) {
     const READERS: usize = 200;
     // The backlog, a read buffer and as much again.
     const ALLOWANCE: u64 = READERS as u64 * (64 + 128) * 1024;
@@ -142,7 +142,7 @@ fn many_slow_readers_cost_little_and_disturb_nobody(engine: Engine) {
 }
 
 /// The ring's receives end where its shared buffers do, and must begin again.
-fn more_may_arrive_at_once_than_there_are_buffers_for(engine: Engine) {
+fn arrivals_beyond_the_buffers_are_echoed(engine: Engine) {
     const CLIENTS: usize = 200;
     let server = Server::start(engine, &["--threads=1"]);
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Raw::open(server.address())).collect();
@@ -159,7 +159,7 @@ fn more_may_arrive_at_once_than_there_are_buffers_for(engine: Engine) {
     }
 }
 
-fn a_thousand_connections_are_served_and_leave_nothing_behind(engine: Engine) {
+fn thousand_connections_leave_no_descriptor(engine: Engine) {
     const CLIENTS: usize = 1000;
     let server = Server::start(engine, &[]);
     let mut neighbour = Client::connect(server.address());
@@ -188,7 +188,7 @@ fn a_thousand_connections_are_served_and_leave_nothing_behind(engine: Engine) {
     neighbour.echo("after");
 }
 
-fn connections_that_come_and_go_leave_nothing_behind(engine: Engine) {
+fn short_connections_leave_no_descriptor(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut neighbour = Client::connect(server.address());
     neighbour.echo("before");
@@ -212,7 +212,7 @@ fn connections_that_come_and_go_leave_nothing_behind(engine: Engine) {
     server.wait_for_descriptors(before);
 }
 
-fn without_descriptors_accepting_rests_until_somebody_leaves(engine: Engine) {
+fn accept_pauses_without_descriptors(engine: Engine) {
     const LIMIT: usize = 64;
     let server = Server::start(engine, &["--threads=1"]);
     // The server has counted what there is; something else takes it away.

@@ -7,9 +7,9 @@ use crate::common::engines::{Engine, on_every_engine_and_over_tls, on_every_engi
 use crate::common::server::Server;
 use crate::common::wire::{BINARY, frame, noise};
 
-on_every_engine_and_over_tls![who_does_not_read_is_reset_and_who_reads_is_served,];
+on_every_engine_and_over_tls![max_tcp_memory_resets_only_clients_that_do_not_read,];
 
-on_every_engine_with_handler![who_does_not_read_is_reset_and_who_reads_is_served,];
+on_every_engine_with_handler![max_tcp_memory_resets_only_clients_that_do_not_read,];
 
 /// A byte is less than TCP has wherever somebody is connected. No other limit ends
 /// anybody meanwhile.
@@ -21,7 +21,7 @@ const FLAGS: [&str; 5] = [
     "--access-log",
 ];
 
-fn who_does_not_read_is_reset_and_who_reads_is_served(engine: Engine) {
+fn max_tcp_memory_resets_only_clients_that_do_not_read(engine: Engine) {
     const UNREAD: u64 = 3;
     let (server, admin) = Server::start_watched(engine, &FLAGS);
     let mut reader = Client::connect(server.address());

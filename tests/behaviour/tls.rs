@@ -29,27 +29,27 @@ use crate::common::wait_until;
 use crate::common::wire::{ACCEPT, CLOSE, REQUEST, TEXT, close, closed, frame, noise, unmasked};
 
 on_every_engine![
-    both_versions_echo,
-    only_http_1_1_is_agreed_on,
-    sessions_are_resumed_and_nothing_is_taken_early,
-    the_end_is_said_in_tls_too,
-    a_client_that_leaves_without_an_end_is_gone,
-    a_request_without_tls_is_told_so,
-    what_is_no_tls_gets_an_alert,
-    tls_on_a_port_without_it_gets_an_alert,
-    the_access_log_has_the_version,
-    a_handshake_has_the_deadline_of_everything,
-    a_new_certificate_is_used_after_sighup,
-    no_good_files_leave_everything_as_it_is,
-    records_of_a_byte_and_of_every_size_come_back,
-    plain_and_encrypted_are_served_side_by_side,
-    a_batch_costs_one_read_and_one_write,
-    what_came_before_a_drain_is_answered,
-    handlers_see_messages_as_ever,
-    handshakes_and_the_certificate_are_measured,
-    who_comes_too_often_gets_no_handshake,
-    who_holds_most_goes_first_over_tls_or_not,
-    parts_of_records_are_held_and_their_ends_counted_once,
+    tls_1_2_and_1_3_echo,
+    alpn_accepts_only_http_1_1,
+    sessions_resume_without_early_data,
+    connection_ends_with_close_notify,
+    end_without_close_is_counted_as_gone_or_tls,
+    plain_http_on_tls_port_gets_400,
+    invalid_record_gets_alert,
+    tls_on_plain_port_gets_alert,
+    access_line_has_tls_version,
+    handshake_timeout_covers_tls,
+    sighup_loads_new_certificate,
+    sighup_with_invalid_files_keeps_certificate,
+    records_of_every_size_are_echoed,
+    plain_and_tls_listeners_serve_together,
+    batch_of_frames_costs_one_read_and_one_write,
+    messages_sent_before_drain_are_echoed,
+    handler_gets_messages_over_tls,
+    metrics_have_tls_handshakes_reloads_and_expiry,
+    address_over_handshake_rate_gets_no_tls_handshake,
+    largest_holder_is_evicted_first_with_or_without_tls,
+    incomplete_records_count_as_held_and_close_once,
 ];
 
 type Secret = StreamOwned<ClientConnection, TcpStream>;
@@ -114,7 +114,7 @@ fn serve(engine: Engine, pair: &Pair, flags: &[&str]) -> Server {
     Server::start_tls(engine, Pki::of(pair), flags)
 }
 
-fn both_versions_echo(engine: Engine) {
+fn tls_1_2_and_1_3_echo(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &[]);
     for (version, number) in [
@@ -143,7 +143,7 @@ fn close_politely(mut socket: WebSocket<Secret>) {
     assert!(matches!(end, tungstenite::Error::ConnectionClosed), "{end}");
 }
 
-fn only_http_1_1_is_agreed_on(engine: Engine) {
+fn alpn_accepts_only_http_1_1(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &[]);
     for version in ALL_VERSIONS {
@@ -163,7 +163,7 @@ fn only_http_1_1_is_agreed_on(engine: Engine) {
     }
 }
 
-fn sessions_are_resumed_and_nothing_is_taken_early(engine: Engine) {
+fn sessions_resume_without_early_data(engine: Engine) {
     let pair = pki::pair();
     // Two workers: a ticket is good for both.
     let server = serve(engine, &pair, &["--threads=2"]);
@@ -186,7 +186,7 @@ fn sessions_are_resumed_and_nothing_is_taken_early(engine: Engine) {
     }
 }
 
-fn the_end_is_said_in_tls_too(engine: Engine) {
+fn connection_ends_with_close_notify(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &[]);
     for version in ALL_VERSIONS {
@@ -209,7 +209,7 @@ fn the_end_is_said_in_tls_too(engine: Engine) {
     }
 }
 
-fn a_client_that_leaves_without_an_end_is_gone(engine: Engine) {
+fn end_without_close_is_counted_as_gone_or_tls(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &["--admin=127.0.0.1:0"]);
     let admin = Admin::of_line(&server.printed().expect("an admin line"));
@@ -245,7 +245,7 @@ fn a_client_that_leaves_without_an_end_is_gone(engine: Engine) {
     });
 }
 
-fn a_request_without_tls_is_told_so(engine: Engine) {
+fn plain_http_on_tls_port_gets_400(engine: Engine) {
     let server = serve(engine, &pki::pair(), &[]);
     for request in [REQUEST, "GET / HTTP/1.1\r\n\r\n", "HEAD"] {
         let mut raw = Raw::dial(server.address());
@@ -257,7 +257,7 @@ fn a_request_without_tls_is_told_so(engine: Engine) {
     }
 }
 
-fn what_is_no_tls_gets_an_alert(engine: Engine) {
+fn invalid_record_gets_alert(engine: Engine) {
     let server = serve(engine, &pki::pair(), &[]);
     // The first five bytes of an alert (RFC 8446 section 5.1), and "fatal".
     let alert = |bytes: &[u8]| bytes.len() == 7 && bytes[0] == 0x15 && bytes[5] == 2;
@@ -274,7 +274,7 @@ fn what_is_no_tls_gets_an_alert(engine: Engine) {
     }
 }
 
-fn the_access_log_has_the_version(engine: Engine) {
+fn access_line_has_tls_version(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &["--access-log"]);
     let address = server.addresses()[0];
@@ -285,7 +285,7 @@ fn the_access_log_has_the_version(engine: Engine) {
     }
 }
 
-fn tls_on_a_port_without_it_gets_an_alert(engine: Engine) {
+fn tls_on_plain_port_gets_alert(engine: Engine) {
     let pair = pki::pair();
     let flags = ["--log=ringback=debug", "--access-log"];
     let server = Server::start(engine, &flags);
@@ -298,7 +298,7 @@ fn tls_on_a_port_without_it_gets_an_alert(engine: Engine) {
     server.wait_for_log("refusal=\"tls\"");
 }
 
-fn a_handshake_has_the_deadline_of_everything(engine: Engine) {
+fn handshake_timeout_covers_tls(engine: Engine) {
     const DEADLINE: Duration = Duration::from_secs(2);
     let pair = pki::pair();
     let server = serve(engine, &pair, &["--handshake-timeout=2s"]);
@@ -331,7 +331,7 @@ fn client_hello(config: &Arc<ClientConfig>) -> Vec<u8> {
     hello
 }
 
-fn a_new_certificate_is_used_after_sighup(engine: Engine) {
+fn sighup_loads_new_certificate(engine: Engine) {
     let (old, new) = (pki::pair(), pki::pair());
     let server = serve(engine, &old, &[]);
     let (trusts_old, trusts_new) = (old.client(ALL_VERSIONS, &[]), new.client(ALL_VERSIONS, &[]));
@@ -348,7 +348,7 @@ fn a_new_certificate_is_used_after_sighup(engine: Engine) {
     echo(&mut veteran, b"after");
 }
 
-fn no_good_files_leave_everything_as_it_is(engine: Engine) {
+fn sighup_with_invalid_files_keeps_certificate(engine: Engine) {
     let (pair, other) = (pki::pair(), pki::pair());
     let server = serve(engine, &pair, &[]);
     let config = pair.client(ALL_VERSIONS, &[]);
@@ -385,7 +385,7 @@ fn invalid(from: i32, to: i32) -> Pair {
 
 /// The engines have no part in it: they get what the one certificate object says.
 #[test]
-fn sighup_keeps_a_valid_certificate_from_one_that_is_not() {
+fn sighup_keeps_valid_certificate_over_invalid() {
     let pair = pki::pair();
     let server = serve("epoll", &pair, &["--admin=127.0.0.1:0"]);
     let admin = Admin::of_line(&server.printed().expect("an admin line"));
@@ -418,7 +418,7 @@ fn sighup_keeps_a_valid_certificate_from_one_that_is_not() {
 }
 
 #[test]
-fn an_expired_certificate_takes_the_place_of_another() {
+fn sighup_replaces_expired_certificate() {
     let server = serve("epoll", &invalid(2019, 2020), &[]);
     server.pki().put(&invalid(2020, 2021));
     server.signal(Signal::HUP);
@@ -440,7 +440,7 @@ fn presents(server: &Server, pair: &Pair) -> bool {
 }
 
 #[test]
-fn files_that_change_are_used_without_a_signal() {
+fn tls_reload_loads_changed_files() {
     let (first, second) = (pki::pair(), pki::pair());
     let server = serve("epoll", &first, &["--tls-reload=20ms"]);
     assert!(presents(&server, &first));
@@ -452,7 +452,7 @@ fn files_that_change_are_used_without_a_signal() {
 /// As Kubernetes mounts a secret: files are links through a directory's link,
 /// which is what changes, with both files at once.
 #[test]
-fn what_is_wrong_with_files_that_change_is_said_once() {
+fn tls_reload_logs_each_error_once() {
     let (first, second, expired) = (pki::pair(), pki::pair(), invalid(2019, 2020));
     let pki = Pki::empty();
     for (name, certificate, key) in [
@@ -499,7 +499,7 @@ fn what_is_wrong_with_files_that_change_is_said_once() {
     assert_eq!(log.matches("ERROR").count(), 2, "{log}");
 }
 
-fn records_of_a_byte_and_of_every_size_come_back(engine: Engine) {
+fn records_of_every_size_are_echoed(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &[]);
     for version in ALL_VERSIONS {
@@ -549,7 +549,7 @@ fn is_silent(stream: &TcpStream) -> bool {
     )
 }
 
-fn plain_and_encrypted_are_served_side_by_side(engine: Engine) {
+fn plain_and_tls_listeners_serve_together(engine: Engine) {
     let pair = pki::pair();
     let pki = Pki::of(&pair);
     let [cert, key] = pki.flags();
@@ -577,7 +577,7 @@ fn plain_and_encrypted_are_served_side_by_side(engine: Engine) {
     }
 }
 
-fn a_batch_costs_one_read_and_one_write(engine: Engine) {
+fn batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
     const BATCH: usize = 256;
     let pair = pki::pair();
     let server = serve(engine, &pair, &["--admin=127.0.0.1:0"]);
@@ -597,7 +597,7 @@ fn a_batch_costs_one_read_and_one_write(engine: Engine) {
     assert_eq!(total("ringback_writes_total"), 1);
 }
 
-fn what_came_before_a_drain_is_answered(engine: Engine) {
+fn messages_sent_before_drain_are_echoed(engine: Engine) {
     let pair = pki::pair();
     let mut server = serve(engine, &pair, &["--drain-timeout=10m"]);
     let config = pair.client(ALL_VERSIONS, &[]);
@@ -624,7 +624,7 @@ fn what_came_before_a_drain_is_answered(engine: Engine) {
     server.wait_for_success();
 }
 
-fn who_holds_most_goes_first_over_tls_or_not(engine: Engine) {
+fn largest_holder_is_evicted_first_with_or_without_tls(engine: Engine) {
     const HELD_MAX: u64 = 256 * 1024;
     const HALVES: usize = 40;
     let pair = pki::pair();
@@ -671,7 +671,7 @@ fn who_holds_most_goes_first_over_tls_or_not(engine: Engine) {
     drop(raws);
 }
 
-fn parts_of_records_are_held_and_their_ends_counted_once(engine: Engine) {
+fn incomplete_records_count_as_held_and_close_once(engine: Engine) {
     const HELD_MAX: u64 = 256 * 1024;
     const CLIENTS: usize = 40;
     let pair = pki::pair();
@@ -706,7 +706,7 @@ fn parts_of_records_are_held_and_their_ends_counted_once(engine: Engine) {
     assert_eq!(page.count("ringback_closes_total", &[]), CLIENTS as u64);
 }
 
-fn handlers_see_messages_as_ever(engine: Engine) {
+fn handler_gets_messages_over_tls(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &["--print-messages"]);
     let mut secret = open(server.address(), &pair.client(ALL_VERSIONS, &[]));
@@ -721,7 +721,7 @@ fn handlers_see_messages_as_ever(engine: Engine) {
     assert_eq!(secret.read(&mut [0]).expect("the end"), 0);
 }
 
-fn who_comes_too_often_gets_no_handshake(engine: Engine) {
+fn address_over_handshake_rate_gets_no_tls_handshake(engine: Engine) {
     let pair = pki::pair();
     let flags = ["--admin=127.0.0.1:0", "--handshake-rate=1/h"];
     let server = serve(engine, &pair, &flags);
@@ -739,7 +739,7 @@ fn who_comes_too_often_gets_no_handshake(engine: Engine) {
     assert_eq!(outcome("ringback_tls_handshakes_total", "abandoned"), 0);
 }
 
-fn handshakes_and_the_certificate_are_measured(engine: Engine) {
+fn metrics_have_tls_handshakes_reloads_and_expiry(engine: Engine) {
     let pair = pki::pair_with(|params| params.not_after = date_time_ymd(2222, 2, 22));
     let server = serve(engine, &pair, &["--admin=127.0.0.1:0"]);
     let admin = Admin::of_line(&server.printed().expect("an admin line"));

@@ -49,7 +49,7 @@ fn over_unix(path: &Path) -> WebSocket<UnixStream> {
     client
 }
 
-fn echoes_over_a_unix_domain_socket(engine: Engine) {
+fn unix_socket_echoes_and_is_removed(engine: Engine) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("echo.sock");
     let mut server = spawn(command(engine).arg(format!("--listen=unix:{}", path.display())));
@@ -97,7 +97,7 @@ fn activated(engine: Engine, listener: TcpListener, flags: &[&str]) -> Server {
     spawn(&mut command)
 }
 
-fn serves_on_the_socket_that_systemd_passes(engine: Engine) {
+fn systemd_socket_is_served(engine: Engine) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("bound");
     // It waits in the queue of the socket before there is a server.
@@ -117,7 +117,7 @@ fn serves_on_the_socket_that_systemd_passes(engine: Engine) {
     server.wait_for_success();
 }
 
-fn a_passed_socket_speaks_tls_if_its_address_is_to(engine: Engine) {
+fn systemd_socket_at_tls_address_speaks_tls(engine: Engine) {
     let pair = pki::pair();
     let files = Pki::of(&pair);
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
@@ -146,7 +146,7 @@ fn a_passed_socket_speaks_tls_if_its_address_is_to(engine: Engine) {
     assert!(log.contains(&reason), "{log}");
 }
 
-fn a_passed_socket_that_does_not_listen_is_refused(engine: Engine) {
+fn systemd_socket_that_does_not_listen_is_refused(engine: Engine) {
     let stream = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
     let passed = rustix::io::dup(OwnedFd::from(stream)).expect("a duplicate");
     let script = format!(
@@ -167,14 +167,14 @@ fn a_passed_socket_that_does_not_listen_is_refused(engine: Engine) {
 }
 
 on_every_engine! {
-    echoes_over_a_unix_domain_socket,
-    serves_on_the_socket_that_systemd_passes,
-    a_passed_socket_speaks_tls_if_its_address_is_to,
-    a_passed_socket_that_does_not_listen_is_refused,
-    no_connection_and_no_message_is_lost_by_reloads_under_load,
-    a_reload_that_fails_changes_nothing,
-    a_reload_reads_the_certificate_again,
-    a_unix_domain_socket_takes_proxies_and_tls,
+    unix_socket_echoes_and_is_removed,
+    systemd_socket_is_served,
+    systemd_socket_at_tls_address_speaks_tls,
+    systemd_socket_that_does_not_listen_is_refused,
+    reloads_under_load_lose_no_connection_or_message,
+    failed_reload_changes_nothing,
+    reload_loads_certificate,
+    unix_socket_accepts_proxy_header_and_tls,
 }
 
 /// A server that can be reloaded, and all that succeed it.
@@ -273,7 +273,7 @@ fn count_up(address: SocketAddr, stop: &AtomicBool, echoed: &AtomicU64) {
     }
 }
 
-fn no_connection_and_no_message_is_lost_by_reloads_under_load(engine: Engine) {
+fn reloads_under_load_lose_no_connection_or_message(engine: Engine) {
     const RELOADS: usize = 4;
     let line = Line::start(engine, &[]);
     let stop = Arc::new(AtomicBool::new(false));
@@ -310,7 +310,7 @@ fn no_connection_and_no_message_is_lost_by_reloads_under_load(engine: Engine) {
     first.stop();
 }
 
-fn a_reload_that_fails_changes_nothing(engine: Engine) {
+fn failed_reload_changes_nothing(engine: Engine) {
     let line = Line::start(engine, &[]);
     let mut client = Client::connect(line.address);
     client.echo("before");
@@ -334,7 +334,7 @@ fn a_reload_that_fails_changes_nothing(engine: Engine) {
     line.stop();
 }
 
-fn a_reload_reads_the_certificate_again(engine: Engine) {
+fn reload_loads_certificate(engine: Engine) {
     let (old, new) = (pki::pair(), pki::pair());
     let files = Pki::of(&old);
     let address = unused_address();
@@ -374,7 +374,7 @@ fn a_reload_reads_the_certificate_again(engine: Engine) {
     line.stop();
 }
 
-fn a_unix_domain_socket_takes_proxies_and_tls(engine: Engine) {
+fn unix_socket_accepts_proxy_header_and_tls(engine: Engine) {
     let pair = pki::pair();
     let files = Pki::of(&pair);
     let directory = tempfile::tempdir().expect("a directory");
@@ -415,7 +415,7 @@ fn a_unix_domain_socket_takes_proxies_and_tls(engine: Engine) {
 /// The file of a Unix-domain socket went with a successor that had adopted the
 /// socket and could not start.
 #[test]
-fn a_reload_that_fails_late_leaves_the_socket_to_the_predecessor() {
+fn failed_reload_keeps_unix_socket() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("echo.sock");
     let config = directory.path().join("ringback.toml");
@@ -452,7 +452,7 @@ fn a_reload_that_fails_late_leaves_the_socket_to_the_predecessor() {
 }
 
 #[test]
-fn a_reload_that_takes_ipv4_from_a_socket_of_both_families_says_to_restart() {
+fn reload_that_splits_dual_stack_socket_fails() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = directory.path().join("ringback.toml");
     let write = |listen: &str| {
@@ -480,7 +480,7 @@ fn a_reload_that_takes_ipv4_from_a_socket_of_both_families_says_to_restart() {
 
 /// Two processes have the admin address for a moment; then the new one alone.
 #[test]
-fn the_admin_listener_goes_to_the_successor() {
+fn reload_passes_on_admin_listener() {
     let admin = unused_address();
     let line = Line::start("epoll", &[&format!("--admin={admin}")]);
     let watched = Admin { address: admin };
@@ -500,7 +500,7 @@ fn the_admin_listener_goes_to_the_successor() {
 /// handed; and it is handed the admin listener's, which need not be configured
 /// any more.
 #[test]
-fn an_admin_listener_that_is_given_up_serves_nothing_else() {
+fn reload_without_admin_closes_admin_listener() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("bound");
     let admin = unused_address();
@@ -526,7 +526,7 @@ fn an_admin_listener_that_is_given_up_serves_nothing_else() {
 }
 
 #[test]
-fn reload_says_what_it_needs() {
+fn reload_without_pid_file_exits_with_status_1() {
     let run = |arguments: &[&str]| {
         let output = binary().arg("reload").args(arguments).output();
         let output = output.expect("started");

@@ -44,7 +44,7 @@ fn start(pid_file: &Path) -> Server {
 }
 
 #[test]
-fn two_servers_do_not_have_one_pid_file() {
+fn pid_file_of_running_server_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("pid");
     let mut first = start(&path);
@@ -69,7 +69,7 @@ fn two_servers_do_not_have_one_pid_file() {
 }
 
 #[test]
-fn of_servers_that_start_at_once_with_one_pid_file_one_starts() {
+fn one_of_simultaneous_servers_gets_the_pid_file() {
     const SERVERS: usize = 6;
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("pid");
@@ -93,7 +93,7 @@ fn of_servers_that_start_at_once_with_one_pid_file_one_starts() {
 }
 
 #[test]
-fn the_file_of_a_killed_server_is_replaced() {
+fn stale_pid_file_is_replaced() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("pid");
     let mut killed = start(&path);
@@ -107,7 +107,7 @@ fn the_file_of_a_killed_server_is_replaced() {
 }
 
 #[test]
-fn a_pid_file_that_cannot_be_had_is_an_error_at_the_start_and_for_doctor() {
+fn unusable_pid_file_fails_start_and_doctor() {
     let directory = tempfile::tempdir().expect("a directory");
     let in_it = |name: &str| directory.path().join(name);
     fs::write(in_it("settings"), "listen = []\n").expect("written");
@@ -163,7 +163,7 @@ impl Drop for Stranger {
 }
 
 #[test]
-fn a_reload_signals_nobody_but_the_server() {
+fn reload_signals_only_the_server() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("pid");
     let mut stranger = Stranger::start();
@@ -210,7 +210,7 @@ fn a_reload_signals_nobody_but_the_server() {
 }
 
 #[test]
-fn a_lock_of_a_process_that_the_file_does_not_name_is_no_servers() {
+fn reload_refuses_pid_file_locked_by_another_process() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("pid");
     let server = start(&path);
@@ -224,7 +224,7 @@ fn a_lock_of_a_process_that_the_file_does_not_name_is_no_servers() {
 }
 
 #[test]
-fn the_file_is_the_successors_from_when_it_serves() {
+fn replacement_owns_pid_file_once_it_serves() {
     let line = Line::start(ENGINE, &[]);
     let path = line.directory.path().join("pid");
     // It keeps the first server draining.
@@ -243,7 +243,7 @@ fn the_file_is_the_successors_from_when_it_serves() {
 }
 
 #[test]
-fn a_reload_may_move_the_pid_file() {
+fn reload_may_move_pid_file() {
     let line = Line::start(ENGINE, &[]);
     let (old, new) = (
         line.directory.path().join("pid"),

@@ -106,7 +106,7 @@ fn stop(pid_file: &Path) {
 }
 
 #[test]
-fn a_reload_starts_what_the_same_command_would_start_now() {
+fn reload_resolves_program_path_again() {
     for command in [
         "cur/ringback",
         "./cur/ringback",
@@ -142,7 +142,7 @@ fn a_reload_starts_what_the_same_command_would_start_now() {
 }
 
 #[test]
-fn a_reload_starts_in_the_directory_that_has_the_name_now() {
+fn reload_resolves_working_directory_again() {
     let releases = Releases::new();
     let mut server = releases.start("./ringback", &releases.path("cur"));
     assert!(releases.path("v1/pid").exists());
@@ -158,7 +158,7 @@ fn a_reload_starts_in_the_directory_that_has_the_name_now() {
 }
 
 #[test]
-fn a_name_that_does_not_lead_to_the_program_is_not_started() {
+fn reload_ignores_argv0_of_another_program() {
     let directory = tempfile::tempdir().expect("a directory");
     let pid_file = directory.path().join("pid");
     let mut command = binary();
@@ -192,7 +192,7 @@ fn failed(pid_file: &Path) -> String {
 }
 
 #[test]
-fn a_reload_that_fails_says_why_in_the_servers_words() {
+fn failed_reload_prints_error_of_replacement() {
     let pair = pki::pair();
     let files = Pki::of(&pair);
     let [certificate, key] = &files.flags();
@@ -237,7 +237,7 @@ fn a_reload_that_fails_says_why_in_the_servers_words() {
 }
 
 #[test]
-fn every_one_of_several_reload_commands_hears_what_comes_of_its_own() {
+fn concurrent_reloads_get_their_own_results() {
     let line = Line::start("epoll", &[]);
     let settings = fs::read_to_string(line.config()).expect("read");
     fs::write(line.config(), format!("{settings}window = 1\n")).expect("written");

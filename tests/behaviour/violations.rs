@@ -9,12 +9,12 @@ use crate::common::wire::{
 };
 
 on_every_engine_and_over_tls![
-    every_violation_gets_its_close_code_and_the_end,
-    a_good_message_before_a_violation_is_echoed,
-    wrong_text_is_refused_at_its_first_wrong_byte,
-    wrong_text_that_streams_is_cut_off,
-    nonsense_does_not_disturb_the_neighbours,
-    what_is_no_request_is_answered_and_closed,
+    every_violation_gets_its_close_code,
+    message_before_violation_is_echoed,
+    invalid_utf8_gets_close_1007_at_first_invalid_byte,
+    invalid_utf8_in_streamed_frame_is_cut,
+    random_bytes_do_not_disturb_other_connections,
+    invalid_request_gets_400_and_end,
 ];
 
 const PROTOCOL_ERROR: u16 = 1002;
@@ -165,7 +165,7 @@ fn until_close(raw: &mut Raw, what: &str, code: u16) -> Vec<u8> {
     bytes
 }
 
-fn every_violation_gets_its_close_code_and_the_end(engine: Engine) {
+fn every_violation_gets_its_close_code(engine: Engine) {
     let server = Server::start(engine, &[]);
     for (what, bytes, code) in violations() {
         let mut raw = Raw::open(server.address());
@@ -179,7 +179,7 @@ fn every_violation_gets_its_close_code_and_the_end(engine: Engine) {
     }
 }
 
-fn a_good_message_before_a_violation_is_echoed(engine: Engine) {
+fn message_before_violation_is_echoed(engine: Engine) {
     let server = Server::start(engine, &[]);
     let good = unmasked(TEXT, "gut 🦀".as_bytes());
     for (what, bytes, code) in violations() {
@@ -196,7 +196,7 @@ fn a_good_message_before_a_violation_is_echoed(engine: Engine) {
     }
 }
 
-fn wrong_text_is_refused_at_its_first_wrong_byte(engine: Engine) {
+fn invalid_utf8_gets_close_1007_at_first_invalid_byte(engine: Engine) {
     let server = Server::start(engine, &[]);
     for payload in [
         &b"\xff"[..],
@@ -216,7 +216,7 @@ fn wrong_text_is_refused_at_its_first_wrong_byte(engine: Engine) {
 }
 
 /// Inside of a frame that has begun to stream there is no room for a Close.
-fn wrong_text_that_streams_is_cut_off(engine: Engine) {
+fn invalid_utf8_in_streamed_frame_is_cut(engine: Engine) {
     let server = Server::start(engine, &["--window=1k"]);
     let text = [
         "a".repeat(50_000).as_bytes(),
@@ -239,7 +239,7 @@ fn wrong_text_that_streams_is_cut_off(engine: Engine) {
     );
 }
 
-fn nonsense_does_not_disturb_the_neighbours(engine: Engine) {
+fn random_bytes_do_not_disturb_other_connections(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut neighbour = Client::connect(server.address());
     neighbour.echo("before");
@@ -260,7 +260,7 @@ fn nonsense_does_not_disturb_the_neighbours(engine: Engine) {
     neighbour.close();
 }
 
-fn what_is_no_request_is_answered_and_closed(engine: Engine) {
+fn invalid_request_gets_400_and_end(engine: Engine) {
     let server = Server::start(engine, &[]);
     for bytes in [
         &b"HELO example.org\r\n\r\n"[..],

@@ -18,20 +18,20 @@ use crate::common::wire::{
 };
 
 on_every_engine![
-    messages_bytes_and_frames_are_counted,
-    every_violation_is_counted_by_its_kind,
-    ends_are_counted_by_code_and_reason,
-    silence_is_counted,
-    refusals_are_counted_by_reason,
-    a_handshake_that_takes_too_long_is_counted,
-    those_too_many_are_counted,
-    an_incomplete_frame_is_held,
-    a_slow_reader_is_seen_and_counted_when_it_is_cut,
-    health_is_told_through_a_drain,
-    a_full_server_is_not_ready,
-    workers_are_told_apart,
-    what_handlers_do_is_counted,
-    a_worker_that_stands_still_is_found,
+    metrics_count_messages_bytes_and_frames,
+    metrics_count_violations_by_kind,
+    metrics_count_closes_by_reason_and_code,
+    metrics_count_idle_closes,
+    metrics_count_refusals_by_reason,
+    metrics_count_handshake_timeouts,
+    metrics_count_refusals_over_max_connections,
+    held_bytes_count_incomplete_frame,
+    metrics_count_slow_readers_and_their_cuts,
+    healthz_and_readyz_answer_503_during_drain,
+    readyz_answers_503_at_max_connections,
+    metrics_are_labelled_by_worker,
+    metrics_count_messages_and_closes_of_handlers,
+    healthz_reports_blocked_worker,
 ];
 
 fn ends(page: &Page, reason: &str, code: &str) -> u64 {
@@ -54,7 +54,7 @@ fn expect_balance(page: &Page, open: u64) {
     );
 }
 
-fn messages_bytes_and_frames_are_counted(engine: Engine) {
+fn metrics_count_messages_bytes_and_frames(engine: Engine) {
     const CLIENTS: u64 = 3;
     let (server, admin) = Server::start_watched(engine, &["--threads=1"]);
     let request = [
@@ -148,7 +148,7 @@ fn violations() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
-fn every_violation_is_counted_by_its_kind(engine: Engine) {
+fn metrics_count_violations_by_kind(engine: Engine) {
     let flags = ["--max-message=1k", "--max-fragments=3"];
     let (server, admin) = Server::start_watched(engine, &flags);
     for (_, bytes, _) in violations() {
@@ -172,7 +172,7 @@ fn every_violation_is_counted_by_its_kind(engine: Engine) {
     expect_balance(&page, 0);
 }
 
-fn ends_are_counted_by_code_and_reason(engine: Engine) {
+fn metrics_count_closes_by_reason_and_code(engine: Engine) {
     let (server, admin) = Server::start_watched(engine, &["--window=1k"]);
     let codes = [1000, 1001, 1003, 1008, 1014, 3000, 4999];
     for code in codes {
@@ -216,7 +216,7 @@ fn ends_are_counted_by_code_and_reason(engine: Engine) {
     expect_balance(&page, 0);
 }
 
-fn silence_is_counted(engine: Engine) {
+fn metrics_count_idle_closes(engine: Engine) {
     let flags = ["--idle-timeout=1s", "--pong-timeout=100ms"];
     let (server, admin) = Server::start_watched(engine, &flags);
     let mut raw = Raw::open(server.address());
@@ -236,7 +236,7 @@ fn silence_is_counted(engine: Engine) {
     expect_balance(&page, 0);
 }
 
-fn refusals_are_counted_by_reason(engine: Engine) {
+fn metrics_count_refusals_by_reason(engine: Engine) {
     let flags = [
         "--path=/echo",
         "--origin=https://a.example",
@@ -292,7 +292,7 @@ fn refusals_are_counted_by_reason(engine: Engine) {
     expect_balance(&page, 0);
 }
 
-fn a_handshake_that_takes_too_long_is_counted(engine: Engine) {
+fn metrics_count_handshake_timeouts(engine: Engine) {
     let (server, admin) = Server::start_watched(engine, &["--handshake-timeout=100ms"]);
     Raw::dial(server.address()).expect_refusal(408);
     let page = admin.wait_for("it has left", |page| {
@@ -309,7 +309,7 @@ fn a_handshake_that_takes_too_long_is_counted(engine: Engine) {
     assert_eq!(page.count("ringback_handshakes_total", &[]), 1);
 }
 
-fn those_too_many_are_counted(engine: Engine) {
+fn metrics_count_refusals_over_max_connections(engine: Engine) {
     /// As many as are told so at a time, see the server's `admission`.
     const TOLD: usize = 256;
     let flags = ["--max-connections=2", "--threads=1"];
@@ -327,7 +327,7 @@ fn those_too_many_are_counted(engine: Engine) {
     assert_eq!(page.count("ringback_connections_max", &[]), 2);
 }
 
-fn an_incomplete_frame_is_held(engine: Engine) {
+fn held_bytes_count_incomplete_frame(engine: Engine) {
     let (server, admin) = Server::start_watched(engine, &[]);
     let message = frame(BINARY, &noise(1, 1000));
     let mut raw = Raw::open(server.address());
@@ -345,7 +345,7 @@ fn an_incomplete_frame_is_held(engine: Engine) {
     assert_eq!(page.count("ringback_messages_received_total", &[]), 1);
 }
 
-fn a_slow_reader_is_seen_and_counted_when_it_is_cut(engine: Engine) {
+fn metrics_count_slow_readers_and_their_cuts(engine: Engine) {
     let (server, admin) =
         Server::start_watched(engine, &["--write-timeout=5s", "--max-backlog=1m"]);
     let mut raw = Raw::open_narrow(server.address());
@@ -365,7 +365,7 @@ fn a_slow_reader_is_seen_and_counted_when_it_is_cut(engine: Engine) {
     });
 }
 
-fn health_is_told_through_a_drain(engine: Engine) {
+fn healthz_and_readyz_answer_503_during_drain(engine: Engine) {
     let (mut server, admin) = Server::start_watched(engine, &["--drain-timeout=10m"]);
     for path in ["/healthz", "/readyz"] {
         let answer = admin.get(path);
@@ -397,7 +397,7 @@ fn health_is_told_through_a_drain(engine: Engine) {
     server.wait_for_success();
 }
 
-fn a_full_server_is_not_ready(engine: Engine) {
+fn readyz_answers_503_at_max_connections(engine: Engine) {
     let (server, admin) = Server::start_watched(engine, &["--max-connections=1"]);
     let client = Client::connect(server.address());
     let answer = admin.get("/readyz");
@@ -408,7 +408,7 @@ fn a_full_server_is_not_ready(engine: Engine) {
     wait_until("there is room", || admin.get("/readyz").status == 200);
 }
 
-fn workers_are_told_apart(engine: Engine) {
+fn metrics_are_labelled_by_worker(engine: Engine) {
     let (server, admin) = Server::start_watched(engine, &["--threads=3"]);
     let mut clients: Vec<_> = (0..30).map(|_| Client::connect(server.address())).collect();
     for client in &mut clients {
@@ -460,7 +460,7 @@ where
     (server, address, admin)
 }
 
-fn what_handlers_do_is_counted(engine: Engine) {
+fn metrics_count_messages_and_closes_of_handlers(engine: Engine) {
     let (server, address, admin) = with_handler(engine, async |mut socket| {
         while let Ok(message) = socket.read_message().await {
             match &message {
@@ -523,7 +523,7 @@ fn what_handlers_do_is_counted(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-fn a_worker_that_stands_still_is_found(engine: Engine) {
+fn healthz_reports_blocked_worker(engine: Engine) {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
     let (server, address, admin) = with_handler(engine, move |_socket| {
