@@ -1,4 +1,4 @@
-//! The admin listener as such: what it answers, and what it stands.
+//! The admin listener: responses and limits.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -6,22 +6,22 @@ mod common;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
-use common::admin::{Admin, answer, request};
+use common::admin::{Admin, read_response, request};
 use common::client::{Client, Raw};
 use common::prometheus::Page;
 use common::server::{Server, binary};
 
 fn start() -> (Server, Admin) {
-    Server::start_watched("epoll", &["--threads=1"])
+    Server::start_with_admin("epoll", &["--threads=1"])
 }
 
 #[test]
 fn metrics_body_matches_content_type() {
     let (_server, admin) = start();
-    let answer = admin.get("/metrics");
+    let response = admin.get("/metrics");
     let expected = "content-type: text/plain; version=0.0.4; charset=utf-8\r\n";
-    assert!(answer.head.contains(expected), "{}", answer.head);
-    let page = Page::parse(&answer.body);
+    assert!(response.head.contains(expected), "{}", response.head);
+    let page = Page::parse(&response.body);
     assert!(page.families.len() > 20);
     for family in &page.families {
         let is_ours = family.name.starts_with("ringback_") || family.name.starts_with("process_");
@@ -33,10 +33,10 @@ fn metrics_body_matches_content_type() {
 fn health_is_one_line_of_text() {
     let (_server, admin) = start();
     for path in ["/healthz", "/readyz", "/healthz?verbose"] {
-        let answer = admin.get(path);
-        assert_eq!((answer.status, &*answer.body), (200, "ok\n"), "{path}");
+        let response = admin.get(path);
+        assert_eq!((response.status, &*response.body), (200, "ok\n"), "{path}");
         let expected = "content-type: text/plain; charset=utf-8\r\n";
-        assert!(answer.head.contains(expected), "{}", answer.head);
+        assert!(response.head.contains(expected), "{}", response.head);
     }
 }
 
@@ -50,12 +50,12 @@ fn other_paths_get_404_and_methods_405() {
         for path in ["/healthz", "/readyz", "/metrics"] {
             let mut raw = Raw::dial(admin.address);
             raw.send(request(method, path, "").as_bytes());
-            let answer = answer(&mut raw);
-            assert_eq!(answer.status, 405, "{method} {path}");
+            let response = read_response(&mut raw);
+            assert_eq!(response.status, 405, "{method} {path}");
             assert!(
-                answer.head.contains("allow: GET, HEAD\r\n"),
+                response.head.contains("allow: GET, HEAD\r\n"),
                 "{}",
-                answer.head
+                response.head
             );
         }
     }
@@ -71,12 +71,12 @@ fn head_request_gets_head_and_keeps_connection() {
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         assert!(head.contains("content-length: 3\r\n"), "{head}");
         raw.send(request("GET", "/healthz", "").as_bytes());
-        assert_eq!(answer(&mut raw).body, "ok\n");
+        assert_eq!(read_response(&mut raw).body, "ok\n");
     }
-    // Two at once, in one packet.
+    // Two at once, in one segment.
     raw.send(request("GET", "/readyz", "").repeat(2).as_bytes());
-    assert_eq!(answer(&mut raw).body, "ok\n");
-    assert_eq!(answer(&mut raw).body, "ok\n");
+    assert_eq!(read_response(&mut raw).body, "ok\n");
+    assert_eq!(read_response(&mut raw).body, "ok\n");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn endless_head_gets_431() {
             endless.send_until_cut(&[b'x'; 1024]);
         });
         let rest = String::from_utf8(raw.rest_until_cut()).expect("ASCII");
-        // Endless bytes behind it end in a reset, and it may be lost with that.
+        // The response may be lost: bytes after it end in a reset.
         let line = "\r\n\r\nthe request head is larger than 8 KiB, or has more than 100 fields\n";
         let is_whole = rest.starts_with("HTTP/1.1 431 ") && rest.ends_with(line);
         assert!(rest.is_empty() || is_whole, "{rest}");
@@ -110,14 +110,14 @@ fn invalid_http_gets_400() {
         let line = "\r\n\r\nthis is no well-formed HTTP/1.1 request\n";
         assert!(rest.ends_with(line), "{rest}");
     }
-    // Behind an answer as well.
+    // After a response as well.
     let mut raw = Raw::dial(admin.address);
     raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nHELO\r\n\r\n");
     let rest = String::from_utf8(raw.rest_until_cut()).expect("ASCII");
     let (first, second) = rest.split_once("ok\n").expect("an answer");
     assert!(first.starts_with("HTTP/1.1 200 "), "{rest}");
     assert!(second.starts_with("HTTP/1.1 400 "), "{rest}");
-    // An alert for who speaks TLS.
+    // A ClientHello gets an alert.
     let mut raw = Raw::dial(admin.address);
     raw.send(b"\x16\x03\x01\x02\x00\x01\0\0\0\0\r\n\r\n");
     assert_eq!(raw.rest_until_cut(), [21, 3, 1, 0, 2, 2, 70]);
@@ -152,7 +152,7 @@ fn held_connections_do_not_block_admin() {
         }
     }
     assert_eq!(admin.get("/healthz").status, 200);
-    // The accepting one, who answered this, has made room for it.
+    // The connection of this request took the slot of another.
     let open = server.process().descriptors().len();
     assert!(open <= before + 1 + PLACES, "{open} after {before}");
     for mut raw in holding.drain(..900) {
@@ -175,7 +175,7 @@ fn admin_address_in_use_exits_with_status_1() {
     let stderr = String::from_utf8(output.stderr).expect("UTF-8");
     let line = format!("ringback: cannot listen on {address} for admin: ");
     assert!(stderr.lines().any(|l| l.starts_with(&line)), "{stderr}");
-    assert!(output.stdout.is_empty(), "nothing was announced");
+    assert!(output.stdout.is_empty(), "no start line");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn admin_listener_ends_with_drain() {
     let (mut server, admin) = start();
     let mut keeping = Raw::dial(admin.address);
     keeping.send(request("GET", "/healthz", "").as_bytes());
-    answer(&mut keeping);
+    read_response(&mut keeping);
     server.terminate();
     server.wait_for_success();
     assert!(std::net::TcpStream::connect(admin.address).is_err());
@@ -200,10 +200,10 @@ fn dropped_server_closes_admin_listener() {
         ..ringback::Config::default()
     };
     let server = ringback::Server::start(config).expect("started");
-    let address = server.admin_address().expect("one was asked for");
+    let address = server.admin_address().expect("configured");
     assert_eq!(Admin { address }.get("/healthz").status, 200);
     drop(server);
-    common::wait_until("nobody listens", || {
+    common::wait_until("the listener is closed", || {
         std::net::TcpStream::connect(address).is_err()
     });
 }

@@ -1,4 +1,4 @@
-//! The contract of the command line, which others script against.
+//! The command line: arguments, output and exit status.
 
 mod common;
 
@@ -17,7 +17,7 @@ use common::run::{run, run_with};
 use common::server::{Server, binary};
 use common::wire::{LAST_FRAGMENT, REQUEST, TEXT, TEXT_FRAGMENT, frame, unmasked};
 
-/// Ends with this status, nothing on stdout and one line on stderr, which is
+/// Runs it; expects this status, nothing on stdout and one line on stderr, which is
 /// returned.
 #[track_caller]
 fn refused(args: &[&str], status: i32) -> String {
@@ -39,7 +39,7 @@ fn start(args: &[&str], addresses: usize) -> Server {
     Server::spawn(binary().args(args), addresses)
 }
 
-/// An address on which nobody listens, for the moment.
+/// An address at which nothing listens now.
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound")
@@ -51,7 +51,7 @@ fn start_line_has_url_engine_and_threads() {
     let listen = format!("--listen={address}");
     let server = start(&[&listen, "--engine=epoll", "--threads=2"], 1);
     assert_eq!(
-        server.greeting(),
+        server.start_lines(),
         [format!("listening ws://{address} engine=epoll threads=2")]
     );
     Client::connect(address).close();
@@ -139,8 +139,8 @@ fn tls_listen_alone_opens_no_plain_port() {
     assert!(has("listen = [] "), "{shown}");
     assert!(has("tls-listen = [\"127.0.0.1:443\"] "), "{shown}");
     let server = Server::start_tls("epoll", pki, &[]);
-    assert_eq!(server.greeting().len(), 1);
-    assert!(server.greeting()[0].starts_with("listening wss://127.0.0.1:"));
+    assert_eq!(server.start_lines().len(), 1);
+    assert!(server.start_lines()[0].starts_with("listening wss://127.0.0.1:"));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn port_0_prints_the_bound_port() {
     let port = server.address().port();
     assert_ne!(port, 0);
     assert_eq!(
-        server.greeting(),
+        server.start_lines(),
         [format!(
             "listening ws://127.0.0.1:{port} engine=epoll threads=1"
         )]
@@ -203,7 +203,7 @@ fn ipv6_wildcard_serves_ipv4_with_client_address() {
     over.expect_refusal(429);
     Client::connect(six).echo("over IPv6");
     let line = server.printed().expect("an admin line");
-    let mut admin = Admin::of_line(&line);
+    let mut admin = Admin::from_line(&line);
     admin.address.set_ip(four.ip());
     assert_eq!(admin.get("/healthz").status, 200);
     let health = run(&["health", &format!("--admin=[::]:{}", admin.address.port())]);
@@ -227,7 +227,7 @@ fn ipv4_and_ipv6_wildcards_share_a_port() {
             listed[1],
         ];
         let server = start(&args, 2);
-        assert_eq!(server.greeting().len(), 2);
+        assert_eq!(server.start_lines().len(), 2);
         for host in ["127.0.0.1", "[::1]"] {
             let address: SocketAddr = format!("{host}:{port}").parse().expect("an address");
             Client::connect(address).echo("either");
@@ -242,7 +242,7 @@ fn ipv4_and_ipv6_wildcards_share_a_port() {
 #[test]
 fn auto_logs_engine_and_reason() {
     let mut server = start(&["--listen=127.0.0.1:0"], 1);
-    let took = server.greeting()[0].clone();
+    let took = server.start_lines()[0].clone();
     assert!(
         took.contains(" engine=epoll ") || took.contains(" engine=ring "),
         "{took}"
@@ -261,7 +261,7 @@ fn stdout_has_only_start_lines() {
     client.echo("hello");
     client.close();
     let mut wrong = Raw::open(server.address());
-    wrong.send(&unmasked(TEXT, b"naked"));
+    wrong.send(&unmasked(TEXT, b"unmasked"));
     wrong.expect_close(1002);
     drop(wrong);
     server.terminate();
@@ -342,7 +342,7 @@ fn port_in_use_exits_with_one_line_and_status_1() {
     assert!(refused(&args, 1).contains(&address));
 }
 
-/// Both would set `SO_REUSEPORT`, and each get half of the clients.
+/// With `SO_REUSEPORT` each would get half of the clients.
 #[test]
 fn port_of_another_ringback_is_in_use() {
     let server = start(&["--listen=127.0.0.1:0", "--engine=epoll"], 1);
@@ -357,7 +357,7 @@ fn port_of_another_ringback_is_in_use() {
     Client::connect(server.address()).echo("still served");
 }
 
-/// As after a restart: connections of the server before are in `TIME_WAIT`.
+/// Connections of the previous server are in `TIME_WAIT`.
 #[test]
 fn port_is_free_after_restart() {
     let address = free_address();
@@ -462,7 +462,7 @@ fn help_goes_to_stdout_and_has_every_flag() {
     }
 }
 
-/// A file that is gone afterwards.
+/// A temporary file.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -484,12 +484,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nothing depends on it.
+        // A file that is left does no harm.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// What `ringback config` prints.
+/// The output of `ringback config`.
 #[track_caller]
 fn shown(args: &[&str], variables: &[(&str, &str)]) -> String {
     let output = run_with(&[&["config"], args].concat(), variables);
@@ -501,7 +501,7 @@ fn shown(args: &[&str], variables: &[(&str, &str)]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Whether it has this assignment, from there.
+/// Checks that it has this assignment with this source.
 #[track_caller]
 fn assert_shown(text: &str, assignment: &str, source: &str) {
     let has = |line: &str| {
@@ -520,22 +520,22 @@ fn flag_overrides_environment_overrides_file() {
         "layers",
         "threads = 1\nengine = 'epoll'\nlisten = '127.0.0.1:0'\n",
     );
-    let greeting = |args: &[&str], variables: &[(&str, &str)]| {
+    let start_line = |args: &[&str], variables: &[(&str, &str)]| {
         let mut command = binary();
         command.args(args).envs(variables.iter().copied());
         let server = Server::spawn(&mut command, 1);
         Client::connect(server.address()).echo("configured");
-        server.greeting()[0].clone()
+        server.start_lines()[0].clone()
     };
-    let from_file = greeting(&[&file.flag()], &[]);
+    let from_file = start_line(&[&file.flag()], &[]);
     assert!(from_file.ends_with("engine=epoll threads=1"), "{from_file}");
     let variables = [("RINGBACK_CONFIG", file.path()), ("RINGBACK_THREADS", "2")];
-    let from_variable = greeting(&[], &variables);
+    let from_variable = start_line(&[], &variables);
     assert!(
         from_variable.ends_with("engine=epoll threads=2"),
         "{from_variable}"
     );
-    let from_flag = greeting(&["--threads=3"], &variables);
+    let from_flag = start_line(&["--threads=3"], &variables);
     assert!(from_flag.ends_with("engine=epoll threads=3"), "{from_flag}");
 }
 
@@ -656,7 +656,7 @@ fn print_messages_prints_sender_and_echoes() {
         ),
         (Message::binary(vec![0; 70_000]), "70000 bytes"),
         (Message::binary(Vec::new()), "0 bytes"),
-        // Nobody prints lines in another's name.
+        // A line feed in a message begins no new line.
         (
             Message::text("one\n127.0.0.1:1 sent: two"),
             "one\\n127.0.0.1:1 sent: two",
@@ -666,7 +666,7 @@ fn print_messages_prints_sender_and_echoes() {
         assert_eq!(server.printed(), Some(format!("{sender} sent: {printed}")));
     }
     client.close();
-    // Fragments are one message here.
+    // Fragments are printed as one message.
     let mut raw = Raw::open(server.address());
     let sender = raw.stream().local_addr().expect("connected");
     raw.send(&[frame(TEXT_FRAGMENT, b"to"), frame(LAST_FRAGMENT, b"gether")].concat());
@@ -698,12 +698,12 @@ fn print_messages_drains() {
     assert_eq!(server.printed(), None);
 }
 
-/// Ends a server that prints nothing more, and returns all it has logged.
+/// Ends a server that prints nothing more; returns its whole log.
 #[track_caller]
 fn log_to_the_end(server: &mut Server) -> String {
     server.terminate();
     server.wait_for_success();
-    // Its last words are here when nobody can write any more.
+    // At the end of stdout all log lines are written.
     assert_eq!(server.printed(), None);
     server.whole_log()
 }
@@ -720,7 +720,7 @@ fn log_level_is_that_of_flag_or_rust_log() {
         }
         let mut server = Server::spawn(&mut command, 1);
         let mut wrong = Raw::open(server.address());
-        wrong.send(&unmasked(TEXT, b"naked"));
+        wrong.send(&unmasked(TEXT, b"unmasked"));
         wrong.expect_close(1002);
         drop(wrong);
         log_to_the_end(&mut server)
@@ -751,7 +751,7 @@ fn log_format_json_is_one_object_per_line() {
     let flags = ["--listen=127.0.0.1:0", "--log-format=json", "--log=debug"];
     let mut server = start(&flags, 1);
     let mut wrong = Raw::open(server.address());
-    wrong.send(&unmasked(TEXT, b"naked"));
+    wrong.send(&unmasked(TEXT, b"unmasked"));
     wrong.expect_close(1002);
     drop(wrong);
     let log = log_to_the_end(&mut server);

@@ -1,5 +1,5 @@
-//! Whoever names metrics names those that there are: the documentation and the
-//! dashboard against what a server really exports.
+//! The documentation, the dashboard and the alerts against the metrics that a server
+//! exports.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -15,15 +15,15 @@ const DASHBOARD: &str = include_str!("../deploy/grafana-dashboard.json");
 
 const ALERTS: &str = include_str!("../deploy/prometheus-alerts.yaml");
 
-/// The metric that every scrape adds: whether it was answered.
+/// A metric that Prometheus adds to every scrape.
 const SCRAPED_METRIC: &str = "up";
 
-/// Labels that every scrape adds.
+/// Labels that Prometheus adds to every scrape.
 const SCRAPED_LABELS: [&str; 2] = ["job", "instance"];
 
 fn page() -> Page {
     let flags = ["--threads=2", "--max-tcp-memory=1g"];
-    let (_server, admin) = Server::start_watched("epoll", &flags);
+    let (_server, admin) = Server::start_with_admin("epoll", &flags);
     admin.metrics()
 }
 
@@ -76,13 +76,13 @@ fn every_label_value_is_documented() {
     }
 }
 
-/// One rule: its name, and its expression.
+/// The name and expression of each rule.
 fn alerts() -> Vec<(&'static str, String)> {
     let rules = ALERTS.split("- alert: ").skip(1);
     let parsed = rules.map(|rule| {
         let (name, rest) = rule.split_once('\n').expect("a name");
         let (_, rest) = rest.split_once("expr: ").expect("an expression");
-        // On the same line, or in a block of deeper ones.
+        // On the same line, or in a block of indented lines.
         let (first, rest) = rest.split_once('\n').expect("more fields");
         let block = rest
             .lines()
@@ -121,9 +121,9 @@ fn alerts_use_exported_metrics_and_are_documented() {
         "ringback_tls_certificate_not_after_seconds",
         "ringback_tls_reloads_total",
     ] {
-        assert!(used.contains(metric), "nothing is said of {metric}");
+        assert!(used.contains(metric), "no alert uses {metric}");
     }
-    // The values of labels in them are some that there are.
+    // The label values in the expressions exist.
     for (name, label, values) in [
         (
             "ringback_connections_refused_total",
@@ -261,7 +261,7 @@ fn check(page: &Page, expression: &str) -> BTreeSet<String> {
     names.metrics
 }
 
-/// The names in a `PromQL` expression, of which there are few kinds here.
+/// The names in a `PromQL` expression; the parser knows what the files use.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Names {
     metrics: BTreeSet<String>,

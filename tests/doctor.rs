@@ -1,4 +1,4 @@
-//! `ringback doctor` on this machine, as scripts use it.
+//! `ringback doctor` on this machine.
 
 mod common;
 
@@ -14,9 +14,9 @@ use common::pki::{self, Pki};
 use common::run::{run, run_with};
 use common::server::{Server, binary};
 
-/// What it finds of a server with these flags, and its exit status.
+/// The findings for a server with these flags, and the exit status.
 #[track_caller]
-fn examined(flags: &[&str]) -> (Vec<Value>, i32) {
+fn doctor(flags: &[&str]) -> (Vec<Value>, i32) {
     let output = run(&[&["doctor", "--format=json"], flags].concat());
     findings(&output)
 }
@@ -47,7 +47,7 @@ fn small_server_has_no_problem() {
         "--threads=1",
         "--max-connections=10",
     ];
-    let (findings, status) = examined(&[&flags[..], &["--engine=epoll"]].concat());
+    let (findings, status) = doctor(&[&flags[..], &["--engine=epoll"]].concat());
     assert_eq!(status, 0, "{findings:#?}");
     for check in ["open files", "listen address", "engine epoll", "memory"] {
         assert_eq!(finding(&findings, check, "")["level"], "ok");
@@ -74,11 +74,11 @@ fn address_in_use_is_a_problem() {
         if flag == "--tls-listen" {
             flags.extend([&certificate[..], key]);
         }
-        let (findings, status) = examined(&flags);
+        let (findings, status) = doctor(&flags);
         assert_eq!(status, 1);
         let finding = finding(&findings, check, &address);
         assert_eq!(finding["level"], "problem");
-        let change = finding["change"].as_str().expect("a way out");
+        let change = finding["change"].as_str().expect("advice");
         assert!(change.contains("ss -ltnp"), "{change}");
     }
 }
@@ -104,27 +104,27 @@ fn invalid_certificate_is_a_problem() {
         &certificate,
         &key,
     ];
-    let judged = |about: &str, level: &str, status: i32| {
-        let (findings, code) = examined(&flags);
+    let expect = |about: &str, level: &str, status: i32| {
+        let (findings, code) = doctor(&flags);
         assert_eq!(finding(&findings, "certificate", about)["level"], level);
         assert_eq!(code, status, "{findings:#?}");
     };
-    judged("is valid until 4096", "ok", 0);
+    expect("is valid until 4096", "ok", 0);
     pki.put(&expired);
-    judged("has expired: it was valid until 2001-02-03", "problem", 1);
+    expect("has expired: it was valid until 2001-02-03", "problem", 1);
     pki.put(&early);
-    judged("is valid from 3000-01-01", "problem", 1);
+    expect("is valid from 3000-01-01", "problem", 1);
     pki.write("cert.pem", &pair.certificate);
-    judged("key.pem for TLS: the key does not match", "problem", 1);
+    expect("key.pem for TLS: the key does not match", "problem", 1);
     pki.write("cert.pem", "");
-    judged("cert.pem for TLS: it is empty", "problem", 1);
+    expect("cert.pem for TLS: it is empty", "problem", 1);
     std::fs::remove_file(pki.path("cert.pem")).expect("removed");
-    judged("No such file", "problem", 1);
+    expect("No such file", "problem", 1);
 
     pki.put(&pair);
     let open = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(pki.path("key.pem"), open).expect("set");
-    let (findings, code) = examined(&flags);
+    let (findings, code) = doctor(&flags);
     let open = finding(&findings, "private key", "others may read it");
     assert_eq!((&open["level"], code), (&"warning".into(), 0));
 }
@@ -150,21 +150,21 @@ on_every_engine![needed_descriptors_cover_what_the_server_opens,];
 
 fn needed_descriptors_cover_what_the_server_opens(engine: Engine) {
     let flags = ["--threads=3", "--max-connections=1"];
-    let (findings, _status) = examined(&[&flags[..], &["--engine", engine]].concat());
+    let (findings, _status) = doctor(&[&flags[..], &["--engine", engine]].concat());
     let found = &finding(&findings, "open files", "needed")["found"];
     let words: Vec<_> = found.as_str().expect("text").split(' ').collect();
     let at = words.iter().position(|&word| word == "needed");
-    let needed = words[at.expect("it says so") - 1];
+    let needed = words[at.expect("it has the number") - 1];
     let needed: usize = needed.parse().expect("a number");
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     admin.get("/metrics");
     let open = server.process().descriptors().len();
     assert!(open < needed, "{open} of {needed}");
 }
 
-/// `ulimit` before it, as an operator has it.
+/// The same under `ulimit`.
 #[track_caller]
-fn examined_under(limits: &str, flags: &[&str]) -> (Vec<Value>, i32) {
+fn doctor_with(limits: &str, flags: &[&str]) -> (Vec<Value>, i32) {
     let mut command = Command::new("sh");
     command
         .args([
@@ -185,11 +185,11 @@ fn low_open_files_limit_is_a_problem() {
         "--threads=1",
         "--max-connections=5000",
     ];
-    let (findings, status) = examined_under("ulimit -n 1000", &flags);
+    let (findings, status) = doctor_with("ulimit -n 1000", &flags);
     let open_files = finding(&findings, "open files", "1000 at most");
     assert_eq!((&open_files["level"], status), (&"problem".into(), 1));
-    // What it advises is right.
-    let change = open_files["change"].as_str().expect("a way out");
+    // With the advised limit it is no problem.
+    let change = open_files["change"].as_str().expect("advice");
     let room = change.split([' ', ',']).nth(1).expect("a number");
     let flags = [
         "--listen=127.0.0.1:0",
@@ -197,11 +197,11 @@ fn low_open_files_limit_is_a_problem() {
         "--max-connections",
         room,
     ];
-    let (findings, _status) = examined_under("ulimit -n 1000", &flags);
+    let (findings, _status) = doctor_with("ulimit -n 1000", &flags);
     assert_eq!(finding(&findings, "open files", "")["level"], "ok");
-    // The server does the same sum.
+    // The server computes the same limit.
     let flags = ["--threads=1", "--max-connections=5000"];
-    let (server, admin) = Server::start_limited("epoll", 1000, &flags);
+    let (server, admin) = Server::start_with_descriptor_limit("epoll", 1000, &flags);
     let most = admin.metrics().count("ringback_connections_max", &[]);
     assert_eq!(most.to_string(), room);
     server.wait_for_log(&format!("allowed={room}"));

@@ -1,5 +1,4 @@
-//! `ringback health` against the real server: what a container's health check
-//! runs.
+//! `ringback health` against the real server, as in a container's health check.
 
 mod common;
 
@@ -12,21 +11,21 @@ use common::server::Server;
 
 /// The exit status, and the one line on stdout or stderr.
 #[track_caller]
-fn asked(flags: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+fn health(flags: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let output = run_with(&[&["health"], flags].concat(), variables);
     let status = output.status.code().expect("it exits");
-    let (said, silent) = match status {
+    let (line, other) = match status {
         0 => (output.stdout, output.stderr),
         _ => (output.stderr, output.stdout),
     };
-    assert!(silent.is_empty(), "{}", String::from_utf8_lossy(&silent));
-    let said = String::from_utf8(said).expect("UTF-8");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    (status, said.trim_end().to_owned())
+    assert!(other.is_empty(), "{}", String::from_utf8_lossy(&other));
+    let line = String::from_utf8(line).expect("UTF-8");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    (status, line.trim_end().to_owned())
 }
 
 fn start(flags: &[&str]) -> (Server, Admin, String) {
-    let (server, admin) = Server::start_watched("epoll", flags);
+    let (server, admin) = Server::start_with_admin("epoll", flags);
     let flag = format!("--admin={}", admin.address);
     (server, admin, flag)
 }
@@ -34,22 +33,22 @@ fn start(flags: &[&str]) -> (Server, Admin, String) {
 #[test]
 fn serving_server_is_healthy_and_ready() {
     let (_server, admin, flag) = start(&["--threads=1"]);
-    let well = (0, "ok".to_owned());
-    assert_eq!(asked(&[&flag], &[]), well);
-    assert_eq!(asked(&[&flag, "--ready"], &[]), well);
-    // As in a container, where the server has it from the environment.
+    let ok = (0, "ok".to_owned());
+    assert_eq!(health(&[&flag], &[]), ok);
+    assert_eq!(health(&[&flag, "--ready"], &[]), ok);
+    // As in a container, with the address in the environment.
     let address = admin.address.to_string();
-    assert_eq!(asked(&[], &[("RINGBACK_ADMIN", &address)]), well);
+    assert_eq!(health(&[], &[("RINGBACK_ADMIN", &address)]), ok);
     let everywhere = format!("--admin=0.0.0.0:{}", admin.address.port());
-    assert_eq!(asked(&[&everywhere], &[]), well);
+    assert_eq!(health(&[&everywhere], &[]), ok);
 }
 
 #[test]
 fn full_server_is_healthy_but_not_ready() {
     let (server, _admin, flag) = start(&["--threads=1", "--max-connections=1"]);
     let _inside = Client::connect(server.address());
-    assert_eq!(asked(&[&flag], &[]).0, 0);
-    let (status, why) = asked(&[&flag, "--ready"], &[]);
+    assert_eq!(health(&[&flag], &[]).0, 0);
+    let (status, why) = health(&[&flag, "--ready"], &[]);
     assert_eq!(status, 1);
     assert!(
         why.ends_with("/readyz: 503, full: 1 connections are open"),
@@ -61,24 +60,24 @@ fn full_server_is_healthy_but_not_ready() {
 fn missing_or_silent_server_is_unhealthy() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let flag = format!("--admin={}", listener.local_addr().expect("bound"));
-    let (status, why) = asked(&[&flag, "--timeout=50ms"], &[]);
+    let (status, why) = health(&[&flag, "--timeout=50ms"], &[]);
     assert_eq!(status, 1);
     assert!(
         why.starts_with("ringback: no answer from 127.0.0.1:"),
         "{why}"
     );
     drop(listener);
-    let (status, why) = asked(&[&flag], &[]);
+    let (status, why) = health(&[&flag], &[]);
     assert_eq!(status, 1);
     assert!(why.contains("refused"), "{why}");
 }
 
 #[test]
 fn health_needs_an_admin_address() {
-    let (status, why) = asked(&[], &[]);
+    let (status, why) = health(&[], &[]);
     assert_eq!(status, 1);
     assert!(why.contains("--admin"), "{why}");
-    let (status, why) = asked(&["--timeout=soon"], &[]);
+    let (status, why) = health(&["--timeout=soon"], &[]);
     assert_eq!(status, 2);
     assert!(why.contains("--timeout"), "{why}");
 }

@@ -1,7 +1,6 @@
-//! Where rings are charged to the limit on locked memory and do not fit: `auto`
-//! serves on epoll and says why, an engine that was asked for by name says what
-//! to change, and `ringback doctor` has said so before. Where they are not
-//! charged, which is for doctor to say as well, the limit is in nobody's way.
+//! Rings under a low limit on locked memory: `auto` falls back to epoll and logs the
+//! reason, an engine given by name fails with advice, and `ringback doctor` has found it
+//! before. On kernels that do not charge rings to the limit, all of them start.
 
 mod common;
 
@@ -26,10 +25,10 @@ const ANYWHERE: &str = "--listen=127.0.0.1:0";
 /// Room for a probe and some of the rings.
 const TOO_LITTLE_KIB: u64 = 500;
 
-/// Room for all of them, but not twice.
+/// Room for all rings, but not twice.
 const ENOUGH_FOR_ONE_KIB: u64 = 2000;
 
-/// What an operator has to read.
+/// What the message must have.
 const ADVICE: [&str; 4] = [
     "locked memory, 500 KiB",
     "ulimit -l",
@@ -37,7 +36,7 @@ const ADVICE: [&str; 4] = [
     "--engine epoll",
 ];
 
-/// The binary in a process that may lock so much memory, and that much only.
+/// The binary in a process with this limit on locked memory.
 fn limited(kib: u64) -> Command {
     let limit = Rlimit {
         current: Some(kib << 10),
@@ -48,7 +47,7 @@ fn limited(kib: u64) -> Command {
     // nothing.
     unsafe {
         command.pre_exec(move || {
-            // Only who has the capability may drop it; others need not.
+            // Dropping the capability needs it; without it there is nothing to drop.
             let _ = remove_capability_from_bounding_set(CapabilitySet::IPC_LOCK);
             Ok(setrlimit(Resource::Memlock, limit)?)
         });
@@ -56,7 +55,7 @@ fn limited(kib: u64) -> Command {
     command
 }
 
-/// What doctor says of such a process, if rings are charged here.
+/// Doctor's finding for such a process, if rings are charged here.
 fn doctor(kib: u64, engine: &str) -> Option<Value> {
     let mut command = limited(kib);
     command.args(["doctor", "--format=json", ANYWHERE, "--engine", engine]);
@@ -81,17 +80,17 @@ fn start(kib: u64, engine: &str) -> Server {
 }
 
 #[track_caller]
-fn expect_engine(greeting: &str, engine: &str) {
+fn expect_engine(start_line: &str, engine: &str) {
     assert!(
-        greeting.contains(&format!(" engine={engine} threads=8")),
-        "{greeting}"
+        start_line.contains(&format!(" engine={engine} threads=8")),
+        "{start_line}"
     );
 }
 
 #[track_caller]
 fn serve_and_end(mut server: Server, engine: &str) -> String {
-    expect_engine(&server.greeting()[0], engine);
-    // Every worker has its turn.
+    expect_engine(&server.start_lines()[0], engine);
+    // Every worker serves some.
     for _ in 0..32 {
         let mut client = Client::connect(server.address());
         client.echo(Message::text("on what there is room for"));
@@ -102,8 +101,8 @@ fn serve_and_end(mut server: Server, engine: &str) -> String {
     server.whole_log()
 }
 
-/// What is charged is the user's, and a ring that has ended is freed a little
-/// later: one after the other, and each has room for the rings of the one before.
+/// The kernel charges rings to the user, and frees them a little later: so the tests run
+/// one after the other, each with room for the rings of the one before.
 #[test]
 fn rings_over_locked_memory_limit_are_reported() {
     engines::run("ring", replacement_needs_rings_beside_its_predecessor);
@@ -120,7 +119,7 @@ fn auto_falls_back_to_epoll_and_logs_reason(ring: &str) {
     expect_finding(&finding, "warning", "so that auto takes epoll");
     let log = serve_and_end(start(TOO_LITTLE_KIB, "auto"), "epoll");
     let mut lines = log.lines().filter(|line| line.contains("falling back"));
-    let line = lines.next().unwrap_or_else(|| panic!("not said: {log}"));
+    let line = lines.next().unwrap_or_else(|| panic!("not logged: {log}"));
     for part in [&["WARN", ring][..], &ADVICE].concat() {
         assert!(line.contains(part), "no {part:?} in {line}");
     }
@@ -144,8 +143,8 @@ fn named_engine_fails_with_advice(engine: &str) {
     for part in [&[engine][..], &ADVICE].concat() {
         assert!(line.contains(part), "no {part:?} in {line}");
     }
-    // What is advised is enough.
-    let change = finding["change"].as_str().expect("a way out");
+    // The advised limit is enough.
+    let change = finding["change"].as_str().expect("advice");
     let advised = change
         .split_once("LimitMEMLOCK=")
         .and_then(|(_, rest)| rest.split_once("K "))
@@ -166,7 +165,7 @@ fn replacement_needs_rings_beside_its_predecessor(ring: &str) {
     };
     let directory = tempfile::tempdir().expect("a directory");
     let pid_file = directory.path().join("pid");
-    // A port that is free for the moment: a successor has the same flags.
+    // A port that is free now: a replacement has the same flags.
     let free = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = free.local_addr().expect("bound");
     drop(free);
@@ -174,13 +173,13 @@ fn replacement_needs_rings_beside_its_predecessor(ring: &str) {
     command.args(FLAGS).arg("--pid-file").arg(&pid_file);
     command.arg(format!("--listen={address}"));
     let mut server = Server::spawn(&mut command, 1);
-    expect_engine(&server.greeting()[0], ring);
+    expect_engine(&server.start_lines()[0], ring);
     let pid = || pid_in(&pid_file);
     let first = wait_for("the pid file", pid);
     server.signal(Signal::USR2);
-    let greeting = server.printed().expect("the successor's greeting");
+    let start_line = server.printed().expect("the replacement's start line");
     let successor = wait_for("its pid file", || pid().filter(|&pid| pid != first));
-    expect_engine(&greeting, expected);
+    expect_engine(&start_line, expected);
     server.wait_for_success();
     Client::connect(address).echo(Message::text("on what is left"));
     let successor = Pid::from_raw(successor).expect("a process");

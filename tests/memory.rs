@@ -1,8 +1,8 @@
-//! What is counted as held is what the allocator has given out for it, whatever a
-//! connection holds, and is given back soon after it was needed.
+//! `ringback_held_bytes` equals what the allocator has given out for connections,
+//! whatever they hold, and buffers are freed soon after use.
 //!
-//! The server runs in this process, whose allocator counts what every thread has
-//! of it but those of the tests.
+//! The server runs in this process, whose allocator counts the allocations of all
+//! threads but the tests' own.
 
 mod common;
 
@@ -26,7 +26,7 @@ use common::admin::Admin;
 use common::engines::{Engine, OVER_TLS, on_every_engine_and_over_tls, plain_name};
 use common::pki::{self, Pki};
 use common::wire::{BINARY, BINARY_FRAGMENT, FRAGMENT, REQUEST, frame, noise, unmasked};
-use common::{PATIENCE, wait_for_rest};
+use common::{TIMEOUT, wait_until_stable};
 
 on_every_engine_and_over_tls![
     held_bytes_of_echo_match_allocated_bytes,
@@ -35,32 +35,32 @@ on_every_engine_and_over_tls![
     handler_frees_unused_buffers,
 ];
 
-/// Connections that hold the same at a time.
+/// Connections that hold the same.
 const CONNECTIONS: usize = 32;
 
-/// Bytes of a connection that are not counted: the place of its buffers.
+/// Bytes of a connection that are not counted: its buffers' own fields.
 const UNCOUNTED: u64 = 192;
 
-/// What all of them have in common may change by this.
+/// Shared memory may change by this.
 const SHARED: u64 = 16 * 1024;
 
-/// The largest frame that is kept whole, and what is read at once: little, so
-/// that no backlog has pages of its own, which no allocator knows of.
+/// A small window and read size: no backlog gets pages of its own, which the allocator
+/// does not count.
 const WINDOW: usize = 8192;
 const READ_SIZE: usize = 16 * 1024;
 const MAX_BACKLOG: usize = 40_000;
 
-/// Counts what is in use.
+/// An allocator that counts the bytes in use.
 struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Less than nothing where what a test has made is freed by its server.
+/// Negative if the server frees what a test has allocated.
 static IN_USE: AtomicI64 = AtomicI64::new(0);
 
 thread_local! {
-    /// What this thread allocates is the test's own.
+    /// Whether this thread belongs to the test.
     static IS_TEST: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -106,16 +106,16 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// A server, and what its clients need.
-struct Bed {
+struct Fixture {
     admin: Admin,
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// Runs a test beside a server of its own, and beside no other test.
-fn beside(engine: Engine, has_handler: bool, test: fn(&Bed)) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+/// Runs a test with a server of its own, one test at a time.
+fn with_server(engine: Engine, has_handler: bool, test: fn(&Fixture)) {
+    static SERIAL: Mutex<()> = Mutex::new(());
+    let _serial = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     IS_TEST.set(true);
     let pair = pki::pair();
     let files = Pki::of(&pair);
@@ -131,7 +131,7 @@ fn beside(engine: Engine, has_handler: bool, test: fn(&Bed)) {
         max_backlog: Some(MAX_BACKLOG),
         idle_timeout: None,
         write_timeout: Duration::from_secs(600),
-        // Ticks come four times as often.
+        // Timers are checked four times as often.
         close_timeout: Duration::from_millis(200),
         ..Config::default()
     };
@@ -149,14 +149,14 @@ fn beside(engine: Engine, has_handler: bool, test: fn(&Bed)) {
     };
     let server = server.expect("started");
     let addresses = [server.addresses(), server.tls_addresses()].concat();
-    let bed = Bed {
+    let fixture = Fixture {
         address: addresses[0].internet().expect("TCP"),
         admin: Admin {
             address: server.admin_address().expect("configured"),
         },
         tls: is_tls.then(|| pair.client(&[&TLS13], &[])),
     };
-    test(&bed);
+    test(&fixture);
     server.stop().expect("stopped");
 }
 
@@ -168,9 +168,9 @@ async fn echo(mut socket: MessageSocket) {
     }
 }
 
-impl Bed {
-    /// What `fill` makes connections hold, and `more`, is counted, which is `least`
-    /// bytes for each at least.
+impl Fixture {
+    /// What connections hold after `fill` and `more` is counted, at least `least` bytes
+    /// each.
     #[track_caller]
     fn expect_counted(
         &self,
@@ -187,48 +187,53 @@ impl Bed {
         });
     }
 
-    /// What `fill` made connections hold is given back, and not counted, though
-    /// they `chat` on.
+    /// What connections held after `fill` is freed and no longer counted, despite
+    /// `activity`.
     #[track_caller]
-    fn expect_given_back(&self, what: &str, fill: fn(&mut [Peer]), chat: fn(&mut [Peer])) {
+    fn expect_given_back(&self, what: &str, fill: fn(&mut [Peer]), activity: fn(&mut [Peer])) {
         let most = CONNECTIONS as u64 * UNCOUNTED + SHARED;
         let (mut peers, before) = self.settle(fill);
         self.wait_until_used(what, before, |held, used| {
-            chat(&mut peers);
+            activity(&mut peers);
             held == 0 && used <= most
         });
     }
 
-    /// Connections that `fill` was done with, and the bytes in use before.
+    /// Connections after `fill`, and the bytes in use before it.
     #[track_caller]
     fn settle(&self, fill: fn(&mut [Peer])) -> (Vec<Peer>, i64) {
-        // What all share grows with the first.
+        // The first connection makes shared memory grow.
         fill(&mut [Peer::open(self)]);
-        self.admin.wait_for("nobody is left", |page| {
+        self.admin.wait_for("all connections are closed", |page| {
             page.count("ringback_connections_open", &[]) == 0
                 && page.count("ringback_held_bytes", &[]) == 0
         });
         let mut peers: Vec<_> = (0..CONNECTIONS).map(|_| Peer::open(self)).collect();
-        say_little(&mut peers);
-        wait_for_rest("all is quiet", || in_use().cast_unsigned());
+        exchange_little(&mut peers);
+        wait_until_stable("nothing changes", || in_use().cast_unsigned());
         let before = in_use();
         fill(&mut peers);
         (peers, before)
     }
 
-    /// Waits until what is held, as the server counts it, and what is in use beyond
-    /// what was `before` are as they should be.
+    /// Waits until `condition` holds for the held bytes, as the server counts them, and
+    /// the bytes in use beyond `before`.
     #[track_caller]
-    fn wait_until_used(&self, what: &str, before: i64, mut is_so: impl FnMut(u64, u64) -> bool) {
+    fn wait_until_used(
+        &self,
+        what: &str,
+        before: i64,
+        mut condition: impl FnMut(u64, u64) -> bool,
+    ) {
         let start = Instant::now();
         loop {
             let held = self.admin.metrics().count("ringback_held_bytes", &[]);
             let used = (in_use() - before).max(0).cast_unsigned();
-            if is_so(held, used) {
+            if condition(held, used) {
                 return;
             }
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < TIMEOUT,
                 "{what}: {held} bytes are counted, {used} are in use"
             );
             thread::sleep(Duration::from_millis(5));
@@ -236,7 +241,7 @@ impl Bed {
     }
 }
 
-/// A client, which takes in as little as possible on its own.
+/// A client with small socket buffers.
 struct Peer {
     socket: TcpStream,
     tls: Option<ClientConnection>,
@@ -245,18 +250,18 @@ struct Peer {
 
 impl Peer {
     #[track_caller]
-    fn open(bed: &Bed) -> Self {
-        let socket = Socket::new(Domain::for_address(bed.address), Type::STREAM, None);
+    fn open(fixture: &Fixture) -> Self {
+        let socket = Socket::new(Domain::for_address(fixture.address), Type::STREAM, None);
         let socket = socket.expect("a socket");
-        // The window is settled when the connection is made.
+        // The window is fixed when the connection is made.
         socket.set_recv_buffer_size(32 * 1024).expect("set");
         socket.set_send_buffer_size(64 * 1024).expect("set");
-        socket.connect(&bed.address.into()).expect("connected");
+        socket.connect(&fixture.address.into()).expect("connected");
         let socket = TcpStream::from(socket);
-        socket.set_read_timeout(Some(PATIENCE)).expect("set");
-        socket.set_write_timeout(Some(PATIENCE)).expect("set");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("set");
+        socket.set_write_timeout(Some(TIMEOUT)).expect("set");
         socket.set_nodelay(true).expect("set");
-        let tls = bed.tls.as_ref().map(|config| {
+        let tls = fixture.tls.as_ref().map(|config| {
             let name = "localhost".try_into().expect("a name");
             ClientConnection::new(Arc::clone(config), name).expect("a client")
         });
@@ -279,8 +284,8 @@ impl Peer {
         self.with(|stream| stream.write_all(bytes)).expect("sent");
     }
 
-    /// Sends as much of this as there is room for at the moment, and the rest the
-    /// next time; says how much.
+    /// Sends as much of this as the socket takes now, and the rest the next time;
+    /// returns the number of bytes.
     #[track_caller]
     fn send_what_fits(&mut self, bytes: &[u8]) -> u64 {
         let rest = &bytes[self.partly_sent..];
@@ -313,13 +318,13 @@ impl Peer {
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
-fn say_little(peers: &mut [Peer]) {
+fn exchange_little(peers: &mut [Peer]) {
     exchange(peers, b"a little");
 }
 
-fn say_nothing(_peers: &mut [Peer]) {}
+fn do_nothing(_peers: &mut [Peer]) {}
 
-/// Has a message echoed.
+/// Sends a message and receives its echo.
 fn exchange(peers: &mut [Peer], payload: &[u8]) {
     let (request, reply) = (frame(BINARY, payload), unmasked(BINARY, payload));
     for peer in peers {
@@ -335,8 +340,8 @@ fn send(peers: &mut [Peer], bytes: &[u8]) {
     }
 }
 
-/// Sends as much as there is room for of messages of this length, the replies to which
-/// nobody reads.
+/// Sends messages of this length, whose replies nobody reads, until the sockets are
+/// full.
 fn leave_unread(peers: &mut [Peer], len: usize) {
     let message = frame(BINARY, &noise(1, len));
     for peer in peers {
@@ -345,23 +350,23 @@ fn leave_unread(peers: &mut [Peer], len: usize) {
 }
 
 fn held_bytes_of_echo_match_allocated_bytes(engine: Engine) {
-    beside(engine, false, |bed| {
+    with_server(engine, false, |fixture| {
         let part: fn(&mut [Peer]) = |peers| send(peers, &frame(BINARY, &noise(1, 8000))[..7500]);
-        bed.expect_counted("a part of a frame", 6000, part, say_nothing);
+        fixture.expect_counted("a part of a frame", 6000, part, do_nothing);
         let pieces: fn(&mut [Peer]) = |peers| {
             for piece in frame(BINARY, &noise(1, 8000))[..7500].chunks(500) {
                 send(peers, piece);
             }
         };
-        bed.expect_counted("pieces of a frame", 6000, pieces, say_nothing);
+        fixture.expect_counted("pieces of a frame", 6000, pieces, do_nothing);
         let unread: fn(&mut [Peer]) = |peers| leave_unread(peers, 4000);
-        bed.expect_counted("unread replies", MAX_BACKLOG, unread, unread);
-        if bed.tls.is_some() {
-            bed.expect_counted(
+        fixture.expect_counted("unread replies", MAX_BACKLOG, unread, unread);
+        if fixture.tls.is_some() {
+            fixture.expect_counted(
                 "a part of a record",
                 14_000,
                 send_part_of_record,
-                say_nothing,
+                do_nothing,
             );
         }
     });
@@ -379,38 +384,38 @@ fn send_part_of_record(peers: &mut [Peer]) {
 }
 
 fn held_bytes_of_handler_match_allocated_bytes(engine: Engine) {
-    beside(engine, true, |bed| {
+    with_server(engine, true, |fixture| {
         let part: fn(&mut [Peer]) =
             |peers| send(peers, &frame(BINARY, &noise(1, 100_000))[..50_000]);
-        bed.expect_counted("a part of a message", 45_000, part, say_nothing);
+        fixture.expect_counted("a part of a message", 45_000, part, do_nothing);
         let fragments: fn(&mut [Peer]) = |peers| {
             send(peers, &frame(BINARY_FRAGMENT, b""));
             send(peers, &frame(FRAGMENT, &noise(1, 100)).repeat(500));
         };
-        bed.expect_counted("fragments", 45_000, fragments, say_nothing);
+        fixture.expect_counted("fragments", 45_000, fragments, do_nothing);
         let unread: fn(&mut [Peer]) = |peers| leave_unread(peers, 30_000);
-        bed.expect_counted("unread messages", MAX_BACKLOG, unread, unread);
+        fixture.expect_counted("unread messages", MAX_BACKLOG, unread, unread);
     });
 }
 
 fn echo_frees_unused_buffers(engine: Engine) {
-    beside(engine, false, |bed| {
+    with_server(engine, false, |fixture| {
         let bulk = |peers: &mut [Peer]| {
             for _ in 0..3 {
                 exchange(peers, &noise(1, 50_000));
             }
         };
-        bed.expect_given_back("bulk, then silence", bulk, say_nothing);
-        bed.expect_given_back("bulk, then a little", bulk, say_little);
+        fixture.expect_given_back("bulk, then silence", bulk, do_nothing);
+        fixture.expect_given_back("bulk, then a little", bulk, exchange_little);
     });
 }
 
 fn handler_frees_unused_buffers(engine: Engine) {
-    beside(engine, true, |bed| {
+    with_server(engine, true, |fixture| {
         let usual = |peers: &mut [Peer]| exchange(peers, &noise(1, 12_000));
         let large = |peers: &mut [Peer]| exchange(peers, &noise(1, 300_000));
-        bed.expect_given_back("a message, then silence", usual, say_nothing);
-        bed.expect_given_back("a large message, then silence", large, say_nothing);
-        bed.expect_given_back("a large message, then a little", large, say_little);
+        fixture.expect_given_back("a message, then silence", usual, do_nothing);
+        fixture.expect_given_back("a large message, then silence", large, do_nothing);
+        fixture.expect_given_back("a large message, then a little", large, exchange_little);
     });
 }

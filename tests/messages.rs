@@ -1,4 +1,4 @@
-//! Handlers of whole messages, on the runtime of every engine.
+//! Message handlers, on every engine.
 
 mod common;
 
@@ -17,7 +17,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{Frame, coding};
 use tungstenite::{Error as ClientError, Message as ClientMessage, WebSocket};
 
-use common::PATIENCE;
+use common::TIMEOUT;
 use common::admin::Admin;
 use common::engines::{
     Engine, OVER_TLS, on_every_engine, on_every_engine_and_over_tls, plain_name,
@@ -44,7 +44,7 @@ mod plain {
     use super::*;
 
     on_every_engine![
-        // Over TLS, what is sent may not have come yet.
+        // Over TLS, sent bytes may not have arrived yet.
         stopped_server_echoes_received_messages_then_closes_1001,
         // Over TLS it takes long; `behaviour::backlog` has a shorter one.
         client_may_send_everything_before_it_reads,
@@ -54,7 +54,7 @@ mod plain {
 type Client = WebSocket<TcpStream>;
 
 thread_local! {
-    /// What a test's server has, and its clients trust. Its files go with the test.
+    /// The server's certificate, which the clients trust. Its files end with the test.
     static PAIR: (Pair, Pki) = {
         let pair = pki::pair();
         let pki = Pki::of(&pair);
@@ -94,14 +94,14 @@ fn connect(server: &Server) -> Client {
         }
     };
     let stream = TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
     let (client, _response) = tungstenite::client("ws://ringback.test/", stream).expect("upgraded");
     client
 }
 
-/// Runs a server whose connections echo until `read_message` fails, and says
-/// with which error they ended.
+/// Runs a server whose connections echo until `read_message` fails, and returns the
+/// errors.
 fn echoing(config: Config) -> (Server, mpsc::Receiver<MessageError>) {
     let (sender, ends) = mpsc::channel();
     let server = Server::start_with(config, move |mut socket: MessageSocket| {
@@ -132,8 +132,8 @@ fn expect_close(client: &mut Client, code: u16) {
     }
 }
 
-/// A reset, for what was not read, is an end as well; behind the end of the stream
-/// the kernel calls it a broken pipe.
+/// A reset because of unread bytes is an end as well; after the end of the stream the
+/// kernel reports a broken pipe.
 #[track_caller]
 fn expect_end_or_reset(client: &mut Client) {
     match client.read() {
@@ -164,7 +164,7 @@ fn messages_are_read_whole_with_their_type(engine: Engine) {
     assert!(matches!(client.read(), Err(ClientError::ConnectionClosed)));
     drop(client);
     assert!(matches!(
-        ends.recv_timeout(PATIENCE),
+        ends.recv_timeout(TIMEOUT),
         Ok(MessageError::Closed { code: None })
     ));
     server.stop().expect("stopped");
@@ -212,35 +212,32 @@ fn message_over_max_message_gets_close_1009_and_violation(engine: Engine) {
         .expect("sent");
     expect_close(&mut client, 1009);
     drop(client);
-    let end = ends.recv_timeout(PATIENCE).expect("ended");
+    let end = ends.recv_timeout(TIMEOUT).expect("ended");
     assert!(matches!(end, MessageError::Violation(_)), "{end}");
     server.stop().expect("stopped");
 }
 
-/// A handler whose connection always has more to read never waits by itself.
+/// A handler whose connection always has more to read never yields by itself.
 fn constant_sender_does_not_starve_other_connections(engine: Engine) {
     let (server, _ends) = echoing(Config {
         threads: NonZeroUsize::new(1),
         ..config(engine)
     });
-    let mut patient = connect(&server);
-    let restless = connect(&server);
-    let mut stream = restless.get_ref().try_clone().expect("a second handle");
+    let mut quiet = connect(&server);
+    let busy = connect(&server);
+    let mut stream = busy.get_ref().try_clone().expect("a second handle");
     std::thread::scope(|scope| {
-        // Pongs, since nothing comes back that would have to be read.
+        // Pongs get no reply that would have to be read.
         let pongs = [0x8a, 0x80, 0, 0, 0, 0].repeat(500_000);
         scope.spawn(move || while stream.write_all(&pongs).is_ok() {});
         for number in 0..20 {
             let message = ClientMessage::text(number.to_string());
-            patient.send(message.clone()).expect("sent");
-            assert_eq!(patient.read().expect("echoed"), message);
+            quiet.send(message.clone()).expect("sent");
+            assert_eq!(quiet.read().expect("echoed"), message);
         }
-        restless
-            .get_ref()
-            .shutdown(Shutdown::Both)
-            .expect("hung up");
+        busy.get_ref().shutdown(Shutdown::Both).expect("hung up");
     });
-    drop((patient, restless));
+    drop((quiet, busy));
     server.stop().expect("stopped");
 }
 
@@ -267,7 +264,7 @@ fn handler_panic_closes_only_its_connection_with_1011(engine: Engine) {
     };
     let server = Server::start_with(config, async |mut socket| {
         while let Ok(message) = socket.read_message().await {
-            assert_ne!(message, Message::Text("panic".into()), "as it was told to");
+            assert_ne!(message, Message::Text("panic".into()), "the test's panic");
             if socket.write_message(&message).await.is_err() {
                 break;
             }
@@ -278,14 +275,14 @@ fn handler_panic_closes_only_its_connection_with_1011(engine: Engine) {
     for _ in 0..2 {
         let mut client = connect(&server);
         client.send(ClientMessage::text("panic")).expect("sent");
-        // It is not read, and may not reset what is said before the end.
+        // It is not read, and must not reset the connection before the Close is sent.
         client.send(ClientMessage::text("more")).expect("sent");
         expect_close(&mut client, 1011);
         expect_end_or_reset(&mut client);
     }
     other.send(ClientMessage::text("hello")).expect("sent");
     assert_eq!(other.read().expect("echoed"), ClientMessage::text("hello"));
-    let address = server.admin_address().expect("it was asked for");
+    let address = server.admin_address().expect("configured");
     let page = Admin { address }.wait_for("both are counted", |page| {
         page.count("ringback_handler_panics_total", &[]) == 2
     });
@@ -314,7 +311,7 @@ fn stopped_server_echoes_received_messages_then_closes_1001(engine: Engine) {
     assert!(matches!(client.read(), Err(ClientError::ConnectionClosed)));
     drop(client);
     assert!(matches!(
-        ends.recv_timeout(PATIENCE),
+        ends.recv_timeout(TIMEOUT),
         Ok(MessageError::Stopping)
     ));
     stopping.join().expect("no panic").expect("stopped");
@@ -327,22 +324,22 @@ fn idle_timeout_sends_ping_then_close_1001(engine: Engine) {
         ..config(engine)
     });
     let mut client = connect(&server);
-    // tungstenite answers a ping with the next read; a client that is not
-    // read from is silent.
+    // tungstenite answers a Ping with the next read; a client that does not read is
+    // silent.
     let mut raw = client.get_mut().try_clone().expect("a second handle");
     let mut frame = [0; 6];
     Read::read_exact(&mut raw, &mut frame).expect("a ping and a close");
     assert_eq!(frame, [0x89, 0x00, 0x88, 0x02, 0x03, 0xe9]);
     raw.shutdown(Shutdown::Both).expect("hung up");
     assert!(matches!(
-        ends.recv_timeout(PATIENCE),
+        ends.recv_timeout(TIMEOUT),
         Ok(MessageError::Silent)
     ));
     drop(client);
     server.stop().expect("stopped");
 }
 
-/// A handler may give up reading whenever it likes, and read again.
+/// A write may be dropped at any time, and the next one follows it.
 fn cancelled_write_loses_nothing(engine: Engine) {
     // More than sockets take.
     const LEN: usize = 48 << 20;
@@ -362,7 +359,7 @@ fn cancelled_write_loses_nothing(engine: Engine) {
     })
     .expect("started");
     let mut client = connect(&server);
-    assert!(cancelled.recv_timeout(PATIENCE).expect("a result"));
+    assert!(cancelled.recv_timeout(TIMEOUT).expect("a result"));
     let limits = tungstenite::protocol::WebSocketConfig::default()
         .max_message_size(None)
         .max_frame_size(None);
@@ -395,19 +392,19 @@ fn cancelled_read_loses_and_repeats_nothing(engine: Engine) {
     .expect("started");
     let mut client = connect(&server);
     let stream = client.get_mut();
-    // A message, a Close, and a message that may not follow it; the client does
-    // not hang up, so that the end takes longer than the handler's patience.
+    // A message, a Close, and a message that may not follow it; the client does not
+    // close its end, so that the end takes longer than the handler's timeout.
     let frames = b"\x81\x83\0\0\0\0yes\x88\x82\0\0\0\0\x03\xe8\x81\x82\0\0\0\0no";
     for byte in frames {
         stream.write_all(&[*byte]).expect("sent");
     }
-    let first = results.recv_timeout(PATIENCE).expect("a message");
+    let first = results.recv_timeout(TIMEOUT).expect("a message");
     assert!(matches!(first, Ok(Message::Text(text)) if text == "yes"));
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the end");
     assert_eq!(answer, b"\x88\x02\x03\xe8");
     drop(client);
-    let second = results.recv_timeout(PATIENCE).expect("an end");
+    let second = results.recv_timeout(TIMEOUT).expect("an end");
     assert!(
         matches!(
             second,
@@ -420,7 +417,7 @@ fn cancelled_read_loses_and_repeats_nothing(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-/// The clock of a silent client does not start anew with each read.
+/// A new read does not restart the idle timeout.
 fn cancelled_reads_do_not_restart_idle_timeout(engine: Engine) {
     let (sender, ends) = mpsc::channel();
     let config = Config {
@@ -450,7 +447,7 @@ fn cancelled_reads_do_not_restart_idle_timeout(engine: Engine) {
     assert_eq!(frames, [0x89, 0x00, 0x88, 0x02, 0x03, 0xe9]);
     drop(client);
     assert!(matches!(
-        ends.recv_timeout(PATIENCE),
+        ends.recv_timeout(TIMEOUT),
         Ok(MessageError::Silent)
     ));
     server.stop().expect("stopped");
@@ -459,10 +456,7 @@ fn cancelled_reads_do_not_restart_idle_timeout(engine: Engine) {
 fn end_without_close_differs_from_close(engine: Engine) {
     let (server, ends) = echoing(config(engine));
     drop(connect(&server));
-    assert!(matches!(
-        ends.recv_timeout(PATIENCE),
-        Ok(MessageError::Left)
-    ));
+    assert!(matches!(ends.recv_timeout(TIMEOUT), Ok(MessageError::Left)));
     let mut client = connect(&server);
     let frame = CloseFrame {
         code: coding::CloseCode::Away,
@@ -471,7 +465,7 @@ fn end_without_close_differs_from_close(engine: Engine) {
     client.close(Some(frame)).expect("closing");
     expect_close(&mut client, 1001);
     drop(client);
-    let end = ends.recv_timeout(PATIENCE).expect("ended");
+    let end = ends.recv_timeout(TIMEOUT).expect("ended");
     assert!(
         matches!(
             end,
@@ -484,8 +478,8 @@ fn end_without_close_differs_from_close(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-/// As a blocking client does. The handler reads a message, cannot write it, and the
-/// client cannot send the next.
+/// A blocking client: the handler reads a message, cannot write it, and the client
+/// cannot send the next.
 fn client_may_send_everything_before_it_reads(engine: Engine) {
     const MESSAGES: usize = 64;
     const MIB: usize = 1024 * 1024;
@@ -516,13 +510,14 @@ fn client_may_send_everything_before_it_reads(engine: Engine) {
     while client.read().is_ok() {}
     drop(client);
     assert!(matches!(
-        ends.recv_timeout(PATIENCE),
+        ends.recv_timeout(TIMEOUT),
         Ok(MessageError::Closed { code: None })
     ));
     server.stop().expect("stopped");
 }
 
-/// A client that never reads is not read for ever, and what was read for it goes.
+/// A client that never reads is not read without limit, and the messages read ahead are
+/// dropped.
 fn read_ahead_is_bounded_by_max_backlog(engine: Engine) {
     let (server, ends) = echoing(Config {
         max_backlog: Some(1 << 20),
@@ -533,7 +528,7 @@ fn read_ahead_is_bounded_by_max_backlog(engine: Engine) {
     let message = ClientMessage::binary(vec![7; 100_000]);
     while client.send(message.clone()).is_ok() {}
     assert!(matches!(
-        ends.recv_timeout(PATIENCE),
+        ends.recv_timeout(TIMEOUT),
         Ok(MessageError::SlowReader)
     ));
     server.stop().expect("stopped");

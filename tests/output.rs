@@ -1,6 +1,5 @@
-//! What goes to stderr and stdout, and what those can do to a server: nothing. A disk may be full, a reader
-//! dead, slow or missing: clients are served, a drain drains, and what is lost is
-//! counted.
+//! stderr and stdout that fail: a disk may be full, a reader dead, slow or missing.
+//! Clients are served, a drain completes, and lost lines are counted.
 
 mod common;
 
@@ -40,16 +39,16 @@ on_every_engine! {
 const LOG_LOST: &str = "ringback_log_lines_lost_total";
 const STDOUT_LOST: &str = "ringback_stdout_lines_lost_total";
 
-/// As many lines as a connection can have.
+/// All log lines of a connection.
 const LOG: [&str; 3] = ["--access-log", "--log=trace", "--drain-timeout=10m"];
 
-/// Bytes that a pipe takes which nobody reads.
+/// Capacity of a pipe that is not read.
 const PIPE_BYTES: usize = 4096;
 
 /// Where a stream of the server goes.
 #[derive(Clone, Copy, Debug)]
 enum Sink {
-    /// To nowhere, as it should.
+    /// `/dev/null`.
     Null,
     /// `ENOSPC`.
     FullDisk,
@@ -61,7 +60,7 @@ enum Sink {
 }
 
 impl Sink {
-    /// The stream, and what must stay open meanwhile.
+    /// The stream, and the descriptor that must stay open meanwhile.
     fn open(self) -> (Stdio, Option<OwnedFd>) {
         match self {
             Self::FullDisk => {
@@ -80,7 +79,7 @@ impl Sink {
     }
 }
 
-/// A server whose output goes wrong. It is killed when this is dropped.
+/// A server with such streams. It is killed when this is dropped.
 struct Server {
     child: Child,
     address: SocketAddr,
@@ -135,7 +134,7 @@ impl Server {
         server
     }
 
-    /// Clients come, are answered, and go, on each worker.
+    /// Clients connect, get an echo, and close, on each worker.
     #[track_caller]
     fn serve_some(&self) {
         for _ in 0..30 {
@@ -159,7 +158,7 @@ impl Server {
         .code()
     }
 
-    /// Ends the server, and with it this client, in good order.
+    /// Drains the server with this client connected.
     #[track_caller]
     fn drain(self, mut client: Raw) {
         self.signal(Signal::TERM);
@@ -171,19 +170,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if it has ended, which is what they are for.
+        // Both fail only if it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Addresses on which nobody listens, for the moment.
+/// Addresses at which nothing listens now.
 fn free_addresses() -> [SocketAddr; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("bound"))
 }
 
-/// With and without a handler.
+/// Without and with a handler.
 const WAYS_TO_SERVE: [&[&str]; 2] = [&[], &["--print-messages"]];
 
 #[track_caller]
@@ -226,7 +225,7 @@ fn unwritable_stdout_loses_only_lines(engine: Engine) {
         let server = Server::start(engine, sink, Sink::Null, &flags);
         let client = Raw::open(server.address);
         server.serve_some();
-        // One for each message, and those that say where it listens.
+        // One for each message, and the start lines.
         server.admin.wait_for("lost lines are counted", |page| {
             page.count(STDOUT_LOST, &[]) == 32
         });
@@ -239,7 +238,7 @@ fn unread_stdout_blocks_no_worker_and_no_drain(engine: Engine) {
     let server = Server::start(engine, Sink::NotRead, Sink::Null, &flags);
     let client = Raw::open(server.address);
     server.serve_some();
-    // More than a queue takes, in the longest lines.
+    // More than the queue takes, in the longest lines.
     let long = Message::text("x".repeat(64 * 1024));
     let mut talker = Client::connect(server.address);
     for _ in 0..96 {
@@ -258,7 +257,7 @@ fn second_signal_exits_with_unread_log(engine: Engine) {
     let mut client = Raw::open(server.address);
     server.serve_some();
     server.signal(Signal::TERM);
-    // The drain waits for its answer.
+    // The drain waits for the client's Close.
     client.expect_frame(common::wire::CLOSE, &[0x03, 0xe9]);
     server.signal(Signal::TERM);
     assert_eq!(server.wait(), Some(128 + 15));
@@ -336,7 +335,7 @@ fn unwritable_stderr_keeps_exit_status() {
     }
 }
 
-/// Runs a server, both of whose streams go to one place; what is there in the end.
+/// Runs a server with both streams in one pipe; returns all output.
 #[track_caller]
 fn log_of(flags: &[&str], variables: &[(&str, &str)], session: impl FnOnce(SocketAddr)) -> String {
     let [address, _] = free_addresses();
@@ -352,20 +351,20 @@ fn log_of(flags: &[&str], variables: &[(&str, &str)], session: impl FnOnce(Socke
     end(&child, &log)
 }
 
-/// Starts a server that serves once it has written this.
+/// Starts a server and waits until it has written `word`.
 #[track_caller]
 fn serve(
     mut command: Command,
     address: SocketAddr,
     mut reader: impl Read + Send + 'static,
     word: &str,
-) -> (Ended, Log) {
+) -> (KillOnDrop, Log) {
     command
         .args([format!("--listen={address}"), "--engine=epoll".into()])
         .args(["--threads=1", "--no-pin"])
         .stdin(Stdio::null());
-    let child = Ended(command.spawn().expect("started"));
-    // What it holds of the pipe.
+    let child = KillOnDrop(command.spawn().expect("started"));
+    // The command holds the writing end of the pipe.
     drop(command);
     let log = Log::default();
     let text = Arc::clone(&log);
@@ -387,30 +386,30 @@ fn serve(
     (child, log)
 }
 
-/// Ends a server; all that it has written.
+/// Ends a server; returns all output.
 #[track_caller]
-fn end(child: &Ended, log: &Log) -> String {
+fn end(child: &KillOnDrop, log: &Log) -> String {
     terminate(&child.0);
     whole(log)
 }
 
-/// All that is written, once nobody can write any more.
+/// All output, after the last writer has closed.
 #[track_caller]
 fn whole(log: &Log) -> String {
-    // The thread that collects it lets go of it then.
+    // The thread that collects it drops its reference at the end.
     wait_until("the end of the log", || Arc::strong_count(log) == 1);
     log.lock().expect("not poisoned").clone()
 }
 
-/// What was written so far.
+/// The output so far.
 type Log = Arc<Mutex<String>>;
 
-/// A process that is ended with the test.
-struct Ended(Child);
+/// A process that is killed when this is dropped.
+struct KillOnDrop(Child);
 
-impl Drop for Ended {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        // Both fail only if it has ended, which is what they are for.
+        // Both fail only if it has exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -650,7 +649,7 @@ fn debug_logs_refused_request_with_reason() {
     assert!(!log.contains("secret"), "{log}");
 }
 
-/// The prefix of `sd-daemon(3)`, and no second time.
+/// The prefix of `sd-daemon(3)`, and no timestamp.
 #[test]
 fn journal_lines_have_priorities() {
     for (format, is_named) in [("text", true), ("json", true), ("text", false)] {
@@ -668,7 +667,7 @@ fn journal_lines_have_priorities() {
             .stderr(OwnedFd::from(stderr));
         let (child, log) = serve(command, address, journal, "serving");
         let mut wrong = Raw::open(address);
-        wrong.send(&common::wire::unmasked(common::wire::TEXT, b"naked"));
+        wrong.send(&common::wire::unmasked(common::wire::TEXT, b"unmasked"));
         wrong.expect_close(1002);
         drop(wrong);
         let log = end(&child, &log);
@@ -700,7 +699,7 @@ fn version_and_metrics_have_the_commit() {
         .strip_prefix(concat!("ringback ", env!("CARGO_PKG_VERSION"), " ("))
         .and_then(|rest| rest.strip_suffix(')'))
         .unwrap_or_else(|| panic!("{version}"));
-    let (_server, admin) = common::server::Server::start_watched("epoll", &["--threads=1"]);
+    let (_server, admin) = common::server::Server::start_with_admin("epoll", &["--threads=1"]);
     let page = admin.metrics();
     page.count("ringback_build_info", &[("commit", commit)]);
     let is_known = commit.len() >= 40 && commit != "unknown";
@@ -709,7 +708,7 @@ fn version_and_metrics_have_the_commit() {
     assert_eq!(commit, option_env!("BUILD_COMMIT").unwrap_or("unknown"));
 }
 
-/// It is for the build, and may be there when the server runs.
+/// A variable of the build may be set when the server runs.
 #[test]
 fn build_commit_variable_is_no_setting() {
     let output = run_with(&["config"], &[("RINGBACK_COMMIT", "abc")]);

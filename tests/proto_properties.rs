@@ -1,6 +1,6 @@
-//! The echo core against an independent decoder: whatever messages go in, cut
-//! anywhere, through any window, tungstenite reads the same ones out of the
-//! replies; and whatever bytes go in, the core keeps its bounds.
+//! The echo core against an independent decoder: for any messages, any split and any
+//! window, tungstenite reads the same messages from the replies; for any bytes, the core
+//! keeps its bounds.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -17,7 +17,7 @@ use tungstenite::protocol::frame::{Frame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
-/// A data message and how its payload is spread over frames.
+/// A data message and its fragmentation.
 #[derive(Clone, Debug)]
 struct Sent {
     message: Message,
@@ -58,7 +58,7 @@ fn masked_frame(opcode: OpCode, fin: bool, payload: &[u8], mask: [u8; 4]) -> Vec
     bytes
 }
 
-/// What a client puts onto the wire for these messages, pings included.
+/// The client's bytes for these messages, pings included.
 fn wire(sent: &[Sent], mask: [u8; 4]) -> Vec<u8> {
     let mut wire = Vec::new();
     for Sent { message, fragments } in sent {
@@ -86,8 +86,8 @@ fn wire(sent: &[Sent], mask: [u8; 4]) -> Vec<u8> {
     wire
 }
 
-/// Feeds `wire` in pieces of these lengths (round and round) to a core on each
-/// ISA, which must all say the same.
+/// Feeds `wire` in pieces of these lengths, repeatedly, to a core on each ISA; all must
+/// agree.
 fn echo(limits: &Limits, wire: &[u8], pieces: &[usize]) -> (Vec<u8>, Next) {
     let answer = echo_on(Isa::BASELINE, limits, wire, pieces);
     for isa in Isa::available().skip(1) {
@@ -129,7 +129,7 @@ fn echo_on(isa: Isa, limits: &Limits, wire: &[u8], pieces: &[usize]) -> (Vec<u8>
     (replies, Next::Read)
 }
 
-/// A stream that holds the server's replies and takes whatever is written.
+/// A stream that holds the server's replies and discards what is written.
 struct Replies(io::Cursor<Vec<u8>>);
 
 impl Read for Replies {
@@ -168,9 +168,8 @@ fn decode(replies: Vec<u8>) -> Vec<Message> {
     }
 }
 
-/// Whether wrong text in a frame longer than the window, which gets a Close if
-/// it is there in one piece, has cut a connection on which the beginning of that
-/// frame was out.
+/// Whether invalid text in a frame longer than the window, which gets a Close if it
+/// comes in one piece, was cut because the beginning of that frame had been sent.
 fn is_cut_short(cut: &(Vec<u8>, Next), whole: &(Vec<u8>, Next)) -> bool {
     let close = CloseCode::INVALID_PAYLOAD.frame();
     let before = whole.0.strip_suffix(&close).unwrap_or(&whole.0);
@@ -224,14 +223,14 @@ proptest! {
         let wire: Vec<u8> = frames
             .into_iter()
             .flat_map(|(first, second, rest)| {
-                // Mostly what a client could mean, sometimes anything.
+                // Mostly plausible headers, sometimes any.
                 let first = if first & 0x40 == 0 { first & 0x8b } else { first };
                 let second = if second & 0x40 == 0 { 0x80 | second & 0x1f } else { second };
                 [vec![first, second], rest].concat()
             })
             .collect();
         let limits = Limits { message_bytes, fragments, window: 256 };
-        // The bounds are asserted on the way.
+        // `echo` asserts the bounds.
         echo(&limits, &wire, &pieces);
     }
 }

@@ -1,6 +1,5 @@
-//! Where a seccomp filter forbids `io_uring`, as those of container runtimes do:
-//! `auto` serves on epoll and says why, an engine that was asked for by name says
-//! why not.
+//! A seccomp filter that forbids `io_uring`, as in container runtimes: `auto` falls back
+//! to epoll and logs the reason, an engine given by name fails with it.
 
 mod common;
 
@@ -18,14 +17,14 @@ use tungstenite::Message;
 use common::client::Client;
 use common::server::{Server, binary, run_to_end};
 
-/// `io_uring_setup`, `io_uring_enter` and `io_uring_register`, whose numbers are the
-/// same on all architectures that Rust's tests run on.
+/// `io_uring_setup`, `io_uring_enter` and `io_uring_register`, which have the same
+/// numbers on all architectures here.
 const IO_URING: [i64; 3] = [425, 426, 427];
 
-/// What is said: Docker and containerd say the first, others the second.
-const ANSWERS: [Errno; 2] = [Errno::PERM, Errno::NOSYS];
+/// The errors of Docker and containerd, and of others.
+const ERRNOS: [Errno; 2] = [Errno::PERM, Errno::NOSYS];
 
-/// What an operator has to read: what it is, who does it, what helps.
+/// What the message must have: the cause, its origin, the remedy.
 const ADVICE: [&str; 5] = [
     "io_uring",
     "seccomp",
@@ -34,19 +33,19 @@ const ADVICE: [&str; 5] = [
     "--engine epoll",
 ];
 
-/// The binary in a process that gets this answer to every call of `io_uring`.
-fn forbidden(answer: Errno) -> Command {
-    let answer = SeccompAction::Errno(answer.raw_os_error().cast_unsigned());
+/// The binary in a process where every `io_uring` call fails with this error.
+fn without_io_uring(errno: Errno) -> Command {
+    let errno = SeccompAction::Errno(errno.raw_os_error().cast_unsigned());
     let calls = BTreeMap::from(IO_URING.map(|call| (call, Vec::new())));
-    let mut command = filtered(calls, answer);
+    let mut command = filtered(calls, errno);
     command.arg("--listen=127.0.0.1:0");
     command
 }
 
-/// The binary in a process that gets this answer to these calls.
-fn filtered(calls: BTreeMap<i64, Vec<SeccompRule>>, answer: SeccompAction) -> Command {
+/// The binary in a process where these calls fail.
+fn filtered(calls: BTreeMap<i64, Vec<SeccompRule>>, errno: SeccompAction) -> Command {
     let arch = std::env::consts::ARCH.try_into().expect("known to seccomp");
-    let filter = SeccompFilter::new(calls, SeccompAction::Allow, answer, arch);
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, errno, arch);
     let program: BpfProgram = filter.and_then(TryInto::try_into).expect("a filter");
     let mut command = binary();
     command.args(["--threads=1", "--no-pin"]);
@@ -60,7 +59,7 @@ fn filtered(calls: BTreeMap<i64, Vec<SeccompRule>>, answer: SeccompAction) -> Co
     command
 }
 
-/// As on a kernel without IPv6.
+/// A kernel without IPv6.
 #[test]
 fn wildcard_without_ipv6_listens_on_ipv4_with_warning() {
     let domain = SeccompCondition::new(
@@ -70,8 +69,8 @@ fn wildcard_without_ipv6_listens_on_ipv4_with_warning() {
         u64::from(rustix::net::AddressFamily::INET6.as_raw()),
     );
     let rule = SeccompRule::new(vec![domain.expect("a condition")]).expect("a rule");
-    let answer = SeccompAction::Errno(Errno::AFNOSUPPORT.raw_os_error().cast_unsigned());
-    let mut command = filtered(BTreeMap::from([(libc::SYS_socket, vec![rule])]), answer);
+    let errno = SeccompAction::Errno(Errno::AFNOSUPPORT.raw_os_error().cast_unsigned());
+    let mut command = filtered(BTreeMap::from([(libc::SYS_socket, vec![rule])]), errno);
     command.args(["--listen=[::]:0", "--admin=[::]:0", "--engine=epoll"]);
     let server = Server::spawn(&mut command, 1);
     assert!(server.address().ip().is_unspecified() && server.address().is_ipv4());
@@ -83,13 +82,13 @@ fn wildcard_without_ipv6_listens_on_ipv4_with_warning() {
 
 #[test]
 fn auto_falls_back_to_epoll_and_logs_reason() {
-    for answer in ANSWERS {
+    for errno in ERRNOS {
         for flags in [&[][..], &["--engine=auto"]] {
-            let mut server = Server::spawn(forbidden(answer).args(flags), 1);
+            let mut server = Server::spawn(without_io_uring(errno).args(flags), 1);
             assert!(
-                server.greeting()[0].contains(" engine=epoll "),
-                "{answer}: {:?}",
-                server.greeting()
+                server.start_lines()[0].contains(" engine=epoll "),
+                "{errno}: {:?}",
+                server.start_lines()
             );
             let mut client = Client::connect(server.address());
             client.echo(Message::text("on what else there is"));
@@ -100,11 +99,11 @@ fn auto_falls_back_to_epoll_and_logs_reason() {
                 .lines()
                 .filter(|line| line.contains("io_uring"))
                 .collect();
-            assert_eq!(lines.len(), 1, "{answer}: {log}");
+            assert_eq!(lines.len(), 1, "{errno}: {log}");
             for part in [&["falling back", "WARN"], &ADVICE[..]].concat() {
                 assert!(
                     lines[0].contains(part),
-                    "{answer}: no {part:?} in {}",
+                    "{errno}: no {part:?} in {}",
                     lines[0]
                 );
             }
@@ -116,25 +115,25 @@ fn auto_falls_back_to_epoll_and_logs_reason() {
 
 #[test]
 fn named_engine_fails_with_reason() {
-    for answer in ANSWERS {
+    for errno in ERRNOS {
         for engine in ["ring", "tokio-uring"] {
-            let output = run_to_end(forbidden(answer).args(["--engine", engine]));
+            let output = run_to_end(without_io_uring(errno).args(["--engine", engine]));
             let line = String::from_utf8(output.stderr).expect("UTF-8");
-            assert_eq!(output.status.code(), Some(1), "{answer}: {line}");
-            assert!(output.stdout.is_empty(), "{answer}: {:?}", output.stdout);
-            assert_eq!(line.lines().count(), 1, "{answer}: {line}");
+            assert_eq!(output.status.code(), Some(1), "{errno}: {line}");
+            assert!(output.stdout.is_empty(), "{errno}: {:?}", output.stdout);
+            assert_eq!(line.lines().count(), 1, "{errno}: {line}");
             for part in [&[engine][..], &ADVICE].concat() {
-                assert!(line.contains(part), "{answer}: no {part:?} in {line}");
+                assert!(line.contains(part), "{errno}: no {part:?} in {line}");
             }
         }
     }
 }
 
-/// The filter is what forbids it: epoll alone asks for no ring.
+/// The epoll engine makes no `io_uring` call.
 #[test]
 fn named_epoll_needs_no_ring() {
-    for answer in ANSWERS {
-        let server = Server::spawn(forbidden(answer).arg("--engine=epoll"), 1);
+    for errno in ERRNOS {
+        let server = Server::spawn(without_io_uring(errno).arg("--engine=epoll"), 1);
         Client::connect(server.address()).close();
         assert!(!server.log().contains("io_uring"), "{}", server.log());
     }

@@ -1,4 +1,4 @@
-//! What systemd is told, seen from a socket like its own.
+//! `sd_notify` messages, at a socket like systemd's.
 
 mod common;
 
@@ -11,16 +11,16 @@ use std::{env, fs, process, thread};
 
 use ringback::{Config, Signals};
 
-use common::PATIENCE;
+use common::TIMEOUT;
 use common::client::Raw;
 use common::server::{Server, binary};
 use common::wire::{TEXT_FRAGMENT, frame};
 
 const READY: &str = "READY=1";
-const FED: &str = "WATCHDOG=1";
+const WATCHDOG: &str = "WATCHDOG=1";
 const STOPPING: &str = "STOPPING=1\nSTATUS=draining";
 
-/// The socket that a service tells its state.
+/// The notification socket.
 struct Supervisor {
     socket: UnixDatagram,
     path: PathBuf,
@@ -30,12 +30,11 @@ impl Supervisor {
     fn new(name: &str) -> Self {
         let path = env::temp_dir().join(format!("ringback-{name}-{}", process::id()));
         let socket = UnixDatagram::bind(&path).expect("bound");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         Self { socket, path }
     }
 
-    /// What a service finds in its environment, its watchdog's patience being
-    /// so short that the tests need little of it.
+    /// Sets a service's environment, with a short watchdog interval.
     fn supervise<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("NOTIFY_SOCKET", &self.path)
@@ -50,10 +49,10 @@ impl Supervisor {
     }
 
     /// The next one that is not about the watchdog.
-    fn next_but_feeding(&self) -> String {
+    fn next_but_watchdog(&self) -> String {
         loop {
             let text = self.next();
-            if text != FED {
+            if text != WATCHDOG {
                 return text;
             }
         }
@@ -62,7 +61,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        // It is in the way of nobody.
+        // A file that is left does no harm.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -80,15 +79,15 @@ fn sd_notify_reports_ready_watchdog_and_stopping() {
     );
     assert_eq!(systemd.next(), ready);
     for _ in 0..3 {
-        assert_eq!(systemd.next(), FED);
+        assert_eq!(systemd.next(), WATCHDOG);
     }
-    // It keeps the drain waiting, during which the watchdog goes on.
+    // It keeps the drain waiting, while the watchdog goes on.
     let mut client = Raw::open(server.address());
     client.send(&frame(TEXT_FRAGMENT, b"unfinished"));
     server.terminate();
-    assert_eq!(systemd.next_but_feeding(), STOPPING);
+    assert_eq!(systemd.next_but_watchdog(), STOPPING);
     for _ in 0..3 {
-        assert_eq!(systemd.next(), FED);
+        assert_eq!(systemd.next(), WATCHDOG);
     }
     drop(client);
     server.wait_for_success();
@@ -108,15 +107,15 @@ fn watchdog_stops_when_a_worker_is_blocked() {
         .and_then(|rest| rest.split(' ').next())
         .and_then(|address| address.parse().ok())
         .unwrap_or_else(|| panic!("{ready:?}"));
-    assert_eq!(systemd.next(), FED);
+    assert_eq!(systemd.next(), WATCHDOG);
     let _client = Raw::open(address);
-    let trouble = systemd.next_but_feeding();
+    let status = systemd.next_but_watchdog();
     assert!(
-        trouble.starts_with("STATUS=worker 0 has stood still for "),
-        "{trouble}"
+        status.starts_with("STATUS=worker 0 has stood still for "),
+        "{status}"
     );
     for _ in 0..3 {
-        assert_ne!(systemd.next(), FED);
+        assert_ne!(systemd.next(), WATCHDOG);
     }
 }
 
@@ -135,14 +134,14 @@ fn server_with_a_blockable_worker() {
         ..Config::default()
     };
     let server = ringback::Server::start_with(config, |_socket| async {
-        // What a handler must never do.
-        thread::sleep(2 * PATIENCE);
+        // A handler must not block.
+        thread::sleep(2 * TIMEOUT);
     });
     let end = server.expect("started").run_until_signal(signals);
     end.expect("served");
 }
 
-/// A child that ends with the test.
+/// A child that is killed when this is dropped.
 struct Service(Child);
 
 impl Drop for Service {

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
+use crate::attack::{Attack, Budget};
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::wire::{
     BINARY, CLOSE, FRAGMENT, PING, PONG, TEXT, TEXT_FRAGMENT, close, closed, frame, header, noise,
     unmasked,
 };
-use crate::siege::{Siege, Toll};
 
 on_every_engine![
     every_first_byte_is_echoed_or_gets_close_1002,
@@ -26,7 +26,7 @@ const PROTOCOL_ERROR: u16 = 1002;
 const INVALID_PAYLOAD: u16 = 1007;
 const TOO_BIG: u16 = 1009;
 
-/// Sends this, and expects that and the end, which comes by itself.
+/// Sends `bytes`; expects `answer` and the end, without a half-close.
 #[track_caller]
 fn expect_end(address: SocketAddr, bytes: &[u8], answer: &[u8]) {
     let mut raw = Raw::open(address);
@@ -37,7 +37,7 @@ fn expect_end(address: SocketAddr, bytes: &[u8], answer: &[u8]) {
 
 fn every_first_byte_is_echoed_or_gets_close_1002(engine: Engine) {
     const ROUNDS: usize = 4;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     for _ in 0..ROUNDS {
         for first in 0..=u8::MAX {
             let bytes = frame(first, b"x");
@@ -45,21 +45,21 @@ fn every_first_byte_is_echoed_or_gets_close_1002(engine: Engine) {
                 TEXT | BINARY | 0x01 | 0x02 => unmasked(first, b"x"),
                 PING => unmasked(PONG, b"x"),
                 PONG => vec![],
-                // RSV bits, reserved opcodes, fragmented control frames,
-                // continuations of nothing, and a Close of one byte.
+                // RSV bits, reserved opcodes, fragmented control frames, continuations
+                // without a message, and a Close of one byte.
                 _ => {
-                    expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+                    expect_end(attack.address(), &bytes, &closed(PROTOCOL_ERROR));
                     continue;
                 }
             };
-            let mut raw = Raw::open(siege.address());
+            let mut raw = Raw::open(attack.address());
             raw.send(&bytes);
             raw.expect(&echo);
             raw.half_close();
             raw.expect_end();
         }
     }
-    siege.lift(Toll::new().connections(ROUNDS * 256));
+    attack.finish(Budget::new().connections(ROUNDS * 256));
 }
 
 fn in_two(first: u8, len: u16) -> Vec<u8> {
@@ -72,7 +72,7 @@ fn in_eight(first: u8, len: u64) -> Vec<u8> {
 
 fn invalid_length_gets_close_at_header(engine: Engine) {
     const LIMIT: u64 = 1 << 20;
-    let siege = Siege::lay(engine, &["--max-message=1m"]);
+    let attack = Attack::start(engine, &["--max-message=1m"]);
     let mut connections = 0;
     for first in [TEXT, BINARY, TEXT_FRAGMENT] {
         let top_bits = (0..63).map(|bit| in_eight(first, 1 << 63 | 1 << bit));
@@ -81,45 +81,45 @@ fn invalid_length_gets_close_at_header(engine: Engine) {
             .chain((0..16).map(|bit| in_eight(first, (1 << bit) - 1)))
             .chain([in_eight(first, 65_535)]);
         for bytes in top_bits.chain(not_minimal) {
-            expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+            expect_end(attack.address(), &bytes, &closed(PROTOCOL_ERROR));
             connections += 1;
         }
-        // The header is enough: nobody waits for what it promises.
+        // The answer comes at the header; the payload is not awaited.
         for bit in 20..63 {
             let bytes = in_eight(first, LIMIT.max(1 << bit) + 1);
-            expect_end(siege.address(), &bytes, &closed(TOO_BIG));
+            expect_end(attack.address(), &bytes, &closed(TOO_BIG));
             connections += 1;
         }
     }
-    siege.lift(Toll::new().connections(connections));
+    attack.finish(Budget::new().connections(connections));
 }
 
 fn unmasked_frame_gets_close_1002(engine: Engine) {
     const MIXED: usize = 40;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let mut connections = 0;
     for first in [TEXT, BINARY, TEXT_FRAGMENT, FRAGMENT, PING, PONG, CLOSE] {
         for len in [0, 1, 125, 126, 70_000] {
             let bytes = unmasked(first, &noise(1, len));
-            expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+            expect_end(attack.address(), &bytes, &closed(PROTOCOL_ERROR));
             connections += 1;
         }
     }
-    // One without a mask among many that have one, in each place.
+    // One unmasked frame among masked ones, at each position.
     for place in 0..MIXED {
         let mut bytes = frame(TEXT, b"masked").repeat(place);
-        bytes.extend(unmasked(TEXT, b"naked"));
+        bytes.extend(unmasked(TEXT, b"unmasked"));
         bytes.extend(frame(TEXT, b"masked").repeat(MIXED - place));
         let mut answer = unmasked(TEXT, b"masked").repeat(place);
         answer.extend(closed(PROTOCOL_ERROR));
-        expect_end(siege.address(), &bytes, &answer);
+        expect_end(attack.address(), &bytes, &answer);
         connections += 1;
     }
-    siege.lift(Toll::new().connections(connections));
+    attack.finish(Budget::new().connections(connections));
 }
 
 fn control_frame_over_125_bytes_gets_close_1002(engine: Engine) {
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let mut connections = 0;
     for first in [PING, PONG, CLOSE] {
         for bytes in [
@@ -134,16 +134,16 @@ fn control_frame_over_125_bytes_gets_close_1002(engine: Engine) {
             vec![first, 0x80 | 126],
             vec![first, 0x80 | 127],
         ] {
-            expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+            expect_end(attack.address(), &bytes, &closed(PROTOCOL_ERROR));
             connections += 1;
         }
     }
-    siege.lift(Toll::new().connections(connections).bytes(400_000));
+    attack.finish(Budget::new().connections(connections).bytes(400_000));
 }
 
 fn invalid_close_code_gets_close_1002(engine: Engine) {
     let may_be_sent = |code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let codes: Vec<u16> = (0..=u16::MAX)
         .step_by(119)
         .chain(995..=1020)
@@ -155,17 +155,17 @@ fn invalid_close_code_gets_close_1002(engine: Engine) {
         } else {
             PROTOCOL_ERROR
         };
-        expect_end(siege.address(), &close(code, ""), &closed(answer));
+        expect_end(attack.address(), &close(code, ""), &closed(answer));
     }
     for byte in 0..=u8::MAX {
         let bytes = frame(CLOSE, &[byte]);
-        expect_end(siege.address(), &bytes, &closed(PROTOCOL_ERROR));
+        expect_end(attack.address(), &bytes, &closed(PROTOCOL_ERROR));
     }
-    siege.lift(Toll::new().connections(codes.len() + 256));
+    attack.finish(Budget::new().connections(codes.len() + 256));
 }
 
 fn invalid_close_reason_gets_close_1007(engine: Engine) {
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let reason = "aé日🦀".repeat(13);
     let longest = &reason.as_bytes()[..123];
     for len in 0..=longest.len() {
@@ -175,43 +175,44 @@ fn invalid_close_reason_gets_close_1007(engine: Engine) {
         } else {
             closed(INVALID_PAYLOAD)
         };
-        expect_end(siege.address(), &frame(CLOSE, &payload), &answer);
+        expect_end(attack.address(), &frame(CLOSE, &payload), &answer);
     }
     for at in 0..longest.len() {
         let mut payload = [&1000_u16.to_be_bytes(), longest].concat();
         payload[2 + at] = 0xff;
         let bytes = frame(CLOSE, &payload);
-        expect_end(siege.address(), &bytes, &closed(INVALID_PAYLOAD));
+        expect_end(attack.address(), &bytes, &closed(INVALID_PAYLOAD));
     }
-    siege.lift(Toll::new().connections(2 * longest.len() + 1));
+    attack.finish(Budget::new().connections(2 * longest.len() + 1));
 }
 
-/// What is sent behind the last word is thrown away, however much it is: an
-/// answer to it would be no frame, and what is not read destroys the Close.
+/// Bytes after the last frame are discarded, however many: a reply to them would be no
+/// frame, and unread bytes in the socket would reset the connection and destroy the
+/// Close.
 #[track_caller]
 fn flood_behind(engine: Engine, last: &[u8], answer: &[u8]) {
     const CONNECTIONS: usize = 8;
     const FLOOD: usize = 2 * 1024 * 1024;
-    let siege = Siege::lay(engine, &["--close-timeout=20s"]);
+    let attack = Attack::start(engine, &["--close-timeout=20s"]);
     let flood = [
         frame(TEXT, b"one more thing").repeat(1000),
         frame(PING, b"?").repeat(1000),
         close(1001, "again"),
-        unmasked(TEXT, b"naked"),
+        unmasked(TEXT, b"unmasked"),
         noise(1, FLOOD),
     ]
     .concat();
     for _ in 0..CONNECTIONS {
-        let mut raw = Raw::open(siege.address());
+        let mut raw = Raw::open(attack.address());
         raw.send(&[last, &flood].concat());
         let got = raw.rest();
         assert!(got == answer, "{got:x?}, not {answer:x?}");
-        // It goes on after the answer.
+        // More of them after the answer.
         raw.send(&flood);
         raw.half_close();
     }
     let bytes = 2 * CONNECTIONS * flood.len();
-    siege.lift(Toll::new().connections(CONNECTIONS).bytes(bytes));
+    attack.finish(Budget::new().connections(CONNECTIONS).bytes(bytes));
 }
 
 fn bytes_after_close_are_discarded(engine: Engine) {
@@ -228,18 +229,18 @@ fn bytes_after_violation_are_discarded(engine: Engine) {
     );
 }
 
-/// Where messages are printed, a client has one line for each, and no more.
+/// A printed message is one line, whatever is in it.
 fn print_messages_escapes_control_characters(engine: Engine) {
     const ROUNDS: usize = 50;
-    let siege = Siege::lay(engine, &["--print-messages"]);
-    let mut raw = Raw::open(siege.address());
+    let attack = Attack::start(engine, &["--print-messages"]);
+    let mut raw = Raw::open(attack.address());
     let text = "\u{1b}[2J\r\n127.0.0.1:1 sent: forged\n".repeat(ROUNDS);
     raw.send(&frame(TEXT, text.as_bytes()));
     raw.expect_frame(TEXT, text.as_bytes());
     let peer = raw.stream().local_addr().expect("connected");
     let escaped = "\\u{1b}[2J\\r\\n127.0.0.1:1 sent: forged\\n".repeat(ROUNDS);
     loop {
-        let line = siege.server().printed().expect("a line");
+        let line = attack.server().printed().expect("a line");
         assert!(!line.starts_with("127.0.0.1:1 "), "{line}");
         if line.starts_with(&format!("{peer} ")) {
             assert_eq!(line, format!("{peer} sent: {escaped}"));
@@ -247,5 +248,5 @@ fn print_messages_escapes_control_characters(engine: Engine) {
         }
     }
     drop(raw);
-    siege.lift(Toll::new().connections(1).bytes(text.len()));
+    attack.finish(Budget::new().connections(1).bytes(text.len()));
 }

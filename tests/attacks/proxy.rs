@@ -1,14 +1,13 @@
-//! Attacks from where a PROXY header must come: a network that is trusted may
-//! have more in it than the proxy.
+//! Attacks from a trusted proxy's network: it may have other hosts in it than the proxy.
 
 use std::net::{Shutdown, SocketAddr};
 
+use crate::attack::{Attack, Budget, IN_HANDSHAKE, LOG};
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{REQUEST, noise};
-use crate::siege::{LOG, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine![
     incomplete_proxy_header_is_cut_at_handshake_timeout,
@@ -18,8 +17,8 @@ on_every_engine![
     address_list_costs_no_more_than_its_bytes,
 ];
 
-/// Trusts everybody who comes to its second address.
-fn lay(engine: Engine, flags: &[&str]) -> (Siege, SocketAddr) {
+/// Starts a server that trusts all peers of its second address.
+fn start(engine: Engine, flags: &[&str]) -> (Attack, SocketAddr) {
     let mut command = crate::common::server::binary();
     command
         .args([
@@ -32,15 +31,15 @@ fn lay(engine: Engine, flags: &[&str]) -> (Siege, SocketAddr) {
         .args(flags);
     let server = Server::spawn(&mut command, 2);
     let trusted = server.addresses()[1];
-    (Siege::around(server), trusted)
+    (Attack::on(server), trusted)
 }
 
-/// With as many bytes to follow as may be.
+/// A header of version 2 that announces the longest body.
 const LONG: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x10\0";
 
 fn incomplete_proxy_header_is_cut_at_handshake_timeout(engine: Engine) {
     const CONNECTIONS: usize = 1000;
-    let (siege, trusted) = lay(engine, &["--handshake-timeout=1500ms"]);
+    let (attack, trusted) = start(engine, &["--handshake-timeout=1500ms"]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
         .map(|index| {
             let mut raw = Raw::dial(trusted);
@@ -48,27 +47,27 @@ fn incomplete_proxy_header_is_cut_at_handshake_timeout(engine: Engine) {
             raw
         })
         .collect();
-    // Some that are in the middle of it go on, a byte at a time.
+    // Some send on, a byte at a time.
     let mut bytes = 0;
-    wait_until("all are let go", || {
+    wait_until("all connections are cut", || {
         for raw in raws.iter_mut().skip(LONG.len()).step_by(LONG.len() + 1) {
-            bytes += usize::from(!raw.has_news() && raw.try_send(b"x"));
+            bytes += usize::from(!raw.is_readable() && raw.try_send(b"x"));
         }
-        raws.iter().all(Raw::has_news)
+        raws.iter().all(Raw::is_readable)
     });
     for raw in &mut raws {
         assert!(raw.rest_until_cut().is_empty());
     }
-    siege.wait_for_retreat();
+    attack.wait_for_disconnects();
     drop(raws);
-    siege.lift(Toll::endless_handshakes(CONNECTIONS, bytes));
+    attack.finish(Budget::incomplete_handshakes(CONNECTIONS, bytes));
 }
 
-/// Of version 1, a byte at a time: as much as one may have, and no more.
+/// Lines of version 1, a byte at a time, as long as one may be.
 fn proxy_line_over_107_bytes_closes_connection(engine: Engine) {
     const CONNECTIONS: usize = 20;
     const LINE_BYTES_MAX: usize = 107;
-    let (siege, trusted) = lay(engine, &[]);
+    let (attack, trusted) = start(engine, &[]);
     let starts = [
         "PROXY TCP4 1",
         "PROXY TCP6 ::",
@@ -85,13 +84,13 @@ fn proxy_line_over_107_bytes_closes_connection(engine: Engine) {
         }
         assert!(raw.rest_until_cut().is_empty());
     }
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
         .segments(CONNECTIONS * LINE_BYTES_MAX);
-    siege.lift(toll.held(1, SHAKING_HANDS));
+    attack.finish(budget.held(1, IN_HANDSHAKE));
 }
 
-/// From whoever may name clients: none of them makes the list cost more than its bytes.
+/// Lists from a trusted peer: none costs more than its bytes.
 fn address_list_costs_no_more_than_its_bytes(engine: Engine) {
     const ROUNDS: usize = 20;
     const LEN: usize = 15_000;
@@ -113,7 +112,7 @@ fn address_list_costs_no_more_than_its_bytes(engine: Engine) {
             .args(flags);
         let server = Server::spawn(&mut command, 2);
         let trusted = server.addresses()[1];
-        let siege = Siege::around(server);
+        let attack = Attack::on(server);
         let lists = [
             ",",
             "::1,",
@@ -135,20 +134,20 @@ fn address_list_costs_no_more_than_its_bytes(engine: Engine) {
             assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         }
         let connections = ROUNDS * lists.len();
-        let toll = Toll::new()
+        let budget = Budget::new()
             .connections(connections)
             .bytes(connections * LEN);
-        siege.lift(toll.held(2, SHAKING_HANDS));
+        attack.finish(budget.held(2, IN_HANDSHAKE));
     }
 }
 
-/// It is right, and what follows is served.
+/// It is valid, and the request after it is served.
 fn longest_proxy_header_byte_by_byte_is_accepted(engine: Engine) {
     const CONNECTIONS: usize = 3;
     const ADDRESSES: [u8; 12] = [192, 0, 2, 1, 192, 0, 2, 2, 0x9c, 0x40, 0x23, 0x29];
-    /// Of the type that means nothing.
+    /// The type `PP2_TYPE_NOOP`.
     const PADDING: [u8; 3] = [4, 0x0f, 0xf1];
-    let (siege, trusted) = lay(engine, &[]);
+    let (attack, trusted) = start(engine, &[]);
     let mut header = [LONG, &ADDRESSES, &PADDING].concat();
     header.resize(LONG.len() + 0x1000, 0);
     header.extend_from_slice(REQUEST.as_bytes());
@@ -159,20 +158,20 @@ fn longest_proxy_header_byte_by_byte_is_accepted(engine: Engine) {
         }
         raw.expect_upgrade();
     }
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
         .segments(CONNECTIONS * header.len())
-        .held(1, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(1, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn invalid_proxy_header_closes_connection(engine: Engine) {
     const CONNECTIONS: usize = 600;
-    let (siege, trusted) = lay(engine, &[]);
+    let (attack, trusted) = start(engine, &[]);
     for index in 0..CONNECTIONS {
         let mut raw = Raw::dial(trusted);
         let mut bytes = noise(index as u64, [20, 64, 16 * 1024][index % 3]);
-        // Further and further into what is read.
+        // More and more valid bytes at the start.
         let good = LONG.len().min(index % 20);
         bytes[..good].copy_from_slice(&LONG[..good]);
         raw.try_send(&bytes);
@@ -180,9 +179,9 @@ fn invalid_proxy_header_closes_connection(engine: Engine) {
         let _ = raw.stream().shutdown(Shutdown::Write);
         assert!(raw.rest_until_cut().is_empty());
     }
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
         .bytes(CONNECTIONS * 5500)
-        .held(20, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(20, IN_HANDSHAKE);
+    attack.finish(budget);
 }

@@ -1,9 +1,9 @@
-//! Requests that are too long, too slow, ambiguous, or none.
+//! Requests that are too long, too slow, ambiguous, or not HTTP.
 
+use crate::attack::{Attack, Budget, IDLE, IN_HANDSHAKE};
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::wire::{ACCEPT, REQUEST, TEXT, closed, frame, header};
-use crate::siege::{SHAKING_HANDS, Siege, Toll, WAITING};
 
 on_every_engine![
     request_byte_by_byte_is_upgraded,
@@ -25,11 +25,11 @@ fn request_with(lines: &str) -> String {
     format!("{request}{lines}\r\n")
 }
 
-/// Sends this and gets one answer, with one of these statuses, and the end.
+/// Sends `bytes`; expects one response with one of these statuses, and the end.
 #[track_caller]
-fn expect_refusal(siege: &Siege, bytes: &[u8], statuses: &[u16]) {
-    let mut raw = Raw::dial(siege.address());
-    // It need not take all of it.
+fn expect_refusal(attack: &Attack, bytes: &[u8], statuses: &[u16]) {
+    let mut raw = Raw::dial(attack.address());
+    // The server may close before it has read all of it.
     raw.try_send(bytes);
     let answer = String::from_utf8(raw.rest_until_cut()).expect("UTF-8");
     let asked = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
@@ -44,13 +44,13 @@ fn expect_refusal(siege: &Siege, bytes: &[u8], statuses: &[u16]) {
 
 fn request_byte_by_byte_is_upgraded(engine: Engine) {
     const CONNECTIONS: usize = 3;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let long = request_with(&format!("X-Padding: {}\r\n", "x".repeat(7000)));
     let many = request_with(&"X: y\r\n".repeat(80));
     let mut bytes = 0;
     for request in [REQUEST, &long, &many] {
         let mut raws: Vec<_> = (0..CONNECTIONS)
-            .map(|_| Raw::dial(siege.address()))
+            .map(|_| Raw::dial(attack.address()))
             .collect();
         for byte in request.as_bytes() {
             for raw in &mut raws {
@@ -64,20 +64,20 @@ fn request_byte_by_byte_is_upgraded(engine: Engine) {
         }
         bytes += request.len();
     }
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(3 * CONNECTIONS)
         .segments(bytes * CONNECTIONS)
-        .held(CONNECTIONS, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(CONNECTIONS, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn head_over_limit_gets_431(engine: Engine) {
     const ROUNDS: usize = 10;
     const MIB: usize = 1 << 20;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let heads = [
         request_with(&"X: y\r\n".repeat(10_000)),
-        // These would fit, if there were not so many of them.
+        // They would fit by length, but there are too many of them.
         request_with(&"X: y\r\n".repeat(200)),
         request_with(&format!("X: {}\r\n", "y".repeat(MIB))),
         request_with(&format!("{}: y\r\n", "X".repeat(MIB))),
@@ -88,22 +88,22 @@ fn head_over_limit_gets_431(engine: Engine) {
     let mut bytes = 0;
     for _ in 0..ROUNDS {
         for head in &heads {
-            expect_refusal(&siege, head.as_bytes(), &[431]);
+            expect_refusal(&attack, head.as_bytes(), &[431]);
             bytes += head.len();
         }
     }
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(ROUNDS * heads.len())
         .bytes(bytes)
-        .held(1, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(1, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn subprotocol_list_over_32_gets_400(engine: Engine) {
     const ROUNDS: usize = 20;
-    // As much as a head may hold besides what it must.
+    // About as much as a head may hold besides the required fields.
     const LEN: usize = 15_000;
-    let siege = Siege::lay(engine, &["--subprotocol=echo", "--subprotocol=chat"]);
+    let attack = Attack::start(engine, &["--subprotocol=echo", "--subprotocol=chat"]);
     let fill = |piece: &str| piece.repeat(LEN / piece.len());
     let different = |count| -> Vec<String> { (0..count).map(|n| format!("p{n}")).collect() };
     let refused = [
@@ -116,12 +116,12 @@ fn subprotocol_list_over_32_gets_400(engine: Engine) {
     for _ in 0..ROUNDS {
         for list in &refused {
             let request = request_with(&format!("Sec-WebSocket-Protocol: {list}\r\n"));
-            expect_refusal(&siege, request.as_bytes(), &[400]);
+            expect_refusal(&attack, request.as_bytes(), &[400]);
         }
     }
-    // In as many headers as there may be.
+    // The same in many fields.
     let each_its_own = request_with(&"Sec-WebSocket-Protocol: echo\r\n".repeat(90));
-    expect_refusal(&siege, each_its_own.as_bytes(), &[400]);
+    expect_refusal(&attack, each_its_own.as_bytes(), &[400]);
 
     let accepted = [
         format!("Sec-WebSocket-Protocol: {}echo\r\n", fill(", ,")),
@@ -139,7 +139,7 @@ fn subprotocol_list_over_32_gets_400(engine: Engine) {
     ];
     for _ in 0..ROUNDS {
         for lines in &accepted {
-            let mut raw = Raw::dial(siege.address());
+            let mut raw = Raw::dial(attack.address());
             raw.send(request_with(lines).as_bytes());
             let head = raw.head();
             assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -151,18 +151,17 @@ fn subprotocol_list_over_32_gets_400(engine: Engine) {
         }
     }
     let connections = ROUNDS * (refused.len() + accepted.len());
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(connections)
         .bytes(connections * LEN)
-        .held(2, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(2, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
-/// A request within a request is what smuggling needs: two who do not agree
-/// where the first one ends.
+/// Request smuggling needs two parties that disagree where a request ends.
 fn handshake_with_body_gets_400(engine: Engine) {
     const ROUNDS: usize = 10;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let inner = "GET /inner HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let chunked = format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
     let len = inner.len();
@@ -214,15 +213,15 @@ fn handshake_with_body_gets_400(engine: Engine) {
     for _ in 0..ROUNDS {
         for (lines, body) in &bodies {
             let request = request_with(lines) + body;
-            expect_refusal(&siege, request.as_bytes(), &[400]);
+            expect_refusal(&attack, request.as_bytes(), &[400]);
         }
     }
-    siege.lift(Toll::new().connections(ROUNDS * bodies.len()));
+    attack.finish(Budget::new().connections(ROUNDS * bodies.len()));
 }
 
 fn anything_but_http_1_1_gets_400(engine: Engine) {
     const ROUNDS: usize = 10;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let version = |version: &str| REQUEST.replace("HTTP/1.1", version).into_bytes();
     let all = [
         version("HTTP/1.0"),
@@ -251,34 +250,34 @@ fn anything_but_http_1_1_gets_400(engine: Engine) {
     ];
     for _ in 0..ROUNDS {
         for bytes in &all {
-            expect_refusal(&siege, bytes, &[400]);
+            expect_refusal(&attack, bytes, &[400]);
         }
     }
-    siege.lift(Toll::new().connections(ROUNDS * all.len()));
+    attack.finish(Budget::new().connections(ROUNDS * all.len()));
 }
 
 fn tls_on_plain_port_gets_alert(engine: Engine) {
     const ROUNDS: usize = 50;
     const MIB: usize = 1 << 20;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     for round in 0..ROUNDS {
-        let mut raw = Raw::dial(siege.address());
+        let mut raw = Raw::dial(attack.address());
         let behind = [0, 500, MIB][round % 3];
         raw.try_send(&[&hello[..], &vec![7; behind]].concat());
         let answer = raw.rest_until_cut();
-        // Much of what is sent may be unread when the server closes.
+        // If much is unread when the server closes, the kernel resets the connection.
         if behind < MIB {
             assert_eq!(answer, b"\x15\x03\x01\0\x02\x02\x46");
         }
     }
-    let toll = Toll::new().connections(ROUNDS).bytes(ROUNDS * MIB / 2);
-    siege.lift(toll.held(1, SHAKING_HANDS));
+    let budget = Budget::new().connections(ROUNDS).bytes(ROUNDS * MIB / 2);
+    attack.finish(budget.held(1, IN_HANDSHAKE));
 }
 
 fn ambiguous_header_gets_400(engine: Engine) {
     const ROUNDS: usize = 10;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let twice = |line: &str| request_with(&format!("{line}\r\n"));
     let all = [
         twice("Host: elsewhere"),
@@ -301,17 +300,16 @@ fn ambiguous_header_gets_400(engine: Engine) {
     ];
     for _ in 0..ROUNDS {
         for request in &all {
-            expect_refusal(&siege, request.as_bytes(), &[400]);
+            expect_refusal(&attack, request.as_bytes(), &[400]);
         }
     }
-    siege.lift(Toll::new().connections(ROUNDS * all.len()));
+    attack.finish(Budget::new().connections(ROUNDS * all.len()));
 }
 
-/// A socket carries one request: what follows one that was answered is not
-/// looked at, whatever it would be.
+/// A connection carries one request: the bytes after it are ignored.
 fn pipelined_requests_are_ignored(engine: Engine) {
     const ROUNDS: usize = 10;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let plain = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let bad = REQUEST.replace("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 12");
     let broken = "GET / HTTP/1.1\r\nno colon\r\n\r\n";
@@ -320,21 +318,20 @@ fn pipelined_requests_are_ignored(engine: Engine) {
         for (first, status) in firsts {
             for behind in [plain, REQUEST, broken] {
                 let pipelined = [first, &behind.repeat(50)].concat();
-                expect_refusal(&siege, pipelined.as_bytes(), &[status]);
+                expect_refusal(&attack, pipelined.as_bytes(), &[status]);
             }
         }
     }
-    siege.lift(Toll::new().connections(ROUNDS * firsts.len() * 3));
+    attack.finish(Budget::new().connections(ROUNDS * firsts.len() * 3));
 }
 
-/// Behind an upgrade there is no HTTP any more: a request is a broken frame,
-/// and never answered as what it would be.
+/// After an upgrade a request is an invalid frame, and gets no HTTP response.
 fn request_after_upgrade_gets_close_1002(engine: Engine) {
     const CONNECTIONS: usize = 100;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let inner = "GET /inner HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for number in 0..CONNECTIONS {
-        let mut raw = Raw::dial(siege.address());
+        let mut raw = Raw::dial(attack.address());
         if number % 2 == 0 {
             raw.send(&[REQUEST, inner].concat().into_bytes());
             raw.expect_upgrade();
@@ -345,15 +342,15 @@ fn request_after_upgrade_gets_close_1002(engine: Engine) {
         }
         assert_eq!(raw.rest(), closed(PROTOCOL_ERROR));
     }
-    // As the payload of a frame it is an echo, and what a proxy makes of that
-    // is what the mask is for.
-    let mut raw = Raw::open(siege.address());
+    // As the payload of a frame it is echoed; the mask is there to protect proxies from
+    // it.
+    let mut raw = Raw::open(attack.address());
     raw.send(&header(TEXT, inner.len() as u64));
     raw.send(&frame(TEXT, inner.as_bytes())[6..]);
     raw.expect_frame(TEXT, inner.as_bytes());
     drop(raw);
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS + 1)
-        .held(1, SHAKING_HANDS + WAITING);
-    siege.lift(toll);
+        .held(1, IN_HANDSHAKE + IDLE);
+    attack.finish(budget);
 }

@@ -1,8 +1,8 @@
-//! Those who take their time: with the request, with reading, with the rest of
-//! a frame, with the end.
+//! Slow clients: slow requests, slow reads, incomplete frames, slow closes.
 
 use std::thread;
 
+use crate::attack::{Attack, BACKLOG, Budget, IDLE, IN_HANDSHAKE, SMALL_BACKLOG, UNREAD, fill};
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::wait_until;
@@ -10,7 +10,6 @@ use crate::common::wire::{
     BINARY, CLOSE, PING, REQUEST, TEXT, TEXT_FRAGMENT, close, closed, frame, header, noise,
     unmasked,
 };
-use crate::siege::{BACKLOG, NOT_READ, SHAKING_HANDS, SMALL_BACKLOG, Siege, Toll, WAITING, fill};
 
 on_every_engine![
     incomplete_requests_get_408,
@@ -24,77 +23,77 @@ on_every_engine![
 
 fn incomplete_requests_get_408(engine: Engine) {
     const CONNECTIONS: usize = 2000;
-    let siege = Siege::lay(engine, &["--handshake-timeout=1s"]);
+    let attack = Attack::start(engine, &["--handshake-timeout=1s"]);
     let (beginning, _end) = REQUEST.split_at(REQUEST.len() - 2);
     let mut raws: Vec<_> = (0..CONNECTIONS)
         .map(|index| {
-            let mut raw = Raw::dial(siege.address());
+            let mut raw = Raw::dial(attack.address());
             raw.send(&beginning.as_bytes()[..index % beginning.len()]);
             raw
         })
         .collect();
-    // Some send on and on, a byte at a time, and it does not help them.
+    // Some send on, a byte at a time, which changes nothing.
     let mut bytes = 0;
     wait_until("all are answered", || {
         for raw in raws.iter_mut().step_by(4) {
-            if !raw.has_news() {
+            if !raw.is_readable() {
                 raw.try_send(b"x");
                 bytes += 1;
             }
         }
-        raws.iter().all(Raw::has_news)
+        raws.iter().all(Raw::is_readable)
     });
     for (index, raw) in raws.iter_mut().enumerate() {
         let answer = String::from_utf8(raw.rest_until_cut()).expect("UTF-8");
-        // A byte more may make nonsense of a request.
+        // A byte more may make a request invalid.
         let is_nonsense = index % 4 == 0 && answer.starts_with("HTTP/1.1 400 ");
         assert!(
             is_nonsense || answer.starts_with("HTTP/1.1 408 "),
             "{index}: {answer}"
         );
     }
-    // They are let go of though they do not hang up.
-    siege.wait_for_retreat();
+    // They are disconnected though they do not close their end.
+    attack.wait_for_disconnects();
     drop(raws);
-    siege.lift(Toll::endless_handshakes(CONNECTIONS, bytes));
+    attack.finish(Budget::incomplete_handshakes(CONNECTIONS, bytes));
 }
 
 fn ping_flood_without_reads_is_cut(engine: Engine) {
     const CONNECTIONS: usize = 50;
-    let siege = Siege::lay(engine, &["--write-timeout=2s", SMALL_BACKLOG]);
+    let attack = Attack::start(engine, &["--write-timeout=2s", SMALL_BACKLOG]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
-        .map(|_| Raw::open_narrow(siege.address()))
+        .map(|_| Raw::open_with_small_buffers(attack.address()))
         .collect();
     let pings = [frame(PING, b""), frame(PING, &noise(1, 125))];
     let pings = pings.concat().repeat(1000);
     let mut sent = fill(&mut raws, &pings);
-    siege.expect_rest();
-    wait_until("all are cut off", || {
+    attack.expect_idle();
+    wait_until("all connections are cut", || {
         raws.retain_mut(|raw| {
             let more = raw.try_send_what_fits(&pings);
-            sent += usize::try_from(more.unwrap_or(0)).expect("as much as a socket holds");
+            sent += usize::try_from(more.unwrap_or(0)).expect("it fits in memory");
             more.is_some()
         });
         raws.is_empty()
     });
-    siege.wait_for_retreat();
-    let toll = Toll::new()
+    attack.wait_for_disconnects();
+    let budget = Budget::new()
         .connections(CONNECTIONS)
         .bytes(sent)
         .frames(2000 * sent / pings.len())
-        .held(CONNECTIONS, NOT_READ + BACKLOG);
-    siege.lift(toll);
+        .held(CONNECTIONS, UNREAD + BACKLOG);
+    attack.finish(budget);
 }
 
 fn slow_readers_get_every_byte(engine: Engine) {
     const CONNECTIONS: usize = 10;
     const LEN: usize = 200_000;
-    const SIP: usize = 100;
-    let siege = Siege::lay(engine, &[]);
+    const CHUNK: usize = 100;
+    let attack = Attack::start(engine, &[]);
     let payload = noise(1, LEN);
     let reply = unmasked(BINARY, &payload);
     let mut raws: Vec<_> = (0..CONNECTIONS)
-        .map(|_| Raw::open_narrow(siege.address()))
+        .map(|_| Raw::open_with_small_buffers(attack.address()))
         .collect();
     thread::scope(|scope| {
         for raw in &raws {
@@ -102,100 +101,100 @@ fn slow_readers_get_every_byte(engine: Engine) {
             let payload = &payload;
             scope.spawn(move || writer.send(&frame(BINARY, payload)));
         }
-        for at in (0..reply.len()).step_by(SIP) {
-            let end = reply.len().min(at + SIP);
+        for at in (0..reply.len()).step_by(CHUNK) {
+            let end = reply.len().min(at + CHUNK);
             for raw in &mut raws {
-                raw.sip(&reply[at..end]);
+                raw.expect_unbuffered(&reply[at..end]);
             }
         }
     });
     drop(raws);
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
-        .segments(CONNECTIONS * LEN / SIP)
-        .held(CONNECTIONS, NOT_READ + BACKLOG);
-    siege.lift(toll);
+        .segments(CONNECTIONS * LEN / CHUNK)
+        .held(CONNECTIONS, UNREAD + BACKLOG);
+    attack.finish(budget);
 }
 
 fn silence_after_frame_header_is_cut(engine: Engine) {
     const CONNECTIONS: usize = 200;
     const LEN: u64 = 64 * 1024 * 1024;
-    let siege = Siege::lay(engine, &["--idle-timeout=1500ms"]);
+    let attack = Attack::start(engine, &["--idle-timeout=1500ms"]);
     let mut answer = vec![BINARY, 127];
     answer.extend_from_slice(&LEN.to_be_bytes());
     let mut raws: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
-            let mut raw = Raw::open(siege.address());
+            let mut raw = Raw::open(attack.address());
             raw.send(&header(BINARY, LEN));
             raw.expect(&answer);
             raw
         })
         .collect();
-    siege.expect_rest();
-    // Within a frame there is nothing that could still be said.
+    attack.expect_idle();
+    // Inside a frame no Ping and no Close can be sent.
     for raw in &mut raws {
         assert!(raw.rest_until_cut().is_empty());
     }
-    siege.wait_for_retreat();
+    attack.wait_for_disconnects();
     drop(raws);
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
-        .held(CONNECTIONS, WAITING)
-        .held(2, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(CONNECTIONS, IDLE)
+        .held(2, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn unfinished_closing_handshake_is_cut_at_close_timeout(engine: Engine) {
     const CONNECTIONS: usize = 300;
-    let siege = Siege::lay(engine, &["--close-timeout=1500ms"]);
+    let attack = Attack::start(engine, &["--close-timeout=1500ms"]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
         .map(|index| {
-            let mut raw = Raw::open(siege.address());
+            let mut raw = Raw::open(attack.address());
             let answer = if index % 2 == 0 {
                 raw.send(&close(1000, ""));
                 closed(1000)
             } else {
-                raw.send(&unmasked(TEXT, b"naked"));
+                raw.send(&unmasked(TEXT, b"unmasked"));
                 closed(1002)
             };
             raw.expect(&answer);
             raw
         })
         .collect();
-    siege.expect_rest();
-    // Some go on talking, and it does not help them.
+    attack.expect_idle();
+    // Some send on, which changes nothing.
     let messages = frame(TEXT, b"and another thing").repeat(10);
-    let talking = &mut raws[..50];
+    let thread = &mut raws[..50];
     let mut sent = 0;
-    wait_until("nobody listens any more", || {
-        for raw in &mut *talking {
+    wait_until("all connections are closed", || {
+        for raw in &mut *thread {
             if raw.try_send(&messages) {
                 sent += messages.len();
             }
         }
-        siege.server().process().descriptors().len() == siege.descriptors()
+        attack.server().process().descriptors().len() == attack.descriptors()
     });
     for raw in &mut raws {
         assert!(raw.rest_until_cut().is_empty());
     }
     drop(raws);
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
         .segments(sent / messages.len())
         .bytes(sent)
-        .held(CONNECTIONS, WAITING)
-        .held(2, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(CONNECTIONS, IDLE)
+        .held(2, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn unanswered_ping_gets_close_1001(engine: Engine) {
     const CONNECTIONS: usize = 300;
     let flags = ["--idle-timeout=400ms", "--pong-timeout=600ms"];
-    let siege = Siege::lay(engine, &flags);
+    let attack = Attack::start(engine, &flags);
     let mut raws: Vec<_> = (0..CONNECTIONS)
         .map(|index| {
-            let mut raw = Raw::open(siege.address());
-            // Half a frame is no answer, nor is half a message.
+            let mut raw = Raw::open(attack.address());
+            // Half a frame is no Pong, nor is half a message.
             raw.send(&frame(TEXT_FRAGMENT, b"ab")[..index % 8]);
             raw
         })
@@ -205,18 +204,18 @@ fn unanswered_ping_gets_close_1001(engine: Engine) {
         raw.expect_close(1001);
     }
     drop(raws);
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
-        .held(CONNECTIONS, WAITING)
-        .held(2, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(CONNECTIONS, IDLE)
+        .held(2, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
-/// Nobody keeps a server that is to end.
+/// No client delays the end of a drain.
 fn drain_ends_despite_slow_clients(engine: Engine) {
     const EACH: usize = 20;
-    let siege = Siege::lay(engine, &["--drain-timeout=1500ms", SMALL_BACKLOG]);
-    let address = siege.address();
+    let attack = Attack::start(engine, &["--drain-timeout=1500ms", SMALL_BACKLOG]);
+    let address = attack.address();
     let mut all = Vec::new();
     for _ in 0..EACH {
         all.push(Raw::dial(address));
@@ -233,10 +232,12 @@ fn drain_ends_despite_slow_clients(engine: Engine) {
         ended.send(&header(TEXT, 100));
         all.extend([half, streaming, part, closing, ended]);
     }
-    let mut deaf: Vec<_> = (0..EACH).map(|_| Raw::open_narrow(address)).collect();
-    fill(&mut deaf, &frame(BINARY, &noise(1, 60_000)));
-    siege.drain();
-    for raw in all.iter_mut().chain(&mut deaf) {
+    let mut unread: Vec<_> = (0..EACH)
+        .map(|_| Raw::open_with_small_buffers(address))
+        .collect();
+    fill(&mut unread, &frame(BINARY, &noise(1, 60_000)));
+    attack.drain();
+    for raw in all.iter_mut().chain(&mut unread) {
         raw.rest_until_cut();
     }
 }

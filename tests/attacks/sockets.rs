@@ -1,8 +1,9 @@
-//! What can be done with sockets: resets, ends of one side, segments, and as
-//! many of them as there are descriptors.
+//! Attacks with sockets: resets, half-closes, small segments, and as many connections as
+//! there are descriptors.
 
 use rustix::net::SendFlags;
 
+use crate::attack::{Attack, BACKLOG, Budget, IDLE, IN_HANDSHAKE, SMALL_BACKLOG, UNREAD, fill};
 use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::wire::{
@@ -10,7 +11,6 @@ use crate::common::wire::{
     unmasked,
 };
 use crate::common::{wait_for, wait_until};
-use crate::siege::{BACKLOG, NOT_READ, SHAKING_HANDS, SMALL_BACKLOG, Siege, Toll, WAITING, fill};
 
 on_every_engine![
     resets_at_any_byte_leave_nothing,
@@ -25,10 +25,10 @@ on_every_engine![
 
 fn resets_at_any_byte_leave_nothing(engine: Engine) {
     const CONNECTIONS: usize = 10_000;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let with_frames = [REQUEST.as_bytes(), &frame(BINARY, &noise(1, 2000))].concat();
     for index in 0..CONNECTIONS {
-        let mut raw = Raw::dial(siege.address());
+        let mut raw = Raw::dial(attack.address());
         match index % 10 {
             0..=5 => {}
             6 => raw.send(&REQUEST.as_bytes()[..index % REQUEST.len()]),
@@ -41,64 +41,66 @@ fn resets_at_any_byte_leave_nothing(engine: Engine) {
         }
         raw.reset();
     }
-    // Some come in before the last ones are gone.
-    let toll = Toll::new().connections(CONNECTIONS).held(50, SHAKING_HANDS);
-    siege.lift(toll);
+    // A connection may be accepted before the previous ones are freed.
+    let budget = Budget::new()
+        .connections(CONNECTIONS)
+        .held(50, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn resets_during_write_leave_nothing(engine: Engine) {
     const CONNECTIONS: usize = 100;
-    let siege = Siege::lay(engine, &[SMALL_BACKLOG]);
+    let attack = Attack::start(engine, &[SMALL_BACKLOG]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
-        .map(|_| Raw::open_narrow(siege.address()))
+        .map(|_| Raw::open_with_small_buffers(attack.address()))
         .collect();
     let sent = fill(&mut raws, &frame(BINARY, &noise(1, 60_000)));
-    siege.expect_rest();
+    attack.expect_idle();
     for raw in raws {
         raw.reset();
     }
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
-        .held(CONNECTIONS, NOT_READ + BACKLOG)
+        .held(CONNECTIONS, UNREAD + BACKLOG)
         .bytes(sent);
-    siege.lift(toll);
+    attack.finish(budget);
 }
 
-/// The server finds all of them in one batch of events.
+/// The server gets all of them in one batch of events.
 fn simultaneous_resets_leave_nothing(engine: Engine) {
     const CONNECTIONS: usize = 2000;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let raws: Vec<_> = (0..CONNECTIONS)
         .map(|index| {
-            let mut raw = Raw::open(siege.address());
+            let mut raw = Raw::open(attack.address());
             raw.send(&frame(BINARY_FRAGMENT, &noise(1, index % 100)));
             raw
         })
         .collect();
-    siege.server().freeze();
+    attack.server().freeze();
     for raw in raws {
         raw.reset();
     }
-    siege.server().thaw();
-    let toll = Toll::new()
+    attack.server().thaw();
+    let budget = Budget::new()
         .connections(CONNECTIONS)
-        .held(CONNECTIONS, WAITING)
-        .held(1, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(CONNECTIONS, IDLE)
+        .held(1, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn half_closed_client_gets_replies_then_end(engine: Engine) {
     const ROUNDS: usize = 30;
-    let siege = Siege::lay(engine, &["--write-timeout=4s", SMALL_BACKLOG]);
+    let attack = Attack::start(engine, &["--write-timeout=4s", SMALL_BACKLOG]);
     let message = frame(BINARY, &noise(1, 3000));
     let reply = unmasked(BINARY, &noise(1, 3000));
     let shake = |rest: &[u8]| [REQUEST.as_bytes(), rest].concat();
     let whole = [message.clone(), frame(PING, b"?")].concat();
     let answers = [reply.clone(), unmasked(PONG, b"?")].concat();
     for _ in 0..ROUNDS {
-        // Before a request, and in it, there is nobody to answer to.
+        // Before the end of a request there is nothing to answer.
         for len in [0, 1, 20, REQUEST.len() - 1] {
-            let mut raw = Raw::dial(siege.address());
+            let mut raw = Raw::dial(attack.address());
             raw.send(&REQUEST.as_bytes()[..len]);
             raw.half_close();
             let answer = raw.rest_until_cut();
@@ -116,7 +118,7 @@ fn half_closed_client_gets_replies_then_end(engine: Engine) {
             (close(1000, ""), unmasked(CLOSE, b"\x03\xe8")),
         ];
         for (frames, answer) in cases {
-            let mut raw = Raw::dial(siege.address());
+            let mut raw = Raw::dial(attack.address());
             raw.send(&shake(&frames));
             raw.half_close();
             raw.expect_upgrade();
@@ -124,34 +126,34 @@ fn half_closed_client_gets_replies_then_end(engine: Engine) {
             raw.expect_end();
         }
     }
-    // Those who have ended their side, and do not read either.
-    let mut deaf: Vec<_> = (0..ROUNDS)
-        .map(|_| Raw::open_narrow(siege.address()))
+    // Half-closed clients that do not read either.
+    let mut unread: Vec<_> = (0..ROUNDS)
+        .map(|_| Raw::open_with_small_buffers(attack.address()))
         .collect();
-    let sent = fill(&mut deaf, &frame(BINARY, &noise(1, 60_000)));
-    for raw in &deaf {
+    let sent = fill(&mut unread, &frame(BINARY, &noise(1, 60_000)));
+    for raw in &unread {
         raw.half_close();
     }
-    siege.wait_for_retreat();
-    drop(deaf);
-    let toll = Toll::new()
+    attack.wait_for_disconnects();
+    drop(unread);
+    let budget = Budget::new()
         .connections(ROUNDS * 11)
         .bytes(sent)
-        .held(ROUNDS, NOT_READ + BACKLOG);
-    siege.lift(toll);
+        .held(ROUNDS, UNREAD + BACKLOG);
+    attack.finish(budget);
 }
 
 fn one_byte_segments_are_echoed(engine: Engine) {
     const LEN: usize = 6000;
-    let siege = Siege::lay(engine, &[]);
-    // Small ones, and one that is held until its last byte is there.
+    let attack = Attack::start(engine, &[]);
+    // Small frames, and one that is held until its last byte has come.
     let small: Vec<u8> = (0..LEN / 8).flat_map(|_| frame(TEXT, b"ab")).collect();
     let small_reply = unmasked(TEXT, b"ab").repeat(LEN / 8);
     let text = "aé日🦀".repeat(LEN / 10);
     let large = frame(TEXT, text.as_bytes());
     let large_reply = unmasked(TEXT, text.as_bytes());
     let streamed = header(BINARY, 1 << 40);
-    let mut raws: Vec<_> = (0..3).map(|_| Raw::open(siege.address())).collect();
+    let mut raws: Vec<_> = (0..3).map(|_| Raw::open(attack.address())).collect();
     for at in 0..LEN {
         raws[0].send(&[small[at]]);
         raws[1].send(&large[at..=at]);
@@ -162,93 +164,96 @@ fn one_byte_segments_are_echoed(engine: Engine) {
     raws[1].expect(&large_reply);
     raws[2].receive(10 + LEN - streamed.len());
     drop(raws);
-    siege.lift(
-        Toll::new()
+    attack.finish(
+        Budget::new()
             .connections(3)
             .segments(3 * LEN)
-            .held(3, NOT_READ),
+            .held(3, UNREAD),
     );
 }
 
-/// TCP's urgent byte is left out of the stream, and a read ends before it: what
-/// comes behind it makes no event of its own.
+/// TCP leaves the urgent byte out of the stream and ends a read before it; the bytes
+/// after it make no event of their own.
 fn urgent_byte_is_not_echoed(engine: Engine) {
     const CONNECTIONS: usize = 50;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
-        .map(|_| Raw::open(siege.address()))
+        .map(|_| Raw::open(attack.address()))
         .collect();
-    siege.server().freeze();
+    attack.server().freeze();
     for raw in &mut raws {
         raw.send(&frame(TEXT, b"calm"));
         rustix::net::send(raw.stream(), b"!", SendFlags::OOB).expect("sent");
         raw.send(&frame(TEXT, b"and composed"));
     }
-    siege.server().thaw();
+    attack.server().thaw();
     for raw in &mut raws {
         raw.expect_frame(TEXT, b"calm");
         raw.expect_frame(TEXT, b"and composed");
     }
-    siege.expect_rest();
+    attack.expect_idle();
     drop(raws);
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
-        .held(CONNECTIONS, WAITING);
-    siege.lift(toll);
+        .held(CONNECTIONS, IDLE);
+    attack.finish(budget);
 }
 
 fn accept_pauses_without_descriptors(engine: Engine) {
     const LIMIT: usize = 64;
     const ATTACKERS: usize = 4 * LIMIT;
     const LEAVING: usize = 300;
-    let siege = Siege::lay(engine, &[]);
-    // The server has counted what there is; something else takes it away.
-    siege.server().leave_descriptors(LIMIT);
+    let attack = Attack::start(engine, &[]);
+    // The limit falls after the server has read it at its start.
+    attack.server().limit_free_descriptors(LIMIT);
 
-    // The kernel lets all of them connect, the server only some.
-    let mut attackers: Vec<_> = (0..ATTACKERS).map(|_| Raw::dial(siege.address())).collect();
+    // The kernel connects all of them; the server accepts only some.
+    let mut attackers: Vec<_> = (0..ATTACKERS)
+        .map(|_| Raw::dial(attack.address()))
+        .collect();
     for raw in &mut attackers {
         raw.send(REQUEST.as_bytes());
     }
-    siege.server().wait_for_log("accepting rests");
-    siege.expect_rest();
-    // The test may have left it some with higher numbers.
-    let full = siege.server().process().descriptors().len();
+    attack.server().wait_for_log("accepting rests");
+    attack.expect_idle();
+    // Some of the open descriptors may have higher numbers than the limit.
+    let full = attack.server().process().descriptors().len();
     assert!(full >= LIMIT, "{full} descriptors are open");
-    // Each that leaves lets another one in: the server is at its limit over and
-    // over again.
+    // Each reset lets another one in, so that the server is at its limit over and over
+    // again.
     for _ in 0..LEAVING {
-        let inside = wait_for("some are inside", || {
-            attackers.iter().position(Raw::has_news)
+        let inside = wait_for("a connection is accepted", || {
+            attackers.iter().position(Raw::is_readable)
         });
         let leaving = attackers.swap_remove(inside);
-        let mut newcomer = Raw::dial(siege.address());
+        let mut newcomer = Raw::dial(attack.address());
         newcomer.send(REQUEST.as_bytes());
         attackers.push(newcomer);
         leaving.reset();
-        wait_until("another one is let in", || {
-            siege.server().process().descriptors().len() == full
+        wait_until("another connection is accepted", || {
+            attack.server().process().descriptors().len() == full
         });
     }
     for raw in attackers {
         raw.reset();
     }
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(ATTACKERS + LEAVING)
-        .held(LIMIT, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(LIMIT, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn connections_over_max_connections_are_refused(engine: Engine) {
-    const PLACES: usize = 100;
+    const SLOTS: usize = 100;
     const ATTACKERS: usize = 600;
-    /// Who is over the limit and told so at a time.
-    const TURNED_AWAY: usize = 256;
+    /// The most simultaneous connections that get a 503.
+    const REJECTED: usize = 256;
     let flags = ["--max-connections=101", "--handshake-timeout=1s"];
-    let siege = Siege::lay(engine, &flags);
-    // They take all places, and the places of those who are turned away, and
-    // do not say a word.
-    let mut attackers: Vec<_> = (0..ATTACKERS).map(|_| Raw::dial(siege.address())).collect();
+    let attack = Attack::start(engine, &flags);
+    // Silent connections take all slots and all slots for rejections.
+    let mut attackers: Vec<_> = (0..ATTACKERS)
+        .map(|_| Raw::dial(attack.address()))
+        .collect();
     let answers = attackers
         .iter_mut()
         .map(|raw| String::from_utf8(raw.rest_until_cut()).expect("UTF-8"));
@@ -258,17 +263,17 @@ fn connections_over_max_connections_are_refused(engine: Engine) {
             .all(|answer| answer.starts_with("HTTP/1.1 408 "))
     );
     assert!(
-        (PLACES..=PLACES + TURNED_AWAY).contains(&slow.len()),
-        "{} are told that they are slow",
+        (SLOTS..=SLOTS + REJECTED).contains(&slow.len()),
+        "{} got a 408",
         slow.len()
     );
-    // Those who are told leave their places when they hang up.
+    // A rejected connection frees its slot when it ends.
     drop(attackers);
-    siege.wait_for_retreat();
+    attack.wait_for_disconnects();
 
-    let mut inside: Vec<_> = (0..PLACES).map(|_| Raw::open(siege.address())).collect();
-    for _ in 0..PLACES {
-        let mut outside = Raw::dial(siege.address());
+    let mut inside: Vec<_> = (0..SLOTS).map(|_| Raw::open(attack.address())).collect();
+    for _ in 0..SLOTS {
+        let mut outside = Raw::dial(attack.address());
         outside.send(REQUEST.as_bytes());
         outside.expect_refusal(503);
     }
@@ -277,16 +282,16 @@ fn connections_over_max_connections_are_refused(engine: Engine) {
         raw.expect_frame(TEXT, b"inside");
     }
     inside.pop();
-    wait_until("there is a place again", || {
-        let mut raw = Raw::dial(siege.address());
+    wait_until("a slot is free", || {
+        let mut raw = Raw::dial(attack.address());
         raw.send(REQUEST.as_bytes());
         raw.head().starts_with("HTTP/1.1 101 ")
     });
     drop(inside);
-    siege.wait_for_retreat();
-    Client::connect(siege.address()).close();
-    let toll = Toll::new()
-        .connections(ATTACKERS + 3 * PLACES)
-        .held(PLACES + TURNED_AWAY, SHAKING_HANDS);
-    siege.lift(toll);
+    attack.wait_for_disconnects();
+    Client::connect(attack.address()).close();
+    let budget = Budget::new()
+        .connections(ATTACKERS + 3 * SLOTS)
+        .held(SLOTS + REJECTED, IN_HANDSHAKE);
+    attack.finish(budget);
 }

@@ -1,4 +1,4 @@
-//! Attacks on TLS, before there is any, and in it. The neighbour comes over TLS, too.
+//! Attacks on TLS, before and after its handshake. The neighbour uses TLS, too.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,6 +13,7 @@ use rustls::{
     StreamOwned, SupportedCipherSuite,
 };
 
+use crate::attack::{Attack, Budget, IN_HANDSHAKE, LOG};
 use crate::common::admin::Admin;
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine_over_tls, plain_name};
@@ -20,7 +21,6 @@ use crate::common::pki::{self, Pair, Pki};
 use crate::common::server::Server;
 use crate::common::wait_until;
 use crate::common::wire::{CLOSE, PING, PONG, REQUEST, frame, noise, unmasked};
-use crate::siege::{LOG, SHAKING_HANDS, Siege, Toll};
 
 on_every_engine_over_tls![
     incomplete_client_hello_is_cut_at_handshake_timeout,
@@ -36,49 +36,48 @@ on_every_engine_over_tls![
     long_certificate_costs_its_length_per_handshake,
 ];
 
-/// A `ClientHello`'s record and message header, and its first fields: whoever
-/// reads it waits for more.
-const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03abcdefgh";
+/// The record and message header of a `ClientHello`, and its first fields.
+const CLIENT_HELLO_START: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03abcdefgh";
 
-fn address(siege: &Siege) -> SocketAddr {
-    siege.server().addresses()[0]
+fn address(attack: &Attack) -> SocketAddr {
+    attack.server().addresses()[0]
 }
 
 fn incomplete_client_hello_is_cut_at_handshake_timeout(engine: Engine) {
     const CONNECTIONS: usize = 1000;
-    let siege = Siege::lay(engine, &["--handshake-timeout=1500ms"]);
+    let attack = Attack::start(engine, &["--handshake-timeout=1500ms"]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
         .map(|index| {
-            let mut raw = Raw::dial(address(&siege));
-            raw.send(&HALF_A_HELLO[..index % HALF_A_HELLO.len()]);
+            let mut raw = Raw::dial(address(&attack));
+            raw.send(&CLIENT_HELLO_START[..index % CLIENT_HELLO_START.len()]);
             raw
         })
         .collect();
-    // Some go on, a byte at a time, and it does not help them.
+    // Some send on, a byte at a time, which changes nothing.
     let mut bytes = 0;
-    wait_until("all are let go", || {
+    wait_until("all connections are cut", || {
         for raw in raws.iter_mut().step_by(4) {
-            bytes += usize::from(!raw.has_news() && raw.try_send(b"\0"));
+            bytes += usize::from(!raw.is_readable() && raw.try_send(b"\0"));
         }
-        raws.iter().all(Raw::has_news)
+        raws.iter().all(Raw::is_readable)
     });
     for raw in &mut raws {
         raw.rest_until_cut();
     }
-    siege.wait_for_retreat();
+    attack.wait_for_disconnects();
     drop(raws);
-    siege.lift(Toll::endless_handshakes(CONNECTIONS, bytes));
+    attack.finish(Budget::incomplete_handshakes(CONNECTIONS, bytes));
 }
 
 fn invalid_records_close_connection(engine: Engine) {
     const CONNECTIONS: usize = 300;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     for index in 0..CONNECTIONS {
-        let mut raw = Raw::dial(address(&siege));
+        let mut raw = Raw::dial(address(&attack));
         let len = [3, 5, 64, 16 * 1024][index % 4];
         let mut bytes = noise(index as u64, len);
         if index % 3 == 0 {
-            // Otherwise hardly any of it gets past the first byte.
+            // Without these bytes nearly all fail at the first byte.
             bytes[..3].copy_from_slice(b"\x16\x03\x01");
         }
         raw.try_send(&bytes);
@@ -86,40 +85,42 @@ fn invalid_records_close_connection(engine: Engine) {
         let _ = raw.stream().shutdown(Shutdown::Write);
         raw.rest_until_cut();
     }
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
         .bytes(CONNECTIONS * 4200)
-        .held(20, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(20, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn oversized_record_gets_alert_at_header(engine: Engine) {
     const CONNECTIONS: usize = 300;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     for index in 0..CONNECTIONS {
-        let mut raw = Raw::dial(address(&siege));
+        let mut raw = Raw::dial(address(&attack));
         let kind = [0x14, 0x15, 0x16, 0x17][index % 4];
         raw.send(&[kind, 3, 3, 0xff, 0xff]);
-        // The header is enough: an alert, and the end.
+        // The answer comes at the header: an alert, and the end.
         let answer = raw.rest_until_cut();
         assert_eq!(answer.first(), Some(&0x15), "{answer:x?}");
     }
-    let toll = Toll::new().connections(CONNECTIONS).held(20, SHAKING_HANDS);
-    siege.lift(toll);
+    let budget = Budget::new()
+        .connections(CONNECTIONS)
+        .held(20, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
-/// Records are of any length, but a message is not: it has to fit in one.
+/// A handshake message must fit in one record.
 fn handshake_message_over_one_record_closes_connection(engine: Engine) {
     const CONNECTIONS: usize = 100;
     const PIECE: usize = 16 * 1024;
-    let siege = Siege::lay(engine, &[]);
-    // A message of 64 KiB, less a byte, in records that are as long as may be.
+    let attack = Attack::start(engine, &[]);
+    // A message of 64 KiB less one byte, in records of the largest size.
     let mut record = vec![0x16, 3, 1, 0x40, 0];
     record.extend_from_slice(&noise(1, PIECE));
     let mut first = record.clone();
     first[5..9].copy_from_slice(&[1, 0, 0xff, 0xff]);
     let mut raws: Vec<_> = (0..CONNECTIONS)
-        .map(|_| Raw::dial(address(&siege)))
+        .map(|_| Raw::dial(address(&attack)))
         .collect();
     for raw in &mut raws {
         raw.send(&first);
@@ -127,127 +128,128 @@ fn handshake_message_over_one_record_closes_connection(engine: Engine) {
         assert!(raw.rest_until_cut().is_empty());
     }
     drop(raws);
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(CONNECTIONS)
         .bytes(2 * CONNECTIONS * PIECE)
-        .held(CONNECTIONS, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(CONNECTIONS, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
 fn end_during_tls_handshake_leaves_nothing(engine: Engine) {
     const CONNECTIONS: usize = 2000;
-    let siege = Siege::lay(engine, &[]);
+    let attack = Attack::start(engine, &[]);
     for index in 0..CONNECTIONS {
-        let mut raw = Raw::dial(address(&siege));
-        raw.send(&HALF_A_HELLO[..index % HALF_A_HELLO.len()]);
+        let mut raw = Raw::dial(address(&attack));
+        raw.send(&CLIENT_HELLO_START[..index % CLIENT_HELLO_START.len()]);
         if index % 2 == 0 {
             raw.reset();
         }
     }
-    let toll = Toll::new().connections(CONNECTIONS).held(50, SHAKING_HANDS);
-    siege.lift(toll);
+    let budget = Budget::new()
+        .connections(CONNECTIONS)
+        .held(50, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
-/// The code of a Close that ends what no rule of RFC 6455 forbids.
+/// The close code for a violation of policy.
 const POLICY: u16 = 1008;
 
-/// Records without data that are sent before one with some: rustls takes 32.
+/// Empty records before one with data: rustls takes 32.
 const IN_A_ROW: usize = 30;
 
-/// Rounds of them that are sent, if the server lets them.
+/// Rounds of them, if the server takes so many.
 const ROUNDS: usize = 100;
 
-/// A client of TLS that has come as far as WebSocket.
-type Secret = StreamOwned<ClientConnection, TcpStream>;
+/// A client's TLS stream, after its WebSocket handshake.
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A server over TLS with its neighbour, and what its attackers need to know.
-fn lay(engine: Engine, flags: &[&str]) -> (Siege, Admin, Pair) {
-    lay_with(engine, pki::pair(), flags)
+/// Starts a server over TLS with an admin listener.
+fn start(engine: Engine, flags: &[&str]) -> (Attack, Admin, Pair) {
+    start_with(engine, pki::pair(), flags)
 }
 
-fn lay_with(engine: Engine, pair: Pair, flags: &[&str]) -> (Siege, Admin, Pair) {
+fn start_with(engine: Engine, pair: Pair, flags: &[&str]) -> (Attack, Admin, Pair) {
     let flags = [&["--threads=1", "--admin=127.0.0.1:0", LOG], flags].concat();
     let name = plain_name(engine);
     let server = Server::start_tls(name, Pki::of(&pair), &flags).with_tunnel(&pair);
-    let (server, admin) = server.watched();
-    (Siege::around(server), admin, pair)
+    let (server, admin) = server.with_admin();
+    (Attack::on(server), admin, pair)
 }
 
-fn upgrade(address: SocketAddr, config: &Arc<ClientConfig>) -> Secret {
+fn upgrade(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
     let stream = TcpStream::connect(address).expect("connected");
-    let mut secret = pki::over(stream, config);
-    secret.write_all(REQUEST.as_bytes()).expect("sent");
+    let mut tls = pki::over(stream, config);
+    tls.write_all(REQUEST.as_bytes()).expect("sent");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        secret.read_exact(&mut byte).expect("a head");
+        tls.read_exact(&mut byte).expect("a head");
         head.extend(byte);
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "));
-    secret
+    tls
 }
 
-/// How many connections have ended because of how they used TLS.
-fn ended(admin: &Admin, code: &str) -> u64 {
+/// Connections that were closed for their use of TLS.
+fn tls_closes(admin: &Admin, code: &str) -> u64 {
     let labels = [("reason", "tls"), ("code", code)];
     admin.metrics().count("ringback_closes_total", &labels)
 }
 
-/// The records of an attack: each time so many updates of the keys, then a Ping.
-fn key_updates(secret: &mut Secret, rounds: usize) -> Vec<u8> {
+/// The records of an attack: in each round some key updates, then a Ping.
+fn key_updates(tls: &mut TlsStream, rounds: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..rounds {
         for _ in 0..IN_A_ROW {
-            secret.conn.refresh_traffic_keys().expect("TLS 1.3");
+            tls.conn.refresh_traffic_keys().expect("TLS 1.3");
         }
-        secret
-            .conn
+        tls.conn
             .writer()
             .write_all(&frame(PING, b""))
             .expect("taken");
-        while secret.conn.wants_write() {
-            secret.conn.write_tls(&mut bytes).expect("written");
+        while tls.conn.wants_write() {
+            tls.conn.write_tls(&mut bytes).expect("written");
         }
     }
     bytes
 }
 
-/// The Close that a server sends behind some Pongs, and the end of its stream.
+/// Expects a Close after any number of Pongs, and the end of the stream.
 #[track_caller]
-fn expect_close(secret: &mut Secret) {
+fn expect_close(tls: &mut TlsStream) {
     let mut rest = Vec::new();
-    secret.read_to_end(&mut rest).expect("the end of TLS");
+    tls.read_to_end(&mut rest).expect("the end of TLS");
     let close = unmasked(CLOSE, &POLICY.to_be_bytes());
     assert!(rest.ends_with(&close), "{rest:x?}");
 }
 
 fn key_updates_with(engine: Engine, flags: &[&str]) {
     const CONNECTIONS: usize = 20;
-    let (siege, admin, pair) = lay(engine, flags);
+    let (attack, admin, pair) = start(engine, flags);
     let config = pair.client(&[&TLS13], &[]);
-    let address = address(&siege);
+    let address = address(&attack);
     thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
             scope.spawn(|| {
-                let mut secret = upgrade(address, &config);
-                let bytes = key_updates(&mut secret, ROUNDS);
-                // What is not taken any more is discarded, until it is enough.
-                secret.sock.write_all(&bytes).expect("sent");
-                expect_close(&mut secret);
+                let mut tls = upgrade(address, &config);
+                let bytes = key_updates(&mut tls, ROUNDS);
+                // Records after the limit are discarded.
+                tls.sock.write_all(&bytes).expect("sent");
+                expect_close(&mut tls);
             });
         }
     });
     let code = POLICY.to_string();
-    assert_eq!(ended(&admin, &code), CONNECTIONS as u64);
-    let toll = Toll::new()
+    assert_eq!(tls_closes(&admin, &code), CONNECTIONS as u64);
+    let budget = Budget::new()
         .connections(4 * CONNECTIONS)
         .bytes(CONNECTIONS * ROUNDS * IN_A_ROW * 27)
-        .held(CONNECTIONS, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(CONNECTIONS, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
-/// An update costs as much as many frames do, and 30 of them with a Ping behind them
-/// were taken for as long as they came.
+/// A key update costs as much as many frames; a Ping after 30 of them restarts the limit
+/// of rustls.
 fn key_update_flood_gets_close_1008(engine: Engine) {
     key_updates_with(engine, &[]);
 }
@@ -256,9 +258,9 @@ fn key_update_flood_of_handler_gets_close_1008(engine: Engine) {
     key_updates_with(engine, &["--print-messages"]);
 }
 
-/// What encrypts the records of a client that rustls does not make.
-fn encrypter(secret: Secret) -> (TcpStream, Box<dyn MessageEncrypter>, u64) {
-    let StreamOwned { conn, sock } = secret;
+/// The encrypter of a connection, for records that rustls does not make.
+fn encrypter(tls: TlsStream) -> (TcpStream, Box<dyn MessageEncrypter>, u64) {
+    let StreamOwned { conn, sock } = tls;
     let Some(SupportedCipherSuite::Tls13(suite)) = conn.negotiated_cipher_suite() else {
         panic!("no TLS 1.3");
     };
@@ -274,12 +276,12 @@ fn encrypter(secret: Secret) -> (TcpStream, Box<dyn MessageEncrypter>, u64) {
 
 fn empty_record_flood_gets_close_1008(engine: Engine) {
     const CONNECTIONS: usize = 20;
-    let (siege, admin, pair) = lay(engine, &[]);
+    let (attack, admin, pair) = start(engine, &[]);
     let mut config = Arc::unwrap_or_clone(pair.client(&[&TLS13], &[]));
     config.enable_secret_extraction = true;
     let config = Arc::new(config);
     for _ in 0..CONNECTIONS {
-        let (sock, mut encrypter, mut number) = encrypter(upgrade(address(&siege), &config));
+        let (sock, mut encrypter, mut number) = encrypter(upgrade(address(&attack), &config));
         let ping = frame(PING, b"");
         let mut bytes = Vec::new();
         for _ in 0..ROUNDS {
@@ -296,69 +298,70 @@ fn empty_record_flood_gets_close_1008(engine: Engine) {
         }
         let mut raw = Raw::over(sock);
         raw.send(&bytes);
-        // Pongs, a Close and the end, none of which can be read any more.
+        // Pongs, a Close and the end, which cannot be decrypted any more.
         raw.rest();
     }
     let code = POLICY.to_string();
     wait_until("all are counted", || {
-        ended(&admin, &code) == CONNECTIONS as u64
+        tls_closes(&admin, &code) == CONNECTIONS as u64
     });
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(2 * CONNECTIONS)
         .bytes(CONNECTIONS * ROUNDS * IN_A_ROW * 22)
-        .held(2, SHAKING_HANDS);
-    siege.lift(toll);
+        .held(2, IN_HANDSHAKE);
+    attack.finish(budget);
 }
 
-/// Those that a client needs are taken, as is TLS 1.2, which has none.
+/// A few key updates are legitimate; TLS 1.2 has none.
 fn few_key_updates_are_accepted(engine: Engine) {
     const UPDATES: usize = 10;
-    let (siege, admin, pair) = lay(engine, &[]);
-    let mut secret = upgrade(address(&siege), &pair.client(&[&TLS13], &[]));
+    let (attack, admin, pair) = start(engine, &[]);
+    let mut tls = upgrade(address(&attack), &pair.client(&[&TLS13], &[]));
     for _ in 0..UPDATES {
-        secret.conn.refresh_traffic_keys().expect("TLS 1.3");
+        tls.conn.refresh_traffic_keys().expect("TLS 1.3");
     }
-    let mut old = upgrade(address(&siege), &pair.client(&[&TLS12], &[]));
-    for secret in [&mut secret, &mut old] {
-        secret.write_all(&frame(PING, b"?")).expect("sent");
+    let mut old = upgrade(address(&attack), &pair.client(&[&TLS12], &[]));
+    for tls in [&mut tls, &mut old] {
+        tls.write_all(&frame(PING, b"?")).expect("sent");
         let mut pong = [0; 3];
-        secret.read_exact(&mut pong).expect("a Pong");
+        tls.read_exact(&mut pong).expect("a Pong");
         assert_eq!(pong, unmasked(0x8a, b"?")[..]);
     }
-    drop((secret, old));
-    siege.wait_for_retreat();
-    assert_eq!(ended(&admin, &POLICY.to_string()), 0);
-    siege.lift(Toll::new().connections(3).held(2, SHAKING_HANDS));
+    drop((tls, old));
+    attack.wait_for_disconnects();
+    assert_eq!(tls_closes(&admin, &POLICY.to_string()), 0);
+    attack.finish(Budget::new().connections(3).held(2, IN_HANDSHAKE));
 }
 
-/// A read that fills the server's buffer promises more, which does not come.
+/// A read that fills the server's buffer suggests that more has come; it has not.
 fn silence_after_full_read_costs_no_cpu_time(engine: Engine) {
     const READ: usize = 32 * 1024;
     const RECORDS: usize = 2;
     const PER_RECORD: usize = 22;
-    let (siege, _admin, pair) = lay(engine, &["--read-size=32k"]);
-    let mut secret = upgrade(address(&siege), &pair.client(&[&TLS13], &[]));
-    // Nothing is answered, so that nothing else wakes the server.
+    let (attack, _admin, pair) = start(engine, &["--read-size=32k"]);
+    let mut tls = upgrade(address(&attack), &pair.client(&[&TLS13], &[]));
+    // Pongs get no answer, so that nothing else wakes the server.
     let pong = frame(PONG, b"");
     let pongs = pong.repeat((READ - RECORDS * PER_RECORD) / pong.len());
-    secret.conn.writer().write_all(&pongs).expect("taken");
+    tls.conn.writer().write_all(&pongs).expect("taken");
     let mut records = Vec::new();
-    while secret.conn.wants_write() {
-        secret.conn.write_tls(&mut records).expect("written");
+    while tls.conn.wants_write() {
+        tls.conn.write_tls(&mut records).expect("written");
     }
     assert_eq!(records.len(), READ);
-    // All of it is there when the server reads.
-    siege.server().freeze();
-    secret.sock.write_all(&records).expect("sent");
-    siege.server().thaw();
-    siege.expect_rest();
-    drop(secret);
-    siege.wait_for_retreat();
-    let toll = Toll::new().connections(2).bytes(READ);
-    siege.lift(toll.held(2, SHAKING_HANDS));
+    // All of it is in the socket when the server reads.
+    attack.server().freeze();
+    tls.sock.write_all(&records).expect("sent");
+    attack.server().thaw();
+    attack.expect_idle();
+    drop(tls);
+    attack.wait_for_disconnects();
+    let budget = Budget::new().connections(2).bytes(READ);
+    attack.finish(budget.held(2, IN_HANDSHAKE));
 }
 
-/// Nearly as long as clients take one: whoever asks for it makes the server send it.
+/// About the longest certificate that clients accept: each handshake makes the server
+/// send it.
 fn long_certificate_costs_its_length_per_handshake(engine: Engine) {
     const LEN: usize = 60_000;
     const CONNECTIONS: usize = 50;
@@ -366,14 +369,14 @@ fn long_certificate_costs_its_length_per_handshake(engine: Engine) {
         let padding = CustomExtension::from_oid_content(&[1, 3, 9999, 1], vec![4; LEN]);
         params.custom_extensions.push(padding);
     });
-    let (siege, _admin, pair) = lay_with(engine, pair, &[]);
+    let (attack, _admin, pair) = start_with(engine, pair, &[]);
     let config = pair.client(&[&TLS13, &TLS12], &[]);
     for _ in 0..CONNECTIONS {
-        drop(upgrade(address(&siege), &config));
+        drop(upgrade(address(&attack), &config));
     }
-    let toll = Toll::new()
+    let budget = Budget::new()
         .connections(4 * CONNECTIONS)
         .bytes(CONNECTIONS * LEN)
-        .held(4, SHAKING_HANDS + LEN as u64);
-    siege.lift(toll);
+        .held(4, IN_HANDSHAKE + LEN as u64);
+    attack.finish(budget);
 }

@@ -1,4 +1,4 @@
-//! What the log says about a connection: its access line, and which one it is.
+//! The access log, and the connection id of other log lines.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -40,7 +40,7 @@ fn start(engine: Engine, flags: &[&str]) -> Server {
 }
 
 fn lines(log: &str) -> Vec<Value> {
-    // The last line may be on its way.
+    // The last line may be incomplete.
     let whole = &log[..log.rfind('\n').map_or(0, |at| at + 1)];
     whole
         .lines()
@@ -52,15 +52,15 @@ fn is_access(line: &Value) -> bool {
     line["target"] == "access"
 }
 
-/// Who is at the client's end.
+/// The client's address.
 fn peer(raw: &Raw) -> String {
     let address = raw.stream().local_addr().expect("connected");
     address.to_string()
 }
 
-/// Waits for the access line of this peer, the only one.
+/// Waits for the one access line of this peer.
 #[track_caller]
-fn told(server: &Server, peer: &str) -> Value {
+fn access_line(server: &Server, peer: &str) -> Value {
     let line = wait_for(&format!("the access line of {peer}"), || {
         let lines = lines(&server.log());
         let mut of_peer = lines
@@ -80,8 +80,7 @@ fn told(server: &Server, peer: &str) -> Value {
     line
 }
 
-/// Compares an access line with the fields that it must have besides those that
-/// every line has.
+/// Compares an access line with these fields, besides those that every line has.
 #[track_caller]
 fn expect(line: &Value, expected: &Value) {
     let mut found = line.as_object().expect("an object").clone();
@@ -101,7 +100,7 @@ fn expect(line: &Value, expected: &Value) {
             "{common} is missing: {line}"
         );
     }
-    // These have a test of their own.
+    // Other tests check these.
     for optional in ["path", "tls", "compression"] {
         found.remove(optional);
     }
@@ -112,16 +111,16 @@ fn access_lines_over_rate_are_dropped_and_counted(engine: Engine) {
     const LEFT_OUT: &str = "ringback_access_lines_left_out_total";
     let written = |rate: &str, left_out| {
         let flags = ["--access-log", "--log-format=json", rate];
-        let (mut server, admin) = Server::start_watched(engine, &flags);
+        let (mut server, admin) = Server::start_with_admin(engine, &flags);
         for _ in 0..5 {
             let mut raw = Raw::open(server.address());
             raw.send(&close(1000, ""));
             raw.expect(&closed(1000));
             raw.expect_end();
         }
-        admin.wait_for("all are told, or left out", |page| {
-            let told = lines(&server.log()).iter().filter(|l| is_access(l)).count();
-            told as u64 + page.count(LEFT_OUT, &[]) == 5
+        admin.wait_for("all lines are written or dropped", |page| {
+            let logged = lines(&server.log()).iter().filter(|l| is_access(l)).count();
+            logged as u64 + page.count(LEFT_OUT, &[]) == 5
         });
         assert_eq!(admin.metrics().count(LEFT_OUT, &[]), left_out);
         server.terminate();
@@ -132,7 +131,7 @@ fn access_lines_over_rate_are_dropped_and_counted(engine: Engine) {
             matching.filter(|line| line[key] == text).count()
         };
         let text = "access lines are left out: there are more than --access-log-rate";
-        // The others are told as a number.
+        // The dropped lines are logged as a number.
         (
             about("message", text),
             about("kind", "access lines are left out"),
@@ -172,7 +171,7 @@ fn access_line_has_messages_bytes_reason_and_code(engine: Engine) {
     raw.expect(&reply);
     raw.send(&close(1000, "bye"));
     raw.expect(&unmasked(CLOSE, b"\x03\xe8bye"));
-    let who = peer(&raw);
+    let client = peer(&raw);
     drop(raw);
     let expected = json!({
         "outcome": "upgraded", "status": 101, "subprotocol": "chat",
@@ -181,11 +180,10 @@ fn access_line_has_messages_bytes_reason_and_code(engine: Engine) {
         "bytes_out": reply.len() + unmasked(CLOSE, b"\x03\xe8bye").len(),
         "reason": "client", "code": 1000,
     });
-    expect(&told(&server, &who), &expected);
+    expect(&access_line(&server, &client), &expected);
 }
 
-/// What is told of a connection that was upgraded, sent this, got that, and
-/// ended so.
+/// The access line of an upgraded connection.
 fn upgraded(messages: u64, sent: usize, got: usize, reason: &str, code: Option<u16>) -> Value {
     let mut expected = json!({
         "outcome": "upgraded", "status": 101,
@@ -211,58 +209,58 @@ fn access_line_has_reason_of_each_end(engine: Engine) {
     };
 
     let mut wrong = greet();
-    let bare = unmasked(TEXT, b"naked");
+    let bare = unmasked(TEXT, b"unmasked");
     wrong.send(&bare);
     wrong.expect(&closed(1002));
-    let who = peer(&wrong);
+    let client = peer(&wrong);
     drop(wrong);
     let (sent, got) = (hello.len() + bare.len(), echo.len() + closed(1002).len());
     let expected = upgraded(1, sent, got, "violation", Some(1002));
-    expect(&told(&server, &who), &expected);
+    expect(&access_line(&server, &client), &expected);
 
     let gone = greet();
-    let who = peer(&gone);
+    let client = peer(&gone);
     gone.reset();
     let expected = upgraded(1, hello.len(), echo.len(), "gone", None);
-    expect(&told(&server, &who), &expected);
+    expect(&access_line(&server, &client), &expected);
 
     let mut left = greet();
     left.send(&hello[..3]);
-    let who = peer(&left);
+    let client = peer(&left);
     drop(left);
     let expected = upgraded(1, hello.len() + 3, echo.len(), "gone", None);
-    expect(&told(&server, &who), &expected);
+    expect(&access_line(&server, &client), &expected);
 
     let mut silent = greet();
     silent.expect_frame(PING, b"");
     silent.expect_close(1001);
-    let who = peer(&silent);
+    let client = peer(&silent);
     drop(silent);
     let got = echo.len() + unmasked(PING, b"").len() + closed(1001).len();
     let expected = upgraded(1, hello.len(), got, "idle", Some(1001));
-    expect(&told(&server, &who), &expected);
+    expect(&access_line(&server, &client), &expected);
 
-    // Within a frame nothing can be said.
+    // Inside a frame no Ping and no Close can be sent.
     let mut streaming = greet();
     let start = header(BINARY, 1 << 20);
     streaming.send(&start);
     let got = streaming.rest_until_cut().len();
-    let who = peer(&streaming);
+    let client = peer(&streaming);
     let sent = hello.len() + start.len();
     let expected = upgraded(1, sent, echo.len() + got, "idle", None);
-    expect(&told(&server, &who), &expected);
+    expect(&access_line(&server, &client), &expected);
 }
 
 fn access_line_has_slow_reader(engine: Engine) {
     let server = start(engine, &["--write-timeout=300ms", "--max-backlog=1m"]);
-    let mut raw = Raw::open_narrow(server.address());
+    let mut raw = Raw::open_with_small_buffers(server.address());
     let message = frame(BINARY, &noise(1, 60_000));
     raw.send_until_cut(&message);
-    let line = told(&server, &peer(&raw));
+    let line = access_line(&server, &peer(&raw));
     assert_eq!(line["reason"], "slow_reader");
     assert_eq!(line["code"], Value::Null);
     let number = |name: &str| line[name].as_u64().expect("a number");
-    // What stood in the sockets is nobody's; what was counted is of whole frames.
+    // Bytes left in the socket belong to no message; only whole frames are counted.
     let messages = number("messages_in");
     let least = messages * message.len() as u64;
     let read = number("bytes_in");
@@ -287,9 +285,9 @@ fn access_line_has_drain(engine: Engine) {
     server.wait_for_success();
     server.whole_log();
     let expected = upgraded(0, 0, closed(1001).len(), "drain", Some(1001));
-    expect(&told(&server, &quiet), &expected);
+    expect(&access_line(&server, &quiet), &expected);
     let expected = upgraded(0, start.len(), echoed, "drain", None);
-    expect(&told(&server, &stuck), &expected);
+    expect(&access_line(&server, &stuck), &expected);
 }
 
 fn access_line_has_refused_handshakes(engine: Engine) {
@@ -316,14 +314,17 @@ fn access_line_has_refused_handshakes(engine: Engine) {
         let mut raw = Raw::dial(server.address());
         raw.send(request.as_bytes());
         raw.rest();
-        let who = peer(&raw);
+        let client = peer(&raw);
         drop(raw);
-        expect(&told(&server, &who), &expected);
+        expect(&access_line(&server, &client), &expected);
     }
     let raw = Raw::dial(server.address());
-    let who = peer(&raw);
+    let client = peer(&raw);
     raw.half_close();
-    expect(&told(&server, &who), &json!({ "outcome": "abandoned" }));
+    expect(
+        &access_line(&server, &client),
+        &json!({ "outcome": "abandoned" }),
+    );
 }
 
 fn access_line_names_limit_that_refused(engine: Engine) {
@@ -343,10 +344,10 @@ fn access_line_names_limit_that_refused(engine: Engine) {
     inside.expect_upgrade();
     let refused = |mut raw: Raw, status: u16, refusal: &str| {
         raw.expect_refusal(status);
-        let who = peer(&raw);
+        let client = peer(&raw);
         drop(raw);
         let expected = json!({ "outcome": "refused", "status": status, "refusal": refusal });
-        expect(&told(&server, &who), &expected);
+        expect(&access_line(&server, &client), &expected);
     };
     refused(from(2), 429, "address");
     refused(from(2), 429, "address");
@@ -358,14 +359,14 @@ fn access_line_names_limit_that_refused(engine: Engine) {
 
 fn refusal_cut_off_by_drain_has_access_line(engine: Engine) {
     let flags = ["--max-connections=1", "--drain-timeout=10m"];
-    let (mut server, admin) = Server::start_watched(engine, &[&LOG[..], &flags].concat());
+    let (mut server, admin) = Server::start_with_admin(engine, &[&LOG[..], &flags].concat());
     let inside = Raw::open(server.address());
     let silent = Raw::dial(server.address());
-    admin.wait_for("the other is refused", |page| {
+    admin.wait_for("the connection is refused", |page| {
         page.count("ringback_connections_refused_total", &[("reason", "full")]) == 1
     });
     server.terminate();
-    let line = told(&server, &peer(&silent));
+    let line = access_line(&server, &peer(&silent));
     expect(&line, &json!({ "outcome": "cut_off", "refusal": "full" }));
     drop(inside);
     server.wait_for_success();
@@ -383,10 +384,10 @@ fn access_line_has_handler_connections(engine: Engine) {
     let reply = [unmasked(TEXT, b"together"), closed(1000)].concat();
     raw.send(&sent);
     raw.expect(&reply);
-    let who = peer(&raw);
+    let client = peer(&raw);
     drop(raw);
     let expected = upgraded(1, sent.len(), reply.len(), "client", Some(1000));
-    expect(&told(&server, &who), &expected);
+    expect(&access_line(&server, &client), &expected);
 }
 
 fn access_line_has_listener_worker_path_and_compression(engine: Engine) {
@@ -403,9 +404,9 @@ fn access_line_has_listener_worker_path_and_compression(engine: Engine) {
         let mut raw = Raw::dial(server.address());
         raw.send(request.as_bytes());
         raw.head();
-        let who = peer(&raw);
+        let client = peer(&raw);
         drop(raw);
-        let line = told(&server, &who);
+        let line = access_line(&server, &client);
         assert_eq!(line["listener"], server.address().to_string());
         assert!(
             line["worker"].as_u64().is_some_and(|worker| worker < 2),
@@ -437,9 +438,9 @@ fn access_line_path_is_escaped_and_truncated(engine: Engine) {
                 .as_bytes(),
         );
         raw.expect_upgrade();
-        let who = peer(&raw);
+        let client = peer(&raw);
         drop(raw);
-        assert_eq!(told(&server, &who)["path"], logged);
+        assert_eq!(access_line(&server, &client)["path"], logged);
     }
 }
 
@@ -470,7 +471,7 @@ fn access_log_fields_add_request_headers(engine: Engine) {
         let mut raw = Raw::dial(server.address());
         raw.send(request.as_bytes());
         raw.head();
-        let who = peer(&raw);
+        let client = peer(&raw);
         drop(raw);
         if format == "text" {
             server.wait_for_log("user_agent=\"\\\"it\\\" \\\\xc3\\\\xa9\"");
@@ -479,7 +480,7 @@ fn access_log_fields_add_request_headers(engine: Engine) {
             assert!(!server.log().contains("secret"));
             continue;
         }
-        let line = told(&server, &who);
+        let line = access_line(&server, &client);
         for (field, value) in [
             ("query", "a=1&b=\\x5c"),
             ("host", "localhost"),
@@ -526,7 +527,7 @@ fn log_lines_have_connection_id(engine: Engine) {
         if index % 2 == 0 {
             raw.send(REQUEST.replacen("GET / ", "GET /echo ", 1).as_bytes());
             raw.expect_upgrade();
-            raw.send(&unmasked(TEXT, b"naked"));
+            raw.send(&unmasked(TEXT, b"unmasked"));
             raw.expect_close(1002);
         } else {
             raw.send(REQUEST.as_bytes());
@@ -558,14 +559,14 @@ fn log_lines_have_connection_id(engine: Engine) {
 
 fn violation_lines_are_limited_and_counted(engine: Engine) {
     const CONNECTIONS: usize = 1000;
-    /// See the server's `throttle`: so many in an interval, of which the flood
-    /// may touch a few, on a machine that is busy.
+    /// The server's limit of lines in an interval; on a busy machine the test may span
+    /// several intervals.
     const LINES: usize = 100;
     let flags = ["--log=ringback=debug", "--log-format=json", "--threads=2"];
     let mut server = Server::start(engine, &flags);
     for _ in 0..CONNECTIONS {
         let mut raw = Raw::open(server.address());
-        raw.send(&unmasked(TEXT, b"naked"));
+        raw.send(&unmasked(TEXT, b"unmasked"));
         raw.expect_close(1002);
     }
     server.terminate();
@@ -574,7 +575,7 @@ fn violation_lines_are_limited_and_counted(engine: Engine) {
     let violations = |line: &&Value| line["message"] == "a client broke the protocol";
     let logged = lines.iter().filter(violations).count();
     assert!((LINES..=4 * LINES).contains(&logged), "{logged} lines");
-    // None is lost without a word.
+    // Suppressed lines are counted.
     let suppressed: u64 = lines
         .iter()
         .filter(|line| line["message"] == "lines were suppressed")

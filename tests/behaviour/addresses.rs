@@ -1,4 +1,4 @@
-//! What an address may do.
+//! Limits per address.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ on_every_engine![
     refusals_are_bounded_and_other_addresses_connect,
 ];
 
-/// An address of this machine; all of 127.0.0.0/8 are.
-fn host(last: u8) -> IpAddr {
+/// An address of this machine, which has all of 127.0.0.0/8.
+fn ip(last: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, last).into()
 }
 
-/// A request from this address.
-fn knock(server: &Server, last: u8) -> Raw {
-    let mut raw = Raw::dial_from(host(last), server.address());
+/// Sends a request from this address.
+fn connect_from(server: &Server, last: u8) -> Raw {
+    let mut raw = Raw::dial_from(ip(last), server.address());
     raw.send(REQUEST.as_bytes());
     raw
 }
@@ -36,21 +36,21 @@ fn refusals(admin: crate::common::admin::Admin, reason: &str) -> u64 {
 
 fn address_over_max_connections_per_address_gets_429(engine: Engine) {
     let flags = ["--max-connections-per-address=5", "--threads=3"];
-    let (server, admin) = Server::start_watched(engine, &flags);
-    let mut inside: Vec<_> = (0..5).map(|_| knock(&server, 2)).collect();
+    let (server, admin) = Server::start_with_admin(engine, &flags);
+    let mut inside: Vec<_> = (0..5).map(|_| connect_from(&server, 2)).collect();
     for raw in &mut inside {
         raw.expect_upgrade();
     }
     for _ in 0..20 {
-        knock(&server, 2).expect_refusal(429);
+        connect_from(&server, 2).expect_refusal(429);
     }
-    let mut others: Vec<_> = (3..13).map(|last| knock(&server, last)).collect();
+    let mut others: Vec<_> = (3..13).map(|last| connect_from(&server, last)).collect();
     for raw in &mut others {
         raw.expect_upgrade();
     }
     assert_eq!(refusals(admin, "address"), 20);
     assert_eq!(refusals(admin, "full"), 0);
-    // Those inside have not noticed.
+    // The connections within the limit are not disturbed.
     for raw in &mut inside {
         raw.send(&frame(TEXT, b"still here"));
         raw.expect_frame(TEXT, b"still here");
@@ -75,7 +75,7 @@ fn every_end_frees_the_address_slot(engine: Engine) {
         "--max-connections=100",
         "--path=/echo",
     ];
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     let request = REQUEST.replacen("GET / ", "GET /echo ", 1);
     let ends: [fn(Raw); 5] = [
         |mut raw| {
@@ -96,26 +96,25 @@ fn every_end_frees_the_address_slot(engine: Engine) {
         drop,
     ];
     for (number, end) in ends.into_iter().enumerate() {
-        // The server may notice a little later than its client that a connection
-        // is over.
-        wait_until(&format!("the place before {number} is free"), || {
-            let mut raw = Raw::dial_from(host(2), server.address());
+        // The server may see the end of a connection a little later than its client.
+        wait_until(&format!("the slot before {number} is free"), || {
+            let mut raw = Raw::dial_from(ip(2), server.address());
             raw.send(request.as_bytes());
             let head = raw.head();
             let is_free = head.starts_with("HTTP/1.1 101 ");
             assert!(is_free || head.starts_with("HTTP/1.1 429 "), "{head}");
             is_free
         });
-        wait_until("it has left again", || {
+        wait_until("the connection is closed", || {
             admin.metrics().count("ringback_connections_open", &[]) == 0
         });
-        let mut raw = Raw::dial_from(host(2), server.address());
+        let mut raw = Raw::dial_from(ip(2), server.address());
         raw.send(request.as_bytes());
         end(raw);
-        // A refused request gives its place back, too. Who has left before the
-        // server let it in may have its place still to come.
-        wait_until(&format!("the place of {number} is free"), || {
-            let head = knock(&server, 2).head();
+        // A refused request frees its slot, too. A connection that was reset early may
+        // take its slot only now.
+        wait_until(&format!("the slot of {number} is free"), || {
+            let head = connect_from(&server, 2).head();
             let is_free = head.starts_with("HTTP/1.1 404 ");
             assert!(is_free || head.starts_with("HTTP/1.1 429 "), "{head}");
             is_free
@@ -126,15 +125,15 @@ fn every_end_frees_the_address_slot(engine: Engine) {
 fn address_over_handshake_rate_gets_429(engine: Engine) {
     const BURST: usize = 8;
     let flags = ["--handshake-rate=4/m", "--handshake-burst=8", "--threads=3"];
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     let start = Instant::now();
     for _ in 0..BURST {
-        knock(&server, 2).expect_upgrade();
+        connect_from(&server, 2).expect_upgrade();
     }
-    let mut raw = knock(&server, 2);
+    let mut raw = connect_from(&server, 2);
     let head = raw.head();
-    // One comes back every 15 s; a machine that stands still for that long may
-    // have let it in.
+    // One is added every 15 s; on a machine that pauses for so long it may be allowed
+    // already.
     if start.elapsed() < Duration::from_secs(15) {
         assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
         let wait = head
@@ -145,32 +144,32 @@ fn address_over_handshake_rate_gets_429(engine: Engine) {
         assert_eq!(refusals(admin, "rate"), 1);
     }
     for last in 3..20 {
-        knock(&server, last).expect_upgrade();
+        connect_from(&server, last).expect_upgrade();
     }
 }
 
-/// Whoever knocks without end is turned away or closed without a word, and in
-/// between others come in at once.
+/// Connections over the rate are refused or closed, and other addresses connect
+/// meanwhile.
 fn refusals_are_bounded_and_other_addresses_connect(engine: Engine) {
-    const KNOCKS: usize = 1500;
+    const CONNECTIONS: usize = 1500;
     let flags = ["--handshake-rate=1/h", "--threads=1"];
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     let before = server.process().descriptors().len();
-    // They say nothing, so that each keeps the place where it would be told.
-    let knocking: Vec<_> = (0..KNOCKS)
-        .map(|_| Raw::dial_from(host(2), server.address()))
+    // They send nothing, so that each keeps its slot for a 429.
+    let refused: Vec<_> = (0..CONNECTIONS)
+        .map(|_| Raw::dial_from(ip(2), server.address()))
         .collect();
-    knock(&server, 3).expect_upgrade();
-    admin.wait_for("all knocks are heard", |page| {
-        page.count("ringback_connections_accepted_total", &[]) == KNOCKS as u64 + 1
+    connect_from(&server, 3).expect_upgrade();
+    admin.wait_for("all connections are accepted", |page| {
+        page.count("ringback_connections_accepted_total", &[]) == CONNECTIONS as u64 + 1
     });
     let open = server.process().descriptors().len() - before;
-    // One is let in, and 256 are told why not.
-    assert!(open <= 257 + 2, "{open} descriptors for those who knock");
-    // They are counted when they are turned away, not when they have heard it.
+    // One is accepted, and 256 wait for a 429.
+    assert!(open <= 257 + 2, "{open} descriptors are open");
+    // A refusal is counted when it is decided, not when it is sent.
     let page = admin.metrics();
     let count = |reason| page.count("ringback_connections_refused_total", &[("reason", reason)]);
-    assert_eq!(count("rate") + count("overrun"), KNOCKS as u64 - 1);
+    assert_eq!(count("rate") + count("overrun"), CONNECTIONS as u64 - 1);
     assert_eq!(count("rate"), 256);
-    drop(knocking);
+    drop(refused);
 }

@@ -34,10 +34,10 @@ on_every_engine_with_handler![
 
 const MIB: usize = 1024 * 1024;
 
-/// What the library of a blocking client may send at once.
+/// What a blocking client may send at once.
 const LARGE: usize = 64 * MIB;
 
-/// Payload of whole MiB, which takes little time to make.
+/// A payload of whole MiB, which is made quickly.
 fn large(seed: u64, len: usize) -> Vec<u8> {
     noise(seed, MIB - 1).into_iter().cycle().take(len).collect()
 }
@@ -92,9 +92,9 @@ fn backlog_is_sent_before_close(engine: Engine) {
 }
 
 fn drained_backlog_frees_memory(engine: Engine) {
-    // What the allocator keeps, and buffers that are made when they are needed.
+    // For the allocator's reserve, and buffers that are made on demand.
     const ALLOWANCE: u64 = 16 * MIB as u64;
-    let (server, admin) = Server::start_watched(engine, &["--threads=1"]);
+    let (server, admin) = Server::start_with_admin(engine, &["--threads=1"]);
     Client::connect(server.address()).echo("warm");
     let before = server.process().memory();
     let growth = || server.process().memory().saturating_sub(before);
@@ -102,27 +102,27 @@ fn drained_backlog_frees_memory(engine: Engine) {
     let payload = large(5, LARGE);
     raw.send(&frame(BINARY, &payload));
     let most = growth();
-    assert!(most > LARGE as u64 / 2, "only {most} bytes wait");
+    assert!(most > LARGE as u64 / 2, "the backlog is only {most} bytes");
     let reply = unmasked(BINARY, &payload);
     let (start, end) = reply.split_at(LARGE * 7 / 8);
     raw.expect(start);
     admin.wait_for("little is held", |page| {
         page.count("ringback_held_bytes", &[]) <= end.len() as u64 + ALLOWANCE / 16
     });
-    wait_until("memory is given back", || growth() < LARGE as u64 / 2);
+    wait_until("memory is freed", || growth() < LARGE as u64 / 2);
     raw.expect(end);
     admin.wait_for("nothing is held", |page| {
         page.count("ringback_held_bytes", &[]) == 0 && page.count("ringback_slow_readers", &[]) == 0
     });
-    wait_until("all memory is given back", || growth() < ALLOWANCE);
+    wait_until("all memory is freed", || growth() < ALLOWANCE);
 }
 
 fn client_over_max_backlog_is_not_read_until_half_drained(engine: Engine) {
     const LIMIT: usize = 2 * MIB;
-    // What a read brings beyond the limit, and TLS adds.
+    // For the bytes of one read beyond the limit, and what TLS adds.
     const BEYOND: usize = 300_000;
-    let (server, admin) = Server::start_watched(engine, &["--max-backlog=2m"]);
-    let mut raw = Raw::open_narrow(server.address());
+    let (server, admin) = Server::start_with_admin(engine, &["--max-backlog=2m"]);
+    let mut raw = Raw::open_with_small_buffers(server.address());
     let payload = noise(6, 60_000);
     let messages = 16 * MIB / payload.len();
     let mut writer = Raw::over(raw.stream().try_clone().expect("a descriptor"));
@@ -151,10 +151,10 @@ fn client_over_max_backlog_is_not_read_until_half_drained(engine: Engine) {
 
 fn full_backlog_without_reads_is_cut_at_write_timeout(engine: Engine) {
     let flags = ["--max-backlog=1m", "--write-timeout=500ms"];
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     let mut neighbour = Client::connect(server.address());
     neighbour.echo("before");
-    let mut raw = Raw::open_narrow(server.address());
+    let mut raw = Raw::open_with_small_buffers(server.address());
     raw.send_until_cut(&frame(BINARY, &noise(7, 60_000)));
     let page = admin.wait_for("it is cut", |page| {
         page.count("ringback_slow_readers_cut_total", &[]) == 1
@@ -164,20 +164,20 @@ fn full_backlog_without_reads_is_cut_at_write_timeout(engine: Engine) {
     neighbour.echo("after");
 }
 
-/// Though all that it has sent was read: an orderly end would come behind its replies,
-/// which it never reads.
+/// The server has read all that the client sent, and an orderly end would queue behind
+/// the unread replies, so it must reset.
 fn cut_client_leaves_no_unsent_bytes_in_kernel(engine: Engine) {
-    let (server, admin) = Server::start_watched(engine, &["--write-timeout=1s"]);
-    let mut raw = Raw::open_narrow(server.address());
+    let (server, admin) = Server::start_with_admin(engine, &["--write-timeout=1s"]);
+    let mut raw = Raw::open_with_small_buffers(server.address());
     let message = frame(BINARY, &large(8, MIB));
     for _ in 0..32 {
-        // On a busy machine it may be cut sooner.
+        // On a busy machine it may be cut earlier.
         raw.try_send(&message);
     }
     admin.wait_for("it is cut", |page| {
         page.count("ringback_slow_readers_cut_total", &[]) == 1
     });
-    wait_until("the kernel keeps nothing for it", || {
+    wait_until("the send queue is empty", || {
         unsent_bytes(server.addresses()[0]) == 0
     });
     raw.rest_until_cut();

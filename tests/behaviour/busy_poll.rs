@@ -1,4 +1,4 @@
-//! What `--busy-poll` changes, and what it does not.
+//! The effects of `--busy-poll`.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -6,7 +6,7 @@ use std::thread;
 use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine};
 use crate::common::server::Server;
-use crate::common::wait_for_rest;
+use crate::common::wait_until_stable;
 use crate::common::wire::{CLOSE, PING, REQUEST, TEXT, close, frame};
 
 on_every_engine![
@@ -19,7 +19,7 @@ on_every_engine![
 
 const GOING_AWAY: u16 = 1001;
 
-/// Longer than any pause that a test makes between two messages.
+/// Longer than the pauses between two messages of a test.
 const LONG: &str = "--busy-poll=1s";
 
 fn spinning_worker_does_not_sleep(engine: Engine) {
@@ -30,7 +30,7 @@ fn spinning_worker_of_handler_does_not_sleep(engine: Engine) {
     assert_not_woken(engine, &[LONG, "--threads=1", "--print-messages"]);
 }
 
-/// Whoever sleeps until an event gives the processor up for it, each time.
+/// Each sleep until an event is a voluntary context switch.
 #[track_caller]
 fn assert_not_woken(engine: Engine, flags: &[&str]) {
     const MESSAGES: u64 = 500;
@@ -42,7 +42,7 @@ fn assert_not_woken(engine: Engine, flags: &[&str]) {
         client.echo(format!("message {index}"));
     }
     let slept = sleeps(&server) - before;
-    // A test that is held up for a second lets it sleep.
+    // If the test is delayed for a second, the worker sleeps.
     assert!(slept < MESSAGES / 10, "slept {slept} times");
 }
 
@@ -54,8 +54,8 @@ fn idle_worker_stops_spinning(engine: Engine) {
         let server = Server::start(engine, flags);
         let mut client = Client::connect(server.address());
         client.echo("spin");
-        // The connection stays: an idle server is one whose peers are silent.
-        wait_for_rest("the workers use no more processor time", || {
+        // The connection stays open: idle means that no peer sends.
+        wait_until_stable("the workers use no CPU time", || {
             let used = server.process().cpu_time();
             u64::try_from(used.as_millis()).expect("a short time")
         });
@@ -69,14 +69,14 @@ fn spinning_worker_runs_handshakes_and_timers(engine: Engine) {
         &[
             "--busy-poll=200ms",
             "--threads=1",
-            // Longer than a client that keeps the rules waits for its core.
+            // Long enough for a client that has to wait for a core.
             "--idle-timeout=1s",
             "--pong-timeout=1s",
             "--handshake-timeout=1s",
         ],
     );
     while_it_spins(&server, || {
-        // Handshakes, and the timers of those that are slow.
+        // Handshakes, and their timeout.
         let mut slow = Raw::dial(server.address());
         slow.send(&REQUEST.as_bytes()[..20]);
         let mut plain = Raw::dial(server.address());
@@ -84,7 +84,7 @@ fn spinning_worker_runs_handshakes_and_timers(engine: Engine) {
         assert!(plain.head().starts_with("HTTP/1.1 200 "));
         slow.expect_refusal(408);
 
-        // The ticks of the engine.
+        // The timers of the engine.
         let mut silent = Raw::open(server.address());
         silent.expect_frame(PING, b"");
         silent.expect_frame(CLOSE, &GOING_AWAY.to_be_bytes());
@@ -108,18 +108,18 @@ fn spinning_worker_drains(engine: Engine) {
     server.wait_for_success();
 }
 
-/// Does `all` while another connection gives the worker reason to spin.
+/// Runs `all` while another connection keeps the worker spinning.
 fn while_it_spins(server: &Server, all: impl FnOnce()) {
     let is_over = &AtomicBool::new(false);
-    let mut chatting = Client::connect(server.address());
-    chatting.echo("one, so that it spins from now on");
+    let mut client = Client::connect(server.address());
+    client.echo("one, so that it spins from now on");
     thread::scope(|scope| {
         scope.spawn(move || {
             while !is_over.load(Relaxed) {
-                chatting.echo("and on");
+                client.echo("and on");
             }
         });
-        // The other thread has to end even where this panics.
+        // The other thread must end if this one panics.
         let _end = SetOnDrop(is_over);
         all();
     });
@@ -133,7 +133,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// How often the workers have given the processor up by themselves.
+/// Voluntary context switches of all workers.
 fn sleeps(server: &Server) -> u64 {
     let workers = server.process().workers();
     workers.iter().map(|worker| worker.sleeps).sum()

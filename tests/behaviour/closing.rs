@@ -86,7 +86,7 @@ fn frames_after_close_are_ignored(engine: Engine) {
     ];
     raw.send(&[close(1000, ""), later.concat()].concat());
     raw.expect_close(1000);
-    // Nor does it matter what comes when the answer has been sent already.
+    // The same after the Close has been answered.
     raw.send(&later.concat());
     raw.half_close();
     assert!(raw.rest_until_cut().is_empty());
@@ -134,7 +134,7 @@ fn half_close_inside_frame_ends_connection(engine: Engine) {
         raw.half_close();
         raw.expect_end();
     }
-    // The beginning of a long one comes back as it streams through.
+    // The beginning of a long frame is echoed as it streams.
     let mut raw = Raw::open(server.address());
     raw.send(&[header(BINARY, 1 << 40), vec![0; 100]].concat());
     raw.half_close();

@@ -1,4 +1,4 @@
-//! One worker per core: a thread, a listener, connections of its own.
+//! One worker per core, with its own thread, listener and connections.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,9 +28,9 @@ fn default_is_one_worker_per_core(engine: Engine) {
         .find(|&cores| quota.is_some_and(|quota| cores as f64 >= quota))
         .unwrap_or_else(|| cores_in(&Process::current().cores()));
     assert!(
-        server.greeting()[0].ends_with(&format!(" threads={cores}")),
+        server.start_lines()[0].ends_with(&format!(" threads={cores}")),
         "{:?} on {cores} cores",
-        server.greeting()
+        server.start_lines()
     );
     assert_eq!(server.process().workers().len(), cores);
 }
@@ -38,18 +38,18 @@ fn default_is_one_worker_per_core(engine: Engine) {
 fn every_worker_listens_and_gets_connections(engine: Engine) {
     let server = Server::start(engine, &["--threads=3"]);
     assert!(
-        server.greeting()[0].ends_with(" threads=3"),
+        server.start_lines()[0].ends_with(" threads=3"),
         "{:?}",
-        server.greeting()
+        server.start_lines()
     );
     assert_eq!(listening_sockets(server.address()), 3);
     let before = server.process().workers();
-    // The kernel deals them out by a hash of their addresses.
+    // The kernel distributes them by a hash of their addresses.
     let mut clients: Vec<_> = (0..300)
         .map(|_| Client::connect(server.address()))
         .collect();
     for client in &mut clients {
-        client.echo("who serves me?");
+        client.echo("hello");
     }
     let after = server.process().workers();
     let used: Vec<_> = before
@@ -69,7 +69,7 @@ fn every_worker_is_pinned_to_a_core(engine: Engine) {
     let quota = Limits::read(&Root::of_this_machine()).cpu_cores_max;
     let cores = cores_in(&Process::current().cores());
     if quota.is_some_and(|quota| quota < cores as f64) {
-        // Then none is, which has a test of its own.
+        // With a quota none is pinned, which has its own test.
         return;
     }
     let mut command = binary();
@@ -90,21 +90,21 @@ fn every_worker_is_pinned_to_a_core(engine: Engine) {
 }
 
 fn no_pin_leaves_workers_unpinned(engine: Engine) {
-    // This is how all servers of these tests are started.
+    // All servers of these tests run with `--no-pin`.
     let server = Server::start(engine, &["--threads=2"]);
     for worker in server.process().workers() {
         assert_eq!(worker.cores, Process::current().cores(), "{worker:?}");
     }
 }
 
-/// A control group of this test's own with a CPU quota; gone with it.
-struct Group(PathBuf);
+/// A control group with a CPU quota, removed at the end.
+struct Cgroup(PathBuf);
 
-impl Group {
-    /// With half a core; `None` where this process may not make groups.
+impl Cgroup {
+    /// With half a core; `None` if this process may not make groups.
     fn of_half_a_core() -> Option<Self> {
         let name = format!("ringback-test-{}", std::process::id());
-        // Version 2, where its root has the controller, and version 1.
+        // Version 2, if its root has the controller, and version 1.
         for (parent, limits) in [
             ("/sys/fs/cgroup", &[("cpu.max", "50000 100000")][..]),
             (
@@ -132,7 +132,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for Cgroup {
     fn drop(&mut self) {
         // A process may have ended a moment ago.
         wait_until("the group is empty", || {
@@ -143,8 +143,8 @@ impl Drop for Group {
 
 #[test]
 fn cpu_quota_bounds_threads_and_is_logged() {
-    let Some(group) = Group::of_half_a_core() else {
-        // What is read of a group is tested in the library on any machine.
+    let Some(group) = Cgroup::of_half_a_core() else {
+        // Unit tests cover how a group is read.
         let note = "not run with a real CPU quota: this process may make no control group\n";
         let _ = std::io::stderr().write_all(note.as_bytes());
         return;
@@ -156,21 +156,21 @@ fn cpu_quota_bounds_threads_and_is_logged() {
         command.args(["--listen=127.0.0.1:0", "--engine=epoll"]);
         Server::spawn(command.args(flags), 1)
     };
-    let says = format!("threads=1: the CPU quota of {group_path} is 0.5 cores");
+    let expected = format!("threads=1: the CPU quota of {group_path} is 0.5 cores");
     let server = start(&[]);
-    assert!(server.greeting()[0].ends_with(" threads=1"));
+    assert!(server.start_lines()[0].ends_with(" threads=1"));
     if cores_in(&Process::current().cores()) > 1 {
-        server.wait_for_log(&says);
+        server.wait_for_log(&expected);
         let workers = server.process().workers();
-        assert_eq!(workers[0].cores, Process::current().cores(), "not bound");
+        assert_eq!(workers[0].cores, Process::current().cores(), "not pinned");
     }
     Client::connect(server.address()).echo("served");
     drop(server);
     let named = start(&["--threads=2"]);
-    assert!(named.greeting()[0].ends_with(" threads=2"));
+    assert!(named.start_lines()[0].ends_with(" threads=2"));
 }
 
-/// How many cores a list such as `0-3,7` has.
+/// The number of cores in a list such as `0-3,7`.
 fn cores_in(ranges: &str) -> usize {
     let number = |text: &str| text.parse::<usize>().expect("a core");
     ranges

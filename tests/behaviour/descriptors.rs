@@ -1,4 +1,4 @@
-//! At the limit on open files, which is the limit on connections.
+//! The limit on open files, which limits connections.
 
 use std::net::TcpListener;
 
@@ -27,7 +27,7 @@ mod replaced {
         let directory = tempfile::tempdir().expect("a directory");
         let pid_file = directory.path().join("pid");
         let served_by = || pid_in(&pid_file);
-        // Ports that are free for the moment: the next process has the same flags.
+        // Ports that are free now: the replacement has the same flags.
         let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         let (listen, admin) = (free(), free());
         let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
@@ -39,8 +39,8 @@ mod replaced {
             .arg(&pid_file);
         drop((listen, admin));
         let mut server = Server::spawn(&mut command, 1);
-        let admin = Admin::of_line(&server.printed().expect("an admin line"));
-        wait_until("the server says who it is", || served_by().is_some());
+        let admin = Admin::from_line(&server.printed().expect("an admin line"));
+        wait_until("the pid file is written", || served_by().is_some());
         let first = served_by();
 
         let (inside, _refused) = fill(&server, LIMIT);
@@ -49,7 +49,7 @@ mod replaced {
         for mut raw in inside {
             raw.expect_close(1001);
         }
-        // Until it has ended, it may accept who waits in a queue, and close with 1001.
+        // Until it has ended, it may accept queued connections and close them with 1001.
         server.wait_for_success();
         Client::connect(server.address()).echo("replaced");
         wait_until("another process serves", || {
@@ -61,11 +61,10 @@ mod replaced {
     }
 }
 
-/// That of the server, and how many clients come.
+/// The limit on open files, and the number of clients.
 const LIMIT: usize = 80;
 
-/// Connects all at once, and returns who was let in, and who was told that the
-/// server is full.
+/// Connects all clients; returns those that got 101 and those that got 503.
 #[track_caller]
 fn fill(server: &Server, clients: usize) -> (Vec<Raw>, Vec<Raw>) {
     let mut raws: Vec<_> = (0..clients).map(|_| Raw::dial(server.address())).collect();
@@ -91,9 +90,9 @@ fn count(page: &Page, name: &str) -> usize {
 #[track_caller]
 fn expect_full(admin: Admin, open: usize) {
     assert_eq!(admin.get("/healthz").status, 200);
-    let answer = admin.get("/readyz");
+    let response = admin.get("/readyz");
     let expected = format!("full: {open} connections are open\n");
-    assert_eq!((answer.status, answer.body), (503, expected));
+    assert_eq!((response.status, response.body), (503, expected));
     let page = admin.metrics();
     assert_eq!(count(&page, "ringback_connections_open"), open);
     assert_eq!(count(&page, "ringback_connections_max"), open);
@@ -103,7 +102,7 @@ fn expect_full(admin: Admin, open: usize) {
 
 fn connections_over_open_files_limit_get_503_and_admin_answers(engine: Engine) {
     for flags in [&["--threads=2"][..], &["--threads=2", "--print-messages"]] {
-        let (server, admin) = Server::start_limited(engine, LIMIT, flags);
+        let (server, admin) = Server::start_with_descriptor_limit(engine, LIMIT, flags);
         server.wait_for_log("limit on open files");
         let log = server.log();
         let warnings = log
@@ -119,14 +118,14 @@ fn connections_over_open_files_limit_get_503_and_admin_answers(engine: Engine) {
         let (mut inside, refused) = fill(&server, LIMIT);
         assert!(inside.len() > 10 && refused.len() > 10, "{}", inside.len());
         expect_full(admin, inside.len());
-        // What is logged of the start is what is in effect.
+        // The start line has the effective limit.
         server.wait_for_log(&format!(" max_connections={} ", inside.len()));
         for raw in &mut inside {
             raw.send(&frame(TEXT, b"served"));
             raw.expect_frame(TEXT, b"served");
         }
         drop(inside.pop());
-        admin.wait_for("there is room", |page| {
+        admin.wait_for("a slot is free", |page| {
             count(page, "ringback_connections_open") == inside.len()
         });
         assert_eq!(admin.get("/readyz").status, 200);
@@ -137,10 +136,10 @@ fn connections_over_open_files_limit_get_503_and_admin_answers(engine: Engine) {
 }
 
 fn refused_connections_do_not_count_as_open(engine: Engine) {
-    let (server, admin) = Server::start_watched(engine, &["--max-connections=5", "--threads=2"]);
+    let (server, admin) = Server::start_with_admin(engine, &["--max-connections=5", "--threads=2"]);
     let (inside, _refused) = fill(&server, 5);
     assert_eq!(inside.len(), 5);
-    // They are told when they ask, so these stay until they do.
+    // The 503 is sent after the request, so these stay until then.
     let mut over: Vec<_> = (0..3).map(|_| Raw::dial(server.address())).collect();
     let page = admin.wait_for("three are over the limit", |page| {
         assert!(count(page, "ringback_connections_open") <= 5);
@@ -151,7 +150,7 @@ fn refused_connections_do_not_count_as_open(engine: Engine) {
         raw.send(REQUEST.as_bytes());
         raw.expect_refusal(503);
     }
-    let page = admin.wait_for("all of them have left", |page| {
+    let page = admin.wait_for("all rejected connections are closed", |page| {
         count(page, "ringback_connections_rejecting") == 0
     });
     assert_eq!(count(&page, "ringback_connections_open"), 5);

@@ -1,4 +1,4 @@
-//! How a server ends: nothing that was sent to it is lost, nobody can keep it.
+//! Drains: nothing that was sent before is lost, and no client delays the end.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -63,7 +63,8 @@ on_every_engine_over_tls![
 
 const GOING_AWAY: u16 = 1001;
 
-/// Longer than anybody has patience: a server that waits for it fails.
+/// Longer than [`TIMEOUT`](crate::common::TIMEOUT): a server that waits for it fails the
+/// test.
 const NEVER: &str = "--drain-timeout=10m";
 
 fn drain_without_clients_ends_at_once(engine: Engine) {
@@ -74,8 +75,8 @@ fn drain_without_clients_ends_at_once(engine: Engine) {
     }
 }
 
-/// What containers, supervisors and limits send: `docs/deploy.md` has the table.
-/// The engines have no part in it.
+/// The signals of containers, supervisors and limits; `docs/deploy.md` has the table.
+/// They do not depend on the engine.
 #[test]
 fn every_termination_signal_drains() {
     for signal in [
@@ -119,8 +120,7 @@ fn other_signals_are_ignored() {
     assert_eq!(server.log().matches("SIGUSR1").count(), 1);
 }
 
-/// A certificate that is read from a pipe keeps the server from starting for as
-/// long as nobody writes to it.
+/// A certificate that is a FIFO blocks the start until something is written to it.
 #[test]
 fn signal_ends_blocked_start() {
     let pki = Pki::empty();
@@ -132,7 +132,7 @@ fn signal_ends_blocked_start() {
     assert_eq!(status.code(), Some(128 + Signal::TERM.as_raw()));
 }
 
-/// The server has caught its signals, and has not read its certificate yet.
+/// A server that has caught its signals, and has not read its certificate yet.
 fn starting(pki: &Pki) -> Server {
     let mut command = binary();
     command
@@ -152,13 +152,13 @@ fn signal_during_start_exits_without_listening() {
     pki.write("key.pem", &pair.key);
     let made = Command::new("mkfifo").arg(pki.path("cert.pem")).status();
     assert!(made.expect("started").success());
-    // For reading as well, which waits for nobody.
+    // Opened for reading as well, so that the open does not block.
     let mut options = OpenOptions::new();
     let pipe = options.read(true).write(true).open(pki.path("cert.pem"));
     let mut pipe = pipe.expect("opened");
     let mut server = starting(&pki);
     server.terminate();
-    // It goes on within the time that it has to end.
+    // The start goes on within the time that it has to end.
     pipe.write_all(pair.certificate.as_bytes())
         .expect("written");
     drop(pipe);
@@ -173,11 +173,11 @@ fn signal_during_start_exits_without_listening() {
         log.contains("a signal asked the server to stop before it served"),
         "{log}"
     );
-    assert_eq!(server.printed(), None, "it has not listened");
+    assert_eq!(server.printed(), None, "no start line");
     assert!(!pki.path("pid").exists() && !pki.path("pid.new").exists());
 }
 
-/// Scripts start a server, wait for its line, and may change their mind.
+/// A script may stop a server as soon as it has read the start line.
 fn signal_right_after_start_line_drains(engine: Engine) {
     for _ in 0..20 {
         let mut server = Server::start(engine, &[NEVER, "--log=off"]);
@@ -272,7 +272,7 @@ fn drain_lets_frame_in_progress_finish(engine: Engine) {
         (BINARY, &streamed, &payload),
     ] {
         let mut raw = Raw::open(server.address());
-        // The pong says that the server has read what follows the ping, too.
+        // The Pong shows that the server has read the bytes after the Ping, too.
         let (early, late) = message.split_at(message.len() / 2);
         raw.send(&[&frame(PING, b""), early].concat());
         raw.expect_frame(PONG, b"");
@@ -292,16 +292,16 @@ fn busy_clients_get_echoes_then_close_1001(engine: Engine) {
     let mut server = Server::start(engine, &[NEVER]);
     let address = server.address();
     thread::scope(|scope| {
-        let (talking, all_talking) = std::sync::mpsc::channel();
+        let (echoing, all_echoing) = std::sync::mpsc::channel();
         for number in 0..4 {
-            let talking = talking.clone();
+            let echoing = echoing.clone();
             scope.spawn(move || {
                 let mut client = Client::connect(address);
                 client.echo("hello");
-                talking.send(()).expect("somebody waits");
+                echoing.send(()).expect("the test waits");
                 for index in 0.. {
                     let message = Message::from(format!("{number}: {index}"));
-                    // After the server's Close nobody answers any more.
+                    // After the server's Close there are no replies.
                     if !client.try_send(message.clone()) {
                         break;
                     }
@@ -316,8 +316,8 @@ fn busy_clients_get_echoes_then_close_1001(engine: Engine) {
             });
         }
         for _ in 0..4 {
-            all_talking
-                .recv_timeout(crate::common::PATIENCE)
+            all_echoing
+                .recv_timeout(crate::common::TIMEOUT)
                 .expect("connected");
         }
         server.terminate();
@@ -325,25 +325,24 @@ fn busy_clients_get_echoes_then_close_1001(engine: Engine) {
     server.wait_for_success();
 }
 
-/// The tokio-uring engine once took its last look at a socket in a loop that
-/// never let the runtime submit what the other tasks had asked for.
+/// The final read of a socket must let the runtime submit the operations of other tasks.
 fn constant_sender_does_not_delay_drain_of_others(engine: Engine) {
     let mut server = Server::start(engine, &["--threads=1", "--drain-timeout=2s"]);
-    let mut restless = Raw::open(server.address());
-    let mut patient = Raw::open(server.address());
-    // Nothing comes back that would have to be read.
+    let mut busy = Raw::open(server.address());
+    let mut quiet = Raw::open(server.address());
+    // Pongs get no reply that would have to be read.
     let pongs = frame(PONG, b"").repeat(500_000);
-    restless.send(&pongs);
-    let cut = restless.cutter();
+    busy.send(&pongs);
+    let cut = busy.shutdown_handle();
     thread::scope(|scope| {
-        scope.spawn(move || restless.send_until_cut(&pongs));
-        patient.send(&frame(TEXT, b"me too"));
-        patient.expect_frame(TEXT, b"me too");
+        scope.spawn(move || busy.send_until_cut(&pongs));
+        quiet.send(&frame(TEXT, b"me too"));
+        quiet.expect_frame(TEXT, b"me too");
         server.terminate();
-        patient.expect_close(GOING_AWAY);
+        quiet.expect_close(GOING_AWAY);
         server.wait_for_success();
-        // The server is gone, and with it the connection. But its last window may
-        // have been 0, and with that the kernel answers for another minute.
+        // The server is gone, and the connection with it. But its last window may have
+        // been 0, and then the kernel keeps the connection for another minute.
         cut();
     });
 }
@@ -351,10 +350,10 @@ fn constant_sender_does_not_delay_drain_of_others(engine: Engine) {
 fn drain_refuses_new_connections(engine: Engine) {
     let mut server = Server::start(engine, &[NEVER]);
     let mut raw = Raw::open(server.address());
-    raw.send(&frame(TEXT_FRAGMENT, b"hold the door"));
-    raw.expect_frame(TEXT_FRAGMENT, b"hold the door");
+    raw.send(&frame(TEXT_FRAGMENT, b"unfinished"));
+    raw.expect_frame(TEXT_FRAGMENT, b"unfinished");
     server.terminate();
-    wait_until("the door is shut", || {
+    wait_until("connections are refused", || {
         matches!(
             TcpStream::connect(server.address()),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused
@@ -375,20 +374,20 @@ fn connections_are_cut_at_drain_timeout(engine: Engine) {
         "--write-timeout=10m",
     ];
     let mut server = Server::start(engine, &flags);
-    // One that gets a Close and does not hang up,
+    // One that gets a Close and does not close its end,
     let mut lingering = Raw::open(server.address());
     // one that never ends its message,
     let mut slow = Raw::open(server.address());
     slow.send(&frame(TEXT_FRAGMENT, b"well "));
     slow.expect_frame(TEXT_FRAGMENT, b"well ");
-    // one in a frame that streams, where no Close can stand,
+    // one inside a streamed frame, where no Close can be sent,
     let mut streaming = Raw::open(server.address());
     streaming.send(&header(BINARY, 1 << 40));
     streaming.receive(10);
     // one that does not read,
-    let mut deaf = Raw::open_narrow(server.address());
-    deaf.send_until_stuck(&frame(BINARY, &noise(1, 60_000)));
-    // and one that has not said anything yet.
+    let mut unread = Raw::open_with_small_buffers(server.address());
+    unread.send_until_stuck(&frame(BINARY, &noise(1, 60_000)));
+    // and one without a request.
     let silent = Raw::dial(server.address());
 
     let start = Instant::now();
@@ -400,11 +399,11 @@ fn connections_are_cut_at_drain_timeout(engine: Engine) {
     assert!(lingering.rest_until_cut().is_empty());
     assert!(slow.rest_until_cut().is_empty());
     assert!(streaming.rest_until_cut().is_empty());
-    deaf.rest_until_cut();
+    unread.rest_until_cut();
     drop(silent);
 }
 
-/// Between the first Close and the last passes most of that time.
+/// Most of that time passes between the first Close and the last.
 fn drain_spread_spreads_closes(engine: Engine) {
     let spread = Duration::from_secs(1);
     let flags = ["--threads=1", "--drain-timeout=10m", "--drain-spread=1s"];
@@ -424,7 +423,7 @@ fn drain_spread_spreads_closes(engine: Engine) {
     for client in others {
         client.expect_close(GOING_AWAY);
     }
-    // They stand at the beginning of a chunk of 256.
+    // All of them are in the first chunk of 256.
     assert!(start.elapsed() > spread / 4, "{:?}", start.elapsed());
     server.wait_for_success();
 }
@@ -443,13 +442,13 @@ fn half_message_gets_close_1001_before_drain_timeout(engine: Engine) {
 fn constant_sender_gets_close_1001_before_drain_timeout(engine: Engine) {
     let mut server = Server::start(engine, &["--threads=1", "--drain-timeout=4s"]);
     let mut raw = Raw::open(server.address());
-    // Nothing comes back that would have to be read.
+    // Pongs get no reply that would have to be read.
     let pongs = frame(PONG, b"").repeat(50_000);
     raw.send(&pongs);
     server.terminate();
-    wait_until("there is an answer", || {
+    wait_until("a frame arrives", || {
         raw.send_what_fits(&pongs);
-        raw.has_news()
+        raw.is_readable()
     });
     raw.expect_frame(CLOSE, &GOING_AWAY.to_be_bytes());
     drop(raw);
@@ -458,12 +457,12 @@ fn constant_sender_gets_close_1001_before_drain_timeout(engine: Engine) {
 
 #[test]
 fn shutdown_delay_fails_readyz_before_drain() {
-    let (mut server, admin) = Server::start_watched("epoll", &["--shutdown-delay=10m"]);
+    let (mut server, admin) = Server::start_with_admin("epoll", &["--shutdown-delay=10m"]);
     assert_eq!(admin.get("/readyz").status, 200);
     server.terminate();
-    wait_until("it is not ready", || admin.get("/readyz").status == 503);
+    wait_until("/readyz answers 503", || admin.get("/readyz").status == 503);
     assert_eq!(admin.get("/healthz").status, 200);
-    // Who comes all the same is served.
+    // Later connections are served.
     Client::connect(server.address()).echo("late");
     server.terminate();
     assert_eq!(server.wait().code(), Some(128 + 15));

@@ -1,4 +1,4 @@
-//! Every message comes back as it went.
+//! Every message comes back unchanged.
 
 use tungstenite::Message;
 
@@ -6,8 +6,8 @@ use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine_and_over_tls};
 use crate::common::server::Server;
 use crate::common::wire::{
-    BINARY, FRAGMENT, LAST_FRAGMENT, PING, PONG, REQUEST, TEXT, TEXT_FRAGMENT, frame, noise, prose,
-    unmasked,
+    BINARY, FRAGMENT, LAST_FRAGMENT, PING, PONG, REQUEST, TEXT, TEXT_FRAGMENT, frame,
+    multibyte_text, noise, unmasked,
 };
 
 on_every_engine_and_over_tls![
@@ -38,8 +38,8 @@ fn text_and_binary_keep_their_type(engine: Engine) {
 }
 
 fn every_length_encoding_is_echoed(engine: Engine) {
-    // Around the three forms of a length (RFC 6455 section 5.2), and around the
-    // window and the buffers of the server.
+    // Around the bounds of the three length encodings (RFC 6455 section 5.2), and around
+    // the server's window and buffers.
     const LENGTHS: [usize; 17] = [
         0, 1, 125, 126, 127, 2035, 2048, 8192, 16_375, 16_376, 16_377, 16_384, 32_768, 65_535,
         65_536, 65_537, 131_072,
@@ -65,8 +65,8 @@ fn multibyte_text_is_echoed(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut client = Client::connect(server.address());
     // Each byte of shift cuts the characters elsewhere.
-    let messages =
-        ["", "a", "ab", "abc"].map(|shift| Message::from(shift.to_owned() + &prose(2 * MIB)));
+    let messages = ["", "a", "ab", "abc"]
+        .map(|shift| Message::from(shift.to_owned() + &multibyte_text(2 * MIB)));
     client.echo_all(&messages);
     client.close();
 }
@@ -76,7 +76,7 @@ fn fragments_are_echoed_one_by_one_with_pongs_between(engine: Engine) {
     let mut raw = Raw::open(server.address());
     let crab = "🦀".as_bytes();
     let long = "κόσμε ".repeat(10_000);
-    // The cut goes through a character, too.
+    // The split goes through a character.
     let (start, rest) = long.as_bytes().split_at(30_001);
     for (first, payload, answer) in [
         (TEXT_FRAGMENT, &crab[..1], TEXT_FRAGMENT),
@@ -99,7 +99,7 @@ fn fragments_are_echoed_one_by_one_with_pongs_between(engine: Engine) {
 fn ping_gets_pong_and_pong_gets_nothing(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut raw = Raw::open(server.address());
-    raw.send(&frame(PONG, b"nobody asked"));
+    raw.send(&frame(PONG, b"unsolicited"));
     raw.send(&frame(PING, &[0xff; 125]));
     raw.send(&frame(PONG, b""));
     raw.send(&frame(PING, b""));
@@ -116,7 +116,7 @@ fn messages_in_flight_are_echoed_in_order(engine: Engine) {
         .map(|index: usize| match index % 100 {
             7 => noise(index as u64, 70_000).into(),
             13 => noise(index as u64, 16_384).into(),
-            59 => prose(3000 + index).into(),
+            59 => multibyte_text(3000 + index).into(),
             odd if odd % 2 == 1 => format!("message {index}").into(),
             even => noise(index as u64, even * 5).into(),
         })
@@ -140,8 +140,8 @@ fn frames_sent_with_request_are_echoed(engine: Engine) {
     raw.expect_frame(BINARY, &noise(1, 2500));
 }
 
-/// A read buffer of exactly the size of these first bytes has no room for the
-/// rest of the frame.
+/// A read buffer of exactly the size of these first bytes has no room for the rest of
+/// the frame.
 fn frame_begun_with_request_is_echoed(engine: Engine) {
     let server = Server::start(engine, &[]);
     let message = frame(BINARY, &noise(2, 12_000));
@@ -173,7 +173,7 @@ fn input_byte_by_byte_is_echoed(engine: Engine) {
     raw.expect_frame(BINARY, &noise(3, 300));
 }
 
-/// The engines' buffers are shared, what is in them is not.
+/// Connections share the engine's buffers, but not their contents.
 fn connections_get_only_their_own_bytes(engine: Engine) {
     let server = Server::start(engine, &[]);
     let mut clients: Vec<Raw> = (0..50).map(|_| Raw::open(server.address())).collect();

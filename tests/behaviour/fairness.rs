@@ -1,4 +1,4 @@
-//! What connections that flood may take from those that do not.
+//! The share of connections beside others that flood.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -22,13 +22,13 @@ on_every_engine_over_tls![every_flooder_is_served,];
 
 const FLOODERS: u64 = 10;
 
-/// Bytes of the largest read.
+/// The largest read.
 const BUFFER: u64 = 68 * 1024;
 
-/// Time says little on a machine that is busy, so what counts is what the
-/// server has read of others between a message and its reply. Of many such
-/// counts the least: the rest contain what it did while this test had to wait
-/// for a processor.
+/// Elapsed time is no measure on a busy machine. The test counts the bytes that the
+/// server has read from others between a message and its reply, and takes the least of
+/// many rounds: the other rounds contain what the server did while the test waited for a
+/// core.
 fn message_waits_for_one_buffer_of_each_flooder_at_most(engine: Engine) {
     const ROUNDS: usize = 200;
     let config = Config {
@@ -56,7 +56,7 @@ fn message_waits_for_one_buffer_of_each_flooder_at_most(engine: Engine) {
         let echoed = flooder.stop();
         assert!(echoed > BUFFER, "it did not flood: {echoed} bytes");
     }
-    // One that is being served when the message arrives, and each once more.
+    // The flooder that is served when the message arrives, and each one once more.
     assert!(
         least <= (FLOODERS + 1) * BUFFER,
         "{least} bytes of others came first"
@@ -65,8 +65,8 @@ fn message_waits_for_one_buffer_of_each_flooder_at_most(engine: Engine) {
     server.stop().expect("stopped");
 }
 
-/// On `ring`, whoever had once waited for bytes never got one of the large
-/// buffers again, as long as enough others sent without a pause.
+/// A connection that has waited must get a large buffer again, while others send without
+/// a pause.
 fn every_flooder_is_served(engine: Engine) {
     const ECHOED: usize = 1024 * 1024;
     let server = Server::start(engine, &["--threads", "1"]);
@@ -79,10 +79,10 @@ fn every_flooder_is_served(engine: Engine) {
         })
         .collect();
     let mut buf = vec![0; 1024 * 1024];
-    wait_until("everybody got an echo", || {
+    wait_until("every sender has its echoes", || {
         for (raw, sent, echoed) in &mut senders {
             let mut stream = raw.stream();
-            // Those that got theirs go on all the same.
+            // Connections that have their echoes go on sending.
             *echoed += stream.read(&mut buf).unwrap_or(0);
             let at = *sent % message.len();
             *sent += stream.write(&message[at..]).unwrap_or(0);
@@ -122,9 +122,9 @@ impl Flooder {
         }
     }
 
-    /// Ends it; how much was echoed to it.
+    /// Ends it; returns the number of bytes echoed.
     fn stop(self) -> u64 {
-        // The server may have been faster.
+        // The server may have closed it already.
         let _ = self.stream.shutdown(Shutdown::Both);
         self.sending.join().expect("no panic");
         self.reading.join().expect("no panic")

@@ -1,4 +1,4 @@
-//! Requests that a proxy passes on, with the client's address in a field.
+//! Requests from a proxy, with the client's address in a field.
 
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine_and_over_tls};
@@ -23,16 +23,16 @@ fn request_with(field: &str) -> String {
     format!("{request}{field}\r\n\r\n")
 }
 
-fn ask(server: &Server, field: &str) -> Raw {
+fn send_request(server: &Server, field: &str) -> Raw {
     let mut raw = Raw::dial(server.address());
     raw.send(request_with(field).as_bytes());
     raw
 }
 
-/// As whom a handler sees the client of a request with this field.
+/// The client of a request with this field, as a handler sees it.
 #[track_caller]
-fn seen_as(server: &Server, field: &str) -> String {
-    let mut raw = ask(server, field);
+fn client_of(server: &Server, field: &str) -> String {
+    let mut raw = send_request(server, field);
     raw.expect_upgrade();
     raw.send(&frame(TEXT, b"me"));
     raw.expect_frame(TEXT, b"me");
@@ -57,7 +57,7 @@ fn forwarded_field_names_client(engine: Engine) {
             "192.0.2.7",
         ),
     ] {
-        assert_eq!(seen_as(&server, field), client, "{field}");
+        assert_eq!(client_of(&server, field), client, "{field}");
     }
 }
 
@@ -69,29 +69,29 @@ fn address_limit_counts_forwarded_client(engine: Engine) {
         "--log=off",
     ];
     let server = Server::start(engine, &flags);
-    let mut first = ask(&server, "X-Forwarded-For: 192.0.2.7");
+    let mut first = send_request(&server, "X-Forwarded-For: 192.0.2.7");
     first.expect_upgrade();
-    ask(&server, "X-Forwarded-For: 192.0.2.8").expect_upgrade();
-    // Whatever it writes in front.
-    let mut second = ask(&server, "X-Forwarded-For: 192.0.2.9, 192.0.2.7");
+    send_request(&server, "X-Forwarded-For: 192.0.2.8").expect_upgrade();
+    // Whatever the client has written in front.
+    let mut second = send_request(&server, "X-Forwarded-For: 192.0.2.9, 192.0.2.7");
     second.expect_refusal(429);
     drop(second);
     server.wait_for_log("peer=192.0.2.7 proxy=127.0.0.1:");
     server.wait_for_log("refusal=\"address\"");
     drop(first);
-    wait_for("its place is free again", || {
-        let mut raw = ask(&server, "X-Forwarded-For: 192.0.2.7");
+    wait_for("its slot is free", || {
+        let mut raw = send_request(&server, "X-Forwarded-For: 192.0.2.7");
         raw.head().starts_with("HTTP/1.1 101 ").then_some(())
     });
 }
 
-/// Over TLS as well: its handshake is done before the client is known.
+/// Over TLS as well: the client is known only after the TLS handshake.
 fn handshake_rate_counts_forwarded_client(engine: Engine) {
     let server = Server::start(engine, &[TRUSTED, "--handshake-rate=1/h"]);
     for client in ["192.0.2.7", "192.0.2.8"] {
         let field = format!("X-Forwarded-For: {client}");
-        ask(&server, &field).expect_upgrade();
-        let mut again = ask(&server, &field);
+        send_request(&server, &field).expect_upgrade();
+        let mut again = send_request(&server, &field);
         assert!(again.head().contains("\r\nretry-after: "));
     }
 }
@@ -103,9 +103,9 @@ fn field_of_untrusted_peer_is_ignored(engine: Engine) {
     ] {
         let limit = ["--max-connections-per-address=1"];
         let server = Server::start(engine, &[&limit[..], flags].concat());
-        let mut first = ask(&server, "X-Forwarded-For: 192.0.2.7");
+        let mut first = send_request(&server, "X-Forwarded-For: 192.0.2.7");
         first.expect_upgrade();
-        ask(&server, "X-Forwarded-For: 192.0.2.8").expect_refusal(429);
+        send_request(&server, "X-Forwarded-For: 192.0.2.8").expect_refusal(429);
     }
 }
 
@@ -113,12 +113,12 @@ fn only_the_configured_field_is_read(engine: Engine) {
     let flags = [TRUSTED, "--print-messages"];
     let both = "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.2;proto=https";
     let server = Server::start(engine, &flags);
-    assert_eq!(seen_as(&server, both), "192.0.2.1");
+    assert_eq!(client_of(&server, both), "192.0.2.1");
     let flags = [&flags[..], &["--forwarded-header=forwarded"]].concat();
     let server = Server::start(engine, &flags);
-    assert_eq!(seen_as(&server, both), "192.0.2.2");
+    assert_eq!(client_of(&server, both), "192.0.2.2");
     let six = "Forwarded: for=\"[2001:db8::1]:7\"";
-    assert_eq!(seen_as(&server, six), "[2001:db8::1]:7");
+    assert_eq!(client_of(&server, six), "[2001:db8::1]:7");
 }
 
 fn proxy_without_field_is_client_and_logged_once(engine: Engine) {
@@ -128,21 +128,24 @@ fn proxy_without_field_is_client_and_logged_once(engine: Engine) {
     let mut check = Raw::dial(server.address());
     check.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(check.head().starts_with("HTTP/1.1 200 "));
-    // A proxy that knows nothing more.
-    assert!(seen_as(&server, "X-Forwarded-For: unknown").starts_with("127.0.0.1:"));
+    // A proxy that does not know its client.
+    assert!(client_of(&server, "X-Forwarded-For: unknown").starts_with("127.0.0.1:"));
     assert!(!server.log().contains(WARNING), "{}", server.log());
     for field in [
         "X: y",
         "X-Forwarded-For: garbage",
         "Forwarded: for=192.0.2.7",
     ] {
-        assert!(seen_as(&server, field).starts_with("127.0.0.1:"), "{field}");
+        assert!(
+            client_of(&server, field).starts_with("127.0.0.1:"),
+            "{field}"
+        );
     }
     server.wait_for_log(WARNING);
     server.terminate();
     server.wait_for_success();
     let log = server.whole_log();
-    // A minute may have begun meanwhile.
+    // The interval of a warning may have begun anew.
     assert!((1..=2).contains(&log.matches(WARNING).count()), "{log}");
     assert!(log.contains("the field is missing"), "{log}");
 }

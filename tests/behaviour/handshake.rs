@@ -1,5 +1,4 @@
-//! The answer to a handshake, byte for byte, on every engine, over TLS, and for a
-//! handler.
+//! The response to a handshake, byte for byte.
 
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine_and_over_tls};
@@ -16,7 +15,7 @@ on_every_engine_and_over_tls![
     connection_upgrade_without_upgrade_is_plain_request,
 ];
 
-/// For the engine, and for a handler.
+/// Without and with a handler.
 const SERVERS: [&[&str]; 2] = [&[], &["--print-messages"]];
 
 fn request_with(lines: &str) -> String {
@@ -24,7 +23,7 @@ fn request_with(lines: &str) -> String {
     format!("{request}{lines}\r\n")
 }
 
-/// Sends a handshake; what its 101 is. The connection works then.
+/// Sends a handshake; returns the head of its 101, after an echo.
 #[track_caller]
 fn upgrade(server: &Server, request: &str) -> String {
     let mut raw = Raw::dial(server.address());

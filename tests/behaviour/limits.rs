@@ -1,4 +1,4 @@
-//! What the flags of the limits do.
+//! The flags for limits.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ fn any_length_streams_without_max_message(engine: Engine) {
     raw.expect(&answer);
     for seed in 0..10 {
         let piece = frame(BINARY, &noise(seed, 65_536));
-        // Masked with the same key, 14 bytes of header not included.
+        // Masked with the same key; without its header of 14 bytes.
         raw.send(&piece[14..]);
         raw.expect(&noise(seed, 65_536));
     }
@@ -112,7 +112,7 @@ fn frame_over_window_is_echoed_as_it_arrives(engine: Engine) {
     // A frame that fits in the window is held until it is complete ...
     let held = frame(BINARY, &noise(1, 240));
     raw.send(&held[..200]);
-    // ... and one that does not comes back as far as it is there.
+    // ... and a longer one is echoed as it arrives.
     let payload = noise(2, 100_000);
     let streamed = frame(BINARY, &payload);
     let reply = unmasked(BINARY, &payload);
@@ -135,7 +135,7 @@ fn frame_over_window_is_echoed_as_it_arrives(engine: Engine) {
 fn smallest_read_size_echoes_every_length(engine: Engine) {
     let server = Server::start(engine, &["--read-size=4k", "--window=2k"]);
     let mut raw = Raw::open(server.address());
-    // Held and streamed, ending before, at and behind the end of a read.
+    // Held and streamed frames that end before, at and after the end of a read.
     for len in [1, 2000, 2040, 2041, 4088, 4089, 20_000, 100_000] {
         let payload = noise(3, len);
         raw.send(&frame(BINARY, &payload).repeat(3));
@@ -156,7 +156,7 @@ fn connection_over_max_connections_gets_503(engine: Engine) {
     for client in &mut inside {
         client.echo("not disturbed");
     }
-    inside.pop().expect("somebody").close();
+    inside.pop().expect("a client").close();
     let mut newcomer = wait_for_admission(&server);
     newcomer.send(&frame(TEXT, b"at last"));
     newcomer.expect_frame(TEXT, b"at last");
@@ -172,11 +172,11 @@ fn max_connections_counts_all_workers(engine: Engine) {
     }
 }
 
-/// Knocks until it is let in: the server may notice a little later than its
-/// client that a connection is over.
+/// Connects until one is accepted: the server may see the end of a connection a little
+/// later than its client.
 fn wait_for_admission(server: &Server) -> Raw {
     let mut admitted = None;
-    wait_until("somebody is let in", || {
+    wait_until("a connection is accepted", || {
         let mut raw = Raw::dial(server.address());
         raw.send(REQUEST.as_bytes());
         if raw.head().starts_with("HTTP/1.1 101 ") {
@@ -195,7 +195,7 @@ fn idle_client_that_answers_pings_stays(engine: Engine) {
         raw.send(&frame(PONG, b""));
     }
     raw.send(&frame(TEXT, b"not asleep"));
-    // A Ping may have been on its way.
+    // A Ping may be in flight.
     loop {
         let next = raw.frame();
         if next.first == TEXT {
@@ -223,7 +223,7 @@ fn idle_timeout_sends_ping_then_close_1001(engine: Engine) {
         "after {:?}",
         start.elapsed()
     );
-    // Half a message is no reason to wait longer.
+    // Half a message does not extend the timeout.
     let mut raw = Raw::open(server.address());
     raw.send(&frame(TEXT, b"half")[..8]);
     raw.expect_frame(PING, b"");
@@ -245,7 +245,7 @@ fn client_that_never_reads_is_cut_at_write_timeout(engine: Engine) {
     let mut neighbour = Client::connect(server.address());
     neighbour.echo("before");
     let before = server.process().descriptors().len();
-    let mut raw = Raw::open_narrow(server.address());
+    let mut raw = Raw::open_with_small_buffers(server.address());
     raw.send_until_cut(&frame(BINARY, &noise(1, 60_000)));
     server.wait_for_descriptors(before);
     neighbour.echo("after");
@@ -263,19 +263,19 @@ fn handshake_over_timeout_gets_408(engine: Engine) {
     for mut raw in slow {
         raw.expect_refusal(408);
     }
-    // A byte now and then does not help.
+    // A byte now and then does not extend it.
     let mut raw = Raw::dial(server.address());
     thread::scope(|scope| {
-        let mut dripping = Raw::over(raw.stream().try_clone().expect("a descriptor"));
+        let mut slow = Raw::over(raw.stream().try_clone().expect("a descriptor"));
         scope.spawn(move || {
-            dripping.send(b"GET / HTTP/1.1\r\nX: ");
-            dripping.send_slowly_until_cut(b"x", Duration::from_millis(10));
+            slow.send(b"GET / HTTP/1.1\r\nX: ");
+            slow.send_slowly_until_cut(b"x", Duration::from_millis(10));
         });
         let head = raw.head();
         assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
         raw.rest_until_cut();
     });
-    // Once upgraded, nobody is in a hurry: a later client runs out of time first.
+    // The timeout ends with the upgrade: a later client times out first.
     let mut client = Client::connect(server.address());
     Raw::dial(server.address()).expect_refusal(408);
     client.echo("no hurry");
@@ -307,11 +307,11 @@ fn client_that_stays_after_close_is_cut_at_close_timeout(engine: Engine) {
     quiet.send(&close(1000, ""));
     quiet.expect_close(1000);
     let mut wrong = Raw::open(server.address());
-    wrong.send(&unmasked(TEXT, b"naked"));
+    wrong.send(&unmasked(TEXT, b"unmasked"));
     wrong.expect_frame(CLOSE, &1002_u16.to_be_bytes());
     server.wait_for_descriptors(before);
 
-    // Nor does it help to go on talking.
+    // Sending on does not extend it.
     let mut talking = Raw::open(server.address());
     talking.send(&close(1000, ""));
     talking.expect_close(1000);

@@ -1,7 +1,7 @@
-//! What the server does, as clients see it, on every engine.
+//! The server as clients see it, on every engine.
 //!
-//! Each module holds functions that take an engine, and makes each of them a
-//! test for every engine: `closing::epoll::half_closed_client_gets_every_reply`.
+//! Each module holds functions that take an engine, and makes a test of each for every
+//! engine: `closing::epoll::half_closed_client_gets_every_reply`.
 
 #[path = "../common/mod.rs"]
 mod common;

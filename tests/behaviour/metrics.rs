@@ -1,5 +1,4 @@
-//! What the admin listener shows of a server, in the numbers of a load that is
-//! known.
+//! Metrics and health of a server under a known load.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
@@ -41,7 +40,7 @@ fn ends(page: &Page, reason: &str, code: &str) -> u64 {
     )
 }
 
-/// Every connection that was upgraded is open or was ended once.
+/// Every upgraded connection is either open or counted as closed once.
 #[track_caller]
 fn expect_balance(page: &Page, open: u64) {
     let upgraded = page.count("ringback_handshakes_total", &[("outcome", "upgraded")]);
@@ -56,7 +55,7 @@ fn expect_balance(page: &Page, open: u64) {
 
 fn metrics_count_messages_bytes_and_frames(engine: Engine) {
     const CLIENTS: u64 = 3;
-    let (server, admin) = Server::start_watched(engine, &["--threads=1"]);
+    let (server, admin) = Server::start_with_admin(engine, &["--threads=1"]);
     let request = [
         frame(TEXT, b"hello").repeat(4),
         frame(TEXT_FRAGMENT, b"in "),
@@ -113,13 +112,13 @@ fn metrics_count_messages_bytes_and_frames(engine: Engine) {
     expect_balance(&page, CLIENTS);
 }
 
-/// Every kind with bytes that are one, and the code of the answer.
+/// Every kind of violation, bytes that cause it, and the close code.
 fn violations() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let pair = |one: u8, other: u8| [frame(one, b"a"), frame(other, b"b")].concat();
     vec![
         ("reserved_bits", frame(TEXT | 0x40, b""), "1002"),
         ("reserved_opcode", frame(0x83, b""), "1002"),
-        ("unmasked", unmasked(TEXT, b"naked"), "1002"),
+        ("unmasked", unmasked(TEXT, b"unmasked"), "1002"),
         ("non_minimal_length", vec![BINARY, 0xfe, 0, 7], "1002"),
         ("length_overflow", vec![BINARY, 0xff, 0x80], "1002"),
         ("fragmented_control", frame(PING & 0x7f, b""), "1002"),
@@ -150,13 +149,13 @@ fn violations() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 
 fn metrics_count_violations_by_kind(engine: Engine) {
     let flags = ["--max-message=1k", "--max-fragments=3"];
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     for (_, bytes, _) in violations() {
         let mut raw = Raw::open(server.address());
         raw.send(&bytes);
         raw.rest();
     }
-    let page = admin.wait_for("all have left", |page| {
+    let page = admin.wait_for("all connections are closed", |page| {
         page.count("ringback_connections_open", &[]) == 0
     });
     for (kind, _, _) in violations() {
@@ -173,7 +172,7 @@ fn metrics_count_violations_by_kind(engine: Engine) {
 }
 
 fn metrics_count_closes_by_reason_and_code(engine: Engine) {
-    let (server, admin) = Server::start_watched(engine, &["--window=1k"]);
+    let (server, admin) = Server::start_with_admin(engine, &["--window=1k"]);
     let codes = [1000, 1001, 1003, 1008, 1014, 3000, 4999];
     for code in codes {
         let mut raw = Raw::open(server.address());
@@ -183,20 +182,20 @@ fn metrics_count_closes_by_reason_and_code(engine: Engine) {
     let mut raw = Raw::open(server.address());
     raw.send(&frame(CLOSE, b""));
     raw.rest();
-    // Two leave without a word, one of them inside of a frame, ...
+    // Two ends without a Close, one of them inside a frame, ...
     drop(Raw::open(server.address()));
     let mut raw = Raw::open(server.address());
     raw.send(&[frame(PING, b""), header(TEXT, 100)].concat());
     raw.expect_frame(PONG, b"");
     raw.reset();
-    // ... and one breaks a rule where no Close can be said.
+    // ... and a violation where no Close can be sent.
     let mut raw = Raw::open(server.address());
     raw.send(&header(TEXT, 5000));
     raw.receive(4);
     raw.send(b"\xff\xff\xff\xff");
     raw.rest_until_cut();
 
-    let page = admin.wait_for("all have left", |page| {
+    let page = admin.wait_for("all connections are closed", |page| {
         page.count("ringback_connections_open", &[]) == 0
     });
     for (code, expected) in [
@@ -218,16 +217,16 @@ fn metrics_count_closes_by_reason_and_code(engine: Engine) {
 
 fn metrics_count_idle_closes(engine: Engine) {
     let flags = ["--idle-timeout=1s", "--pong-timeout=100ms"];
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     let mut raw = Raw::open(server.address());
     raw.expect_frame(PING, b"");
     raw.expect_close(1001);
     drop(raw);
-    // No Ping can be sent there, nor a Close.
+    // Inside a frame neither Ping nor Close can be sent.
     let mut raw = Raw::open(server.address());
     raw.send(&header(BINARY, 1 << 20));
     raw.rest_until_cut();
-    let page = admin.wait_for("both have left", |page| {
+    let page = admin.wait_for("both connections are closed", |page| {
         page.count("ringback_connections_open", &[]) == 0
     });
     assert_eq!(page.count("ringback_pings_sent_total", &[]), 1);
@@ -242,7 +241,7 @@ fn metrics_count_refusals_by_reason(engine: Engine) {
         "--origin=https://a.example",
         "--max-header-bytes=8k",
     ];
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     let good = REQUEST.replacen("GET / ", "GET /echo ", 1);
     let with = |line: &str| format!("{}\r\n{line}\r\n\r\n", good.trim_end());
     let refused = [
@@ -268,7 +267,7 @@ fn metrics_count_refusals_by_reason(engine: Engine) {
     let raw = Raw::dial(server.address());
     raw.half_close();
 
-    let page = admin.wait_for("all have left", |page| {
+    let page = admin.wait_for("all connections are closed", |page| {
         let all = refused.len() as u64 + 2;
         page.count("ringback_connections_open", &[]) == 0
             && page.count("ringback_connections_accepted_total", &[]) == all
@@ -293,9 +292,9 @@ fn metrics_count_refusals_by_reason(engine: Engine) {
 }
 
 fn metrics_count_handshake_timeouts(engine: Engine) {
-    let (server, admin) = Server::start_watched(engine, &["--handshake-timeout=100ms"]);
+    let (server, admin) = Server::start_with_admin(engine, &["--handshake-timeout=100ms"]);
     Raw::dial(server.address()).expect_refusal(408);
-    let page = admin.wait_for("it has left", |page| {
+    let page = admin.wait_for("the connection is closed", |page| {
         page.count("ringback_connections_open", &[]) == 0
     });
     let timeout = [("reason", "timeout")];
@@ -310,25 +309,25 @@ fn metrics_count_handshake_timeouts(engine: Engine) {
 }
 
 fn metrics_count_refusals_over_max_connections(engine: Engine) {
-    /// As many as are told so at a time, see the server's `admission`.
-    const TOLD: usize = 256;
+    /// The most simultaneous rejections; see the server's `admission`.
+    const REJECTED: usize = 256;
     let flags = ["--max-connections=2", "--threads=1"];
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     let _inside = [(); 2].map(|()| Client::connect(server.address()));
-    // They are told when they ask, so these keep their places.
-    let _asking: Vec<_> = (0..TOLD).map(|_| Raw::dial(server.address())).collect();
+    // The 503 is sent after the request, so these keep their slots.
+    let _asking: Vec<_> = (0..REJECTED).map(|_| Raw::dial(server.address())).collect();
     for _ in 0..3 {
         let mut raw = Raw::dial(server.address());
         assert!(raw.rest_until_cut().is_empty());
     }
     let page = admin.metrics();
     let count = |reason| page.count("ringback_connections_refused_total", &[("reason", reason)]);
-    assert_eq!((count("full"), count("overrun")), (TOLD as u64, 3));
+    assert_eq!((count("full"), count("overrun")), (REJECTED as u64, 3));
     assert_eq!(page.count("ringback_connections_max", &[]), 2);
 }
 
 fn held_bytes_count_incomplete_frame(engine: Engine) {
-    let (server, admin) = Server::start_watched(engine, &[]);
+    let (server, admin) = Server::start_with_admin(engine, &[]);
     let message = frame(BINARY, &noise(1, 1000));
     let mut raw = Raw::open(server.address());
     raw.send(&message[..500]);
@@ -347,10 +346,10 @@ fn held_bytes_count_incomplete_frame(engine: Engine) {
 
 fn metrics_count_slow_readers_and_their_cuts(engine: Engine) {
     let (server, admin) =
-        Server::start_watched(engine, &["--write-timeout=5s", "--max-backlog=1m"]);
-    let mut raw = Raw::open_narrow(server.address());
+        Server::start_with_admin(engine, &["--write-timeout=5s", "--max-backlog=1m"]);
+    let mut raw = Raw::open_with_small_buffers(server.address());
     raw.send_until_stuck(&frame(BINARY, &noise(1, 60_000)));
-    admin.wait_for("the slow reader is seen", |page| {
+    admin.wait_for("the slow reader is counted", |page| {
         page.count("ringback_slow_readers", &[]) == 1
             && page.count("ringback_held_bytes", &[]) > 1000
     });
@@ -360,31 +359,31 @@ fn metrics_count_slow_readers_and_their_cuts(engine: Engine) {
     });
     assert_eq!(ends(&page, "slow_reader", "none"), 1);
     expect_balance(&page, 0);
-    admin.wait_for("nothing is held for it", |page| {
+    admin.wait_for("nothing is held", |page| {
         page.count("ringback_slow_readers", &[]) == 0 && page.count("ringback_held_bytes", &[]) == 0
     });
 }
 
 fn healthz_and_readyz_answer_503_during_drain(engine: Engine) {
-    let (mut server, admin) = Server::start_watched(engine, &["--drain-timeout=10m"]);
+    let (mut server, admin) = Server::start_with_admin(engine, &["--drain-timeout=10m"]);
     for path in ["/healthz", "/readyz"] {
-        let answer = admin.get(path);
-        assert_eq!((answer.status, &*answer.body), (200, "ok\n"), "{path}");
+        let response = admin.get(path);
+        assert_eq!((response.status, &*response.body), (200, "ok\n"), "{path}");
     }
     assert_eq!(admin.metrics().count("ringback_draining", &[]), 0);
     let mut quiet = Raw::open(server.address());
     let mut talking = Raw::open(server.address());
-    talking.send(&frame(TEXT_FRAGMENT, b"hold the door"));
-    talking.expect_frame(TEXT_FRAGMENT, b"hold the door");
+    talking.send(&frame(TEXT_FRAGMENT, b"unfinished"));
+    talking.expect_frame(TEXT_FRAGMENT, b"unfinished");
     server.terminate();
     quiet.expect_close(1001);
     drop(quiet);
     for path in ["/healthz", "/readyz"] {
-        let answer = admin.get(path);
+        let response = admin.get(path);
         let expected = (503, "draining: the server stops\n");
-        assert_eq!((answer.status, &*answer.body), expected, "{path}");
+        assert_eq!((response.status, &*response.body), expected, "{path}");
     }
-    let page = admin.wait_for("the quiet one has left", |page| {
+    let page = admin.wait_for("the quiet connection is closed", |page| {
         page.count("ringback_connections_open", &[]) == 1
     });
     assert_eq!(page.count("ringback_draining", &[]), 1);
@@ -398,18 +397,18 @@ fn healthz_and_readyz_answer_503_during_drain(engine: Engine) {
 }
 
 fn readyz_answers_503_at_max_connections(engine: Engine) {
-    let (server, admin) = Server::start_watched(engine, &["--max-connections=1"]);
+    let (server, admin) = Server::start_with_admin(engine, &["--max-connections=1"]);
     let client = Client::connect(server.address());
-    let answer = admin.get("/readyz");
+    let response = admin.get("/readyz");
     let expected = (503, "full: 1 connections are open\n");
-    assert_eq!((answer.status, &*answer.body), expected);
+    assert_eq!((response.status, &*response.body), expected);
     assert_eq!(admin.get("/healthz").status, 200);
     client.close();
-    wait_until("there is room", || admin.get("/readyz").status == 200);
+    wait_until("a slot is free", || admin.get("/readyz").status == 200);
 }
 
 fn metrics_are_labelled_by_worker(engine: Engine) {
-    let (server, admin) = Server::start_watched(engine, &["--threads=3"]);
+    let (server, admin) = Server::start_with_admin(engine, &["--threads=3"]);
     let mut clients: Vec<_> = (0..30).map(|_| Client::connect(server.address())).collect();
     for client in &mut clients {
         client.echo("hello");
@@ -435,7 +434,7 @@ fn metrics_are_labelled_by_worker(engine: Engine) {
     assert!(page.count("process_resident_memory_bytes", &[]) > 1 << 20);
 }
 
-/// A server in this process, whose admin listener is asked over its socket.
+/// A server in this process, whose admin listener is reached over its socket.
 fn with_handler<F>(
     engine: Engine,
     handler: impl Fn(ringback::MessageSocket) -> F + Send + Sync + 'static,
@@ -455,7 +454,7 @@ where
     let server = ringback::Server::start_with(config, handler).expect("started");
     let address = server.addresses()[0].internet().expect("TCP");
     let admin = Admin {
-        address: server.admin_address().expect("one was asked for"),
+        address: server.admin_address().expect("configured"),
     };
     (server, address, admin)
 }
@@ -495,13 +494,13 @@ fn metrics_count_messages_and_closes_of_handlers(engine: Engine) {
     drop(Raw::open(address));
     let mut half = Raw::open(address);
     half.send(&frame(BINARY, &[0; 100])[..50]);
-    // Its header is done with; what holds the rest has some memory of its own.
+    // The header is consumed; the buffer for the payload has some memory of its own.
     admin.wait_for("half a message is held", |page| {
         (44..500).contains(&page.count("ringback_held_bytes", &[]))
     });
     drop(half);
 
-    let page = admin.wait_for("all have left", |page| {
+    let page = admin.wait_for("all connections are closed", |page| {
         page.count("ringback_connections_open", &[]) == 0
             && page.count("ringback_held_bytes", &[]) == 0
     });
@@ -529,18 +528,18 @@ fn healthz_reports_blocked_worker(engine: Engine) {
     let (server, address, admin) = with_handler(engine, move |_socket| {
         let released = Arc::clone(&released);
         async move {
-            // What a handler must not do.
+            // A handler must not block.
             let _ = released.lock().expect("not poisoned").recv();
         }
     });
     assert_eq!(admin.get("/healthz").status, 200);
     let mut raw = Raw::dial(address);
     raw.send(REQUEST.as_bytes());
-    wait_until("the standstill is noticed", || {
-        let answer = admin.get("/healthz");
-        let is_noticed = answer.status == 503;
+    wait_until("/healthz answers 503", || {
+        let response = admin.get("/healthz");
+        let is_noticed = response.status == 503;
         if is_noticed {
-            let text = &answer.body;
+            let text = &response.body;
             assert!(text.starts_with("worker 0 has stood still for "), "{text}");
         }
         is_noticed
@@ -548,7 +547,9 @@ fn healthz_reports_blocked_worker(engine: Engine) {
     assert_eq!(admin.get("/readyz").status, 503);
     assert_eq!(admin.metrics().count("ringback_worker_up", &[]), 0);
     drop(release);
-    wait_until("it works again", || admin.get("/healthz").status == 200);
+    wait_until("/healthz answers 200", || {
+        admin.get("/healthz").status == 200
+    });
     assert_eq!(admin.metrics().count("ringback_worker_up", &[]), 1);
     server.stop().expect("stopped");
 }

@@ -1,5 +1,5 @@
-//! A server that did not run for a while, as in a virtual machine that is paused:
-//! its timers are overdue, and its clients have answered.
+//! A server that did not run for a while, as in a paused virtual machine: its timers are
+//! overdue, and its clients have answered.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ on_every_engine_with_handler![pause_closes_no_client_that_answers,];
 
 const PONG_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Rounds until one is not disturbed by other work of this machine.
+/// Rounds until one is not delayed by other work on this machine.
 const ROUNDS: usize = 10;
 
 fn pause_closes_no_client_that_answers(engine: Engine) {
@@ -28,7 +28,7 @@ fn pause_closes_no_client_that_answers(engine: Engine) {
             raw.expect_frame(PING, b"");
         }
         server.freeze();
-        // From the first Ping on, the server may be right to close a client.
+        // After so long a delay the server may close a client rightly.
         let is_disturbed = start.elapsed() > PONG_TIMEOUT / 2;
         for raw in &mut raws {
             raw.send(&frame(PONG, b""));

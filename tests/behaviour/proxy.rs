@@ -1,4 +1,4 @@
-//! Connections that a proxy makes for its clients.
+//! The PROXY protocol.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -31,18 +31,17 @@ on_every_engine![
 
 const TRUSTED: &str = "--proxy-protocol=127.0.0.0/8";
 
-/// Of the client 192.0.2.7, port 12345, with a TLV behind the addresses.
+/// Of the client 192.0.2.7, port 12345, with a TLV after the addresses.
 const HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11\
     \xc0\0\x02\x07\xc6\x33\x64\x07\x30\x39\x01\xbb\x01\0\x02h2";
 
-/// Of a proxy that looks whether the server is there.
+/// The LOCAL command, as in a proxy's health check.
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 fn proxy_header_names_client(engine: Engine) {
     let server = Server::start(engine, &[TRUSTED, "--print-messages"]);
     let mut raw = Raw::dial(server.address());
-    // The header ends inside of what is read at once, and nothing behind it is
-    // lost.
+    // The header ends inside the first read, and nothing after it is lost.
     raw.send(&[HEADER, REQUEST.as_bytes(), &frame(TEXT, b"hello")].concat());
     raw.expect_upgrade();
     raw.expect_frame(TEXT, b"hello");
@@ -131,7 +130,7 @@ fn version_1_line_names_client(engine: Engine) {
 fn missing_header_is_logged_once(engine: Engine) {
     const WARNING: &str = "a proxy of --proxy-protocol sent no valid PROXY header";
     let mut server = Server::start(engine, &[TRUSTED]);
-    // Whoever only looks whether the port is open says nothing.
+    // A port scan sends nothing.
     Raw::dial(server.address()).half_close();
     for _ in 0..5 {
         let mut raw = Raw::dial(server.address());
@@ -141,7 +140,7 @@ fn missing_header_is_logged_once(engine: Engine) {
     server.terminate();
     server.wait_for_success();
     let log = server.whole_log();
-    // A minute may have begun meanwhile.
+    // The interval of a warning may have begun anew.
     assert!((1..=2).contains(&log.matches(WARNING).count()), "{log}");
     assert!(log.contains("no PROXY header"), "{log}");
 }
@@ -156,7 +155,7 @@ fn header_without_request_is_health_check(engine: Engine) {
         Server::start(engine, &flags),
         Server::start_tls(engine, Pki::of(&pair), &flags),
     ] {
-        let admin = Admin::of_line(&server.printed().expect("an admin line"));
+        let admin = Admin::from_line(&server.printed().expect("an admin line"));
         for header in [
             LOCAL,
             b"PROXY UNKNOWN\r\n",
@@ -165,11 +164,11 @@ fn header_without_request_is_health_check(engine: Engine) {
             let mut raw = Raw::dial(server.address());
             raw.send(header);
         }
-        // A client of a proxy that leaves is no health check.
+        // A client that closes behind a proxy is no health check.
         let mut raw = Raw::dial(server.address());
         raw.send(HEADER);
         drop(raw);
-        let page = admin.wait_for("all four have left", |page| {
+        let page = admin.wait_for("all four connections are closed", |page| {
             count(page, "health_check") + count(page, "abandoned") == 4
         });
         assert_eq!(count(&page, "health_check"), 3);
@@ -193,7 +192,7 @@ fn forwarded_field_after_header_names_client(engine: Engine) {
 }
 
 fn invalid_header_closes_connection(engine: Engine) {
-    let (server, admin) = Server::start_watched(engine, &[TRUSTED]);
+    let (server, admin) = Server::start_with_admin(engine, &[TRUSTED]);
     let mut datagram = HEADER.to_vec();
     datagram[13] = 0x12;
     let mut third_version = HEADER.to_vec();
@@ -236,7 +235,7 @@ fn header_of_untrusted_peer_gets_400(engine: Engine) {
 
 fn handshake_timeout_covers_header(engine: Engine) {
     let flags = [TRUSTED, "--handshake-timeout=1s"];
-    let (server, admin) = Server::start_watched(engine, &flags);
+    let (server, admin) = Server::start_with_admin(engine, &flags);
     let slow = [0, 1, 12, 16, HEADER.len() - 1].map(|len| {
         let mut raw = Raw::dial(server.address());
         raw.send(&HEADER[..len]);
@@ -245,7 +244,7 @@ fn handshake_timeout_covers_header(engine: Engine) {
     for mut raw in slow {
         assert!(raw.rest_until_cut().is_empty());
     }
-    // What is left of it is for the request.
+    // The rest of the timeout is for the request.
     let mut raw = Raw::dial(server.address());
     raw.send(HEADER);
     raw.expect_refusal(408);
@@ -258,20 +257,20 @@ fn header_precedes_tls(engine: Engine) {
     let pair = pki::pair();
     let flags = [TRUSTED, "--print-messages", "--admin=127.0.0.1:0"];
     let server = Server::start_tls(engine, Pki::of(&pair), &flags);
-    let _admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let _admin = Admin::from_line(&server.printed().expect("an admin line"));
     let mut stream = TcpStream::connect(server.address()).expect("connected");
     stream
-        .set_read_timeout(Some(crate::common::PATIENCE))
+        .set_read_timeout(Some(crate::common::TIMEOUT))
         .expect("set");
     stream.write_all(HEADER).expect("sent");
-    let mut secret = pki::over(stream, &pair.client(ALL_VERSIONS, &[]));
-    secret.write_all(REQUEST.as_bytes()).expect("sent");
-    secret.write_all(&frame(TEXT, b"in secret")).expect("sent");
+    let mut tls = pki::over(stream, &pair.client(ALL_VERSIONS, &[]));
+    tls.write_all(REQUEST.as_bytes()).expect("sent");
+    tls.write_all(&frame(TEXT, b"in secret")).expect("sent");
     let expected = unmasked(TEXT, b"in secret");
     let mut received = Vec::new();
     while !received.ends_with(&expected) {
         let mut byte = [0];
-        secret.read_exact(&mut byte).expect("a byte");
+        tls.read_exact(&mut byte).expect("a byte");
         received.push(byte[0]);
     }
     assert_eq!(
@@ -289,21 +288,21 @@ fn limits_and_access_log_use_client(engine: Engine) {
         "--log-format=json",
     ];
     let server = Server::start(engine, &flags);
-    let come = |last: u8| {
+    let connect = |last: u8| {
         let mut header = HEADER.to_vec();
         header[19] = last;
         let mut raw = Raw::dial(server.address());
         raw.send(&[&header, REQUEST.as_bytes()].concat());
         raw
     };
-    let mut first = come(7);
+    let mut first = connect(7);
     first.expect_upgrade();
-    come(8).expect_upgrade();
-    let mut second = come(7);
+    connect(8).expect_upgrade();
+    let mut second = connect(7);
     second.expect_refusal(429);
     let proxy = second.stream().local_addr().expect("connected");
     drop(second);
-    let told = wait_for("the access line of who is refused", || {
+    let line = wait_for("the access line of the refused connection", || {
         let log = server.log();
         let mut lines = log
             .split_inclusive('\n')
@@ -312,7 +311,7 @@ fn limits_and_access_log_use_client(engine: Engine) {
             .find(|line| line.contains("refused"))
             .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
     });
-    assert_eq!(told["peer"], "192.0.2.7:12345");
-    assert_eq!(told["proxy"], proxy.to_string());
-    assert_eq!(told["refusal"], "address");
+    assert_eq!(line["peer"], "192.0.2.7:12345");
+    assert_eq!(line["proxy"], proxy.to_string());
+    assert_eq!(line["refusal"], "address");
 }

@@ -1,5 +1,4 @@
-//! What connections cost: memory, descriptors, system calls, and time of their
-//! neighbours.
+//! Costs of connections: memory, descriptors and system calls.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -11,7 +10,7 @@ use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine, on_every_engine_over_tls};
 use crate::common::server::Server;
 use crate::common::wire::{BINARY, REQUEST, TEXT, frame, noise, unmasked};
-use crate::common::{wait_for_rest, wait_until};
+use crate::common::{wait_until, wait_until_stable};
 
 on_every_engine![
     batch_of_frames_costs_one_read_and_one_write,
@@ -43,7 +42,7 @@ fn batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
     };
     let server = ringback::Server::start(config).expect("started");
     let mut raw = Raw::open(server.addresses()[0].internet().expect("TCP"));
-    // All of it fits into the smallest buffer that an engine reads with.
+    // All of it fits into the smallest read buffer of an engine.
     raw.send(&frame(TEXT, b"x").repeat(BATCH));
     raw.expect(&unmasked(TEXT, b"x").repeat(BATCH));
     // The write is counted when it is done, which its reader may see first.
@@ -62,7 +61,7 @@ fn slow_reader_memory_is_bounded_and_no_byte_is_lost(engine: Engine) {
     Client::connect(server.address()).echo("warm");
     let before = server.process().memory();
 
-    // Lengths without a common measure: whatever is lost or doubled shows.
+    // Lengths without a common divisor show lost or doubled bytes.
     let payloads = [1_000_003, 7, 65_537, 524_287, 130_001].map(|len| noise(len as u64, len));
     let round: u64 = payloads.iter().map(|payload| payload.len() as u64).sum();
     let rounds = TOTAL / round + 1;
@@ -75,7 +74,7 @@ fn slow_reader_memory_is_bounded_and_no_byte_is_lost(engine: Engine) {
         .map(|payload| unmasked(BINARY, payload))
         .collect();
 
-    let mut reader = Raw::open_narrow(server.address());
+    let mut reader = Raw::open_with_small_buffers(server.address());
     let mut writer = Raw::over(reader.stream().try_clone().expect("a descriptor"));
     let written = &AtomicU64::new(0);
     thread::scope(|scope| {
@@ -90,9 +89,7 @@ fn slow_reader_memory_is_bounded_and_no_byte_is_lost(engine: Engine) {
                 }
             }
         });
-        let stuck_at = wait_for_rest("nobody reads, so nobody can write", || {
-            written.load(Relaxed)
-        });
+        let stuck_at = wait_until_stable("the sockets are full", || written.load(Relaxed));
         assert!(stuck_at < TOTAL, "the server took all of it");
         let growth = server.process().memory().saturating_sub(before);
         assert!(growth < ALLOWANCE, "{growth} bytes for one slow reader");
@@ -105,7 +102,7 @@ fn slow_reader_memory_is_bounded_and_no_byte_is_lost(engine: Engine) {
     let growth = server.process().memory().saturating_sub(before);
     assert!(
         growth < ALLOWANCE,
-        "{growth} bytes after {TOTAL} have passed"
+        "{growth} bytes after {TOTAL} bytes of echoes"
     );
 }
 
@@ -120,17 +117,17 @@ fn memory_of_many_slow_readers_is_bounded(engine: Engine) {
 
     let request = frame(BINARY, &noise(1, 60_000));
     let mut readers: Vec<_> = (0..READERS)
-        .map(|_| Raw::open_narrow(server.address()))
+        .map(|_| Raw::open_with_small_buffers(server.address()))
         .collect();
     let mut written = 0;
-    let written = wait_for_rest("nobody reads, so nobody can write", || {
+    let written = wait_until_stable("the sockets are full", || {
         for raw in &mut readers {
             written += raw.send_what_fits(&request);
         }
         neighbour.echo("not disturbed");
         written
     });
-    // The allocator gives back what large reads took a while later.
+    // The allocator gives back large buffers a while later.
     let what = format!("little is held for {READERS} slow readers that have sent {written}");
     wait_until(&what, || {
         server.process().memory().saturating_sub(before) < ALLOWANCE
@@ -141,7 +138,8 @@ fn memory_of_many_slow_readers_is_bounded(engine: Engine) {
     neighbour.echo("after");
 }
 
-/// The ring's receives end where its shared buffers do, and must begin again.
+/// A multishot receive of the ring ends when the buffers run out, and must be armed
+/// again.
 fn arrivals_beyond_the_buffers_are_echoed(engine: Engine) {
     const CLIENTS: usize = 200;
     let server = Server::start(engine, &["--threads=1"]);
@@ -179,7 +177,7 @@ fn thousand_connections_leave_no_descriptor(engine: Engine) {
         }
     }
     for (index, client) in clients.into_iter().enumerate() {
-        // One in two leaves without a word.
+        // One in two ends without a Close.
         if index % 2 == 0 {
             client.close();
         }
@@ -215,10 +213,10 @@ fn short_connections_leave_no_descriptor(engine: Engine) {
 fn accept_pauses_without_descriptors(engine: Engine) {
     const LIMIT: usize = 64;
     let server = Server::start(engine, &["--threads=1"]);
-    // The server has counted what there is; something else takes it away.
-    server.leave_descriptors(LIMIT);
+    // The limit falls after the server has read it at its start.
+    server.limit_free_descriptors(LIMIT);
 
-    // The kernel lets all of them connect, the server only some.
+    // The kernel connects all of them; the server accepts only some.
     let mut inside: Vec<_> = (0..LIMIT + 16)
         .map(|_| Raw::dial(server.address()))
         .collect();
@@ -226,8 +224,8 @@ fn accept_pauses_without_descriptors(engine: Engine) {
         raw.send(REQUEST.as_bytes());
     }
     server.wait_for_log("accepting rests");
-    let capacity = wait_for_rest("as many as can have been let in", || {
-        inside.iter().filter(|raw| raw.has_news()).count() as u64
+    let capacity = wait_until_stable("the accepted connections stay the same", || {
+        inside.iter().filter(|raw| raw.is_readable()).count() as u64
     });
     let capacity = usize::try_from(capacity).expect("few");
     assert!(
@@ -240,10 +238,9 @@ fn accept_pauses_without_descriptors(engine: Engine) {
         raw.send(&frame(TEXT, b"inside"));
         raw.expect_frame(TEXT, b"inside");
     }
-    assert!(outside.iter().all(|raw| !raw.has_news()));
+    assert!(outside.iter().all(|raw| !raw.is_readable()));
 
-    // There is no event to wait for: what shows is what does not happen in a
-    // while, and a process that spins uses all of it.
+    // There is no event to wait for: a worker that spins would use all of this interval.
     let while_full = Duration::from_secs(1);
     let before = server.process().cpu_time();
     thread::sleep(while_full);
@@ -259,7 +256,7 @@ fn accept_pauses_without_descriptors(engine: Engine) {
         raw.send(&frame(TEXT, b"at last"));
         raw.expect_frame(TEXT, b"at last");
     }
-    assert!(outside[10..].iter().all(|raw| !raw.has_news()));
+    assert!(outside[10..].iter().all(|raw| !raw.is_readable()));
     for raw in &mut inside {
         raw.send(&frame(TEXT, b"still inside"));
         raw.expect_frame(TEXT, b"still inside");

@@ -1,4 +1,4 @@
-//! Clients that do not read, where TCP has more memory than it may.
+//! Clients that do not read, with TCP over its memory limit.
 
 use std::thread;
 
@@ -11,8 +11,8 @@ on_every_engine_and_over_tls![max_tcp_memory_resets_only_clients_that_do_not_rea
 
 on_every_engine_with_handler![max_tcp_memory_resets_only_clients_that_do_not_read,];
 
-/// A byte is less than TCP has wherever somebody is connected. No other limit ends
-/// anybody meanwhile.
+/// One byte: TCP has more on any machine with a connection. No other limit closes a
+/// connection meanwhile.
 const FLAGS: [&str; 5] = [
     "--max-tcp-memory=1",
     "--write-timeout=10m",
@@ -23,11 +23,11 @@ const FLAGS: [&str; 5] = [
 
 fn max_tcp_memory_resets_only_clients_that_do_not_read(engine: Engine) {
     const UNREAD: u64 = 3;
-    let (server, admin) = Server::start_watched(engine, &FLAGS);
+    let (server, admin) = Server::start_with_admin(engine, &FLAGS);
     let mut reader = Client::connect(server.address());
     thread::scope(|scope| {
         for _ in 0..UNREAD {
-            let mut raw = Raw::open_narrow(server.address());
+            let mut raw = Raw::open_with_small_buffers(server.address());
             scope.spawn(move || raw.send_until_cut(&frame(BINARY, &noise(1, 60_000))));
         }
         let labels = [("reason", "tcp_memory"), ("code", "none")];

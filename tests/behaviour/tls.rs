@@ -1,7 +1,6 @@
-//! What is special about clients that come over TLS.
+//! Rules of TLS connections only.
 //!
-//! That everything else is as it is without is what the other modules ask with
-//! `on_every_engine_over_tls`.
+//! The other modules run their tests over TLS with `on_every_engine_over_tls`.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,7 +18,7 @@ use rustls::{
 };
 use tungstenite::{Message, WebSocket};
 
-use crate::common::PATIENCE;
+use crate::common::TIMEOUT;
 use crate::common::admin::Admin;
 use crate::common::client::Raw;
 use crate::common::engines::{Engine, on_every_engine};
@@ -52,27 +51,27 @@ on_every_engine![
     incomplete_records_count_as_held_and_close_once,
 ];
 
-type Secret = StreamOwned<ClientConnection, TcpStream>;
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A connection on which TLS has not begun.
+/// A connection before its TLS handshake.
 #[track_caller]
-fn dial(address: SocketAddr, config: &Arc<ClientConfig>) -> Secret {
+fn dial(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
     let stream = TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    stream.set_write_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("set");
     stream.set_nodelay(true).expect("set");
     pki::over(stream, config)
 }
 
 /// An upgraded connection over TLS.
 #[track_caller]
-fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> Secret {
-    let mut secret = dial(address, config);
-    secret.write_all(REQUEST.as_bytes()).expect("sent");
+fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
+    let mut tls = dial(address, config);
+    tls.write_all(REQUEST.as_bytes()).expect("sent");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        secret.read_exact(&mut byte).expect("a head");
+        tls.read_exact(&mut byte).expect("a head");
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).expect("ASCII");
@@ -80,30 +79,27 @@ fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> Secret {
         head.starts_with("HTTP/1.1 101 ") && head.contains(ACCEPT),
         "{head}"
     );
-    secret
+    tls
 }
 
 #[track_caller]
-fn echo(secret: &mut Secret, payload: &[u8]) {
-    secret.write_all(&frame(TEXT, payload)).expect("sent");
-    expect(secret, &unmasked(TEXT, payload));
+fn echo(tls: &mut TlsStream, payload: &[u8]) {
+    tls.write_all(&frame(TEXT, payload)).expect("sent");
+    expect(tls, &unmasked(TEXT, payload));
 }
 
 #[track_caller]
-fn expect(secret: &mut Secret, expected: &[u8]) {
+fn expect(tls: &mut TlsStream, expected: &[u8]) {
     let mut received = vec![0; expected.len()];
-    secret.read_exact(&mut received).expect("bytes");
+    tls.read_exact(&mut received).expect("bytes");
     assert!(received == expected, "something else came");
 }
 
-/// Does a handshake that fails.
+/// The error of a handshake that fails.
 #[track_caller]
-fn failure(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsError {
-    let mut secret = dial(address, config);
-    let error = secret
-        .conn
-        .complete_io(&mut secret.sock)
-        .expect_err("refused");
+fn handshake_error(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsError {
+    let mut tls = dial(address, config);
+    let error = tls.conn.complete_io(&mut tls.sock).expect_err("refused");
     match error.downcast::<TlsError>() {
         Ok(error) => error,
         Err(error) => panic!("no error of TLS: {error}"),
@@ -121,22 +117,22 @@ fn tls_1_2_and_1_3_echo(engine: Engine) {
         (&TLS12, ProtocolVersion::TLSv1_2),
         (&TLS13, ProtocolVersion::TLSv1_3),
     ] {
-        let secret = dial(server.address(), &pair.client(&[version], &[]));
+        let tls = dial(server.address(), &pair.client(&[version], &[]));
         let (mut socket, _response) =
-            tungstenite::client("ws://localhost/", secret).expect("upgraded");
+            tungstenite::client("ws://localhost/", tls).expect("upgraded");
         assert_eq!(socket.get_ref().conn.protocol_version(), Some(number));
         for len in [0, 1, 125, 126, 65_535, 65_536, 300_000, 5_000_000] {
             let message = Message::from(noise(1, len));
             socket.send(message.clone()).expect("sent");
             assert!(socket.read().expect("a message") == message, "{len} bytes");
         }
-        close_politely(socket);
+        close_websocket(socket);
     }
 }
 
-/// Closes the WebSocket, and finds both ends of the stream after it.
+/// Closes the WebSocket; expects the Close and the end of the stream.
 #[track_caller]
-fn close_politely(mut socket: WebSocket<Secret>) {
+fn close_websocket(mut socket: WebSocket<TlsStream>) {
     socket.close(None).expect("sent");
     assert!(socket.read().expect("a Close").is_close());
     let end = socket.read().expect_err("the end");
@@ -152,12 +148,12 @@ fn alpn_accepts_only_http_1_1(engine: Engine) {
             (&[&b"http/1.1"[..]], Some(&b"http/1.1"[..])),
             (&[b"h2", b"http/1.1"], Some(b"http/1.1")),
         ] {
-            let mut secret = open(server.address(), &pair.client(&[version], offer));
-            assert_eq!(secret.conn.alpn_protocol(), agreed);
-            echo(&mut secret, b"agreed");
+            let mut tls = open(server.address(), &pair.client(&[version], offer));
+            assert_eq!(tls.conn.alpn_protocol(), agreed);
+            echo(&mut tls, b"agreed");
         }
         assert_eq!(
-            failure(server.address(), &pair.client(&[version], &[b"h2"])),
+            handshake_error(server.address(), &pair.client(&[version], &[b"h2"])),
             TlsError::AlertReceived(AlertDescription::NoApplicationProtocol)
         );
     }
@@ -165,21 +161,21 @@ fn alpn_accepts_only_http_1_1(engine: Engine) {
 
 fn sessions_resume_without_early_data(engine: Engine) {
     let pair = pki::pair();
-    // Two workers: a ticket is good for both.
+    // Two workers: a ticket is valid at both.
     let server = serve(engine, &pair, &["--threads=2"]);
     for version in ALL_VERSIONS {
         let mut config = (*pair.client(&[version], &[])).clone();
         config.enable_early_data = true;
         let config = Arc::new(config);
-        let mut secret = open(server.address(), &config);
-        echo(&mut secret, b"the tickets come before this");
-        assert_eq!(secret.conn.handshake_kind(), Some(HandshakeKind::Full));
+        let mut tls = open(server.address(), &config);
+        echo(&mut tls, b"the tickets come before this");
+        assert_eq!(tls.conn.handshake_kind(), Some(HandshakeKind::Full));
         for _ in 0..4 {
-            let mut secret = dial(server.address(), &config);
-            assert!(secret.conn.early_data().is_none(), "0-RTT is not offered");
-            secret.conn.complete_io(&mut secret.sock).expect("agreed");
-            assert_eq!(secret.conn.handshake_kind(), Some(HandshakeKind::Resumed));
-            drop(secret);
+            let mut tls = dial(server.address(), &config);
+            assert!(tls.conn.early_data().is_none(), "0-RTT is not offered");
+            tls.conn.complete_io(&mut tls.sock).expect("agreed");
+            assert_eq!(tls.conn.handshake_kind(), Some(HandshakeKind::Resumed));
+            drop(tls);
             // A ticket of TLS 1.3 is used once.
             echo(&mut open(server.address(), &config), b"more tickets");
         }
@@ -190,21 +186,21 @@ fn connection_ends_with_close_notify(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &[]);
     for version in ALL_VERSIONS {
-        let mut secret = open(server.address(), &pair.client(&[version], &[]));
-        secret.write_all(&close(1000, "bye")).expect("sent");
-        expect(&mut secret, &unmasked(CLOSE, b"\x03\xe8bye"));
-        // Not an error, which an end without close_notify would be.
-        assert_eq!(secret.read(&mut [0]).expect("the end"), 0);
-        // The end of our side ends the connection.
-        secret.conn.send_close_notify();
-        secret.flush().expect("sent");
-        // To a plain request as well.
-        let mut secret = dial(server.address(), &pair.client(&[version], &[]));
-        secret
-            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        let mut tls = open(server.address(), &pair.client(&[version], &[]));
+        tls.write_all(&close(1000, "bye")).expect("sent");
+        expect(&mut tls, &unmasked(CLOSE, b"\x03\xe8bye"));
+        // An end without close_notify would be an error.
+        assert_eq!(tls.read(&mut [0]).expect("the end"), 0);
+        // The client's close_notify ends the connection.
+        tls.conn.send_close_notify();
+        tls.flush().expect("sent");
+        // After a plain request as well.
+        let mut tls = dial(server.address(), &pair.client(&[version], &[]));
+        tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .expect("sent");
         let mut page = String::new();
-        secret.read_to_string(&mut page).expect("a proper end");
+        tls.read_to_string(&mut page)
+            .expect("an end with close_notify");
         assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
     }
 }
@@ -212,28 +208,28 @@ fn connection_ends_with_close_notify(engine: Engine) {
 fn end_without_close_is_counted_as_gone_or_tls(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &["--admin=127.0.0.1:0"]);
-    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let admin = Admin::from_line(&server.printed().expect("an admin line"));
     let config = pair.client(ALL_VERSIONS, &[]);
     let before = server.process().descriptors().len();
     for index in 0..3 {
-        let mut secret = open(server.address(), &config);
-        echo(&mut secret, b"here");
+        let mut tls = open(server.address(), &config);
+        echo(&mut tls, b"here");
         match index {
-            // Of TLS but not of WebSocket,
+            // An end of TLS without a Close,
             0 => {
-                secret.conn.send_close_notify();
-                secret.flush().expect("sent");
+                tls.conn.send_close_notify();
+                tls.flush().expect("sent");
             }
-            // of TCP alone,
-            1 => secret.sock.shutdown(Shutdown::Write).expect("connected"),
-            // and nonsense where a record should be.
-            _ => secret
+            // an end of TCP alone,
+            1 => tls.sock.shutdown(Shutdown::Write).expect("connected"),
+            // and bytes that are no record.
+            _ => tls
                 .sock
                 .write_all(&[0x17, 3, 3, 0, 40])
-                .and_then(|()| secret.sock.write_all(&[0; 40]))
+                .and_then(|()| tls.sock.write_all(&[0; 40]))
                 .expect("sent"),
         }
-        let _ = secret.read(&mut [0]);
+        let _ = tls.read(&mut [0]);
     }
     server.wait_for_descriptors(before);
     admin.wait_for("all three are counted", |page| {
@@ -259,7 +255,7 @@ fn plain_http_on_tls_port_gets_400(engine: Engine) {
 
 fn invalid_record_gets_alert(engine: Engine) {
     let server = serve(engine, &pki::pair(), &[]);
-    // The first five bytes of an alert (RFC 8446 section 5.1), and "fatal".
+    // The first bytes of a fatal alert (RFC 8446 section 5.1).
     let alert = |bytes: &[u8]| bytes.len() == 7 && bytes[0] == 0x15 && bytes[5] == 2;
     for bytes in [
         &b"\x80\x2e\x01\x00\x02"[..],
@@ -303,26 +299,31 @@ fn handshake_timeout_covers_tls(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &["--handshake-timeout=2s"]);
     let config = pair.client(ALL_VERSIONS, &[]);
-    // Nothing, half a ClientHello, all of TLS but no request.
+    // Nothing, half a ClientHello, and a TLS handshake without a request.
     let start = Instant::now();
     let mut silent = Raw::dial(server.address());
     let mut half = Raw::dial(server.address());
     half.send(&client_hello(&config)[..100]);
-    let mut shaken = dial(server.address(), &config);
-    shaken.conn.complete_io(&mut shaken.sock).expect("agreed");
+    let mut established = dial(server.address(), &config);
+    established
+        .conn
+        .complete_io(&mut established.sock)
+        .expect("agreed");
     assert!(silent.rest_until_cut().is_empty());
     assert!(half.rest_until_cut().is_empty());
     let mut answer = String::new();
-    shaken.read_to_string(&mut answer).expect("a proper end");
+    established
+        .read_to_string(&mut answer)
+        .expect("an end with close_notify");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     let elapsed = start.elapsed();
-    // It counts from accepting, whatever came meanwhile; the server's clock may
-    // have begun a little later than ours.
+    // The timeout counts from accept, whatever comes meanwhile; the server may have
+    // accepted a little later.
     assert!(elapsed >= DEADLINE, "{elapsed:?}");
-    assert!(elapsed < 2 * DEADLINE + PATIENCE / 4, "{elapsed:?}");
+    assert!(elapsed < 2 * DEADLINE + TIMEOUT / 4, "{elapsed:?}");
 }
 
-/// What a client sends first.
+/// The first bytes of a client.
 fn client_hello(config: &Arc<ClientConfig>) -> Vec<u8> {
     let name = "localhost".try_into().expect("a name");
     let mut client = ClientConnection::new(Arc::clone(config), name).expect("a client");
@@ -335,24 +336,24 @@ fn sighup_loads_new_certificate(engine: Engine) {
     let (old, new) = (pki::pair(), pki::pair());
     let server = serve(engine, &old, &[]);
     let (trusts_old, trusts_new) = (old.client(ALL_VERSIONS, &[]), new.client(ALL_VERSIONS, &[]));
-    let mut veteran = open(server.address(), &trusts_old);
-    echo(&mut veteran, b"before");
-    failure(server.address(), &trusts_new);
+    let mut existing = open(server.address(), &trusts_old);
+    echo(&mut existing, b"before");
+    handshake_error(server.address(), &trusts_new);
 
     server.pki().put(&new);
     server.signal(Signal::HUP);
     server.wait_for_log("new connections get the certificate as it is now");
     echo(&mut open(server.address(), &trusts_new), b"new");
-    // A ticket of the old one is worth nothing any more.
-    failure(server.address(), &trusts_old);
-    echo(&mut veteran, b"after");
+    // A session ticket of the old certificate is not accepted.
+    handshake_error(server.address(), &trusts_old);
+    echo(&mut existing, b"after");
 }
 
 fn sighup_with_invalid_files_keeps_certificate(engine: Engine) {
     let (pair, other) = (pki::pair(), pki::pair());
     let server = serve(engine, &pair, &[]);
     let config = pair.client(ALL_VERSIONS, &[]);
-    let mut veteran = open(server.address(), &config);
+    let mut existing = open(server.address(), &config);
     for (name, text, complaint) in [
         ("key.pem", other.key.as_str(), "does not match"),
         ("cert.pem", "", "it is empty"),
@@ -372,10 +373,10 @@ fn sighup_with_invalid_files_keeps_certificate(engine: Engine) {
     server.pki().put(&pair);
     server.signal(Signal::HUP);
     server.wait_for_log("new connections get");
-    echo(&mut veteran, b"never disturbed");
+    echo(&mut existing, b"never disturbed");
 }
 
-/// A pair that was valid, or will be.
+/// A pair that is expired, or not valid yet.
 fn invalid(from: i32, to: i32) -> Pair {
     pki::pair_with(|params| {
         params.not_before = date_time_ymd(from, 1, 1);
@@ -383,12 +384,12 @@ fn invalid(from: i32, to: i32) -> Pair {
     })
 }
 
-/// The engines have no part in it: they get what the one certificate object says.
+/// It does not depend on the engine: all use the one certificate object.
 #[test]
 fn sighup_keeps_valid_certificate_over_invalid() {
     let pair = pki::pair();
     let server = serve("epoll", &pair, &["--admin=127.0.0.1:0"]);
-    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let admin = Admin::from_line(&server.printed().expect("an admin line"));
     let config = pair.client(ALL_VERSIONS, &[]);
     for (other, reason) in [
         (
@@ -423,11 +424,11 @@ fn sighup_replaces_expired_certificate() {
     server.pki().put(&invalid(2020, 2021));
     server.signal(Signal::HUP);
     server.wait_for_log("SIGHUP: new connections get the certificate as it is now");
-    // And a valid one that of either.
+    // A valid certificate replaces either.
     let pair = pki::pair();
     server.pki().put(&pair);
     server.signal(Signal::HUP);
-    wait_until("it is used", || {
+    wait_until("the new certificate is used", || {
         server.log().matches("SIGHUP: new connections").count() == 2
     });
     let config = pair.client(ALL_VERSIONS, &[]);
@@ -435,8 +436,8 @@ fn sighup_replaces_expired_certificate() {
 }
 
 fn presents(server: &Server, pair: &Pair) -> bool {
-    let mut secret = dial(server.address(), &pair.client(ALL_VERSIONS, &[]));
-    secret.conn.complete_io(&mut secret.sock).is_ok()
+    let mut tls = dial(server.address(), &pair.client(ALL_VERSIONS, &[]));
+    tls.conn.complete_io(&mut tls.sock).is_ok()
 }
 
 #[test]
@@ -445,12 +446,14 @@ fn tls_reload_loads_changed_files() {
     let server = serve("epoll", &first, &["--tls-reload=20ms"]);
     assert!(presents(&server, &first));
     server.pki().put(&second);
-    wait_until("the second is used", || presents(&server, &second));
+    wait_until("the second certificate is used", || {
+        presents(&server, &second)
+    });
     server.wait_for_log("the certificate's files have changed: new connections get");
 }
 
-/// As Kubernetes mounts a secret: files are links through a directory's link,
-/// which is what changes, with both files at once.
+/// The layout of a Kubernetes secret: links through a directory link, whose change
+/// replaces both files at once.
 #[test]
 fn tls_reload_logs_each_error_once() {
     let (first, second, expired) = (pki::pair(), pki::pair(), invalid(2019, 2020));
@@ -471,7 +474,7 @@ fn tls_reload_logs_each_error_once() {
     symlink("first", pki.path("..data")).expect("linked");
     let flags = ["--tls-reload=20ms", "--admin=127.0.0.1:0"];
     let server = Server::start_tls("epoll", pki, &flags);
-    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let admin = Admin::from_line(&server.printed().expect("an admin line"));
     let switch = |name: &str| {
         symlink(name, server.pki().path("..new")).expect("linked");
         fs::rename(server.pki().path("..new"), server.pki().path("..data")).expect("switched");
@@ -484,13 +487,13 @@ fn tls_reload_logs_each_error_once() {
     wait_until("it is refused", || counted("failed") == 1);
     assert!(presents(&server, &first));
     switch("second");
-    wait_until("it is used", || counted("ok") == 1);
+    wait_until("the new certificate is used", || counted("ok") == 1);
     assert!(presents(&server, &second));
     switch("expired");
     wait_until("it is refused", || counted("failed") == 2);
     assert!(presents(&server, &second));
     switch("first");
-    wait_until("it is used", || counted("ok") == 2);
+    wait_until("the new certificate is used", || counted("ok") == 2);
     assert!(presents(&server, &first));
     let log = server.log();
     for once in ["does not match", "2020-01-01"] {
@@ -503,46 +506,45 @@ fn records_of_every_size_are_echoed(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &[]);
     for version in ALL_VERSIONS {
-        let mut secret = open(server.address(), &pair.client(&[version], &[]));
+        let mut tls = open(server.address(), &pair.client(&[version], &[]));
         // Each byte of a frame in a record of its own.
         for byte in frame(TEXT, b"byte by byte") {
-            secret.write_all(&[byte]).expect("sent");
+            tls.write_all(&[byte]).expect("sent");
         }
-        expect(&mut secret, &unmasked(TEXT, b"byte by byte"));
-        // Records that end anywhere in frames, and frames anywhere in records.
+        expect(&mut tls, &unmasked(TEXT, b"byte by byte"));
+        // Records that end anywhere in frames, and frames that end anywhere in records.
         let mut config = (*pair.client(&[version], &[])).clone();
         for size in [32, 100, 1000, 5000, 16_389] {
             config.max_fragment_size = Some(size);
-            let mut secret = open(server.address(), &Arc::new(config.clone()));
+            let mut tls = open(server.address(), &Arc::new(config.clone()));
             let message: String = "κόσμε".repeat(4000);
             for _ in 0..3 {
-                echo(&mut secret, message.as_bytes());
+                echo(&mut tls, message.as_bytes());
             }
         }
-        // A record that comes in two pieces, cut everywhere.
-        let mut secret = open(server.address(), &pair.client(&[version], &[]));
-        secret
-            .conn
+        // A record in two pieces.
+        let mut tls = open(server.address(), &pair.client(&[version], &[]));
+        tls.conn
             .writer()
             .write_all(&frame(TEXT, b"cut"))
             .expect("taken");
         let mut record = Vec::new();
-        secret.conn.write_tls(&mut record).expect("written");
+        tls.conn.write_tls(&mut record).expect("written");
         let (start, end) = record.split_at(record.len() / 2);
-        secret.sock.write_all(start).expect("sent");
-        assert!(is_silent(&secret.sock), "half a record says nothing");
-        secret.sock.write_all(end).expect("sent");
-        expect(&mut secret, &unmasked(TEXT, b"cut"));
+        tls.sock.write_all(start).expect("sent");
+        assert!(is_silent(&tls.sock), "half a record gets no reply");
+        tls.sock.write_all(end).expect("sent");
+        expect(&mut tls, &unmasked(TEXT, b"cut"));
     }
 }
 
-/// Whether nothing comes for a while.
+/// Whether nothing arrives for a while.
 fn is_silent(stream: &TcpStream) -> bool {
     stream
         .set_read_timeout(Some(Duration::from_millis(50)))
         .expect("set");
     let peeked = stream.peek(&mut [0]);
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
     matches!(
         peeked.map_err(|error: io::Error| error.kind()),
         Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)
@@ -563,15 +565,15 @@ fn plain_and_tls_listeners_serve_together(engine: Engine) {
         engine,
     ];
     let server = Server::spawn(crate::common::server::binary().args(flags), 2);
-    let [plain, secret] = server.addresses() else {
-        panic!("{:?}", server.greeting());
+    let [plain, tls] = server.addresses() else {
+        panic!("{:?}", server.start_lines());
     };
-    assert!(server.greeting()[0].starts_with(&format!("listening ws://{plain} ")));
-    assert!(server.greeting()[1].starts_with(&format!("listening wss://{secret} ")));
-    let mut secret = open(*secret, &pair.client(ALL_VERSIONS, &[]));
+    assert!(server.start_lines()[0].starts_with(&format!("listening ws://{plain} ")));
+    assert!(server.start_lines()[1].starts_with(&format!("listening wss://{tls} ")));
+    let mut tls = open(*tls, &pair.client(ALL_VERSIONS, &[]));
     let mut raw = Raw::open(*plain);
     for _ in 0..3 {
-        echo(&mut secret, b"secret");
+        echo(&mut tls, b"secret");
         raw.send(&frame(TEXT, b"plain"));
         raw.expect_frame(TEXT, b"plain");
     }
@@ -581,12 +583,11 @@ fn batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
     const BATCH: usize = 256;
     let pair = pki::pair();
     let server = serve(engine, &pair, &["--admin=127.0.0.1:0"]);
-    let admin = Admin::of_line(&server.printed().expect("an admin line"));
-    let mut secret = open(server.address(), &pair.client(ALL_VERSIONS, &[]));
-    secret
-        .write_all(&frame(TEXT, b"x").repeat(BATCH))
+    let admin = Admin::from_line(&server.printed().expect("an admin line"));
+    let mut tls = open(server.address(), &pair.client(ALL_VERSIONS, &[]));
+    tls.write_all(&frame(TEXT, b"x").repeat(BATCH))
         .expect("sent");
-    expect(&mut secret, &unmasked(TEXT, b"x").repeat(BATCH));
+    expect(&mut tls, &unmasked(TEXT, b"x").repeat(BATCH));
     // The write is counted when it is done, which its reader may see first.
     let page = admin.wait_for("the write is counted", |page| {
         page.count("ringback_writes_total", &[]) > 0
@@ -603,22 +604,22 @@ fn messages_sent_before_drain_are_echoed(engine: Engine) {
     let config = pair.client(ALL_VERSIONS, &[]);
     let mut clients: Vec<_> = (0..20).map(|_| open(server.address(), &config)).collect();
     server.freeze();
-    for (seed, secret) in (0..).zip(&mut clients) {
+    for (seed, tls) in (0..).zip(&mut clients) {
         for index in 0..300 {
             let message = frame(TEXT, format!("client {seed}, message {index}").as_bytes());
-            secret.conn.writer().write_all(&message).expect("taken");
+            tls.conn.writer().write_all(&message).expect("taken");
         }
-        secret.flush().expect("sent");
+        tls.flush().expect("sent");
     }
     server.terminate();
     server.thaw();
-    for (seed, secret) in (0..).zip(&mut clients) {
+    for (seed, tls) in (0..).zip(&mut clients) {
         for index in 0..300 {
             let message = format!("client {seed}, message {index}");
-            expect(secret, &unmasked(TEXT, message.as_bytes()));
+            expect(tls, &unmasked(TEXT, message.as_bytes()));
         }
-        expect(secret, &closed(1001));
-        assert_eq!(secret.read(&mut [0]).expect("the end"), 0);
+        expect(tls, &closed(1001));
+        assert_eq!(tls.read(&mut [0]).expect("the end"), 0);
     }
     drop(clients);
     server.wait_for_success();
@@ -642,13 +643,13 @@ fn largest_holder_is_evicted_first_with_or_without_tls(engine: Engine) {
         engine,
     ];
     let server = Server::spawn(crate::common::server::binary().args(flags), 2);
-    let admin = Admin::of_line(&server.printed().expect("an admin line"));
-    let [plain, secret] = *server.addresses() else {
-        panic!("{:?}", server.greeting());
+    let admin = Admin::from_line(&server.printed().expect("an admin line"));
+    let [plain, tls] = *server.addresses() else {
+        panic!("{:?}", server.start_lines());
     };
-    let mut secret = open(secret, &pair.client(ALL_VERSIONS, &[]));
+    let mut tls = open(tls, &pair.client(ALL_VERSIONS, &[]));
     let small = frame(TEXT, &[b'x'; 120]);
-    secret.write_all(&small[..100]).expect("sent");
+    tls.write_all(&small[..100]).expect("sent");
     admin.wait_for("it is held", |page| {
         page.count("ringback_held_bytes", &[]) > 0
     });
@@ -661,13 +662,13 @@ fn largest_holder_is_evicted_first_with_or_without_tls(engine: Engine) {
         })
         .collect();
     let reason = [("reason", "held_bytes")];
-    admin.wait_for("enough have been let go", |page| {
+    admin.wait_for("enough connections are evicted", |page| {
         let gone = page.count("ringback_closes_total", &reason);
         gone > 20 && page.count("ringback_held_bytes", &[]) <= HELD_MAX
     });
-    // It held next to nothing, so it was not its turn.
-    secret.write_all(&small[100..]).expect("sent");
-    expect(&mut secret, &unmasked(TEXT, &[b'x'; 120]));
+    // It holds the least, so it is not evicted.
+    tls.write_all(&small[100..]).expect("sent");
+    expect(&mut tls, &unmasked(TEXT, &[b'x'; 120]));
     drop(raws);
 }
 
@@ -681,51 +682,51 @@ fn incomplete_records_count_as_held_and_close_once(engine: Engine) {
         "--threads=1",
     ];
     let server = serve(engine, &pair, &flags);
-    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let admin = Admin::from_line(&server.printed().expect("an admin line"));
     let config = pair.client(ALL_VERSIONS, &[]);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let mut secret = open(server.address(), &config);
+            let mut tls = open(server.address(), &config);
             let mut record = Vec::new();
-            secret.conn.writer().write_all(&[0; 16_000]).expect("taken");
-            secret.conn.write_tls(&mut record).expect("written");
-            secret.sock.write_all(&record[..15_000]).expect("sent");
-            secret
+            tls.conn.writer().write_all(&[0; 16_000]).expect("taken");
+            tls.conn.write_tls(&mut record).expect("written");
+            tls.sock.write_all(&record[..15_000]).expect("sent");
+            tls
         })
         .collect();
-    admin.wait_for("enough have been let go", |page| {
+    admin.wait_for("enough connections are evicted", |page| {
         let gone = page.count("ringback_closes_total", &[("reason", "held_bytes")]);
         gone > 20 && page.count("ringback_held_bytes", &[]) <= HELD_MAX
     });
     drop(clients);
-    let page = admin.wait_for("all have left", |page| {
+    let page = admin.wait_for("all connections are closed", |page| {
         page.count("ringback_connections_open", &[]) == 0
     });
-    // They are told, and have to send the rest of the record or leave; whoever
-    // does neither is cut, but that was no second end.
+    // An evicted client gets a Close and must send the rest of its record or end; if it
+    // does neither it is cut, which is not counted as a second close.
     assert_eq!(page.count("ringback_closes_total", &[]), CLIENTS as u64);
 }
 
 fn handler_gets_messages_over_tls(engine: Engine) {
     let pair = pki::pair();
     let server = serve(engine, &pair, &["--print-messages"]);
-    let mut secret = open(server.address(), &pair.client(ALL_VERSIONS, &[]));
-    let address = secret.sock.local_addr().expect("connected");
-    echo(&mut secret, b"in secret");
+    let mut tls = open(server.address(), &pair.client(ALL_VERSIONS, &[]));
+    let address = tls.sock.local_addr().expect("connected");
+    echo(&mut tls, b"in secret");
     assert_eq!(server.printed(), Some(format!("{address} sent: in secret")));
     let message = "x".repeat(1_000_000);
-    echo(&mut secret, message.as_bytes());
+    echo(&mut tls, message.as_bytes());
     server.printed();
-    secret.write_all(&close(1000, "")).expect("sent");
-    expect(&mut secret, &unmasked(CLOSE, b"\x03\xe8"));
-    assert_eq!(secret.read(&mut [0]).expect("the end"), 0);
+    tls.write_all(&close(1000, "")).expect("sent");
+    expect(&mut tls, &unmasked(CLOSE, b"\x03\xe8"));
+    assert_eq!(tls.read(&mut [0]).expect("the end"), 0);
 }
 
 fn address_over_handshake_rate_gets_no_tls_handshake(engine: Engine) {
     let pair = pki::pair();
     let flags = ["--admin=127.0.0.1:0", "--handshake-rate=1/h"];
     let server = serve(engine, &pair, &flags);
-    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let admin = Admin::from_line(&server.printed().expect("an admin line"));
     let config = pair.client(ALL_VERSIONS, &[]);
     echo(&mut open(server.address(), &config), b"once");
     assert!(Raw::dial(server.address()).rest_until_cut().is_empty());
@@ -742,14 +743,14 @@ fn address_over_handshake_rate_gets_no_tls_handshake(engine: Engine) {
 fn metrics_have_tls_handshakes_reloads_and_expiry(engine: Engine) {
     let pair = pki::pair_with(|params| params.not_after = date_time_ymd(2222, 2, 22));
     let server = serve(engine, &pair, &["--admin=127.0.0.1:0"]);
-    let admin = Admin::of_line(&server.printed().expect("an admin line"));
+    let admin = Admin::from_line(&server.printed().expect("an admin line"));
     for version in [&TLS12, &TLS13] {
         echo(
             &mut open(server.address(), &pair.client(&[version], &[])),
             b"hi",
         );
     }
-    failure(server.address(), &pair.client(ALL_VERSIONS, &[b"h2"]));
+    handshake_error(server.address(), &pair.client(ALL_VERSIONS, &[b"h2"]));
     Raw::dial(server.address()).send(b"GET / HTTP/1.1\r\n\r\n");
     drop(Raw::dial(server.address()));
     server.signal(Signal::HUP);

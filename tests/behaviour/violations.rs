@@ -1,4 +1,4 @@
-//! What a client gets that breaks the rules, and what its neighbours notice.
+//! Violations of the protocol: the answer, and other connections.
 
 use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine_and_over_tls};
@@ -20,28 +20,28 @@ on_every_engine_and_over_tls![
 const PROTOCOL_ERROR: u16 = 1002;
 const INVALID_PAYLOAD: u16 = 1007;
 
-/// What it is, the bytes, the code.
+/// Its description, the bytes, the close code.
 type Violation = (&'static str, Vec<u8>, u16);
 
 fn violations() -> Vec<Violation> {
     let protocol_errors = [
-        wrong_headers(),
-        wrong_lengths(),
-        wrong_sequences(),
-        wrong_closes(),
+        invalid_headers(),
+        invalid_lengths(),
+        invalid_sequences(),
+        invalid_closes(),
     ]
     .concat()
     .into_iter()
     .map(|(what, bytes)| (what, bytes, PROTOCOL_ERROR));
-    let invalid_payloads = wrong_texts()
+    let invalid_payloads = invalid_texts()
         .into_iter()
         .map(|(what, bytes)| (what, bytes, INVALID_PAYLOAD));
     protocol_errors.chain(invalid_payloads).collect()
 }
 
-fn wrong_headers() -> Vec<(&'static str, Vec<u8>)> {
+fn invalid_headers() -> Vec<(&'static str, Vec<u8>)> {
     let mut all = vec![
-        ("no mask", unmasked(TEXT, b"naked")),
+        ("no mask", unmasked(TEXT, b"unmasked")),
         ("no mask, no payload", unmasked(BINARY, b"")),
         ("a ping without a mask", unmasked(PING, b"")),
         ("a close without a mask", unmasked(CLOSE, b"\x03\xe8")),
@@ -60,7 +60,7 @@ fn wrong_headers() -> Vec<(&'static str, Vec<u8>)> {
     all
 }
 
-fn wrong_lengths() -> Vec<(&'static str, Vec<u8>)> {
+fn invalid_lengths() -> Vec<(&'static str, Vec<u8>)> {
     let in_two = |len: u16| {
         [
             &[BINARY, 0x80 | 126],
@@ -92,11 +92,14 @@ fn wrong_lengths() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn wrong_sequences() -> Vec<(&'static str, Vec<u8>)> {
+fn invalid_sequences() -> Vec<(&'static str, Vec<u8>)> {
     let pair = |first: u8, second: u8| [frame(first, b"a"), frame(second, b"b")].concat();
     vec![
-        ("a continuation of nothing", frame(FRAGMENT, b"and")),
-        ("a last fragment of nothing", frame(LAST_FRAGMENT, b"so")),
+        ("a continuation without a message", frame(FRAGMENT, b"and")),
+        (
+            "a last fragment without a message",
+            frame(LAST_FRAGMENT, b"so"),
+        ),
         ("a text in a text", pair(TEXT_FRAGMENT, TEXT)),
         ("a binary in a text", pair(TEXT_FRAGMENT, BINARY)),
         (
@@ -106,7 +109,7 @@ fn wrong_sequences() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn wrong_closes() -> Vec<(&'static str, Vec<u8>)> {
+fn invalid_closes() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("a close of one byte", frame(CLOSE, &[3])),
         ("code 1005", close(1005, "")),
@@ -115,7 +118,7 @@ fn wrong_closes() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn wrong_texts() -> Vec<(&'static str, Vec<u8>)> {
+fn invalid_texts() -> Vec<(&'static str, Vec<u8>)> {
     let halves = |one: &[u8], other: &[u8]| {
         [frame(TEXT_FRAGMENT, one), frame(LAST_FRAGMENT, other)].concat()
     };
@@ -133,11 +136,11 @@ fn wrong_texts() -> Vec<(&'static str, Vec<u8>)> {
             halves(b"\xe2", b"\x82"),
         ),
         (
-            "a character that goes wrong over a cut",
+            "an invalid character over a split",
             halves(b"\xe2\x82", b"z"),
         ),
         (
-            "a character that nothing continues",
+            "an incomplete character before an empty fragment",
             halves(b"\xe2\x82", b""),
         ),
         (
@@ -145,14 +148,14 @@ fn wrong_texts() -> Vec<(&'static str, Vec<u8>)> {
             frame(CLOSE, b"\x03\xe8\xff"),
         ),
         (
-            "a close reason that is cut",
+            "a close reason with an incomplete character",
             frame(CLOSE, b"\x03\xe8\xe2\x82"),
         ),
     ]
 }
 
-/// Receives up to the Close, which must carry the code, and the end; returns
-/// the bytes before.
+/// Receives up to the Close, which must have this code, and the end; returns the bytes
+/// before.
 #[track_caller]
 fn until_close(raw: &mut Raw, what: &str, code: u16) -> Vec<u8> {
     let mut bytes = raw.rest();
@@ -171,7 +174,7 @@ fn every_violation_gets_its_close_code(engine: Engine) {
         let mut raw = Raw::open(server.address());
         raw.send(&bytes);
         let before = until_close(&mut raw, what, code);
-        // Good fragments before it have come back.
+        // Valid fragments before it are echoed.
         assert!(
             before.is_empty() || bytes[0] == TEXT_FRAGMENT,
             "{what}: {before:x?}"
@@ -208,14 +211,14 @@ fn invalid_utf8_gets_close_1007_at_first_invalid_byte(engine: Engine) {
         let whole = frame(TEXT, &[payload, &[b'z'; 90]].concat());
         let header_len = 6;
         let mut raw = Raw::open(server.address());
-        // All that follows is missing, and never comes.
+        // The bytes after it never come.
         raw.send(&whole[..header_len + payload.len() - 1]);
         raw.send(&whole[header_len + payload.len() - 1..][..1]);
         raw.expect_close(INVALID_PAYLOAD);
     }
 }
 
-/// Inside of a frame that has begun to stream there is no room for a Close.
+/// Inside a streamed frame no Close can be sent.
 fn invalid_utf8_in_streamed_frame_is_cut(engine: Engine) {
     let server = Server::start(engine, &["--window=1k"]);
     let text = [
@@ -235,7 +238,7 @@ fn invalid_utf8_in_streamed_frame_is_cut(engine: Engine) {
     let rest = raw.rest_until_cut();
     assert!(
         reply[19_996..good_len].starts_with(&rest),
-        "only good text comes back"
+        "only valid text is echoed"
     );
 }
 
@@ -248,7 +251,7 @@ fn random_bytes_do_not_disturb_other_connections(engine: Engine) {
         let mut raw = Raw::open(server.address());
         let mut bytes = noise(seed, 20 + 10 * usize::try_from(seed).expect("small"));
         if seed % 2 == 0 {
-            // Otherwise hardly any of it gets past the first byte.
+            // Without these bytes nearly all fail at the first byte.
             bytes.splice(..1, header(BINARY_FRAGMENT | 0x80, seed % 20));
         }
         raw.send(&bytes);

@@ -1,4 +1,4 @@
-//! Asking an admin listener.
+//! A client of the admin listener.
 
 use std::net::SocketAddr;
 
@@ -12,18 +12,18 @@ pub(crate) struct Admin {
     pub(crate) address: SocketAddr,
 }
 
-/// An answer, whole.
+/// A whole response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
 impl Admin {
-    /// The one that this line names.
+    /// The listener that this start line names.
     #[track_caller]
-    pub(crate) fn of_line(line: &str) -> Self {
+    pub(crate) fn from_line(line: &str) -> Self {
         let address = line
             .strip_prefix("admin http://")
             .unwrap_or_else(|| panic!("no admin line: {line:?}"));
@@ -33,23 +33,23 @@ impl Admin {
     }
 
     #[track_caller]
-    pub(crate) fn get(self, path: &str) -> Answer {
+    pub(crate) fn get(self, path: &str) -> Response {
         let mut raw = Raw::dial(self.address);
         raw.send(request("GET", path, "Connection: close\r\n").as_bytes());
-        answer(&mut raw)
+        read_response(&mut raw)
     }
 
     #[track_caller]
     pub(crate) fn metrics(self) -> Page {
-        let answer = self.get("/metrics");
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        Page::parse(&answer.body)
+        let response = self.get("/metrics");
+        assert_eq!(response.status, 200, "{}", response.body);
+        Page::parse(&response.body)
     }
 
-    /// Waits until the metrics are as they should be, and returns them.
+    /// Waits until `condition` holds for the metrics, and returns them.
     #[track_caller]
-    pub(crate) fn wait_for(self, what: &str, mut is_so: impl FnMut(&Page) -> bool) -> Page {
-        wait_for(what, || Some(self.metrics()).filter(&mut is_so))
+    pub(crate) fn wait_for(self, what: &str, mut condition: impl FnMut(&Page) -> bool) -> Page {
+        wait_for(what, || Some(self.metrics()).filter(&mut condition))
     }
 }
 
@@ -58,9 +58,9 @@ pub(crate) fn request(method: &str, path: &str, headers: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }
 
-/// Reads an answer to something else than HEAD.
+/// Reads the response to any method but HEAD.
 #[track_caller]
-pub(crate) fn answer(raw: &mut Raw) -> Answer {
+pub(crate) fn read_response(raw: &mut Raw) -> Response {
     let head = raw.head();
     let length = head
         .lines()
@@ -71,7 +71,7 @@ pub(crate) fn answer(raw: &mut Raw) -> Answer {
                 .ok()
         })
         .unwrap_or_else(|| panic!("no length: {head}"));
-    Answer {
+    Response {
         status: head
             .split(' ')
             .nth(1)

@@ -1,5 +1,5 @@
-//! Clients: tungstenite, which keeps the rules and shares no code with the
-//! server, and raw sockets for those who break them.
+//! Clients: tungstenite, which keeps the rules and shares no code with the server, and
+//! raw sockets to break them.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use socket2::SockRef;
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use super::wire::{ACCEPT, CLOSE, REQUEST};
 
 /// A client that keeps the rules.
@@ -18,7 +18,7 @@ pub(crate) struct Client {
     socket: WebSocket<TcpStream>,
 }
 
-/// Any message comes in; small buffers, since there are thousands of clients.
+/// No limits on messages; small buffers, for thousands of clients.
 fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(16 * 1024)
@@ -55,7 +55,7 @@ impl Client {
         }
     }
 
-    /// Sends with the next [`send`](Self::send), or when there is enough.
+    /// Sends with the next [`send`](Self::send), or when the buffer is full.
     #[track_caller]
     pub(crate) fn queue(&mut self, message: impl Into<Message>) {
         self.socket.write(message.into()).expect("queued");
@@ -71,16 +71,16 @@ impl Client {
         self.socket.read().expect("a message")
     }
 
-    /// Receives this very message.
+    /// Receives exactly this message.
     #[track_caller]
     pub(crate) fn expect(&mut self, expected: &Message) {
         let received = self.receive();
-        // Nobody wants to read megabytes of difference.
+        // Megabytes of difference help nobody.
         assert!(
             received == *expected,
             "got {}, not {}",
-            outline(&received),
-            outline(expected)
+            summary(&received),
+            summary(expected)
         );
     }
 
@@ -92,10 +92,10 @@ impl Client {
         self.expect(&message);
     }
 
-    /// Sends all messages from one thread and gets them back in another.
+    /// Sends all messages from one thread and receives their echoes in another.
     #[track_caller]
     pub(crate) fn echo_all(&mut self, messages: &[Message]) {
-        let mut writer = self.twin();
+        let mut writer = self.second_handle();
         thread::scope(|scope| {
             scope.spawn(move || {
                 for message in messages {
@@ -109,36 +109,35 @@ impl Client {
         });
     }
 
-    /// Closes the connection, and gets the same Close and the end.
+    /// Closes the connection; expects the same Close and the end.
     #[track_caller]
     pub(crate) fn close(mut self) {
         self.socket.close(None).expect("sent");
         let closed = self.receive();
-        assert!(closed.is_close(), "{}", outline(&closed));
+        assert!(closed.is_close(), "{}", summary(&closed));
         let end = self.socket.read().expect_err("the end");
         assert!(matches!(end, Error::ConnectionClosed), "{end}");
     }
 
-    /// The Close with this code and the end come next.
+    /// Expects a Close with this code and the end.
     #[track_caller]
     pub(crate) fn expect_close(&mut self, code: u16) {
         let closed = self.receive();
         let Message::Close(Some(frame)) = &closed else {
-            panic!("{} instead of Close {code}", outline(&closed));
+            panic!("{} instead of Close {code}", summary(&closed));
         };
         assert_eq!(u16::from(frame.code), code);
         let end = self.socket.read().expect_err("the end");
         assert!(matches!(end, Error::ConnectionClosed), "{end}");
     }
 
-    /// Where it connects from.
+    /// The client's own address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.socket.get_ref().local_addr().expect("connected")
     }
 
-    /// Another end of the same connection, for one thread to write and one to
-    /// read.
-    fn twin(&self) -> Self {
+    /// A second handle of the same connection, so that one thread writes and one reads.
+    fn second_handle(&self) -> Self {
         let stream = self.socket.get_ref().try_clone().expect("a descriptor");
         Self {
             socket: WebSocket::from_raw_socket(stream, Role::Client, Some(config())),
@@ -146,8 +145,8 @@ impl Client {
     }
 }
 
-/// What a message is and how it begins: nobody wants to read all of it.
-fn outline(message: &Message) -> String {
+/// The type, length and first bytes of a message.
+fn summary(message: &Message) -> String {
     let kind = match message {
         Message::Text(_) => "text",
         Message::Binary(_) => "binary",
@@ -159,12 +158,12 @@ fn outline(message: &Message) -> String {
     format!("{kind} of {} bytes: {start:?}", bytes.len())
 }
 
-/// A client that does what it likes.
+/// A client that sends any bytes.
 pub(crate) struct Raw {
     stream: TcpStream,
-    /// What was read and not looked at yet.
+    /// Received bytes that no call has returned yet.
     inbox: Vec<u8>,
-    /// How much of a frame [`send_what_fits`](Self::send_what_fits) has sent.
+    /// Bytes of a frame that [`send_what_fits`](Self::send_what_fits) has sent.
     partly_sent: usize,
 }
 
@@ -176,7 +175,7 @@ pub(crate) struct Frame {
 }
 
 impl Raw {
-    /// A connection on which nothing was said yet.
+    /// A TCP connection, before its handshake.
     #[track_caller]
     pub(crate) fn dial(address: SocketAddr) -> Self {
         Self::over(dial(address))
@@ -202,7 +201,7 @@ impl Raw {
         }
     }
 
-    /// A connection that was upgraded.
+    /// An upgraded connection.
     #[track_caller]
     pub(crate) fn open(address: SocketAddr) -> Self {
         let mut raw = Self::dial(address);
@@ -211,12 +210,12 @@ impl Raw {
         raw
     }
 
-    /// An upgraded connection that takes in as little as possible on its own.
+    /// An upgraded connection with small socket buffers.
     #[track_caller]
-    pub(crate) fn open_narrow(address: SocketAddr) -> Self {
+    pub(crate) fn open_with_small_buffers(address: SocketAddr) -> Self {
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
-        // The window is settled when the connection is made.
+        // The window is fixed when the connection is made.
         socket.set_recv_buffer_size(4096).expect("set");
         socket.set_send_buffer_size(64 * 1024).expect("set");
         socket.connect(&address.into()).expect("connected");
@@ -235,7 +234,7 @@ impl Raw {
         self.stream.write_all(bytes).expect("sent");
     }
 
-    /// Sends, as far as the connection is not cut; whether all of it went.
+    /// Sends until the connection is cut; returns whether all was sent.
     #[track_caller]
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
         match self.stream.write_all(bytes) {
@@ -245,8 +244,7 @@ impl Raw {
         }
     }
 
-    /// Sends this over and over until the connection is cut; fails if that
-    /// never happens.
+    /// Sends this repeatedly until the connection is cut; fails if that never happens.
     #[track_caller]
     pub(crate) fn send_until_cut(&mut self, bytes: &[u8]) {
         loop {
@@ -258,11 +256,11 @@ impl Raw {
         }
     }
 
-    /// What ends [`send_until_cut`](Self::send_until_cut) from another thread.
-    pub(crate) fn cutter(&self) -> impl FnOnce() + use<> {
+    /// A closure that ends [`send_until_cut`](Self::send_until_cut) from another thread.
+    pub(crate) fn shutdown_handle(&self) -> impl FnOnce() + use<> {
         let stream = self.stream.try_clone().expect("a descriptor");
         move || {
-            // The server may have been first.
+            // The server may have closed it already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -279,13 +277,13 @@ impl Raw {
         });
     }
 
-    /// Sends as much of this as there is room for at the moment.
+    /// Sends as much of this as the socket takes now.
     #[track_caller]
     pub(crate) fn send_what_fits(&mut self, bytes: &[u8]) -> u64 {
         self.try_send_what_fits(bytes).expect("it is not cut")
     }
 
-    /// The same, unless the connection is cut.
+    /// The same; `None` if the connection is cut.
     #[track_caller]
     pub(crate) fn try_send_what_fits(&mut self, bytes: &[u8]) -> Option<u64> {
         let mut rest = &bytes[self.partly_sent..];
@@ -306,29 +304,29 @@ impl Raw {
         Some(sent as u64)
     }
 
-    /// Sends this over and over until nobody takes any more of it.
+    /// Sends this repeatedly until the socket takes no more.
     #[track_caller]
     pub(crate) fn send_until_stuck(&mut self, bytes: &[u8]) {
         let mut sent = 0;
-        super::wait_for_rest("nobody takes any more", || {
+        super::wait_until_stable("the sockets are full", || {
             sent += self.send_what_fits(bytes);
             sent
         });
     }
 
-    /// The end of what this side sends.
+    /// Shuts down the sending side.
     pub(crate) fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).expect("connected");
     }
 
-    /// Vanishes without a word.
+    /// Closes with a reset.
     pub(crate) fn reset(self) {
         SockRef::from(&self.stream)
             .set_linger(Some(Duration::ZERO))
             .expect("set");
     }
 
-    /// Reads the head of an HTTP answer.
+    /// Reads the head of an HTTP response.
     #[track_caller]
     pub(crate) fn head(&mut self) -> String {
         const END: &[u8] = b"\r\n\r\n";
@@ -348,7 +346,7 @@ impl Raw {
         assert!(head.contains(ACCEPT), "{head}");
     }
 
-    /// An HTTP answer with this status, one line of text, and the end.
+    /// Expects an HTTP response with this status, one line of text, and the end.
     #[track_caller]
     pub(crate) fn expect_refusal(&mut self, status: u16) {
         let head = self.head();
@@ -369,7 +367,7 @@ impl Raw {
         self.inbox.drain(..len).collect()
     }
 
-    /// Receives these very bytes.
+    /// Receives exactly these bytes.
     #[track_caller]
     pub(crate) fn expect(&mut self, expected: &[u8]) {
         let received = self.receive(expected.len());
@@ -383,10 +381,10 @@ impl Raw {
         }
     }
 
-    /// Receives these very bytes, and takes no others out of the socket.
+    /// Receives exactly these bytes, and reads no others from the socket.
     #[track_caller]
-    pub(crate) fn sip(&mut self, expected: &[u8]) {
-        assert!(self.inbox.is_empty(), "more has been taken already");
+    pub(crate) fn expect_unbuffered(&mut self, expected: &[u8]) {
+        assert!(self.inbox.is_empty(), "more bytes were read already");
         let mut received = vec![0; expected.len()];
         self.stream.read_exact(&mut received).expect("bytes");
         assert!(received == expected, "{received:x?}, not {expected:x?}");
@@ -414,7 +412,7 @@ impl Raw {
         assert!(frame.payload == payload, "{frame:x?}");
     }
 
-    /// The Close with this code and then the end: nothing in between, and no
+    /// Expects a Close with this code and then the end: nothing in between, and no
     /// reset.
     #[track_caller]
     pub(crate) fn expect_close(&mut self, code: u16) {
@@ -422,21 +420,21 @@ impl Raw {
         self.expect_end();
     }
 
-    /// The end of the stream comes next.
+    /// Expects the end of the stream.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
         let rest = self.rest();
-        assert!(rest.is_empty(), "more came: {rest:x?}");
+        assert!(rest.is_empty(), "more bytes came: {rest:x?}");
     }
 
-    /// Everything up to the end of the stream.
+    /// All bytes up to the end of the stream.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.fill() > 0 {}
         std::mem::take(&mut self.inbox)
     }
 
-    /// Everything until the server cuts the connection, politely or not.
+    /// All bytes until the server closes or resets the connection.
     #[track_caller]
     pub(crate) fn rest_until_cut(&mut self) -> Vec<u8> {
         loop {
@@ -450,8 +448,8 @@ impl Raw {
         std::mem::take(&mut self.inbox)
     }
 
-    /// Whether something came that was not read yet, the end included.
-    pub(crate) fn has_news(&self) -> bool {
+    /// Whether a read would return at once, with bytes or with the end.
+    pub(crate) fn is_readable(&self) -> bool {
         if !self.inbox.is_empty() {
             return true;
         }
@@ -468,7 +466,7 @@ impl Raw {
 
     fn try_fill(&mut self) -> io::Result<usize> {
         let mut piece = [0; 16 * 1024];
-        // A read with a timeout ends when the process is stopped and continued.
+        // A stop and continue of the process interrupts a read that has a timeout.
         let len = loop {
             match self.stream.read(&mut piece) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -480,15 +478,15 @@ impl Raw {
     }
 }
 
-/// Connects, with a limit on everything that follows.
+/// Connects, with timeouts for all calls.
 #[track_caller]
 fn dial(address: SocketAddr) -> TcpStream {
-    prepare(TcpStream::connect_timeout(&address, PATIENCE).expect("connected"))
+    prepare(TcpStream::connect_timeout(&address, TIMEOUT).expect("connected"))
 }
 
 fn prepare(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    stream.set_write_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("set");
     stream.set_nodelay(true).expect("set");
     stream
 }

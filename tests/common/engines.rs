@@ -1,17 +1,16 @@
-//! One suite, every engine.
+//! Makes each test run on every engine.
 
 use std::env;
 use std::io::Write;
 
-/// Names the engines to be tested, separated by commas, where not all of them
-/// work: containers mostly forbid `io_uring`.
+/// The variable that restricts the engines, as a list with commas: most containers
+/// forbid `io_uring`.
 pub(crate) const RESTRICTION: &str = "RINGBACK_TEST_ENGINES";
 
-/// An engine's name on the command line.
+/// An engine's name on the command line, with the suffixes below.
 pub(crate) type Engine = &'static str;
 
-/// What an engine's name ends in where its clients come over TLS, and where a
-/// handler serves them.
+/// Suffixes for TLS and for a handler.
 pub(crate) const OVER_TLS: &str = "+tls";
 pub(crate) const WITH_HANDLER: &str = "+handler";
 
@@ -37,8 +36,7 @@ macro_rules! on_every_engine {
 }
 pub(crate) use on_every_engine;
 
-/// As [`on_every_engine`], for clients whose connections are encrypted on their
-/// way.
+/// As [`on_every_engine`], over TLS.
 macro_rules! on_every_engine_over_tls {
     ($($test:ident,)*) => {
         crate::common::engines::on_engine!(tls_epoll, "epoll+tls", $($test,)*);
@@ -48,7 +46,7 @@ macro_rules! on_every_engine_over_tls {
 }
 pub(crate) use on_every_engine_over_tls;
 
-/// Both of these.
+/// Plain and over TLS.
 macro_rules! on_every_engine_and_over_tls {
     ($($test:ident,)*) => {
         crate::common::engines::on_every_engine![$($test,)*];
@@ -57,7 +55,7 @@ macro_rules! on_every_engine_and_over_tls {
 }
 pub(crate) use on_every_engine_and_over_tls;
 
-/// As [`on_every_engine_and_over_tls`], where a handler serves the connections.
+/// As [`on_every_engine_and_over_tls`], with a handler.
 macro_rules! on_every_engine_with_handler {
     ($($test:ident,)*) => {
         mod handler {
@@ -74,13 +72,13 @@ macro_rules! on_every_engine_with_handler {
 }
 pub(crate) use on_every_engine_with_handler;
 
-/// The name of the engine alone.
+/// The name of the engine without suffixes.
 pub(crate) fn plain_name(engine: Engine) -> Engine {
     engine.split_once('+').map_or(engine, |(name, _rest)| name)
 }
 
-/// Runs a test on an engine, unless the environment says otherwise; then the
-/// test says so, past the harness that would swallow it.
+/// Runs a test on an engine, unless [`RESTRICTION`] excludes it; then a note goes to
+/// stderr directly, past the capture of the test harness.
 pub(crate) fn run(engine: Engine, test: fn(Engine)) {
     match env::var(RESTRICTION) {
         Ok(wanted)
@@ -89,7 +87,7 @@ pub(crate) fn run(engine: Engine, test: fn(Engine)) {
                 .any(|name| name.trim() == plain_name(engine)) =>
         {
             let note = format!("not run on {engine}: {RESTRICTION}={wanted}\n");
-            // If stderr is gone, nobody reads this anyway.
+            // The note is lost if stderr is closed.
             let _ = std::io::stderr().write_all(note.as_bytes());
         }
         _ => test(engine),

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-/// An address at which nobody else listens. A port of 127.0.0.1 that is free now may be
-/// another test's a moment later; this one has a part of 127.0.0.0/8 for itself.
+/// An address at which nothing else listens. A free port of 127.0.0.1 may be another
+/// test's a moment later; this address is in a part of 127.0.0.0/8 of its own.
 pub(crate) fn unused_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = process::id().to_be_bytes();

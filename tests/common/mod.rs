@@ -1,6 +1,5 @@
-//! What the end-to-end tests have in common: the real server in a process of
-//! its own, clients that keep the rules and clients that do not, and waiting
-//! that ends.
+//! Shared code of the end-to-end tests: the real server in a process of its own,
+//! clients, and waits with a timeout.
 #![allow(
     dead_code,
     unused_imports,
@@ -23,11 +22,10 @@ pub(crate) mod wire;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before the test that waits for it fails. Nothing
-/// here takes more than a fraction of it, even on a machine that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait of a test before it fails. A busy machine needs a fraction of it.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at for which there is no event to wait for.
+/// The interval at which conditions are checked that have no event.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` holds.
@@ -36,27 +34,26 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait_for(what, || condition().then_some(()));
 }
 
-/// Waits until there is something.
+/// Waits until `look` returns something.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(
             Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain: {what}"
+            "timed out after {TIMEOUT:?}: {what}"
         );
         thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Waits until `measure` stays the same for a while: what it counts has come to
-/// rest. A machine that pauses for that long makes a test that relies on this
-/// check less, not fail.
+/// Waits until `measure` has been the same for a while. If the machine pauses for that
+/// long, the test checks less, but does not fail.
 #[track_caller]
-pub(crate) fn wait_for_rest(what: &str, mut measure: impl FnMut() -> u64) -> u64 {
+pub(crate) fn wait_until_stable(what: &str, mut measure: impl FnMut() -> u64) -> u64 {
     const REST: Duration = Duration::from_millis(300);
     let mut last = measure();
     let mut since = Instant::now();

@@ -1,4 +1,4 @@
-//! Certificates that are made for a test, and clients that trust them.
+//! Certificates made for a test, and clients that trust them.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 
-/// A directory with `cert.pem` and `key.pem`, gone when this is dropped.
+/// A temporary directory with `cert.pem` and `key.pem`.
 pub(crate) struct Pki {
     directory: TempDir,
 }
@@ -24,12 +24,12 @@ pub(crate) struct Pair {
     der: CertificateDer<'static>,
 }
 
-/// Makes a pair that is valid for long.
+/// Makes a pair with a long validity.
 pub(crate) fn pair() -> Pair {
     pair_with(|_params| {})
 }
 
-/// Makes a pair with something changed.
+/// Makes a pair with changed parameters.
 pub(crate) fn pair_with(change: impl FnOnce(&mut CertificateParams)) -> Pair {
     let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
     change(&mut params);
@@ -43,8 +43,7 @@ pub(crate) fn pair_with(change: impl FnOnce(&mut CertificateParams)) -> Pair {
 }
 
 impl Pair {
-    /// A client that trusts this certificate and no other, and speaks these
-    /// versions.
+    /// A client that trusts only this certificate, with these TLS versions.
     pub(crate) fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -84,7 +83,7 @@ impl Pki {
         self.write("key.pem", &pair.key);
     }
 
-    /// Replaces a file, which only its owner may read.
+    /// Writes a file that only its owner may read.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let mut file = OpenOptions::new()
             .write(true)
@@ -100,12 +99,12 @@ impl Pki {
         self.directory.path().join(name)
     }
 
-    /// The files of the certificate and of its key.
+    /// The paths of certificate and key.
     pub(crate) fn files(&self) -> [PathBuf; 2] {
         ["cert.pem", "key.pem"].map(|name| self.path(name))
     }
 
-    /// What makes a server use the pair.
+    /// The flags for these files.
     pub(crate) fn flags(&self) -> [String; 2] {
         let [certificate, key] = self.files();
         [

@@ -1,11 +1,11 @@
-//! What `/proc` tells about a process.
+//! What `/proc` has of a process.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// A process that is looked at from outside.
+/// A process, by its id.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process {
     pub(crate) id: u32,
@@ -20,19 +20,19 @@ pub(crate) struct Thread {
     /// The cores it may run on, as the kernel writes them: `0`, `0-3,7`.
     pub(crate) cores: String,
     pub(crate) cpu_time: Duration,
-    /// How often it has given the processor up by itself.
+    /// Its voluntary context switches.
     pub(crate) sleeps: u64,
 }
 
 impl Process {
-    /// The test itself.
+    /// The test's own process.
     pub(crate) fn current() -> Self {
         Self {
             id: std::process::id(),
         }
     }
 
-    /// Bytes of anonymous memory in RAM: what was allocated and touched.
+    /// Bytes of anonymous memory in RAM.
     pub(crate) fn memory(self) -> u64 {
         let kib: u64 = field(&self.read("status"), "RssAnon:")
             .trim_end_matches(" kB")
@@ -41,12 +41,12 @@ impl Process {
         kib * 1024
     }
 
-    /// What its open file descriptors are.
+    /// The targets of its open file descriptors.
     pub(crate) fn descriptors(self) -> Vec<String> {
         fs::read_dir(self.path("fd"))
             .expect("the process lives")
             .filter_map(|entry| {
-                // It may be closed while it is looked at.
+                // It may be closed meanwhile.
                 let target = fs::read_link(entry.ok()?.path()).ok()?;
                 Some(target.display().to_string())
             })
@@ -63,12 +63,12 @@ impl Process {
         field(&self.read("status"), "Cpus_allowed_list:")
     }
 
-    /// Whether it has ended, and its parent has not asked how.
+    /// Whether it is a zombie.
     pub(crate) fn has_ended(self) -> bool {
         field(&self.read("status"), "State:").starts_with('Z')
     }
 
-    /// Whether no thread runs, or will until the process is continued.
+    /// Whether every thread is stopped.
     pub(crate) fn is_stopped(self) -> bool {
         self.threads().iter().all(|thread| thread.state == 'T')
     }
@@ -77,7 +77,7 @@ impl Process {
         fs::read_dir(self.path("task"))
             .expect("the process lives")
             .filter_map(|entry| {
-                // A thread may end while it is looked at.
+                // A thread may end meanwhile.
                 let path = entry.ok()?.path();
                 let read = |name| fs::read_to_string(path.join(name)).ok();
                 let schedstat = read("schedstat")?;
@@ -94,7 +94,7 @@ impl Process {
             .collect()
     }
 
-    /// The threads that serve connections, in the order of their names.
+    /// The worker threads, in the order of their names.
     pub(crate) fn workers(self) -> Vec<Thread> {
         let is_worker = |thread: &Thread| {
             let number = thread.name.strip_prefix("ringback-");
@@ -114,20 +114,19 @@ impl Process {
     }
 }
 
-/// The process that a pid file names, if there is such a file.
+/// The process id in a pid file, if there is one.
 pub(crate) fn pid_in(path: &Path) -> Option<i32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The sockets that listen on an IPv4 address.
+/// The listening sockets at an IPv4 address.
 pub(crate) fn listening_sockets(address: SocketAddr) -> usize {
     const LISTEN: &str = "0A";
     let sockets = sockets_at(address);
     sockets.iter().filter(|socket| socket[3] == LISTEN).count()
 }
 
-/// Bytes that wait to be sent from an IPv4 address, of sockets that no process has
-/// any more as well.
+/// Bytes in the send queues at an IPv4 address, orphaned sockets included.
 pub(crate) fn unsent_bytes(address: SocketAddr) -> u64 {
     let unsent = |socket: &Vec<String>| {
         let (unsent, _unread) = socket[4].split_once(':').expect("two queues");
@@ -136,7 +135,7 @@ pub(crate) fn unsent_bytes(address: SocketAddr) -> u64 {
     sockets_at(address).iter().map(unsent).sum()
 }
 
-/// What the kernel tells of each socket at an IPv4 address, in fields.
+/// The fields of `/proc/net/tcp` for each socket at an IPv4 address.
 fn sockets_at(address: SocketAddr) -> Vec<Vec<String>> {
     let SocketAddr::V4(address) = address else {
         panic!("{address} is no IPv4 address");

@@ -1,5 +1,5 @@
-//! A strict reader of the Prometheus text format, version 0.0.4. What a scraper
-//! would merely tolerate makes it panic.
+//! A strict parser of the Prometheus text format, version 0.0.4. It panics at what a
+//! scraper merely tolerates.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ pub(crate) struct Page {
     samples: Vec<Sample>,
 }
 
-/// A metric, of which there may be several series.
+/// A metric with one or more series.
 #[derive(Debug)]
 pub(crate) struct Family {
     pub(crate) name: String,
@@ -48,8 +48,7 @@ impl Page {
         page
     }
 
-    /// The sum of all series of this name with these labels among others.
-    /// There must be one.
+    /// The sum of all series with this name and these labels. There must be one.
     #[track_caller]
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has = |sample: &Sample, (name, value): &(&str, &str)| {
@@ -87,7 +86,7 @@ impl Page {
         self.samples.iter().map(|sample| &*sample.name).collect()
     }
 
-    /// The labels that some series of this name has.
+    /// The labels of all series with this name.
     pub(crate) fn labels_of(&self, name: &str) -> BTreeSet<&str> {
         self.samples
             .iter()
@@ -96,7 +95,7 @@ impl Page {
             .collect()
     }
 
-    /// The values that this label has among the series of this name.
+    /// The values of this label in all series with this name.
     pub(crate) fn values_of<'a>(&'a self, name: &str, label: &str) -> BTreeSet<&'a str> {
         self.samples
             .iter()
@@ -188,7 +187,7 @@ impl Sample {
     }
 }
 
-/// The value up to its closing quote, and what follows that.
+/// The value up to its closing quote, and the text after it.
 #[track_caller]
 fn unquote(text: &str) -> (String, &str) {
     let mut value = String::new();
@@ -228,7 +227,7 @@ fn is_name(name: &str) -> bool {
     name.chars().all(is_name_char) && name.starts_with(|first: char| !first.is_ascii_digit())
 }
 
-/// What holds for all series of a metric together.
+/// The rules for all series of a metric together.
 #[track_caller]
 fn check(family: &Family, samples: &[Sample]) {
     let name = &family.name;

@@ -14,7 +14,7 @@ use super::admin::Admin;
 use super::engines::{self, Engine, OVER_TLS, RESTRICTION, WITH_HANDLER};
 use super::pki::{self, Pair, Pki};
 use super::process::Process;
-use super::{PATIENCE, POLL_INTERVAL, tunnel, wait_for};
+use super::{POLL_INTERVAL, TIMEOUT, tunnel, wait_for};
 
 const ADMIN: &str = "--admin=127.0.0.1:0";
 
@@ -24,23 +24,23 @@ pub(crate) struct Server {
     stdout: Receiver<String>,
     stderr: Arc<Mutex<String>>,
     addresses: Vec<SocketAddr>,
-    greeting: Vec<String>,
-    /// Where clients are to connect that speak no TLS, if the server does.
+    start_lines: Vec<String>,
+    /// The address for plain clients, if the server speaks TLS.
     tunnel: Option<SocketAddr>,
-    /// The files that the server reads.
+    /// The server's certificate files.
     pki: Option<Pki>,
 }
 
 impl Server {
-    /// Starts the binary on a free port of its own; `flags` come last.
+    /// Starts the binary on a free port; `flags` come last.
     ///
-    /// Its workers are not pinned, since several servers share the cores here.
+    /// Workers are not pinned, since several servers share the cores here.
     #[track_caller]
     pub(crate) fn start(engine: Engine, flags: &[&str]) -> Self {
         Self::start_from(binary(), engine, flags)
     }
 
-    /// As [`start`](Self::start), by this command, which takes flags.
+    /// As [`start`](Self::start), with a command that takes further flags.
     #[track_caller]
     fn start_from(mut command: Command, engine: Engine, flags: &[&str]) -> Self {
         let name = engines::plain_name(engine);
@@ -58,7 +58,7 @@ impl Server {
         Self::spawn(&mut command, 1).on(name)
     }
 
-    /// As [`start`](Self::start), but everybody has to speak TLS.
+    /// As [`start`](Self::start), with TLS only.
     #[track_caller]
     pub(crate) fn start_tls(engine: Engine, pki: Pki, flags: &[&str]) -> Self {
         Self::start_tls_from(binary(), engine, pki, flags)
@@ -71,44 +71,43 @@ impl Server {
             .args(pki.flags())
             .args(flags);
         let mut server = Self::spawn(&mut command, 1).on(engine);
-        assert!(server.greeting[0].starts_with("listening wss://"));
+        assert!(server.start_lines[0].starts_with("listening wss://"));
         server.pki = Some(pki);
         server
     }
 
-    /// Lets clients that speak no TLS come as well; see [`address`](Self::address).
+    /// Adds a tunnel for plain clients; see [`address`](Self::address).
     pub(crate) fn with_tunnel(mut self, pair: &Pair) -> Self {
         let client = pair.client(rustls::ALL_VERSIONS, &[]);
         self.tunnel = Some(tunnel::open(self.addresses[0], client));
         self
     }
 
-    /// Checks that it runs on the engine that was asked for.
+    /// Checks that it runs on this engine.
     #[track_caller]
     fn on(self, engine: Engine) -> Self {
         let server = self;
         assert!(
-            server.greeting[0].contains(&format!(" engine={engine} ")),
+            server.start_lines[0].contains(&format!(" engine={engine} ")),
             "asked for {engine}: {:?}",
-            server.greeting
+            server.start_lines
         );
         server
     }
 
-    /// As [`start_watched`](Self::start_watched), with a limit on descriptors.
+    /// As [`start_with_admin`](Self::start_with_admin), with a limit on descriptors.
     #[track_caller]
-    pub(crate) fn start_limited(
+    pub(crate) fn start_with_descriptor_limit(
         engine: Engine,
         descriptors: usize,
         flags: &[&str],
     ) -> (Self, Admin) {
         let command = binary_with(&format!("ulimit -n {descriptors}"));
-        Self::start_from(command, engine, &[&[ADMIN], flags].concat()).watched()
+        Self::start_from(command, engine, &[&[ADMIN], flags].concat()).with_admin()
     }
 
-    /// Takes descriptors away that a server reckons with, but for so many more
-    /// than it has open.
-    pub(crate) fn leave_descriptors(&self, more: usize) {
+    /// Lowers the limit of the running process to `more` descriptors than are open.
+    pub(crate) fn limit_free_descriptors(&self, more: usize) {
         let most = (self.process().descriptors().len() + more) as u64;
         let limit = Rlimit {
             current: Some(most),
@@ -119,31 +118,29 @@ impl Server {
 
     /// As [`start`](Self::start), with an admin listener.
     #[track_caller]
-    pub(crate) fn start_watched(engine: Engine, flags: &[&str]) -> (Self, Admin) {
-        Self::start(engine, &[&[ADMIN], flags].concat()).watched()
+    pub(crate) fn start_with_admin(engine: Engine, flags: &[&str]) -> (Self, Admin) {
+        Self::start(engine, &[&[ADMIN], flags].concat()).with_admin()
     }
 
-    /// With its admin listener, which it was started with.
+    /// The admin listener of a server that was started with one.
     #[track_caller]
-    pub(crate) fn watched(self) -> (Self, Admin) {
+    pub(crate) fn with_admin(self) -> (Self, Admin) {
         let line = self.printed().expect("an admin line");
-        let admin = Admin::of_line(&line);
+        let admin = Admin::from_line(&line);
         (self, admin)
     }
 
-    /// Starts `command` and waits until it accepts connections on so many
-    /// addresses.
+    /// Starts `command` and waits until it listens on this number of addresses.
     #[track_caller]
     pub(crate) fn spawn(command: &mut Command, addresses: usize) -> Self {
-        // A client for each of its connections lives in this process.
+        // The clients of all connections are in this process.
         ringback::raise_descriptor_limit().expect("the limit can be raised");
         let mut child = command
-            // For the tests; an unknown setting for the server.
+            // A variable of the tests, and an unknown setting for the server.
             .env_remove(RESTRICTION)
-            // The kernel would round the allocator's memory up to huge pages where
-            // it has some to spare: what is measured is to be what is used.
+            // Huge pages would add memory that is not in use to what the tests measure.
             .env("MIMALLOC_ALLOW_THP", "0")
-            // It counts what all tests of this machine make the kernel keep.
+            // The kernel counts TCP memory of all tests on this machine.
             .env("RINGBACK_MAX_TCP_MEMORY", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -155,73 +152,70 @@ impl Server {
             stderr: text_of(child.stderr.take().expect("piped")),
             child,
             addresses: Vec::new(),
-            greeting: Vec::new(),
+            start_lines: Vec::new(),
             tunnel: None,
             pki: None,
         };
         for _ in 0..addresses {
-            let line = server
-                .stdout
-                .recv_timeout(PATIENCE)
-                .unwrap_or_else(|error| {
-                    panic!(
-                        "the server does not listen ({error}). It says:\n{}\
-                     If an engine cannot work on this machine, name those that can: \
+            let line = server.stdout.recv_timeout(TIMEOUT).unwrap_or_else(|error| {
+                panic!(
+                    "the server does not listen ({error}). Its log:\n{}\
+                     If an engine cannot work on this machine, name the others: \
                      {RESTRICTION}=epoll cargo test",
-                        server.log()
-                    )
-                });
+                    server.log()
+                )
+            });
             server.addresses.push(address_of(&line));
-            server.greeting.push(line);
+            server.start_lines.push(line);
         }
         server
     }
 
-    /// Where it listens, for clients that speak no TLS.
+    /// The address for plain clients.
     pub(crate) fn address(&self) -> SocketAddr {
         self.tunnel.unwrap_or(self.addresses[0])
     }
 
-    /// The files of a server that speaks TLS.
+    /// The certificate files of a server that speaks TLS.
     pub(crate) fn pki(&self) -> &Pki {
         self.pki.as_ref().expect("it speaks TLS")
     }
 
-    /// Everywhere it listens.
+    /// All listening addresses.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What it printed when it began to listen.
-    pub(crate) fn greeting(&self) -> &[String] {
-        &self.greeting
+    /// The lines that it printed when it began to listen.
+    pub(crate) fn start_lines(&self) -> &[String] {
+        &self.start_lines
     }
 
-    /// The next line that it prints after its greeting; `None` at the end.
+    /// The next line on stdout after the start lines; `None` at the end.
     #[track_caller]
     pub(crate) fn printed(&self) -> Option<String> {
-        match self.stdout.recv_timeout(PATIENCE) {
+        match self.stdout.recv_timeout(TIMEOUT) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("nothing is printed"),
+            Err(RecvTimeoutError::Timeout) => panic!("no line is printed"),
         }
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.stderr.lock().expect("not poisoned").clone()
     }
 
-    /// All that it has logged, once it has ended.
+    /// The whole log, after its end.
     #[track_caller]
     pub(crate) fn whole_log(&self) -> String {
         wait_for("the end of the log", || {
-            // The thread that collects it lets go of it then.
+            // The thread that collects the log drops its reference at the end.
             (Arc::strong_count(&self.stderr) == 1).then(|| self.log())
         })
     }
 
-    /// Waits until it has logged something that contains `text`.
+    /// Waits for a log line that contains `text`.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) {
         wait_for(&format!("the server logs {text:?}"), || {
@@ -235,14 +229,14 @@ impl Server {
         });
     }
 
-    /// How it looks from outside.
+    /// Its process.
     pub(crate) fn process(&self) -> Process {
         Process {
             id: self.child.id(),
         }
     }
 
-    /// Asks it to drain.
+    /// Sends SIGTERM, so that it drains.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
@@ -256,10 +250,10 @@ impl Server {
         Pid::from_raw(id).expect("a process id")
     }
 
-    /// Waits until it has so many descriptors open, and no more.
+    /// Waits until exactly `count` descriptors are open.
     #[track_caller]
     pub(crate) fn wait_for_descriptors(&self, count: usize) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.process().descriptors().len() != count {
             let open = self.process().descriptors();
             assert!(
@@ -271,8 +265,7 @@ impl Server {
         }
     }
 
-    /// Stops its clock: whatever happens until [`thaw`](Self::thaw) comes at
-    /// once for it.
+    /// Stops the process: all that happens until [`thaw`](Self::thaw) arrives at once.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
         wait_for("every thread has stopped", || {
@@ -284,7 +277,7 @@ impl Server {
         self.signal(Signal::CONT);
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait_for("the server ends", || {
@@ -292,7 +285,7 @@ impl Server {
         })
     }
 
-    /// Waits for an end without any complaint.
+    /// Waits for its exit with status 0.
     #[track_caller]
     pub(crate) fn wait_for_success(&mut self) {
         let status = self.wait();
@@ -302,7 +295,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if it has ended, which is what they are for.
+        // Both fail only if it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let log = self.log();
@@ -317,7 +310,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs the binary to its end, which comes soon where it has nothing to serve.
+/// Runs a command to its end.
 #[track_caller]
 pub(crate) fn run_to_end(command: &mut Command) -> Output {
     let mut child = command
@@ -341,20 +334,20 @@ pub(crate) fn run_to_end(command: &mut Command) -> Output {
     }
 }
 
-/// The binary under test, with nothing in its environment that changes it.
+/// The binary, without environment variables that change its settings.
 pub(crate) fn binary() -> Command {
-    undisturbed(Command::new(env!("CARGO_BIN_EXE_ringback")))
+    without_settings(Command::new(env!("CARGO_BIN_EXE_ringback")))
 }
 
-/// The same by a shell that runs a command before it.
+/// The same, after a shell command.
 pub(crate) fn binary_with(before: &str) -> Command {
     let mut command = Command::new("sh");
     let script = format!("{before} && exec \"$0\" \"$@\"");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_ringback")]);
-    undisturbed(command)
+    without_settings(command)
 }
 
-fn undisturbed(mut command: Command) -> Command {
+fn without_settings(mut command: Command) -> Command {
     command.env_remove("RUST_LOG");
     for (name, _value) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"RINGBACK_") {
@@ -372,7 +365,7 @@ fn address_of(line: &str) -> SocketAddr {
         .unwrap_or_else(|| panic!("no listening line: {line:?}"))
 }
 
-/// What a line for programs says when the server listens, as it is for people.
+/// The text form of a start line in JSON.
 fn start_line(line: &str) -> Option<String> {
     let object: serde_json::Value = serde_json::from_str(line).ok()?;
     let url = object["url"].as_str()?;

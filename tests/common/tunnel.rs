@@ -1,8 +1,8 @@
-//! Lets clients that know nothing of TLS talk to a server that speaks it: what
-//! holds for plain connections can be asked of encrypted ones as well.
+//! A TLS tunnel: plain clients reach a server that speaks TLS, so that the tests for
+//! plain connections run over TLS as well.
 //!
-//! Ends are passed on as what they are. A server that ends its TCP stream
-//! without TLS's own end looks to the client like one that resets it.
+//! Ends are passed on as they are. A TCP end without `close_notify` reaches the client
+//! as a reset.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,10 +16,10 @@ use socket2::SockRef;
 
 use super::pki;
 
-/// Bytes on their way in one direction, at most.
+/// The most bytes in transit in one direction.
 const PIECE: usize = 16 * 1024;
 
-/// Listens, and connects everybody who comes to `server`. Ends with the test.
+/// Listens, and connects each client to `server`. Ends with the test.
 pub(crate) fn open(server: SocketAddr, config: Arc<ClientConfig>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -28,7 +28,7 @@ pub(crate) fn open(server: SocketAddr, config: Arc<ClientConfig>) -> SocketAddr 
             let Ok(plain) = plain else { return };
             let config = Arc::clone(&config);
             thread::spawn(move || match TcpStream::connect(server) {
-                Ok(secret) => Tunnel::new(plain, secret, &config).dig(),
+                Ok(encrypted) => Tunnel::new(plain, encrypted, &config).run(),
                 Err(_refused) => reset(&plain),
             });
         }
@@ -39,17 +39,17 @@ pub(crate) fn open(server: SocketAddr, config: Arc<ClientConfig>) -> SocketAddr 
 /// One connection.
 struct Tunnel {
     plain: TcpStream,
-    /// Both are `None` at the end of the stream in that direction.
+    /// Both are `None` after the end of the stream in that direction.
     to_server: Option<Vec<u8>>,
     to_client: Option<Vec<u8>>,
-    secret: StreamOwned<ClientConnection, TcpStream>,
-    /// The server has sent the end of its TLS stream, and nothing more comes.
+    encrypted: StreamOwned<ClientConnection, TcpStream>,
+    /// The server has sent `close_notify`.
     has_ended: bool,
 }
 
 impl Tunnel {
-    fn new(plain: TcpStream, secret: TcpStream, config: &Arc<ClientConfig>) -> Self {
-        for stream in [&plain, &secret] {
+    fn new(plain: TcpStream, encrypted: TcpStream, config: &Arc<ClientConfig>) -> Self {
+        for stream in [&plain, &encrypted] {
             stream.set_nonblocking(true).expect("set");
             stream.set_nodelay(true).expect("set");
         }
@@ -57,41 +57,41 @@ impl Tunnel {
             plain,
             to_server: Some(Vec::new()),
             to_client: Some(Vec::new()),
-            secret: pki::over(secret, config),
+            encrypted: pki::over(encrypted, config),
             has_ended: false,
         }
     }
 
-    /// Passes everything on until both ends are through.
-    fn dig(mut self) {
+    /// Passes on bytes until both directions have ended.
+    fn run(mut self) {
         while self.to_server.is_some() || self.to_client.is_some() || self.tls().wants_write() {
             if self.advance().is_err() {
                 reset(&self.plain);
-                reset(&self.secret.sock);
+                reset(&self.encrypted.sock);
                 return;
             }
         }
     }
 
     fn tls(&mut self) -> &mut ClientConnection {
-        &mut self.secret.conn
+        &mut self.encrypted.conn
     }
 
     fn advance(&mut self) -> io::Result<()> {
         let is_full = |bytes: &Option<Vec<u8>>| bytes.as_ref().is_none_or(|b| !b.is_empty());
         let mut plain = PollFlags::empty();
-        let mut secret = PollFlags::empty();
+        let mut encrypted = PollFlags::empty();
         plain.set(PollFlags::IN, !is_full(&self.to_server));
         plain.set(
             PollFlags::OUT,
             self.to_client.as_ref().is_some_and(|b| !b.is_empty()),
         );
-        let writes = self.secret.conn.wants_write();
-        secret.set(PollFlags::OUT, writes);
-        secret.set(PollFlags::IN, !is_full(&self.to_client) && !self.has_ended);
+        let writes = self.encrypted.conn.wants_write();
+        encrypted.set(PollFlags::OUT, writes);
+        encrypted.set(PollFlags::IN, !is_full(&self.to_client) && !self.has_ended);
         let mut fds = [
             PollFd::new(&self.plain, plain),
-            PollFd::new(&self.secret.sock, secret),
+            PollFd::new(&self.encrypted.sock, encrypted),
         ];
         poll(&mut fds, None)?;
         let broken = PollFlags::ERR;
@@ -105,7 +105,7 @@ impl Tunnel {
             self.read_from_server()?;
             let is_idle = !is_full(&self.to_client);
             self.write_to_client()?;
-            // What is decrypted makes no event.
+            // Decrypted bytes make no event.
             if is_idle || is_full(&self.to_client) {
                 return Ok(());
             }
@@ -121,24 +121,23 @@ impl Tunnel {
             None => {}
             Some(0) => {
                 self.to_server = None;
-                self.secret.conn.send_close_notify();
+                self.encrypted.conn.send_close_notify();
             }
             Some(len) => bytes.extend_from_slice(&piece[..len]),
         }
         Ok(())
     }
 
-    /// What is not encrypted afterwards waits for room in the socket, or for the
-    /// end of the handshake.
+    /// Bytes wait for room in the socket, or for the end of the handshake.
     fn write_to_server(&mut self) -> io::Result<()> {
         if !self.flush()? {
             return Ok(());
         }
         if let Some(bytes) = &mut self.to_server
             && !bytes.is_empty()
-            && !self.secret.conn.is_handshaking()
+            && !self.encrypted.conn.is_handshaking()
         {
-            self.secret.conn.writer().write_all(bytes)?;
+            self.encrypted.conn.writer().write_all(bytes)?;
             bytes.clear();
             if !self.flush()? {
                 return Ok(());
@@ -146,15 +145,15 @@ impl Tunnel {
         }
         if self.to_server.is_none() {
             // It may be shut down already.
-            let _ = self.secret.sock.shutdown(Shutdown::Write);
+            let _ = self.encrypted.sock.shutdown(Shutdown::Write);
         }
         Ok(())
     }
 
-    /// Whether everything that is encrypted is sent.
+    /// Whether all encrypted bytes are sent.
     fn flush(&mut self) -> io::Result<bool> {
-        while self.secret.conn.wants_write() {
-            if retry(self.secret.conn.write_tls(&mut self.secret.sock))?.is_none() {
+        while self.encrypted.conn.wants_write() {
+            if retry(self.encrypted.conn.write_tls(&mut self.encrypted.sock))?.is_none() {
                 return Ok(false);
             }
         }
@@ -167,7 +166,7 @@ impl Tunnel {
         };
         let mut piece = [0; PIECE];
         loop {
-            match self.secret.conn.reader().read(&mut piece) {
+            match self.encrypted.conn.reader().read(&mut piece) {
                 Ok(0) => {
                     self.has_ended = true;
                     return Ok(());
@@ -177,14 +176,14 @@ impl Tunnel {
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // The end of the TCP stream without that of TLS.
+                // The end of the TCP stream without `close_notify`.
                 Err(error) => return Err(error),
             }
-            if retry(self.secret.conn.read_tls(&mut self.secret.sock))?.is_none() {
+            if retry(self.encrypted.conn.read_tls(&mut self.encrypted.sock))?.is_none() {
                 return Ok(());
             }
-            if let Err(error) = self.secret.conn.process_new_packets() {
-                let _ = self.secret.conn.write_tls(&mut self.secret.sock);
+            if let Err(error) = self.encrypted.conn.process_new_packets() {
+                let _ = self.encrypted.conn.write_tls(&mut self.encrypted.sock);
                 return Err(io::Error::new(ErrorKind::InvalidData, error));
             }
         }
@@ -208,7 +207,7 @@ impl Tunnel {
     }
 }
 
-/// `None` where it has to wait.
+/// `None` if the call would block.
 fn retry(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Ok(len) => Ok(Some(len)),

@@ -1,18 +1,18 @@
-//! Bytes as they go over the wire, written down without the server's code.
+//! The wire format, written without the server's code.
 
-/// First bytes of frames: the final ones of their messages ...
+/// First bytes of frames: final frames ...
 pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const BINARY: u8 = 0x82;
 pub(crate) const CLOSE: u8 = 0x88;
 pub(crate) const PING: u8 = 0x89;
 pub(crate) const PONG: u8 = 0x8a;
 pub(crate) const LAST_FRAGMENT: u8 = 0x80;
-/// ... and those that others follow.
+/// ... and frames that others follow.
 pub(crate) const TEXT_FRAGMENT: u8 = 0x01;
 pub(crate) const BINARY_FRAGMENT: u8 = 0x02;
 pub(crate) const FRAGMENT: u8 = 0x00;
 
-/// A handshake, with the key and the answer to it of RFC 6455 section 1.3.
+/// A handshake with the key of RFC 6455 section 1.3, and the accept value for it.
 pub(crate) const REQUEST: &str = "GET / HTTP/1.1\r\n\
     Host: localhost\r\n\
     Upgrade: websocket\r\n\
@@ -22,7 +22,7 @@ pub(crate) const REQUEST: &str = "GET / HTTP/1.1\r\n\
     \r\n";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// The key of every client frame that is made here.
+/// The masking key of every client frame here.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x00, 0x81];
 
 /// A client's frame.
@@ -36,7 +36,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The header of a client's frame, whose payload may never come.
+/// The header of a client's frame; the payload may never come.
 pub(crate) fn header(first: u8, len: u64) -> Vec<u8> {
     let mut bytes = unmasked_header(first, len);
     bytes[1] |= 0x80;
@@ -54,7 +54,7 @@ pub(crate) fn closed(code: u16) -> Vec<u8> {
     unmasked(CLOSE, &code.to_be_bytes())
 }
 
-/// A server's frame, or that of a client that forgets to mask.
+/// A server's frame, or an unmasked one of a client.
 pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = unmasked_header(first, payload.len() as u64);
     bytes.extend_from_slice(payload);
@@ -75,8 +75,7 @@ fn unmasked_header(first: u8, len: u64) -> Vec<u8> {
     bytes
 }
 
-/// Bytes without a pattern that a mistake could repeat by chance; the same for
-/// the same seed.
+/// Pseudorandom bytes, the same for the same seed.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -91,7 +90,7 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Text with characters of one to four bytes, about `len` bytes of it.
-pub(crate) fn prose(len: usize) -> String {
+pub(crate) fn multibyte_text(len: usize) -> String {
     const PIECE: &str = "ring, Grüße, κόσμε, 日本語, 🦀🎈; ";
     PIECE.repeat(len / PIECE.len() + 1)
 }

@@ -1,5 +1,5 @@
-//! What is listened on besides a port: Unix-domain sockets, sockets that
-//! systemd passes, and those of a predecessor; the pid file, and reloads.
+//! Listening sockets other than a port of its own: Unix-domain sockets, systemd's, and
+//! those of a predecessor; the pid file and reloads.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -20,7 +20,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::{Message, WebSocket};
 
-use common::PATIENCE;
+use common::TIMEOUT;
 use common::admin::Admin;
 use common::client::{Client, Raw};
 use common::engines::{Engine, on_every_engine};
@@ -30,21 +30,21 @@ use common::process::pid_in;
 use common::server::{Server, binary};
 use common::{wait_for, wait_until};
 
-/// The server, its listening flags aside.
+/// The server, without listening flags.
 fn command(engine: Engine) -> Command {
     let mut command = binary();
     command.args(["--engine", engine, "--threads=2", "--no-pin"]);
     command
 }
 
-/// Starts a server and waits until it prints where it listens.
+/// Starts a server that prints its start lines later.
 fn spawn(command: &mut Command) -> Server {
     Server::spawn(command, 0)
 }
 
 fn over_unix(path: &Path) -> WebSocket<UnixStream> {
     let stream = UnixStream::connect(path).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let (client, _) = tungstenite::client("ws://localhost/", stream).expect("upgraded");
     client
 }
@@ -59,7 +59,7 @@ fn unix_socket_echoes_and_is_removed(engine: Engine) {
         path.display()
     );
     assert_eq!(line, expected);
-    // More of them than either worker may get alone.
+    // More than either worker may get alone.
     let mut clients: Vec<_> = (0..8).map(|_| over_unix(&path)).collect();
     for (letter, client) in (b'a'..).zip(&mut clients) {
         for len in [0, 1, 125, 70_000] {
@@ -74,7 +74,7 @@ fn unix_socket_echoes_and_is_removed(engine: Engine) {
             panic!("no Close");
         };
         assert_eq!(u16::from(close.code), 1001);
-        // The answer goes out with the next call, and the server's end follows.
+        // The answer goes out with the next call, and the server closes.
         assert!(client.read().is_err());
     }
     server.wait_for_success();
@@ -84,7 +84,7 @@ fn unix_socket_echoes_and_is_removed(engine: Engine) {
 /// Starts a server as systemd does: with a listening socket as descriptor 3.
 fn activated(engine: Engine, listener: TcpListener, flags: &[&str]) -> Server {
     let passed = rustix::io::dup(OwnedFd::from(listener)).expect("a duplicate");
-    // The process id is not known before there is one.
+    // The shell puts in its process id.
     let script = format!(
         "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&{}",
         passed.as_raw_fd()
@@ -100,7 +100,7 @@ fn activated(engine: Engine, listener: TcpListener, flags: &[&str]) -> Server {
 fn systemd_socket_is_served(engine: Engine) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("bound");
-    // It waits in the queue of the socket before there is a server.
+    // It waits in the queue of the socket until there is a server.
     let early = TcpStream::connect(address).expect("queued");
     let mut server = activated(engine, listener, &["--listen=192.0.2.1:1"]);
     let line = server.printed().expect("a line");
@@ -129,15 +129,15 @@ fn systemd_socket_at_tls_address_speaks_tls(engine: Engine) {
     let line = server.printed().expect("a line");
     assert!(line.contains(&format!("wss://{address} ")), "{line}");
     let stream = TcpStream::connect(address).expect("connected");
-    let secret = pki::over(stream, &pair.client(rustls::ALL_VERSIONS, &[]));
-    let (mut client, _) = tungstenite::client("wss://localhost/", secret).expect("upgraded");
+    let tls = pki::over(stream, &pair.client(rustls::ALL_VERSIONS, &[]));
+    let (mut client, _) = tungstenite::client("wss://localhost/", tls).expect("upgraded");
     client.send(Message::text("secret")).expect("sent");
     assert_eq!(client.read().expect("an echo"), Message::text("secret"));
     drop(client);
     server.terminate();
     server.wait_for_success();
 
-    // Another address would be served without, and that is not what was asked.
+    // The socket has another address than configured, and would be served without TLS.
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let mut server = activated(engine, listener, &flags);
     assert_eq!(server.wait().code(), Some(1));
@@ -177,17 +177,17 @@ on_every_engine! {
     unix_socket_accepts_proxy_header_and_tls,
 }
 
-/// A server that can be reloaded, and all that succeed it.
-struct Line {
+/// A server that can be reloaded, and its replacements.
+struct Service {
     first: Server,
     address: SocketAddr,
     directory: tempfile::TempDir,
 }
 
-impl Line {
+impl Service {
     fn start(engine: Engine, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // A successor has the same flags.
+        // A replacement has the same flags.
         let address = unused_address();
         let config = directory.path().join("ringback.toml");
         let pid_file = directory.path().join("pid");
@@ -199,7 +199,7 @@ impl Line {
             .arg(&config)
             .args(flags);
         let first = spawn(&mut command);
-        first.wait_for_log_or_pid(&pid_file);
+        wait_until("the pid file is written", || pid_file.exists());
         Self {
             first,
             address,
@@ -221,7 +221,7 @@ impl Line {
         command.stdin(Stdio::null()).output().expect("started")
     }
 
-    /// Ends whoever serves, and waits until its file is gone.
+    /// Ends the current process, and waits until its pid file is gone.
     fn stop(self) {
         signal(self.pid(), Signal::TERM);
         let pid_file = self.directory.path().join("pid");
@@ -234,27 +234,16 @@ fn signal(pid: i32, signal: Signal) {
     kill_process(process, signal).expect("it runs");
 }
 
-trait Serves {
-    fn wait_for_log_or_pid(&self, pid_file: &Path);
-}
-
-impl Serves for Server {
-    fn wait_for_log_or_pid(&self, pid_file: &Path) {
-        wait_until("the server says who it is", || pid_file.exists());
-    }
-}
-
-/// Sends numbers and counts their echoes until told to stop. A number that was
-/// answered by Close 1001 goes out again on the next connection; anything else
-/// is a loss.
+/// Sends numbers and counts their echoes until `stop`. A number that got Close 1001 is
+/// sent again on the next connection; any other end is a loss.
 fn count_up(address: SocketAddr, stop: &AtomicBool, echoed: &AtomicU64) {
     let mut number = 0_u64;
     while !stop.load(Relaxed) {
-        let stream = TcpStream::connect(address).expect("never refused");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         let url = format!("ws://{address}/");
-        let (mut client, _) = tungstenite::client(url, stream).expect("always upgraded");
-        // Short ones too, so that handshakes are under way at any time.
+        let (mut client, _) = tungstenite::client(url, stream).expect("upgraded");
+        // Some connections are short, so that handshakes are in progress at any time.
         for _ in 0..=number % 50 {
             let message = Message::text(number.to_string());
             if client.send(message.clone()).is_err() {
@@ -275,63 +264,64 @@ fn count_up(address: SocketAddr, stop: &AtomicBool, echoed: &AtomicU64) {
 
 fn reloads_under_load_lose_no_connection_or_message(engine: Engine) {
     const RELOADS: usize = 4;
-    let line = Line::start(engine, &[]);
+    let service = Service::start(engine, &[]);
     let stop = Arc::new(AtomicBool::new(false));
     let echoed: Vec<_> = (0..4).map(|_| Arc::new(AtomicU64::new(0))).collect();
     let clients: Vec<_> = echoed
         .iter()
         .map(|echoed| {
-            let (address, stop, echoed) = (line.address, Arc::clone(&stop), Arc::clone(echoed));
+            let (address, stop, echoed) = (service.address, Arc::clone(&stop), Arc::clone(echoed));
             thread::spawn(move || count_up(address, &stop, &echoed))
         })
         .collect();
     let sum = || echoed.iter().map(|count| count.load(Relaxed)).sum::<u64>();
-    let mut pids = vec![line.pid()];
+    let mut pids = vec![service.pid()];
     for _ in 0..RELOADS {
         let before = sum();
         wait_until("the load goes on", || sum() > before + 200);
-        let output = line.reload();
+        let output = service.reload();
         assert!(output.status.success(), "{output:?}");
-        let pid = line.pid();
-        let said = String::from_utf8(output.stdout).expect("UTF-8");
+        let pid = service.pid();
+        let stdout = String::from_utf8(output.stdout).expect("UTF-8");
         let old = pids.last().expect("one");
-        assert_eq!(said, format!("reloaded: {old} is succeeded by {pid}\n"));
+        assert_eq!(stdout, format!("reloaded: {old} is succeeded by {pid}\n"));
         assert!(!pids.contains(&pid));
         pids.push(pid);
     }
     let before = sum();
-    wait_until("the last one serves", || sum() > before + 200);
+    wait_until("the last replacement serves", || sum() > before + 200);
     stop.store(true, Relaxed);
     for client in clients {
-        client.join().expect("nothing was lost");
+        client.join().expect("no loss");
     }
-    let mut first = line;
+    let mut first = service;
     first.first.wait_for_success();
     first.stop();
 }
 
 fn failed_reload_changes_nothing(engine: Engine) {
-    let line = Line::start(engine, &[]);
-    let mut client = Client::connect(line.address);
+    let service = Service::start(engine, &[]);
+    let mut client = Client::connect(service.address);
     client.echo("before");
-    let pid = line.pid();
-    let good = std::fs::read_to_string(line.config()).expect("read");
-    std::fs::write(line.config(), format!("{good}window = 1\n")).expect("written");
+    let pid = service.pid();
+    let good = std::fs::read_to_string(service.config()).expect("read");
+    std::fs::write(service.config(), format!("{good}window = 1\n")).expect("written");
     signal(pid, Signal::USR2);
-    line.first
+    service
+        .first
         .wait_for_log("the reload failed, this server goes on");
     client.echo("after");
-    Client::connect(line.address).echo("new");
-    assert_eq!(line.pid(), pid);
+    Client::connect(service.address).echo("new");
+    assert_eq!(service.pid(), pid);
 
-    // And once that is put right, it works.
-    std::fs::write(line.config(), good).expect("written");
-    let output = line.reload();
+    // With a valid file it succeeds.
+    std::fs::write(service.config(), good).expect("written");
+    let output = service.reload();
     assert!(output.status.success(), "{output:?}");
     client.expect_close(1001);
-    assert_ne!(line.pid(), pid);
-    Client::connect(line.address).echo("again");
-    line.stop();
+    assert_ne!(service.pid(), pid);
+    Client::connect(service.address).echo("again");
+    service.stop();
 }
 
 fn reload_loads_certificate(engine: Engine) {
@@ -339,39 +329,40 @@ fn reload_loads_certificate(engine: Engine) {
     let files = Pki::of(&old);
     let address = unused_address();
     let [certificate, key] = &files.flags();
-    let line = Line::start(
+    let service = Service::start(
         engine,
         &[&format!("--tls-listen={address}"), certificate, key],
     );
-    let come = |pair: &pki::Pair| {
+    let connect = |pair: &pki::Pair| {
         let stream = TcpStream::connect(address).expect("connected");
-        let secret = pki::over(stream, &pair.client(rustls::ALL_VERSIONS, &[]));
-        let (client, _) = tungstenite::client("wss://localhost/", secret).expect("upgraded");
+        let tls = pki::over(stream, &pair.client(rustls::ALL_VERSIONS, &[]));
+        let (client, _) = tungstenite::client("wss://localhost/", tls).expect("upgraded");
         client
     };
-    let mut veteran = come(&old);
-    let pid = line.pid();
+    let mut existing = connect(&old);
+    let pid = service.pid();
     files.write("key.pem", &new.key);
     signal(pid, Signal::USR2);
-    line.first
+    service
+        .first
         .wait_for_log("the reload failed, this server goes on");
-    // The successor's own words.
-    line.first.wait_for_log("the key does not match");
-    veteran.send(Message::text("after")).expect("sent");
-    assert_eq!(veteran.read().expect("an echo"), Message::text("after"));
-    come(&old);
-    assert_eq!(line.pid(), pid);
+    // The replacement's own error.
+    service.first.wait_for_log("the key does not match");
+    existing.send(Message::text("after")).expect("sent");
+    assert_eq!(existing.read().expect("an echo"), Message::text("after"));
+    connect(&old);
+    assert_eq!(service.pid(), pid);
 
     files.put(&new);
-    let output = line.reload();
+    let output = service.reload();
     assert!(output.status.success(), "{output:?}");
-    let Message::Close(Some(close)) = veteran.read().expect("a Close") else {
+    let Message::Close(Some(close)) = existing.read().expect("a Close") else {
         panic!("no Close");
     };
     assert_eq!(u16::from(close.code), 1001);
-    come(&new);
-    Client::connect(line.address).echo("plain, beside it");
-    line.stop();
+    connect(&new);
+    Client::connect(service.address).echo("plain, beside it");
+    service.stop();
 }
 
 fn unix_socket_accepts_proxy_header_and_tls(engine: Engine) {
@@ -395,25 +386,24 @@ fn unix_socket_accepts_proxy_header_and_tls(engine: Engine) {
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x07\x30\x39\x01\xbb";
     for message in ["one", "two"] {
         let mut stream = UnixStream::connect(&path).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.write_all(header).expect("sent");
         let name = "localhost".try_into().expect("a name");
         let config = pair.client(rustls::ALL_VERSIONS, &[]);
         let tls = rustls::ClientConnection::new(config, name).expect("a client");
-        let secret = rustls::StreamOwned::new(tls, stream);
-        let (mut client, _) = tungstenite::client("wss://localhost/", secret).expect("upgraded");
+        let tls = rustls::StreamOwned::new(tls, stream);
+        let (mut client, _) = tungstenite::client("wss://localhost/", tls).expect("upgraded");
         client.send(Message::text(message)).expect("sent");
         assert_eq!(client.read().expect("an echo"), Message::text(message));
-        let told = format!("192.0.2.7:12345 sent: {message}");
-        assert_eq!(server.printed(), Some(told));
+        let expected = format!("192.0.2.7:12345 sent: {message}");
+        assert_eq!(server.printed(), Some(expected));
     }
     server.terminate();
     server.wait_for_success();
     assert!(!path.exists(), "the socket's file went with the server");
 }
 
-/// The file of a Unix-domain socket went with a successor that had adopted the
-/// socket and could not start.
+/// A replacement that adopts the socket and then fails must not remove its file.
 #[test]
 fn failed_reload_keeps_unix_socket() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -424,7 +414,7 @@ fn failed_reload_keeps_unix_socket() {
         std::fs::write(&config, format!("{listen}\nthreads = {threads}\n")).expect("written");
     };
     write(1);
-    // Room for one worker and the sockets of many, but not for those.
+    // Descriptors for one worker, but not for those of the replacement.
     let mut command = Command::new("sh");
     command
         .args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""])
@@ -442,7 +432,7 @@ fn failed_reload_keeps_unix_socket() {
     server.wait_for_log("the reload failed, this server goes on: ");
     assert!(
         server.log().contains("ringback: "),
-        "it says why: {}",
+        "no reason: {}",
         server.log()
     );
     over_unix(&path);
@@ -478,27 +468,26 @@ fn reload_that_splits_dual_stack_socket_fails() {
     server.wait_for_success();
 }
 
-/// Two processes have the admin address for a moment; then the new one alone.
+/// Both processes have the admin address for a moment; then the replacement alone.
 #[test]
 fn reload_passes_on_admin_listener() {
     let admin = unused_address();
-    let line = Line::start("epoll", &[&format!("--admin={admin}")]);
-    let watched = Admin { address: admin };
+    let service = Service::start("epoll", &[&format!("--admin={admin}")]);
+    let with_admin = Admin { address: admin };
     // It keeps the first server draining.
-    let silent = Raw::open(line.address);
-    assert!(line.reload().status.success());
-    Client::connect(line.address).echo("x");
-    wait_for("the new server answers", || {
-        let page = watched.metrics();
+    let silent = Raw::open(service.address);
+    assert!(service.reload().status.success());
+    Client::connect(service.address).echo("x");
+    wait_for("the replacement answers", || {
+        let page = with_admin.metrics();
         (page.sum("ringback_connections_accepted_total", &[]) < 2.0).then_some(())
     });
     drop(silent);
-    line.stop();
+    service.stop();
 }
 
-/// Where systemd has passed the sockets, a successor listens on all that it is
-/// handed; and it is handed the admin listener's, which need not be configured
-/// any more.
+/// With sockets of systemd, a replacement listens on all sockets that it inherits. The
+/// admin listener's is among them, though it may not be configured any more.
 #[test]
 fn reload_without_admin_closes_admin_listener() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
@@ -513,12 +502,12 @@ fn reload_without_admin_closes_admin_listener() {
     std::fs::write(&config, format!("{always}admin = '{admin}'\n")).expect("written");
     let flag = format!("--config={}", config.display());
     let mut server = activated("epoll", listener, &[&flag]);
-    server.wait_for_log_or_pid(&pid_file);
+    wait_until("the pid file is written", || pid_file.exists());
     std::fs::write(&config, always).expect("written");
     server.signal(Signal::USR2);
     server.wait_for_success();
     Client::connect(address).echo("x");
-    let refused = TcpStream::connect(admin).expect_err("nobody listens");
+    let refused = TcpStream::connect(admin).expect_err("the listener is closed");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let pid = pid_in(&pid_file).expect("a process serves");
     signal(pid, Signal::TERM);
@@ -534,6 +523,9 @@ fn reload_without_pid_file_exits_with_status_1() {
         String::from_utf8(output.stderr).expect("UTF-8")
     };
     assert!(run(&[]).contains("pid-file"));
-    let said = run(&["--pid-file=/nonexistent/pid"]);
-    assert!(said.contains("/nonexistent/pid: No such file"), "{said}");
+    let stdout = run(&["--pid-file=/nonexistent/pid"]);
+    assert!(
+        stdout.contains("/nonexistent/pid: No such file"),
+        "{stdout}"
+    );
 }

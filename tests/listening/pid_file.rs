@@ -1,4 +1,4 @@
-//! The pid file: one server at a time, and nobody else is ever signalled.
+//! The pid file: one server at a time, and no other process is signalled.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-use super::{Line, command, signal, spawn};
+use super::{Service, command, signal, spawn};
 use crate::common::client::{Client, Raw};
 use crate::common::process::pid_in;
 use crate::common::run::run;
@@ -20,7 +20,7 @@ fn flag(path: &Path) -> String {
     format!("--pid-file={}", path.display())
 }
 
-/// Starts a server that does not get far; its status is 1, and it says why.
+/// Starts a server that exits with status 1; returns its error.
 fn refused(pid_file: &Path) -> String {
     let output = run_to_end(command(ENGINE).args(["--listen=127.0.0.1:0", &flag(pid_file)]));
     let error = String::from_utf8(output.stderr).expect("UTF-8");
@@ -29,8 +29,8 @@ fn refused(pid_file: &Path) -> String {
     error
 }
 
-/// Asks for a reload that nobody can do.
-fn not_reloaded(pid_file: &Path) -> String {
+/// Runs a reload that fails; returns its error.
+fn failed_reload(pid_file: &Path) -> String {
     let output = run(&["reload", &flag(pid_file)]);
     let error = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(1), "{error}");
@@ -60,7 +60,7 @@ fn pid_file_of_running_server_is_refused() {
     first.wait_for_log("draining");
     assert!(refused(&path).contains(&belongs));
     let drains = format!("process {pid} drains, and is not replaced");
-    let line = not_reloaded(&path);
+    let line = failed_reload(&path);
     assert!(line.contains(&drains), "{line}");
     drop(client);
     first.wait_for_success();
@@ -73,19 +73,19 @@ fn one_of_simultaneous_servers_gets_the_pid_file() {
     const SERVERS: usize = 6;
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("pid");
-    // What a server leaves behind that was killed while it started.
+    // A server that is killed during its start leaves this file.
     fs::write(directory.path().join("pid.new"), "1\n").expect("written");
     let mut servers: Vec<_> = (0..SERVERS)
         .map(|_| spawn(command(ENGINE).args(["--listen=127.0.0.1:0", &flag(&path)])))
         .collect();
-    wait_until("all others have given up", || {
+    wait_until("all others have exited", || {
         let ended = servers.iter().filter(|it| it.process().has_ended());
         ended.count() == SERVERS - 1
     });
     let mut serving = servers.iter_mut().filter(|it| !it.process().has_ended());
     let server = serving.next().expect("one serves");
     server.printed().expect("it listens");
-    wait_until("it is named", || {
+    wait_until("the pid file has its id", || {
         pid_in(&path) == i32::try_from(server.process().id).ok()
     });
     server.terminate();
@@ -99,8 +99,8 @@ fn stale_pid_file_is_replaced() {
     let mut killed = start(&path);
     killed.signal(Signal::KILL);
     killed.wait();
-    assert!(path.exists(), "nobody has cleared up");
-    let stale = not_reloaded(&path);
+    assert!(path.exists(), "the pid file stays");
+    let stale = failed_reload(&path);
     assert!(stale.contains("which has ended"), "{stale}");
     let next = start(&path);
     assert_eq!(pid_in(&path), i32::try_from(next.process().id).ok());
@@ -140,22 +140,22 @@ fn unusable_pid_file_fails_start_and_doctor() {
     assert_eq!(settings, "listen = []\n");
 }
 
-/// A process that has nothing to do with the server, and ends with the test.
-struct Stranger(Child);
+/// A process that is not the server; killed at the end.
+struct UnrelatedProcess(Child);
 
-impl Stranger {
+impl UnrelatedProcess {
     fn start() -> Self {
         let mut command = Command::new("sleep");
         command.arg("600").stdin(Stdio::null());
         Self(command.spawn().expect("started"))
     }
 
-    fn lives(&mut self) -> bool {
+    fn is_running(&mut self) -> bool {
         self.0.try_wait().expect("our own child").is_none()
     }
 }
 
-impl Drop for Stranger {
+impl Drop for UnrelatedProcess {
     fn drop(&mut self) {
         self.0.kill().expect("our own child");
         self.0.wait().expect("our own child");
@@ -166,8 +166,8 @@ impl Drop for Stranger {
 fn reload_signals_only_the_server() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("pid");
-    let mut stranger = Stranger::start();
-    let pid = stranger.0.id();
+    let mut unrelated = UnrelatedProcess::start();
+    let pid = unrelated.0.id();
     let pid = pid.to_string();
     for (text, reason) in [
         (
@@ -181,14 +181,14 @@ fn reload_signals_only_the_server() {
         ("", "holds no process id"),
     ] {
         fs::write(&path, text).expect("written");
-        let line = not_reloaded(&path);
+        let line = failed_reload(&path);
         assert!(line.contains(reason), "{text:?}: {line}");
     }
     fs::remove_file(&path).expect("removed");
     symlink(directory.path().join("other"), &path).expect("linked");
-    assert!(not_reloaded(&path).contains("a symbolic link"));
-    assert!(stranger.lives());
-    // The command's own number, and that of another process that has locked it.
+    assert!(failed_reload(&path).contains("a symbolic link"));
+    assert!(unrelated.is_running());
+    // The command's own process id, in a file that it has not locked.
     let script = format!(
         "echo $$ >{0} && exec \"$@\"",
         directory.path().join("own").display()
@@ -214,59 +214,61 @@ fn reload_refuses_pid_file_locked_by_another_process() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("pid");
     let server = start(&path);
-    let mut stranger = Stranger::start();
-    fs::write(&path, format!("{}\n", stranger.0.id())).expect("written");
-    let line = not_reloaded(&path);
+    let mut unrelated = UnrelatedProcess::start();
+    fs::write(&path, format!("{}\n", unrelated.0.id())).expect("written");
+    let line = failed_reload(&path);
     let reason = format!("is locked by process {}", server.process().id);
     assert!(line.contains(&reason), "{line}");
-    assert!(stranger.lives());
+    assert!(unrelated.is_running());
     Client::connect(server.address()).echo("undisturbed");
 }
 
 #[test]
 fn replacement_owns_pid_file_once_it_serves() {
-    let line = Line::start(ENGINE, &[]);
-    let path = line.directory.path().join("pid");
+    let service = Service::start(ENGINE, &[]);
+    let path = service.directory.path().join("pid");
     // It keeps the first server draining.
-    let silent = Raw::open(line.address);
-    assert!(line.reload().status.success());
-    let pid = line.pid();
-    assert_ne!(Some(pid), i32::try_from(line.first.process().id).ok());
+    let silent = Raw::open(service.address);
+    assert!(service.reload().status.success());
+    let pid = service.pid();
+    assert_ne!(Some(pid), i32::try_from(service.first.process().id).ok());
     let refused = refused(&path);
     let belongs = format!("belongs to process {pid}, which serves");
     assert!(refused.contains(&belongs), "{refused}");
     drop(silent);
-    let mut first = line;
+    let mut first = service;
     first.first.wait_for_success();
-    assert_eq!(pid_in(&path), Some(pid), "it stays with its successor");
+    assert_eq!(pid_in(&path), Some(pid), "it stays the replacement's");
     first.stop();
 }
 
 #[test]
 fn reload_may_move_pid_file() {
-    let line = Line::start(ENGINE, &[]);
+    let service = Service::start(ENGINE, &[]);
     let (old, new) = (
-        line.directory.path().join("pid"),
-        line.directory.path().join("moved"),
+        service.directory.path().join("pid"),
+        service.directory.path().join("moved"),
     );
     let settings = format!("pid-file = '{}'\n", new.display());
-    fs::write(line.config(), settings).expect("written");
-    // Where the settings say now, nobody serves yet.
-    let output = line.reload();
+    fs::write(service.config(), settings).expect("written");
+    // At the configured path there is no server yet.
+    let output = service.reload();
     assert_eq!(output.status.code(), Some(1));
     let output = run(&["reload", &flag(&old)]);
     assert!(output.status.success(), "{output:?}");
     assert!(!old.exists());
     let pid = pid_in(&new).expect("it serves");
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(
-        said.ends_with(&format!(" is succeeded by {pid}\n")),
-        "{said}"
+        stdout.ends_with(&format!(" is succeeded by {pid}\n")),
+        "{stdout}"
     );
-    assert!(line.reload().status.success(), "and again, by the settings");
+    assert!(service.reload().status.success(), "the new path is used");
     let pid = pid_in(&new).expect("it serves");
     signal(pid, Signal::TERM);
     wait_until("the last server ends", || !new.exists());
-    let left: Vec<_> = fs::read_dir(line.directory.path()).expect("read").collect();
-    assert_eq!(left.len(), 1, "nothing but the settings is left: {left:?}");
+    let left: Vec<_> = fs::read_dir(service.directory.path())
+        .expect("read")
+        .collect();
+    assert_eq!(left.len(), 1, "only the settings are left: {left:?}");
 }

@@ -1,4 +1,4 @@
-//! What a reload starts, and what it says where that does not serve.
+//! The program that a reload starts, and its errors.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use std::thread;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Line, signal};
+use super::{Service, signal};
 use crate::common::client::Client;
 use crate::common::pki::{self, Pki};
 use crate::common::process::pid_in;
@@ -38,7 +38,7 @@ impl Releases {
             let release = directory.path().join(release);
             fs::create_dir(&release).expect("made");
             let file = release.join("ringback");
-            // A copy only where the file system is another one.
+            // A copy if it is on another file system.
             fs::hard_link(env!("CARGO_BIN_EXE_ringback"), &file)
                 .or_else(|_| fs::copy(env!("CARGO_BIN_EXE_ringback"), &file).map(drop))
                 .expect("installed");
@@ -62,7 +62,8 @@ impl Releases {
         fs::remove_dir_all(self.path("v1")).expect("removed");
     }
 
-    /// Starts it in this directory by this command, in which `cur` is the link.
+    /// Starts the server in this directory with this command, in which `cur` is the
+    /// link.
     fn start(&self, command: &str, directory: &Path) -> Server {
         let script = format!("cd '{}' && exec {command} \"$@\"", directory.display());
         let mut shell = shell(&script);
@@ -71,7 +72,7 @@ impl Releases {
     }
 }
 
-/// Reloads the server that was started in this directory.
+/// Reloads the server of this directory.
 fn reload(directory: &Path) {
     let pid_file = format!("--pid-file={}", directory.join("pid").display());
     let output = run(&["reload", &pid_file]);
@@ -83,7 +84,7 @@ fn free_address() -> std::net::SocketAddr {
     free.local_addr().expect("bound")
 }
 
-/// A shell, which sets `PWD` as an operator's does.
+/// A shell that sets `PWD`.
 fn shell(script: &str) -> Command {
     let mut shell = Command::new("bash");
     shell.args(["-c", script, "bash"]);
@@ -99,7 +100,7 @@ fn program_of(pid: i32) -> PathBuf {
     fs::read_link(format!("/proc/{pid}/exe")).expect("it runs")
 }
 
-/// Ends whoever is named by this pid file.
+/// Ends the process in this pid file.
 fn stop(pid_file: &Path) {
     signal(pid_in(pid_file).expect("a process serves"), Signal::TERM);
     wait_until("the last server ends", || !pid_file.exists());
@@ -135,7 +136,7 @@ fn reload_resolves_program_path_again() {
             started.contains("cur/ringback") && started.contains(&file),
             "{started}"
         );
-        // It goes on like that.
+        // The replacement reloads likewise.
         reload(directory);
         stop(&pid_file);
     }
@@ -179,7 +180,7 @@ fn reload_ignores_argv0_of_another_program() {
     stop(&pid_file);
 }
 
-/// Asks for a reload that fails, and returns what is said.
+/// Runs a reload that fails; returns its error.
 fn failed(pid_file: &Path) -> String {
     let output = run(&["reload", &format!("--pid-file={}", pid_file.display())]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -197,10 +198,10 @@ fn failed_reload_prints_error_of_replacement() {
     let files = Pki::of(&pair);
     let [certificate, key] = &files.flags();
     let tls = format!("--tls-listen={}", free_address());
-    let line = Line::start("epoll", &[&tls, certificate, key]);
-    let settings = fs::read_to_string(line.config()).expect("read");
-    let mut client = Client::connect(line.address);
-    let pid_file = line.directory.path().join("pid");
+    let service = Service::start("epoll", &[&tls, certificate, key]);
+    let settings = fs::read_to_string(service.config()).expect("read");
+    let mut client = Client::connect(service.address);
+    let pid_file = service.directory.path().join("pid");
     let failed = || failed(&pid_file);
 
     files.write("cert.pem", "broken");
@@ -211,46 +212,51 @@ fn failed_reload_prints_error_of_replacement() {
     );
     files.put(&pair);
 
-    fs::write(line.config(), format!("{settings}window = 1\n")).expect("written");
+    fs::write(service.config(), format!("{settings}window = 1\n")).expect("written");
     let error = failed();
     assert!(error.contains("the window is 1 bytes"), "{error}");
     let log = "the reload failed, this server goes on: ";
-    line.first
-        .wait_for_log(&format!("{log}{}", line.config().display()));
+    service
+        .first
+        .wait_for_log(&format!("{log}{}", service.config().display()));
 
-    fs::write(line.config(), format!("{settings}no-such-setting = 1\n")).expect("written");
+    fs::write(service.config(), format!("{settings}no-such-setting = 1\n")).expect("written");
     let error = failed();
     assert!(error.contains("no-such-setting"), "{error}");
 
-    fs::write(line.config(), format!("{settings}admin = '192.0.2.1:1'\n")).expect("written");
+    fs::write(
+        service.config(),
+        format!("{settings}admin = '192.0.2.1:1'\n"),
+    )
+    .expect("written");
     let error = failed();
     assert!(
         error.contains("cannot listen on 192.0.2.1:1 for admin"),
         "{error}"
     );
 
-    fs::write(line.config(), settings).expect("written");
+    fs::write(service.config(), settings).expect("written");
     client.echo("undisturbed");
-    assert!(line.reload().status.success());
+    assert!(service.reload().status.success());
     client.expect_close(1001);
-    line.stop();
+    service.stop();
 }
 
 #[test]
 fn concurrent_reloads_get_their_own_results() {
-    let line = Line::start("epoll", &[]);
-    let settings = fs::read_to_string(line.config()).expect("read");
-    fs::write(line.config(), format!("{settings}window = 1\n")).expect("written");
-    // One by hand is under way, or has failed.
-    line.first.signal(Signal::USR2);
-    let pid_file = line.directory.path().join("pid");
+    let service = Service::start("epoll", &[]);
+    let settings = fs::read_to_string(service.config()).expect("read");
+    fs::write(service.config(), format!("{settings}window = 1\n")).expect("written");
+    // A reload by signal is in progress, or has failed.
+    service.first.signal(Signal::USR2);
+    let pid_file = service.directory.path().join("pid");
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| assert!(failed(&pid_file).contains("the window is 1 bytes")));
         }
     });
-    fs::write(line.config(), &settings).expect("written");
-    let old = line.pid();
+    fs::write(service.config(), &settings).expect("written");
+    let old = service.pid();
     let flag = format!("--pid-file={}", pid_file.display());
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -260,6 +266,6 @@ fn concurrent_reloads_get_their_own_results() {
             });
         }
     });
-    assert_ne!(line.pid(), old);
-    line.stop();
+    assert_ne!(service.pid(), old);
+    service.stop();
 }
