@@ -1,4 +1,4 @@
-"""Whether a bill of materials is valid CycloneDX and says what Cargo.lock says:
+"""Checks that a bill of materials is valid CycloneDX and agrees with Cargo.lock:
 check-sbom.py FILE, in the root of the workspace."""
 
 import json
@@ -37,7 +37,7 @@ def checksum(component):
 
 
 def dependencies():
-    """What cargo itself says is compiled for the server, on any system."""
+    """The packages that cargo compiles for the server, on any system."""
     command = ["cargo", "tree", "--locked", "--package", "ringback", "--edges", "normal,build",
                "--target", "all", "--prefix", "none", "--format", "{p}"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()

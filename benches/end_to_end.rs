@@ -1,9 +1,9 @@
-//! The whole server: a round trip over loopback, from a client that blocks.
+//! The whole server: a round trip over loopback, from a blocking client.
 //!
-//! The server is embedded, with one worker, for each engine that works here. What
-//! is timed is client, kernel and server together, on whatever cores the scheduler
-//! gives them: it shows what a change does to the path, not what a server costs.
-//! `benches/peers` measures that.
+//! The server is embedded, with one worker, for each engine that works here. The time is
+//! that of client, kernel and server together, on whatever cores the scheduler picks: it
+//! shows what a change does to the path, not what a server costs. `benches/peers`
+//! measures that.
 
 #![allow(missing_docs, reason = "criterion's macros write items")]
 
@@ -16,11 +16,11 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ringback::{Config, EngineChoice, EngineKind, Server};
 
 /// A server that does not answer fails the benchmark.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const MASK: [u8; 4] = [0x1d, 0xe5, 0x77, 0x0a];
 
-/// What is sent at once, and what has to come back before the next.
+/// The bytes of one send, and their replies.
 struct Exchange {
     name: &'static str,
     messages: usize,
@@ -50,7 +50,7 @@ const EXCHANGES: [Exchange; 3] = [
 ];
 
 impl Exchange {
-    /// Masked frames, as a client has to send them.
+    /// Masked frames of a client.
     fn request(&self) -> Vec<u8> {
         let payload = self.payload();
         let masked = payload
@@ -63,7 +63,7 @@ impl Exchange {
         frame.repeat(self.messages)
     }
 
-    /// The same frames without masks, as the server has to send them.
+    /// The same frames without masks, as the server's replies.
     fn reply(&self) -> Vec<u8> {
         let mut frame = self.head(0);
         frame.extend(self.payload());
@@ -126,12 +126,12 @@ fn start(engine: EngineKind) -> Server {
     .expect("a server on a free port")
 }
 
-/// A connection that was upgraded.
+/// An upgraded connection.
 fn connect(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_nodelay(true).expect("set");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    stream.set_write_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("set");
     let request = format!(
         "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -1,10 +1,9 @@
-//! What a ping-pong client notices of ten neighbours that flood: its round trips
-//! alone and beside them, on every engine. With `--check`, a p99 that grows
-//! tenfold is a failure.
+//! The round trips of a ping-pong client, alone and beside ten neighbours that flood, on
+//! every engine. With `--check`, a p99 that grows tenfold is a failure.
 //!
-//! The server's one worker is bound to the first core; this process, on the
-//! second, is one loop over all connections. It looks for the reply between any
-//! two steps of a flooder, so a reply is seen as late as one step takes.
+//! The server's one worker is pinned to the first core; this process, on the second, is
+//! one loop over all connections. It checks for the reply between two steps of a
+//! flooder, so a reply is seen as late as one step takes.
 
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod server;
@@ -21,12 +20,12 @@ use server::{Server, ringback};
 const FLOODERS: usize = 10;
 const DURATION: Duration = Duration::from_secs(3);
 
-/// The bar: p99 beside the flooders, as a multiple of p99 without.
+/// The limit: p99 beside the flooders, as a multiple of p99 without.
 const RATIO_MAX: f64 = 10.0;
 
 fn main() -> ExitCode {
     let is_asked = |flag| std::env::args().any(|arg| arg == flag);
-    // `cargo test --benches` only asks whether this runs.
+    // `cargo test --benches` only checks that this runs.
     let duration = if is_asked("--bench") {
         DURATION
     } else {
@@ -130,7 +129,7 @@ impl Pinger {
     }
 }
 
-/// A connection that always has more to say.
+/// A connection that always has more to send.
 struct Flooder {
     stream: TcpStream,
     written: usize,

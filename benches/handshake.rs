@@ -1,11 +1,11 @@
-//! What a connection costs that comes, says one thing and goes: the server's
-//! CPU time for connect, upgrade, one message and the closing handshake, on
-//! every engine, and for a raw TCP server as the floor.
+//! The cost of a short connection: the server's CPU time for connect, upgrade, one
+//! message and the closing handshake, on every engine, and for a raw TCP server as the
+//! floor.
 //!
-//! The server is a process of its own on the first core, its one client is this
-//! process on the second. A few connections go through each step together, so
-//! that the server is not woken for each of them alone: what that costs differs
-//! from machine to machine and has nothing to do with handshakes.
+//! The server is a process of its own on the first core, its one client is this process
+//! on the second. A few connections go through each step together, so that the server is
+//! not woken for each of them: the cost of waking differs between machines and has
+//! nothing to do with handshakes.
 
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod server;
@@ -29,10 +29,10 @@ use server::{CLIENT_CORE, REQUEST, SERVER_CORE, Server, pin, ringback};
 const ROUNDS: usize = 7;
 const CONNECTIONS: usize = 4096;
 
-/// Connections that are open at a time.
+/// Simultaneous connections.
 const TOGETHER: usize = 32;
 
-/// What makes this binary the raw TCP server.
+/// The argument that makes this binary the raw TCP server.
 const FLOOR: &str = "--serve-floor";
 
 const MESSAGE: &[u8] = b"\x82\x83\x00\x00\x00\x00abc";
@@ -45,7 +45,7 @@ fn main() {
         serve_floor();
         return;
     }
-    // `cargo test --benches` only asks whether this runs.
+    // `cargo test --benches` only checks that this runs.
     let is_test = !std::env::args().any(|arg| arg == "--bench");
     let (rounds, connections) = if is_test {
         (1, TOGETHER)
@@ -81,7 +81,7 @@ fn report(
             converse(&mut streams);
         }
     };
-    // The first ones pay for what all share.
+    // The first connections allocate what all share.
     serve(connections.min(512));
     let mut costs: Vec<_> = (0..rounds)
         .map(|_| {
@@ -108,8 +108,7 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// Upgrades, has one message echoed and closes, as a client does that keeps the
-/// rules.
+/// Upgrades, has one message echoed, and closes.
 fn converse(streams: &mut [TcpStream]) {
     send_all(streams, REQUEST);
     for stream in &mut *streams {
@@ -133,7 +132,7 @@ fn converse(streams: &mut [TcpStream]) {
     expect_ends(streams);
 }
 
-/// As many bytes there, and the same back, without any protocol.
+/// The same number of bytes in both directions, without a protocol.
 fn converse_raw(streams: &mut [TcpStream]) {
     for piece in [REQUEST, MESSAGE, CLOSE] {
         send_all(streams, piece);
@@ -162,7 +161,7 @@ fn expect_ends(streams: &mut [TcpStream]) {
     }
 }
 
-/// Accepts, echoes what is read, and closes: what no server can do without.
+/// Accepts, echoes what is read, and closes.
 fn serve_floor() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("an address");
@@ -211,8 +210,7 @@ fn cpu_time(server: &Server) -> Duration {
     Duration::from_nanos(nanos)
 }
 
-/// CPU time since its start as the kernel splits it, which is by ticks
-/// scaled to what it measured.
+/// CPU time since its start, split by the kernel by ticks.
 fn user_and_system(server: &Server) -> (Duration, Duration) {
     let stat = fs::read(format!("/proc/{}/stat", server.id())).expect("the server runs");
     let stat = Stat::parse(&stat).expect("a stat file");

@@ -1,9 +1,8 @@
-//! What an idle connection costs in user memory: 10,000 of them, each upgraded
-//! and used for one message, on every engine.
+//! User memory of an idle connection: 10,000 of them, each upgraded and used for one
+//! message, on every engine.
 //!
-//! The server is the real binary in a process of its own; what is counted is
-//! its anonymous resident memory, which does not include the kernel's socket
-//! buffers.
+//! The server is the real binary in a process of its own; the figure is its anonymous
+//! resident memory, which does not include the kernel's socket buffers.
 
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod server;
@@ -18,14 +17,14 @@ use server::{Server, ringback};
 
 const CONNECTIONS: u64 = 10_000;
 
-/// The largest share of the limit on open files that this takes.
+/// The largest share of the limit on open files to use.
 const SPARE_DESCRIPTORS: u64 = 100;
 
 const MESSAGE: &[u8] = b"\x82\x83\x00\x00\x00\x00abc";
 const ECHO: &[u8] = b"\x82\x03abc";
 
 fn main() {
-    // `cargo test --benches` only asks whether this runs.
+    // `cargo test --benches` only checks that this runs.
     let is_test = !std::env::args().any(|arg| arg == "--bench");
     let limit = raise_descriptor_limit().expect("a limit on open files");
     let connections = if is_test {
@@ -47,7 +46,7 @@ fn main() {
 fn measure(engine: EngineKind, connections: u64) -> u64 {
     // In huge pages, memory would grow in steps of 2 MiB.
     let server = Server::start(ringback(engine).env("MIMALLOC_ALLOW_THP", "0"));
-    // The first connections pay for what all share.
+    // The first connections allocate what all share.
     let warm_up: Vec<_> = (0..100).map(|_| use_once(&server)).collect();
     drop(warm_up);
     let before = anonymous_bytes(&server);
@@ -57,7 +56,7 @@ fn measure(engine: EngineKind, connections: u64) -> u64 {
     after.saturating_sub(before) / connections
 }
 
-/// A connection that was upgraded and has had one message echoed.
+/// An upgraded connection that has had one message echoed.
 fn use_once(server: &Server) -> TcpStream {
     let mut stream = server.upgrade();
     stream.write_all(MESSAGE).expect("sent");

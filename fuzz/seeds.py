@@ -334,7 +334,7 @@ def tlv(kind, value):
     return struct.pack(">BH", kind, len(value)) + value
 
 
-def introductions():
+def proxy_headers():
     """PROXY headers, as fuzz_targets/proxy.rs codes them."""
     def coded(version_command, family, rest, behind=b"GET / HTTP/1.1", shape=0, own=b""):
         return (bytes([shape]), bytes([version_command, family]) + own
@@ -430,7 +430,7 @@ def targets():
     yield "gate", ((f"{name}-{at % 4}", bytes([at % 4]) + head) for at, (name, head) in enumerate(heads()))
     yield "config", settings()
     yield "connection", connections()
-    yield "proxy", introductions()
+    yield "proxy", proxy_headers()
     yield "forwarded", lists()
 
 

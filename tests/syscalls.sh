@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# What can only be seen at the system calls: `tests/syscalls.sh BINARY`, with the
-# path of ringback. Needs strace and python3 and the right to trace one's own
-# children.
+# Checks that need system calls: `tests/syscalls.sh BINARY`, with the path of ringback.
+# Needs strace, python3 and the right to trace child processes.
 #
-# - Where io_uring is forbidden, auto falls back to epoll and says why, and an
-#   engine that was asked for by name is an error with the reason.
+# - If io_uring is forbidden, auto falls back to epoll and logs the reason, and an engine
+#   given by name is an error with the reason.
 # - A batch of pipelined frames costs the epoll engine one read and one write,
 #   and the ring engine none: the kernel does both when the ring is entered.
 set -euo pipefail
@@ -20,9 +19,9 @@ failed=0
 main() {
     command -v strace >/dev/null || { echo 'strace is not installed' >&2; exit 1; }
     for errno in EPERM ENOSYS; do
-        check "auto falls back to epoll when io_uring_setup says $errno" falls_back "$errno"
+        check "auto falls back to epoll when io_uring_setup returns $errno" falls_back "$errno"
         for engine in ring tokio-uring; do
-            check "$engine by name is an error when io_uring_setup says $errno" is_refused "$errno" "$engine"
+            check "$engine by name is an error when io_uring_setup returns $errno" is_refused "$errno" "$engine"
         done
     done
     check 'a batch of 256 frames is one read and one write' one_read_one_write
@@ -34,7 +33,7 @@ main() {
 falls_back() {
     start -e trace=io_uring_setup -e "inject=io_uring_setup:error=$1" -- --engine auto || return
     expect 'the engine' "$(sed -n 's/.* engine=\([^ ]*\) .*/\1/p' "$work/out")" epoll
-    expect 'lines that tell of it' "$(grep -c 'falling back' "$work/err")" 1
+    expect 'lines about it' "$(grep -c 'falling back' "$work/err")" 1
     grep 'falling back' "$work/err" | grep -q 'io_uring' || complain 'no reason in the log'
     expect 'the echo' "$(client 1)" '1 echoed'
     stop
@@ -136,7 +135,7 @@ print(f'{count} echoed')
 PYTHON
 }
 
-# ---- the frame around them -----------------------------------------------------
+# ---- helpers -------------------------------------------------------------------
 
 complaints=0
 

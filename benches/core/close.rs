@@ -1,6 +1,5 @@
-//! The Close frame, valid and wrong in every way: the first and last frame of a
-//! connection. To make the references' connections is part of their time, as it
-//! cannot be told apart.
+//! The Close frame, valid and invalid: the first and last frame of a connection. The
+//! time of the references includes making their connections, which cannot be separated.
 
 use std::time::{Duration, Instant};
 
@@ -99,7 +98,7 @@ fn time_fastwebsockets(alone: &Batch, iterations: u64) -> Duration {
     let start = Instant::now();
     for _ in 0..iterations {
         let mut socket = WebSocket::after_handshake(Endless::new(alone), Role::Server);
-        // It answers a close by itself, and nothing to a wrong one.
+        // It answers a valid close by itself, and an invalid one not at all.
         let _ = finish(socket.read_frame());
     }
     start.elapsed()
@@ -111,7 +110,7 @@ fn time_tungstenite(alone: &Batch, iterations: u64) -> Duration {
         let stream = Endless::new(alone);
         let mut socket =
             tungstenite::WebSocket::from_raw_socket(stream, protocol::Role::Server, None);
-        // As above; the answer to a close goes out with the flush.
+        // As above; the answer is sent with the flush.
         let _ = socket.read();
         let _ = socket.flush();
     }

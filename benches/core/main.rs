@@ -1,8 +1,8 @@
 //! The frame core, each operation beside its references.
 //!
-//! `cargo bench --bench core -- frame/` measures one operation. A group is an
-//! operation; an id is who does it, what with and, last, bytes of payload.
-//! `baseline` is ringback without the wider vectors that this machine may have.
+//! `cargo bench --bench core -- frame/` measures one operation. A group is an operation;
+//! an id is the implementation, its variant and, last, the bytes of payload. `baseline`
+//! is ringback without the wider vectors that this machine may have.
 
 #![allow(missing_docs, reason = "criterion's macros write items")]
 

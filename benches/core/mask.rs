@@ -1,7 +1,7 @@
 //! Unmasking alone: in place, and moved left by the four bytes of a mask.
 //!
-//! Each turn reads what the last one wrote, four bytes further on if it moved.
-//! Short moves pay for that some 2 ns which no connection pays.
+//! Each iteration reads what the previous one wrote, four bytes further on if it moved.
+//! For short moves this costs some 2 ns that no connection pays.
 
 use std::hint::black_box;
 

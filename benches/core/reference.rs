@@ -1,5 +1,5 @@
-//! The references: a copy of the same bytes, fastwebsockets and tungstenite,
-//! each reading frames from memory and writing their echo to nowhere.
+//! The references: a copy of the same bytes, fastwebsockets and tungstenite. Each reads
+//! frames from memory and discards its echo.
 
 use std::hint::black_box;
 use std::io::{self, Read, Write};
@@ -25,7 +25,7 @@ pub(crate) fn time_memcpy(batch: &Batch, iterations: u64) -> Duration {
     })
 }
 
-/// Its parse, unmask and write. It leaves the validation of text to its user.
+/// Its parse, unmask and write. It does not validate text.
 pub(crate) fn time_fastwebsockets(stream: Endless<'_>, iterations: u64) -> Duration {
     let mut socket = WebSocket::after_handshake(stream, Role::Server);
     let start = Instant::now();
@@ -58,17 +58,17 @@ pub(crate) fn finish<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// A stream of the same frames over and over, which takes whatever is written.
+/// A stream that repeats the same frames, and discards what is written.
 pub(crate) struct Endless<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Reads end at these places as well, one of which is taken in each frame.
+    /// Reads end at these offsets as well, one per frame.
     frame_len: Option<usize>,
     cut: usize,
 }
 
 impl<'a> Endless<'a> {
-    /// As much as asked for in each read.
+    /// Each read is as long as its buffer.
     pub(crate) fn new(batch: &'a Batch) -> Self {
         Self {
             bytes: &batch.bytes,
@@ -78,7 +78,7 @@ impl<'a> Endless<'a> {
         }
     }
 
-    /// A frame in two reads, each frame cut one byte further.
+    /// A frame in two reads, each frame split one byte further.
     pub(crate) fn cut(batch: &'a Batch) -> Self {
         Self {
             frame_len: Some(batch.frame_len()),

@@ -1,5 +1,5 @@
-//! Frames that arrive in two reads, cut at every byte in turn, beside frames
-//! that arrive in one: time per frame, one frame at a time.
+//! Frames that arrive in two reads, split at every byte in turn, beside frames that
+//! arrive in one: time per frame, one frame at a time.
 
 use criterion::Criterion;
 use ringback::proto::{Echo, Limits, TAIL_ROOM};
@@ -40,7 +40,7 @@ fn echo_in_one(slot: &mut [u8]) {
     assert!(step.messages == 1);
 }
 
-/// What is kept of the first read stands before what comes with the second.
+/// The rest of the first read stands before the second.
 fn echo_in_two(slot: &mut [u8], cut: usize) {
     let limits = Limits::default();
     let filled = slot.len() - TAIL_ROOM;

@@ -1,4 +1,4 @@
-//! What is measured: batches of a client's frames, as a connection reads them.
+//! The input: batches of a client's frames, as a connection reads them.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const BINARY: u8 = 0x82;
 pub(crate) const CLOSE: u8 = 0x88;
 
-/// Text of one byte a character.
+/// Text of one byte per character.
 pub(crate) const ASCII: &str = "The quick brown fox jumps over the lazy dog. ";
 
-/// Text of one to four bytes a character.
+/// Text of one to four bytes per character.
 pub(crate) const MIXED: &str = "Zwölf große Boxkämpfer, съешь ещё этих булок, 你好世界 😀, plain. ";
 
 /// A batch is as many frames as fit in a read, but no more than this.
@@ -43,10 +43,10 @@ impl Batch {
         self.bytes.len() / self.frames
     }
 
-    /// The time that `work` takes for so many frames of such batches.
+    /// The time of `work` for `count` frames.
     ///
-    /// An echo in place spoils its input, so each batch is laid out anew, which
-    /// does not count.
+    /// An echo in place changes its input, so each batch is copied anew, which is not
+    /// timed.
     pub(crate) fn time(&self, iterations: u64, mut work: impl FnMut(&mut [u8])) -> Duration {
         let mut buf = vec![0; self.bytes.len() + TAIL_ROOM];
         let frames = self.frames as u64;
@@ -61,7 +61,7 @@ impl Batch {
         spent.mul_f64(iterations as f64 / (batches * frames) as f64)
     }
 
-    /// The time that the core takes for so many frames, a batch a read.
+    /// The time of the core for `count` frames, one read per batch.
     pub(crate) fn time_echo(&self, isa: Isa, iterations: u64) -> Duration {
         let limits = Limits::default();
         self.time(iterations, |buf| {
@@ -71,8 +71,8 @@ impl Batch {
     }
 }
 
-/// Frames of one kind, each a connection of its own: they stand apart, with the
-/// room that the core needs behind each.
+/// Frames of one kind, each for a connection of its own, with the room that the core
+/// needs after each.
 pub(crate) struct Apart(Batch);
 
 impl Apart {
@@ -85,8 +85,8 @@ impl Apart {
         })
     }
 
-    /// The time that `work`, which is given one frame and the room behind it,
-    /// takes for so many frames.
+    /// The time of `work`, which gets one frame and the room after it, for `count`
+    /// frames.
     pub(crate) fn time(&self, iterations: u64, mut work: impl FnMut(&mut [u8])) -> Duration {
         let slot_len = self.0.frame_len();
         self.0.time(iterations, |buf| {
@@ -97,7 +97,7 @@ impl Apart {
     }
 }
 
-/// So many bytes of `pattern` over and over, cut between two characters.
+/// `len` bytes of `pattern`, repeated, without splitting a character.
 pub(crate) fn text(pattern: &str, len: usize) -> Vec<u8> {
     let mut text = pattern.repeat(len / pattern.len() + 1);
     while text.len() > len {
@@ -107,7 +107,7 @@ pub(crate) fn text(pattern: &str, len: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// A client's frame, its length in the shortest form.
+/// A client's frame, with the shortest form of its length.
 pub(crate) fn masked_frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
     let len = payload.len();
     let mut frame = vec![first_byte];
@@ -128,7 +128,7 @@ pub(crate) fn masked_frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Adds a benchmark of `time`, which is given how many frames to time.
+/// Adds a benchmark of `time`, which gets the number of frames.
 pub(crate) fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     who: &str,

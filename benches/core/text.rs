@@ -1,4 +1,4 @@
-//! Text messages of one frame, validated on the way: time per frame of a batch.
+//! Text messages of one frame, with validation: time per frame of a batch.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     }
 }
 
-/// What validation alone takes.
+/// Validation alone.
 fn time_simdutf8(payload: &[u8], iterations: u64) -> Duration {
     let start = Instant::now();
     for _ in 0..iterations {

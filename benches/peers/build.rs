@@ -1,12 +1,12 @@
-//! Tells the servers what they are made of: for each crate in [`LIBRARIES`] its
-//! version as, for example, `TOKIO_VERSION`, and the compiler's as `RUSTC_VERSION`.
+//! Sets the versions of the crates in [`LIBRARIES`] as, for example, `TOKIO_VERSION`,
+//! and the compiler's as `RUSTC_VERSION`.
 
 use std::process::Command;
 use std::{env, fs};
 
 const LOCK: &str = "../../Cargo.lock";
 
-/// The crates that a reader of a table wants to know the versions of.
+/// The crates whose versions the servers print.
 const LIBRARIES: [&str; 4] = ["fastwebsockets", "hyper", "tokio", "tokio-tungstenite"];
 
 fn main() {

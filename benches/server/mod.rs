@@ -1,4 +1,4 @@
-//! A server that is measured: a process of its own, on a core of its own.
+//! The server under measurement: a process of its own, on a core of its own.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ pub(crate) struct Server {
     address: String,
 }
 
-/// The real binary with one worker, which binds itself to the first core.
+/// The real binary with one worker, which pins itself to the first core.
 pub(crate) fn ringback(engine: EngineKind) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
     command
@@ -28,15 +28,14 @@ pub(crate) fn ringback(engine: EngineKind) -> Command {
     command
 }
 
-/// Binds the calling thread. Where there is one core only, the figures are what they
-/// are.
+/// Pins the calling thread. With one core the figures mean less.
 pub(crate) fn pin(core: usize) {
     let _ = host::cores::pin(core);
 }
 
 impl Server {
-    /// Starts it on the first core and goes to the second, as what is started
-    /// inherits its starter's.
+    /// Starts it on the first core and moves to the second: a child inherits its
+    /// parent's cores.
     pub(crate) fn start(command: &mut Command) -> Self {
         pin(SERVER_CORE);
         let mut process = command
@@ -67,7 +66,7 @@ impl Server {
         stream
     }
 
-    /// A connection that was upgraded.
+    /// An upgraded connection.
     pub(crate) fn upgrade(&self) -> TcpStream {
         let mut stream = self.connect();
         let timeout = Some(Duration::from_secs(10));
@@ -86,7 +85,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may be gone already; then there is nothing to stop.
+        // It may have exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

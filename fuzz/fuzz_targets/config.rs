@@ -1,8 +1,7 @@
-//! Any file and any environment: what is accepted comes back through what
-//! `ringback config` prints, and what is refused is refused in one line that
-//! says where it stands.
+//! Any file and any environment. What is accepted: `ringback config` prints a file that
+//! gives the same configuration. What is refused: one line that begins with its place.
 //!
-//! Input: variables (1 byte for how many; each a byte for the name, one for the
+//! Input: variables (1 byte for their number; each a byte for the name, one for the
 //! length, and the value), then the file.
 
 #![no_main]
@@ -61,7 +60,7 @@ fn take_variables(input: &mut Unstructured<'_>) -> Result<Vec<(OsString, OsStrin
             let name: u8 = input.arbitrary()?;
             let len: u8 = input.arbitrary()?;
             let value = input.bytes(usize::from(len).min(input.len()))?;
-            // The environment has no zeroes.
+            // The environment has no zero bytes.
             let value = value.iter().copied().filter(|&byte| byte != 0).collect();
             let name = VARIABLES[usize::from(name) % VARIABLES.len()];
             Ok((name.into(), OsString::from_vec(value)))

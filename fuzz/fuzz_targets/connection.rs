@@ -1,12 +1,12 @@
-//! A whole connection over a socket pair: handshake, frames, half-close, through
-//! the worker, hyper, the gate and an engine, or whole messages and a handler.
+//! A whole connection over a socket pair: handshake, frames, half-close, through the
+//! worker, hyper, the gate and an engine, or whole messages and a handler.
 //!
-//! Input: server (1 byte), shape (1 byte: bit 0 any head, bit 1 any frames, bit 2 TLS), cuts
-//! (1 byte and 2 for each), the head (as `Head::take` has it, or 2 bytes of length
-//! and so many), frames (as `take_frames` has them, or any bytes).
+//! Input: server (1 byte), shape (1 byte: bit 0 any head, bit 1 any frames, bit 2 TLS),
+//! cuts (1 byte and 2 for each), the head (as `Head::take` reads it, or 2 bytes of
+//! length and the bytes), frames (as `take_frames` reads them, or any bytes).
 //!
-//! `RINGBACK_FUZZ_ENGINES`: which engines, by name and with commas; all that
-//! there are, if it is not set. `messages` is the handler.
+//! `RINGBACK_FUZZ_ENGINES`: names of engines, separated by commas; all of them if it is
+//! not set. `messages` is the handler.
 
 #![no_main]
 
@@ -18,12 +18,12 @@ use ringback::EngineKind;
 use ringback_fuzz::arrivals::Cuts;
 use ringback_fuzz::client::Server;
 use ringback_fuzz::frames::take_frames;
-use ringback_fuzz::handshake::{DOORS, Door, Fate, Head};
+use ringback_fuzz::handshake::{GATE_CONFIGS, GateConfig, Head, Outcome};
 use ringback_fuzz::reference::{Limits, Style};
 use tungstenite::handshake::derive_accept_key;
 
-/// One for each door.
-const LIMITS: [Limits; DOORS.len()] = [
+/// One for each gate.
+const LIMITS: [Limits; GATE_CONFIGS.len()] = [
     Limits {
         message_bytes: None,
         fragments: 1 << 20,
@@ -47,14 +47,13 @@ const LIMITS: [Limits; DOORS.len()] = [
 ];
 
 thread_local! {
-    static SERVERS: &'static [(Server, &'static Door)] = servers();
+    static SERVERS: &'static [(Server, &'static GateConfig)] = servers();
 }
 
-/// A server for each engine and door. They are not ended: there is no time at
-/// which a fuzzer would.
-fn servers() -> &'static [(Server, &'static Door)] {
-    // SAFETY: to ignore a signal takes no handler. Rust's own main does it as well, in
-    // whose place is libFuzzer's.
+/// A server for each engine and gate. They run until the process ends.
+fn servers() -> &'static [(Server, &'static GateConfig)] {
+    // SAFETY: to ignore a signal takes no handler. Rust's own main does it as well;
+    // libFuzzer's takes its place.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let chosen = env::var("RINGBACK_FUZZ_ENGINES")
         .unwrap_or_else(|_unset| "epoll,messages,ring,tokio-uring".to_owned());
@@ -70,11 +69,11 @@ fn servers() -> &'static [(Server, &'static Door)] {
             (_, Some(engine)) => *engine,
             _ => panic!("RINGBACK_FUZZ_ENGINES: there is no '{name}'"),
         };
-        for (door, limits) in DOORS.iter().zip(LIMITS) {
-            let server = Server::start(engine, style, limits, door);
+        for (config, limits) in GATE_CONFIGS.iter().zip(LIMITS) {
+            let server = Server::start(engine, style, limits, config);
             servers.push((
                 server.unwrap_or_else(|error| panic!("{name}: {error}")),
-                door,
+                config,
             ));
         }
     }
@@ -84,8 +83,8 @@ fn servers() -> &'static [(Server, &'static Door)] {
 fuzz_target!(|data: &[u8]| {
     if let Ok(case) = Case::take(&mut Unstructured::new(data)) {
         SERVERS.with(|servers| {
-            let (server, door) = &servers[usize::from(case.server) % servers.len()];
-            case.check(server, door);
+            let (server, config) = &servers[usize::from(case.server) % servers.len()];
+            case.check(server, config);
         });
     }
 });
@@ -94,7 +93,7 @@ struct Case {
     server: u8,
     is_secure: bool,
     cuts: Cuts,
-    /// None, if it is not known what is to become of it.
+    /// `None` if the outcome depends on more than the gate.
     head: Option<Head>,
     request: Vec<u8>,
     frames: Vec<u8>,
@@ -130,27 +129,27 @@ impl Case {
         })
     }
 
-    fn check(&self, server: &Server, door: &Door) {
+    fn check(&self, server: &Server, config: &GateConfig) {
         let stream = [&self.request[..], &self.frames].concat();
-        let talk = server.talk(&self.cuts.apply(&stream), self.is_secure);
-        let (status, head, rest) = split(&talk.answer);
+        let exchange = server.exchange(&self.cuts.apply(&stream), self.is_secure);
+        let (status, head, rest) = split(&exchange.answer);
         let known = self.head.as_ref().filter(|head| head.is_one());
         let Some(request) = known.map(Head::parsed) else {
             assert!(is_known(status), "status {status}");
             return;
         };
-        match request.fate(door) {
-            Fate::Upgraded(subprotocol) if request.is_plain() => {
+        match request.outcome(config) {
+            Outcome::Upgraded(subprotocol) if request.is_plain() => {
                 assert_eq!(status, 101, "{request:?}, answered {head}");
                 check_101(head, &request, subprotocol.as_deref());
-                server.check_echo(&talk, rest, &self.frames);
+                server.check_echo(&exchange, rest, &self.frames);
             }
-            Fate::Refused(expected) if request.is_plain() => {
+            Outcome::Refused(expected) if request.is_plain() => {
                 assert_eq!(status, expected, "{request:?}, answered {head}");
             }
-            // A body or an expectation is hyper's business as well.
-            Fate::Upgraded(_) => assert!(is_known(status), "status {status}: {request:?}"),
-            Fate::Refused(_) | Fate::Plain => {
+            // A body or an expectation concerns hyper as well.
+            Outcome::Upgraded(_) => assert!(is_known(status), "status {status}: {request:?}"),
+            Outcome::Refused(_) | Outcome::Plain => {
                 assert!(
                     is_known(status) && status != 101,
                     "status {status}: {request:?}"
@@ -160,14 +159,14 @@ impl Case {
     }
 }
 
-/// What a server may answer, 0 for nothing.
+/// The statuses that a server may send, 0 for no response.
 fn is_known(status: u16) -> bool {
     [0, 101, 200, 400, 403, 404, 405, 414, 426, 431].contains(&status)
 }
 
-/// The status, the head with its last line, and what follows it.
+/// The status, the head with its last line, and the bytes after it.
 fn split(answer: &[u8]) -> (u16, &str, &[u8]) {
-    // TLS gets an alert, which is no more of an answer than nothing.
+    // A TLS alert is no response.
     if answer.is_empty() || answer.starts_with(b"\x15\x03") {
         return (0, "", b"");
     }
@@ -193,7 +192,7 @@ fn check_101(head: &str, request: &Head, subprotocol: Option<&str>) {
     let accept = derive_accept_key(request.key().expect("a key"));
     assert_eq!(value("sec-websocket-accept"), Some(&accept[..]));
     assert!(value("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")));
-    // Whatever else the client asks for.
+    // Whatever else the client has offered.
     assert_eq!(
         value("connection"),
         Some("upgrade"),

@@ -1,7 +1,7 @@
-//! Whom a request is from that trusted proxies have passed on, whatever the client has
-//! written in front of what they say.
+//! The client of a request from trusted proxies, whatever the client has written in
+//! front of their elements.
 //!
-//! Input: as `List::take` has it.
+//! Input: as `List::take` reads it.
 
 #![no_main]
 

@@ -1,8 +1,8 @@
-//! Frames, most of them well-formed, with payloads that are mutated in clear:
-//! the core against the reference.
+//! Frames, most of them well-formed, with payloads that are mutated in clear: the core
+//! against the reference.
 //!
-//! Input: limits (1 byte), cuts (1 byte and 2 for each), frames as
-//! `take_frames` has them.
+//! Input: limits (1 byte), cuts (1 byte and 2 for each), frames as `take_frames` reads
+//! them.
 
 #![no_main]
 

@@ -1,6 +1,6 @@
-//! Handshakes with changes: the gate against the rules in other words.
+//! Handshakes with changes: the gate against the rules as a list.
 //!
-//! Input: a door (1 byte), a head as `Head::take` has it.
+//! Input: a gate (1 byte), a head as `Head::take` reads it.
 
 #![no_main]
 
@@ -9,28 +9,28 @@ use std::sync::LazyLock;
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
 use ringback::fuzzing::{Gate, Verdict};
-use ringback_fuzz::handshake::{DOORS, Fate, Head};
+use ringback_fuzz::handshake::{GATE_CONFIGS, Head, Outcome};
 
 static GATES: LazyLock<Vec<Gate>> = LazyLock::new(|| {
-    DOORS
+    GATE_CONFIGS
         .iter()
-        .map(|door| Gate::new(door.path, door.origins, door.subprotocols))
+        .map(|config| Gate::new(config.path, config.origins, config.subprotocols))
         .collect()
 });
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Unstructured::new(data);
-    let door = usize::from(input.arbitrary::<u8>().unwrap_or(0)) % DOORS.len();
+    let config = usize::from(input.arbitrary::<u8>().unwrap_or(0)) % GATE_CONFIGS.len();
     let Ok(head) = Head::take(&mut input) else {
         return;
     };
     let Some(request) = head.request() else {
         return;
     };
-    let fate = match GATES[door].judge(&request) {
-        Verdict::Plain => Fate::Plain,
-        Verdict::Refused(status) => Fate::Refused(status),
-        Verdict::Upgraded(subprotocol) => Fate::Upgraded(subprotocol),
+    let outcome = match GATES[config].judge(&request) {
+        Verdict::Plain => Outcome::Plain,
+        Verdict::Refused(status) => Outcome::Refused(status),
+        Verdict::Upgraded(subprotocol) => Outcome::Upgraded(subprotocol),
     };
-    assert_eq!(fate, head.fate(&DOORS[door]), "{head:?}");
+    assert_eq!(outcome, head.outcome(&GATE_CONFIGS[config]), "{head:?}");
 });

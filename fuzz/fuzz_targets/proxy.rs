@@ -1,11 +1,9 @@
-//! What a proxy says of its client, in any pieces: the reader of the PROXY header
-//! against another one.
+//! PROXY headers in any pieces: the server's parser against another one.
 //!
-//! Input: shape (1 byte: bit 0 any bytes, bit 1 a length of one's own, bit 2 a
-//! right checksum), cuts (1 byte and 2 for each), and then the stream; or
-//! version and command, family and protocol (1 byte each), the length where
-//! it is one's own (2 bytes, big-endian), how much of the rest belongs to the
-//! header (2 bytes, little-endian), and the rest.
+//! Input: shape (1 byte: bit 0 any bytes, bit 1 a length of its own, bit 2 a right
+//! checksum), cuts (1 byte and 2 for each), and then the stream; or version and command,
+//! family and protocol (1 byte each), the length if it is its own (2 bytes, big-endian),
+//! how much of the rest belongs to the header (2 bytes, little-endian), and the rest.
 
 #![no_main]
 
@@ -16,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 use ringback::Peer;
 use ringback::fuzzing::{Introduction, read_introduction};
 use ringback_fuzz::arrivals::Cuts;
-use ringback_fuzz::introduction::{self, CHECKSUM, Client, FIXED, SIGNATURE, Verdict};
+use ringback_fuzz::proxy_header::{self, CHECKSUM, Client, FIXED, Parsed, SIGNATURE};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok((cuts, stream)) = take(&mut Unstructured::new(data)) {
@@ -44,7 +42,7 @@ fn take(input: &mut Unstructured<'_>) -> Result<(Cuts, Vec<u8>)> {
     let len = u16::try_from((header.len() - FIXED).min(0xffff)).expect("two bytes");
     header[14..FIXED].copy_from_slice(&own.unwrap_or(len.to_be_bytes()));
     if is_checked {
-        let sum = introduction::checksum(&header).to_be_bytes();
+        let sum = proxy_header::checksum(&header).to_be_bytes();
         let at = header.len() - sum.len();
         header[at..].copy_from_slice(&sum);
     }
@@ -53,28 +51,29 @@ fn take(input: &mut Unstructured<'_>) -> Result<(Cuts, Vec<u8>)> {
 }
 
 fn check(cuts: &Cuts, stream: &[u8]) {
-    let verdict = introduction::read(stream);
+    let parsed = proxy_header::read(stream);
     for pieces in [cuts.apply(stream), vec![stream]] {
         let (read, taken) = read_introduction(&pieces);
-        let expected = match verdict {
-            Verdict::Header(client, _) => Introduction::Of(match client {
+        let expected = match parsed {
+            Parsed::Header(client, _) => Introduction::Of(match client {
                 Client::Itself => None,
                 Client::Host(address) => Some(Peer::Internet(SocketAddr::new(
-                    // One of IPv4 is that, however it is written.
+                    // An IPv4-mapped address is the IPv4 address.
                     address.ip().to_canonical(),
                     address.port(),
                 ))),
                 Client::Local => Some(Peer::Local),
             }),
-            Verdict::Wrong(name) => Introduction::Malformed(name.to_owned()),
-            Verdict::Cut => Introduction::Gone,
+            Parsed::Wrong(name) => Introduction::Malformed(name.to_owned()),
+            Parsed::Cut => Introduction::Gone,
         };
         assert_eq!(read, expected, "{cuts:?}: {stream:x?}");
-        match verdict {
-            Verdict::Header(_, len) => assert_eq!(taken, len, "bytes behind the header"),
-            // Nobody will ask for them any more, but they are not to be many.
-            Verdict::Wrong(_) => assert!(taken <= FIXED + 4096, "{taken} bytes"),
-            Verdict::Cut => assert_eq!(taken, stream.len(), "it waits for more"),
+        match parsed {
+            Parsed::Header(_, len) => assert_eq!(taken, len, "bytes behind the header"),
+            // No bytes are needed after an error, but the parser must have read only
+            // few.
+            Parsed::Wrong(_) => assert!(taken <= FIXED + 4096, "{taken} bytes"),
+            Parsed::Cut => assert_eq!(taken, stream.len(), "it waits for more"),
         }
     }
 }

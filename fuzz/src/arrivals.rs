@@ -1,29 +1,29 @@
-//! How a stream is cut into what arrives at a time, and under which limits.
+//! How a stream is split into arrivals, and the limits on it.
 
 use arbitrary::{Result, Unstructured};
 
 use crate::reference::Limits;
 
-/// A stream longer than this is not cut at every byte: the reference looks at
-/// a frame from its start with each arrival.
+/// A longer stream is not cut at every byte: the reference decodes a frame from its
+/// start with each arrival.
 const EVERY_BYTE_MAX: usize = 2048;
 
-/// More cuts say nothing new.
+/// More cuts find nothing new.
 const CUTS_MAX: u8 = 32;
 
-/// Where a stream of any length is cut.
+/// The places at which a stream is cut.
 #[derive(Clone, Debug)]
 pub enum Cuts {
-    /// Nowhere.
+    /// None.
     Whole,
-    /// At these places, counted modulo the stream's length.
+    /// At these places, modulo the stream's length.
     At(Vec<u16>),
-    /// Everywhere.
+    /// Every byte.
     EveryByte,
 }
 
 impl Cuts {
-    /// One byte: 0 for none, 255 for everywhere, else how many; two bytes each,
+    /// One byte: 0 for none, 255 for every byte, else their number; two bytes each,
     /// little-endian.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Cuts {
         })
     }
 
-    /// The pieces of `stream`, in order; none is empty, unless all are.
+    /// The pieces of `stream`, in order; none is empty unless the stream is.
     pub fn apply<'a>(&self, stream: &'a [u8]) -> Vec<&'a [u8]> {
         let mut places: Vec<usize> = match self {
             Self::EveryByte if stream.len() <= EVERY_BYTE_MAX => (1..stream.len()).collect(),
@@ -68,7 +68,7 @@ impl Cuts {
     }
 }
 
-/// One byte: small and large ones of each limit.
+/// One byte: small and large values of each limit.
 ///
 /// # Errors
 /// None for any input.

@@ -1,4 +1,4 @@
-//! A client at the other end of a socket pair, and what it must get to see.
+//! A client at the other end of a socket pair, and the checks on what it receives.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -13,20 +13,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::handshake::Door;
+use crate::handshake::GateConfig;
 use crate::reference::{Answer, End, Limits, Reference, Style, Torn};
 use crate::tls;
 
-/// A connection ends long before this, or never.
+/// A connection that lasts longer hangs.
 const HANG: Duration = Duration::from_secs(10);
 
-/// No timeout of the server's is to end a connection.
+/// No timeout of the server may end a connection.
 const NEVER: Duration = Duration::from_hours(1);
 
-/// How often the client lets the server work before it writes the next piece.
+/// Yields to the server before the client writes the next piece.
 const TURNS_MAX: u32 = 200;
 
-/// A worker and what it was told.
+/// A worker and its settings.
 pub struct Server {
     worker: Worker,
     limits: Limits,
@@ -37,19 +37,19 @@ impl Server {
     /// A worker on this engine, or one that reads whole messages.
     ///
     /// # Errors
-    /// What the engine lacks here.
+    /// If the engine does not work here.
     pub fn start(
         engine: EngineKind,
         style: Style,
         limits: Limits,
-        door: &Door,
+        config: &GateConfig,
     ) -> Result<Self, ringback::Error> {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         let origin = |text: &&str| text.parse().expect("an origin");
         let config = Config {
-            path: door.path.map(str::to_owned),
-            origins: door.origins.iter().map(origin).collect(),
-            subprotocols: owned(door.subprotocols),
+            path: config.path.map(str::to_owned),
+            origins: config.origins.iter().map(origin).collect(),
+            subprotocols: owned(config.subprotocols),
             max_message: limits.message_bytes,
             max_fragments: NonZeroU32::new(limits.fragments).expect("not zero"),
             window: usize::try_from(limits.window).expect("a small window"),
@@ -58,7 +58,7 @@ impl Server {
             write_timeout: NEVER,
             handshake_timeout: NEVER,
             close_timeout: NEVER,
-            // Nobody listens; without an address there is no certificate either.
+            // There is no listener; without an address there is no certificate either.
             tls_listen: vec!["127.0.0.1:0".parse().expect("an address")],
             tls: Some(tls::files()),
             ..Config::default()
@@ -69,7 +69,7 @@ impl Server {
             style,
         };
         if style == Style::Messages {
-            // What is read whole always has a limit.
+            // Whole messages always have a limit.
             server
                 .limits
                 .message_bytes
@@ -78,12 +78,12 @@ impl Server {
         Ok(server)
     }
 
-    /// The server's answer to these pieces and the end of the stream; over TLS,
-    /// if `is_secure`, where each piece is a record or more.
+    /// The server's answer to these pieces and the end of the stream; over TLS if
+    /// `is_secure`, with each piece in a record or more.
     ///
     /// # Panics
-    /// If the connection does not end, or something of it stays behind.
-    pub fn talk(&self, pieces: &[&[u8]], is_secure: bool) -> Talk {
+    /// If the connection does not end, or holds memory afterwards.
+    pub fn exchange(&self, pieces: &[&[u8]], is_secure: bool) -> Exchange {
         let before = self.worker.snapshot();
         let (client, server) = StdUnixStream::pair().expect("a socket pair");
         let answer = self.worker.serve(OwnedFd::from(server), is_secure, async {
@@ -91,25 +91,26 @@ impl Server {
             answer.expect("the server ends the connection")
         });
         assert_eq!(self.worker.held_bytes(), 0, "held for nobody");
-        Talk {
+        Exchange {
             answer,
             before,
             after: self.worker.snapshot(),
         }
     }
 
-    /// Checks what followed the handshake against the reference.
+    /// Compares the bytes after the handshake with the reference.
     ///
     /// # Panics
-    /// If it is not what the reference says.
-    pub fn check_echo(&self, talk: &Talk, reply: &[u8], frames: &[u8]) {
+    /// If they differ.
+    pub fn check_echo(&self, exchange: &Exchange, reply: &[u8], frames: &[u8]) {
         let mut reference = Reference::new(self.limits, self.style);
         let expected = reference.arrive(frames);
         match reference.torn {
             Some(torn) if self.style == Style::Frames => check_torn(reply, &expected, &torn),
             _ => assert_eq!(reply, expected.reply, "the echo"),
         }
-        let counted = |count: fn(&Snapshot) -> u64| count(&talk.after) - count(&talk.before);
+        let counted =
+            |count: fn(&Snapshot) -> u64| count(&exchange.after) - count(&exchange.before);
         let is_violation = matches!(expected.end, Some(End::Failed(_) | End::Aborted(_)));
         assert_eq!(counted(|s| s.upgraded), 1);
         assert_eq!(counted(|s| s.messages), u64::from(expected.messages));
@@ -119,8 +120,8 @@ impl Server {
     }
 }
 
-/// One connection.
-pub struct Talk {
+/// One connection's answer and counters.
+pub struct Exchange {
     /// All that the client has read.
     pub answer: Vec<u8>,
     before: Snapshot,
@@ -178,22 +179,22 @@ async fn exchange(
     answer
 }
 
-/// Reads to the end. A server may cut off who sends for too long.
+/// Reads to the end. A server may cut a client that sends for too long.
 async fn read(mut reader: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut answer = Vec::new();
     match reader.read_to_end(&mut answer).await {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-        // A client that sends no request gets no close_notify.
+        // Without a request the server sends no close_notify.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && answer.is_empty() => {}
         Err(error) => panic!("{error}"),
     }
     answer
 }
 
-/// Writes piece after piece, each when the one before has been taken, and the end.
+/// Writes piece after piece, each when the one before has been read, and the end.
 async fn write(mut writer: impl AsyncWrite + Unpin, descriptor: RawFd, pieces: &[&[u8]]) {
-    let mut bell = Bell::new();
+    let mut pause = Pause::new();
     for piece in pieces {
         if writer.write_all(piece).await.is_err() || writer.flush().await.is_err() {
             break;
@@ -202,37 +203,37 @@ async fn write(mut writer: impl AsyncWrite + Unpin, descriptor: RawFd, pieces: &
             if unread(descriptor) == 0 {
                 break;
             }
-            bell.ring().await;
+            pause.sleep().await;
         }
     }
-    // Nobody to tell if the server has hung up.
+    // The server may have closed already.
     let _ = writer.shutdown().await;
 }
 
-/// A socket pair whose one end waits for the other. To yield is not enough: what
-/// waits for tokio-uring to be submitted goes out when the thread goes to sleep.
-struct Bell {
-    rope: UnixStream,
-    clapper: UnixStream,
+/// A socket pair with which the client waits for itself. To yield is not enough:
+/// tokio-uring submits operations only when the thread goes to sleep.
+struct Pause {
+    writer: UnixStream,
+    reader: UnixStream,
 }
 
-impl Bell {
+impl Pause {
     fn new() -> Self {
-        let (rope, clapper) = UnixStream::pair().expect("a socket pair");
-        Self { rope, clapper }
+        let (writer, reader) = UnixStream::pair().expect("a socket pair");
+        Self { writer, reader }
     }
 
-    /// Lets everybody else work, and the thread sleep once.
-    async fn ring(&mut self) {
-        self.rope.write_all(b"!").await.expect("room for a byte");
-        // More room than bytes, so that the runtime waits for the next time.
-        let mut rung = [0; 2];
-        let len = self.clapper.read(&mut rung).await;
+    /// Runs the other tasks, and lets the thread sleep once.
+    async fn sleep(&mut self) {
+        self.writer.write_all(b"!").await.expect("room for a byte");
+        // More room than bytes, so that the runtime waits the next time.
+        let mut bytes = [0; 2];
+        let len = self.reader.read(&mut bytes).await;
         assert_eq!(len.expect("the byte"), 1);
     }
 }
 
-/// Bytes, or a measure of them, that the other end has not read.
+/// Bytes in the socket's send queue.
 fn unread(descriptor: RawFd) -> i32 {
     let mut unread = 0;
     // SAFETY: this request writes one integer, which is there; a descriptor that

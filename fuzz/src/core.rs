@@ -1,11 +1,11 @@
-//! The code on trial, driven as an engine drives it.
+//! The core under test, driven as an engine drives it.
 
 use ringback::proto::{CloseCode, Echo, Isa, Limits as CoreLimits, Next, TAIL_ROOM, Violation};
 
 use crate::arrivals::Cuts;
 use crate::reference::{Answer, End, Fault, Limits, Reference, Style};
 
-/// What stands behind the bytes that have arrived: whoever reads it sees frames.
+/// The bytes after those that have arrived: if the core reads them, it sees frames.
 const STALE: [u8; 8] = [0x81, 0x81, 0x88, 0x80, 0x89, 0x80, 0xff, 0x7f];
 
 struct Core {
@@ -64,8 +64,8 @@ fn fault(violation: Violation) -> Fault {
     }
 }
 
-/// Feeds a stream to the core and to the reference, in the same pieces, and
-/// compares every answer; then once more in one piece, and compares the whole.
+/// Feeds a stream to the core and to the reference, in the same pieces, and compares
+/// every answer; then once more in one piece, and compares the whole.
 ///
 /// # Panics
 /// If they differ.
@@ -82,7 +82,7 @@ pub fn check(limits: &Limits, stream: &[u8], cuts: &Cuts) {
     }
 }
 
-/// The whole reply, how it ended, and whether where it was cut shows.
+/// The whole reply, how it ended, and whether it depends on the cuts.
 struct Total {
     reply: Vec<u8>,
     end: Option<End>,

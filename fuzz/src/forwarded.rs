@@ -1,5 +1,5 @@
-//! Lists of proxies, and the client that they name: both come of the same hops, so that
-//! nothing is parsed here.
+//! Lists of proxies, and the client that they name: both come from the same hops, so
+//! that nothing is parsed here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use ringback::{ForwardedHeader, Peer};
 /// The proxies that are trusted.
 pub const TRUSTED: [&str; 2] = ["10.0.0.0/8", "fd00::/8"];
 
-/// More hops are not looked at.
+/// Further hops are ignored.
 const HOPS_MAX: usize = 32;
 
 const MALFORMED: [&str; 8] = [
@@ -23,16 +23,16 @@ const MALFORMED: [&str; 8] = [
     "[192.0.2.1]:1",
 ];
 
-/// The client, and the name of what is wrong with the list.
+/// The client, and the name of the fault in the list.
 pub type Reading = (Option<Peer>, Option<&'static str>);
 
 /// The fields of a request.
 pub struct List {
-    /// Which fields they are.
+    /// The header of the fields.
     pub header: ForwardedHeader,
     /// Their values, in order.
     pub fields: Vec<Vec<u8>>,
-    /// The expected reading; `None` where it depends on what a client has written.
+    /// The expected reading; `None` if it depends on what a client has written.
     pub reading: Option<Reading>,
 }
 
@@ -86,8 +86,8 @@ impl List {
     }
 }
 
-/// The expected reading of hops, the last one first; and whether nothing in front of them
-/// counts.
+/// The expected reading of hops, the last one first; and whether the bytes in front of
+/// them are ignored.
 fn read(hops: &[Hop]) -> (Reading, bool) {
     let mut client = None;
     for (at, hop) in hops.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! Frames as a client might write them, from bytes that say what is in them:
-//! what is masked on the wire can be mutated here in clear.
+//! Frames as a client might write them, from bytes that describe them: payloads that are
+//! masked on the wire are mutated here in clear.
 
 use arbitrary::{Result, Unstructured};
 
-/// A stream is not longer than this.
+/// The longest stream.
 const STREAM_MAX: usize = 160 * 1024;
 
 const FIRST: [u8; 16] = [

@@ -1,5 +1,5 @@
-//! Requests that are handshakes, or were before something was changed in them;
-//! and the rules of a handshake in other words than the gate's.
+//! Handshake requests with changes, and the rules of a handshake written independently
+//! of the gate.
 
 use std::net::Ipv6Addr;
 
@@ -11,8 +11,8 @@ use hyper::{Method, Version};
 /// The key of RFC 6455, section 1.2.
 const KEY: &[u8] = b"dGhlIHNhbXBsZSBub25jZQ==";
 
-/// What a server expects of its clients.
-pub struct Door {
+/// The settings of a gate.
+pub struct GateConfig {
     /// The only path, if there is one.
     pub path: Option<&'static str>,
     /// Allowed origins; all, if none.
@@ -21,24 +21,24 @@ pub struct Door {
     pub subprotocols: &'static [&'static str],
 }
 
-/// Doors of all kinds.
-pub const DOORS: [Door; 4] = [
-    Door {
+/// Gates of all kinds.
+pub const GATE_CONFIGS: [GateConfig; 4] = [
+    GateConfig {
         path: None,
         origins: &[],
         subprotocols: &[],
     },
-    Door {
+    GateConfig {
         path: Some("/chat"),
         origins: &[],
         subprotocols: &["chat", "superchat"],
     },
-    Door {
+    GateConfig {
         path: None,
         origins: &["https://a.example", "http://B.example:81"],
         subprotocols: &["chat"],
     },
-    Door {
+    GateConfig {
         path: Some("/"),
         origins: &["https://a.example"],
         subprotocols: &["chat", "Chat"],
@@ -54,10 +54,10 @@ pub struct Head {
     headers: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// What has to become of it.
+/// The expected outcome.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// No handshake is meant.
+pub enum Outcome {
+    /// It is no handshake.
     Plain,
     /// It is refused with this status.
     Refused(u16),
@@ -117,8 +117,8 @@ const VALUES: [&[u8]; 30] = [
 ];
 
 impl Head {
-    /// A good handshake, and then one change after the other; the first byte
-    /// says how many. A change is three bytes: what, which, and with what.
+    /// A valid handshake with changes; the first byte is their number. A change is three
+    /// bytes: its kind, its place, and its value.
     ///
     /// # Errors
     /// None for any input.
@@ -170,7 +170,7 @@ impl Head {
         Ok(())
     }
 
-    /// The head as a parser would hand it over, unless no parser would.
+    /// The head as a parser would hand it over; `None` if a parser would refuse it.
     pub fn request(&self) -> Option<Request<()>> {
         let mut request = Request::new(());
         *request.method_mut() = Method::from_bytes(self.method.as_bytes()).ok()?;
@@ -201,7 +201,7 @@ impl Head {
         wire
     }
 
-    /// Whether it ends where it is meant to: a value may hold the end of its line.
+    /// Whether it ends where it is meant to: a value may contain the end of its line.
     pub fn is_one(&self) -> bool {
         let is_end = |byte: &u8| [b'\r', b'\n'].contains(byte);
         self.headers
@@ -225,7 +225,7 @@ impl Head {
         head
     }
 
-    /// Whether a parser takes it as it is, and has no opinion of its own on it.
+    /// Whether a parser takes it as it is, without rules of its own for it.
     pub fn is_plain(&self) -> bool {
         let parsed = ["Content-Length", "Transfer-Encoding", "Expect"];
         self.headers.iter().all(|(name, value)| {
@@ -234,16 +234,16 @@ impl Head {
         })
     }
 
-    /// The value of the key, which the answer is made from.
+    /// The value of the key.
     pub fn key(&self) -> Option<&[u8]> {
         self.values("Sec-WebSocket-Key").next()
     }
 
-    /// What RFC 6455, section 4.2.1, and the door say: the rules as one list, of
-    /// which the first that is broken counts.
-    pub fn fate(&self, door: &Door) -> Fate {
+    /// The rules of RFC 6455, section 4.2.1, and of the gate as one list; the first that
+    /// is broken decides.
+    pub fn outcome(&self, config: &GateConfig) -> Outcome {
         if !self.is_attempt() {
-            return Fate::Plain;
+            return Outcome::Plain;
         }
         let refusals = [
             (405, self.method == "GET"),
@@ -251,7 +251,8 @@ impl Head {
             (400, self.has_one_host()),
             (
                 404,
-                door.path
+                config
+                    .path
                     .is_none_or(|path| self.path.split('?').next() == Some(path)),
             ),
             (400, self.is_readable()),
@@ -261,17 +262,17 @@ impl Head {
             (426, self.one("Sec-WebSocket-Version") == Some(b"13")),
             (400, self.one("Sec-WebSocket-Key").is_some_and(is_key)),
             (400, self.has_no_body()),
-            (403, self.is_from(door.origins)),
+            (403, self.is_from(config.origins)),
             (400, self.offers().is_some()),
         ];
         if let Some((status, _)) = refusals.iter().find(|(_, is_kept)| !is_kept) {
-            return Fate::Refused(*status);
+            return Outcome::Refused(*status);
         }
         let offers = self.offers().unwrap_or_default();
         let spoken = offers
             .into_iter()
-            .find(|offer| door.subprotocols.contains(&&offer[..]));
-        Fate::Upgraded(spoken)
+            .find(|offer| config.subprotocols.contains(&&offer[..]));
+        Outcome::Upgraded(spoken)
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
@@ -364,7 +365,8 @@ impl Head {
         })
     }
 
-    /// The subprotocols on offer, unless they are no list of up to 32 different tokens.
+    /// The offered subprotocols; `None` if they are no list of up to 32 different
+    /// tokens.
     fn offers(&self) -> Option<Vec<String>> {
         let offers = self.list("Sec-WebSocket-Protocol");
         let is_token_char =
@@ -417,7 +419,7 @@ fn is_literal(literal: &[u8]) -> bool {
 }
 
 /// An origin in lower case, without a slash at its end and without its scheme's port.
-/// The names and ports that doors list need no more than that.
+/// The origins of the gates need no more than that.
 fn normalized(origin: &[u8]) -> Vec<u8> {
     let mut text = origin.to_ascii_lowercase();
     if text.ends_with(b"/") {

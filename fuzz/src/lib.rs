@@ -1,6 +1,5 @@
-//! What the fuzz targets share: inputs, and a second opinion on what must come
-//! of them. Nothing here uses the code that is on trial but [`core`], which
-//! drives it.
+//! Shared code of the fuzz targets: inputs, and independent implementations to compare
+//! with. Nothing here uses the code under test but [`core`], which drives it.
 
 pub mod arrivals;
 pub mod client;
@@ -9,7 +8,7 @@ pub mod file;
 pub mod forwarded;
 pub mod frames;
 pub mod handshake;
-pub mod introduction;
+pub mod proxy_header;
 pub mod reference;
 pub mod second;
 pub mod tls;

@@ -1,30 +1,29 @@
-//! The reference: RFC 6455 as an echoing server keeps it, written to be compared
-//! with the text of the RFC.
+//! The reference: RFC 6455 for an echo server, written to be compared with the text of
+//! the RFC.
 //!
-//! It keeps the whole stream and decodes the frame at hand anew with every
-//! arrival, byte by byte into vectors, with the standard library's UTF-8. The
-//! core, which works in place and never looks at a byte twice, shares none of
-//! this: what both get wrong in the same way is a misreading of the RFC, for
-//! which there is a [`second`](crate::second) opinion.
+//! It keeps the whole stream and decodes the current frame anew with every arrival, byte
+//! by byte into vectors, with the standard library's UTF-8. The core, which works in
+//! place and never reads a byte twice, shares none of this: a fault that both have is a
+//! misreading of the RFC, which [`second`](crate::second) checks.
 //!
-//! What the RFC leaves open, it has from the core's documentation: a violation
-//! is found with the first byte that makes it one, and a frame that does not fit
-//! in the window goes out while it comes in.
+//! Where the RFC leaves a choice, it follows the core's documentation: a violation is
+//! found at the first byte that makes it one, and a frame that does not fit in the
+//! window is sent while it arrives.
 
 use std::str;
 
-/// What one peer may send.
+/// The limits on one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes in a message, if there is a limit.
+    /// Bytes of a message, if limited.
     pub message_bytes: Option<u64>,
-    /// Frames in a message.
+    /// Frames of a message.
     pub fragments: u32,
-    /// Bytes of an incomplete frame, header included, that are waited for.
+    /// Bytes of an incomplete frame that are held, header included.
     pub window: u64,
 }
 
-/// What the replies are made of.
+/// The form of the replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// Frame for frame, as the engines echo.
@@ -33,38 +32,38 @@ pub enum Style {
     Messages,
 }
 
-/// A rule that was broken: its name, and the close code of section 7.4.1.
+/// A broken rule: its name, and the close code of section 7.4.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// As the core's `Violation::name`.
     pub name: &'static str,
-    /// What the Close frame says.
+    /// The code of the Close frame.
     pub code: u16,
 }
 
-/// Why no more frames are read.
+/// The reason to read no more frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// A Close frame, with this code if with any.
+    /// A Close frame, with its code if it has one.
     Closed(Option<u16>),
     /// A broken rule, and the reply ends in a Close frame.
     Failed(Fault),
-    /// A broken rule, inside of a frame whose beginning is out.
+    /// A broken rule inside a frame whose beginning has been sent.
     Aborted(Fault),
 }
 
-/// What comes of one arrival.
+/// The result of one arrival.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// What is written now.
+    /// Bytes to write now.
     pub reply: Vec<u8>,
-    /// Bytes of the whole stream that are done with.
+    /// Bytes of the whole stream that are consumed.
     pub consumed: usize,
-    /// Whether it was the last.
+    /// The result if this was the last arrival.
     pub end: Option<End>,
     /// Messages that ended.
     pub messages: u32,
-    /// Data frames that ended and no message with them.
+    /// Data frames that ended without ending a message.
     pub fragments: u32,
     /// Pings.
     pub pings: u32,
@@ -72,17 +71,17 @@ pub struct Answer {
     pub pongs: u32,
 }
 
-/// Invalid text in a frame that does not fit in the window: how much of the
-/// frame is out by then depends on how it arrived.
+/// Invalid text in a frame that does not fit in the window: how much of the frame has
+/// been sent depends on the cuts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Torn {
     /// Bytes of reply before the frame.
     pub before: usize,
     /// The reply's header.
     pub header: Vec<u8>,
-    /// The payload as far as it is valid, or could become so.
+    /// The valid part of the payload, and an incomplete character at its end.
     pub payload: Vec<u8>,
-    /// The payload is all there, and ends inside of a character.
+    /// The payload is complete, and ends inside a character.
     pub is_whole: bool,
 }
 
@@ -107,14 +106,14 @@ pub struct Reference {
     limits: Limits,
     style: Style,
     stream: Vec<u8>,
-    /// Where the frame at hand starts.
+    /// Start of the current frame.
     at: usize,
-    /// How much of its payload is out; none if its header is not.
+    /// Sent bytes of its payload; `None` if its header has not been sent.
     sent: Option<usize>,
     message: Option<Message>,
     is_over: bool,
     replied: usize,
-    /// Set with the fault, if it is of that kind.
+    /// Set with a fault of that kind.
     pub torn: Option<Torn>,
 }
 
@@ -131,7 +130,7 @@ enum Progress {
 }
 
 impl Reference {
-    /// A connection of which nothing has arrived.
+    /// A connection before its first byte.
     pub fn new(limits: Limits, style: Style) -> Self {
         Self {
             limits,
@@ -215,7 +214,7 @@ impl Reference {
         Ok(Progress::NextFrame)
     }
 
-    /// Sections 5.2, 5.4 and 5.5; nothing is wrong with what is not there yet.
+    /// Sections 5.2, 5.4 and 5.5; missing bytes are no violation.
     fn header(&self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
         let Some(&first) = bytes.first() else {
             return Ok(None);
@@ -348,7 +347,7 @@ impl Reference {
         }
         let reply = reply_header(header.fin, header.opcode, header.payload_len);
         if header.payload_len.saturating_add(header.len as u64) > self.limits.window {
-            // The byte before the one that cannot follow may have been the last to arrive.
+            // The byte before the invalid one may have been the last to arrive.
             let possible = (error.valid_up_to()..=text.len())
                 .take_while(|&len| could_become_text(&text[..len]))
                 .last()
@@ -360,7 +359,7 @@ impl Reference {
                 is_whole: ends_inside,
             });
         }
-        // A frame that is out as a whole can be followed by a Close frame.
+        // A Close frame can follow a frame that has been sent whole.
         if ends_inside && let Some(sent) = self.sent.take() {
             answer.reply.extend(&payload[sent..]);
         }
@@ -393,7 +392,7 @@ impl Reference {
     }
 }
 
-/// Whether it is text, but for a character that may not be all there.
+/// Whether it is text, except for an incomplete character at its end.
 fn could_become_text(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_text| true)
 }

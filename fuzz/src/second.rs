@@ -1,9 +1,8 @@
-//! A second opinion on the reference: tungstenite, as a server.
+//! A check of the reference: tungstenite, as a server.
 //!
-//! It is no reference for the core, since it does not say which rule was broken
-//! nor where, and echoes no fragments. But what the reference takes for messages
-//! it has to take for the same messages, and where the reference meets a
-//! violation it must not get further.
+//! It is no reference for the core: it does not report the rule or the byte of a
+//! violation, and echoes no fragments. But it must read the same messages as the
+//! reference, and must not get further than the reference's first violation.
 
 use std::io::{self, Read, Write};
 
@@ -12,11 +11,11 @@ use tungstenite::{Message, WebSocket};
 
 use crate::reference::{End, Limits, Reference, Style};
 
-/// A close code that was registered later than the others, and that tungstenite
-/// does not know.
+/// A close code that was registered later than the others, and that tungstenite does not
+/// know.
 const BAD_GATEWAY: u16 = 1014;
 
-/// A stream that has arrived as a whole; what is answered is dropped.
+/// A stream that has arrived as a whole; replies are discarded.
 struct Arrived<'a>(&'a [u8]);
 
 impl Read for Arrived<'_> {
@@ -35,7 +34,7 @@ impl Write for Arrived<'_> {
     }
 }
 
-/// A frame is no longer than a stream; what announces more never ends.
+/// A frame is no longer than its stream; a longer one never ends.
 const FRAME_MAX: usize = 1 << 20;
 
 /// Compares the reference with tungstenite.
@@ -57,12 +56,12 @@ pub fn compare(stream: &[u8]) {
     if let Some(End::Failed(fault)) = answer.end {
         expected.truncate(expected.len() - 4);
         match fault.name {
-            // Of these it knows nothing, of the last less.
+            // tungstenite does not have these rules, or not the whole of the last one.
             "non_minimal_length" | "length_overflow" | "long_control" => {
                 assert!(found.starts_with(&expected), "tungstenite reads less");
                 return;
             }
-            // Of two things that are wrong with it, it finds the other one first.
+            // Of two faults, it finds the other one first.
             "invalid_close_code" if found != expected => {
                 put(0x88, b"\x03\xeaProtocol violation", &mut expected);
             }
@@ -72,7 +71,7 @@ pub fn compare(stream: &[u8]) {
     assert_eq!(found, expected, "tungstenite reads otherwise");
 }
 
-/// The messages that it reads, as they would be echoed, and the Close.
+/// The messages that it reads, in the form of echoes, and the Close.
 fn tungstenite(stream: &[u8]) -> Vec<u8> {
     let config = WebSocketConfig::default()
         .max_frame_size(Some(FRAME_MAX))

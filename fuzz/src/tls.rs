@@ -45,7 +45,7 @@ impl Pki {
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // Each connection is to be like the one before.
+        // Each connection begins without state of the previous one.
         config.resumption = Resumption::disabled();
         Self {
             files: TlsFiles {
@@ -58,15 +58,15 @@ impl Pki {
     }
 }
 
-/// The server's.
+/// The server's certificate files.
 pub fn files() -> TlsFiles {
     PKI.files.clone()
 }
 
-/// The client's end of a connection that is encrypted from here on.
+/// The client's end of a TLS connection.
 ///
 /// # Panics
-/// If the server does not agree.
+/// If the handshake fails.
 pub async fn connect(stream: UnixStream) -> TlsStream<UnixStream> {
     let name = NAME.try_into().expect("a name");
     let agreed = PKI.connector.connect(name, stream).await;

@@ -7,8 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-# What depends on the memory that is left, or on how soon it is: the sanitizer takes a lot
-# of both, and keeps what is freed.
+# Tests that measure memory or time: the sanitizer takes a lot of both, and keeps freed
+# memory.
 about_cost=(
     drained_backlog_frees_memory
     slow_readers_hold_at_most_max_held_bytes
@@ -19,7 +19,7 @@ about_cost=(
 triple=$(rustc -vV | sed -n 's/^host: //p')
 skips=()
 for test in "${about_cost[@]}"; do skips+=(--skip "$test"); done
-# The compiler's sanitizers are unstable flags, which a stable compiler takes only so.
+# Lets a stable compiler take the unstable flags of the sanitizer.
 export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS='-Zsanitizer=address --cfg asan -Cforce-frame-pointers=yes'
 export ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=16:malloc_context_size=12}

@@ -140,7 +140,7 @@ async function runAll() {
     assert.equal(await page.locator('#log li:not(.none)').count(), 0);
   });
 
-  await check('an echo that differs is called that', async () => {
+  await check('an echo that differs is marked as different', async () => {
     const liar = await openPage();
     await liar.routeWebSocket(/./, ws => ws.onMessage(m =>
       ws.send(typeof m === 'string' ? m.toUpperCase() : Buffer.concat([m.subarray(0, -1), Buffer.of(m.at(-1) ^ 1)]))));
@@ -172,7 +172,7 @@ async function runAll() {
     await mute.close();
   });
 
-  await check('nothing was said on the console', async () => assert.deepEqual(noise, []));
+  await check('the console has no message', async () => assert.deepEqual(noise, []));
 
   if (!ownServer) return;
 

@@ -9,7 +9,7 @@ const DRAIN_MS = 20_000;
 export async function startServer(binary, ...args) {
   const child = spawn(binary, args, {stdio: ['ignore', 'pipe', 'inherit']});
   const exited = once(child, 'exit');
-  exited.catch(() => {}); // told by whoever awaits it
+  exited.catch(() => {}); // reported where it is awaited
   const line = await within(START_MS, `${binary} to say where it listens`, Promise.race([
     once(createInterface(child.stdout), 'line').then(([text]) => text),
     exited.then(([code, signal]) => { throw new Error(`${binary} ended at once: ${code ?? signal}`); }),

@@ -1,4 +1,4 @@
-"""Sends 64 MiB before anything is read, as one message and as many: check.py URL CERTIFICATE"""
+"""Sends 64 MiB before it reads, as one message and as many: check.py URL CERTIFICATE"""
 
 import os
 import ssl

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Whether blocking clients that others have written get the answers to all they send
-# before they read, on every engine, plain and over TLS: run.sh BINARY [VENV]
-# The Python environment is made in VENV, if it is not there: a temporary one by
-# default.
+# Checks with other projects' blocking clients that all they send before they read is
+# echoed, on every engine, plain and over TLS: run.sh BINARY [VENV]
+# The Python environment is made in VENV, if missing; by default in a temporary directory.
 set -euo pipefail
 binary=$1
 here=$(cd "$(dirname "$0")" && pwd)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from image import PATIENCE_S, Container, Image, run_checks, seccomp
+from image import TIMEOUT_S, Container, Image, run_checks, seccomp
 
 REQUEST = (b'GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
            b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n')
@@ -23,7 +23,7 @@ generator = Image('loadtest')
 
 
 def echoes(container):
-    """Whether the server in it echoes, every byte of it checked."""
+    """Checks that the server in it echoes every byte."""
     out = container.from_its_network(
         built / 'loadtest', 'run', 'ws://127.0.0.1:9001/', '-c', '20', '-w', '4', '-n', '4000',
         '--warmup', '0s', '-s', '32:9,100k:1', '--format', 'json')
@@ -36,8 +36,8 @@ def is_healthy(container):
     assert (status, said) == (0, 'ok\n'), (status, said)
 
 
-def complains_of_nothing(container):
-    """But for the limit on open files, which is this machine's."""
+def doctor_has_no_problem(container):
+    """Doctor has no problem, except with this machine's limit on open files."""
     warnings = [line for line in container.log().splitlines()
                 if 'WARN' in line and 'the limit on open files' not in line]
     assert not warnings, warnings
@@ -55,10 +55,10 @@ def every_engine_works_under_the_profile():
             echoes(container)
             is_healthy(container)
             assert container.stop() == 0, container.log()
-            complains_of_nothing(container)
+            doctor_has_no_problem(container)
 
 
-def files_of_its_own_are_in_a_volume():
+def server_files_are_in_a_volume():
     """A Unix-domain socket, which echoes, and the process id."""
     volume = {'destination': '/run', 'type': 'tmpfs', 'source': 'tmpfs',
               'options': [f'uid={server.user}', 'mode=0700', 'noexec', 'nosuid', 'nodev']}
@@ -75,7 +75,7 @@ def files_of_its_own_are_in_a_volume():
         assert (run / 'echo.sock').stat().st_mode & 0o777 == 0o660
         assert (run / 'pid').read_text() == '1\n'
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE_S)
+            client.settimeout(TIMEOUT_S)
             client.connect(str(run / 'echo.sock'))
             client.sendall(REQUEST + b'\x81\x82\0\0\0\0hi')
             answer = b''
@@ -84,11 +84,11 @@ def files_of_its_own_are_in_a_volume():
                 assert piece, answer
                 answer += piece
         assert container.stop() == 0, container.log()
-        complains_of_nothing(container)
+        doctor_has_no_problem(container)
 
 
 def process_1_is_not_replaced():
-    """The container, and with it the successor, would end with it."""
+    """The container, and the replacement in it, would end with this process."""
     with Container(server, built, []) as container:
         container.wait_for_line('admin ')
         container.signal('USR2')
@@ -97,7 +97,7 @@ def process_1_is_not_replaced():
         assert container.stop() == 0, container.log()
 
 
-def without_io_uring_it_falls_back_to_epoll_and_says_so():
+def auto_falls_back_to_epoll_and_logs_reason():
     profile = seccomp(without=IO_URING)
     with Container(server, built, [], profile) as container:
         assert ' engine=epoll ' in container.wait_for_line('listening ')
@@ -110,7 +110,7 @@ def without_io_uring_it_falls_back_to_epoll_and_says_so():
         assert 'seccomp' in container.log(), container.log()
 
 
-def doctor_says_what_is_in_the_way():
+def doctor_finds_what_stops_the_server():
     arguments = ['doctor', '--format', 'json', '--max-connections', '1000']
     with Container(server, built, arguments, seccomp(without=IO_URING)) as container:
         assert container.wait() == 0, container.log()
@@ -124,9 +124,8 @@ def doctor_says_what_is_in_the_way():
         assert ring['level'] == 'ok', ring
 
 
-def doctor_is_right_about_locked_memory():
-    """Where it sees a problem, the server does not start, and with what it advises
-    it does."""
+def doctor_finds_low_locked_memory():
+    """If it finds a problem, the server does not start; with its advice the server does."""
     flags = ['--engine', 'ring', '--threads', '8', '--max-connections', '1000']
     limit = lambda size: [{'type': 'RLIMIT_MEMLOCK', 'soft': size, 'hard': size}]
     with Container(server, built, ['doctor', '--format', 'json', *flags], seccomp(),
@@ -146,7 +145,7 @@ def doctor_is_right_about_locked_memory():
         assert container.stop() == 0, container.log()
 
 
-def the_profile_allows_little():
+def profile_allows_few_system_calls():
     profile = seccomp()
     allowed = {name for rule in profile['syscalls'] for name in rule['names']
                if rule['action'] == 'SCMP_ACT_ALLOW'}
@@ -158,14 +157,14 @@ def the_profile_allows_little():
     assert len(allowed) < 100, len(allowed)
 
 
-def a_health_check_that_fails_says_so():
+def failed_health_check_logs_reason():
     with Container(server, built, ['--admin', '127.0.0.1:9191'], seccomp()) as container:
         container.wait_for_line('listening ')
         status, said = container.execute(*server.health_check)
         assert status == 1 and 'refused' in said, (status, said)
 
 
-def the_generator_finds_the_server_by_dns():
+def generator_finds_server_by_dns():
     """As a Job in a cluster does: by a name, in another container, into a volume."""
     with Container(server, built, ['--threads', '1'], seccomp()) as container, \
             tempfile.TemporaryDirectory() as volume:
@@ -190,7 +189,7 @@ def the_generator_finds_the_server_by_dns():
             arguments = ['run', 'ws://ringback.test:9001/', '-c', '10', '-n', '2000',
                          '-o', '/results/result.json']
             with Container(generator, built, arguments, network=network, mounts=mounts) as load:
-                assert load.process.wait(PATIENCE_S * 3) == 0, load.output() + load.log()
+                assert load.process.wait(TIMEOUT_S * 3) == 0, load.output() + load.log()
             result = json.loads((results / 'result.json').read_text())
             assert result['counts']['answered'] == 2000, result['counts']
         finally:
@@ -200,13 +199,13 @@ def the_generator_finds_the_server_by_dns():
 
 run_checks([
     every_engine_works_under_the_profile,
-    files_of_its_own_are_in_a_volume,
+    server_files_are_in_a_volume,
     process_1_is_not_replaced,
-    without_io_uring_it_falls_back_to_epoll_and_says_so,
-    doctor_says_what_is_in_the_way,
-    doctor_is_right_about_locked_memory,
-    the_profile_allows_little,
-    a_health_check_that_fails_says_so,
-    the_generator_finds_the_server_by_dns,
+    auto_falls_back_to_epoll_and_logs_reason,
+    doctor_finds_what_stops_the_server,
+    doctor_finds_low_locked_memory,
+    profile_allows_few_system_calls,
+    failed_health_check_logs_reason,
+    generator_finds_server_by_dns,
 ])
 

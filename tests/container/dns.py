@@ -1,5 +1,5 @@
-"""A name server that knows one name: dns.py NAME ADDRESS. Says "ready" once it
-listens on port 53 of loopback."""
+"""A name server with one name: dns.py NAME ADDRESS. Prints "ready" when it listens on
+port 53 of loopback."""
 
 import socket
 import struct

@@ -11,8 +11,8 @@ from pathlib import Path
 
 DEPLOY = Path(__file__).resolve().parents[2] / 'deploy'
 
-# How long anything may take before the check that waits for it fails.
-PATIENCE_S = 20
+# The longest wait before a check fails.
+TIMEOUT_S = 20
 
 
 def seccomp(without=()):
@@ -27,7 +27,7 @@ def seccomp(without=()):
 
 
 def run_checks(checks):
-    """Runs all of them, says of each how it went, and exits."""
+    """Runs all of them, prints the result of each, and exits."""
     failed = 0
     for check in checks:
         name = check.__name__.replace('_', ' ')
@@ -42,7 +42,7 @@ def run_checks(checks):
 
 
 class Image:
-    """What the Dockerfile says of a stage."""
+    """The instructions of a stage in the Dockerfile."""
 
     def __init__(self, stage):
         text = (DEPLOY / 'Dockerfile').read_text()
@@ -117,7 +117,7 @@ class Container:
     def __exit__(self, *_):
         if self.process.poll() is None:
             subprocess.run([*self.runc(), 'kill', self.name, 'KILL'], check=False)
-        self.process.wait(PATIENCE_S)
+        self.process.wait(TIMEOUT_S)
         self.out.close()
         self.err.close()
         shutil.rmtree(self.work)
@@ -148,7 +148,7 @@ class Container:
         return self._wait_for(self.log, lambda line: part in line)
 
     def _wait_for(self, read, is_it):
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             for line in read().splitlines(keepends=True):
                 if is_it(line) and line.endswith('\n'):
@@ -158,7 +158,7 @@ class Container:
         raise AssertionError(f'no such line: {self.output()}{self.log()}')
 
     def wait(self):
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(TIMEOUT_S)
 
     def signal(self, name):
         subprocess.run([*self.runc(), 'kill', self.name, name], check=True)
@@ -173,13 +173,13 @@ class Container:
         user = f'{self.image.user}:{self.image.group}'
         done = subprocess.run(
             [*self.runc(), 'exec', '--user', user, '--cwd', '/', self.name, *command],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S)
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S)
         return done.returncode, done.stdout + done.stderr
 
     def from_its_network(self, *command):
         """Runs a command of this machine in the network of the container."""
         done = subprocess.run(
             ['nsenter', f'--net=/proc/{self.pid}/ns/net', *command],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S * 3)
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S * 3)
         assert done.returncode == 0, f'{command}: {done.stdout}{done.stderr}'
         return done.stdout

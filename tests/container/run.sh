@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What deploy/Dockerfile promises, without a container daemon: run.sh [VENV]
+# Tests deploy/Dockerfile without a container daemon: run.sh [VENV]
 #
 # The build stage's command is run on what .dockerignore lets through, the final
 # stages are laid out as it says, and runc runs them: an empty root, a user that is

@@ -13,7 +13,7 @@ from pathlib import Path
 import kubernetes_validate
 import yaml
 
-from image import DEPLOY, PATIENCE_S, Container, Image, run_checks, seccomp
+from image import DEPLOY, TIMEOUT_S, Container, Image, run_checks, seccomp
 
 built = Path(sys.argv[1])
 MANIFESTS = DEPLOY / 'kubernetes'
@@ -59,7 +59,7 @@ def configuration():
     """What the binary makes of the container's environment and arguments."""
     done = subprocess.run(
         [built / 'ringback', 'config', *container.get('args', [])], env=environment(),
-        capture_output=True, text=True, timeout=PATIENCE_S)
+        capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     return tomllib.loads(done.stdout)
 
@@ -74,7 +74,7 @@ def bytes_of(quantity):
     return int(number) << {'Mi': 20, 'Gi': 30}[unit]
 
 
-def the_schemas_have_nothing_to_say():
+def manifests_are_valid():
     assert len(resources()) == 8, list(resources())
     for version in VERSIONS:
         for path, resource in resources().items():
@@ -84,7 +84,7 @@ def the_schemas_have_nothing_to_say():
                 raise AssertionError(f'{path.name}, {version}: {error.message}') from error
 
 
-def what_is_wrong_would_be_found():
+def invalid_manifests_are_found():
     def refused(change):
         wrong = copy.deepcopy(deployment)
         change(wrong['spec']['template']['spec']['containers'][0])
@@ -98,7 +98,7 @@ def what_is_wrong_would_be_found():
     assert refused(lambda container: container['ports'][0].pop('containerPort'))
 
 
-def kustomize_finds_everything():
+def kustomization_lists_every_manifest():
     for directory in (MANIFESTS, LOADTEST):
         listed = load(directory / 'kustomization.yaml')
         expected = {path.name for path in directory.glob('*.yaml')} - OTHERS - {'merge.yaml'}
@@ -126,7 +126,7 @@ def job_container(job):
     return container
 
 
-def everything_selects_the_pods():
+def selectors_match_the_pods():
     labels = pod['metadata']['labels']
     service = load(MANIFESTS / 'service.yaml')['spec']
     policy = load(MANIFESTS / 'networkpolicy.yaml')['spec']
@@ -148,7 +148,7 @@ def everything_selects_the_pods():
     assert near['podAffinityTerm']['labelSelector']['matchLabels'].items() <= labels.items()
 
 
-def ports_are_those_of_the_server():
+def ports_match_the_server():
     ports = {port['name']: port['containerPort'] for port in container['ports']}
     config = configuration()
     assert config['listen'] == [f'[::]:{ports["ws"]}'], config['listen']
@@ -168,13 +168,13 @@ def ports_are_those_of_the_server():
     assert int(port) == service['spec']['ports'][0]['port']
 
 
-def numbers_fit_together():
+def limits_and_timeouts_agree():
     config, resources = configuration(), container['resources']
     assert config['threads'] == int(resources['limits']['cpu'])
     assert resources['requests'] == resources['limits'], 'not Guaranteed'
     sleep = container['lifecycle']['preStop']['sleep']['seconds']
-    patience = sleep + seconds(config['drain-timeout']) + 5
-    assert pod['spec']['terminationGracePeriodSeconds'] >= patience, patience
+    grace = sleep + seconds(config['drain-timeout']) + 5
+    assert pod['spec']['terminationGracePeriodSeconds'] >= grace, grace
     scaler = load(MANIFESTS / 'horizontalpodautoscaler.yaml')['spec']
     [connections] = [metric['pods'] for metric in scaler['metrics'] if metric['type'] == 'Pods']
     wanted = int(connections['target']['averageValue'])
@@ -190,7 +190,7 @@ def numbers_fit_together():
     assert job['spec']['parallelism'] == job['spec']['completions']
 
 
-def pods_are_what_the_images_are():
+def pods_match_the_images():
     for manifest, image in ((deployment, 'ringback'), (job, 'loadtest'), (merge, 'loadtest')):
         image, spec = Image(image), manifest['spec']['template']['spec']
         context = spec['securityContext']
@@ -209,7 +209,7 @@ def variables():
     return [f'{name}={value}' for name, value in environment().items()]
 
 
-def the_pod_answers_its_probes_and_drains():
+def pod_answers_probes_and_drains():
     """With the memory and the time of the manifest; doctor has no problem inside."""
     limits = container['resources']['limits']
     room = {'memory': {'limit': bytes_of(limits['memory'])},
@@ -250,15 +250,15 @@ SCALE = {'--connections=2000': '--connections=20', '--rate=5k': '--rate=200',
          '--duration=60s': '--duration=10s', '--warmup=10s': '--warmup=500ms'}
 
 
-def the_jobs_results_merge():
+def job_results_merge():
     """The pods of the Job, with their own command line, and then the merging one."""
     arguments = job_container(job)['args']
     assert SCALE.keys() <= set(arguments), arguments
     arguments = [SCALE.get(argument, argument) for argument in arguments]
     completions = job['spec']['completions']
     image = Image('loadtest')
-    # Whether the numbers may be believed is not the question here, where generators
-    # and server share two cores: 4 is a run that was INVALID.
+    # Generators and server share two cores here, so the numbers may be unreliable: 4 is
+    # a run that was INVALID.
     run = (0, 4)
     with Container(Image('ringback'), built, [], seccomp(), variables()) as server, \
             tempfile.TemporaryDirectory() as volume:
@@ -283,7 +283,7 @@ def the_jobs_results_merge():
                 pods.append(Container(image, built, expanded, network=network, mounts=mounts))
                 pods[-1].__enter__()
             for pod in pods:
-                status = pod.process.wait(PATIENCE_S * 3)
+                status = pod.process.wait(TIMEOUT_S * 3)
                 assert status in run, f'{status}: {pod.output()}{pod.log()}'
         finally:
             for pod in pods:
@@ -307,18 +307,18 @@ def the_jobs_results_merge():
         # As any result, it is one that the program reads.
         again = subprocess.run(
             [built / 'loadtest', 'merge', results / 'merged.json', '--format', 'csv'],
-            capture_output=True, text=True, timeout=PATIENCE_S)
+            capture_output=True, text=True, timeout=TIMEOUT_S)
         assert again.returncode in run, again.stderr
 
 
 run_checks([
-    the_schemas_have_nothing_to_say,
-    what_is_wrong_would_be_found,
-    kustomize_finds_everything,
-    everything_selects_the_pods,
-    ports_are_those_of_the_server,
-    numbers_fit_together,
-    pods_are_what_the_images_are,
-    the_pod_answers_its_probes_and_drains,
-    the_jobs_results_merge,
+    manifests_are_valid,
+    invalid_manifests_are_found,
+    kustomization_lists_every_manifest,
+    selectors_match_the_pods,
+    ports_match_the_server,
+    limits_and_timeouts_agree,
+    pods_match_the_images,
+    pod_answers_probes_and_drains,
+    job_results_merge,
 ])

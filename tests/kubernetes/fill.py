@@ -2,8 +2,8 @@
 
 The server runs with the settings of deploy/kubernetes and with a listener for TLS, and
 attackers make it hold as much as they can, one kind of connection after the other. It
-must not be killed, and a healthy client beside them is served. Needs root, who may make
-control groups, openssl, and as many open files as there are for the pod's connections.
+must not be killed, and a healthy client beside them is served. Needs root and control
+groups, openssl, and a limit on open files for all the pod's connections.
 """
 
 import multiprocessing
@@ -24,9 +24,9 @@ from pathlib import Path
 RINGBACK = Path(sys.argv[1]).resolve()
 MANIFEST = Path(__file__).parents[2] / 'deploy' / 'kubernetes' / 'deployment.yaml'
 ATTACKERS = 2
-# How long it goes on once there is no room for more, and how soon that has to be.
+# Time that it goes on when no more fits, and the longest time until then.
 FULL_S = 3
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 REQUEST = (b'GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
            b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n')
@@ -54,8 +54,8 @@ def frame(length, sent):
     return (header + b'\0\0\0\0').ljust(sent, b'x')
 
 
-# What attackers send, whether over the port for TLS, how many of them, and whether they
-# send more and more, and never read.
+# What attackers send, whether over TLS, their number, and whether they go on sending
+# without reading.
 KINDS = {
     'nothing': (b'', False, None, False),
     'one byte each': (b'G', False, None, False),
@@ -143,7 +143,7 @@ def served(group, directory):
 
 
 def attack(port, kind, most):
-    """Holds connections open, as many as may be, and opens others for those that end."""
+    """Holds as many connections open as the server takes, and replaces those that end."""
     payload, _, _, is_endless = KINDS[kind]
     selector, count = selectors.EpollSelector(), 0
 
@@ -183,7 +183,7 @@ def attack(port, kind, most):
 
 class Client:
     def __init__(self, port):
-        self.socket = socket.create_connection(('127.0.0.1', port), timeout=PATIENCE_S)
+        self.socket = socket.create_connection(('127.0.0.1', port), timeout=TIMEOUT_S)
         self.socket.sendall(REQUEST)
         answer = b''
         while not answer.endswith(b'\r\n\r\n'):
@@ -205,8 +205,8 @@ class Client:
 
 
 def metrics(port):
-    """Those of the server, added up over workers and labels, by their short names."""
-    with socket.create_connection(('127.0.0.1', port), timeout=PATIENCE_S) as connection:
+    """The server's metrics, summed over workers and labels, by their short names."""
+    with socket.create_connection(('127.0.0.1', port), timeout=TIMEOUT_S) as connection:
         connection.sendall(b'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
         page = b''
         while more := connection.recv(1 << 16):
@@ -218,7 +218,7 @@ def metrics(port):
 
 
 def is_full(kind, seen):
-    """Whether attackers hold about as much as they may."""
+    """Whether attackers hold about as much as the limits allow."""
     if kind == 'idle':
         return seen['connections_open'] > 0.9 * seen['connections_max']
     if kind in ('half a frame', 'backlogs'):
@@ -248,7 +248,7 @@ def fill(kind, directory):
             try:
                 while full_s is None or time.monotonic() < full_s + FULL_S:
                     worst = max(worst, client.echo())
-                    # Who never ends a handshake takes nobody's place.
+                    # An incomplete handshake takes no slot of a connection.
                     if kind not in ('idle', 'half a frame'):
                         newcomer = Client(ports[0])
                         newcomer.echo()
@@ -258,7 +258,7 @@ def fill(kind, directory):
                     most = {name: max(value, most.get(name, 0)) for name, value in seen.items()}
                     if full_s is None and is_full(kind, seen):
                         full_s = time.monotonic()
-                    assert time.monotonic() < start + PATIENCE_S, f'it does not get full: {most}'
+                    assert time.monotonic() < start + TIMEOUT_S, f'it does not get full: {most}'
                 assert server.poll() is None, f'it has ended: {server.poll()}'
             finally:
                 for attacker in attackers:
@@ -282,7 +282,7 @@ def main():
         subprocess.run(
             ['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes',
              '-keyout', f'{directory}/key.pem', '-out', f'{directory}/cert.pem', '-subj', '/CN=localhost'],
-            check=True, capture_output=True, timeout=PATIENCE_S)
+            check=True, capture_output=True, timeout=TIMEOUT_S)
         for kind in sys.argv[2:] or KINDS:
             fill(kind, directory)
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Whether the manifests are valid for every version of Kubernetes that they are for,
-# agree with the binary and with each other, and do what they are for, as far as runc
-# can show it: run.sh DIRECTORY [VENV], with the static binaries in DIRECTORY
-# (deploy/static-build). Needs root, runc and util-linux. VENV is where the validator
-# is or is to be made.
+# Checks that the manifests are valid for every version of Kubernetes that they are for,
+# agree with the binary and with each other, and work, as far as runc can show it:
+# run.sh DIRECTORY [VENV], with the static binaries in DIRECTORY (deploy/static-build).
+# Needs root, runc and util-linux. The validator is installed into VENV, if missing.
 set -euo pipefail
 binaries=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Whether Prometheus' own parser understands the metrics: run.sh BINARY [VENV]
-# The Python environment is made in VENV, if it is not there: a temporary one by
-# default.
+# Reads the metrics with Prometheus' own parser: run.sh BINARY [VENV]
+# The Python environment is made in VENV, if missing; by default in a temporary directory.
 set -euo pipefail
 binary=$1
 here=$(cd "$(dirname "$0")" && pwd)

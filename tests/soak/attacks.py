@@ -1,10 +1,9 @@
-"""What nobody should do to a server, over and over again.
+"""Attacks on a server, repeated.
 
-attacks.py HOST PORT SOCKET RATE: attacks so many times per second, from any address of
+attacks.py HOST PORT SOCKET RATE: RATE attacks per second, from any address of
 127.0.0.0/8 or over a Unix-domain socket, until its stdin ends, then prints the number of
 each attack as JSON. Status 1, with a line on stderr, if the server has not answered as it
-must. tests/attacks has many more, and says what each may cost; here it is the number
-that counts.
+must. tests/attacks has many more kinds, with what each may cost; here the number counts.
 """
 
 import collections
@@ -22,14 +21,14 @@ REQUEST = (b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 
 # Longer than any timeout of the server's that ends a connection here.
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
-# Those who are left lying around, at a time; the oldest goes when another one comes.
+# The most silent connections at a time; a new one replaces the oldest.
 LINGERERS = 20
 
 
 def frame(first_byte, payload, length=None):
-    """A frame with mask zero, which says that it is so long."""
+    """A frame with mask zero and this announced length."""
     length = len(payload) if length is None else length
     if length < 126:
         head = bytes([first_byte, 0x80 | length])
@@ -64,9 +63,9 @@ class Attacker:
         self.chance = random.Random(7)
         self.counts = collections.Counter()
         self.lingering = collections.deque()
-        self.kinds = [self.broken_frame, self.reset_anywhere, self.reset_while_it_writes,
-                      self.no_request, self.endless_request, self.half_a_request,
-                      self.half_a_frame, self.deaf, self.connects_in_one_go]
+        self.kinds = [self.broken_frame, self.reset_at_any_byte, self.reset_while_it_writes,
+                      self.invalid_request, self.endless_request, self.incomplete_request,
+                      self.incomplete_frame, self.never_read, self.close_at_once]
 
     def attack(self):
         kind = self.chance.choice(self.kinds)
@@ -81,7 +80,7 @@ class Attacker:
         expected = b"\x88" + bytes([len(answer) - 2]) + struct.pack(">H", code)
         expect(answer.startswith(expected) and len(answer) >= 4, name, answer)
 
-    def reset_anywhere(self):
+    def reset_at_any_byte(self):
         stream = REQUEST + frame(0x82, os.urandom(3000)) * 3
         connection = self._dial()
         connection.sendall(stream[:self.chance.randrange(len(stream))])
@@ -92,7 +91,7 @@ class Attacker:
         self._fill(connection, 300_000)
         reset(connection)
 
-    def no_request(self):
+    def invalid_request(self):
         with self._dial() as connection:
             connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS\r\n\r\n")
             answer = read_to_end(connection)
@@ -110,23 +109,23 @@ class Attacker:
         expect(answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 ")) or not answer,
                "endless request", answer)
 
-    def half_a_request(self):
+    def incomplete_request(self):
         connection = self._dial()
         connection.sendall(REQUEST[:self.chance.randrange(1, len(REQUEST) - 1)])
         self._leave(connection)
 
-    def half_a_frame(self):
+    def incomplete_frame(self):
         connection = self._open()
         whole = frame(0x82, os.urandom(200), self.chance.choice([1000, 60_000, 1 << 40]))
         connection.sendall(whole[:self.chance.randrange(1, len(whole))])
         self._leave(connection)
 
-    def deaf(self):
+    def never_read(self):
         connection = self._open()
         self._fill(connection, 1_000_000)
         self._leave(connection)
 
-    def connects_in_one_go(self):
+    def close_at_once(self):
         connections = [self._dial() for _ in range(20)]
         for connection in connections:
             connection.close()
@@ -134,11 +133,11 @@ class Attacker:
     def _dial(self):
         if self.chance.random() < 0.3:
             connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(PATIENCE_S)
+            connection.settimeout(TIMEOUT_S)
             connection.connect(self.path)
             return connection
         source = socket.inet_ntoa(b"\x7f" + self.chance.randbytes(2) + b"\x01")
-        return socket.create_connection(self.address, PATIENCE_S, (source, 0))
+        return socket.create_connection(self.address, TIMEOUT_S, (source, 0))
 
     def _open(self):
         connection = self._dial()
@@ -152,7 +151,7 @@ class Attacker:
         return connection
 
     def _fill(self, connection, most):
-        """Sends frames until nothing more fits, or so many bytes, and reads nothing."""
+        """Sends frames until the socket is full, or this many bytes, and reads nothing."""
         connection.setblocking(False)
         frames = frame(0x82, bytes(16_000))
         sent = 0
@@ -163,7 +162,7 @@ class Attacker:
                 pass
 
     def _leave(self, connection):
-        """Neither talks nor hangs up for a while."""
+        """Neither sends nor closes for a while."""
         self.lingering.append(connection)
         if len(self.lingering) > LINGERERS:
             oldest = self.lingering.popleft()
@@ -190,8 +189,8 @@ def read_to_end(connection):
         answer += piece
 
 
-def expect(is_so, what, answer):
-    if not is_so:
+def expect(condition, what, answer):
+    if not condition:
         raise AssertionError(f"{what}: answered with {bytes(answer[:100])!r}")
 
 

@@ -1,4 +1,4 @@
-"""What well-behaved clients do to the server: rounds of `loadtest run`.
+"""The load of well-behaved clients: rounds of `loadtest run`.
 
 Every round opens its connections and closes them again with a closing handshake,
 and loadtest checks every byte. Open loops sleep instead of spinning, so that they
@@ -12,7 +12,7 @@ import threading
 import time
 
 # A reply may be late on a machine that has other work; it may not be missing.
-PATIENCE = "30s"
+TIMEOUT = "30s"
 ROUND_SLACK_S = 60
 
 # Measures the latency: the same round over and over again.
@@ -32,7 +32,7 @@ MIX = [
 
 
 class Failure(Exception):
-    """The server did not do what it should."""
+    """The server did something wrong."""
 
 
 class Rounds:
@@ -49,7 +49,7 @@ class Rounds:
         """One round, as a row of its CSV report. Raises Failure if loadtest has found
         a wrong or missing reply, or a lost connection."""
         command = [self.loadtest, "run", self.url, *flags, "--warmup", "200ms",
-                   "--timeout", PATIENCE, "--format", "csv"]
+                   "--timeout", TIMEOUT, "--format", "csv"]
         if "-n" not in flags:
             command += ["-d", f"{max(int(seconds * 1000), 200)}ms"]
         try:
@@ -57,7 +57,7 @@ class Rounds:
                                   text=True, check=False, timeout=seconds + ROUND_SLACK_S)
         except subprocess.TimeoutExpired as error:
             raise Failure(f"{' '.join(command)} does not end") from error
-        # 4 is a load that came late: this machine's business, and shown.
+        # 4 is a load that came late: this machine was busy.
         if done.returncode not in (0, 4):
             last = done.stderr.strip().splitlines()[-1:] + done.stdout.splitlines()[-1:]
             raise Failure(f"{' '.join(command)}: status {done.returncode}: {' | '.join(last)}")
@@ -74,6 +74,6 @@ def mix(rounds, slot_s, stop):
         _name, flags = MIX[slot % len(MIX)]
         slot += 1
         left = begin + slot * slot_s - time.monotonic()
-        # Opening and closing take their time, too.
+        # Time for opening and closing.
         rounds.run(flags, max(left * 0.9 - 0.3, 0.2))
         stop.wait(max(begin + slot * slot_s - time.monotonic(), 0))

@@ -1,4 +1,4 @@
-"""A ringback that is watched from outside."""
+"""A ringback process and its metrics."""
 
 import os
 import re
@@ -11,7 +11,7 @@ START_S = 20
 # Longer than --drain-timeout.
 STOP_S = 30
 
-# Limits that nobody here reaches: what they keep of each address is in use.
+# Limits above this load: their memory per address is in use.
 LIMITS = ["--max-connections-per-address", "1000", "--handshake-rate", "10000/s"]
 
 
@@ -59,7 +59,7 @@ class Server:
         return sums
 
     def stop(self):
-        """Lets it drain. Returns what was wrong with its end or in its log."""
+        """Drains it. Returns errors of its exit or in its log."""
         wrong = []
         self.process.terminate()
         try:

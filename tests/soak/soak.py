@@ -1,4 +1,4 @@
-"""Drives servers for a long time and says whether they are still what they were.
+"""Drives servers for a long time and checks that they do not grow or slow down.
 
 See run.sh for how to start it, docs/soak.md for what it does, and verdict.py for the
 rule. Each engine has a server of its own, all at the same time, with the same load.
@@ -25,14 +25,14 @@ from verdict import AFTER, BEFORE, LOAD, Sample
 SLOT_S_MAX = 30
 PRIME_SLOT_S = 2
 
-# For the server to have nobody left: longer than its --write-timeout and all others.
+# Until the server has no connection left: longer than all its timeouts.
 REST_S = 60
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Soak:
-    """One server, and everything that is done to it. Runs on a thread of its own."""
+    """One server with its load, on a thread of its own."""
 
     def __init__(self, args, engine):
         self.args = args
@@ -59,11 +59,11 @@ class Soak:
         verdict.write(os.path.join(self.args.out, f"{self.engine}.csv"), self.samples)
 
     def _prime(self):
-        """A little of everything: what is allocated once for all is there then."""
+        """A little of everything, so that shared memory is allocated."""
         attacker = self._attack()
         for _name, flags in MIX:
             self.rounds.run(flags, PRIME_SLOT_S * 0.5)
-        self._call_off(attacker)
+        self._stop_attack(attacker)
 
     def _load(self):
         third = self.args.duration / 3
@@ -80,7 +80,7 @@ class Soak:
                 break
         self.stop.set()
         mixer.join()
-        self._call_off(attacker)
+        self._stop_attack(attacker)
 
     def _mix(self, slot_s):
         try:
@@ -104,14 +104,14 @@ class Soak:
         self.samples.append(sample)
 
     def _rest(self, phase):
-        """Waits until everybody is gone, and looks once more."""
+        """Waits until all connections are closed, and takes the last sample."""
         deadline = time.monotonic() + REST_S
         while self.server.metrics()["ringback_connections_open"] > 0:
             if time.monotonic() > deadline:
-                # The verdict will say so.
+                # The verdict fails.
                 break
             time.sleep(0.2)
-        # The last descriptors are closed, and a tick has told what is held.
+        # The last descriptors are closed, and held bytes are reported.
         time.sleep(2)
         self.samples.append(self._sample(phase))
 
@@ -134,7 +134,7 @@ class Soak:
              self.server.socket, str(self.args.attacks_per_s)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def _call_off(self, attacker):
+    def _stop_attack(self, attacker):
         try:
             out, err = attacker.communicate(timeout=REST_S)
         except subprocess.TimeoutExpired:
@@ -147,7 +147,7 @@ class Soak:
 
 
 def report(soak, latency_factor):
-    """Prints what became of one server; returns whether it is fine."""
+    """Prints the verdict on one server; returns whether it passed."""
     failures = list(soak.failures)
     print(f"\n### {soak.engine}\n")
     try:

@@ -1,4 +1,4 @@
-"""The rule of the soak finds every kind of leak, and none where there is none."""
+"""The rule of the soak finds every kind of leak, and none in a healthy server."""
 
 import dataclasses
 import os
@@ -42,34 +42,34 @@ def missed(samples, **options):
 
 
 class Rule(unittest.TestCase):
-    def test_a_healthy_server_passes(self):
+    def test_healthy_server_passes(self):
         self.assertEqual(missed(soak()), [])
 
-    def test_memory_that_leaks_with_time(self):
+    def test_growing_memory_fails_under_load_and_at_rest(self):
         names = missed(soak(rss_kib=lambda passed: int(passed * 12_000)))
         self.assertEqual(names, ["RSS (KiB), middle to last third", "RSS (KiB), at rest"])
 
-    def test_memory_that_does_not_come_back(self):
-        """Whatever was leaked before the middle third is not seen under load."""
+    def test_unreturned_memory_fails_at_rest(self):
+        """A leak before the middle third does not show under load."""
         names = missed(soak(rss_kib=lambda passed: 5000 if passed > 0 else 0))
         self.assertEqual(names, ["RSS (KiB), at rest"])
 
-    def test_descriptors_that_leak(self):
+    def test_growing_descriptors_fail_under_load_and_at_rest(self):
         names = missed(soak(fds=lambda passed: int(passed * 60)))
-        self.assertEqual(names, ["descriptors that are no connections', middle to last third",
+        self.assertEqual(names, ["descriptors besides connections, middle to last third",
                                  "descriptors, at rest"])
 
-    def test_one_descriptor_that_leaks(self):
+    def test_one_leaked_descriptor_fails_at_rest(self):
         self.assertEqual(missed(soak(fds=lambda passed: int(passed >= 1))),
                          ["descriptors, at rest"])
 
-    def test_connections_that_are_forgotten(self):
+    def test_unclosed_connections_fail(self):
         leak = {name: lambda passed: int(passed * 300) for name in ("open", "fds")}
         self.assertEqual(missed(soak(**leak)),
                          ["open connections, middle to last third", "descriptors, at rest",
                           "open connections, at rest"])
 
-    def test_latency_that_grows(self):
+    def test_growing_latency_fails_beyond_the_factor(self):
         names = missed(soak(p99_us=lambda passed: passed * 8000))
         self.assertEqual(names, ["p99 (µs), middle to last third"])
         names = missed(soak(p50_us=lambda passed: passed * 8000))
@@ -77,7 +77,7 @@ class Rule(unittest.TestCase):
         slow = soak(p99_us=lambda passed: passed * 8000)
         self.assertEqual(missed(slow, latency_factor=10), [])
 
-    def test_too_little_is_no_verdict(self):
+    def test_too_few_samples_are_an_error(self):
         whole = soak()
         with self.assertRaisesRegex(ValueError, "under load"):
             verdict.judge([sample for sample in whole if sample.phase != LOAD])
@@ -90,7 +90,7 @@ class Rule(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "with a p99"):
             verdict.judge(whole)
 
-    def test_a_file_is_judged_as_the_samples_are(self):
+    def test_csv_file_gives_the_same_verdict(self):
         samples = soak(fds=lambda passed: int(passed * 60))
         with tempfile.TemporaryDirectory() as directory:
             path = os.path.join(directory, "samples.csv")

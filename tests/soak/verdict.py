@@ -1,6 +1,6 @@
-"""The rule of the soak: whether a server is after hours what it was after minutes.
+"""The rule of the soak: a server must not grow or slow down over hours.
 
-verdict.py CSV...: judges again what a soak has sampled, and prints its table.
+verdict.py CSV...: judges the samples of a soak again, and prints its table.
 
 Compared are the last third of the load and the middle one, medians of the samples:
 in the first third, caches and pools are still being filled. And the server at rest
@@ -13,24 +13,24 @@ import dataclasses
 import statistics
 import sys
 
-# Memory may grow by this part and this much: arenas that are split a little more.
+# Memory may grow by this part and this much, for fragmentation.
 RSS_GROWTH = 0.05
 RSS_SLACK_KIB = 2048
 
-# Descriptors that are no connections' (rings, listeners), and those of connections
+# Descriptors besides connections (rings, listeners), and those of connections
 # that end while they are being counted.
 FDS_SLACK = 8
 
-# How many connections are open at a sample is a matter of chance.
+# The number of connections at a sample is random.
 OPEN_GROWTH = 0.2
 OPEN_SLACK = 16
 
-# Latency may be so many times what it was, and this much more. For a machine that
-# has other work it is a matter of that, too: see --latency-factor.
+# Latency may grow by this factor and this much. A busy machine needs more: see
+# --latency-factor.
 LATENCY_FACTOR = 1.25
 LATENCY_SLACK_US = 500.0
 
-# With fewer samples in a third, nothing is said.
+# With fewer samples in a third there is no verdict.
 SAMPLES_MIN = 4
 
 # The phases of a soak, as the samples have them.
@@ -55,7 +55,7 @@ class Sample:
 
 @dataclasses.dataclass
 class Check:
-    """One bound, and what it was held against."""
+    """One bound and the measured values."""
 
     name: str
     was: float
@@ -84,7 +84,7 @@ def judge(samples, latency_factor=LATENCY_FACTOR):
 
     return [
         check("RSS (KiB)", lambda sample: sample.rss_kib, more_memory),
-        check("descriptors that are no connections'", lambda sample: sample.fds - sample.open,
+        check("descriptors besides connections", lambda sample: sample.fds - sample.open,
               lambda fds: fds + FDS_SLACK),
         check("open connections", lambda sample: sample.open,
               lambda count: count * (1 + OPEN_GROWTH) + OPEN_SLACK),
@@ -128,7 +128,7 @@ def median(values):
 
 
 def table(samples):
-    """What was seen, as Markdown."""
+    """The table, as Markdown."""
     parts = thirds(samples)
     columns = [[at_rest(samples, BEFORE)], *parts, [at_rest(samples, AFTER)]]
     lines = ["| | at rest before | first third | middle third | last third | at rest after |",
@@ -155,7 +155,7 @@ def complaints(checks):
 
 
 def write(path, samples):
-    """Puts the samples into a CSV file."""
+    """Writes the samples as a CSV file."""
     names = [field.name for field in dataclasses.fields(Sample)]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)

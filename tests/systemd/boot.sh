@@ -28,7 +28,7 @@ cgroup_root() {
 }
 
 boot() {
-    # Sockets of this shell are nothing for what it starts.
+    # No socket of this shell for its children.
     (
         echo "$BASHPID" >"$cgroup/cgroup.procs"
         exec timeout -s KILL 300 unshare --mount --pid --cgroup --uts --ipc --net \
@@ -55,7 +55,7 @@ child() {
 }
 
 end() {
-    # With the first process of a namespace all others end.
+    # The end of a namespace's first process ends all others.
     [ -z "$booted" ] || kill -KILL "$booted" 2>/dev/null || true
     [ -z "${unshared:-}" ] || wait "$unshared" 2>/dev/null || true
     find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || true

@@ -25,7 +25,7 @@ mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 mount -t tmpfs tmpfs dev/shm
 
-# The targets that services refer to, and nothing that would wake the machine's own.
+# The targets that services refer to, and no unit of this machine.
 mkdir run/units
 mount -t tmpfs tmpfs etc/systemd/system
 for target in sysinit basic sockets multi-user network-online shutdown umount; do

@@ -18,7 +18,7 @@ import time
 ADDRESS = ("127.0.0.1", 9001)
 LISTEN = ["[::]:9001"]
 ADMIN = ("127.0.0.1", 9090)
-PATIENCE_S = 30
+TIMEOUT_S = 30
 UNITS = pathlib.Path("/etc/systemd/system")
 SETTINGS = pathlib.Path("/etc/ringback/ringback.toml")
 DROP_IN = UNITS / "ringback.service.d"
@@ -28,19 +28,19 @@ LOG = pathlib.Path("/run/ringback-test.log")
 def main():
     follow_the_docs(sys.argv[1])
     for test in (
-        is_hardened,
-        reloads_without_a_gap,
-        refuses_to_reload_what_cannot_start,
-        is_restarted_when_it_stands_still,
-        drains_when_stopped,
-        listens_through_systemd,
-        serves_tls_with_a_key_that_it_cannot_read,
+        service_is_hardened,
+        reload_loses_no_connection,
+        reload_with_invalid_settings_fails,
+        watchdog_restarts_blocked_service,
+        stop_drains,
+        socket_activation_starts_and_keeps_the_queue,
+        tls_key_comes_from_credentials,
     ):
         test()
         print(f"{test.__name__}: ok", flush=True)
 
 
-# ---- what an operator types ------------------------------------------------------
+# ---- an operator's commands --------------------------------------------------------
 
 
 def run(*command, status=0):
@@ -52,7 +52,7 @@ def run(*command, status=0):
 
 
 def follow_the_docs(binary):
-    """All that docs/deploy.md has one type, with the binary that is being tested."""
+    """All commands of docs/deploy.md, with the binary under test."""
     text = pathlib.Path("docs/deploy.md").read_text()
     blocks = text.split("## systemd", 1)[1].split("```")
     build_and_install, settings, start = (block.partition("\n")[2] for block in blocks[1:6:2])
@@ -106,7 +106,7 @@ def fail(reason):
 
 
 def wait_until(what, holds):
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         if time.monotonic() > deadline:
             fail(f"waited too long until {what}")
@@ -120,7 +120,7 @@ class Client:
     """A WebSocket client that is enough for short messages."""
 
     def __init__(self, stream=None):
-        self.stream = stream or socket.create_connection(ADDRESS, PATIENCE_S)
+        self.stream = stream or socket.create_connection(ADDRESS, TIMEOUT_S)
         key = base64.b64encode(os.urandom(16)).decode()
         self.stream.sendall(
             f"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
@@ -169,7 +169,7 @@ class Client:
 
 def ask(path):
     """The status and the body of an answer of the admin listener."""
-    with socket.create_connection(ADMIN, PATIENCE_S) as stream:
+    with socket.create_connection(ADMIN, TIMEOUT_S) as stream:
         stream.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
         answer = b""
         while piece := stream.recv(65536):
@@ -178,10 +178,10 @@ def ask(path):
     return int(head.split()[1]), body
 
 
-# ---- what has to hold ------------------------------------------------------------
+# ---- the checks --------------------------------------------------------------------
 
 
-def is_hardened():
+def service_is_hardened():
     Client().echo("hello")
     status = pathlib.Path(f"/proc/{show('MainPID')}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines())
@@ -193,7 +193,7 @@ def is_hardened():
         fail("the admin listener does not answer")
 
 
-def reloads_without_a_gap():
+def reload_loses_no_connection():
     before, client = show("MainPID"), Client()
     client.echo("before")
     run("systemctl", "reload", "ringback")
@@ -209,7 +209,7 @@ def reloads_without_a_gap():
         fail("the service did not outlive its first process")
 
 
-def refuses_to_reload_what_cannot_start():
+def reload_with_invalid_settings_fails():
     before, good = show("MainPID"), SETTINGS.read_text()
     certificate = 'tls-listen = ["127.0.0.1:9444"]\ntls-cert = "/none"\ntls-key = "/none"\n'
     reason = "cannot use /none for TLS: No such file"
@@ -233,20 +233,20 @@ def refuses_to_reload_what_cannot_start():
     run("systemctl", "reload", "ringback")
 
 
-def is_restarted_when_it_stands_still():
+def watchdog_restarts_blocked_service():
     configure("WatchdogSec=2")
     run("systemctl", "restart", "ringback")
     before = int(show("MainPID"))
     restarts = int(show("NRestarts"))
-    # Longer than its patience: it is fed.
+    # Longer than the watchdog interval.
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
         Client().echo("alive")
         time.sleep(0.1)
     if int(show("MainPID")) != before:
-        fail("a service that is well was restarted")
+        fail("a healthy service was restarted")
     os.kill(before, 19)
-    wait_until("the watchdog bites", lambda: int(show("NRestarts")) > restarts)
+    wait_until("the watchdog restarts it", lambda: int(show("NRestarts")) > restarts)
     wait_until("it is back", lambda: show("ActiveState") == "active")
     Client().echo("back")
     unconfigure()
@@ -259,7 +259,7 @@ def stop(client):
     wait_until("it has stopped", lambda: show("ActiveState") == "inactive")
 
 
-def drains_when_stopped():
+def stop_drains():
     client = Client()
     client.echo("there")
     stop(client)
@@ -267,19 +267,19 @@ def drains_when_stopped():
         fail(f"it ended with {show('Result')}, {show('ExecMainStatus')}")
 
 
-def listens_through_systemd():
+def socket_activation_starts_and_keeps_the_queue():
     run("systemctl", "disable", "ringback")
     run("install", "-m", "644", "deploy/ringback.socket", str(UNITS))
     run("systemctl", "daemon-reload")
     run("systemctl", "enable", "--now", "ringback.socket")
     if show("ActiveState") != "inactive":
-        fail("it runs before anybody has come")
+        fail("it runs before a connection")
     client = Client()
     client.echo("first")
-    # Nobody is refused while there is no server.
+    # No connection is refused while there is no server.
     stop(client)
     Client().echo("second")
-    # A reload of what is about to start is none.
+    # A reload during the start has no effect.
     wait_until("it is started", lambda: show("ActiveState") == "active")
     before, client = show("MainPID"), Client()
     run("systemctl", "reload", "ringback")
@@ -292,7 +292,7 @@ def listens_through_systemd():
     stop(client)
 
 
-def serves_tls_with_a_key_that_it_cannot_read():
+def tls_key_comes_from_credentials():
     directory = SETTINGS.parent
     certificate, key = directory / "cert.pem", directory / "key.pem"
     run(
@@ -310,7 +310,7 @@ def serves_tls_with_a_key_that_it_cannot_read():
     )
     run("systemctl", "start", "ringback")
     context = ssl.create_default_context(cafile=str(certificate))
-    stream = socket.create_connection(ADDRESS, PATIENCE_S)
+    stream = socket.create_connection(ADDRESS, TIMEOUT_S)
     client = Client(context.wrap_socket(stream, server_hostname="localhost"))
     client.echo("secret")
     run("systemctl", "kill", "--signal=HUP", "ringback")

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Whether systemd finds nothing wrong with the units, and little that it could still
-# take from the service: verify.sh BINARY
+# Checks the units with systemd, and that the service is hardened: verify.sh BINARY
 set -euo pipefail
 binary=$(realpath "$1")
 units=$(cd "$(dirname "$0")/../.." && pwd)/deploy

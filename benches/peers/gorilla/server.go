@@ -3,7 +3,7 @@
 // written back with its type, as the package's documentation does it, but into
 // memory that the connection keeps. Go runs it on as many threads at a time as
 // GOMAXPROCS says, one unless that is set.
-// `server --version` says what it is made of.
+// `server --version` prints its versions.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 )
 
 // Bytes of a connection's buffers. The package's own 4 KiB read a message of
-// 16 KiB at a fifth more CPU time; short ones do not care.
+// 16 KiB at a fifth more CPU time; for short ones it makes no difference.
 const bufferLen = 32 << 10
 
 // The version of gorilla/websocket, which only the package manager knows: see
@@ -62,7 +62,7 @@ func serve(response http.ResponseWriter, request *http.Request) {
 	}
 	connection, err := upgrader.Upgrade(response, request, nil)
 	if err != nil {
-		return // The client was told.
+		return // Upgrade has answered with an error.
 	}
 	defer connection.Close()
 	var message bytes.Buffer

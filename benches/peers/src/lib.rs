@@ -36,8 +36,8 @@ impl Listen {
     }
 }
 
-/// Accepts connections on a tokio runtime of one thread, and runs `connection`
-/// as a task for each, until the process is ended. Returns only with an error.
+/// Accepts connections on a tokio runtime of one thread, and runs `connection` as a task
+/// for each, until the process ends. Returns only with an error.
 pub fn serve<F>(listen: &Listen, connection: impl Fn(TcpStream) -> F) -> ExitCode
 where
     F: Future<Output = ()> + Send + 'static,
@@ -45,7 +45,7 @@ where
     exit_with(accept_all(listen.address(), connection))
 }
 
-/// Says in one line why a server ended.
+/// Prints the error that ended a server, in one line.
 pub fn exit_with(result: io::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,7 +56,7 @@ pub fn exit_with(result: io::Result<()>) -> ExitCode {
     }
 }
 
-/// Says where a server listens, as all of them do.
+/// Prints where a server listens.
 pub fn announce(scheme: &str, address: SocketAddr) {
     println!("listening {scheme}://{address}");
 }

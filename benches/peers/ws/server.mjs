@@ -1,8 +1,8 @@
 // A minimal echo server on the npm package ws, to be measured beside ringback:
 // `node server.mjs PORT [HOST]`, HOST being 127.0.0.1. Text comes back as text,
 // binary as binary. SIGTERM and SIGINT close every connection with code 1001
-// and end the process with status 0. `node server.mjs --version` says what it is
-// made of.
+// and end the process with status 0. `node server.mjs --version` prints its
+// versions.
 import {createRequire} from 'node:module';
 import {WebSocketServer} from 'ws';
 

@@ -22,8 +22,8 @@ use tokio::task;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Reads whole messages and writes each back, which is all that the library
-/// offers: it does not say whether another message has arrived already.
+/// Reads whole messages and writes each back: the library does not tell whether another
+/// message has arrived.
 #[derive(Debug, Parser)]
 #[command(
     name = "fastwebsockets",
@@ -36,8 +36,8 @@ struct Cli {
     #[command(flatten)]
     listen: Listen,
 
-    /// Keep the core busy for so long before each reply: slower on purpose, to see
-    /// what a comparison finds
+    /// Time to keep the core busy before each reply: slower on purpose, to test a
+    /// comparison
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
     burn: Duration,
 }
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 
 async fn shake_hands(stream: TcpStream, burn: Duration) {
     let service = service_fn(move |request| ready(accept(request, burn)));
-    // A connection that fails is the client's to complain about.
+    // The client reports a connection that fails.
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
@@ -77,7 +77,7 @@ async fn echo(upgraded: UpgradeFut, burn: Duration) -> Result<(), WebSocketError
                 keep_busy(burn);
                 socket.write_frame(frame).await?;
             }
-            // It was answered by the library.
+            // The library has answered it.
             OpCode::Close => return Ok(()),
             OpCode::Ping | OpCode::Pong | OpCode::Continuation => {}
         }

@@ -1,4 +1,4 @@
-//! The floor: a TCP echo that knows nothing of WebSocket, on epoll.
+//! The floor: a TCP echo without WebSocket, on epoll.
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,8 +12,7 @@ use ringback_peers::{Listen, announce, exit_with};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-/// Sends back what it gets: one recv and one send for each connection that is
-/// ready, on one thread.
+/// One recv and one send for each connection that is ready, on one thread.
 #[derive(Debug, Parser)]
 #[command(
     name = "raw TCP echo",
@@ -27,8 +26,8 @@ struct Cli {
     #[arg(long, value_name = "BYTES", default_value = "64k", value_parser = read_len)]
     read_len: usize,
 
-    /// One connection at a time, in a loop of recv and send that never sleeps:
-    /// the quickest answer there can be
+    /// One connection at a time, in a loop of recv and send that never sleeps: the
+    /// lowest possible latency
     #[arg(long)]
     spin: bool,
 }
@@ -56,7 +55,7 @@ fn spin(cli: &Cli) -> io::Result<()> {
     let mut buf = vec![0; cli.read_len];
     loop {
         let (socket, _address) = listener.accept()?;
-        // A client that breaks off is the end of its connection only.
+        // An error ends only its connection.
         let _ = echo_spinning(&socket, &mut buf);
     }
 }

@@ -14,8 +14,8 @@ use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Echoes whole messages, and flushes the replies only when no further message is
-/// there at once: the best that the library can do for batches.
+/// Echoes whole messages, and flushes the replies when no further message is there: the
+/// best that the library can do for batches.
 #[derive(Debug, Parser)]
 #[command(
     name = "tokio-tungstenite",
@@ -28,8 +28,8 @@ struct Cli {
     #[command(flatten)]
     listen: Listen,
 
-    /// Bytes to read at once. The library clears as many before each attempt, so
-    /// its own 128k are dear for short messages, and less is dear for long ones
+    /// Bytes to read at once. The library clears as many before each read, so its own
+    /// 128k are slow for short messages, and less is slow for long ones
     #[arg(long, value_name = "BYTES", default_value = "32k", value_parser = parse_size)]
     read_buffer: usize,
 }
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let config = WebSocketConfig::default().read_buffer_size(cli.read_buffer);
     serve(&cli.listen, |stream| async move {
-        // A connection that fails is the client's to complain about.
+        // The client reports a connection that fails.
         if let Ok(socket) = accept_async_with_config(stream, Some(config)).await {
             let _ = echo(socket).await;
         }
@@ -56,7 +56,7 @@ async fn echo(mut socket: WebSocketStream<TcpStream>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Control frames are answered by the library.
+/// The library answers control frames.
 async fn feed(socket: &mut WebSocketStream<TcpStream>, message: Message) -> Result<(), Error> {
     if message.is_text() || message.is_binary() {
         socket.feed(message).await?;

@@ -1,12 +1,12 @@
-//! The PROXY protocol read a second time: haproxy's `proxy-protocol.txt`, section 2, over
-//! a whole stream at once.
+//! A second parser of the PROXY protocol: haproxy's `proxy-protocol.txt`, section 2,
+//! over a whole stream at once.
 //!
-//! What ringback adds to it is that a header has 4096 bytes behind its length at
-//! most, and that a checksum, where there is one, is to be right.
+//! ringback's own rules besides: a header has at most 4096 bytes after its length, and a
+//! checksum must be right.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What the first twelve bytes are, always.
+/// The first twelve bytes.
 pub const SIGNATURE: [u8; 12] = [
     0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a,
 ];
@@ -14,16 +14,16 @@ pub const SIGNATURE: [u8; 12] = [
 /// Bytes up to the addresses.
 pub const FIXED: usize = 16;
 
-/// The largest length that is taken.
+/// The largest accepted length.
 const LENGTH_MAX: usize = 4096;
 
 /// `PP2_TYPE_CRC32C`.
 pub const CHECKSUM: u8 = 3;
 
-/// For whom a connection is.
+/// The client of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// The proxy itself, or it does not know.
+    /// The proxy itself, or unknown.
     Itself,
     /// A host.
     Host(SocketAddr),
@@ -31,111 +31,111 @@ pub enum Client {
     Local,
 }
 
-/// What there is to say of a stream.
+/// The result for a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// A header of so many bytes.
+pub enum Parsed {
+    /// A header of this number of bytes.
     Header(Client, usize),
-    /// The name of what is wrong.
+    /// The name of the fault.
     Wrong(&'static str),
-    /// It ends before its header.
+    /// The stream ends before its header.
     Cut,
 }
 
 /// Reads the header at the start of `stream`.
-pub fn read(stream: &[u8]) -> Verdict {
-    if let Some(verdict) = judge_start(stream) {
-        return verdict;
+pub fn read(stream: &[u8]) -> Parsed {
+    if let Some(parsed) = check_start(stream) {
+        return parsed;
     }
     if stream.len() < FIXED {
-        return Verdict::Cut;
+        return Parsed::Cut;
     }
     let (version, command) = (stream[12] / 16, stream[12] % 16);
     let (family, protocol) = (stream[13] / 16, stream[13] % 16);
     let length = usize::from(stream[14]) * 256 + usize::from(stream[15]);
     if version != 2 {
-        return Verdict::Wrong("Version");
+        return Parsed::Wrong("Version");
     }
     if length > LENGTH_MAX {
-        return Verdict::Wrong("TooLong");
+        return Parsed::Wrong("TooLong");
     }
     let end = FIXED + length;
     let is_about_nobody = command == 0 || (command == 1 && stream[13] == 0);
     if is_about_nobody {
-        // "The receiver must accept this connection", and skip what follows.
+        // "The receiver must accept this connection", and skip the rest.
         return if stream.len() < end {
-            Verdict::Cut
+            Parsed::Cut
         } else {
-            Verdict::Header(Client::Itself, end)
+            Parsed::Header(Client::Itself, end)
         };
     }
     if command > 1 {
-        return Verdict::Wrong("Command");
+        return Parsed::Wrong("Command");
     }
     let needed = match (family, protocol) {
         (1, 1) => 12,
         (2, 1) => 36,
         (3, 1) => 216,
-        _ => return Verdict::Wrong("Family"),
+        _ => return Parsed::Wrong("Family"),
     };
     if length < needed {
-        return Verdict::Wrong("TooShort");
+        return Parsed::Wrong("TooShort");
     }
     if stream.len() < end {
-        return Verdict::Cut;
+        return Parsed::Cut;
     }
-    if let Some(wrong) = judge_extensions(&stream[..end], FIXED + needed) {
-        return Verdict::Wrong(wrong);
+    if let Some(wrong) = check_extensions(&stream[..end], FIXED + needed) {
+        return Parsed::Wrong(wrong);
     }
-    Verdict::Header(client(family, &stream[FIXED..]), end)
+    Parsed::Header(client(family, &stream[FIXED..]), end)
 }
 
-/// The verdict on the first bytes, where they are enough for one.
-fn judge_start(stream: &[u8]) -> Option<Verdict> {
+/// The result for the first bytes, if they are enough for one.
+fn check_start(stream: &[u8]) -> Option<Parsed> {
     let text = b"PROXY ";
     let is_binary = SIGNATURE.starts_with(&stream[..stream.len().min(SIGNATURE.len())]);
     let is_text = text.starts_with(&stream[..stream.len().min(text.len())]);
     match (is_binary, is_text) {
         (true, _) => None,
-        (false, true) => Some(judge_line(stream)),
-        (false, false) => Some(Verdict::Wrong("NoHeader")),
+        (false, true) => Some(check_line(stream)),
+        (false, false) => Some(Parsed::Wrong("NoHeader")),
     }
 }
 
-/// The verdict on version 1: a line of 107 bytes at most, with its end.
-fn judge_line(stream: &[u8]) -> Verdict {
+/// The result for version 1: a line of 107 bytes at most, with its end.
+fn check_line(stream: &[u8]) -> Parsed {
     let unknown = b"PROXY UNKNOWN";
     let is_unknown =
         stream.starts_with(unknown) && matches!(stream.get(unknown.len()), Some(b' ' | b'\r'));
     for (at, &byte) in stream.iter().take(107).enumerate() {
         match (byte, stream.get(at + 1)) {
-            // It may be the start of the end.
-            (b'\r', Some(b'\n')) if at + 1 < 107 => return judge_text(&stream[..at], is_unknown),
-            (b'\r', None) => return Verdict::Cut,
-            (b'\r', Some(_)) if at == 106 => return Verdict::Wrong("LineTooLong"),
-            (b'\r' | b'\n', _) => return Verdict::Wrong("Line"),
+            // It may be the first byte of the line's end.
+            (b'\r', Some(b'\n')) if at + 1 < 107 => return check_text(&stream[..at], is_unknown),
+            (b'\r', None) => return Parsed::Cut,
+            (b'\r', Some(_)) if at == 106 => return Parsed::Wrong("LineTooLong"),
+            (b'\r' | b'\n', _) => return Parsed::Wrong("Line"),
             (b' '..=b'~', _) => {}
             _ if is_unknown => {}
-            _ => return Verdict::Wrong("Line"),
+            _ => return Parsed::Wrong("Line"),
         }
     }
     if stream.len() < 107 {
-        Verdict::Cut
+        Parsed::Cut
     } else {
-        Verdict::Wrong("LineTooLong")
+        Parsed::Wrong("LineTooLong")
     }
 }
 
-/// The verdict on a line without its end.
-fn judge_text(line: &[u8], is_unknown: bool) -> Verdict {
+/// The result for a line without its end.
+fn check_text(line: &[u8], is_unknown: bool) -> Parsed {
     let len = line.len() + 2;
     if is_unknown {
-        return Verdict::Header(Client::Itself, len);
+        return Parsed::Header(Client::Itself, len);
     }
     let text: String = line.iter().copied().map(char::from).collect();
     let fields: Vec<_> = text.split(' ').collect();
     let [_, protocol, from, to, from_port, to_port] = fields[..] else {
-        return Verdict::Wrong("Line");
+        return Parsed::Wrong("Line");
     };
     let is_ip = |text: &str| match protocol {
         "TCP4" => text.parse::<Ipv4Addr>().is_ok(),
@@ -148,9 +148,9 @@ fn judge_text(line: &[u8], is_unknown: bool) -> Verdict {
     };
     match (from.parse(), port(from_port), port(to_port)) {
         (Ok(ip), Some(port), Some(_)) if is_ip(from) && is_ip(to) => {
-            Verdict::Header(Client::Host(SocketAddr::new(ip, port)), len)
+            Parsed::Header(Client::Host(SocketAddr::new(ip, port)), len)
         }
-        _ => Verdict::Wrong("Line"),
+        _ => Parsed::Wrong("Line"),
     }
 }
 
@@ -172,8 +172,8 @@ fn client(family: u8, addresses: &[u8]) -> Client {
     }
 }
 
-/// What is wrong with the extensions of `header`, which begin at `at`.
-fn judge_extensions(header: &[u8], mut at: usize) -> Option<&'static str> {
+/// The fault in the extensions of `header`, which begin at `at`.
+fn check_extensions(header: &[u8], mut at: usize) -> Option<&'static str> {
     while at < header.len() {
         if header.len() - at < 3 {
             return Some("Tlv");
@@ -198,8 +198,8 @@ fn judge_extensions(header: &[u8], mut at: usize) -> Option<&'static str> {
     None
 }
 
-/// CRC-32C by the polynomial as it is written, where the usual way reverses it:
-/// here the bytes are reversed, and the sum.
+/// CRC-32C by the polynomial as it is written; the usual way reverses it, here the bytes
+/// and the sum are reversed.
 pub fn checksum(bytes: &[u8]) -> u32 {
     let mut remainder = u32::MAX;
     for byte in bytes {
