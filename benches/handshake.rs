@@ -171,7 +171,7 @@ fn serve_floor() {
     let mut streams: Slab<Option<TcpStream>> = Slab::new();
     let watch = |source: &dyn AsFd, key: usize| {
         let data = EventData::new_u64(key as u64);
-        epoll::add(&epoll, source.as_fd(), data, EventFlags::IN).expect("watched");
+        epoll::add(&epoll, source.as_fd(), data, EventFlags::IN).expect("registered");
     };
     watch(&listener, streams.insert(None));
     let mut events: Vec<Event> = Vec::with_capacity(TOGETHER);

@@ -46,7 +46,7 @@ fn serving_server_is_healthy_and_ready() {
 #[test]
 fn full_server_is_healthy_but_not_ready() {
     let (server, _admin, flag) = start(&["--threads=1", "--max-connections=1"]);
-    let _inside = Client::connect(server.address());
+    let _accepted = Client::connect(server.address());
     assert_eq!(health(&[&flag], &[]).0, 0);
     let (status, why) = health(&[&flag, "--ready"], &[]);
     assert_eq!(status, 1);

@@ -340,8 +340,7 @@ fn send(peers: &mut [Peer], bytes: &[u8]) {
     }
 }
 
-/// Sends messages of this length, whose replies nobody reads, until the sockets are
-/// full.
+/// Sends messages of this length until the sockets are full; the replies stay unread.
 fn leave_unread(peers: &mut [Peer], len: usize) {
     let message = frame(BINARY, &noise(1, len));
     for peer in peers {

@@ -90,7 +90,7 @@ impl Server {
             let answer = timeout(HANG, converse(client, is_secure, pieces)).await;
             answer.expect("the server ends the connection")
         });
-        assert_eq!(self.worker.held_bytes(), 0, "held for nobody");
+        assert_eq!(self.worker.held_bytes(), 0, "no held bytes");
         Exchange {
             answer,
             before,

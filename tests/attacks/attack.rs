@@ -232,9 +232,9 @@ impl Attack {
         // One echo may have been in flight: the second one begins after the attack.
         self.neighbour
             .wait_for_echoes(self.baseline.echoes + during + 2);
-        let mut newcomer = Client::connect(self.server.address());
-        newcomer.echo("after the attack");
-        newcomer.close();
+        let mut new_client = Client::connect(self.server.address());
+        new_client.echo("after the attack");
+        new_client.close();
         self.wait_for_disconnects();
 
         let process = self.server.process();
@@ -362,7 +362,7 @@ fn exchange(client: &mut Client, process: Process, observed: &Observed) {
     }
 }
 
-/// Makes every client send until the server, whose replies nobody reads, takes no more.
+/// Makes every client send until the server takes no more; the replies stay unread.
 pub(crate) fn fill(raws: &mut [Raw], bytes: &[u8]) -> usize {
     let mut sent = 0;
     wait_until_stable("the sockets are full", || {

@@ -68,11 +68,11 @@ fn run_slow_readers(attack: Attack, admin: Admin, each: u64) {
     let mut sent = 0;
     let mut raws = Vec::new();
     for wave in 1..=WAVES {
-        let mut newcomers: Vec<_> = (0..WAVE)
+        let mut new_clients: Vec<_> = (0..WAVE)
             .map(|_| Raw::open_with_small_buffers(attack.address()))
             .collect();
-        sent += fill_open(&mut newcomers, &message);
-        raws.append(&mut newcomers);
+        sent += fill_open(&mut new_clients, &message);
+        raws.append(&mut new_clients);
         let page = admin.wait_for("held bytes are within the limit", |page| held(page) <= CAP);
         // The server cuts no more than it must: some clients are left. Bytes that were
         // counted during a read may be gone by now.
@@ -156,18 +156,18 @@ fn run_incomplete_frames(attack: Attack, admin: Admin, each: u64) {
         news as u64 == closed
     });
     let rest = &frame(BINARY, &noise(1, LEN + 100))[LEN..];
-    let (mut gone, mut finished) = (0, 0);
+    let (mut evicted_clients, mut finished) = (0, 0);
     for raw in &mut raws {
         if raw.is_readable() {
             raw.expect_frame(CLOSE, &1013_u16.to_be_bytes());
-            gone += 1;
+            evicted_clients += 1;
         } else {
             raw.send(rest);
             raw.expect_frame(BINARY, &noise(1, LEN + 100));
             finished += 1;
         }
     }
-    assert_eq!((gone, gone + finished), (closed, all));
+    assert_eq!((evicted_clients, evicted_clients + finished), (closed, all));
     drop(raws);
     let budget = Budget::new()
         .connections(WAVES * WAVE)

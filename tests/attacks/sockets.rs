@@ -222,13 +222,13 @@ fn accept_pauses_without_descriptors(engine: Engine) {
     // Each reset lets another one in, so that the server is at its limit over and over
     // again.
     for _ in 0..LEAVING {
-        let inside = wait_for("a connection is accepted", || {
+        let accepted = wait_for("a connection is accepted", || {
             attackers.iter().position(Raw::is_readable)
         });
-        let leaving = attackers.swap_remove(inside);
-        let mut newcomer = Raw::dial(attack.address());
-        newcomer.send(REQUEST.as_bytes());
-        attackers.push(newcomer);
+        let leaving = attackers.swap_remove(accepted);
+        let mut new_client = Raw::dial(attack.address());
+        new_client.send(REQUEST.as_bytes());
+        attackers.push(new_client);
         leaving.reset();
         wait_until("another connection is accepted", || {
             attack.server().process().descriptors().len() == full
@@ -271,23 +271,23 @@ fn connections_over_max_connections_are_refused(engine: Engine) {
     drop(attackers);
     attack.wait_for_disconnects();
 
-    let mut inside: Vec<_> = (0..SLOTS).map(|_| Raw::open(attack.address())).collect();
+    let mut accepted: Vec<_> = (0..SLOTS).map(|_| Raw::open(attack.address())).collect();
     for _ in 0..SLOTS {
-        let mut outside = Raw::dial(attack.address());
-        outside.send(REQUEST.as_bytes());
-        outside.expect_refusal(503);
+        let mut rejected = Raw::dial(attack.address());
+        rejected.send(REQUEST.as_bytes());
+        rejected.expect_refusal(503);
     }
-    for raw in &mut inside {
+    for raw in &mut accepted {
         raw.send(&frame(TEXT, b"inside"));
         raw.expect_frame(TEXT, b"inside");
     }
-    inside.pop();
+    accepted.pop();
     wait_until("a slot is free", || {
         let mut raw = Raw::dial(attack.address());
         raw.send(REQUEST.as_bytes());
         raw.head().starts_with("HTTP/1.1 101 ")
     });
-    drop(inside);
+    drop(accepted);
     attack.wait_for_disconnects();
     Client::connect(attack.address()).close();
     let budget = Budget::new()

@@ -201,14 +201,14 @@ fn access_line_has_reason_of_each_end(engine: Engine) {
     let flags = ["--idle-timeout=1s", "--pong-timeout=200ms"];
     let server = start(engine, &flags);
     let (hello, echo) = (frame(TEXT, b"hello"), unmasked(TEXT, b"hello"));
-    let greet = || {
+    let connect_and_echo = || {
         let mut raw = Raw::open(server.address());
         raw.send(&hello);
         raw.expect(&echo);
         raw
     };
 
-    let mut wrong = greet();
+    let mut wrong = connect_and_echo();
     let bare = unmasked(TEXT, b"unmasked");
     wrong.send(&bare);
     wrong.expect(&closed(1002));
@@ -218,20 +218,20 @@ fn access_line_has_reason_of_each_end(engine: Engine) {
     let expected = upgraded(1, sent, got, "violation", Some(1002));
     expect(&access_line(&server, &client), &expected);
 
-    let gone = greet();
-    let client = peer(&gone);
-    gone.reset();
+    let aborted = connect_and_echo();
+    let client = peer(&aborted);
+    aborted.reset();
     let expected = upgraded(1, hello.len(), echo.len(), "gone", None);
     expect(&access_line(&server, &client), &expected);
 
-    let mut left = greet();
-    left.send(&hello[..3]);
-    let client = peer(&left);
-    drop(left);
+    let mut ended = connect_and_echo();
+    ended.send(&hello[..3]);
+    let client = peer(&ended);
+    drop(ended);
     let expected = upgraded(1, hello.len() + 3, echo.len(), "gone", None);
     expect(&access_line(&server, &client), &expected);
 
-    let mut silent = greet();
+    let mut silent = connect_and_echo();
     silent.expect_frame(PING, b"");
     silent.expect_close(1001);
     let client = peer(&silent);
@@ -241,7 +241,7 @@ fn access_line_has_reason_of_each_end(engine: Engine) {
     expect(&access_line(&server, &client), &expected);
 
     // Inside a frame no Ping and no Close can be sent.
-    let mut streaming = greet();
+    let mut streaming = connect_and_echo();
     let start = header(BINARY, 1 << 20);
     streaming.send(&start);
     let got = streaming.rest_until_cut().len();
@@ -340,8 +340,8 @@ fn access_line_names_limit_that_refused(engine: Engine) {
         raw.send(REQUEST.as_bytes());
         raw
     };
-    let mut inside = from(2);
-    inside.expect_upgrade();
+    let mut accepted = from(2);
+    accepted.expect_upgrade();
     let refused = |mut raw: Raw, status: u16, refusal: &str| {
         raw.expect_refusal(status);
         let client = peer(&raw);
@@ -360,7 +360,7 @@ fn access_line_names_limit_that_refused(engine: Engine) {
 fn refusal_cut_off_by_drain_has_access_line(engine: Engine) {
     let flags = ["--max-connections=1", "--drain-timeout=10m"];
     let (mut server, admin) = Server::start_with_admin(engine, &[&LOG[..], &flags].concat());
-    let inside = Raw::open(server.address());
+    let accepted = Raw::open(server.address());
     let silent = Raw::dial(server.address());
     admin.wait_for("the connection is refused", |page| {
         page.count("ringback_connections_refused_total", &[("reason", "full")]) == 1
@@ -368,7 +368,7 @@ fn refusal_cut_off_by_drain_has_access_line(engine: Engine) {
     server.terminate();
     let line = access_line(&server, &peer(&silent));
     expect(&line, &json!({ "outcome": "cut_off", "refusal": "full" }));
-    drop(inside);
+    drop(accepted);
     server.wait_for_success();
 }
 

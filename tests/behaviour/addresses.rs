@@ -37,8 +37,8 @@ fn refusals(admin: crate::common::admin::Admin, reason: &str) -> u64 {
 fn address_over_max_connections_per_address_gets_429(engine: Engine) {
     let flags = ["--max-connections-per-address=5", "--threads=3"];
     let (server, admin) = Server::start_with_admin(engine, &flags);
-    let mut inside: Vec<_> = (0..5).map(|_| connect_from(&server, 2)).collect();
-    for raw in &mut inside {
+    let mut accepted: Vec<_> = (0..5).map(|_| connect_from(&server, 2)).collect();
+    for raw in &mut accepted {
         raw.expect_upgrade();
     }
     for _ in 0..20 {
@@ -51,7 +51,7 @@ fn address_over_max_connections_per_address_gets_429(engine: Engine) {
     assert_eq!(refusals(admin, "address"), 20);
     assert_eq!(refusals(admin, "full"), 0);
     // The connections within the limit are not disturbed.
-    for raw in &mut inside {
+    for raw in &mut accepted {
         raw.send(&frame(TEXT, b"still here"));
         raw.expect_frame(TEXT, b"still here");
     }

@@ -43,10 +43,10 @@ mod replaced {
         wait_until("the pid file is written", || served_by().is_some());
         let first = served_by();
 
-        let (inside, _refused) = fill(&server, LIMIT);
-        expect_full(admin, inside.len());
+        let (accepted, _refused) = fill(&server, LIMIT);
+        expect_full(admin, accepted.len());
         server.signal(Signal::USR2);
-        for mut raw in inside {
+        for mut raw in accepted {
             raw.expect_close(1001);
         }
         // Until it has ended, it may accept queued connections and close them with 1001.
@@ -71,16 +71,16 @@ fn fill(server: &Server, clients: usize) -> (Vec<Raw>, Vec<Raw>) {
     for raw in &mut raws {
         raw.send(REQUEST.as_bytes());
     }
-    let (mut inside, mut refused) = (Vec::new(), Vec::new());
+    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
     for mut raw in raws {
         let head = raw.head();
         match head.get(..12) {
-            Some("HTTP/1.1 101") => inside.push(raw),
+            Some("HTTP/1.1 101") => accepted.push(raw),
             Some("HTTP/1.1 503") => refused.push(raw),
             _ => panic!("{head:?}"),
         }
     }
-    (inside, refused)
+    (accepted, refused)
 }
 
 fn count(page: &Page, name: &str) -> usize {
@@ -115,30 +115,34 @@ fn connections_over_open_files_limit_get_503_and_admin_answers(engine: Engine) {
         for part in ["max_connections=1000000", "open_files=80", "LimitNOFILE="] {
             assert!(warning.contains(part), "{part}: {warning}");
         }
-        let (mut inside, refused) = fill(&server, LIMIT);
-        assert!(inside.len() > 10 && refused.len() > 10, "{}", inside.len());
-        expect_full(admin, inside.len());
+        let (mut accepted, refused) = fill(&server, LIMIT);
+        assert!(
+            accepted.len() > 10 && refused.len() > 10,
+            "{}",
+            accepted.len()
+        );
+        expect_full(admin, accepted.len());
         // The start line has the effective limit.
-        server.wait_for_log(&format!(" max_connections={} ", inside.len()));
-        for raw in &mut inside {
+        server.wait_for_log(&format!(" max_connections={} ", accepted.len()));
+        for raw in &mut accepted {
             raw.send(&frame(TEXT, b"served"));
             raw.expect_frame(TEXT, b"served");
         }
-        drop(inside.pop());
+        drop(accepted.pop());
         admin.wait_for("a slot is free", |page| {
-            count(page, "ringback_connections_open") == inside.len()
+            count(page, "ringback_connections_open") == accepted.len()
         });
         assert_eq!(admin.get("/readyz").status, 200);
-        let (newcomer, _refused) = fill(&server, 1);
-        assert_eq!(newcomer.len(), 1);
-        expect_full(admin, inside.len() + 1);
+        let (new_client, _refused) = fill(&server, 1);
+        assert_eq!(new_client.len(), 1);
+        expect_full(admin, accepted.len() + 1);
     }
 }
 
 fn refused_connections_do_not_count_as_open(engine: Engine) {
     let (server, admin) = Server::start_with_admin(engine, &["--max-connections=5", "--threads=2"]);
-    let (inside, _refused) = fill(&server, 5);
-    assert_eq!(inside.len(), 5);
+    let (accepted, _refused) = fill(&server, 5);
+    assert_eq!(accepted.len(), 5);
     // The 503 is sent after the request, so these stay until then.
     let mut over: Vec<_> = (0..3).map(|_| Raw::dial(server.address())).collect();
     let page = admin.wait_for("three are over the limit", |page| {

@@ -147,28 +147,28 @@ fn smallest_read_size_echoes_every_length(engine: Engine) {
 
 fn connection_over_max_connections_gets_503(engine: Engine) {
     let server = Server::start(engine, &["--max-connections=3", "--threads=1"]);
-    let mut inside: Vec<_> = (0..3).map(|_| Client::connect(server.address())).collect();
+    let mut accepted: Vec<_> = (0..3).map(|_| Client::connect(server.address())).collect();
     for _ in 0..5 {
-        let mut outside = Raw::dial(server.address());
-        outside.send(REQUEST.as_bytes());
-        outside.expect_refusal(503);
+        let mut rejected = Raw::dial(server.address());
+        rejected.send(REQUEST.as_bytes());
+        rejected.expect_refusal(503);
     }
-    for client in &mut inside {
+    for client in &mut accepted {
         client.echo("not disturbed");
     }
-    inside.pop().expect("a client").close();
-    let mut newcomer = wait_for_admission(&server);
-    newcomer.send(&frame(TEXT, b"at last"));
-    newcomer.expect_frame(TEXT, b"at last");
+    accepted.pop().expect("a client").close();
+    let mut new_client = wait_for_admission(&server);
+    new_client.send(&frame(TEXT, b"at last"));
+    new_client.expect_frame(TEXT, b"at last");
 }
 
 fn max_connections_counts_all_workers(engine: Engine) {
     let server = Server::start(engine, &["--max-connections=8", "--threads=2"]);
-    let _inside: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+    let _accepted: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
     for _ in 0..16 {
-        let mut outside = Raw::dial(server.address());
-        outside.send(REQUEST.as_bytes());
-        outside.expect_refusal(503);
+        let mut rejected = Raw::dial(server.address());
+        rejected.send(REQUEST.as_bytes());
+        rejected.expect_refusal(503);
     }
 }
 
@@ -312,9 +312,9 @@ fn client_that_stays_after_close_is_cut_at_close_timeout(engine: Engine) {
     server.wait_for_descriptors(before);
 
     // Sending on does not extend it.
-    let mut talking = Raw::open(server.address());
-    talking.send(&close(1000, ""));
-    talking.expect_close(1000);
-    talking.send_slowly_until_cut(&frame(TEXT, b"and another thing"), Duration::from_millis(5));
+    let mut busy = Raw::open(server.address());
+    busy.send(&close(1000, ""));
+    busy.expect_close(1000);
+    busy.send_slowly_until_cut(&frame(TEXT, b"and another thing"), Duration::from_millis(5));
     neighbour.echo("after");
 }

@@ -313,7 +313,7 @@ fn metrics_count_refusals_over_max_connections(engine: Engine) {
     const REJECTED: usize = 256;
     let flags = ["--max-connections=2", "--threads=1"];
     let (server, admin) = Server::start_with_admin(engine, &flags);
-    let _inside = [(); 2].map(|()| Client::connect(server.address()));
+    let _accepted = [(); 2].map(|()| Client::connect(server.address()));
     // The 503 is sent after the request, so these keep their slots.
     let _asking: Vec<_> = (0..REJECTED).map(|_| Raw::dial(server.address())).collect();
     for _ in 0..3 {
@@ -372,9 +372,9 @@ fn healthz_and_readyz_answer_503_during_drain(engine: Engine) {
     }
     assert_eq!(admin.metrics().count("ringback_draining", &[]), 0);
     let mut quiet = Raw::open(server.address());
-    let mut talking = Raw::open(server.address());
-    talking.send(&frame(TEXT_FRAGMENT, b"unfinished"));
-    talking.expect_frame(TEXT_FRAGMENT, b"unfinished");
+    let mut busy = Raw::open(server.address());
+    busy.send(&frame(TEXT_FRAGMENT, b"unfinished"));
+    busy.expect_frame(TEXT_FRAGMENT, b"unfinished");
     server.terminate();
     quiet.expect_close(1001);
     drop(quiet);
@@ -389,10 +389,10 @@ fn healthz_and_readyz_answer_503_during_drain(engine: Engine) {
     assert_eq!(page.count("ringback_draining", &[]), 1);
     assert_eq!(ends(&page, "drain", "1001"), 1);
     expect_balance(&page, 1);
-    talking.send(&frame(LAST_FRAGMENT, b""));
-    talking.expect_frame(LAST_FRAGMENT, b"");
-    talking.expect_close(1001);
-    drop(talking);
+    busy.send(&frame(LAST_FRAGMENT, b""));
+    busy.expect_frame(LAST_FRAGMENT, b"");
+    busy.expect_close(1001);
+    drop(busy);
     server.wait_for_success();
 }
 

@@ -217,28 +217,28 @@ fn accept_pauses_without_descriptors(engine: Engine) {
     server.limit_free_descriptors(LIMIT);
 
     // The kernel connects all of them; the server accepts only some.
-    let mut inside: Vec<_> = (0..LIMIT + 16)
+    let mut accepted: Vec<_> = (0..LIMIT + 16)
         .map(|_| Raw::dial(server.address()))
         .collect();
-    for raw in &mut inside {
+    for raw in &mut accepted {
         raw.send(REQUEST.as_bytes());
     }
     server.wait_for_log("accepting rests");
     let capacity = wait_until_stable("the accepted connections stay the same", || {
-        inside.iter().filter(|raw| raw.is_readable()).count() as u64
+        accepted.iter().filter(|raw| raw.is_readable()).count() as u64
     });
     let capacity = usize::try_from(capacity).expect("few");
     assert!(
         (LIMIT / 2..LIMIT + 8).contains(&capacity),
         "{capacity} connections"
     );
-    let mut outside = inside.split_off(capacity);
-    for raw in &mut inside {
+    let mut rejected = accepted.split_off(capacity);
+    for raw in &mut accepted {
         raw.expect_upgrade();
         raw.send(&frame(TEXT, b"inside"));
         raw.expect_frame(TEXT, b"inside");
     }
-    assert!(outside.iter().all(|raw| !raw.is_readable()));
+    assert!(rejected.iter().all(|raw| !raw.is_readable()));
 
     // There is no event to wait for: a worker that spins would use all of this interval.
     let while_full = Duration::from_secs(1);
@@ -250,14 +250,14 @@ fn accept_pauses_without_descriptors(engine: Engine) {
         "{used:?} of CPU time in {while_full:?}"
     );
 
-    inside.drain(..10);
-    for raw in &mut outside[..10] {
+    accepted.drain(..10);
+    for raw in &mut rejected[..10] {
         raw.expect_upgrade();
         raw.send(&frame(TEXT, b"at last"));
         raw.expect_frame(TEXT, b"at last");
     }
-    assert!(outside[10..].iter().all(|raw| !raw.is_readable()));
-    for raw in &mut inside {
+    assert!(rejected[10..].iter().all(|raw| !raw.is_readable()));
+    for raw in &mut accepted {
         raw.send(&frame(TEXT, b"still inside"));
         raw.expect_frame(TEXT, b"still inside");
     }

@@ -663,8 +663,8 @@ fn largest_holder_is_evicted_first_with_or_without_tls(engine: Engine) {
         .collect();
     let reason = [("reason", "held_bytes")];
     admin.wait_for("enough connections are evicted", |page| {
-        let gone = page.count("ringback_closes_total", &reason);
-        gone > 20 && page.count("ringback_held_bytes", &[]) <= HELD_MAX
+        let evicted = page.count("ringback_closes_total", &reason);
+        evicted > 20 && page.count("ringback_held_bytes", &[]) <= HELD_MAX
     });
     // It holds the least, so it is not evicted.
     tls.write_all(&small[100..]).expect("sent");
@@ -695,8 +695,8 @@ fn incomplete_records_count_as_held_and_close_once(engine: Engine) {
         })
         .collect();
     admin.wait_for("enough connections are evicted", |page| {
-        let gone = page.count("ringback_closes_total", &[("reason", "held_bytes")]);
-        gone > 20 && page.count("ringback_held_bytes", &[]) <= HELD_MAX
+        let evicted = page.count("ringback_closes_total", &[("reason", "held_bytes")]);
+        evicted > 20 && page.count("ringback_held_bytes", &[]) <= HELD_MAX
     });
     drop(clients);
     let page = admin.wait_for("all connections are closed", |page| {

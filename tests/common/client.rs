@@ -75,7 +75,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn expect(&mut self, expected: &Message) {
         let received = self.receive();
-        // Megabytes of difference help nobody.
+        // A difference of megabytes is not readable.
         assert!(
             received == *expected,
             "got {}, not {}",
