@@ -2,18 +2,18 @@
 //! with `--cfg fuzzing` only, and no promise to anyone.
 
 pub use crate::http::fuzzing::{Gate, Verdict};
-pub use crate::proxy::fuzzing::{Introduction, read_introduction};
+pub use crate::transport::proxy::fuzzing::{Introduction, read_introduction};
 pub use crate::worker::fuzzing::Worker;
 
 use std::ffi::OsString;
 
 use hyper::header::{HeaderMap, HeaderValue};
 
-use crate::args::CommandLine;
-use crate::forwarded::ForwardedHeader;
-use crate::peer::Peer;
-use crate::proxy::ProxySource;
-use crate::settings::{Effective, show};
+use crate::cli::args::CommandLine;
+use crate::cli::settings::{Effective, show};
+use crate::config::forwarded_header::ForwardedHeader;
+use crate::config::proxy_source::ProxySource;
+use crate::net::peer::Peer;
 
 /// What `ringback config` prints, with these arguments and this environment;
 /// and the arguments in effect, to be compared.

@@ -17,44 +17,40 @@
 //!                                      (no I/O, in place)              for a handler
 //! ```
 //!
-//! # Who knows whom
+//! # Rooms
 //!
-//! * [`proto`]: the protocol without I/O; knows nothing of the rest
-//! * `engine`: the seam, and on it `ring`, `epoll`, `tokio_uring` and `encrypted`, which
-//!   know `proto`, `admission` and `metrics`, but not each other. What they have in
-//!   common: `connection` is everything that a WebSocket connection does, without I/O;
-//!   `table` keeps their connections, with a timer on a `wheel`, their part of the held
-//!   bytes and their turn in a drain; `schedule` says who is served next, `spin` when to
-//!   go on looking instead of sleeping
-//! * `http`: routes, the gate, the upgrade; knows none of the others but `handshakes`,
-//!   which counts what those in progress hold
-//! * `message`: whole messages over `proto`, for handlers, whose connections stand in its
-//!   `registry`
-//! * `runtime`: from an engine's name to the engine
-//! * `worker`: one core, accept to engine; `server`: all of them, start to end
-//! * `admin`: health and metrics, on a thread of its own; reads `metrics` and
-//!   `admission`, and knows no engine
-//! * `proxy`: what a proxy says of its client before anything else; `forwarded`: what
-//!   it says in a request
-//! * `tls`: certificate and key, and a stream that decrypts and encrypts over
-//!   a `socket`; `engine::encrypted` serves what comes over it
-//! * `systemd`: what the service manager is told
-//! * `pid_file`, `reload`: who serves, and asking that server for its successor;
-//!   `invocation`: what is started then, `successor`: how
-//! * [`doctor`]: what this machine lacks for a configuration, found out by
-//!   reading and trying
-//! * `calls`: the kernel's calls of engines and workers, which fail on demand
-//!   in tests
-//! * `task`: what runs on a worker; its panic ends the worker
-//! * [`output`]: lines for stderr and stdout, which nobody waits for
-//! * `access`, `config`, `error`, `listener`, `address`, `admission`, `metrics`, `shutdown`,
-//!   `cores`, `descriptors`, `engine_kind`, `held`, `origin`, `owned_path`, `peer`, `rate`,
-//!   `socket`, `socket_memory`, `stream`, `task_kind`, `tcp_memory`, `throttle`, `turn`,
-//!   `visit`: one noun each
-//! * `host`, a crate: the machine, as the load generator sees it too
+//! Each imports from those below it only, and no two files import each other, but for a
+//! module and its own parts; `.ci/imports` reads this list and checks it.
 //!
-//! No two files import each other, however long the way round, but for a module and
-//! its own parts. `.ci/imports` sees to it.
+//! * `fuzzing`: what the fuzz targets reach beyond the public interface
+//! * `cli/`: arguments, settings (flags, environment, file: one table, `settings/schema`),
+//!   the log, `--print-messages`. **A new flag begins here**, in `args`, and ends in `config/`
+//! * `doctor/`: what this machine lacks for a configuration, found out by reading and
+//!   trying; one check in each file
+//! * `server/`: all workers from start to end, signals, the certificate's reload;
+//!   `restart/`: the successor, what it inherits, the PID file, systemd
+//! * `admin/`: health and metrics over HTTP, on a thread of its own; asks the same of a
+//!   server that runs
+//! * `worker/`: one core: accept, handshake, then an engine or a handler; what is looked
+//!   at once a tick
+//! * `message/`: whole messages, for handlers
+//! * `engine/`: the seam, and on it `epoll`, `ring`, `tokio_uring` and, for TLS,
+//!   `encrypted`, which do not know each other. What a WebSocket connection does on all of
+//!   them, **such as an idle timeout**, is in `connection`; its timers are in `table` and
+//!   `wheel`, what is served next in `schedule`. `runtime` is the table of engines: **a new
+//!   engine is a row there**
+//! * `http/`: routes, the gate, the upgrade, forwarded headers
+//! * `transport/`: listening sockets, the PROXY header, TLS, and the stream that comes of
+//!   them
+//! * `limits/`: connections and addresses (`admission`), handshakes, memory, descriptors
+//! * `observe/`: `metrics` (**a new metric is a counter there**, and a line in
+//!   `admin/exposition`), access lines, the limit on lines of the log, stdout and stderr
+//! * `config/`: what an operator writes, as types; errors of a start
+//! * `net/`: addresses, peers, accepted sockets
+//! * `sys/`: the kernel's calls, which fail on demand in tests; tasks; the shutdown channel
+//! * `proto/`: frames, masks, UTF-8, close codes, the echo: no I/O, and no import
+//!
+//! The crate `host` below all of them knows the machine, as the load generator sees it too.
 //!
 //! # Example
 //!
@@ -70,92 +66,49 @@
 //! server.stop().expect("stopped");
 //! ```
 
-mod access;
-mod address;
 mod admin;
-mod admission;
-#[cfg(not(test))]
-mod calls;
-#[cfg(test)]
-#[path = "calls/faulty.rs"]
-mod calls;
 pub mod config;
-mod cores;
-mod descriptors;
 pub mod doctor;
 mod engine;
-mod engine_kind;
-mod error;
-mod forwarded;
-mod handshakes;
-mod held;
 mod http;
-mod invocation;
-mod listener;
+mod limits;
 pub mod message;
-mod metrics;
-mod origin;
-pub mod output;
-mod owned_path;
-mod peer;
-mod pid_file;
+mod net;
+mod observe;
 pub mod proto;
-mod proxy;
-mod rate;
-mod reload;
-mod runtime;
 mod server;
-mod shutdown;
-mod socket;
-mod socket_memory;
-mod stream;
-mod successor;
-mod systemd;
-mod task;
-mod task_kind;
-mod tcp_memory;
-mod throttle;
-mod tls;
-mod turn;
-mod visit;
+mod sys;
+mod transport;
 mod worker;
 
 // What the fuzz targets reach; the binary's modules are among it, and name the
 // library by its name.
 #[cfg(fuzzing)]
-extern crate self as ringback;
-#[cfg(fuzzing)]
 #[expect(dead_code, reason = "what starts a server is the binary's alone")]
-mod args;
+mod cli;
+#[cfg(fuzzing)]
+extern crate self as ringback;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-#[cfg(fuzzing)]
-#[expect(dead_code, reason = "what starts a server is the binary's alone")]
-mod logging;
-#[cfg(fuzzing)]
-mod settings;
 
-/// The commit that this was built from, with `-dirty` if the sources are no longer
-/// its; `None` if the build did not know.
-pub const COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
-
-pub use access::AccessField;
-pub use address::Address;
 pub use admin::{Question, ask};
+pub use config::access_field::AccessField;
+pub use config::engine_kind::{EngineChoice, EngineKind};
+pub use config::error::Error;
+pub use config::forwarded_header::ForwardedHeader;
+pub use config::origin::Origin;
+pub use config::proxy_source::ProxySource;
+pub use config::rate::Rate;
 pub use config::{Config, TlsFiles};
-pub use engine_kind::{EngineChoice, EngineKind};
-pub use error::Error;
-pub use forwarded::ForwardedHeader;
 pub use host::open_files::raise_limit as raise_descriptor_limit;
-pub use listener::inherited::Inherited;
 pub use message::{Message, MessageError, MessageSocket};
-pub use metrics::Snapshot;
-pub use origin::Origin;
-pub use peer::Peer;
+pub use net::address::Address;
+pub use net::peer::Peer;
+pub use observe::metrics::Snapshot;
+pub use observe::{COMMIT, output};
 pub use proto::CloseCode;
-pub use proxy::ProxySource;
-pub use rate::Rate;
-pub use reload::reload;
+pub use server::restart::inherited::Inherited;
+pub use server::restart::reload::reload;
+pub use server::signals::Signals;
 pub use server::{Server, serve};
-pub use shutdown::Signals;

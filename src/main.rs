@@ -1,9 +1,6 @@
 //! The `ringback` binary: parse, run, exit code.
 
-mod args;
-mod logging;
-mod printing;
-mod settings;
+mod cli;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -23,9 +20,9 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::{Map, Value};
 use tracing::Level;
 
-use args::{CommandLine, ReportFormat, Task, possible_values};
-use logging::Format;
-use settings::Effective;
+use cli::args::{CommandLine, ReportFormat, Task, possible_values};
+use cli::logging::{self, Format};
+use cli::settings::{self, Effective};
 
 // A sanitizer watches the allocator that it brings.
 #[cfg(not(asan))]
@@ -123,7 +120,7 @@ fn log_and_serve(effective: &Effective, config: &Config) -> ExitCode {
 }
 
 fn printing_handler(format: Format) -> Handler {
-    message::handler(move |socket| printing::echo_and_print(socket, format))
+    message::handler(move |socket| cli::printing::echo_and_print(socket, format))
 }
 
 fn serve(config: &Config, format: Format, handler: Option<&Handler>) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use prometheus_client::encoding::prometheus_text;
 use super::Overview;
 use super::exposition::Exposition;
 use super::health::Trouble;
-use crate::calls;
+use crate::sys::calls;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 

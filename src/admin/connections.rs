@@ -27,9 +27,9 @@ use tokio::time::sleep;
 use super::answer::Answers;
 use crate::config::MIN_HEADER_BYTES;
 use crate::http::{self, Refusal};
-use crate::shutdown::Shutdown;
-use crate::socket::Socket;
-use crate::stream::Stream;
+use crate::net::socket::Socket;
+use crate::sys::shutdown::Shutdown;
+use crate::transport::stream::Stream;
 
 /// The time that a request's head may take, and that a connection may rest
 /// before its next request.

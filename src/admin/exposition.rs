@@ -6,7 +6,7 @@
 //! added up, so that the number of series does not grow with the product of
 //! workers and labels. Every label set is fixed: see [`label`].
 //!
-//! [`label`]: crate::metrics::label
+//! [`label`]: crate::observe::metrics::label
 
 mod page;
 
@@ -22,13 +22,15 @@ use prometheus_client::registry::Registry;
 
 use super::Overview;
 use super::process::Process;
-use crate::COMMIT;
-use crate::metrics::Counters;
-use crate::metrics::label::{Code, EndReason, HandshakeOutcome, RefusalReason, TlsOutcome};
-use crate::metrics::number::Counter;
-use crate::output;
+use crate::observe::COMMIT;
+use crate::observe::metrics::Counters;
+use crate::observe::metrics::label::{
+    Code, EndReason, HandshakeOutcome, RefusalReason, TlsOutcome,
+};
+use crate::observe::metrics::number::Counter;
+use crate::observe::output;
 use crate::proto::Violation;
-use crate::tls::Tls;
+use crate::transport::tls::Tls;
 use page::{Page, worker};
 
 /// Writes the page of metrics.
@@ -440,12 +442,12 @@ mod tests {
 
     use super::*;
     use crate::admin::Watched;
-    use crate::admission::House;
     use crate::config::Config;
-    use crate::descriptors::REJECTS_MAX;
-    use crate::engine_kind::EngineKind;
+    use crate::config::engine_kind::EngineKind;
+    use crate::limits::admission::House;
+    use crate::limits::descriptors::REJECTS_MAX;
     use crate::proto::CloseCode;
-    use crate::shutdown;
+    use crate::sys::shutdown;
 
     fn text(workers: [Counters; 2]) -> String {
         let (_trigger, shutdown) = shutdown::channel();

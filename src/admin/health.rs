@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use super::{Overview, Watched};
-use crate::metrics::Counters;
+use crate::observe::metrics::Counters;
 
 /// How long a worker's heartbeat may stand still. A worker that is well beats
 /// at least once a second.
@@ -107,11 +107,11 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::admission::{Admission, House};
     use crate::config::Config;
-    use crate::descriptors::REJECTS_MAX;
-    use crate::engine_kind::EngineKind;
-    use crate::shutdown::{self, Departure, Trigger};
+    use crate::config::engine_kind::EngineKind;
+    use crate::limits::admission::{Admission, House};
+    use crate::limits::descriptors::REJECTS_MAX;
+    use crate::sys::shutdown::{self, Departure, Trigger};
 
     /// A server that was started so long ago and whose workers last showed
     /// themselves so many seconds after that.

@@ -7,7 +7,7 @@ use host::finding::Finding;
 
 use super::attempts::{ADMIN, Attempt};
 use super::system::System;
-use crate::address::Address;
+use crate::net::address::Address;
 
 pub(super) fn check(system: &System) -> Vec<Finding> {
     let attempts = system.attempts.iter();

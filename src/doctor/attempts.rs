@@ -2,12 +2,12 @@
 
 use std::io;
 
-use crate::address::Address;
 use crate::admin;
 use crate::config::Config;
-use crate::error::Error;
-use crate::listener::{Listeners, all_for_this_kernel, ipv4_ports};
-use crate::owned_path::OwnedPath;
+use crate::config::error::Error;
+use crate::net::address::Address;
+use crate::sys::owned_path::OwnedPath;
+use crate::transport::listener::{Listeners, all_for_this_kernel, ipv4_ports};
 
 /// What came of listening on an address.
 #[derive(Debug)]

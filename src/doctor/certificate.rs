@@ -7,7 +7,7 @@ use host::finding::Finding;
 
 use super::system::System;
 use crate::config::{Config, TlsFiles};
-use crate::tls::{Examination, Standing};
+use crate::transport::tls::{Examination, Standing};
 
 const CHECK: &str = "certificate";
 const KEY: &str = "private key";
@@ -82,8 +82,8 @@ mod tests {
     use host::finding::Level;
 
     use super::*;
+    use crate::config::error::Error;
     use crate::doctor::tests::system;
-    use crate::error::Error;
 
     fn checked(credentials: Result<Examination, Error>) -> Vec<Finding> {
         let config = Config {

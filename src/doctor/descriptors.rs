@@ -8,7 +8,7 @@ use host::open_files::how_to_raise;
 use super::system::System;
 use super::{Need, promise};
 use crate::config::Config;
-use crate::descriptors::{DescriptorBudget, besides_connections, room_for};
+use crate::limits::descriptors::{DescriptorBudget, besides_connections, room_for};
 
 const CHECK: &str = "open files";
 

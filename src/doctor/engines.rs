@@ -5,8 +5,8 @@ use host::finding::Finding;
 use super::system::{Probe, System};
 use super::{Need, locked};
 use crate::config::Config;
-use crate::engine_kind::{EngineChoice, EngineKind};
-use crate::runtime::PREFERENCE;
+use crate::config::engine_kind::{EngineChoice, EngineKind};
+use crate::engine::runtime::PREFERENCE;
 
 /// The engine that a server of so many workers would use, or would have to.
 pub(super) fn chosen(choice: EngineChoice, threads: u64, system: &System) -> EngineKind {

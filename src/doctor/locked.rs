@@ -5,8 +5,8 @@ use host::finding::Finding;
 use super::Need;
 use super::system::System;
 use crate::config::Config;
-use crate::engine_kind::{EngineChoice, EngineKind};
-use crate::runtime::PREFERENCE;
+use crate::config::engine_kind::{EngineChoice, EngineKind};
+use crate::engine::runtime::PREFERENCE;
 
 const CHECK: &str = "locked memory";
 

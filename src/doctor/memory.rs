@@ -14,7 +14,7 @@ use host::finding::Finding;
 use super::system::System;
 use super::{Need, promise};
 use crate::config::Config;
-use crate::engine_kind::EngineKind;
+use crate::config::engine_kind::EngineKind;
 
 const CHECK: &str = "memory";
 
@@ -122,8 +122,8 @@ mod tests {
     use super::*;
     use std::num::NonZeroUsize;
 
+    use crate::config::engine_kind::EngineChoice;
     use crate::doctor::tests::{config, system};
-    use crate::engine_kind::EngineChoice;
 
     const MIB: u64 = 1 << 20;
 

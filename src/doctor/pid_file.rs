@@ -6,7 +6,7 @@ use host::finding::Finding;
 
 use super::system::System;
 use crate::config::Config;
-use crate::pid_file::Obstacle;
+use crate::server::restart::pid_file::Obstacle;
 
 const CHECK: &str = "pid file";
 
@@ -36,7 +36,7 @@ mod tests {
     use host::finding::Level;
 
     use super::*;
-    use crate::pid_file::{self, Owner};
+    use crate::server::restart::pid_file::{self, Owner};
 
     fn examined(path: &Path) -> Finding {
         judge(path, &pid_file::examine(path))

@@ -4,8 +4,8 @@ use host::cores;
 use host::finding::Finding;
 
 use super::system::System;
-use crate::address::Address;
 use crate::config::Config;
+use crate::net::address::Address;
 
 const CHECK: &str = "local ports";
 

@@ -9,11 +9,11 @@ use rustix::process::{Resource, Rlimit, getrlimit};
 
 use super::attempts::{self, Attempt};
 use crate::config::Config;
-use crate::engine_kind::EngineKind;
-use crate::error::Error;
-use crate::pid_file;
-use crate::tcp_memory;
-use crate::tls;
+use crate::config::engine_kind::EngineKind;
+use crate::config::error::Error;
+use crate::limits::tcp_memory;
+use crate::server::restart::pid_file;
+use crate::transport::tls;
 
 /// What came of an echo through an engine.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use host::finding::Finding;
 use super::Need;
 use super::system::System;
 use crate::config::Config;
-use crate::tcp_memory;
+use crate::limits::tcp_memory;
 
 /// The kernel counts its overhead as much as what is in a buffer.
 const OVERHEAD_FACTOR: u64 = 2;

@@ -5,7 +5,7 @@ use host::finding::Finding;
 use super::Need;
 use super::system::System;
 use crate::config::Config;
-use crate::cores::default_threads;
+use crate::server::cores::default_threads;
 
 pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
     let threads = Need::of(config, system).threads;

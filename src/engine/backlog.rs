@@ -17,13 +17,11 @@
 //! the backlog or into it: a client that still sends is not cut for not reading
 //! yet, but comes to the end of `max-backlog`, and a trickle moves too little.
 
-mod queue;
-
 use std::cell::Cell;
 use std::time::Duration;
 
 use super::{Holdings, Millis, SLOW_READER, Settings};
-pub(crate) use queue::{ByteQueue, free_some};
+use crate::net::byte_queue::ByteQueue;
 
 /// How long a connection has moved no byte, in either direction, before it makes
 /// no progress: of those that hold memory, these are evicted first. How long its

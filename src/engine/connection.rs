@@ -22,11 +22,13 @@ use std::time::Duration;
 use super::backlog::{Backlog, Verdict};
 use super::partial::Partial;
 use super::{Drain, Holdings, Millis, Settings};
-use crate::admission::Permit;
-use crate::metrics::label::EndReason;
+use crate::limits::admission::Permit;
+use crate::net::socket::reset_when_closed;
+use crate::observe::metrics::label::EndReason;
+use crate::observe::throttle::{
+    EVICTED, NO_TAKEOVER, SLOW_READER, TLS_BROKEN, VIOLATION, throttled,
+};
 use crate::proto::{CloseCode, Echo, Next, Others, Step};
-use crate::socket::reset_when_closed;
-use crate::throttle::{EVICTED, NO_TAKEOVER, SLOW_READER, TLS_BROKEN, VIOLATION, throttled};
 
 /// A Ping without payload, as a server sends it.
 pub(crate) const PING: [u8; 2] = [0x89, 0x00];

@@ -19,12 +19,12 @@ use super::burden::Burden;
 use super::connection::{Connection, Context, Timer};
 use super::table::{Served, Table};
 use super::{Drain, Holdings, Millis, Settings};
-use crate::admission::Permit;
-use crate::metrics::label::EndReason;
-use crate::socket_memory::SocketMemory;
-use crate::task_kind::TaskKind;
-use crate::tls::TlsStream;
-use crate::turn::turn;
+use crate::limits::admission::Permit;
+use crate::net::socket_memory::SocketMemory;
+use crate::observe::metrics::label::EndReason;
+use crate::sys::task_kind::TaskKind;
+use crate::sys::turn::turn;
+use crate::transport::tls::TlsStream;
 use socket::TlsSocket;
 
 /// All of a worker's connections over TLS.

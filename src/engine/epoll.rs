@@ -29,10 +29,10 @@ use super::schedule::Schedule;
 use super::spin::Spin;
 use super::table::{Served, Table};
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
-use crate::calls;
-use crate::metrics::label::EndReason;
-use crate::socket_memory::SocketMemory;
-use crate::turn::turn;
+use crate::net::socket_memory::SocketMemory;
+use crate::observe::metrics::label::EndReason;
+use crate::sys::calls;
+use crate::sys::turn::turn;
 use socket::{EpollSocket, INTEREST};
 
 /// Events taken at once. Between two batches the runtime gets its turn, so

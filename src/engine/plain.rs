@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 
 use super::connection::{Action, Connection, Context};
-use crate::calls;
+use crate::sys::calls;
 
 /// Whether a connection lives on.
 pub(super) type Flow = ControlFlow<()>;

@@ -308,8 +308,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::metrics::Counters;
-    use crate::runtime::tests::rig;
+    use crate::engine::runtime::tests::rig;
+    use crate::observe::metrics::Counters;
 
     const IDLE: u64 = 1000;
 

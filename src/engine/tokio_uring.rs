@@ -13,7 +13,6 @@
 //! which the task awaits room beside its read.
 
 mod buffer;
-pub(crate) mod operation;
 mod probe;
 mod spinning;
 mod task;
@@ -38,14 +37,14 @@ use super::connection::{Connection, Context, Timer};
 use super::plain::{self, Flow};
 use super::table::{Served, Table};
 use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
-use crate::admission::Permit;
-use crate::held::TICK_WHEN_HIGH;
-use crate::metrics::label::EndReason;
-use crate::socket_memory::SocketMemory;
-use crate::task_kind::TaskKind;
-use crate::turn::turn;
+use crate::limits::admission::Permit;
+use crate::limits::held::TICK_WHEN_HIGH;
+use crate::net::socket_memory::SocketMemory;
+use crate::observe::metrics::label::EndReason;
+use crate::sys::task_kind::TaskKind;
+use crate::sys::turn::turn;
+use crate::sys::uring_operation::cancel;
 use buffer::BufferUse;
-use operation::cancel;
 use task::Task;
 use turnstile::Turnstile;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use crate::stream::Stream;
+use crate::transport::stream::Stream;
 
 /// What a peer may send after its answer before it is cut off.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;

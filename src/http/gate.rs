@@ -46,7 +46,7 @@ use hyper::{Method, Request, StatusCode, Version};
 use super::HttpOptions;
 use super::refusal::Refusal;
 use crate::config::ANY_SUBPROTOCOL;
-use crate::origin::Origin;
+use crate::config::origin::Origin;
 
 /// More offers than any client makes; they are compared each with each.
 const SUBPROTOCOLS_MAX: usize = 32;

@@ -19,8 +19,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 
 use crate::config::MIN_HEADER_BYTES;
-use crate::handshakes::HandshakeSlot;
-use crate::stream::Stream;
+use crate::limits::handshakes::HandshakeSlot;
+use crate::transport::stream::Stream;
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 4096;

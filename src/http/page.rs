@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use super::refusal::Refusal;
 use super::{HttpOptions, Reply, gate};
 
-const TEMPLATE: &str = include_str!("../page/index.html");
+const TEMPLATE: &str = include_str!("page/index.html");
 
 /// Stands in the template for the path of the WebSocket, as the whole value of
 /// a quoted HTML attribute.

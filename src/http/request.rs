@@ -5,9 +5,9 @@ use tokio::time::{Instant, timeout_at};
 use super::head::{HeadBuffer, HeadError};
 use super::refusal::{self, Refusal};
 use super::{HttpOptions, Outcome, PendingRequest, farewell};
-use crate::handshakes::HandshakeSlot;
-use crate::stream::Stream;
-use crate::throttle::{REFUSED, throttled};
+use crate::limits::handshakes::HandshakeSlot;
+use crate::observe::throttle::{REFUSED, throttled};
+use crate::transport::stream::Stream;
 
 /// The type of a TLS record that holds a handshake message, such as a
 /// `ClientHello` (RFC 8446, section 5.1). No HTTP method begins with this byte.

@@ -8,8 +8,8 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::*;
 use crate::config::Config;
-use crate::handshakes::Handshakes;
-use crate::socket::Socket;
+use crate::limits::handshakes::Handshakes;
+use crate::net::socket::Socket;
 
 /// The handshake of RFC 6455, section 1.2, without its offers.
 const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\n\

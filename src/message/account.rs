@@ -7,12 +7,12 @@ use super::inbox::Counted;
 use super::registry::{Guard, HandlerRegistry, SlowReader};
 use crate::engine::Drain;
 use crate::engine::connection::log_end_of_slow_reader;
-use crate::metrics::Counters;
-use crate::metrics::label::EndReason;
-use crate::peer::Peer;
+use crate::net::peer::Peer;
+use crate::observe::metrics::Counters;
+use crate::observe::metrics::label::EndReason;
+use crate::observe::throttle::{VIOLATION, throttled};
+use crate::observe::visit::Visit;
 use crate::proto::{CloseCode, Violation};
-use crate::throttle::{VIOLATION, throttled};
-use crate::visit::Visit;
 
 /// The part of a connection in the counters. What is still open when this is
 /// dropped is settled then.

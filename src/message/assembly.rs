@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::Message;
-use crate::engine::backlog::ByteQueue;
+use crate::net::byte_queue::ByteQueue;
 use crate::proto::Violation;
 
 /// Bytes that are moved, or written, in one turn.

@@ -4,7 +4,7 @@ use std::mem;
 
 use super::Message;
 use super::assembly::{Assembly, BYTES_PER_TURN};
-use crate::engine::backlog::ByteQueue;
+use crate::net::byte_queue::ByteQueue;
 use crate::proto::close;
 use crate::proto::frame::{Header, ServerHeader, Start};
 use crate::proto::mask;

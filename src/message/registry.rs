@@ -11,8 +11,8 @@ use crate::engine::burden::Burden;
 use crate::engine::connection::{Context, Timer};
 use crate::engine::table::{Served, Table};
 use crate::engine::{Drain, Holdings, Millis, Settings};
-use crate::metrics::label::EndReason;
-use crate::socket_memory::SocketMemory;
+use crate::net::socket_memory::SocketMemory;
+use crate::observe::metrics::label::EndReason;
 
 pub(crate) struct HandlerRegistry {
     entries: RefCell<Table<Rc<Entry>>>,
@@ -190,8 +190,8 @@ mod tests {
 
     use super::*;
     use crate::engine::burden::heaviest;
-    use crate::metrics::Counters;
-    use crate::runtime::tests::rig;
+    use crate::engine::runtime::tests::rig;
+    use crate::observe::metrics::Counters;
 
     fn registry() -> Rc<HandlerRegistry> {
         let settings = rig::settings(Arc::<Counters>::default());

@@ -7,11 +7,11 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::mpsc;
 
-use crate::engine_kind::EngineKind;
-use crate::error::Error;
-use crate::metrics::Counters;
-use crate::shutdown::Interrupt;
-use crate::task::panic_message;
+use crate::config::engine_kind::EngineKind;
+use crate::config::error::Error;
+use crate::observe::metrics::Counters;
+use crate::server::signals::Interrupt;
+use crate::sys::task::panic_message;
 use crate::worker::{self, Assignment};
 
 /// Workers that were started together.

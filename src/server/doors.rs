@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::address::Address;
 use crate::config::Config;
-use crate::error::Error;
-use crate::listener::inherited::{Inherited, Origin};
-use crate::listener::{Listeners, Listening};
-use crate::owned_path::OwnedPath;
+use crate::config::error::Error;
+use crate::net::address::Address;
+use crate::server::restart::inherited::{Inherited, Origin};
+use crate::sys::owned_path::OwnedPath;
+use crate::transport::listener::{Listeners, Listening};
 
 /// Everything that is listened on.
 pub(super) struct Doors {

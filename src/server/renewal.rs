@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
-use crate::tls::Tls;
+use crate::transport::tls::Tls;
 
 /// Reads the files of a certificate, on a thread that a file system may keep
 /// waiting.

@@ -7,9 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::calls::PANIC_PATH;
-use crate::engine_kind::EngineChoice;
-use crate::runtime::tests::client::open;
+use crate::config::engine_kind::EngineChoice;
+use crate::engine::runtime::tests::client::open;
+use crate::sys::calls::PANIC_PATH;
 
 /// Longest to wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);

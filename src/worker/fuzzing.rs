@@ -11,18 +11,18 @@ use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
 use super::{Assignment, Listener};
-use crate::admission::House;
 use crate::config::Config;
-use crate::descriptors::REJECTS_MAX;
-use crate::engine_kind::EngineKind;
-use crate::error::Error;
+use crate::config::engine_kind::EngineKind;
+use crate::config::error::Error;
+use crate::engine::runtime::Runtime;
+use crate::limits::admission::House;
+use crate::limits::descriptors::REJECTS_MAX;
 use crate::message::{MessageSocket, handler};
-use crate::metrics::{Counters, Snapshot};
-use crate::peer::Peer;
-use crate::runtime::Runtime;
-use crate::shutdown;
-use crate::socket::Socket;
-use crate::tls::{Acceptor, Tls};
+use crate::net::peer::Peer;
+use crate::net::socket::Socket;
+use crate::observe::metrics::{Counters, Snapshot};
+use crate::sys::shutdown;
+use crate::transport::tls::{Acceptor, Tls};
 
 /// One worker on the current thread. It runs while it serves a connection.
 pub struct Worker {

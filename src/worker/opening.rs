@@ -6,16 +6,16 @@ use hyper::StatusCode;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Listener, Worker, left};
-use crate::handshakes::HandshakeSlot;
 use crate::http::{self, PendingRequest};
-use crate::metrics::label::{HandshakeOutcome, RefusalReason, TlsOutcome};
-use crate::peer::Peer;
-use crate::proxy;
-use crate::socket::Socket;
-use crate::stream::Stream;
-use crate::throttle::{FORWARDED_FAILS, PROXY_FAILS, TLS_FAILS, TOO_SLOW, throttled};
-use crate::tls;
-use crate::visit::{Handshake, Visit};
+use crate::limits::handshakes::HandshakeSlot;
+use crate::net::peer::Peer;
+use crate::net::socket::Socket;
+use crate::observe::metrics::label::{HandshakeOutcome, RefusalReason, TlsOutcome};
+use crate::observe::throttle::{FORWARDED_FAILS, PROXY_FAILS, TLS_FAILS, TOO_SLOW, throttled};
+use crate::observe::visit::{Handshake, Visit};
+use crate::transport::proxy;
+use crate::transport::stream::Stream;
+use crate::transport::tls;
 
 /// Why a connection does not get as far as HTTP.
 #[derive(Clone, Copy, Debug)]

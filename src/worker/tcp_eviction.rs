@@ -11,10 +11,10 @@ use std::mem;
 
 use crate::engine::Millis;
 use crate::engine::burden::Burden;
-use crate::metrics::label::EndReason;
-use crate::socket_memory::SocketMemory;
-use crate::tcp_memory::LOOK_INTERVAL;
-use crate::throttle::{TCP_MEMORY, throttled};
+use crate::limits::tcp_memory::LOOK_INTERVAL;
+use crate::net::socket_memory::SocketMemory;
+use crate::observe::metrics::label::EndReason;
+use crate::observe::throttle::{TCP_MEMORY, throttled};
 
 use super::{Key, Worker};
 

@@ -18,13 +18,13 @@ use std::thread::{self, JoinHandle};
 use rustix::io::Errno;
 
 use super::*;
-use crate::calls::{Call, Fault, Plan, Tally, When};
 use crate::config::TlsFiles;
-use crate::descriptors::REJECTS_MAX;
+use crate::engine::runtime::tests::client::{Client, End, REQUEST, Step, TEXT, frame, open, reply};
+use crate::engine::runtime::tests::on_every_engine;
+use crate::limits::descriptors::REJECTS_MAX;
 use crate::message;
-use crate::runtime::tests::client::{Client, End, REQUEST, Step, TEXT, frame, open, reply};
-use crate::runtime::tests::on_every_engine;
-use crate::shutdown::{self, Departure, Trigger};
+use crate::sys::calls::{Call, Fault, Plan, Tally, When};
+use crate::sys::shutdown::{self, Departure, Trigger};
 
 on_every_engine![
     want_of_resources_is_waited_out,

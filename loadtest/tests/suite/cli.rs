@@ -1,7 +1,7 @@
 //! The command line's contract: exit codes, and what is on which stream.
 
 use std::ffi::OsStr;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};

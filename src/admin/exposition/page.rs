@@ -8,9 +8,9 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 
-use crate::metrics::Counters;
-use crate::metrics::histogram::{Batches, Durations, Histogram};
-use crate::metrics::number::{Counter, Gauge};
+use crate::observe::metrics::Counters;
+use crate::observe::metrics::histogram::{Batches, Durations, Histogram};
+use crate::observe::metrics::number::{Counter, Gauge};
 
 /// The labels of a worker.
 pub(super) fn worker(number: usize) -> [(&'static str, String); 1] {

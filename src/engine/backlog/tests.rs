@@ -4,8 +4,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::metrics::Counters;
-use crate::runtime::tests::rig;
+use crate::engine::runtime::tests::rig;
+use crate::observe::metrics::Counters;
 
 const READ: usize = 1000;
 const MAX: usize = 8000;

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::admission::{Admission, Entry, House};
 use crate::config::Config;
-use crate::metrics::Counters;
+use crate::engine::runtime::tests::rig;
+use crate::limits::admission::{Admission, Entry, House};
+use crate::observe::metrics::Counters;
 use crate::proto::{Limits, TAIL_ROOM};
-use crate::runtime::tests::rig;
 
 /// What a connection does, in each state that it can be in, about each thing that can
 /// happen to it. "close 1001" is to send that Close, and half-close behind it.

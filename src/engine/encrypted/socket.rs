@@ -8,10 +8,10 @@ use super::Shared;
 use crate::engine::connection::{Action, Connection, Context};
 use crate::engine::plain::{ENDED, Flow, OPEN};
 use crate::engine::{Drain, Holdings, Millis};
-use crate::metrics::label::EndReason;
+use crate::net::socket_memory::SocketMemory;
+use crate::observe::metrics::label::EndReason;
 use crate::proto::{Next, TAIL_ROOM};
-use crate::socket_memory::SocketMemory;
-use crate::tls::{TlsStream, is_broken_tls};
+use crate::transport::tls::{TlsStream, is_broken_tls};
 
 pub(super) struct TlsSocket {
     stream: Box<TlsStream>,

@@ -8,12 +8,12 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use super::Shared;
-use crate::calls;
 use crate::engine::Millis;
 use crate::engine::connection::{Action, Connection, Context};
 use crate::engine::plain::{self, ENDED, Flow, OPEN, last_flags};
-use crate::metrics::label::EndReason;
+use crate::observe::metrics::label::EndReason;
 use crate::proto::{Next, TAIL_ROOM};
+use crate::sys::calls;
 
 /// The events behind which a read may end before the last byte: the end of the
 /// stream, an error, or TCP's urgent byte.

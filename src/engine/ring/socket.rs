@@ -16,7 +16,7 @@ use super::{Reply, Shared};
 use crate::engine::Millis;
 use crate::engine::connection::{Action, Connection, Context};
 use crate::engine::plain::{self, ENDED, Flow, OPEN, last_flags};
-use crate::metrics::label::EndReason;
+use crate::observe::metrics::label::EndReason;
 use crate::proto::Next;
 
 pub(super) struct RingSocket {

@@ -19,7 +19,7 @@ use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::calls;
+use crate::sys::calls;
 
 /// Operations that are started with one call; more than that take two.
 const SUBMISSIONS: u32 = 1024;

@@ -14,12 +14,12 @@ use tokio_uring::BufResult;
 use tokio_uring::buf::{BoundedBuf, Slice};
 
 use super::buffer::IDLE_BUFFER;
-use super::operation::{Room, await_room, cancel};
 use super::{Doing, Link, TokioUringEngine};
-use crate::calls;
 use crate::engine::connection::{Action, Connection};
 use crate::engine::plain::{self, ENDED, Flow, OPEN};
 use crate::proto::{Next, TAIL_ROOM};
+use crate::sys::calls;
+use crate::sys::uring_operation::{Room, await_room, cancel};
 
 /// Bytes of a reply that does not wait behind what floods, see
 /// [`TokioUringEngine::is_flooded`].

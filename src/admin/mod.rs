@@ -1,0 +1,190 @@
+//! The admin listener: health and metrics for those who run the server.
+//!
+//! It has a thread of its own, so that it answers while the workers are busy,
+//! and costs them nothing: it reads the counters that each worker keeps for
+//! itself, when somebody asks. It stays up through a drain, until the last
+//! worker has ended.
+//!
+//! | path | 200 | else 503, with one line that says why |
+//! |---|---|---|
+//! | `/healthz` | every worker is at work | a worker stands still; the server stops |
+//! | `/readyz` | and there is room for another connection | it is full as well |
+//! | `/metrics` | always: the Prometheus text format, version 0.0.4 | |
+//!
+//! * `connections`: who may ask, and how many at a time
+//! * `answer`: the paths
+//! * [`health`]: whether the server is well
+//! * `exposition`: every metric's name, labels and help
+//! * `process`: what the kernel knows of this process
+//! * `inquiry`: the other end, for health checks
+
+mod answer;
+mod connections;
+mod exposition;
+pub(crate) mod health;
+mod inquiry;
+mod process;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use crate::config::engine_kind::EngineKind;
+use crate::config::error::Error;
+use crate::limits::admission::House;
+use crate::observe::metrics::Counters;
+use crate::sys::shutdown::{self, Departure, Shutdown, Trigger};
+use crate::sys::task::panic_message;
+use crate::transport::listener::bind_tcp;
+use crate::transport::tls::Tls;
+use answer::Answers;
+pub use inquiry::{Question, ask};
+use process::ThreadClock;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// What the admin listener is shown of the server.
+#[derive(Debug)]
+pub(crate) struct Overview {
+    pub(crate) engine: EngineKind,
+    /// In the order of their numbers.
+    pub(crate) workers: Vec<Watched>,
+    pub(crate) house: Arc<House>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// What the workers' heartbeats count from.
+    pub(crate) epoch: Instant,
+    /// The drain's, not the listener's own.
+    pub(crate) shutdown: Shutdown,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) counters: Arc<Counters>,
+    clock: ThreadClock,
+}
+
+impl Watched {
+    pub(crate) fn new(counters: Arc<Counters>, thread_id: i32) -> Self {
+        Self {
+            counters,
+            clock: ThreadClock::open(thread_id),
+        }
+    }
+}
+
+/// An address that is listened on, where nobody answers yet.
+pub(crate) struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Listens on an address, with the socket of a predecessor if one is given;
+    /// port 0 takes a free one. `[::]` takes IPv4 as well, but not on `ipv4_ports`.
+    ///
+    /// # Errors
+    /// [`Error::Admin`] with what the kernel says.
+    pub(crate) fn new(
+        address: SocketAddr,
+        ipv4_ports: &[u16],
+        given: Option<OwnedFd>,
+    ) -> Result<Self, Error> {
+        let bind = || {
+            let listener: TcpListener = if let Some(socket) = given {
+                socket.into()
+            } else {
+                let socket = bind_tcp(address, false, ipv4_ports)?;
+                socket.listen(BACKLOG)?;
+                socket.into()
+            };
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address })
+        };
+        bind().map_err(|source| Error::Admin { address, source })
+    }
+
+    /// The socket, for a successor.
+    pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone().map(OwnedFd::from)
+    }
+
+    /// Starts to answer, with at most so many connections at a time.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with what the kernel says.
+    pub(crate) fn start(self, overview: Overview, connections_max: usize) -> Result<Admin, Error> {
+        let start = |source| Error::Start {
+            what: "the admin thread",
+            source,
+        };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(start)?;
+        let (trigger, stop) = shutdown::channel();
+        let Self { listener, address } = self;
+        let answers = Arc::new(Answers::new(overview));
+        let (alive, ended) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("ringback-admin".into())
+            .spawn(move || {
+                let _alive: oneshot::Sender<()> = alive;
+                let serving = connections::serve(listener, answers, connections_max, stop);
+                LocalSet::new().block_on(&runtime, serving)
+            })
+            .map_err(start)?;
+        Ok(Admin {
+            address,
+            trigger,
+            thread,
+            ended,
+        })
+    }
+}
+
+/// The running listener. Dropping it ends its thread, which nobody waits for.
+pub(crate) struct Admin {
+    address: SocketAddr,
+    trigger: Trigger,
+    thread: JoinHandle<io::Result<()>>,
+    /// Its other end goes with the thread.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Admin {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until its thread ends by itself, once.
+    pub(crate) async fn ended(&mut self) {
+        let _ = (&mut self.ended).await;
+    }
+
+    /// Ends it, and every connection to it.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] if it had ended by itself.
+    pub(crate) fn stop(self) -> Result<(), Error> {
+        self.trigger.pull(Departure::Stopped);
+        let reason = match self.thread.join() {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic_message(&*panic),
+        };
+        Err(Error::Ended {
+            what: "the admin thread",
+            reason,
+        })
+    }
+}

@@ -1,0 +1,446 @@
+//! Who is inside: the connections of one worker, and of all, and who may come
+//! in.
+//!
+//! A connection is counted twice: in total when it is accepted
+//! ([`Admission::enter`]), and for its client's address once that is known
+//! ([`Admission::admit`]). Who is over a limit is told so, by few at a time.
+
+mod census;
+mod pacer;
+mod source;
+
+use std::cell::Cell;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use host::Root;
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::limits::held::Held;
+use crate::limits::tcp_memory::TcpMemory;
+use crate::net::peer::Peer;
+use crate::observe::access::AccessContext;
+use crate::observe::metrics::Counters;
+use crate::observe::metrics::label::RefusalReason;
+use crate::observe::throttle::Throttle;
+use crate::observe::visit::Visit;
+use census::Census;
+use pacer::Pacer;
+use source::Source;
+
+/// The connections of all workers. Touched when one opens or closes, never in
+/// between.
+#[derive(Debug)]
+pub(crate) struct House {
+    accepted: AtomicU64,
+    welcome: AtomicUsize,
+    rejecting: AtomicUsize,
+    capacity: NonZeroUsize,
+    /// Connections over a limit that are told so at a time. More are closed
+    /// without an answer.
+    rejects_max: usize,
+    /// Where there is a limit per address.
+    census: Option<Census>,
+    /// Where there is a rate per address.
+    pacer: Option<Pacer>,
+    epoch: Instant,
+    held: Held,
+    tcp_memory: TcpMemory,
+    handshakes_max: usize,
+    /// Where there is a rate for access lines.
+    access_limit: Option<Arc<Throttle>>,
+}
+
+impl House {
+    pub(crate) fn new(config: &Config, rejects_max: usize) -> Arc<Self> {
+        let pacer = config.handshake_rate.map(|rate| {
+            let burst = config.handshake_burst.unwrap_or(rate.count());
+            Pacer::new(rate, burst)
+        });
+        Arc::new(Self {
+            accepted: AtomicU64::new(0),
+            welcome: AtomicUsize::new(0),
+            rejecting: AtomicUsize::new(0),
+            capacity: config.max_connections,
+            rejects_max,
+            census: config.max_connections_per_address.map(Census::new),
+            pacer,
+            epoch: Instant::now(),
+            held: Held::new(config.max_held_bytes),
+            tcp_memory: TcpMemory::new(&Root::of_this_machine(), config.max_tcp_memory),
+            handshakes_max: config.effective_max_handshakes(),
+            access_limit: config
+                .access_log_rate
+                .map(|rate| Arc::new(Throttle::of_rate("access lines", rate))),
+        })
+    }
+
+    /// What bounds the access lines.
+    pub(crate) fn access_limit(&self) -> Option<&Arc<Throttle>> {
+        self.access_limit.as_ref()
+    }
+
+    /// The bytes that are held for all connections.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// The memory of TCP, on this machine.
+    pub(crate) fn tcp_memory(&self) -> &TcpMemory {
+        &self.tcp_memory
+    }
+
+    /// Handshakes that may be in progress at a time; `None` if there is no limit.
+    pub(crate) fn handshakes_max(&self) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(self.handshakes_max).filter(|&max| max < NonZeroUsize::MAX)
+    }
+
+    /// Connections that may be open at a time.
+    pub(crate) fn capacity(&self) -> NonZeroUsize {
+        self.capacity
+    }
+
+    /// Whether the next connection is turned away.
+    pub(crate) fn is_full(&self) -> bool {
+        self.welcome.load(Relaxed) >= self.capacity.get()
+    }
+
+    /// Whether a client may come in now that has this address.
+    fn admit(&self, source: Source) -> Result<(), Rejection> {
+        if let Some(pacer) = &self.pacer {
+            pacer
+                .take(source, self.epoch.elapsed())
+                .map_err(|wait| Rejection::Rate { wait })?;
+        }
+        match &self.census {
+            Some(census) if !census.enter(source) => Err(Rejection::Address),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    house: Arc<House>,
+    counters: Arc<Counters>,
+    open: Cell<usize>,
+    rejecting: Cell<usize>,
+    left: Notify,
+}
+
+/// What is to be done with a connection.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// Serve it.
+    Welcome(Permit),
+    /// Tell it why it cannot be served.
+    TurnedAway(Rejection, RejectSlot),
+    /// Close it.
+    Overrun,
+}
+
+/// The limit that a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// The server holds as many connections as it may.
+    Full,
+    /// The client's address has as many connections as it may.
+    Address,
+    /// The client's address connects too often.
+    Rate {
+        /// How long until it may again.
+        wait: Duration,
+    },
+}
+
+impl Rejection {
+    pub(crate) fn reason(self) -> RefusalReason {
+        match self {
+            Self::Full => RefusalReason::Full,
+            Self::Address => RefusalReason::Address,
+            Self::Rate { .. } => RefusalReason::Rate,
+        }
+    }
+}
+
+/// A connection's place; it leaves when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    admission: Rc<Admission>,
+    /// Whose it is, where anybody has to know.
+    visit: Option<Rc<Visit>>,
+}
+
+/// Held by a connection that is being told that it is over a limit.
+#[derive(Debug)]
+pub(crate) struct RejectSlot {
+    admission: Rc<Admission>,
+}
+
+impl Admission {
+    pub(crate) fn new(house: Arc<House>, counters: Arc<Counters>) -> Rc<Self> {
+        Rc::new(Self {
+            house,
+            counters,
+            open: Cell::new(0),
+            rejecting: Cell::new(0),
+            left: Notify::new(),
+        })
+    }
+
+    /// Gives an accepted connection its place.
+    pub(crate) fn enter(self: &Rc<Self>) -> Entry {
+        if take_place(&self.house.welcome, self.house.capacity.get()) {
+            self.set_open(self.open.get() + 1);
+            Entry::Welcome(Permit {
+                admission: Rc::clone(self),
+                visit: None,
+            })
+        } else {
+            self.turn_away(Rejection::Full)
+        }
+    }
+
+    /// Lets a connection stay, or not, now that its client's address is known.
+    /// To be called once for each.
+    pub(crate) fn admit(self: &Rc<Self>, entry: Entry, visit: &Rc<Visit>) -> Entry {
+        let Entry::Welcome(mut permit) = entry else {
+            return entry;
+        };
+        let source = Source::of(visit.peer());
+        if let Some(Err(rejection)) = source.map(|source| self.house.admit(source)) {
+            drop(permit);
+            return self.turn_away(rejection);
+        }
+        permit.visit = Some(Rc::clone(visit));
+        Entry::Welcome(permit)
+    }
+
+    fn turn_away(self: &Rc<Self>, rejection: Rejection) -> Entry {
+        if !take_place(&self.house.rejecting, self.house.rejects_max) {
+            return Entry::Overrun;
+        }
+        self.set_rejecting(self.rejecting.get() + 1);
+        let admission = Rc::clone(self);
+        Entry::TurnedAway(rejection, RejectSlot { admission })
+    }
+
+    /// A connection of this peer, under a number that no other one of this
+    /// process has.
+    pub(crate) fn visit(&self, peer: Peer, access: Option<Rc<AccessContext>>) -> Rc<Visit> {
+        let id = self.house.accepted.fetch_add(1, Relaxed) + 1;
+        Rc::new(Visit::new(id, peer, access))
+    }
+
+    /// The bytes that are held for all workers' connections.
+    pub(crate) fn held(&self) -> &Held {
+        self.house.held()
+    }
+
+    /// The memory of TCP, on this machine.
+    pub(crate) fn tcp_memory(&self) -> &TcpMemory {
+        self.house.tcp_memory()
+    }
+
+    /// How many of this worker's connections are open, those that are being
+    /// refused included.
+    pub(crate) fn open(&self) -> usize {
+        self.open.get() + self.rejecting.get()
+    }
+
+    fn set_open(&self, open: usize) {
+        self.open.set(open);
+        self.counters.open.set(open as u64);
+    }
+
+    fn set_rejecting(&self, rejecting: usize) {
+        self.rejecting.set(rejecting);
+        self.counters.rejecting.set(rejecting as u64);
+    }
+
+    /// Waits until a connection of this worker ends.
+    pub(crate) async fn one_left(&self) {
+        self.left.notified().await;
+    }
+}
+
+impl Permit {
+    /// What is told of the connection, where anybody wants to know.
+    #[inline]
+    pub(crate) fn visit(&self) -> Option<&Rc<Visit>> {
+        self.visit.as_ref()
+    }
+
+    /// Lets go of what nobody will ask for.
+    pub(crate) fn forget_visit_if_unwanted(&mut self) {
+        let is_counted = self.admission.house.census.is_some();
+        if !is_counted && self.visit.as_ref().is_some_and(|visit| !visit.is_wanted()) {
+            self.visit = None;
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Admission { house, .. } = &*self.admission;
+        if let (Some(census), Some(visit)) = (&house.census, &self.visit)
+            && let Some(source) = Source::of(visit.peer())
+        {
+            census.leave(source);
+        }
+        // The gauge first: it never shows more than may be open.
+        self.admission.set_open(self.admission.open.get() - 1);
+        house.welcome.fetch_sub(1, Relaxed);
+        self.admission.left.notify_waiters();
+    }
+}
+
+impl Drop for RejectSlot {
+    fn drop(&mut self) {
+        let Self { admission } = self;
+        admission.set_rejecting(admission.rejecting.get() - 1);
+        admission.house.rejecting.fetch_sub(1, Relaxed);
+        admission.left.notify_waiters();
+    }
+}
+
+/// Takes one of `capacity` places, if one is free.
+fn take_place(taken: &AtomicUsize, capacity: usize) -> bool {
+    let is_free = taken.fetch_add(1, Relaxed) < capacity;
+    if !is_free {
+        taken.fetch_sub(1, Relaxed);
+    }
+    is_free
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::descriptors::REJECTS_MAX;
+
+    fn limits(config: &Config) -> Arc<House> {
+        House::new(config, REJECTS_MAX)
+    }
+
+    fn house(capacity: usize) -> Arc<House> {
+        limits(&Config {
+            max_connections: NonZeroUsize::new(capacity).expect("not zero"),
+            ..Config::default()
+        })
+    }
+
+    #[test]
+    fn the_house_is_full_over_all_workers() {
+        let house = house(2);
+        let first = Admission::new(Arc::clone(&house), Arc::default());
+        let second = Admission::new(Arc::clone(&house), Arc::default());
+        let one = first.enter();
+        let two = second.enter();
+        assert!(matches!(
+            (&one, &two),
+            (Entry::Welcome(_), Entry::Welcome(_))
+        ));
+        let full = first.enter();
+        assert!(matches!(full, Entry::TurnedAway(Rejection::Full, _)));
+        assert_eq!((first.open(), second.open()), (2, 1));
+        let counters = &first.counters;
+        assert_eq!((counters.open.get(), counters.rejecting.get()), (1, 1));
+        assert!(house.is_full());
+        drop(two);
+        assert!(!house.is_full());
+        let three = second.enter();
+        assert!(
+            matches!(three, Entry::Welcome(_)),
+            "who is being turned away takes nobody's place"
+        );
+        drop((one, three, full));
+        assert_eq!((first.open(), second.open()), (0, 0));
+        assert_eq!(first.counters.open.get(), 0);
+        assert_eq!(first.counters.rejecting.get(), 0);
+    }
+
+    #[test]
+    fn those_who_are_turned_away_are_bounded_too() {
+        let admission = Admission::new(house(1), Arc::default());
+        let _inside = admission.enter();
+        let mut full: Vec<_> = (0..REJECTS_MAX).map(|_| admission.enter()).collect();
+        assert!(
+            full.iter()
+                .all(|entry| matches!(entry, Entry::TurnedAway(Rejection::Full, _)))
+        );
+        assert!(matches!(admission.enter(), Entry::Overrun));
+        assert_eq!(
+            admission.open(),
+            1 + REJECTS_MAX,
+            "who is not let in is not counted"
+        );
+        assert_eq!(admission.counters.open.get(), 1, "of one that may be open");
+        full.pop();
+        assert!(matches!(admission.enter(), Entry::TurnedAway(..)));
+    }
+
+    /// A connection of this peer comes in.
+    fn come(admission: &Rc<Admission>, peer: Peer) -> Entry {
+        let visit = admission.visit(peer, None);
+        admission.admit(admission.enter(), &visit)
+    }
+
+    fn host(last: u8) -> Peer {
+        std::net::SocketAddr::from(([192, 0, 2, last], 1)).into()
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_over_all_workers() {
+        let house = limits(&Config {
+            max_connections: NonZeroUsize::new(3).expect("not zero"),
+            max_connections_per_address: NonZeroUsize::new(1),
+            ..Config::default()
+        });
+        let first = Admission::new(Arc::clone(&house), Arc::default());
+        let second = Admission::new(Arc::clone(&house), Arc::default());
+        let one = come(&first, host(1));
+        assert!(matches!(one, Entry::Welcome(_)));
+        let over = come(&second, host(1));
+        assert!(matches!(over, Entry::TurnedAway(Rejection::Address, _)));
+        let other = come(&second, host(2));
+        assert!(matches!(other, Entry::Welcome(_)));
+        let local = come(&first, Peer::Local);
+        assert!(
+            matches!(local, Entry::Welcome(_)),
+            "who is turned away leaves the place to another"
+        );
+        let full = come(&first, Peer::Local);
+        assert!(matches!(full, Entry::TurnedAway(Rejection::Full, _)));
+        drop(one);
+        assert!(matches!(come(&second, host(1)), Entry::Welcome(_)));
+        drop((over, other, local, full));
+        assert_eq!((first.open(), second.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_full_server_costs_an_address_nothing() {
+        let house = limits(&Config {
+            max_connections: NonZeroUsize::MIN,
+            handshake_rate: "2/h".parse().ok(),
+            ..Config::default()
+        });
+        let admission = Admission::new(house, Arc::default());
+        let inside = come(&admission, host(1));
+        assert!(matches!(
+            come(&admission, host(1)),
+            Entry::TurnedAway(Rejection::Full, _)
+        ));
+        drop(inside);
+        assert!(matches!(come(&admission, host(1)), Entry::Welcome(_)));
+        let Entry::TurnedAway(Rejection::Rate { wait }, _) = come(&admission, host(1)) else {
+            panic!("three in a moment");
+        };
+        assert!(wait > Duration::from_secs(29 * 60), "{wait:?}");
+        assert!(matches!(come(&admission, host(2)), Entry::Welcome(_)));
+    }
+}

@@ -1,0 +1,8 @@
+//! What clients may use: connections, handshakes, memory of the process and of TCP, and
+//! descriptors.
+
+pub(crate) mod admission;
+pub(crate) mod descriptors;
+pub(crate) mod handshakes;
+pub(crate) mod held;
+pub(crate) mod tcp_memory;

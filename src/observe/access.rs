@@ -1,0 +1,165 @@
+//! What an access line shows of a request.
+//!
+//! A client chooses these texts. So they are escaped and cut before they are kept, and
+//! kept only where access lines are written.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use hyper::Request;
+use hyper::header::{HeaderMap, HeaderValue};
+
+use crate::config::access_field::AccessField;
+use crate::observe::throttle::{ACCESS_LINES, Throttle, throttled};
+
+/// Bytes that are kept of a text, at most. What is longer ends in [`CUT`].
+const TEXT_BYTES_MAX: usize = 256;
+
+/// Stands for the rest of a text. No escaped text has this letter.
+const CUT: char = '…';
+
+/// What the access lines of one listener's connections have in common, on one worker.
+#[derive(Debug)]
+pub(crate) struct AccessContext {
+    /// The worker's index.
+    pub(crate) worker: usize,
+    /// The address that is listened on.
+    pub(crate) listener: String,
+    /// The fields that were asked for.
+    pub(crate) fields: Vec<AccessField>,
+    /// Over all workers.
+    pub(crate) limit: Option<Arc<Throttle>>,
+}
+
+impl AccessContext {
+    /// Whether another line may be written; that one may not is logged, now and then.
+    pub(crate) fn has_room(&self) -> bool {
+        let has_room = self.limit.as_ref().is_none_or(|limit| limit.passes());
+        if !has_room {
+            throttled!(
+                warn,
+                ACCESS_LINES,
+                "access lines are left out: there are more than --access-log-rate"
+            );
+        }
+        has_room
+    }
+}
+
+/// What is kept of a request.
+#[derive(Debug)]
+pub(crate) struct LoggedRequest {
+    path: Box<str>,
+    fields: Box<[(AccessField, Box<str>)]>,
+}
+
+impl LoggedRequest {
+    pub(crate) fn new<B>(request: &Request<B>, fields: &[AccessField]) -> Self {
+        let value = |&field: &AccessField| {
+            let bytes = match field {
+                AccessField::Query => request.uri().query()?.as_bytes().to_vec(),
+                _ => joined(request.headers(), field.name())?,
+            };
+            Some((field, escape(&bytes)))
+        };
+        Self {
+            path: escape(request.uri().path().as_bytes()),
+            fields: fields.iter().filter_map(value).collect(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn get(&self, field: AccessField) -> Option<&str> {
+        let mut fields = self.fields.iter();
+        let (_, value) = fields.find(|(other, _)| *other == field)?;
+        Some(value)
+    }
+}
+
+/// The values of all headers of a name as one list (RFC 9110, section 5.3).
+fn joined(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+    let values: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    (!values.is_empty()).then(|| values.join(&b", "[..]))
+}
+
+/// A text of printable ASCII: every other byte, and a backslash, stands as `\xNN`.
+pub(crate) fn escape(bytes: &[u8]) -> Box<str> {
+    let mut text = String::new();
+    for &byte in bytes {
+        let len = text.len();
+        match byte {
+            b' '..=b'~' if byte != b'\\' => text.push(char::from(byte)),
+            _ => write!(text, "\\x{byte:02x}").expect("a string takes everything"),
+        }
+        if text.len() > TEXT_BYTES_MAX {
+            text.truncate(len);
+            text.push(CUT);
+            break;
+        }
+    }
+    text.into_boxed_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_escaped_and_cut() {
+        for (bytes, text) in [
+            (&b"/a b?\"<'>~"[..], "/a b?\"<'>~"),
+            (b"a\\b\r\n\0\x1b[31m", "a\\x5cb\\x0d\\x0a\\x00\\x1b[31m"),
+            ("\u{e9}\u{2026}".as_bytes(), "\\xc3\\xa9\\xe2\\x80\\xa6"),
+            (b"", ""),
+        ] {
+            assert_eq!(&*escape(bytes), text);
+        }
+        let whole = "a".repeat(TEXT_BYTES_MAX);
+        assert_eq!(*escape(whole.as_bytes()), whole);
+        let cut = format!("{whole}{CUT}");
+        assert_eq!(*escape(&vec![b'a'; 1 << 20]), cut);
+        // No half of an escape.
+        let cut = format!("{}{CUT}", "\\xff".repeat(TEXT_BYTES_MAX / 4));
+        assert_eq!(*escape(&[0xff; 1000]), cut);
+        let cut = format!("a{}{CUT}", "\\xff".repeat(TEXT_BYTES_MAX / 4 - 1));
+        assert_eq!(*escape(&[&b"a"[..], &[0xff; 100]].concat()), cut);
+    }
+
+    #[test]
+    fn fields_that_were_not_asked_for_are_not_kept() {
+        let request = Request::builder()
+            .uri("/chat?room=1")
+            .header("user-agent", "x")
+            .header("user-agent", "y")
+            .header("origin", "https://a.example")
+            .body(())
+            .expect("a request");
+        let fields = [
+            AccessField::Query,
+            AccessField::UserAgent,
+            AccessField::Host,
+        ];
+        let logged = LoggedRequest::new(&request, &fields);
+        assert_eq!(logged.path(), "/chat");
+        assert_eq!(logged.get(AccessField::Query), Some("room=1"));
+        assert_eq!(logged.get(AccessField::UserAgent), Some("x, y"));
+        assert_eq!(logged.get(AccessField::Host), None);
+        assert_eq!(logged.get(AccessField::Origin), None);
+    }
+
+    #[test]
+    fn a_field_is_chosen_by_name() {
+        for field in AccessField::ALL {
+            assert_eq!(field.name().parse(), Ok(field));
+        }
+        let refused = "cookie".parse::<AccessField>().expect_err("a secret");
+        assert!(refused.contains("user-agent"), "{refused}");
+    }
+}

@@ -1,0 +1,235 @@
+//! A bound on the lines of the log that peers can cause, whatever they do: a
+//! disk is not to be filled by strangers, nor a worker to be kept writing.
+//!
+//! Lines of one kind share a [`Throttle`], over all workers. What is over its
+//! bound is counted, and the count is logged when its interval is over. Access lines
+//! have a bound of their own ([`Throttle::of_rate`]). Lines of the level trace are not
+//! bounded: they are for those who ask for them.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tracing::Level;
+
+use crate::config::rate::Rate;
+
+/// Lines of a kind that are logged, for those who look for something.
+const DEBUG_LINES: u32 = 100;
+const DEBUG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// ... and of what operators should know, which need not be said twice.
+const WARN_LINES: u32 = 1;
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
+pub(crate) static ACCEPT_RESTS: Throttle = Throttle::warn("accepting rests");
+pub(crate) static NO_TAKEOVER: Throttle = Throttle::warn("cannot take over a connection");
+pub(crate) static HELD_TOO_MUCH: Throttle = Throttle::warn("more is held than may be");
+pub(crate) static TCP_MEMORY: Throttle = Throttle::warn("TCP has too much memory");
+pub(crate) static HANDLER_PANICS: Throttle = Throttle::warn("a handler panicked");
+pub(crate) static STDOUT_LOST: Throttle = Throttle::warn("lines for stdout are lost");
+pub(crate) static ACCESS_LINES: Throttle = Throttle::warn("access lines are left out");
+pub(crate) static ACCEPT_FAILS: Throttle = Throttle::debug("accept");
+pub(crate) static CUT_OFF: Throttle = Throttle::debug("a handshake was cut off");
+pub(crate) static PROXY_FAILS: Throttle = Throttle::warn("no PROXY header");
+pub(crate) static FORWARDED_FAILS: Throttle = Throttle::warn("no forwarded address");
+pub(crate) static TLS_FAILS: Throttle = Throttle::debug("a TLS handshake failed");
+pub(crate) static TLS_BROKEN: Throttle = Throttle::debug("a client broke TLS");
+pub(crate) static REFUSED: Throttle = Throttle::debug("a request was refused");
+pub(crate) static TOO_SLOW: Throttle = Throttle::debug("a handshake took too long");
+pub(crate) static ENDED_EARLY: Throttle = Throttle::debug("a connection ended before it began");
+pub(crate) static SLOW_READER: Throttle = Throttle::debug("a client was cut off");
+pub(crate) static EVICTED: Throttle = Throttle::debug("a client was evicted");
+pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
+
+/// All of them, to be looked after.
+static ALL: [&Throttle; 19] = [
+    &ACCEPT_RESTS,
+    &NO_TAKEOVER,
+    &HELD_TOO_MUCH,
+    &TCP_MEMORY,
+    &HANDLER_PANICS,
+    &STDOUT_LOST,
+    &ACCESS_LINES,
+    &ACCEPT_FAILS,
+    &CUT_OFF,
+    &PROXY_FAILS,
+    &FORWARDED_FAILS,
+    &TLS_FAILS,
+    &TLS_BROKEN,
+    &REFUSED,
+    &TOO_SLOW,
+    &ENDED_EARLY,
+    &SLOW_READER,
+    &EVICTED,
+    &VIOLATION,
+];
+
+/// Logs a line unless there were too many of its kind: `throttled!(debug, &KIND,
+/// …)`, with the rest as `tracing` has it.
+macro_rules! throttled {
+    (debug, $throttle:expr, $($line:tt)+) => {
+        if tracing::enabled!(tracing::Level::DEBUG) && $throttle.passes() {
+            tracing::debug!($($line)+);
+        }
+    };
+    (warn, $throttle:expr, $($line:tt)+) => {
+        if tracing::enabled!(tracing::Level::WARN) && $throttle.passes() {
+            tracing::warn!($($line)+);
+        }
+    };
+}
+pub(crate) use throttled;
+
+/// The bound on lines of one kind.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    kind: &'static str,
+    level: Level,
+    lines: u32,
+    interval: Duration,
+    /// The number of the interval in which a line was last logged, and in the
+    /// lower half how many were. The first interval has the number 1.
+    last: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl Throttle {
+    const fn debug(kind: &'static str) -> Self {
+        Self::new(kind, Level::DEBUG, DEBUG_LINES, DEBUG_INTERVAL)
+    }
+
+    const fn warn(kind: &'static str) -> Self {
+        Self::new(kind, Level::WARN, WARN_LINES, WARN_INTERVAL)
+    }
+
+    const fn new(kind: &'static str, level: Level, lines: u32, interval: Duration) -> Self {
+        Self {
+            kind,
+            level,
+            lines,
+            interval,
+            last: AtomicU64::new(0),
+            suppressed: AtomicU64::new(0),
+        }
+    }
+
+    /// As many lines as the rate names in each of its units of time.
+    pub(crate) const fn of_rate(kind: &'static str, rate: Rate) -> Self {
+        Self::new(kind, Level::WARN, rate.count().get(), rate.unit())
+    }
+
+    /// Lines that were suppressed since [`take_suppressed`](Self::take_suppressed).
+    pub(crate) fn suppressed(&self) -> u64 {
+        self.suppressed.load(Relaxed)
+    }
+
+    /// Whether a line may be logged now; it counts.
+    pub(crate) fn passes(&self) -> bool {
+        self.passes_at(uptime())
+    }
+
+    fn passes_at(&self, now: Duration) -> bool {
+        let number = self.number(now);
+        let lines = u64::from(self.lines);
+        let passed = self.last.fetch_update(Relaxed, Relaxed, |last| {
+            if last >> u32::BITS == number {
+                (last & u64::from(u32::MAX) < lines).then_some(last + 1)
+            } else {
+                Some(number << u32::BITS | 1)
+            }
+        });
+        if passed.is_err() {
+            self.suppressed.fetch_add(1, Relaxed);
+        }
+        passed.is_ok()
+    }
+
+    /// How many lines were suppressed in intervals that are over, once.
+    fn take_suppressed(&self, now: Duration) -> u64 {
+        let is_over = self.last.load(Relaxed) >> u32::BITS != self.number(now);
+        // Nobody else need own the cache line most of the time.
+        if is_over && self.suppressed.load(Relaxed) > 0 {
+            self.suppressed.swap(0, Relaxed)
+        } else {
+            0
+        }
+    }
+
+    fn number(&self, now: Duration) -> u64 {
+        let number = now.as_millis() / self.interval.as_millis() + 1;
+        // It wraps after a thousand years.
+        u64::try_from(number).unwrap_or(0) & u64::from(u32::MAX)
+    }
+
+    fn tell(&self, suppressed: u64) {
+        if suppressed == 0 {
+            return;
+        }
+        let kind = self.kind;
+        if self.level == Level::DEBUG {
+            tracing::debug!(kind, suppressed, "lines were suppressed");
+        } else {
+            tracing::warn!(kind, suppressed, "lines were suppressed");
+        }
+    }
+}
+
+/// Logs how many lines were suppressed, of intervals that are over. To be called
+/// every now and then.
+pub(crate) fn look_after() {
+    let now = uptime();
+    for throttle in ALL {
+        throttle.tell(throttle.take_suppressed(now));
+    }
+}
+
+/// Logs how many lines were suppressed, since there will be no other time.
+pub(crate) fn finish() {
+    for throttle in ALL {
+        throttle.tell(throttle.suppressed.swap(0, Relaxed));
+    }
+}
+
+/// The time since somebody first asked.
+fn uptime() -> Duration {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    EPOCH.get_or_init(Instant::now).elapsed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn so_many_pass_in_an_interval_and_the_others_are_counted_once() {
+        let throttle = Throttle::new("test", Level::DEBUG, 3, 10 * S);
+        let passed = |now| (0..5).filter(|_| throttle.passes_at(now)).count();
+        assert_eq!(passed(Duration::ZERO), 3);
+        assert_eq!(passed(9 * S), 0);
+        assert_eq!(throttle.take_suppressed(9 * S), 0, "it is not over");
+        assert_eq!(throttle.take_suppressed(10 * S), 7);
+        assert_eq!(throttle.take_suppressed(10 * S), 0);
+        assert_eq!(passed(10 * S), 3);
+        assert_eq!(throttle.take_suppressed(30 * S), 2);
+        assert_eq!(passed(30 * S), 3);
+    }
+
+    #[test]
+    fn the_bound_holds_over_all_threads() {
+        static THROTTLE: Throttle = Throttle::new("test", Level::DEBUG, 100, S);
+        let threads: Vec<_> = (0..4)
+            .map(|_| thread::spawn(|| (0..1000).filter(|_| THROTTLE.passes_at(S)).count()))
+            .collect();
+        let passed: usize = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .sum();
+        assert_eq!(passed, 100);
+        assert_eq!(THROTTLE.take_suppressed(2 * S), 3900);
+    }
+}

@@ -1,0 +1,91 @@
+//! The PROXY protocol, versions 1 and 2: what a proxy says of the client it speaks for.
+//!
+//! Connections from the networks that the operator trusts must begin with such a
+//! header; from everywhere else it is nonsense where a request should be, as
+//! anybody can write one. The rules are those of section 2 of haproxy's
+//! `proxy-protocol.txt`. Which version it is shows in the first byte.
+
+mod crc32c;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
+mod header;
+mod line;
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::net::peer::Peer;
+pub(crate) use header::Malformed;
+use header::{Header, LINE_BYTES_MAX, PREFIX_LEN, Prefix, SIGNATURE};
+
+/// Why there is no header.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something else came.
+    Malformed(Malformed),
+    /// The stream ended first, or the connection broke.
+    Gone,
+}
+
+impl From<io::Error> for Failure {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+/// Reads the header, and not a byte behind it: who the client is, `None` where
+/// the proxy speaks for itself or does not know. `hold` is called with the bytes that
+/// are allocated for it.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) async fn read_header(
+    stream: &mut (impl AsyncRead + Unpin),
+    hold: impl FnOnce(usize),
+) -> Result<Option<Peer>, Failure> {
+    let mut bytes = [0; LINE_BYTES_MAX];
+    let mut filled = 0;
+    let prefix = loop {
+        match parse(&bytes[..filled])? {
+            Header::Incomplete(missing) => {
+                let space = &mut bytes[filled..filled + missing];
+                match stream.read(space).await? {
+                    0 => return Err(Failure::Gone),
+                    read => filled += read,
+                }
+            }
+            Header::Line(client) => return Ok(client),
+            Header::Prefix(prefix) => break prefix,
+        }
+    };
+    let fixed: &[u8; PREFIX_LEN] = bytes.first_chunk().expect("a line is longer");
+    let mut rest = vec![0; prefix.rest_len()];
+    hold(rest.len());
+    stream.read_exact(&mut rest).await?;
+    Ok(prefix.finish(fixed, &rest)?)
+}
+
+/// Looks at the first bytes of a connection. What is no header of either version is
+/// found out as soon as can be, since nothing more may come of it.
+fn parse(start: &[u8]) -> Result<Header, Malformed> {
+    let begins = |with: &[u8]| start.iter().zip(with).all(|(a, b)| a == b);
+    if start.is_empty() {
+        Ok(Header::Incomplete(line::BYTES_MIN.min(PREFIX_LEN)))
+    } else if begins(SIGNATURE) {
+        match start.first_chunk() {
+            Some(prefix) => Prefix::parse(prefix).map(Header::Prefix),
+            None => Ok(Header::Incomplete(PREFIX_LEN - start.len())),
+        }
+    } else if begins(line::START) {
+        line::parse(start)
+    } else {
+        Err(Malformed::NoHeader)
+    }
+}

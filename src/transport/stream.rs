@@ -1,0 +1,201 @@
+//! An accepted connection on the worker's runtime, whatever it came over, and
+//! be it encrypted or not.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::socket::Socket;
+use crate::transport::tls::TlsStream;
+
+/// A connection that no engine has yet.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(Socket),
+    Tls(Box<TlsStream>),
+}
+
+/// What moves the bytes of an upgraded connection.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Socket(OwnedFd),
+    /// It cannot do without what decrypts it.
+    Tls(Box<TlsStream>),
+}
+
+/// Calls the same method of whichever stream it is.
+macro_rules! either {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Plain($inner) => $call,
+            Stream::Tls($inner) => $call,
+        }
+    };
+}
+
+impl Stream {
+    /// Takes the socket away from the runtime, where it is all there is. It stays
+    /// non-blocking.
+    pub(crate) fn into_transport(self) -> io::Result<Transport> {
+        Ok(match self {
+            Self::Plain(socket) => Transport::Socket(socket.into_fd()?),
+            Self::Tls(stream) => Transport::Tls(stream),
+        })
+    }
+
+    /// Waits until there may be bytes to read.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_read_ready(cx)).await
+    }
+
+    /// As [`readable`](Self::readable), for one task at a time.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read_ready(cx))
+    }
+
+    /// Reads what is there, as far as the runtime knows.
+    pub(crate) fn try_read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        either!(self, stream => stream.try_read(space))
+    }
+
+    /// Reads what is there, even if the runtime has not heard of it yet.
+    pub(crate) fn read_at_once(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        either!(self, stream => stream.read_at_once(space))
+    }
+
+    /// Waits until there may be room to write.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_write_ready(cx)).await
+    }
+
+    /// As [`writable`](Self::writable), for one task at a time.
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_write_ready(cx))
+    }
+
+    /// Writes what there is room for. Over TLS that may still have to be
+    /// [flushed](Self::try_flush).
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        either!(self, stream => stream.try_write(bytes))
+    }
+
+    /// As [`try_write`](Self::try_write), one piece behind the other.
+    pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
+        either!(self, stream => stream.try_write_pieces(pieces))
+    }
+
+    /// Whether nothing that was written waits in the stream itself.
+    pub(crate) fn is_flushed(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.is_flushed(),
+            Self::Plain(_) => true,
+        }
+    }
+
+    /// Sends what was written; whether none of it waits any more.
+    pub(crate) fn try_flush(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Tls(stream) => stream.flush(),
+            Self::Plain(_) => Ok(true),
+        }
+    }
+
+    /// Whether the last read found more than what it brought shows: what is
+    /// decrypted is shorter than what came.
+    pub(crate) fn floods(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.floods(),
+            Self::Plain(_) => false,
+        }
+    }
+
+    /// Bytes that were written, or that came, and wait in the stream itself.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Self::Tls(stream) => stream.held(),
+            Self::Plain(_) => 0,
+        }
+    }
+
+    /// Bytes that were written, and wait in the stream itself.
+    pub(crate) fn unsent(&self) -> usize {
+        match self {
+            Self::Tls(stream) => stream.unsent(),
+            Self::Plain(_) => 0,
+        }
+    }
+
+    /// Whether something can still be said, whatever the last read has found.
+    pub(crate) fn may_write(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.may_write(),
+            Self::Plain(_) => true,
+        }
+    }
+
+    /// Puts what has to be said before a [half-close](Self::half_close) behind
+    /// what was written, where something has to be.
+    pub(crate) fn put_end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(stream) => stream.put_end(),
+            Self::Plain(_) => Ok(()),
+        }
+    }
+
+    /// Sends the end of our side.
+    pub(crate) fn half_close(&self) -> io::Result<()> {
+        SockRef::from(self).shutdown(Shutdown::Write)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        either!(self, stream => stream.as_fd())
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        either!(self, stream => stream.is_write_vectored())
+    }
+}
