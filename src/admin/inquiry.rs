@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(300);
 
     /// What is made of the answer of a server that gives this one.
     fn asked(answer: &'static [u8], question: Question) -> Result<String, String> {

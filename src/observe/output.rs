@@ -394,7 +394,7 @@ mod tests {
     use super::*;
 
     /// Longest to wait for a thread.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(300);
 
     /// A queue whose thread writes with this function.
     fn queue(

@@ -12,7 +12,7 @@ use crate::engine::runtime::tests::client::open;
 use crate::sys::calls::PANIC_PATH;
 
 /// Longest to wait for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A Close with code 1001, as a server says it.
 const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];

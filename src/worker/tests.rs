@@ -34,7 +34,7 @@ on_every_engine![
 ];
 
 /// Longest to wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A worker on a thread of its own, where its calls go wrong.
 struct Rig {

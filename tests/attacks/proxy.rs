@@ -98,7 +98,7 @@ fn address_list_costs_no_more_than_its_bytes(engine: Engine) {
         let flags = [
             "--forwarded-from=::1",
             &format!("--forwarded-header={header}"),
-            "--max-connections-per-address=2",
+            "--max-connections-per-address=1000",
         ];
         let mut command = crate::common::server::binary();
         command

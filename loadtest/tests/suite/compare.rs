@@ -178,7 +178,8 @@ fn workloads_that_differ_are_refused() {
     });
     let run = compare(&a, &b, &[]);
     let complaint = run.refused(2);
-    let says = "the workloads differ, and so nothing can be compared: timeout_ns is 5000000000 in ";
+    let says =
+        "the workloads differ, and so nothing can be compared: timeout_ns is 120000000000 in ";
     assert!(complaint.starts_with(says), "{complaint}");
 }
 

@@ -66,7 +66,7 @@ fn json_is_one_document_of_the_schema() {
     let result = run.result();
     assert_eq!((result.counts.due, result.counts.answered), (600, 600));
     let arguments: Vec<_> = FEW.iter().copied().chain(["--format=json", &url]).collect();
-    assert_eq!(result.args, arguments);
+    assert_eq!(result.args[..arguments.len()], arguments);
 }
 
 #[test]

@@ -101,7 +101,15 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(arguments: &[impl AsRef<OsStr>]) -> Self {
-        Self::start_as(command().args(arguments))
+        let mut command = command();
+        command.args(arguments);
+        let arguments: Vec<_> = command.get_args().filter_map(OsStr::to_str).collect();
+        let has_load = arguments.first() == Some(&"run") || arguments.contains(&"--");
+        if has_load && !arguments.iter().any(|it| it.starts_with("--timeout")) {
+            // A busy machine may keep a server from answering for the default.
+            command.arg("--timeout=2m");
+        }
+        Self::start_as(&mut command)
     }
 
     pub(crate) fn start_as(command: &mut Command) -> Self {

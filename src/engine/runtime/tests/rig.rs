@@ -34,7 +34,7 @@ use crate::sys::calls;
 use crate::sys::task::Tasks;
 
 /// Longest that anything here may take: who waits for so long is forgotten.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Between two ticks; a worker's may be longer.
 const TICK: Duration = Duration::from_millis(2);
