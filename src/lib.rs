@@ -92,7 +92,7 @@ extern crate self as ringback;
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use admin::{Question, ask};
+pub use admin::{Probe, ask};
 pub use config::access_field::AccessField;
 pub use config::engine_kind::{EngineChoice, EngineKind};
 pub use config::error::Error;

@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use ringback::doctor::{self, System};
 use ringback::message::{self, Handler};
 use ringback::{
-    Address, Config, Error, Inherited, Question, Server, Signals, output, raise_descriptor_limit,
+    Address, Config, Error, Inherited, Probe, Server, Signals, output, raise_descriptor_limit,
 };
 
 use rustix::process::{Resource, getrlimit};
@@ -87,7 +87,7 @@ fn examine(config: &Config, format: ReportFormat) -> ExitCode {
     print(&text, ExitCode::from(u8::from(report.has_problem())))
 }
 
-fn ask(config: &Config, question: Question, patience: Duration) -> Result<String, String> {
+fn ask(config: &Config, question: Probe, patience: Duration) -> Result<String, String> {
     let admin = config
         .admin
         .ok_or("there is nobody to ask: no --admin is set")?;
@@ -172,7 +172,7 @@ fn announce(server: &Server, format: Format) {
     let tls = server.tls_addresses().iter();
     for (scheme, address) in plain.chain(tls.map(|address| ("wss", address))) {
         let scheme = match address {
-            Address::Internet(_) => format!("{scheme}://"),
+            Address::Tcp(_) => format!("{scheme}://"),
             Address::Unix(_) => String::new(),
         };
         let url = format!("{scheme}{address}");

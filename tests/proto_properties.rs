@@ -173,8 +173,8 @@ fn decode(replies: Vec<u8>) -> Vec<Message> {
 fn is_cut_short(cut: &(Vec<u8>, Next), whole: &(Vec<u8>, Next)) -> bool {
     let close = CloseCode::INVALID_PAYLOAD.frame();
     let before = whole.0.strip_suffix(&close).unwrap_or(&whole.0);
-    cut.1 == Next::Abort(Violation::InvalidText)
-        && whole.1 == Next::Fail(Violation::InvalidText)
+    cut.1 == Next::Reset(Violation::InvalidText)
+        && whole.1 == Next::CloseWith(Violation::InvalidText)
         && cut.0.starts_with(before)
 }
 

@@ -89,7 +89,7 @@ fn time_echo(apart: &Apart, violation: Option<Violation>, iterations: u64) -> Du
         let filled = slot.len() - TAIL_ROOM;
         match Echo::new().advance(&limits, slot, filled).next {
             Next::Close(_) => assert!(violation.is_none()),
-            next => assert!(violation.map(Next::Fail) == Some(next)),
+            next => assert!(violation.map(Next::CloseWith) == Some(next)),
         }
     })
 }

@@ -57,7 +57,7 @@ fn check(cuts: &Cuts, stream: &[u8]) {
         let expected = match parsed {
             Parsed::Header(client, _) => Introduction::Of(match client {
                 Client::Itself => None,
-                Client::Host(address) => Some(Peer::Internet(SocketAddr::new(
+                Client::Host(address) => Some(Peer::Tcp(SocketAddr::new(
                     // An IPv4-mapped address is the IPv4 address.
                     address.ip().to_canonical(),
                     address.port(),

@@ -46,8 +46,8 @@ impl Core {
             end: match step.next {
                 Next::Read => None,
                 Next::Close(code) => Some(End::Closed(code.map(CloseCode::get))),
-                Next::Fail(violation) => Some(End::Failed(fault(violation))),
-                Next::Abort(violation) => Some(End::Aborted(fault(violation))),
+                Next::CloseWith(violation) => Some(End::Failed(fault(violation))),
+                Next::Reset(violation) => Some(End::Aborted(fault(violation))),
             },
             messages: step.messages,
             fragments: step.others.fragments,

@@ -58,7 +58,7 @@ pub(super) async fn serve(
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.begun() => return Ok(()),
+            () = stop.initiated() => return Ok(()),
             () = inside.one_left() => continue,
             accepted = listener.accept() => accepted,
         };

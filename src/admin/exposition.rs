@@ -110,9 +110,9 @@ impl View {
         page.gauge(
             "ringback_connections_max",
             "Connections that may be open at a time, over all workers.",
-            &(overview.house.capacity().get() as u64),
+            &(overview.server_limits.capacity().get() as u64),
         )?;
-        if let Some(max) = overview.house.handshakes_max() {
+        if let Some(max) = overview.server_limits.handshakes_max() {
             page.gauge(
                 "ringback_handshakes_max",
                 "Handshakes that may be in progress, over all workers. Missing if there is no \
@@ -135,14 +135,14 @@ impl View {
         ] {
             page.counter(name, help, &queue.lines_lost())?;
         }
-        let access_limit = overview.house.access_limit();
+        let access_limit = overview.server_limits.access_limit();
         page.counter(
             "ringback_access_lines_left_out",
             "Access lines that were not written: there were more than --access-log-rate.",
             &access_limit.map_or(0, |limit| limit.suppressed()),
         )?;
-        let tcp_memory = overview.house.tcp_memory();
-        let held_max = overview.house.held().max();
+        let tcp_memory = overview.server_limits.tcp_memory();
+        let held_max = overview.server_limits.held().max();
         for (name, help, value) in [
             (
                 "ringback_held_bytes_max",
@@ -444,7 +444,7 @@ mod tests {
     use crate::admin::Watched;
     use crate::config::Config;
     use crate::config::engine_kind::EngineKind;
-    use crate::limits::admission::House;
+    use crate::limits::admission::ServerLimits;
     use crate::limits::descriptors::REJECTS_MAX;
     use crate::proto::CloseCode;
     use crate::sys::shutdown;
@@ -457,7 +457,7 @@ mod tests {
             workers: workers
                 .map(|counters| Watched::new(Arc::new(counters), this_thread))
                 .into(),
-            house: House::new(
+            server_limits: ServerLimits::new(
                 &Config {
                     max_connections: NonZeroUsize::new(7).expect("not zero"),
                     ..Config::default()

@@ -46,9 +46,9 @@ impl Overview {
         if self.shutdown.is_announced() {
             return Err(Trouble::Draining);
         }
-        if self.house.is_full() {
+        if self.server_limits.is_full() {
             return Err(Trouble::Full {
-                connections_max: self.house.capacity(),
+                connections_max: self.server_limits.capacity(),
             });
         }
         Ok(())
@@ -56,7 +56,7 @@ impl Overview {
 
     /// Whether the server stops.
     pub(super) fn is_draining(&self) -> bool {
-        self.shutdown.has_begun()
+        self.shutdown.is_initiated()
     }
 
     /// Whether a worker gets around to its work.
@@ -109,9 +109,9 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::engine_kind::EngineKind;
-    use crate::limits::admission::{Admission, House};
+    use crate::limits::admission::{Admission, ServerLimits};
     use crate::limits::descriptors::REJECTS_MAX;
-    use crate::sys::shutdown::{self, Departure, Trigger};
+    use crate::sys::shutdown::{self, StopReason, Trigger};
 
     /// A server that was started so long ago and whose workers last showed
     /// themselves so many seconds after that.
@@ -120,7 +120,7 @@ mod tests {
         let overview = Overview {
             engine: EngineKind::Epoll,
             workers: beats_s.map(|_| Watched::new(Arc::default(), 0)).into(),
-            house: House::new(
+            server_limits: ServerLimits::new(
                 &Config {
                     max_connections: NonZeroUsize::MIN,
                     ..Config::default()
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_full_server_is_well_but_not_ready() {
         let (overview, _trigger) = overview(Duration::ZERO, [0, 0]);
-        let admission = Admission::new(Arc::clone(&overview.house), Arc::default());
+        let admission = Admission::new(Arc::clone(&overview.server_limits), Arc::default());
         let inside = admission.enter();
         assert_eq!(overview.health(), Ok(()));
         let trouble = overview.readiness().expect_err("full");
@@ -170,7 +170,7 @@ mod tests {
     fn a_worker_that_has_failed_is_named() {
         let (overview, trigger) = overview(Duration::ZERO, [0, 0]);
         overview.workers[1].counters.failed.set(1);
-        trigger.pull(Departure::Stopped);
+        trigger.initiate(StopReason::Stopped);
         let trouble = overview.health().expect_err("half a server");
         assert_eq!(trouble.to_string(), "worker 1 has failed; the log says why");
         assert_eq!(overview.readiness(), Err(trouble));
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_server_that_stops_is_neither() {
         let (overview, trigger) = overview(Duration::from_secs(60), [0, 0]);
-        trigger.pull(Departure::Stopped);
+        trigger.initiate(StopReason::Stopped);
         assert_eq!(overview.health(), Err(Trouble::Draining));
         assert_eq!(overview.readiness(), Err(Trouble::Draining));
     }

@@ -10,14 +10,14 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
 /// What a server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum Probe {
     /// Whether it serves: `/healthz`.
     Health,
     /// Whether it serves and has room for another connection: `/readyz`.
     Readiness,
 }
 
-impl Question {
+impl Probe {
     const fn path(self) -> &'static str {
         match self {
             Self::Health => "/healthz",
@@ -34,7 +34,7 @@ impl Question {
 /// # Errors
 /// That nobody answers in time, what is said by a server that is not well, or
 /// that whoever answers is no admin listener; in a line.
-pub fn ask(admin: SocketAddr, question: Question, patience: Duration) -> Result<String, String> {
+pub fn ask(admin: SocketAddr, question: Probe, patience: Duration) -> Result<String, String> {
     let mut address = reachable(admin)?;
     let mut answer = fetch(address, question.path(), patience);
     let has_no_ipv6 = answer.as_ref().is_err_and(|error| !is_timeout(error));
@@ -120,7 +120,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(300);
 
     /// What is made of the answer of a server that gives this one.
-    fn asked(answer: &'static [u8], question: Question) -> Result<String, String> {
+    fn asked(answer: &'static [u8], question: Probe) -> Result<String, String> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let server = thread::spawn(move || {
@@ -145,13 +145,13 @@ mod tests {
     #[test]
     fn a_server_that_is_well_says_so() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n";
-        assert_eq!(asked(answer, Question::Health), Ok("ok".to_owned()));
+        assert_eq!(asked(answer, Probe::Health), Ok("ok".to_owned()));
     }
 
     #[test]
     fn a_server_that_is_not_says_why() {
         let answer = b"HTTP/1.1 503 Service Unavailable\r\n\r\nfull: 7 connections are open\n";
-        let why = asked(answer, Question::Readiness).expect_err("not ready");
+        let why = asked(answer, Probe::Readiness).expect_err("not ready");
         assert!(
             why.ends_with("/readyz: 503, full: 7 connections are open"),
             "{why}"
@@ -167,7 +167,7 @@ mod tests {
             b"\xff\xfe",
             &[b'x'; 10_000],
         ] {
-            let why = asked(answer, Question::Health).expect_err("no admin listener");
+            let why = asked(answer, Probe::Health).expect_err("no admin listener");
             // It may also be cut off while it still sends.
             assert!(
                 why.contains("does not speak HTTP") || why.contains("reset"),
@@ -180,11 +180,11 @@ mod tests {
     fn patience_ends() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let why = ask(address, Question::Health, Duration::from_millis(50)).expect_err("silence");
+        let why = ask(address, Probe::Health, Duration::from_millis(50)).expect_err("silence");
         assert!(why.starts_with("no answer from 127.0.0.1:"), "{why}");
         // Nobody serves tcpmux.
         let closed = SocketAddr::from(([127, 0, 0, 1], 1));
-        let why = ask(closed, Question::Health, PATIENCE).expect_err("nobody");
+        let why = ask(closed, Probe::Health, PATIENCE).expect_err("nobody");
         assert!(why.contains("refused"), "{why}");
     }
 

@@ -38,14 +38,14 @@ use tokio::task::LocalSet;
 
 use crate::config::engine_kind::EngineKind;
 use crate::config::error::Error;
-use crate::limits::admission::House;
+use crate::limits::admission::ServerLimits;
 use crate::observe::metrics::Counters;
-use crate::sys::shutdown::{self, Departure, Shutdown, Trigger};
+use crate::sys::shutdown::{self, Shutdown, StopReason, Trigger};
 use crate::sys::task::panic_message;
 use crate::transport::listener::bind_tcp;
 use crate::transport::tls::Tls;
 use answer::Answers;
-pub use inquiry::{Question, ask};
+pub use inquiry::{Probe, ask};
 use process::ThreadClock;
 
 /// Connections that may wait to be accepted.
@@ -57,7 +57,7 @@ pub(crate) struct Overview {
     pub(crate) engine: EngineKind,
     /// In the order of their numbers.
     pub(crate) workers: Vec<Watched>,
-    pub(crate) house: Arc<House>,
+    pub(crate) server_limits: Arc<ServerLimits>,
     pub(crate) tls: Option<Arc<Tls>>,
     /// What the workers' heartbeats count from.
     pub(crate) epoch: Instant,
@@ -176,7 +176,7 @@ impl Admin {
     /// # Errors
     /// [`Error::Ended`] if it had ended by itself.
     pub(crate) fn stop(self) -> Result<(), Error> {
-        self.trigger.pull(Departure::Stopped);
+        self.trigger.initiate(StopReason::Stopped);
         let reason = match self.thread.join() {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),

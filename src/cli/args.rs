@@ -15,8 +15,8 @@ use clap::builder::ArgPredicate;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Parser, ValueEnum, value_parser};
 use ringback::{
-    AccessField, Address, Config, EngineChoice, Error, ForwardedHeader, Origin, ProxySource,
-    Question, TlsFiles,
+    AccessField, Address, Config, EngineChoice, Error, ForwardedHeader, Origin, Probe, ProxySource,
+    TlsFiles,
 };
 
 use crate::cli::logging::{Directives, Format};
@@ -571,7 +571,7 @@ pub(crate) enum Task {
     ShowConfig,
     Reload,
     Examine(ReportFormat),
-    Ask(Question, Duration),
+    Ask(Probe, Duration),
 }
 
 /// How findings are written.
@@ -608,9 +608,9 @@ impl CommandLine {
             DOCTOR => Task::Examine(value(matches, FORMAT)),
             HEALTH => {
                 let question = if matches.get_flag(READY) {
-                    Question::Readiness
+                    Probe::Readiness
                 } else {
-                    Question::Health
+                    Probe::Health
                 };
                 Task::Ask(question, value::<Span>(matches, TIMEOUT).0)
             }
@@ -1041,11 +1041,11 @@ mod tests {
         );
         assert_eq!(
             task(&["health", "--admin=127.0.0.1:9090"]),
-            Task::Ask(Question::Health, Duration::from_secs(5))
+            Task::Ask(Probe::Health, Duration::from_secs(5))
         );
         assert_eq!(
             task(&["health", "--ready", "--timeout=200ms"]),
-            Task::Ask(Question::Readiness, Duration::from_millis(200))
+            Task::Ask(Probe::Readiness, Duration::from_millis(200))
         );
         for wrong in [
             &["doctor", "--format=xml"][..],

@@ -24,7 +24,7 @@ fn judge(attempt: &Attempt, system: &System) -> Finding {
         Ok(()) => reach(check, address),
         Err(error) => {
             let change = match address {
-                Address::Internet(address) => internet_way_out(error, *address, system),
+                Address::Tcp(address) => internet_way_out(error, *address, system),
                 Address::Unix(_) => unix_way_out(error),
             };
             Finding::problem(check, format!("{address}: {error}")).advise(change)

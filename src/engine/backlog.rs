@@ -20,7 +20,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::{Holdings, Millis, SLOW_READER, Settings};
+use super::{Buffered, Millis, SLOW_READER, Settings};
 use crate::net::byte_queue::ByteQueue;
 
 /// How long a connection has moved no byte, in either direction, before it makes
@@ -113,10 +113,10 @@ impl Backlog {
 
     /// What a connection with this backlog, or none, holds; `others` are its bytes
     /// beside that.
-    pub(crate) fn holdings(backlog: Option<&Self>, others: usize, now: Millis) -> Holdings {
+    pub(crate) fn buffered(backlog: Option<&Self>, others: usize, now: Millis) -> Buffered {
         let waiting = backlog.map_or(0, |backlog| backlog.unsent.capacity());
         let wait = backlog.map(|backlog| &backlog.wait);
-        Wait::holdings(wait, others + waiting, now)
+        Wait::buffered(wait, others + waiting, now)
     }
 }
 
@@ -124,7 +124,7 @@ impl Backlog {
 /// meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
-    begun: Millis,
+    initiated: Millis,
     /// When the socket last took a byte.
     taken_at: Millis,
     /// When it did, or more was put behind what waits.
@@ -160,7 +160,7 @@ pub(crate) enum Verdict {
 impl Wait {
     pub(crate) fn begin(now: Millis) -> Self {
         Self {
-            begun: now,
+            initiated: now,
             taken_at: now,
             moved_at: now,
             since: now,
@@ -211,7 +211,7 @@ impl Wait {
         let mut next = now.after(SLOW_READER);
         let is_paused = self.reading == Reading::Paused;
         let looks = [
-            Some((self.begun, SLOW_READER)),
+            Some((self.initiated, SLOW_READER)),
             Some((self.moved_at, STALLED)),
             Some((self.since, settings.write_timeout)),
             is_paused.then_some((self.taken_at, SLOW_READER)),
@@ -243,11 +243,11 @@ impl Wait {
     }
 
     /// What a connection holds that waits so, or does not wait, if it is `bytes`.
-    pub(crate) fn holdings(wait: Option<&Self>, bytes: usize, now: Millis) -> Holdings {
+    pub(crate) fn buffered(wait: Option<&Self>, bytes: usize, now: Millis) -> Buffered {
         let is = |is_so: fn(&Self, Millis) -> bool| wait.is_some_and(|wait| is_so(wait, now));
-        Holdings {
+        Buffered {
             bytes,
-            slow_readers: is(|wait, now| wait.begun.is_over(SLOW_READER, now)).into(),
+            slow_readers: is(|wait, now| wait.initiated.is_over(SLOW_READER, now)).into(),
             stalled: is(|wait, now| wait.moved_at.is_over(STALLED, now)).into(),
             unread: wait.is_some_and(|wait| wait.is_unread(now)).into(),
             paused: is(|wait, _now| wait.reading == Reading::Paused).into(),

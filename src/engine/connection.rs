@@ -21,14 +21,14 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, Verdict};
 use super::partial::Partial;
-use super::{Drain, Holdings, Millis, Settings};
+use super::{Buffered, Drain, Millis, Settings};
 use crate::limits::admission::Permit;
 use crate::net::socket::reset_when_closed;
-use crate::observe::metrics::label::EndReason;
-use crate::observe::throttle::{
-    EVICTED, NO_TAKEOVER, SLOW_READER, TLS_BROKEN, VIOLATION, throttled,
+use crate::observe::log_limit::{
+    EVICTED, NO_TAKEOVER, SLOW_READER, TLS_BROKEN, VIOLATION, log_limited,
 };
-use crate::proto::{CloseCode, Echo, Next, Others, Step};
+use crate::observe::metrics::label::EndReason;
+use crate::proto::{CloseCode, Echo, FrameCounts, Next, Step};
 
 /// A Ping without payload, as a server sends it.
 pub(crate) const PING: [u8; 2] = [0x89, 0x00];
@@ -163,8 +163,8 @@ impl Connection {
     #[inline]
     pub(crate) fn count_reads(&self, settings: &Settings, reads: u64, len: usize) {
         settings.counters.count_reads(reads, len);
-        if let Some(visit) = self.permit.visit() {
-            visit.read(len);
+        if let Some(record) = self.permit.record() {
+            record.read(len);
         }
     }
 
@@ -178,7 +178,7 @@ impl Connection {
                 reply: 0..0,
                 next: Next::Read,
                 messages: 0,
-                others: Others::default(),
+                others: FrameCounts::default(),
             };
         }
         let Context { settings, now } = context;
@@ -186,8 +186,8 @@ impl Connection {
         self.since = now;
         let step = self.echo.advance(&settings.limits, buf, filled);
         settings.counters.count_step(&step);
-        if let Some(visit) = self.permit.visit() {
-            visit.count_step(&step);
+        if let Some(record) = self.permit.record() {
+            record.count_step(&step);
         }
         if step.next != Next::Read {
             self.end_of_frames(context, step.next);
@@ -201,14 +201,14 @@ impl Connection {
         match next {
             Next::Read => return,
             Next::Close(code) => self.count_end(settings, EndReason::Client, code),
-            Next::Fail(violation) => {
+            Next::CloseWith(violation) => {
                 self.count_end(settings, EndReason::Violation, Some(violation.close_code()));
             }
-            Next::Abort(_) => self.count_end(settings, EndReason::Violation, None),
+            Next::Reset(_) => self.count_end(settings, EndReason::Violation, None),
         }
-        if let Next::Fail(violation) | Next::Abort(violation) = next {
-            let _span = self.permit.visit().map(|visit| visit.span().entered());
-            throttled!(debug, VIOLATION, %violation, "a client broke the protocol");
+        if let Next::CloseWith(violation) | Next::Reset(violation) = next {
+            let _span = self.permit.record().map(|record| record.span().entered());
+            log_limited!(debug, VIOLATION, %violation, "a client broke the protocol");
             settings.counters.violations.add(violation);
         }
         self.enter(Phase::Closing, context.now);
@@ -220,8 +220,8 @@ impl Connection {
     pub(crate) fn after_reply(&mut self, next: Next) -> Action {
         match next {
             Next::Read => Action::Wait,
-            Next::Close(_) | Next::Fail(_) => self.finish(),
-            Next::Abort(_) => Action::End,
+            Next::Close(_) | Next::CloseWith(_) => self.finish(),
+            Next::Reset(_) => Action::End,
         }
     }
 
@@ -299,8 +299,8 @@ impl Connection {
     #[inline]
     pub(crate) fn count_write(&self, settings: &Settings, len: usize) {
         settings.counters.count_write(len);
-        if let Some(visit) = self.permit.visit() {
-            visit.wrote(len);
+        if let Some(record) = self.permit.record() {
+            record.wrote(len);
         }
     }
 
@@ -507,7 +507,7 @@ impl Connection {
         if self.is_closing() {
             return Action::End;
         }
-        let span = self.permit.visit().map(|visit| visit.span().entered());
+        let span = self.permit.record().map(|record| record.span().entered());
         log_broken_tls(error);
         drop(span);
         if may_write {
@@ -538,9 +538,9 @@ impl Connection {
 
     /// Reports that an engine cannot serve this connection.
     pub(crate) fn lost(&mut self, settings: &Settings, error: &io::Error) {
-        let visit = self.permit.visit();
-        let span = visit.map(|visit| visit.warning_span().entered());
-        throttled!(warn, NO_TAKEOVER, %error, "cannot take over a connection");
+        let record = self.permit.record();
+        let span = record.map(|record| record.warning_span().entered());
+        log_limited!(warn, NO_TAKEOVER, %error, "cannot take over a connection");
         drop(span);
         let _end = self.cut(settings, EndReason::Gone);
     }
@@ -555,9 +555,9 @@ impl Connection {
     }
 
     /// What this connection holds, and `others` bytes of its engine.
-    pub(crate) fn holdings(&self, others: usize, now: Millis) -> Holdings {
+    pub(crate) fn buffered(&self, others: usize, now: Millis) -> Buffered {
         let bytes = self.partial.capacity() + others;
-        Backlog::holdings(self.backlog.as_deref(), bytes, now)
+        Backlog::buffered(self.backlog.as_deref(), bytes, now)
     }
 
     /// Frees what a connection holds that is over.
@@ -568,11 +568,11 @@ impl Connection {
 
     fn count_end(&self, settings: &Settings, reason: EndReason, code: Option<CloseCode>) {
         settings.counters.count_end(reason, code);
-        if let Some(visit) = self.permit.visit() {
-            visit.ended(reason, code);
+        if let Some(record) = self.permit.record() {
+            record.ended(reason, code);
         }
         if reason.is_eviction() {
-            let _span = self.permit.visit().map(|visit| visit.span().entered());
+            let _span = self.permit.record().map(|record| record.span().entered());
             log_end_of_slow_reader(reason);
         }
     }
@@ -584,24 +584,24 @@ impl Connection {
 }
 
 pub(crate) fn log_broken_tls(error: &io::Error) {
-    throttled!(debug, TLS_BROKEN, %error, "a client broke TLS");
+    log_limited!(debug, TLS_BROKEN, %error, "a client broke TLS");
 }
 
 /// Logs why a connection ends that its client may not be told of: what waits for
 /// it comes before a Close.
 pub(crate) fn log_end_of_slow_reader(reason: EndReason) {
     match reason {
-        EndReason::HeldBytes => throttled!(
+        EndReason::HeldBytes => log_limited!(
             debug,
             EVICTED,
             "a client was evicted: buffered bytes exceed max-held-bytes, and it holds most"
         ),
-        EndReason::TcpMemory => throttled!(
+        EndReason::TcpMemory => log_limited!(
             debug,
             EVICTED,
             "a client was evicted: TCP has more memory than max-tcp-memory, and it does not read"
         ),
-        _ => throttled!(
+        _ => log_limited!(
             debug,
             SLOW_READER,
             "a client was cut off: it has read too little for the write timeout"

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::burden::Burden;
 use super::connection::{Connection, Context, Timer};
+use super::eviction::EvictionCandidate;
 use super::table::{Served, Table};
-use super::{Drain, Holdings, Millis, Settings};
+use super::{Buffered, Drain, Millis, Settings};
 use crate::limits::admission::Permit;
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
@@ -86,7 +86,7 @@ impl Encrypted {
     }
 
     /// See [`Engine::tick`](super::Engine::tick).
-    pub(crate) fn tick(&self) -> Holdings {
+    pub(crate) fn tick(&self) -> Buffered {
         let mut shared = self.shared.borrow_mut();
         let mut connections = self.connections.borrow_mut();
         let settings = Rc::clone(&shared.settings);
@@ -105,13 +105,13 @@ impl Encrypted {
                 connection.borrow_mut().start_drain(drain);
             }
         }
-        connections.holdings()
+        connections.buffered()
     }
 
-    /// See [`Engine::burdens`](super::Engine::burdens).
-    pub(crate) fn burdens(&self) -> Vec<Burden<u32>> {
+    /// See [`Engine::eviction_candidates`](super::Engine::eviction_candidates).
+    pub(crate) fn eviction_candidates(&self) -> Vec<EvictionCandidate<u32>> {
         let now = self.shared.borrow().settings.clock.now();
-        self.connections.borrow().burdens(now)
+        self.connections.borrow().eviction_candidates(now)
     }
 
     /// See [`Engine::evict`](super::Engine::evict).
@@ -158,8 +158,8 @@ impl Served for Rc<RefCell<TlsSocket>> {
         self.borrow().held()
     }
 
-    fn holdings(&self, now: Millis) -> Holdings {
-        self.borrow().holdings(now)
+    fn buffered(&self, now: Millis) -> Buffered {
+        self.borrow().buffered(now)
     }
 }
 

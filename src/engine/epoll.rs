@@ -22,13 +22,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use super::burden::Burden;
 use super::connection::{Connection, Context, Timer};
+use super::eviction::EvictionCandidate;
 use super::plain::Flow;
 use super::schedule::Schedule;
 use super::spin::Spin;
 use super::table::{Served, Table};
-use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
+use super::{Buffered, Drain, Engine, Millis, Settings, Upgraded};
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
 use crate::sys::calls;
@@ -180,18 +180,19 @@ impl Engine for EpollEngine {
         Box::pin(async move { self.serve_forever().await })
     }
 
-    fn tick(&self) -> Holdings {
+    fn tick(&self) -> Buffered {
         let mut core = self.core.borrow_mut();
-        let holdings = core.tick();
+        let buffered = core.tick();
         if !core.schedule.is_empty() {
             self.work.notify_one();
         }
-        holdings
+        buffered
     }
 
-    fn burdens(&self) -> Vec<Burden<u32>> {
+    fn eviction_candidates(&self) -> Vec<EvictionCandidate<u32>> {
         let core = self.core.borrow();
-        core.connections.burdens(core.shared.settings.clock.now())
+        core.connections
+            .eviction_candidates(core.shared.settings.clock.now())
     }
 
     fn evict(&self, key: u32, reason: EndReason) {
@@ -225,8 +226,8 @@ impl Served for EpollSocket {
         self.connection.held()
     }
 
-    fn holdings(&self, now: Millis) -> Holdings {
-        self.connection.holdings(0, now)
+    fn buffered(&self, now: Millis) -> Buffered {
+        self.connection.buffered(0, now)
     }
 }
 
@@ -315,7 +316,7 @@ impl Core {
         }
     }
 
-    fn tick(&mut self) -> Holdings {
+    fn tick(&mut self) -> Buffered {
         let settings = Rc::clone(&self.shared.settings);
         let context = settings.context();
         self.connections.advance(context.now);
@@ -329,7 +330,7 @@ impl Core {
         for (key, drain) in self.connections.drained_in_turn(context) {
             self.start_drain(key, drain);
         }
-        self.connections.holdings()
+        self.connections.buffered()
     }
 
     fn start_drain(&mut self, key: u32, drain: Drain) {

@@ -27,11 +27,11 @@
 
 pub(crate) mod activity;
 pub(crate) mod backlog;
-pub(crate) mod burden;
 pub(crate) mod connection;
+pub(crate) mod diagnosis;
 pub(crate) mod encrypted;
 pub(crate) mod epoll;
-pub(crate) mod obstacle;
+pub(crate) mod eviction;
 mod partial;
 mod plain;
 pub(crate) mod ring;
@@ -63,8 +63,8 @@ use crate::sys::calls;
 use crate::sys::task::Tasks;
 use activity::Activity;
 use backlog::BacklogRoom;
-use burden::Burden;
 use connection::Context;
+use eviction::EvictionCandidate;
 use timers::TimerBudget;
 
 /// A connection whose handshake is done.
@@ -172,7 +172,7 @@ pub(crate) const SLOW_READER: Duration = Duration::from_millis(100);
 
 /// What the connections of a worker hold at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Holdings {
+pub(crate) struct Buffered {
     /// Bytes of memory for what has come in part, for replies that wait for their
     /// clients, and for buffers that are larger than an idle connection's.
     pub(crate) bytes: usize,
@@ -186,7 +186,7 @@ pub(crate) struct Holdings {
     pub(crate) paused: usize,
 }
 
-impl Holdings {
+impl Buffered {
     pub(crate) fn add(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.slow_readers += other.slow_readers;
@@ -218,12 +218,12 @@ pub(crate) trait Engine {
 
     /// Looks after the timeouts, and says what the connections hold. To be
     /// called every [`Settings::tick_interval`], on the worker's thread, and every
-    /// [`SLOW_READER`] while a connection is [paused](Holdings::paused).
-    fn tick(&self) -> Holdings;
+    /// [`SLOW_READER`] while a connection is [paused](Buffered::paused).
+    fn tick(&self) -> Buffered;
 
     /// What each connection holds that holds something. Its key is for
     /// [`evict`](Self::evict) and [`socket_memory`](Self::socket_memory), at once.
-    fn burdens(&self) -> Vec<Burden<u32>>;
+    fn eviction_candidates(&self) -> Vec<EvictionCandidate<u32>>;
 
     /// Ends a connection for this reason, because of what it holds: with a Close where one can be
     /// said.

@@ -2,7 +2,7 @@
 //! connections.
 //!
 //! Each connection has a multishot receive, which takes a buffer out of a
-//! [pool](pool) when bytes arrive. The echo core answers in that buffer, and
+//! [pool] when bytes arrive. The echo core answers in that buffer, and
 //! the reply is sent from it. A turn of the engine is one call of
 //! `io_uring_enter(2)`, which starts the replies of the last batch and brings
 //! the next one:
@@ -43,13 +43,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use super::burden::Burden;
 use super::connection::{Connection, Context, Timer};
+use super::eviction::EvictionCandidate;
 use super::plain::Flow;
 use super::schedule::Schedule;
 use super::spin::Spin;
 use super::table::{Served, Table};
-use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
+use super::{Buffered, Drain, Engine, Millis, Settings, Upgraded};
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
 use crate::sys::turn::turn;
@@ -189,18 +189,19 @@ impl Engine for RingEngine {
         Box::pin(async move { self.serve_forever().await })
     }
 
-    fn tick(&self) -> Holdings {
+    fn tick(&self) -> Buffered {
         let mut core = self.core.borrow_mut();
-        let holdings = core.tick();
+        let buffered = core.tick();
         if !core.schedule.is_empty() || core.shared.uring.has_work() {
             self.work.notify_one();
         }
-        holdings
+        buffered
     }
 
-    fn burdens(&self) -> Vec<Burden<u32>> {
+    fn eviction_candidates(&self) -> Vec<EvictionCandidate<u32>> {
         let core = self.core.borrow();
-        core.connections.burdens(self.settings.clock.now())
+        core.connections
+            .eviction_candidates(self.settings.clock.now())
     }
 
     fn evict(&self, key: u32, reason: EndReason) {
@@ -242,8 +243,8 @@ impl Served for RingSocket {
         self.connection.held()
     }
 
-    fn holdings(&self, now: Millis) -> Holdings {
-        self.connection.holdings(0, now)
+    fn buffered(&self, now: Millis) -> Buffered {
+        self.connection.buffered(0, now)
     }
 }
 
@@ -340,7 +341,7 @@ impl Core {
                 // With nothing on its way a drain may close it.
                 self.list(place);
             }
-            self.look_after(place);
+            self.reschedule(place);
         }
     }
 
@@ -381,12 +382,12 @@ impl Core {
             served.end(&mut self.shared);
         }
         self.connections.settle(place, &self.shared.settings);
-        self.look_after(place);
+        self.reschedule(place);
     }
 
     /// Puts a connection onto the list if it wants to be served, and drops it
     /// if it is over.
-    fn look_after(&mut self, place: u32) {
+    fn reschedule(&mut self, place: u32) {
         let Some(served) = self.connections.get_mut(place) else {
             return;
         };
@@ -413,7 +414,7 @@ impl Core {
         }
     }
 
-    fn tick(&mut self) -> Holdings {
+    fn tick(&mut self) -> Buffered {
         self.shared.pool.relax();
         let settings = Rc::clone(&self.shared.settings);
         let context = settings.context();
@@ -428,7 +429,7 @@ impl Core {
         for (place, drain) in self.connections.drained_in_turn(context) {
             self.start_drain(place, drain);
         }
-        self.connections.holdings()
+        self.connections.buffered()
     }
 
     fn start_drain(&mut self, place: u32, drain: Drain) {

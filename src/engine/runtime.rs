@@ -11,7 +11,7 @@ use crate::config::error::Error;
 use crate::engine::epoll::EpollEngine;
 use crate::engine::ring::{self, RingEngine};
 use crate::engine::tokio_uring::{self, TokioUringEngine};
-use crate::engine::{Engine, Settings, obstacle};
+use crate::engine::{Engine, Settings, diagnosis};
 
 /// What `auto` tries, in this order; the last one works everywhere.
 pub(crate) const PREFERENCE: [EngineKind; 2] = [EngineKind::Ring, EngineKind::Epoll];
@@ -47,7 +47,7 @@ impl EngineKind {
         };
         Error::Engine {
             engine: self,
-            reason: obstacle::explain(&source, min_kernel),
+            reason: diagnosis::explain(&source, min_kernel),
         }
     }
 }

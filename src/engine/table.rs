@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use super::burden::Burden;
 use super::connection::{Context, Timer};
+use super::eviction::EvictionCandidate;
 use super::wheel::{Link, Links, Wheel};
-use super::{Drain, Holdings, Millis, Settings};
+use super::{Buffered, Drain, Millis, Settings};
 
 /// Connections whose memory is allocated together: it does not double with their
 /// number, and none of them moves.
@@ -37,7 +37,7 @@ pub(crate) trait Served {
     fn held(&self) -> usize;
 
     /// What it holds.
-    fn holdings(&self, now: Millis) -> Holdings;
+    fn buffered(&self, now: Millis) -> Buffered;
 }
 
 pub(crate) struct Table<T> {
@@ -45,7 +45,7 @@ pub(crate) struct Table<T> {
     wheel: Wheel,
     /// Slots that are free, the last one first.
     free: Vec<u32>,
-    held: Holdings,
+    held: Buffered,
     drain: Option<Progress>,
 }
 
@@ -60,11 +60,11 @@ struct Slot<T> {
 /// What was found when a connection was last served.
 #[derive(Clone, Copy, Default)]
 struct Noted {
-    holdings: Part,
+    buffered: Part,
     timer: Timer,
 }
 
-/// [`Holdings`] of one connection, in less memory.
+/// [`Buffered`] of one connection, in less memory.
 #[derive(Clone, Copy, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a count of 0 or 1")]
 struct Part {
@@ -78,7 +78,7 @@ struct Part {
 /// How far a drain has come.
 struct Progress {
     drain: Drain,
-    begun: Millis,
+    initiated: Millis,
     spread: Duration,
     next: u32,
 }
@@ -89,7 +89,7 @@ impl<T: Served> Table<T> {
             slots: Slots(Vec::new()),
             wheel: Wheel::new(),
             free: Vec::new(),
-            held: Holdings::default(),
+            held: Buffered::default(),
             drain: None,
         }
     }
@@ -121,7 +121,7 @@ impl<T: Served> Table<T> {
         let slot = self.slots.get(key);
         let value = slot.value.take()?;
         let noted = std::mem::take(&mut slot.noted);
-        noted.holdings.leave(&mut self.held);
+        noted.buffered.leave(&mut self.held);
         self.wheel.cancel(&mut self.slots, key);
         self.free.push(key);
         Some(value)
@@ -144,7 +144,7 @@ impl<T: Served> Table<T> {
         let timer = value.timer();
         timer == slot.noted.timer
             && timer != Timer::Backlog
-            && value.held() == slot.noted.holdings.bytes
+            && value.held() == slot.noted.buffered.bytes
     }
 
     /// As [`settle`](Self::settle), whatever is noted. Sets the timer anew if it was due,
@@ -152,12 +152,12 @@ impl<T: Served> Table<T> {
     pub(crate) fn note(&mut self, key: u32, context: Context) {
         let slot = self.slots.get(key);
         let Some(value) = &slot.value else { return };
-        let holdings = Part::of(value.holdings(context.now));
+        let buffered = Part::of(value.buffered(context.now));
         let timer = value.timer();
         let deadline = value.deadline(context);
-        slot.noted.holdings.leave(&mut self.held);
-        holdings.join(&mut self.held);
-        slot.noted = Noted { holdings, timer };
+        slot.noted.buffered.leave(&mut self.held);
+        buffered.join(&mut self.held);
+        slot.noted = Noted { buffered, timer };
         // One that is still due waits for the next turn.
         let next_turn = context.now.after(NEXT_TURN);
         if let Some(at) = deadline.map(|at| at.max(next_turn))
@@ -168,16 +168,18 @@ impl<T: Served> Table<T> {
     }
 
     /// What all of them hold.
-    pub(crate) fn holdings(&self) -> Holdings {
+    pub(crate) fn buffered(&self) -> Buffered {
         self.held
     }
 
     /// What each of them holds that holds something.
-    pub(crate) fn burdens(&self, now: Millis) -> Vec<Burden<u32>> {
+    pub(crate) fn eviction_candidates(&self, now: Millis) -> Vec<EvictionCandidate<u32>> {
         let slots = self.slots.0.iter().flatten().zip(0..);
         slots
-            .filter(|(slot, _key)| slot.noted.holdings.bytes > 0)
-            .filter_map(|(slot, key)| Burden::of(key, slot.value.as_ref()?.holdings(now)))
+            .filter(|(slot, _key)| slot.noted.buffered.bytes > 0)
+            .filter_map(|(slot, key)| {
+                EvictionCandidate::of(key, slot.value.as_ref()?.buffered(now))
+            })
             .collect()
     }
 
@@ -209,7 +211,7 @@ impl<T: Served> Table<T> {
     pub(crate) fn drain(&mut self, drain: Drain, spread: Duration, now: Millis) {
         self.drain = Some(Progress {
             drain,
-            begun: now,
+            initiated: now,
             spread,
             next: 0,
         });
@@ -264,17 +266,17 @@ impl<T> Links for Slots<T> {
 }
 
 impl Part {
-    fn of(holdings: Holdings) -> Self {
+    fn of(buffered: Buffered) -> Self {
         Self {
-            bytes: holdings.bytes,
-            is_slow_reader: holdings.slow_readers > 0,
-            is_stalled: holdings.stalled > 0,
-            is_unread: holdings.unread > 0,
-            is_paused: holdings.paused > 0,
+            bytes: buffered.bytes,
+            is_slow_reader: buffered.slow_readers > 0,
+            is_stalled: buffered.stalled > 0,
+            is_unread: buffered.unread > 0,
+            is_paused: buffered.paused > 0,
         }
     }
 
-    fn join(self, all: &mut Holdings) {
+    fn join(self, all: &mut Buffered) {
         all.bytes += self.bytes;
         all.slow_readers += usize::from(self.is_slow_reader);
         all.stalled += usize::from(self.is_stalled);
@@ -282,7 +284,7 @@ impl Part {
         all.paused += usize::from(self.is_paused);
     }
 
-    fn leave(self, all: &mut Holdings) {
+    fn leave(self, all: &mut Buffered) {
         all.bytes -= self.bytes;
         all.slow_readers -= usize::from(self.is_slow_reader);
         all.stalled -= usize::from(self.is_stalled);
@@ -294,7 +296,7 @@ impl Part {
 impl Progress {
     /// Of `all` slots, those up to this one have had their time to come.
     fn reaches(&self, all: u32, now: Millis) -> u32 {
-        let passed = u128::from(now.0.saturating_sub(self.begun.0));
+        let passed = u128::from(now.0.saturating_sub(self.initiated.0));
         let spread = self.spread.as_millis();
         if passed >= spread {
             return all;
@@ -336,10 +338,10 @@ mod tests {
             self.held
         }
 
-        fn holdings(&self, _now: Millis) -> Holdings {
-            Holdings {
+        fn buffered(&self, _now: Millis) -> Buffered {
+            Buffered {
                 bytes: self.held,
-                ..Holdings::default()
+                ..Buffered::default()
             }
         }
     }
@@ -405,14 +407,14 @@ mod tests {
             table.get_mut(key).expect("it is there").held = held;
             table.note(key, settings.at(Millis(0)));
         }
-        assert_eq!(table.holdings().bytes, 3050);
-        assert_eq!(table.burdens(Millis(0)).len(), 2);
+        assert_eq!(table.buffered().bytes, 3050);
+        assert_eq!(table.eviction_candidates(Millis(0)).len(), 2);
         table.remove(2);
-        assert_eq!(table.holdings().bytes, 50);
+        assert_eq!(table.buffered().bytes, 50);
         assert!(table.get_mut(2).is_none());
         let fake = Fake { heard: 0, held: 7 };
         assert_eq!(table.insert(fake, settings.at(Millis(0))), 2);
-        assert_eq!(table.holdings().bytes, 57);
+        assert_eq!(table.buffered().bytes, 57);
     }
 
     #[test]

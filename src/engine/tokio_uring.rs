@@ -13,10 +13,10 @@
 //! which the task awaits room beside its read.
 
 mod buffer;
+mod bulk_queue;
 mod probe;
 mod spinning;
 mod task;
-mod turnstile;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -32,21 +32,21 @@ use tokio_uring::net::TcpStream as UringStream;
 
 pub(crate) use probe::{MIN_KERNEL, probe};
 
-use super::burden::Burden;
 use super::connection::{Connection, Context, Timer};
+use super::eviction::EvictionCandidate;
 use super::plain::{self, Flow};
 use super::table::{Served, Table};
-use super::{Drain, Engine, Holdings, Millis, Settings, Upgraded};
+use super::{Buffered, Drain, Engine, Millis, Settings, Upgraded};
 use crate::limits::admission::Permit;
-use crate::limits::held::TICK_WHEN_HIGH;
+use crate::limits::memory_budget::TICK_WHEN_HIGH;
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
 use crate::sys::task_kind::TaskKind;
 use crate::sys::turn::turn;
 use crate::sys::uring_operation::cancel;
 use buffer::BufferUse;
+use bulk_queue::BulkQueue;
 use task::Task;
-use turnstile::Turnstile;
 
 /// Submission queue entries: operations that are started between two enters.
 const RING_ENTRIES: u32 = 1024;
@@ -78,9 +78,9 @@ pub(crate) struct TokioUringEngine {
     links: RefCell<Table<Rc<Link>>>,
     draining: Cell<Option<Drain>>,
     /// When a connection last filled the largest buffer.
-    flooded_at: Cell<Option<Millis>>,
+    bulk_since: Cell<Option<Millis>>,
     /// Where those wait who did.
-    turnstile: Turnstile,
+    bulk_queue: BulkQueue,
 }
 
 /// What a connection's task and the engine both need to reach.
@@ -114,8 +114,8 @@ impl TokioUringEngine {
             settings,
             links: RefCell::new(Table::new()),
             draining: Cell::new(None),
-            flooded_at: Cell::new(None),
-            turnstile: Turnstile::default(),
+            bulk_since: Cell::new(None),
+            bulk_queue: BulkQueue::default(),
         }
     }
 
@@ -126,7 +126,7 @@ impl TokioUringEngine {
     /// of a whole turn, and its client's next message for those of another: it
     /// is written without the ring then.
     fn is_flooded(&self, now: Millis) -> bool {
-        self.flooded_at
+        self.bulk_since
             .get()
             .is_some_and(|at| !at.is_over(FLOOD_MEMORY, now))
     }
@@ -189,12 +189,12 @@ impl Engine for TokioUringEngine {
         Box::pin(async move {
             tokio::select! {
                 error = spinning::spin(&self.settings) => error,
-                error = self.turnstile.turn() => error,
+                error = self.bulk_queue.turn() => error,
             }
         })
     }
 
-    fn tick(&self) -> Holdings {
+    fn tick(&self) -> Buffered {
         let context = self.context();
         let mut links = self.links.borrow_mut();
         links.advance(context.now);
@@ -210,11 +210,13 @@ impl Engine for TokioUringEngine {
                 link.wake();
             }
         }
-        links.holdings()
+        links.buffered()
     }
 
-    fn burdens(&self) -> Vec<Burden<u32>> {
-        self.links.borrow().burdens(self.settings.clock.now())
+    fn eviction_candidates(&self) -> Vec<EvictionCandidate<u32>> {
+        self.links
+            .borrow()
+            .eviction_candidates(self.settings.clock.now())
     }
 
     fn evict(&self, key: u32, reason: EndReason) {
@@ -272,12 +274,12 @@ impl Served for Rc<Link> {
         self.connection.borrow().held() + self.buffer.held(self.kept.get())
     }
 
-    fn holdings(&self, now: Millis) -> Holdings {
+    fn buffered(&self, now: Millis) -> Buffered {
         if self.evicted_for.get().is_some() || self.is_shut_down.get() {
-            return Holdings::default();
+            return Buffered::default();
         }
         let bytes = self.buffer.held(self.kept.get());
-        self.connection.borrow().holdings(bytes, now)
+        self.connection.borrow().buffered(bytes, now)
     }
 }
 

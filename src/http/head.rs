@@ -170,7 +170,7 @@ impl HeadBuffer {
 #[derive(Default)]
 struct EndOfHead {
     /// Something else than empty lines has come: those before it do not count.
-    has_begun: bool,
+    is_initiated: bool,
     is_in_line: bool,
 }
 
@@ -181,12 +181,12 @@ impl EndOfHead {
         for byte in bytes {
             match byte {
                 b'\n' => {
-                    is_found |= self.has_begun && !self.is_in_line;
+                    is_found |= self.is_initiated && !self.is_in_line;
                     self.is_in_line = false;
                 }
                 b'\r' => {}
                 _ => {
-                    self.has_begun = true;
+                    self.is_initiated = true;
                     self.is_in_line = true;
                 }
             }

@@ -41,7 +41,7 @@ use tracing::field::display;
 use crate::config::origin::Origin;
 use crate::limits::handshakes::HandshakeSlot;
 use crate::observe::access;
-use crate::observe::throttle::{REFUSED, throttled};
+use crate::observe::log_limit::{REFUSED, log_limited};
 use crate::sys::calls;
 use crate::transport::stream::Stream;
 use farewell::{LINGER, LINGER_OVER_LIMIT};
@@ -68,7 +68,7 @@ pub(crate) struct HttpOptions {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// It speaks WebSocket from here on.
-    Upgraded(Handover),
+    Upgraded(UpgradedStream),
     /// An upgrade was refused, the request was no HTTP/1.1, or a limit was reached.
     Refused(Refusal),
     /// The client spoke TLS, and got an alert.
@@ -83,7 +83,7 @@ pub(crate) enum Outcome {
 
 /// An upgraded socket, the 101 already written.
 #[derive(Debug)]
-pub(crate) struct Handover {
+pub(crate) struct UpgradedStream {
     pub(crate) stream: Stream,
     /// What arrived behind the request: the client's first frames, which come
     /// before anything that is still in the socket.
@@ -175,7 +175,7 @@ impl PendingRequest {
             let value = self.head.headers().get(name);
             value.map(|value| display(access::escape(value.as_bytes())))
         };
-        throttled!(
+        log_limited!(
             debug,
             REFUSED,
             status = %refusal.status,
@@ -212,7 +212,7 @@ impl Answer {
             return outcome;
         }
         match self.ending {
-            Ending::Upgrade(subprotocol) => Outcome::Upgraded(Handover {
+            Ending::Upgrade(subprotocol) => Outcome::Upgraded(UpgradedStream {
                 stream: self.stream,
                 leftover: self.leftover,
                 subprotocol,

@@ -6,7 +6,7 @@ use super::head::{HeadBuffer, HeadError};
 use super::refusal::{self, Refusal};
 use super::{HttpOptions, Outcome, PendingRequest, farewell};
 use crate::limits::handshakes::HandshakeSlot;
-use crate::observe::throttle::{REFUSED, throttled};
+use crate::observe::log_limit::{REFUSED, log_limited};
 use crate::transport::stream::Stream;
 
 /// The type of a TLS record that holds a handshake message, such as a
@@ -87,7 +87,7 @@ impl Fault {
             return Self::Tls;
         }
         let refusal = reason(unread, error, too_large);
-        throttled!(
+        log_limited!(
             debug,
             REFUSED,
             status = %refusal.status,

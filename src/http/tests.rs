@@ -100,7 +100,7 @@ async fn head(client: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-async fn upgraded(outcome: JoinHandle<Outcome>) -> Handover {
+async fn upgraded(outcome: JoinHandle<Outcome>) -> UpgradedStream {
     match outcome.await.unwrap() {
         Outcome::Upgraded(handover) => handover,
         other => panic!("not upgraded: {other:?}"),
@@ -108,7 +108,7 @@ async fn upgraded(outcome: JoinHandle<Outcome>) -> Handover {
 }
 
 /// Takes `expected` from the leftover and then the socket.
-async fn assert_carries(handover: Handover, expected: &[u8]) {
+async fn assert_carries(handover: UpgradedStream, expected: &[u8]) {
     let mut carried = handover.leftover.to_vec();
     assert!(carried.len() <= expected.len());
     let mut socket = handover.stream;

@@ -5,8 +5,8 @@
 //! ([`Admission::enter`]), and for its client's address once that is known
 //! ([`Admission::admit`]). Who is over a limit is told so, by few at a time.
 
-mod census;
-mod pacer;
+mod address_counts;
+mod rate_limiter;
 mod source;
 
 use std::cell::Cell;
@@ -20,22 +20,22 @@ use host::Root;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::limits::held::Held;
+use crate::limits::memory_budget::MemoryBudget;
 use crate::limits::tcp_memory::TcpMemory;
 use crate::net::peer::Peer;
 use crate::observe::access::AccessContext;
+use crate::observe::connection_record::ConnectionRecord;
+use crate::observe::log_limit::LogLimit;
 use crate::observe::metrics::Counters;
 use crate::observe::metrics::label::RefusalReason;
-use crate::observe::throttle::Throttle;
-use crate::observe::visit::Visit;
-use census::Census;
-use pacer::Pacer;
+use address_counts::AddressCounts;
+use rate_limiter::RateLimiter;
 use source::Source;
 
 /// The connections of all workers. Touched when one opens or closes, never in
 /// between.
 #[derive(Debug)]
-pub(crate) struct House {
+pub(crate) struct ServerLimits {
     accepted: AtomicU64,
     welcome: AtomicUsize,
     rejecting: AtomicUsize,
@@ -44,22 +44,22 @@ pub(crate) struct House {
     /// without an answer.
     rejects_max: usize,
     /// Where there is a limit per address.
-    census: Option<Census>,
+    address_counts: Option<AddressCounts>,
     /// Where there is a rate per address.
-    pacer: Option<Pacer>,
+    rate_limiter: Option<RateLimiter>,
     epoch: Instant,
-    held: Held,
+    held: MemoryBudget,
     tcp_memory: TcpMemory,
     handshakes_max: usize,
     /// Where there is a rate for access lines.
-    access_limit: Option<Arc<Throttle>>,
+    access_limit: Option<Arc<LogLimit>>,
 }
 
-impl House {
+impl ServerLimits {
     pub(crate) fn new(config: &Config, rejects_max: usize) -> Arc<Self> {
-        let pacer = config.handshake_rate.map(|rate| {
+        let rate_limiter = config.handshake_rate.map(|rate| {
             let burst = config.handshake_burst.unwrap_or(rate.count());
-            Pacer::new(rate, burst)
+            RateLimiter::new(rate, burst)
         });
         Arc::new(Self {
             accepted: AtomicU64::new(0),
@@ -67,25 +67,25 @@ impl House {
             rejecting: AtomicUsize::new(0),
             capacity: config.max_connections,
             rejects_max,
-            census: config.max_connections_per_address.map(Census::new),
-            pacer,
+            address_counts: config.max_connections_per_address.map(AddressCounts::new),
+            rate_limiter,
             epoch: Instant::now(),
-            held: Held::new(config.max_held_bytes),
+            held: MemoryBudget::new(config.max_held_bytes),
             tcp_memory: TcpMemory::new(&Root::of_this_machine(), config.max_tcp_memory),
             handshakes_max: config.effective_max_handshakes(),
             access_limit: config
                 .access_log_rate
-                .map(|rate| Arc::new(Throttle::of_rate("access lines", rate))),
+                .map(|rate| Arc::new(LogLimit::of_rate("access lines", rate))),
         })
     }
 
     /// What bounds the access lines.
-    pub(crate) fn access_limit(&self) -> Option<&Arc<Throttle>> {
+    pub(crate) fn access_limit(&self) -> Option<&Arc<LogLimit>> {
         self.access_limit.as_ref()
     }
 
     /// The bytes that are held for all connections.
-    pub(crate) fn held(&self) -> &Held {
+    pub(crate) fn held(&self) -> &MemoryBudget {
         &self.held
     }
 
@@ -111,13 +111,13 @@ impl House {
 
     /// Whether a client may come in now that has this address.
     fn admit(&self, source: Source) -> Result<(), Rejection> {
-        if let Some(pacer) = &self.pacer {
-            pacer
+        if let Some(rate_limiter) = &self.rate_limiter {
+            rate_limiter
                 .take(source, self.epoch.elapsed())
                 .map_err(|wait| Rejection::Rate { wait })?;
         }
-        match &self.census {
-            Some(census) if !census.enter(source) => Err(Rejection::Address),
+        match &self.address_counts {
+            Some(address_counts) if !address_counts.enter(source) => Err(Rejection::Address),
             _ => Ok(()),
         }
     }
@@ -126,7 +126,7 @@ impl House {
 /// The connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    house: Arc<House>,
+    server_limits: Arc<ServerLimits>,
     counters: Arc<Counters>,
     open: Cell<usize>,
     rejecting: Cell<usize>,
@@ -135,13 +135,13 @@ pub(crate) struct Admission {
 
 /// What is to be done with a connection.
 #[derive(Debug)]
-pub(crate) enum Entry {
+pub(crate) enum Decision {
     /// Serve it.
-    Welcome(Permit),
+    Accept(Permit),
     /// Tell it why it cannot be served.
-    TurnedAway(Rejection, RejectSlot),
+    Reject(Rejection, RejectSlot),
     /// Close it.
-    Overrun,
+    Drop,
 }
 
 /// The limit that a connection is over.
@@ -173,7 +173,7 @@ impl Rejection {
 pub(crate) struct Permit {
     admission: Rc<Admission>,
     /// Whose it is, where anybody has to know.
-    visit: Option<Rc<Visit>>,
+    record: Option<Rc<ConnectionRecord>>,
 }
 
 /// Held by a connection that is being told that it is over a limit.
@@ -183,9 +183,9 @@ pub(crate) struct RejectSlot {
 }
 
 impl Admission {
-    pub(crate) fn new(house: Arc<House>, counters: Arc<Counters>) -> Rc<Self> {
+    pub(crate) fn new(server_limits: Arc<ServerLimits>, counters: Arc<Counters>) -> Rc<Self> {
         Rc::new(Self {
-            house,
+            server_limits,
             counters,
             open: Cell::new(0),
             rejecting: Cell::new(0),
@@ -194,57 +194,71 @@ impl Admission {
     }
 
     /// Gives an accepted connection its place.
-    pub(crate) fn enter(self: &Rc<Self>) -> Entry {
-        if take_place(&self.house.welcome, self.house.capacity.get()) {
+    pub(crate) fn enter(self: &Rc<Self>) -> Decision {
+        if take_place(
+            &self.server_limits.welcome,
+            self.server_limits.capacity.get(),
+        ) {
             self.set_open(self.open.get() + 1);
-            Entry::Welcome(Permit {
+            Decision::Accept(Permit {
                 admission: Rc::clone(self),
-                visit: None,
+                record: None,
             })
         } else {
-            self.turn_away(Rejection::Full)
+            self.reject(Rejection::Full)
         }
     }
 
     /// Lets a connection stay, or not, now that its client's address is known.
     /// To be called once for each.
-    pub(crate) fn admit(self: &Rc<Self>, entry: Entry, visit: &Rc<Visit>) -> Entry {
-        let Entry::Welcome(mut permit) = entry else {
+    pub(crate) fn admit(
+        self: &Rc<Self>,
+        entry: Decision,
+        record: &Rc<ConnectionRecord>,
+    ) -> Decision {
+        let Decision::Accept(mut permit) = entry else {
             return entry;
         };
-        let source = Source::of(visit.peer());
-        if let Some(Err(rejection)) = source.map(|source| self.house.admit(source)) {
+        let source = Source::of(record.peer());
+        if let Some(Err(rejection)) = source.map(|source| self.server_limits.admit(source)) {
             drop(permit);
-            return self.turn_away(rejection);
+            return self.reject(rejection);
         }
-        permit.visit = Some(Rc::clone(visit));
-        Entry::Welcome(permit)
+        permit.record = Some(Rc::clone(record));
+        Decision::Accept(permit)
     }
 
-    fn turn_away(self: &Rc<Self>, rejection: Rejection) -> Entry {
-        if !take_place(&self.house.rejecting, self.house.rejects_max) {
-            return Entry::Overrun;
+    fn reject(self: &Rc<Self>, rejection: Rejection) -> Decision {
+        if !take_place(
+            &self.server_limits.rejecting,
+            self.server_limits.rejects_max,
+        ) {
+            return Decision::Drop;
         }
         self.set_rejecting(self.rejecting.get() + 1);
         let admission = Rc::clone(self);
-        Entry::TurnedAway(rejection, RejectSlot { admission })
+        Decision::Reject(rejection, RejectSlot { admission })
     }
 
     /// A connection of this peer, under a number that no other one of this
     /// process has.
-    pub(crate) fn visit(&self, peer: Peer, access: Option<Rc<AccessContext>>) -> Rc<Visit> {
-        let id = self.house.accepted.fetch_add(1, Relaxed) + 1;
-        Rc::new(Visit::new(id, peer, access))
+    pub(crate) fn record(
+        &self,
+        peer: Peer,
+        access: Option<Rc<AccessContext>>,
+    ) -> Rc<ConnectionRecord> {
+        let id = self.server_limits.accepted.fetch_add(1, Relaxed) + 1;
+        Rc::new(ConnectionRecord::new(id, peer, access))
     }
 
     /// The bytes that are held for all workers' connections.
-    pub(crate) fn held(&self) -> &Held {
-        self.house.held()
+    pub(crate) fn held(&self) -> &MemoryBudget {
+        self.server_limits.held()
     }
 
     /// The memory of TCP, on this machine.
     pub(crate) fn tcp_memory(&self) -> &TcpMemory {
-        self.house.tcp_memory()
+        self.server_limits.tcp_memory()
     }
 
     /// How many of this worker's connections are open, those that are being
@@ -272,30 +286,35 @@ impl Admission {
 impl Permit {
     /// What is told of the connection, where anybody wants to know.
     #[inline]
-    pub(crate) fn visit(&self) -> Option<&Rc<Visit>> {
-        self.visit.as_ref()
+    pub(crate) fn record(&self) -> Option<&Rc<ConnectionRecord>> {
+        self.record.as_ref()
     }
 
     /// Lets go of what nobody will ask for.
-    pub(crate) fn forget_visit_if_unwanted(&mut self) {
-        let is_counted = self.admission.house.census.is_some();
-        if !is_counted && self.visit.as_ref().is_some_and(|visit| !visit.is_wanted()) {
-            self.visit = None;
+    pub(crate) fn forget_record_if_unwanted(&mut self) {
+        let is_counted = self.admission.server_limits.address_counts.is_some();
+        if !is_counted
+            && self
+                .record
+                .as_ref()
+                .is_some_and(|record| !record.is_wanted())
+        {
+            self.record = None;
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Admission { house, .. } = &*self.admission;
-        if let (Some(census), Some(visit)) = (&house.census, &self.visit)
-            && let Some(source) = Source::of(visit.peer())
+        let Admission { server_limits, .. } = &*self.admission;
+        if let (Some(address_counts), Some(record)) = (&server_limits.address_counts, &self.record)
+            && let Some(source) = Source::of(record.peer())
         {
-            census.leave(source);
+            address_counts.leave(source);
         }
         // The gauge first: it never shows more than may be open.
         self.admission.set_open(self.admission.open.get() - 1);
-        house.welcome.fetch_sub(1, Relaxed);
+        server_limits.welcome.fetch_sub(1, Relaxed);
         self.admission.left.notify_waiters();
     }
 }
@@ -304,7 +323,7 @@ impl Drop for RejectSlot {
     fn drop(&mut self) {
         let Self { admission } = self;
         admission.set_rejecting(admission.rejecting.get() - 1);
-        admission.house.rejecting.fetch_sub(1, Relaxed);
+        admission.server_limits.rejecting.fetch_sub(1, Relaxed);
         admission.left.notify_waiters();
     }
 }
@@ -323,11 +342,11 @@ mod tests {
     use super::*;
     use crate::limits::descriptors::REJECTS_MAX;
 
-    fn limits(config: &Config) -> Arc<House> {
-        House::new(config, REJECTS_MAX)
+    fn limits(config: &Config) -> Arc<ServerLimits> {
+        ServerLimits::new(config, REJECTS_MAX)
     }
 
-    fn house(capacity: usize) -> Arc<House> {
+    fn server_limits(capacity: usize) -> Arc<ServerLimits> {
         limits(&Config {
             max_connections: NonZeroUsize::new(capacity).expect("not zero"),
             ..Config::default()
@@ -335,27 +354,27 @@ mod tests {
     }
 
     #[test]
-    fn the_house_is_full_over_all_workers() {
-        let house = house(2);
-        let first = Admission::new(Arc::clone(&house), Arc::default());
-        let second = Admission::new(Arc::clone(&house), Arc::default());
+    fn max_connections_holds_over_all_workers() {
+        let server_limits = server_limits(2);
+        let first = Admission::new(Arc::clone(&server_limits), Arc::default());
+        let second = Admission::new(Arc::clone(&server_limits), Arc::default());
         let one = first.enter();
         let two = second.enter();
         assert!(matches!(
             (&one, &two),
-            (Entry::Welcome(_), Entry::Welcome(_))
+            (Decision::Accept(_), Decision::Accept(_))
         ));
         let full = first.enter();
-        assert!(matches!(full, Entry::TurnedAway(Rejection::Full, _)));
+        assert!(matches!(full, Decision::Reject(Rejection::Full, _)));
         assert_eq!((first.open(), second.open()), (2, 1));
         let counters = &first.counters;
         assert_eq!((counters.open.get(), counters.rejecting.get()), (1, 1));
-        assert!(house.is_full());
+        assert!(server_limits.is_full());
         drop(two);
-        assert!(!house.is_full());
+        assert!(!server_limits.is_full());
         let three = second.enter();
         assert!(
-            matches!(three, Entry::Welcome(_)),
+            matches!(three, Decision::Accept(_)),
             "who is being turned away takes nobody's place"
         );
         drop((one, three, full));
@@ -366,14 +385,14 @@ mod tests {
 
     #[test]
     fn those_who_are_turned_away_are_bounded_too() {
-        let admission = Admission::new(house(1), Arc::default());
+        let admission = Admission::new(server_limits(1), Arc::default());
         let _inside = admission.enter();
         let mut full: Vec<_> = (0..REJECTS_MAX).map(|_| admission.enter()).collect();
         assert!(
             full.iter()
-                .all(|entry| matches!(entry, Entry::TurnedAway(Rejection::Full, _)))
+                .all(|entry| matches!(entry, Decision::Reject(Rejection::Full, _)))
         );
-        assert!(matches!(admission.enter(), Entry::Overrun));
+        assert!(matches!(admission.enter(), Decision::Drop));
         assert_eq!(
             admission.open(),
             1 + REJECTS_MAX,
@@ -381,13 +400,13 @@ mod tests {
         );
         assert_eq!(admission.counters.open.get(), 1, "of one that may be open");
         full.pop();
-        assert!(matches!(admission.enter(), Entry::TurnedAway(..)));
+        assert!(matches!(admission.enter(), Decision::Reject(..)));
     }
 
     /// A connection of this peer comes in.
-    fn come(admission: &Rc<Admission>, peer: Peer) -> Entry {
-        let visit = admission.visit(peer, None);
-        admission.admit(admission.enter(), &visit)
+    fn come(admission: &Rc<Admission>, peer: Peer) -> Decision {
+        let record = admission.record(peer, None);
+        admission.admit(admission.enter(), &record)
     }
 
     fn host(last: u8) -> Peer {
@@ -396,51 +415,51 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_connections_over_all_workers() {
-        let house = limits(&Config {
+        let server_limits = limits(&Config {
             max_connections: NonZeroUsize::new(3).expect("not zero"),
             max_connections_per_address: NonZeroUsize::new(1),
             ..Config::default()
         });
-        let first = Admission::new(Arc::clone(&house), Arc::default());
-        let second = Admission::new(Arc::clone(&house), Arc::default());
+        let first = Admission::new(Arc::clone(&server_limits), Arc::default());
+        let second = Admission::new(Arc::clone(&server_limits), Arc::default());
         let one = come(&first, host(1));
-        assert!(matches!(one, Entry::Welcome(_)));
+        assert!(matches!(one, Decision::Accept(_)));
         let over = come(&second, host(1));
-        assert!(matches!(over, Entry::TurnedAway(Rejection::Address, _)));
+        assert!(matches!(over, Decision::Reject(Rejection::Address, _)));
         let other = come(&second, host(2));
-        assert!(matches!(other, Entry::Welcome(_)));
+        assert!(matches!(other, Decision::Accept(_)));
         let local = come(&first, Peer::Local);
         assert!(
-            matches!(local, Entry::Welcome(_)),
+            matches!(local, Decision::Accept(_)),
             "who is turned away leaves the place to another"
         );
         let full = come(&first, Peer::Local);
-        assert!(matches!(full, Entry::TurnedAway(Rejection::Full, _)));
+        assert!(matches!(full, Decision::Reject(Rejection::Full, _)));
         drop(one);
-        assert!(matches!(come(&second, host(1)), Entry::Welcome(_)));
+        assert!(matches!(come(&second, host(1)), Decision::Accept(_)));
         drop((over, other, local, full));
         assert_eq!((first.open(), second.open()), (0, 0));
     }
 
     #[test]
     fn a_full_server_costs_an_address_nothing() {
-        let house = limits(&Config {
+        let server_limits = limits(&Config {
             max_connections: NonZeroUsize::MIN,
             handshake_rate: "2/h".parse().ok(),
             ..Config::default()
         });
-        let admission = Admission::new(house, Arc::default());
+        let admission = Admission::new(server_limits, Arc::default());
         let inside = come(&admission, host(1));
         assert!(matches!(
             come(&admission, host(1)),
-            Entry::TurnedAway(Rejection::Full, _)
+            Decision::Reject(Rejection::Full, _)
         ));
         drop(inside);
-        assert!(matches!(come(&admission, host(1)), Entry::Welcome(_)));
-        let Entry::TurnedAway(Rejection::Rate { wait }, _) = come(&admission, host(1)) else {
+        assert!(matches!(come(&admission, host(1)), Decision::Accept(_)));
+        let Decision::Reject(Rejection::Rate { wait }, _) = come(&admission, host(1)) else {
             panic!("three in a moment");
         };
         assert!(wait > Duration::from_secs(29 * 60), "{wait:?}");
-        assert!(matches!(come(&admission, host(2)), Entry::Welcome(_)));
+        assert!(matches!(come(&admission, host(2)), Decision::Accept(_)));
     }
 }

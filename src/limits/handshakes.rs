@@ -3,7 +3,7 @@
 //!
 //! A connection is in its handshake from its accept until it is upgraded, or gone. All
 //! that it makes the server hold is counted from its accept on, and belongs to the bytes
-//! that are [held](crate::limits::held). Three things bound it:
+//! that are [held](crate::limits::memory_budget). Three things bound it:
 //!
 //! * their number: one too many evicts the oldest. A healthy client's handshake takes a
 //!   few round trips, an attacker's as long as it may;

@@ -4,5 +4,5 @@
 pub(crate) mod admission;
 pub(crate) mod descriptors;
 pub(crate) mod handshakes;
-pub(crate) mod held;
+pub(crate) mod memory_budget;
 pub(crate) mod tcp_memory;

@@ -8,17 +8,17 @@ use super::registry::{Guard, HandlerRegistry, SlowReader};
 use crate::engine::Drain;
 use crate::engine::connection::log_end_of_slow_reader;
 use crate::net::peer::Peer;
+use crate::observe::connection_record::ConnectionRecord;
+use crate::observe::log_limit::{VIOLATION, log_limited};
 use crate::observe::metrics::Counters;
 use crate::observe::metrics::label::EndReason;
-use crate::observe::throttle::{VIOLATION, throttled};
-use crate::observe::visit::Visit;
 use crate::proto::{CloseCode, Violation};
 
 /// The part of a connection in the counters. What is still open when this is
 /// dropped is settled then.
 pub(super) struct Account {
     counters: Arc<Counters>,
-    visit: Rc<Visit>,
+    record: Rc<ConnectionRecord>,
     guard: Rc<Guard>,
     /// Frames of the last read, until they are counted.
     frames: Option<u32>,
@@ -30,15 +30,15 @@ impl Account {
     /// handshake.
     pub(super) fn open(
         counters: &Arc<Counters>,
-        visit: Rc<Visit>,
+        record: Rc<ConnectionRecord>,
         registry: Rc<HandlerRegistry>,
         leftover: usize,
     ) -> Self {
         counters.count_reads(0, leftover);
-        visit.read(leftover);
+        record.read(leftover);
         Self {
             counters: Arc::clone(counters),
-            visit,
+            record,
             guard: Rc::new(registry.register()),
             frames: (leftover > 0).then_some(0),
             end_is_counted: false,
@@ -46,26 +46,26 @@ impl Account {
     }
 
     pub(super) fn peer(&self) -> Peer {
-        self.visit.peer()
+        self.record.peer()
     }
 
     /// Counts a read of `len` bytes.
     pub(super) fn read(&mut self, len: usize) {
         self.counters.count_reads(1, len);
-        self.visit.read(len);
+        self.record.read(len);
         self.frames = Some(self.frames.unwrap_or(0));
     }
 
     /// Counts a write of `len` bytes.
     pub(super) fn wrote(&self, len: usize) {
         self.counters.count_write(len);
-        self.visit.wrote(len);
+        self.record.wrote(len);
     }
 
     /// Counts a message that is to be sent.
     pub(super) fn sends_message(&self) {
         self.counters.messages_sent.add(1);
-        self.visit.count_messages(0, 1);
+        self.record.count_messages(0, 1);
     }
 
     /// Counts what was found in the bytes that were read.
@@ -74,7 +74,7 @@ impl Account {
             *frames += counted.frames;
         }
         self.counters.messages_received.add(counted.messages.into());
-        self.visit.count_messages(counted.messages, 0);
+        self.record.count_messages(counted.messages, 0);
         self.counters.pings_received.add(counted.pings.into());
         self.counters.pongs_received.add(counted.pongs.into());
     }
@@ -91,7 +91,7 @@ impl Account {
         if !self.end_is_counted {
             self.end_is_counted = true;
             self.counters.count_end(reason, code);
-            self.visit.ended(reason, code);
+            self.record.ended(reason, code);
             if reason.is_eviction() {
                 log_end_of_slow_reader(reason);
             }
@@ -99,7 +99,7 @@ impl Account {
     }
 
     pub(super) fn violation(&mut self, violation: Violation) {
-        throttled!(debug, VIOLATION, %violation, "a client broke the protocol");
+        log_limited!(debug, VIOLATION, %violation, "a client broke the protocol");
         self.counters.violations.add(violation);
         self.end(EndReason::Violation, Some(violation.close_code()));
     }

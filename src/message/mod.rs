@@ -26,13 +26,13 @@ use crate::config::DEFAULT_WHOLE_MESSAGE;
 use crate::engine::backlog::{Verdict, Wait};
 use crate::engine::connection::{PING, log_broken_tls};
 use crate::engine::{Drain, SLOW_READER, Settings};
-use crate::http::Handover;
+use crate::http::UpgradedStream;
 use crate::net::byte_queue::ByteQueue;
 use crate::net::peer::Peer;
 use crate::net::socket::reset_when_closed;
 use crate::net::socket_memory::SocketMemory;
+use crate::observe::connection_record::ConnectionRecord;
 use crate::observe::metrics::label::EndReason;
-use crate::observe::visit::Visit;
 use crate::proto::frame::ServerHeader;
 use crate::proto::{CloseCode, Limits, OpCode, Violation};
 use crate::transport::stream::Stream;
@@ -176,8 +176,8 @@ where
 
 impl MessageSocket {
     pub(crate) fn new(
-        handover: Handover,
-        visit: Rc<Visit>,
+        handover: UpgradedStream,
+        record: Rc<ConnectionRecord>,
         settings: Rc<Settings>,
         registry: Rc<HandlerRegistry>,
     ) -> Self {
@@ -200,7 +200,12 @@ impl MessageSocket {
             is_pinged: false,
             owes_a_turn: false,
             messages_in_turn: 0,
-            account: Account::open(&settings.counters, visit, registry, handover.leftover.len()),
+            account: Account::open(
+                &settings.counters,
+                record,
+                registry,
+                handover.leftover.len(),
+            ),
             limits,
             settings,
         }
@@ -397,7 +402,7 @@ impl MessageSocket {
         // Where there is nothing to read, no memory is left behind.
         let mut space = [0; READ_LEN];
         let result = read(&mut self.stream, &mut space);
-        self.owes_a_turn = matches!(result, Ok(READ_LEN)) || self.stream.floods();
+        self.owes_a_turn = matches!(result, Ok(READ_LEN)) || self.stream.is_bulk();
         match result {
             Ok(0) => Err(self.left()),
             Ok(len) => {

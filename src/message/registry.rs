@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::engine::burden::Burden;
 use crate::engine::connection::{Context, Timer};
+use crate::engine::eviction::EvictionCandidate;
 use crate::engine::table::{Served, Table};
-use crate::engine::{Drain, Holdings, Millis, Settings};
+use crate::engine::{Buffered, Drain, Millis, Settings};
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
 
@@ -59,7 +59,7 @@ impl HandlerRegistry {
 
     /// See [`Engine::tick`](crate::engine::Engine::tick). The handlers' connections have
     /// timers of their own.
-    pub(crate) fn tick(&self) -> Holdings {
+    pub(crate) fn tick(&self) -> Buffered {
         let mut entries = self.entries.borrow_mut();
         for (key, drain) in entries.drained_in_turn(self.settings.context()) {
             if let Some(entry) = entries.get_mut(key) {
@@ -67,12 +67,14 @@ impl HandlerRegistry {
                 entry.notify.notify_one();
             }
         }
-        entries.holdings()
+        entries.buffered()
     }
 
-    /// See [`Engine::burdens`](crate::engine::Engine::burdens).
-    pub(crate) fn burdens(&self) -> Vec<Burden<u32>> {
-        self.entries.borrow().burdens(self.settings.clock.now())
+    /// See [`Engine::eviction_candidates`](crate::engine::Engine::eviction_candidates).
+    pub(crate) fn eviction_candidates(&self) -> Vec<EvictionCandidate<u32>> {
+        self.entries
+            .borrow()
+            .eviction_candidates(self.settings.clock.now())
     }
 
     /// See [`Engine::evict`](crate::engine::Engine::evict).
@@ -136,13 +138,13 @@ impl Served for Rc<Entry> {
         }
     }
 
-    fn holdings(&self, _now: Millis) -> Holdings {
+    fn buffered(&self, _now: Millis) -> Buffered {
         let slow_reader = self.slow_reader.get();
-        Holdings {
+        Buffered {
             bytes: self.held(),
             slow_readers: slow_reader.is_some().into(),
             unread: slow_reader.is_some_and(|it| it.is_unread).into(),
-            ..Holdings::default()
+            ..Buffered::default()
         }
     }
 }
@@ -189,7 +191,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::burden::heaviest;
+    use crate::engine::eviction::largest_first;
     use crate::engine::runtime::tests::rig;
     use crate::observe::metrics::Counters;
 
@@ -209,7 +211,7 @@ mod tests {
             guard
         });
         let evict = |bytes| {
-            for key in heaviest(registry.burdens(), bytes) {
+            for key in largest_first(registry.eviction_candidates(), bytes) {
                 registry.evict(key, EndReason::HeldBytes);
             }
             guards.each_ref().map(|guard| guard.evicted_for().is_some())
@@ -224,7 +226,7 @@ mod tests {
         guards[2].hold(0);
         assert_eq!(evict(61), [true; 3]);
         drop(guards);
-        assert_eq!(registry.tick(), Holdings::default());
+        assert_eq!(registry.tick(), Buffered::default());
     }
 
     #[test]

@@ -20,7 +20,7 @@ const UNIX_PATH_BYTES_MAX: usize = 107;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// An address and a port, over TCP; port 0 takes a free one.
-    Internet(SocketAddr),
+    Tcp(SocketAddr),
     /// The path of a Unix-domain stream socket, or a name after an `@`.
     Unix(PathBuf),
 }
@@ -29,7 +29,7 @@ impl Address {
     /// The address and port, if it has them.
     pub fn internet(&self) -> Option<SocketAddr> {
         match self {
-            Self::Internet(address) => Some(*address),
+            Self::Tcp(address) => Some(*address),
             Self::Unix(_) => None,
         }
     }
@@ -53,7 +53,7 @@ impl Address {
     /// A path that is longer than the kernel's 107 bytes.
     pub(crate) fn to_kernel(&self) -> io::Result<SockAddr> {
         match self {
-            Self::Internet(address) => Ok((*address).into()),
+            Self::Tcp(address) => Ok((*address).into()),
             Self::Unix(path) => match abstract_name(path) {
                 Some(name) => {
                     let name = [&[0], name].concat();
@@ -68,7 +68,7 @@ impl Address {
     /// a Unix-domain socket without a name.
     pub(crate) fn from_kernel(address: &SockAddr) -> Option<Self> {
         if let Some(address) = address.as_socket() {
-            return Some(Self::Internet(address));
+            return Some(Self::Tcp(address));
         }
         if let Some(path) = address.as_pathname() {
             return Some(Self::Unix(path.to_owned()));
@@ -86,7 +86,7 @@ fn abstract_name(path: &Path) -> Option<&[u8]> {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self::Internet(address)
+        Self::Tcp(address)
     }
 }
 
@@ -103,7 +103,7 @@ impl FromStr for Address {
                 })?;
                 Ok(address)
             }
-            None => text.parse().map(Self::Internet).map_err(|_| {
+            None => text.parse().map(Self::Tcp).map_err(|_| {
                 "expected an address and port such as 127.0.0.1:9001 or [::1]:9001, or \
                  unix:/path/of/socket"
                     .to_owned()
@@ -115,7 +115,7 @@ impl FromStr for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Internet(address) => fmt::Display::fmt(address, f),
+            Self::Tcp(address) => fmt::Display::fmt(address, f),
             Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
         }
     }

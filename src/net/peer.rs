@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A host, over TCP.
-    Internet(SocketAddr),
+    Tcp(SocketAddr),
     /// A host, whose port the proxy that speaks for it does not tell.
     Host(IpAddr),
     /// A process of this host, over a Unix-domain socket.
@@ -19,7 +19,7 @@ impl Peer {
     /// back as it was.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Internet(address) => Some(address.ip().to_canonical()),
+            Self::Tcp(address) => Some(address.ip().to_canonical()),
             Self::Host(address) => Some(address.to_canonical()),
             Self::Local => None,
         }
@@ -30,7 +30,7 @@ impl From<SocketAddr> for Peer {
     /// An IPv4 address that was mapped into IPv6, as `[::]` gets it, is that of its
     /// host.
     fn from(address: SocketAddr) -> Self {
-        Self::Internet(match address.ip().to_canonical() {
+        Self::Tcp(match address.ip().to_canonical() {
             ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
             IpAddr::V6(_) => address,
         })
@@ -40,7 +40,7 @@ impl From<SocketAddr> for Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Internet(address) => fmt::Display::fmt(address, f),
+            Self::Tcp(address) => fmt::Display::fmt(address, f),
             Self::Host(address) => fmt::Display::fmt(address, f),
             Self::Local => f.pad("local"),
         }

@@ -41,7 +41,7 @@ impl Socket {
         std::future::poll_fn(|cx| self.poll_read_ready(cx)).await
     }
 
-    /// As [`readable`](Self::readable), for one task at a time.
+    /// Waits until there may be bytes to read, for one task at a time.
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => stream.poll_read_ready(cx))
     }

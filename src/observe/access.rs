@@ -10,7 +10,7 @@ use hyper::Request;
 use hyper::header::{HeaderMap, HeaderValue};
 
 use crate::config::access_field::AccessField;
-use crate::observe::throttle::{ACCESS_LINES, Throttle, throttled};
+use crate::observe::log_limit::{ACCESS_LINES, LogLimit, log_limited};
 
 /// Bytes that are kept of a text, at most. What is longer ends in [`CUT`].
 const TEXT_BYTES_MAX: usize = 256;
@@ -28,7 +28,7 @@ pub(crate) struct AccessContext {
     /// The fields that were asked for.
     pub(crate) fields: Vec<AccessField>,
     /// Over all workers.
-    pub(crate) limit: Option<Arc<Throttle>>,
+    pub(crate) limit: Option<Arc<LogLimit>>,
 }
 
 impl AccessContext {
@@ -36,7 +36,7 @@ impl AccessContext {
     pub(crate) fn has_room(&self) -> bool {
         let has_room = self.limit.as_ref().is_none_or(|limit| limit.passes());
         if !has_room {
-            throttled!(
+            log_limited!(
                 warn,
                 ACCESS_LINES,
                 "access lines are left out: there are more than --access-log-rate"

@@ -112,8 +112,8 @@ impl Counters {
     /// Adds what has been counted to `snapshot`.
     pub(crate) fn merge_into(&self, snapshot: &mut Snapshot) {
         use HandshakeOutcome::{TimedOut, Upgraded};
-        use RefusalReason::{Address, Full, Handshakes, HeldBytes, Overrun, Rate, Timeout};
-        let full = [Full, Overrun, Handshakes, HeldBytes]
+        use RefusalReason::{Address, Drop, Full, Handshakes, HeldBytes, Rate, Timeout};
+        let full = [Full, Drop, Handshakes, HeldBytes]
             .map(|reason| self.refusals.get(reason))
             .iter()
             .sum::<u64>();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::observe::throttle::{STDOUT_LOST, throttled};
+use crate::observe::log_limit::{STDOUT_LOST, log_limited};
 
 pub use standard::open_stdout;
 
@@ -232,7 +232,7 @@ impl OutputQueue {
         self.lines_lost.fetch_add(lines as u64, Relaxed);
         // The log itself has no place to say so before it can be written again.
         if self.stream == Stream::Stdout {
-            throttled!(warn, STDOUT_LOST, %reason, "lines for stdout are lost");
+            log_limited!(warn, STDOUT_LOST, %reason, "lines for stdout are lost");
         }
     }
 

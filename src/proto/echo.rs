@@ -81,13 +81,13 @@ pub struct Step {
     /// The messages that ended in this buffer.
     pub messages: u32,
     /// The other frames that ended in it.
-    pub others: Others,
+    pub others: FrameCounts,
 }
 
 /// Frames that end no message and break no rule, less the Close, which is
 /// [`Next::Close`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Others {
+pub struct FrameCounts {
     /// Data frames that more of their message follows.
     pub fragments: u32,
     /// Pings, each of which is answered.
@@ -106,7 +106,7 @@ impl Step {
     /// The frames that end in the reply, a Close included.
     #[inline]
     pub const fn reply_frames(&self) -> u32 {
-        self.answered() + matches!(self.next, Next::Close(_) | Next::Fail(_)) as u32
+        self.answered() + matches!(self.next, Next::Close(_) | Next::CloseWith(_)) as u32
     }
 
     const fn answered(&self) -> u32 {
@@ -124,10 +124,10 @@ pub enum Next {
     Close(Option<CloseCode>),
     /// Close the connection: the client broke a rule, and the reply ends in the
     /// Close frame that says so.
-    Fail(Violation),
+    CloseWith(Violation),
     /// Cut the connection: the client broke a rule in the middle of a frame
     /// whose beginning has been echoed, where no Close frame can stand.
-    Abort(Violation),
+    Reset(Violation),
 }
 
 impl Default for Echo {
@@ -396,10 +396,10 @@ impl Echo {
         // What was put for the wrong frame itself has not been written yet.
         pass.end = pass.mark;
         if !self.at_frame_boundary() {
-            return Next::Abort(violation);
+            return Next::Reset(violation);
         }
         pass.put_close(violation.close_code());
-        Next::Fail(violation)
+        Next::CloseWith(violation)
     }
 }
 
@@ -553,7 +553,7 @@ struct Pass<'a> {
     /// Where the reply ended before the frame at hand.
     mark: usize,
     messages: u32,
-    others: Others,
+    others: FrameCounts,
 }
 
 impl<'a> Pass<'a> {
@@ -566,7 +566,7 @@ impl<'a> Pass<'a> {
             end: 0,
             mark: 0,
             messages: 0,
-            others: Others {
+            others: FrameCounts {
                 fragments: 0,
                 pings: 0,
                 pongs: 0,

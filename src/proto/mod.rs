@@ -23,7 +23,7 @@ pub mod utf8;
 pub mod violation;
 
 pub use close::CloseCode;
-pub use echo::{Echo, Next, Others, Step, TAIL_ROOM};
+pub use echo::{Echo, FrameCounts, Next, Step, TAIL_ROOM};
 pub use frame::{Header, OpCode};
 pub use isa::Isa;
 pub use sequence::{Limits, Sequence};

@@ -1,11 +1,11 @@
 //! A server as a whole: bind, one worker per core, drain, join.
 
 pub(crate) mod cores;
-mod crew;
-mod doors;
+mod listening_sockets;
 mod renewal;
 pub(crate) mod restart;
 pub(crate) mod signals;
+mod workers;
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -22,28 +22,28 @@ use crate::admin::{Admin, Bound, Overview, Watched};
 use crate::config::Config;
 use crate::config::engine_kind::EngineKind;
 use crate::config::error::Error;
-use crate::limits::admission::House;
+use crate::limits::admission::ServerLimits;
 use crate::limits::descriptors::DescriptorBudget;
 use crate::message::{self, Handler, MessageSocket};
 use crate::net::address::Address;
 use crate::observe::metrics::Snapshot;
 use crate::server::restart::inherited::{Inherited, Report};
 use crate::server::restart::pid_file::PidFile;
-use crate::server::restart::successor::{self, Successor};
+use crate::server::restart::replacement::{self, Replacement};
 use crate::server::restart::systemd::Systemd;
 use crate::sys::calls;
 use crate::sys::owned_path::OwnedPath;
-use crate::sys::shutdown::{self, Departure, Trigger};
+use crate::sys::shutdown::{self, StopReason, Trigger};
 use crate::sys::task::panic_message;
 use crate::sys::task_kind::TaskKind;
 use crate::transport::listener::{all_for_this_kernel, ipv4_ports};
 use crate::transport::tls::Tls;
 use crate::worker::Assignment;
-use crew::{Crew, Worker};
-use doors::{Doors, addresses, by_worker, clones};
+use listening_sockets::{ListeningSockets, addresses, by_worker, clones};
 use renewal::Renewal;
-use restart::handover::Handover;
+use restart::state::RestartState;
 use signals::{Interrupt, Request, Signals};
+use workers::{Worker, Workers};
 
 /// A server that accepts connections, on threads of its own.
 ///
@@ -55,12 +55,12 @@ pub struct Server {
     tls_addresses: Vec<Address>,
     tls: Option<Arc<Tls>>,
     /// What a successor would be handed, while this server accepts.
-    handover: Option<Handover>,
+    handover: Option<RestartState>,
     /// Where a predecessor waits to hear that this server serves.
     report: Option<Report>,
     /// The files of Unix-domain sockets, which go with the server.
     files: Vec<OwnedPath>,
-    crew: Crew,
+    workers: Workers,
     trigger: Trigger,
     admin: Option<Admin>,
     /// What the workers' heartbeats count from.
@@ -176,12 +176,12 @@ impl Server {
 
     /// What moves the bytes.
     pub fn engine(&self) -> EngineKind {
-        self.crew.engine
+        self.workers.engine
     }
 
     /// The number of workers.
     pub fn threads(&self) -> usize {
-        self.crew.workers.len()
+        self.workers.threads.len()
     }
 
     /// Connections that may be open at a time: as many as the configuration says, or
@@ -193,13 +193,13 @@ impl Server {
     /// The workers' thread ids as the kernel counts them, for those who look
     /// into `/proc/self/task`.
     pub fn worker_thread_ids(&self) -> &[i32] {
-        &self.crew.thread_ids
+        &self.workers.thread_ids
     }
 
     /// What all workers have counted so far.
     pub fn metrics(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for worker in &self.crew.workers {
+        for worker in &self.workers.threads {
             worker.counters.merge_into(&mut snapshot);
         }
         snapshot
@@ -212,7 +212,7 @@ impl Server {
     /// # Errors
     /// [`Error::Worker`] if a worker had failed.
     pub fn stop(mut self) -> Result<(), Error> {
-        self.depart(Departure::Stopped);
+        self.depart(StopReason::Stopped);
         self.join()
     }
 
@@ -251,7 +251,7 @@ impl Server {
             })
         });
         if waited.is_err() {
-            self.depart(Departure::Stopped);
+            self.depart(StopReason::Stopped);
         }
         waited.and(self.join())
     }
@@ -279,7 +279,7 @@ impl Server {
                         "SIGUSR1: ignored; the log goes to stderr, so there is no file to reopen"
                     ),
                 },
-                outcome = successor::outcome(&mut successor) => {
+                outcome = replacement::outcome(&mut successor) => {
                     successor = None;
                     match outcome {
                         Ok(pid) => {
@@ -288,7 +288,7 @@ impl Server {
                                 pid_file.status().end(Ok(pid));
                             }
                             systemd.hand_over(pid);
-                            break Departure::HandedOver;
+                            break StopReason::HandedOver;
                         }
                         Err(reason) => self.go_on(&reason),
                     }
@@ -296,20 +296,20 @@ impl Server {
                 () = renewal.step() => {}
                 () = tokio::time::sleep_until(drain_at.unwrap_or_else(Instant::now).into()), if drain_at.is_some() => {
                     tracing::info!("draining; a second signal exits at once");
-                    break Departure::Stopped;
+                    break StopReason::Stopped;
                 }
-                worker = self.crew.ended.recv() => {
+                worker = self.workers.ended.recv() => {
                     tracing::error!(worker, "a worker ended; draining the others");
-                    break Departure::Stopped;
+                    break StopReason::Stopped;
                 }
                 () = ended(&mut self.admin) => {
                     tracing::error!("the admin thread ended; draining");
-                    break Departure::Stopped;
+                    break StopReason::Stopped;
                 }
                 () = systemd.hungry() => self.feed(&mut systemd),
             }
         };
-        if departure == Departure::Stopped {
+        if departure == StopReason::Stopped {
             if let Some(mut successor) = successor {
                 // How it ended is of no interest any more.
                 let _ = successor.end();
@@ -319,15 +319,15 @@ impl Server {
             }
             Systemd::stopping("draining");
         }
-        let drain = Drain::start(&self.crew);
+        let drain = Drain::start(&self.workers);
         self.depart(departure);
         loop {
             tokio::select! {
                 request = signals.next() => if let Request::Stop(signal) = request {
                     signals::exit_at_once(signal);
                 },
-                ended = self.crew.ended.recv() => if ended.is_none() {
-                    drain.log(&self.crew);
+                ended = self.workers.ended.recv() => if ended.is_none() {
+                    drain.log(&self.workers);
                     return;
                 },
                 () = systemd.hungry() => self.feed(&mut systemd),
@@ -359,7 +359,7 @@ impl Server {
         self.pid_file.as_mut().map_or(Ok(()), PidFile::publish)
     }
 
-    fn start_successor(&mut self) -> Option<Successor> {
+    fn start_successor(&mut self) -> Option<Replacement> {
         if let Some(pid_file) = &mut self.pid_file {
             pid_file.status().begin();
         }
@@ -371,10 +371,10 @@ impl Server {
             }
             Some(handover) => {
                 Systemd::reloading();
-                let Handover {
+                let RestartState {
                     invocation, origin, ..
                 } = handover;
-                Successor::start(
+                Replacement::start(
                     invocation,
                     *origin,
                     &handover.sockets,
@@ -417,22 +417,22 @@ impl Server {
 
     /// Lets the workers drain. The listening sockets are theirs alone from here
     /// on, or a successor's.
-    fn depart(&mut self, departure: Departure) {
+    fn depart(&mut self, departure: StopReason) {
         self.handover = None;
-        if departure == Departure::HandedOver {
+        if departure == StopReason::HandedOver {
             self.pid_file = None;
             self.files.drain(..).for_each(OwnedPath::leave);
             if let Some(Err(error)) = self.admin.take().map(Admin::stop) {
                 tracing::error!(%error, "draining all the same");
             }
         }
-        self.trigger.pull(departure);
+        self.trigger.initiate(departure);
     }
 
     /// Whether every worker gets around to its work that has not ended in good
     /// order.
     fn workers_are_alive(&self) -> Result<(), Trouble> {
-        let mut workers = self.crew.workers.iter().enumerate();
+        let mut workers = self.workers.threads.iter().enumerate();
         workers.try_for_each(|(index, worker)| {
             let has_failed = worker.counters.failed.get() > 0;
             if worker.thread.is_finished() && !has_failed {
@@ -463,8 +463,8 @@ impl Server {
         format!(
             "serving {} with engine {} on {} threads",
             addresses.join(", "),
-            self.crew.engine,
-            self.crew.workers.len()
+            self.workers.engine,
+            self.workers.threads.len()
         )
     }
 
@@ -485,20 +485,20 @@ impl Server {
         let pid_file = config.pid_file.as_ref().map(claim).transpose()?;
         let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let admin = bind_admin(&config, inherited)?;
-        let doors = Doors::open(&config, inherited, cores.clone())?;
+        let doors = ListeningSockets::open(&config, inherited, cores.clone())?;
         let files = doors.own_files();
         let adopted_files = doors.adopted_files(inherited.origin);
         let handover = may_hand_over
-            .then(|| Handover::new(inherited, &doors, admin.as_ref()))
+            .then(|| RestartState::new(inherited, &doors, admin.as_ref()))
             .transpose()?;
         let (trigger, shutdown) = shutdown::channel();
-        let house = House::new(&config, budget.rejects);
+        let server_limits = ServerLimits::new(&config, budget.rejects);
         let config = Arc::new(config);
         let epoch = Instant::now();
         let (addresses, tls_addresses) = (addresses(&doors.plain), addresses(&doors.tls));
         let listeners = by_worker(doors.plain, threads);
         let tls_listeners = by_worker(doors.tls, threads);
-        let crew = config.engine.start(|engine| {
+        let workers = config.engine.start(|engine| {
             let assignment = |index: usize| {
                 Ok(Assignment {
                     config: Arc::clone(&config),
@@ -510,14 +510,14 @@ impl Server {
                     listeners: clones(&listeners[index])?,
                     tls_listeners: clones(&tls_listeners[index])?,
                     tls: tls.clone(),
-                    house: Arc::clone(&house),
+                    server_limits: Arc::clone(&server_limits),
                     counters: Arc::default(),
                     epoch,
                     shutdown: shutdown.clone(),
                     handler: handler.cloned(),
                 })
             };
-            Crew::start(engine, threads, assignment, interrupt)
+            Workers::start(engine, threads, assignment, interrupt)
         })?;
         let mut server = Self {
             addresses,
@@ -529,20 +529,24 @@ impl Server {
             tls_reload: config.tls_reload,
             shutdown_delay: config.shutdown_delay,
             report: None,
-            crew,
+            workers,
             trigger,
             admin: None,
             epoch,
             max_connections: config.max_connections,
         };
         if let Some(bound) = admin {
-            let workers = server.crew.workers.iter().zip(&server.crew.thread_ids);
+            let workers = server
+                .workers
+                .threads
+                .iter()
+                .zip(&server.workers.thread_ids);
             let overview = Overview {
-                engine: server.crew.engine,
+                engine: server.workers.engine,
                 workers: workers
                     .map(|(worker, &id)| Watched::new(Arc::clone(&worker.counters), id))
                     .collect(),
-                house,
+                server_limits,
                 tls: server.tls.clone(),
                 epoch,
                 shutdown,
@@ -560,7 +564,7 @@ impl Server {
     }
 
     fn join(self) -> Result<(), Error> {
-        let result = self.crew.join();
+        let result = self.workers.join();
         let stopped = self.admin.map_or(Ok(()), Admin::stop);
         result.and(stopped)
     }
@@ -574,21 +578,21 @@ struct Drain {
 }
 
 impl Drain {
-    fn start(crew: &Crew) -> Self {
+    fn start(workers: &Workers) -> Self {
         Self {
             start: Instant::now(),
-            closed_before: closed(crew),
+            closed_before: closed(workers),
         }
     }
 
     /// Logs what came of it, once the workers have ended.
-    fn log(&self, crew: &Crew) {
-        let cut_off = crew
-            .workers
+    fn log(&self, workers: &Workers) {
+        let cut_off = workers
+            .threads
             .iter()
             .map(|worker| worker.counters.cut_off.get());
         let cut_off: u64 = cut_off.sum();
-        let closed = closed(crew).saturating_sub(self.closed_before);
+        let closed = closed(workers).saturating_sub(self.closed_before);
         let duration_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             connections_closed = closed.saturating_sub(cut_off),
@@ -600,8 +604,8 @@ impl Drain {
 }
 
 /// Connections that were accepted and are over.
-fn closed(crew: &Crew) -> u64 {
-    let closed = crew.workers.iter().map(|Worker { counters, .. }| {
+fn closed(workers: &Workers) -> u64 {
+    let closed = workers.threads.iter().map(|Worker { counters, .. }| {
         let accepted = counters.accepted.get();
         accepted.saturating_sub(counters.open.get())
     });
@@ -644,7 +648,7 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("addresses", &self.addresses)
-            .field("engine", &self.crew.engine)
+            .field("engine", &self.workers.engine)
             .field("threads", &self.threads())
             .finish_non_exhaustive()
     }

@@ -72,7 +72,7 @@ fn a_worker_that_panics_is_known_to_be_dead_and_ends_the_server() {
     let (server, address, admin) = start();
     // Clients of both workers, and two of each in the end.
     let mut clients = Vec::new();
-    let open_on = |index: usize| server.crew.workers[index].counters.open.get();
+    let open_on = |index: usize| server.workers.threads[index].counters.open.get();
     while open_on(0) < 2 || open_on(1) < 2 {
         assert!(clients.len() < 1000, "one worker gets everybody");
         clients.push(open(address));

@@ -15,12 +15,12 @@ enum Stage {
     Serving,
     /// It serves, and wants no new connections.
     Announced,
-    Begun(Departure),
+    Initiated(StopReason),
 }
 
 /// How a server goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Departure {
+pub(crate) enum StopReason {
     /// For good.
     Stopped,
     /// A successor has its listening sockets.
@@ -39,21 +39,21 @@ impl Trigger {
         self.0.send_replace(Stage::Announced);
     }
 
-    pub(crate) fn pull(&self, departure: Departure) {
-        self.0.send_replace(Stage::Begun(departure));
+    pub(crate) fn initiate(&self, departure: StopReason) {
+        self.0.send_replace(Stage::Initiated(departure));
     }
 }
 
 impl Shutdown {
     /// Waits until the trigger is pulled, or is gone.
-    pub(crate) async fn begun(&mut self) {
+    pub(crate) async fn initiated(&mut self) {
         // An error means that nobody is left to pull it.
-        let has_begun = |stage: &Stage| matches!(stage, Stage::Begun(_));
-        let _ = self.0.wait_for(has_begun).await;
+        let is_initiated = |stage: &Stage| matches!(stage, Stage::Initiated(_));
+        let _ = self.0.wait_for(is_initiated).await;
     }
 
-    pub(crate) fn has_begun(&self) -> bool {
-        matches!(*self.0.borrow(), Stage::Begun(_))
+    pub(crate) fn is_initiated(&self) -> bool {
+        matches!(*self.0.borrow(), Stage::Initiated(_))
     }
 
     /// Whether the server stops, or is going to.
@@ -63,6 +63,6 @@ impl Shutdown {
 
     /// Whether somebody else accepts connections from now on.
     pub(crate) fn is_handed_over(&self) -> bool {
-        *self.0.borrow() == Stage::Begun(Departure::HandedOver)
+        *self.0.borrow() == Stage::Initiated(StopReason::HandedOver)
     }
 }

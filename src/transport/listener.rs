@@ -1,5 +1,5 @@
 //! Listening sockets: one for each worker and address. TCP's share the port; a
-//! Unix-domain socket, and one that was [inherited], is shared itself.
+//! Unix-domain socket, and one that was inherited, is shared itself.
 
 mod accepting;
 mod options;
@@ -63,7 +63,7 @@ impl Listeners {
     /// clients.
     pub(crate) fn open(&self, address: &Address) -> Result<Listening, Error> {
         let opened = match address {
-            Address::Internet(internet) => self.open_tcp(*internet),
+            Address::Tcp(internet) => self.open_tcp(*internet),
             Address::Unix(_) => self.open_unix(address),
         };
         opened.map_err(|source| Error::Listen {
@@ -248,7 +248,7 @@ pub(crate) fn all_for_this_kernel(mut config: Config) -> Config {
         let mut seen: Vec<Address> = Vec::new();
         for mut address in list.drain(..) {
             let before = address.clone();
-            if let Address::Internet(internet) = &mut address {
+            if let Address::Tcp(internet) = &mut address {
                 replace(internet);
             }
             // What is listed twice stays so, and is refused.

@@ -108,9 +108,9 @@ impl Stream {
 
     /// Whether the last read found more than what it brought shows: what is
     /// decrypted is shorter than what came.
-    pub(crate) fn floods(&self) -> bool {
+    pub(crate) fn is_bulk(&self) -> bool {
         match self {
-            Self::Tls(stream) => stream.floods(),
+            Self::Tls(stream) => stream.is_bulk(),
             Self::Plain(_) => false,
         }
     }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::config::engine_kind::EngineKind;
 use crate::config::error::Error;
 use crate::engine::runtime::Runtime;
-use crate::limits::admission::House;
+use crate::limits::admission::ServerLimits;
 use crate::limits::descriptors::REJECTS_MAX;
 use crate::message::{MessageSocket, handler};
 use crate::net::peer::Peer;
@@ -55,7 +55,7 @@ impl Worker {
             listeners: Vec::new(),
             tls_listeners: Vec::new(),
             tls: None,
-            house: House::new(&config, REJECTS_MAX),
+            server_limits: ServerLimits::new(&config, REJECTS_MAX),
             counters: Arc::clone(&counters),
             epoch: Instant::now(),
             shutdown,

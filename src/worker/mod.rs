@@ -29,28 +29,28 @@ use crate::config::forwarded_header::ForwardedHeader;
 use crate::config::proxy_source::ProxySource;
 use crate::engine::activity::Activity;
 use crate::engine::backlog::BacklogRoom;
-use crate::engine::burden::{Burden, heaviest};
 use crate::engine::encrypted::Encrypted;
+use crate::engine::eviction::{EvictionCandidate, largest_first};
 use crate::engine::runtime::{self, Runtime};
 use crate::engine::timers::{self, TimerBudget};
 use crate::engine::{Clock, Drain, Engine, SLOW_READER, Settings, Upgraded};
 use crate::http::{self, HttpOptions, Outcome, Refusal};
-use crate::limits::admission::{Admission, Entry, House, Permit, RejectSlot, Rejection};
+use crate::limits::admission::{Admission, Decision, Permit, RejectSlot, Rejection, ServerLimits};
 use crate::limits::handshakes::{HandshakeSlot, Handshakes};
-use crate::limits::held::TICK_WHEN_HIGH;
+use crate::limits::memory_budget::TICK_WHEN_HIGH;
 use crate::message::{Handler, HandlerRegistry, MessageSocket};
 use crate::net::address::Address;
 use crate::net::byte_queue;
 use crate::net::peer::Peer;
 use crate::net::socket::Socket;
 use crate::observe::access::AccessContext;
+use crate::observe::connection_record::{ConnectionRecord, Handshake};
+use crate::observe::log_limit::{
+    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, EVICTED, HANDLER_PANICS, HELD_TOO_MUCH,
+    TLS_FAILS, TOO_SLOW, log_limited,
+};
 use crate::observe::metrics::Counters;
 use crate::observe::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
-use crate::observe::throttle::{
-    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, EVICTED, HANDLER_PANICS, HELD_TOO_MUCH,
-    TLS_FAILS, TOO_SLOW, throttled,
-};
-use crate::observe::visit::{Handshake, Visit};
 use crate::proto::Limits;
 use crate::sys::calls;
 use crate::sys::shutdown::Shutdown;
@@ -97,7 +97,7 @@ pub(crate) struct Assignment {
     /// Those on which TLS is spoken; they need `tls`.
     pub(crate) tls_listeners: Vec<OwnedFd>,
     pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) house: Arc<House>,
+    pub(crate) server_limits: Arc<ServerLimits>,
     pub(crate) counters: Arc<Counters>,
     /// When the server was started; the worker's heartbeat counts from here.
     pub(crate) epoch: StdInstant,
@@ -131,7 +131,7 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce() -> bool) -> Resul
             panic = tasks.panicked() => Err(panic),
             result = worker.serve(listeners, tasks) => Ok(result),
         };
-        throttle::finish();
+        log_limit::finish();
         log_longest();
         Ok::<_, Error>(ended)
     })?;
@@ -211,7 +211,7 @@ impl Worker {
                         worker: assignment.index,
                         listener: name_of(&socket),
                         fields: config.access_log_fields.clone(),
-                        limit: assignment.house.access_limit().cloned(),
+                        limit: assignment.server_limits.access_limit().cloned(),
                     })
                 });
                 let listener = Rc::new(Listener { acceptor, access });
@@ -234,7 +234,7 @@ impl Worker {
                 max_header_bytes: config.max_header_bytes,
                 handshake_timeout: config.handshake_timeout,
             }),
-            admission: Admission::new(assignment.house, counters),
+            admission: Admission::new(assignment.server_limits, counters),
             handshakes: Handshakes::new(config, assignment.workers),
             handler: assignment.handler,
             proxies: config.proxy_protocol.clone(),
@@ -274,22 +274,28 @@ impl Worker {
     }
 
     async fn drain_when_told(&self, accepting: Vec<JoinHandle<()>>) {
-        self.shutdown.clone().begun().await;
+        self.shutdown.clone().initiated().await;
         self.drain(accepting).await;
     }
 
     /// Gives a connection a task for its handshake, if it gets an answer.
-    fn let_in(self: &Rc<Self>, socket: Socket, peer: Peer, listener: &Rc<Listener>, entry: Entry) {
+    fn let_in(
+        self: &Rc<Self>,
+        socket: Socket,
+        peer: Peer,
+        listener: &Rc<Listener>,
+        entry: Decision,
+    ) {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
-        let visit = self.admission.visit(peer, listener.access.clone());
-        if matches!(entry, Entry::Overrun) {
+        let record = self.admission.record(peer, listener.access.clone());
+        if matches!(entry, Decision::Drop) {
             // Closed at once: its descriptor is in no budget.
-            let _refused = self.admit(entry, &visit, true);
+            let _refused = self.admit(entry, &record, true);
             return;
         }
-        let slot = self.handshakes.enter(visit.start());
-        let meeting = Rc::clone(self).meet(socket, visit, Rc::clone(listener), entry, slot);
+        let slot = self.handshakes.enter(record.start());
+        let meeting = Rc::clone(self).meet(socket, record, Rc::clone(listener), entry, slot);
         self.settings.tasks.spawn(TaskKind::Connection, meeting);
     }
 
@@ -297,50 +303,50 @@ impl Worker {
     async fn meet(
         self: Rc<Self>,
         mut socket: Socket,
-        visit: Rc<Visit>,
+        record: Rc<ConnectionRecord>,
         listener: Rc<Listener>,
-        entry: Entry,
+        entry: Decision,
         slot: HandshakeSlot,
     ) {
-        if self.is_from_a_proxy(&visit) {
-            let introduction = self.introduce(&mut socket, &visit, &slot);
-            if !introduction.instrument(visit.span()).await {
+        if self.is_from_a_proxy(&record) {
+            let introduction = self.introduce(&mut socket, &record, &slot);
+            if !introduction.instrument(record.span()).await {
                 return;
             }
         }
-        self.shake_hands(socket, Rc::clone(&visit), &listener, entry, slot)
-            .instrument(visit.span())
+        self.shake_hands(socket, Rc::clone(&record), &listener, entry, slot)
+            .instrument(record.span())
             .await;
         // Told of outside of its span, which says the same.
-        drop(visit);
+        drop(record);
     }
 
     async fn shake_hands(
         &self,
         socket: Socket,
-        visit: Rc<Visit>,
+        record: Rc<ConnectionRecord>,
         listener: &Listener,
-        entry: Entry,
+        entry: Decision,
         slot: HandshakeSlot,
     ) {
-        let shaken = self.answer(socket, &visit, listener, entry, &slot).await;
+        let handshake_done = self.answer(socket, &record, listener, entry, &slot).await;
         drop(slot);
-        let Some((outcome, permit)) = shaken else {
+        let Some((outcome, permit)) = handshake_done else {
             return;
         };
-        self.count_handshake(&outcome, &visit);
+        self.count_handshake(&outcome, &record);
         match (outcome, permit) {
             (Outcome::Upgraded(handover), Some(permit)) => {
-                self.hand_over(handover, visit, permit).await;
+                self.hand_over(handover, record, permit).await;
             }
             (Outcome::Upgraded(_), None) => unreachable!("who is turned away is not upgraded"),
             // It is logged where the request is known.
             (Outcome::Refused(_), _) => {}
             (Outcome::RefusedTls, _) => {
-                throttled!(debug, TLS_FAILS, "TLS came where none is spoken");
+                log_limited!(debug, TLS_FAILS, "TLS came where none is spoken");
             }
             (Outcome::TimedOut, _) => {
-                throttled!(debug, TOO_SLOW, "a handshake took too long");
+                log_limited!(debug, TOO_SLOW, "a handshake took too long");
             }
             (Outcome::Served(status), _) => {
                 tracing::trace!(%status, "a plain request was answered");
@@ -355,29 +361,29 @@ impl Worker {
     async fn answer(
         &self,
         socket: Socket,
-        visit: &Rc<Visit>,
+        record: &Rc<ConnectionRecord>,
         listener: &Listener,
-        entry: Entry,
+        entry: Decision,
         slot: &HandshakeSlot,
     ) -> Option<(Outcome, Option<Permit>)> {
         // Whose request it is shows in its head, where a proxy passes it on.
-        let (entry, admitted) = if self.is_from_a_forwarding_proxy(visit) {
+        let (entry, admitted) = if self.is_from_a_forwarding_proxy(record) {
             (Some(entry), None)
         } else {
             let is_told = listener.acceptor.is_none();
-            (None, Some(self.admit(entry, visit, is_told)?))
+            (None, Some(self.admit(entry, record, is_told)?))
         };
         let handshake = pin!(async {
-            let stream = self.open(socket, visit, listener, slot).await?;
-            let since = visit.start().into();
+            let stream = self.open(socket, record, listener, slot).await?;
+            let since = record.start().into();
             let request = http::read_request(stream, &self.http, since, slot).await;
             if let Ok(request) = &request {
-                visit.set_request(request.head());
+                record.set_request(request.head());
             }
             let admitted = match (&request, entry) {
                 (Ok(request), Some(entry)) => {
-                    self.find_client(request, visit);
-                    match self.admit(entry, visit, true) {
+                    self.find_client(request, record);
+                    match self.admit(entry, record, true) {
                         Some(admitted) => Some(admitted),
                         // It is counted.
                         None => return Ok(None),
@@ -400,10 +406,10 @@ impl Worker {
                 }
             }))
         });
-        match self.unless_cut_off(visit, slot, handshake).await? {
-            Ok(shaken) => shaken,
+        match self.unless_cut_off(record, slot, handshake).await? {
+            Ok(handshake_done) => handshake_done,
             Err(unopened) => {
-                self.count_unopened(unopened, visit);
+                self.count_unopened(unopened, record);
                 None
             }
         }
@@ -413,7 +419,7 @@ impl Worker {
     /// meanwhile.
     async fn unless_cut_off<T>(
         &self,
-        visit: &Visit,
+        record: &ConnectionRecord,
         slot: &HandshakeSlot,
         part: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
@@ -421,11 +427,11 @@ impl Worker {
             biased;
             done = part => return Some(done),
             reason = slot.evicted() => {
-                throttled!(debug, EVICTED, reason = reason.name(), "a handshake was evicted");
+                log_limited!(debug, EVICTED, reason = reason.name(), "a handshake was evicted");
                 (HandshakeOutcome::Refused, Some(reason))
             }
             () = self.handshakes_end() => {
-                throttled!(debug, CUT_OFF, "a handshake was cut off because the server stops");
+                log_limited!(debug, CUT_OFF, "a handshake was cut off because the server stops");
                 (HandshakeOutcome::CutOff, None)
             }
         };
@@ -434,34 +440,34 @@ impl Worker {
             status: None,
             refusal,
         };
-        self.count(handshake, visit);
+        self.count(handshake, record);
         None
     }
 
     /// Applies the limits per address, and counts who is not let in. To be called
     /// once for each connection, when it is known whose it is: from there on its
-    /// `visit` has the right peer. `None` is for who is not even told: not where that
+    /// `record` has the right peer. `None` is for who is not even told: not where that
     /// takes a TLS handshake first, which is what the rate is to bound.
     fn admit(
         &self,
-        entry: Entry,
-        visit: &Rc<Visit>,
+        entry: Decision,
+        record: &Rc<ConnectionRecord>,
         is_told: bool,
     ) -> Option<Result<Permit, Turned>> {
         let counters = &self.settings.counters;
-        let (reason, turned) = match self.admission.admit(entry, visit) {
-            Entry::Welcome(permit) => return Some(Ok(permit)),
-            Entry::TurnedAway(rejection @ Rejection::Rate { .. }, _) if !is_told => {
+        let (reason, turned) = match self.admission.admit(entry, record) {
+            Decision::Accept(permit) => return Some(Ok(permit)),
+            Decision::Reject(rejection @ Rejection::Rate { .. }, _) if !is_told => {
                 (rejection.reason(), None)
             }
-            Entry::TurnedAway(rejection, place) => (rejection.reason(), Some((rejection, place))),
-            Entry::Overrun => (RefusalReason::Overrun, None),
+            Decision::Reject(rejection, place) => (rejection.reason(), Some((rejection, place))),
+            Decision::Drop => (RefusalReason::Drop, None),
         };
         counters.refusals.add(reason);
         if turned.is_none() {
             counters.handshakes.add(HandshakeOutcome::Refused);
         }
-        visit.shaken(Handshake {
+        record.handshake_done(Handshake {
             outcome: HandshakeOutcome::Refused,
             status: None,
             refusal: Some(reason),
@@ -470,11 +476,11 @@ impl Worker {
     }
 
     /// Counts what became of a connection that got as far as HTTP.
-    fn count_handshake(&self, outcome: &Outcome, visit: &Visit) {
+    fn count_handshake(&self, outcome: &Outcome, record: &ConnectionRecord) {
         let (outcome, status, refusal) = match outcome {
             Outcome::Upgraded(_) => {
                 let times = &self.settings.counters.handshake_times;
-                times.note(visit.start().elapsed());
+                times.note(record.start().elapsed());
                 let status = StatusCode::SWITCHING_PROTOCOLS;
                 (HandshakeOutcome::Upgraded, Some(status), None)
             }
@@ -492,28 +498,28 @@ impl Worker {
                 (HandshakeOutcome::TimedOut, None, Some(reason))
             }
             &Outcome::Served(status) => (HandshakeOutcome::Served, Some(status), None),
-            Outcome::Failed => (left(visit), None, None),
+            Outcome::Failed => (left(record), None, None),
         };
         let handshake = Handshake {
             outcome,
             status,
             refusal,
         };
-        self.count(handshake, visit);
+        self.count(handshake, record);
     }
 
     /// Counts a handshake. The refusal of a connection that was turned away is counted
     /// already, whatever came of it.
-    fn count(&self, handshake: Handshake, visit: &Visit) {
+    fn count(&self, handshake: Handshake, record: &ConnectionRecord) {
         let counters = &self.settings.counters;
         counters.handshakes.add(handshake.outcome);
-        let before = visit.refusal();
+        let before = record.refusal();
         if before.is_none()
             && let Some(reason) = handshake.refusal
         {
             counters.refusals.add(reason);
         }
-        visit.shaken(Handshake {
+        record.handshake_done(Handshake {
             refusal: before.or(handshake.refusal),
             ..handshake
         });
@@ -523,16 +529,16 @@ impl Worker {
     /// how many, and whether this has to be done again soon.
     fn look_after_connections(&self) -> (usize, bool) {
         self.settings.timers.refill();
-        let mut holdings = self.engine.tick();
-        holdings.add(self.encrypted.tick());
-        holdings.add(self.handled.tick());
+        let mut buffered = self.engine.tick();
+        buffered.add(self.encrypted.tick());
+        buffered.add(self.handled.tick());
         let counters = &self.settings.counters;
         let (count, held) = (self.handshakes.count(), self.handshakes.held());
         counters.handshakes_in_progress.set(count as u64);
-        holdings.bytes += held;
-        counters.held_bytes.set(holdings.bytes as u64);
-        counters.slow_readers.set(holdings.slow_readers as u64);
-        (holdings.bytes, holdings.paused > 0)
+        buffered.bytes += held;
+        counters.held_bytes.set(buffered.bytes as u64);
+        counters.slow_readers.set(buffered.slow_readers as u64);
+        (buffered.bytes, buffered.paused > 0)
     }
 
     /// Ends handshakes, and then the connections that hold most, over TLS or not, until
@@ -540,20 +546,20 @@ impl Worker {
     fn shed(&self, excess: usize) {
         let leaving = self.handshakes.evict(excess, StdInstant::now());
         let excess = excess.saturating_sub(leaving);
-        for key in heaviest(self.burdens().collect(), excess) {
+        for key in largest_first(self.eviction_candidates().collect(), excess) {
             self.evict(key, EndReason::HeldBytes);
         }
     }
 
     /// What each connection holds that holds something.
-    fn burdens(&self) -> impl Iterator<Item = Burden<Key>> + use<> {
-        let plain = self.engine.burdens().into_iter();
-        let encrypted = self.encrypted.burdens().into_iter();
-        let handled = self.handled.burdens().into_iter();
+    fn eviction_candidates(&self) -> impl Iterator<Item = EvictionCandidate<Key>> + use<> {
+        let plain = self.engine.eviction_candidates().into_iter();
+        let encrypted = self.encrypted.eviction_candidates().into_iter();
+        let handled = self.handled.eviction_candidates().into_iter();
         plain
-            .map(|burden| burden.rename(Key::Plain))
-            .chain(encrypted.map(|burden| burden.rename(Key::Encrypted)))
-            .chain(handled.map(|burden| burden.rename(Key::Handled)))
+            .map(|candidate| candidate.rename(Key::Plain))
+            .chain(encrypted.map(|candidate| candidate.rename(Key::Encrypted)))
+            .chain(handled.map(|candidate| candidate.rename(Key::Handled)))
     }
 
     fn evict(&self, key: Key, reason: EndReason) {
@@ -576,34 +582,39 @@ impl Worker {
     /// Waits until the server has been stopping for so long that whoever has
     /// sent no request by then is not waited for.
     async fn handshakes_end(&self) {
-        self.shutdown.clone().begun().await;
+        self.shutdown.clone().initiated().await;
         sleep(HANDSHAKE_GRACE).await;
     }
 
-    async fn hand_over(&self, handover: http::Handover, visit: Rc<Visit>, mut permit: Permit) {
+    async fn hand_over(
+        &self,
+        handover: http::UpgradedStream,
+        record: Rc<ConnectionRecord>,
+        mut permit: Permit,
+    ) {
         let subprotocol = handover.subprotocol.as_deref();
         tracing::trace!(subprotocol, "upgraded");
         if let Some(subprotocol) = subprotocol {
-            visit.agreed(subprotocol);
+            record.agreed(subprotocol);
         }
         if let Some(handler) = &self.handler {
             let settings = Rc::clone(&self.settings);
             let registry = Rc::clone(&self.handled);
-            let socket = MessageSocket::new(handover, visit, settings, registry);
+            let socket = MessageSocket::new(handover, record, settings, registry);
             let handler = Arc::clone(handler);
             // The call may panic as well as what it returns.
             if let Err(panic) = catch(Box::pin(async move { handler(socket).await })).await {
                 self.settings.counters.handler_panics.add(1);
                 let reason = panic_message(&*panic);
-                throttled!(warn, HANDLER_PANICS, %reason, "a handler's panic ended its connection");
+                log_limited!(warn, HANDLER_PANICS, %reason, "a handler's panic ended its connection");
             }
             drop(permit);
             return;
         }
         match handover.stream.into_transport() {
             Ok(transport) => {
-                permit.forget_visit_if_unwanted();
-                drop(visit);
+                permit.forget_record_if_unwanted();
+                drop(record);
                 let leftover = handover.leftover;
                 match transport {
                     Transport::Socket(socket) => Rc::clone(&self.engine).adopt(Upgraded {
@@ -615,10 +626,10 @@ impl Worker {
                 }
             }
             Err(error) => {
-                throttled!(debug, ENDED_EARLY, %error, "a connection ended before it began");
+                log_limited!(debug, ENDED_EARLY, %error, "a connection ended before it began");
                 let counters = &self.settings.counters;
                 counters.count_end(EndReason::Gone, None);
-                visit.ended(EndReason::Gone, None);
+                record.ended(EndReason::Gone, None);
             }
         }
     }
@@ -668,9 +679,9 @@ impl Worker {
     /// Gives an accepted connection its place. Where it would be closed without an
     /// answer, since as many are being refused as may be, it waits for one of them
     /// to leave; not again until `not_before` where that was in vain.
-    async fn enter(&self, not_before: &mut Instant) -> Entry {
+    async fn enter(&self, not_before: &mut Instant) -> Decision {
         let entry = self.admission.enter();
-        if !matches!(entry, Entry::Overrun) || Instant::now() < *not_before {
+        if !matches!(entry, Decision::Drop) || Instant::now() < *not_before {
             return entry;
         }
         // Counted rather than timed: whatever is due in this worker gets its turn,
@@ -683,7 +694,7 @@ impl Worker {
                 () = sleep(REJECT_WAIT) => in_vain += 1,
             }
             let entry = self.admission.enter();
-            if !matches!(entry, Entry::Overrun) || self.shutdown.has_begun() {
+            if !matches!(entry, Decision::Drop) || self.shutdown.is_initiated() {
                 return entry;
             }
             if in_vain == REJECT_WAITS {
@@ -691,13 +702,13 @@ impl Worker {
             }
         }
         *not_before = Instant::now() + REJECT_WAIT_PAUSE;
-        Entry::Overrun
+        Decision::Drop
     }
 
     /// Rests until accepting may work again.
     async fn pause(&self, error: &io::Error) {
         let open = self.admission.open();
-        throttled!(warn, ACCEPT_RESTS, %error, open, "accepting rests");
+        log_limited!(warn, ACCEPT_RESTS, %error, open, "accepting rests");
         self.settings.counters.accept_pauses.add(1);
         tokio::select! {
             () = self.admission.one_left() => {}
@@ -733,8 +744,8 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
 }
 
 /// How a handshake ended whose client left without a request.
-fn left(visit: &Visit) -> HandshakeOutcome {
-    if visit.is_proxys_own() {
+fn left(record: &ConnectionRecord) -> HandshakeOutcome {
+    if record.is_proxys_own() {
         HandshakeOutcome::HealthCheck
     } else {
         HandshakeOutcome::Abandoned
@@ -763,7 +774,7 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shutdown.begun() => break,
+            () = shutdown.initiated() => break,
             accepted = calls::accept(socket.accept()) => accepted,
         };
         match accepted {
@@ -773,12 +784,12 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
             }
             // The next may be fine.
             Err(error) if is_of_the_connection(&error) => {
-                throttled!(debug, ACCEPT_FAILS, %error, "accept");
+                log_limited!(debug, ACCEPT_FAILS, %error, "accept");
             }
             Err(error) => {
                 tokio::select! {
                     () = worker.pause(&error) => {}
-                    () = shutdown.begun() => break,
+                    () = shutdown.initiated() => break,
                 }
             }
         }
@@ -788,7 +799,7 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
         return;
     }
     if let Err(error) = accept_rest(&worker, socket, &listener) {
-        throttled!(debug, ACCEPT_FAILS, %error, "accept");
+        log_limited!(debug, ACCEPT_FAILS, %error, "accept");
     }
 }
 
@@ -844,7 +855,7 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
         let excess = held.report(reported, now);
         reported = now - excess;
         if excess > 0 {
-            throttled!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
+            log_limited!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
             worker.shed(excess);
         }
         tcp_eviction.look(&worker);
@@ -852,7 +863,7 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
         let room = held.room().saturating_sub(byte_queue::free_some());
         worker.settings.backlog_room.set(room);
         worker.beat();
-        throttle::look_after();
+        log_limit::reschedule();
     }
 }
 

@@ -10,9 +10,9 @@ use crate::http::{self, PendingRequest};
 use crate::limits::handshakes::HandshakeSlot;
 use crate::net::peer::Peer;
 use crate::net::socket::Socket;
+use crate::observe::connection_record::{ConnectionRecord, Handshake};
+use crate::observe::log_limit::{FORWARDED_FAILS, PROXY_FAILS, TLS_FAILS, TOO_SLOW, log_limited};
 use crate::observe::metrics::label::{HandshakeOutcome, RefusalReason, TlsOutcome};
-use crate::observe::throttle::{FORWARDED_FAILS, PROXY_FAILS, TLS_FAILS, TOO_SLOW, throttled};
-use crate::observe::visit::{Handshake, Visit};
 use crate::transport::proxy;
 use crate::transport::stream::Stream;
 use crate::transport::tls;
@@ -29,8 +29,8 @@ pub(super) enum Unopened {
 
 impl Worker {
     /// Whether the connection has to say whose it is.
-    pub(super) fn is_from_a_proxy(&self, visit: &Visit) -> bool {
-        let peer = visit.peer();
+    pub(super) fn is_from_a_proxy(&self, record: &ConnectionRecord) -> bool {
+        let peer = record.peer();
         self.proxies.iter().any(|proxy| proxy.contains(peer))
     }
 
@@ -38,25 +38,25 @@ impl Worker {
     pub(super) async fn introduce(
         &self,
         socket: &mut Socket,
-        visit: &Visit,
+        record: &ConnectionRecord,
         slot: &HandshakeSlot,
     ) -> bool {
         let header = proxy::read_header(socket, |bytes| slot.hold(bytes));
-        let reading = timeout_at(self.handshake_deadline(visit), header);
-        let Some(read) = self.unless_cut_off(visit, slot, pin!(reading)).await else {
+        let reading = timeout_at(self.handshake_deadline(record), header);
+        let Some(read) = self.unless_cut_off(record, slot, pin!(reading)).await else {
             return false;
         };
         slot.hold(0);
         let unopened = match read {
             Ok(Ok(client)) => {
                 match client {
-                    Some(client) => visit.set_client(client),
-                    None => visit.set_proxys_own(),
+                    Some(client) => record.set_client(client),
+                    None => record.set_proxys_own(),
                 }
                 return true;
             }
             Ok(Err(proxy::Failure::Malformed(reason))) => {
-                throttled!(
+                log_limited!(
                     warn,
                     PROXY_FAILS,
                     %reason,
@@ -66,7 +66,7 @@ impl Worker {
             }
             Ok(Err(proxy::Failure::Gone)) => Unopened::Gone,
             Err(_elapsed) => {
-                throttled!(
+                log_limited!(
                     debug,
                     TOO_SLOW,
                     "a proxy took too long to say for whom it speaks"
@@ -74,13 +74,13 @@ impl Worker {
                 Unopened::TimedOut
             }
         };
-        self.count_unopened(unopened, visit);
+        self.count_unopened(unopened, record);
         false
     }
 
     /// Whether its request may say whose it is.
-    pub(super) fn is_from_a_forwarding_proxy(&self, visit: &Visit) -> bool {
-        self.is_forwarding(visit.peer())
+    pub(super) fn is_from_a_forwarding_proxy(&self, record: &ConnectionRecord) -> bool {
+        self.is_forwarding(record.peer())
     }
 
     fn is_forwarding(&self, peer: Peer) -> bool {
@@ -90,16 +90,16 @@ impl Worker {
 
     /// Finds out for whom a proxy has passed a request on. If that is not known, it is
     /// the proxy's own.
-    pub(super) fn find_client(&self, request: &PendingRequest, visit: &Visit) {
+    pub(super) fn find_client(&self, request: &PendingRequest, record: &ConnectionRecord) {
         let headers = request.head().headers();
         let header = self.forwarded_header;
         let forwarded = header.read(headers, |peer| self.is_forwarding(peer));
         if let Some(client) = forwarded.client {
-            visit.set_client(client);
+            record.set_client(client);
         }
         // Health checks are plain requests of the proxy itself.
         if let Some(reason) = forwarded.fault.filter(|_| request.is_handshake()) {
-            throttled!(
+            log_limited!(
                 warn,
                 FORWARDED_FAILS,
                 %header,
@@ -117,7 +117,7 @@ impl Worker {
     pub(super) async fn open(
         &self,
         socket: Socket,
-        visit: &Visit,
+        record: &ConnectionRecord,
         listener: &Listener,
         slot: &HandshakeSlot,
     ) -> Result<Stream, Unopened> {
@@ -126,7 +126,7 @@ impl Worker {
         };
         slot.hold_besides(tls::HANDSHAKE_BYTES);
         let accepting = acceptor.accept(socket, |bytes| slot.hold(bytes));
-        let accepting = timeout_at(self.handshake_deadline(visit), accepting);
+        let accepting = timeout_at(self.handshake_deadline(record), accepting);
         let (outcome, opened) = match accepting.await {
             Ok(Ok(stream)) => {
                 let (outcome, version) = if stream.is_newest() {
@@ -134,11 +134,11 @@ impl Worker {
                 } else {
                     (TlsOutcome::Tls12, "1.2")
                 };
-                visit.set_tls(version);
+                record.set_tls(version);
                 (outcome, Ok(Stream::Tls(stream)))
             }
             Ok(Err(tls::Failure::Plain(socket))) => {
-                throttled!(
+                log_limited!(
                     debug,
                     TLS_FAILS,
                     "a request without TLS came where TLS is spoken"
@@ -148,19 +148,19 @@ impl Worker {
                 (TlsOutcome::Plain, Err(refused))
             }
             Ok(Err(tls::Failure::Refused(socket, error))) => {
-                throttled!(debug, TLS_FAILS, %error, "a TLS handshake failed");
+                log_limited!(debug, TLS_FAILS, %error, "a TLS handshake failed");
                 http::see_off(Stream::Plain(socket)).await;
                 let refused = Unopened::Refused(RefusalReason::Tls, None);
                 (TlsOutcome::Failed, Err(refused))
             }
             // A health check need not speak TLS.
-            Ok(Err(tls::Failure::Gone)) if visit.is_proxys_own() => return Err(Unopened::Gone),
+            Ok(Err(tls::Failure::Gone)) if record.is_proxys_own() => return Err(Unopened::Gone),
             Ok(Err(tls::Failure::Gone)) => {
                 tracing::trace!("a connection ended in its TLS handshake");
                 (TlsOutcome::Abandoned, Err(Unopened::Gone))
             }
             Err(_elapsed) => {
-                throttled!(debug, TOO_SLOW, "a TLS handshake took too long");
+                log_limited!(debug, TOO_SLOW, "a TLS handshake took too long");
                 (TlsOutcome::TimedOut, Err(Unopened::TimedOut))
             }
         };
@@ -169,24 +169,24 @@ impl Worker {
     }
 
     /// Counts a connection that did not get as far as HTTP.
-    pub(super) fn count_unopened(&self, unopened: Unopened, visit: &Visit) {
+    pub(super) fn count_unopened(&self, unopened: Unopened, record: &ConnectionRecord) {
         let (outcome, status, refusal) = match unopened {
             Unopened::Refused(reason, status) => (HandshakeOutcome::Refused, status, Some(reason)),
             Unopened::TimedOut => {
                 let reason = RefusalReason::Timeout;
                 (HandshakeOutcome::TimedOut, None, Some(reason))
             }
-            Unopened::Gone => (left(visit), None, None),
+            Unopened::Gone => (left(record), None, None),
         };
         let handshake = Handshake {
             outcome,
             status,
             refusal,
         };
-        self.count(handshake, visit);
+        self.count(handshake, record);
     }
 
-    fn handshake_deadline(&self, visit: &Visit) -> Instant {
-        Instant::from(visit.start()) + self.http.handshake_timeout
+    fn handshake_deadline(&self, record: &ConnectionRecord) -> Instant {
+        Instant::from(record.start()) + self.http.handshake_timeout
     }
 }

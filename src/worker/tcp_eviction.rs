@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use std::mem;
 
 use crate::engine::Millis;
-use crate::engine::burden::Burden;
+use crate::engine::eviction::EvictionCandidate;
 use crate::limits::tcp_memory::LOOK_INTERVAL;
 use crate::net::socket_memory::SocketMemory;
+use crate::observe::log_limit::{TCP_MEMORY, log_limited};
 use crate::observe::metrics::label::EndReason;
-use crate::observe::throttle::{TCP_MEMORY, throttled};
 
 use super::{Key, Worker};
 
@@ -49,7 +49,7 @@ impl TcpEviction {
             self.send_queues = HashMap::new();
             return;
         }
-        throttled!(
+        log_limited!(
             warn,
             TCP_MEMORY,
             excess,
@@ -83,7 +83,9 @@ impl TcpEviction {
 }
 
 fn candidates(worker: &Worker) -> Vec<Candidate> {
-    let unread = worker.burdens().filter_map(Burden::unread);
+    let unread = worker
+        .eviction_candidates()
+        .filter_map(EvictionCandidate::unread);
     let candidate = |(is_stalled, key)| {
         let memory = worker.socket_memory(key)?;
         (memory.send_queue > 0).then_some(Candidate {

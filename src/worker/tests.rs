@@ -24,7 +24,7 @@ use crate::engine::runtime::tests::on_every_engine;
 use crate::limits::descriptors::REJECTS_MAX;
 use crate::message;
 use crate::sys::calls::{Call, Fault, Plan, Tally, When};
-use crate::sys::shutdown::{self, Departure, Trigger};
+use crate::sys::shutdown::{self, StopReason, Trigger};
 
 on_every_engine![
     want_of_resources_is_waited_out,
@@ -85,7 +85,7 @@ impl Rig {
         let counters = Arc::<Counters>::default();
         let (trigger, shutdown) = shutdown::channel();
         let assignment = Assignment {
-            house: House::new(&config, REJECTS_MAX),
+            server_limits: ServerLimits::new(&config, REJECTS_MAX),
             config: Arc::new(config),
             engine: kind,
             index: 0,
@@ -133,7 +133,7 @@ impl Rig {
 
     /// Stops the worker; says what it has called.
     fn stop(self) -> Tally {
-        self.trigger.pull(Departure::Stopped);
+        self.trigger.initiate(StopReason::Stopped);
         let (result, tally) = self.thread.join().expect("no panic");
         result.expect("it has drained");
         assert_eq!(self.counters.open.get(), 0);

@@ -167,7 +167,7 @@ fn a_socket_that_takes_something_at_the_last_moment_is_given_as_long_again() {
 fn who_moves_no_byte_for_a_second_makes_no_progress() {
     let settings = settings();
     let mut backlog = Backlog::new(&[1; 500], &settings, Millis(0));
-    let held = |backlog: &Backlog, now| Backlog::holdings(Some(backlog), 7, now);
+    let held = |backlog: &Backlog, now| Backlog::buffered(Some(backlog), 7, now);
     assert_eq!(held(&backlog, Millis(99)).slow_readers, 0);
     let seen = held(&backlog, after(Millis(0), SLOW_READER));
     assert_eq!((seen.slow_readers, seen.stalled, seen.paused), (1, 0, 1));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::Config;
 use crate::engine::runtime::tests::rig;
-use crate::limits::admission::{Admission, Entry, House};
+use crate::limits::admission::{Admission, Decision, ServerLimits};
 use crate::observe::metrics::Counters;
 use crate::proto::{Limits, TAIL_ROOM};
 
@@ -40,9 +40,9 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let counters = Arc::<Counters>::default();
-        let house = House::new(&Config::default(), 1);
-        let admission = Admission::new(house, Arc::clone(&counters));
-        let Entry::Welcome(permit) = Rc::clone(&admission).enter() else {
+        let server_limits = ServerLimits::new(&Config::default(), 1);
+        let admission = Admission::new(server_limits, Arc::clone(&counters));
+        let Decision::Accept(permit) = Rc::clone(&admission).enter() else {
             unreachable!("nobody else is there");
         };
         let settings = Settings {

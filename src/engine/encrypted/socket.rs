@@ -7,7 +7,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use super::Shared;
 use crate::engine::connection::{Action, Connection, Context};
 use crate::engine::plain::{ENDED, Flow, OPEN};
-use crate::engine::{Drain, Holdings, Millis};
+use crate::engine::{Buffered, Drain, Millis};
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
 use crate::proto::{Next, TAIL_ROOM};
@@ -136,8 +136,8 @@ impl TlsSocket {
     }
 
     /// What it holds.
-    pub(super) fn holdings(&self, now: Millis) -> Holdings {
-        self.connection.holdings(self.stream.held(), now)
+    pub(super) fn buffered(&self, now: Millis) -> Buffered {
+        self.connection.buffered(self.stream.held(), now)
     }
 
     /// What the kernel keeps for it.
@@ -182,7 +182,7 @@ impl TlsSocket {
 
     /// Whether there is something to do without an event.
     fn has_more(&self) -> bool {
-        self.stream.floods() || self.stream.has_plain()
+        self.stream.is_bulk() || self.stream.has_plain()
     }
 
     /// Sends some of what is unsent; pending where there is no room for it.

@@ -13,7 +13,7 @@ use super::operation::{self, Target};
 use super::pool::{Line, Pool, SMALL_LEN};
 use super::token::{Key, Op, Token};
 use super::uring::Uring;
-use crate::engine::obstacle::explain;
+use crate::engine::diagnosis::explain;
 
 /// Of the only connection.
 const KEY: Key = Key::new(0, 0);

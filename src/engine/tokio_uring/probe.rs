@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::UnixStream;
 
-use crate::engine::obstacle::explain;
+use crate::engine::diagnosis::explain;
 
 /// More than any working ring takes for one echo.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -33,7 +33,7 @@ pub(super) struct Task<'a> {
     /// Always initialised to its end. Empty while an operation has it.
     buf: Vec<u8>,
     /// It has filled the largest buffer.
-    floods: bool,
+    is_bulk: bool,
     /// The wait for room in the socket, until that has ended.
     room: Option<Box<Room>>,
 }
@@ -45,7 +45,7 @@ impl<'a> Task<'a> {
             link,
             key,
             buf: Vec::new(),
-            floods: false,
+            is_bulk: false,
             room: None,
         }
     }
@@ -95,8 +95,8 @@ impl<'a> Task<'a> {
 
     /// Waits for bytes and answers them.
     async fn read(&mut self) -> Flow {
-        if self.floods {
-            self.engine.turnstile.pass().await;
+        if self.is_bulk {
+            self.engine.bulk_queue.pass().await;
             self.close_if_told()?;
         }
         let end = self.buf.len() - TAIL_ROOM;
@@ -116,7 +116,7 @@ impl<'a> Task<'a> {
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // Nothing had arrived, or the read would have brought it.
-                Some(Errno::CANCELED) => self.look_around(),
+                Some(Errno::CANCELED) => self.on_wake(),
                 Some(Errno::INTR | Errno::AGAIN) => OPEN,
                 _ => ENDED,
             },
@@ -173,9 +173,9 @@ impl<'a> Task<'a> {
             reply.start += self.write_at_once(reply.clone(), SendFlags::empty());
         }
         let was_filled = filled == end;
-        self.floods = was_filled && self.buf.len() >= settings.read_buffer_len();
-        if self.floods {
-            self.engine.flooded_at.set(Some(context.now));
+        self.is_bulk = was_filled && self.buf.len() >= settings.read_buffer_len();
+        if self.is_bulk {
+            self.engine.bulk_since.set(Some(context.now));
         }
         self.write(reply).await?;
         if step.consumed > 0 {
@@ -235,7 +235,7 @@ impl<'a> Task<'a> {
     }
 
     /// Does what a drain or a timer asks for, once it has interrupted a read.
-    fn look_around(&mut self) -> Flow {
+    fn on_wake(&mut self) -> Flow {
         let context = self.engine.context();
         let action = self.connection().drain(context, self.link.kept.get() == 0);
         self.perform(action)?;

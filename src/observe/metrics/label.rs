@@ -113,7 +113,7 @@ labels! {
         /// 429: the address connects too often.
         Rate = "rate",
         /// Over one of these limits, and as many are being told so as may be.
-        Overrun = "overrun",
+        Drop = "overrun",
         /// No answer: one handshake too many was in progress, and this was the oldest.
         Handshakes = "handshakes",
         /// No answer: the server held more than it may, for handshakes first.

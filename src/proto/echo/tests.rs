@@ -149,15 +149,29 @@ fn expect_echo(name: &str, frames: &[(u8, &[u8])], messages: u32) {
 /// What a peer gets that breaks a rule after a message that is fine.
 fn expect_violation(name: &str, limits: &Limits, input: &[u8], violation: Violation) {
     let close = violation.close_code().frame();
-    expect(name, limits, input, &close, Next::Fail(violation), 0);
+    expect(name, limits, input, &close, Next::CloseWith(violation), 0);
 
     let fine = frame(FIN | TEXT, b"fine");
     let after_fine = [&fine[..], input].concat();
     let bytes = [&server_frame(FIN | TEXT, b"fine")[..], &close].concat();
-    expect(name, limits, &after_fine, &bytes, Next::Fail(violation), 1);
+    expect(
+        name,
+        limits,
+        &after_fine,
+        &bytes,
+        Next::CloseWith(violation),
+        1,
+    );
 
     let more_behind = [&after_fine[..], &fine].concat();
-    expect(name, limits, &more_behind, &bytes, Next::Fail(violation), 1);
+    expect(
+        name,
+        limits,
+        &more_behind,
+        &bytes,
+        Next::CloseWith(violation),
+        1,
+    );
 }
 
 #[test]
@@ -235,7 +249,7 @@ fn long_text_is_judged_alike_wherever_its_characters_and_its_fault_are() {
                 wrong[at] = 0xc0;
                 let answer = serve(&limits, [&frame(first, &wrong)[..]]);
                 assert_eq!(answer.bytes, close, "wrong at {at}");
-                assert_eq!(answer.next, Next::Fail(Violation::InvalidText));
+                assert_eq!(answer.next, Next::CloseWith(Violation::InvalidText));
             }
         }
     }
@@ -257,7 +271,7 @@ fn ascii_does_not_complete_a_character_that_was_cut() {
             &CloseCode::INVALID_PAYLOAD.frame(),
         ]
         .concat();
-        let next = Next::Fail(Violation::InvalidText);
+        let next = Next::CloseWith(Violation::InvalidText);
         expect("cut", &limits, &input, &bytes, next, 0);
     }
 }
@@ -447,7 +461,7 @@ fn a_message_inside_a_message_is_refused() {
             &CloseCode::PROTOCOL_ERROR.frame(),
         ]
         .concat();
-        let next = Next::Fail(Violation::InterleavedMessage);
+        let next = Next::CloseWith(Violation::InterleavedMessage);
         expect("interleaved", &limits, &input, &bytes, next, 0);
     }
 }
@@ -457,7 +471,7 @@ fn wrong_text_is_refused_before_its_frame_is_complete() {
     let mut input = frame(FIN | TEXT, b"good until \xff here, and more to come");
     input.truncate(6 + 12);
     let close = CloseCode::INVALID_PAYLOAD.frame();
-    let next = Next::Fail(Violation::InvalidText);
+    let next = Next::CloseWith(Violation::InvalidText);
     expect("cut", &Limits::default(), &input, &close, next, 0);
     input.pop();
     expect(
@@ -478,7 +492,7 @@ fn wrong_text_in_a_later_fragment_is_refused() {
         &CloseCode::INVALID_PAYLOAD.frame(),
     ]
     .concat();
-    let next = Next::Fail(Violation::InvalidText);
+    let next = Next::CloseWith(Violation::InvalidText);
     expect("fragments", &Limits::default(), &input, &bytes, next, 0);
 }
 
@@ -506,7 +520,7 @@ fn the_message_limit_counts_over_all_fragments() {
         &CloseCode::TOO_BIG.frame(),
     ]
     .concat();
-    let next = Next::Fail(Violation::MessageTooLong);
+    let next = Next::CloseWith(Violation::MessageTooLong);
     expect("in fragments", &limits, &input, &bytes, next, 0);
 
     let pieces = [
@@ -553,7 +567,7 @@ fn the_number_of_fragments_is_bounded() {
     .concat();
     four.extend(frame(FIN | CONT, b""));
     bytes.extend(CloseCode::TOO_BIG.frame());
-    let next = Next::Fail(Violation::TooManyFragments);
+    let next = Next::CloseWith(Violation::TooManyFragments);
     expect("four", &limits, &four, &bytes, next, 0);
 }
 
@@ -624,7 +638,7 @@ fn wrong_text_inside_a_streamed_frame_cuts_the_connection() {
     let input = frame(FIN | TEXT, &text);
     let (first, second) = input.split_at(500);
     let answer = serve(&SMALL, [first, second]);
-    assert_eq!(answer.next, Next::Abort(Violation::InvalidText));
+    assert_eq!(answer.next, Next::Reset(Violation::InvalidText));
     assert_eq!(answer.bytes, server_frame(FIN | TEXT, &text)[..496]);
 }
 
@@ -634,7 +648,7 @@ fn wrong_text_in_the_first_piece_of_a_streamed_frame_still_gets_its_close() {
     text[300] = 0xff;
     let input = [frame(FIN | TEXT, b"ok"), frame(FIN | TEXT, &text)].concat();
     let answer = serve(&SMALL, [&input[..600]]);
-    assert_eq!(answer.next, Next::Fail(Violation::InvalidText));
+    assert_eq!(answer.next, Next::CloseWith(Violation::InvalidText));
     let close = CloseCode::INVALID_PAYLOAD.frame();
     assert_eq!(
         answer.bytes,
@@ -648,7 +662,7 @@ fn a_streamed_text_that_ends_inside_a_character_gets_its_close_behind_the_frame(
     text[999] = 0xe2;
     let input = frame(FIN | TEXT, &text);
     let answer = serve(&SMALL, input.chunks(400));
-    assert_eq!(answer.next, Next::Fail(Violation::InvalidText));
+    assert_eq!(answer.next, Next::CloseWith(Violation::InvalidText));
     let close = CloseCode::INVALID_PAYLOAD.frame();
     assert_eq!(
         answer.bytes,
@@ -699,13 +713,13 @@ fn frames_are_counted_by_what_they_are_wherever_they_are_cut() {
         frame(CLOSE, b"\x03\xe8"),
     ]
     .concat();
-    let expected = Others {
+    let expected = FrameCounts {
         fragments: 2,
         pings: 1,
         pongs: 2,
     };
     for cut in 0..=input.len() {
-        let (mut echo, mut counted, mut buf) = (Echo::new(), Others::default(), Vec::new());
+        let (mut echo, mut counted, mut buf) = (Echo::new(), FrameCounts::default(), Vec::new());
         let (mut messages, mut frames, mut replies) = (0, 0, 0);
         for piece in [&input[..cut], &input[cut..]] {
             buf.extend(piece);

@@ -109,7 +109,7 @@ impl Inherited {
         if sockets.is_empty() {
             return Ok(Self::default());
         }
-        take(Handover {
+        take(RestartState {
             origin: Origin::Systemd,
             sockets,
             admin: None,
@@ -159,7 +159,7 @@ impl Inherited {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Handover {
+struct RestartState {
     origin: Origin,
     sockets: Vec<RawFd>,
     /// One of those.
@@ -169,7 +169,7 @@ struct Handover {
 }
 
 /// What [`HANDOVER`] says, if it is meant for this process.
-fn parse(value: &str) -> Option<Handover> {
+fn parse(value: &str) -> Option<RestartState> {
     let mut parts = value.split(':');
     let parent: i32 = parts.next()?.parse().ok()?;
     let predecessor = getppid().filter(|ppid| ppid.as_raw_nonzero().get() == parent)?;
@@ -189,7 +189,7 @@ fn parse(value: &str) -> Option<Handover> {
         Some(number) => Some(number.parse().ok()?),
         None => None,
     };
-    Some(Handover {
+    Some(RestartState {
         origin,
         sockets,
         admin,
@@ -216,7 +216,7 @@ pub(crate) fn describe(
 }
 
 /// Refuses numbers of which this process would not be the owner, or twice.
-fn check(handover: &Handover) -> Result<(), Error> {
+fn check(handover: &RestartState) -> Result<(), Error> {
     let report = handover.report.map(|(descriptor, _predecessor)| descriptor);
     let mut seen = HashSet::new();
     for descriptor in report.into_iter().chain(handover.sockets.iter().copied()) {
@@ -235,7 +235,7 @@ fn check(handover: &Handover) -> Result<(), Error> {
     Ok(())
 }
 
-fn take(handover: Handover) -> Result<Inherited, Error> {
+fn take(handover: RestartState) -> Result<Inherited, Error> {
     check(&handover)?;
     let mut inherited = Inherited {
         origin: handover.origin,
@@ -254,7 +254,7 @@ fn take(handover: Handover) -> Result<Inherited, Error> {
     Ok(inherited)
 }
 
-fn take_sockets(handover: Handover, inherited: &mut Inherited) -> Result<(), Error> {
+fn take_sockets(handover: RestartState, inherited: &mut Inherited) -> Result<(), Error> {
     for descriptor in handover.sockets {
         let in_context = |source| Error::Inherited {
             descriptor: Some(descriptor),
@@ -309,7 +309,7 @@ mod tests {
     fn a_handover_is_for_the_child_of_who_describes_it() {
         let predecessor = getppid().expect("a parent");
         let parent = predecessor.as_raw_nonzero();
-        let expected = |admin| Handover {
+        let expected = |admin| RestartState {
             origin: Origin::Systemd,
             sockets: vec![5, 6],
             admin,
@@ -337,7 +337,7 @@ mod tests {
     }
 
     fn taken(descriptor: RawFd) -> Result<Inherited, Error> {
-        take(Handover {
+        take(RestartState {
             origin: Origin::Server,
             sockets: vec![descriptor],
             admin: None,
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn a_descriptor_has_one_owner() {
         let refusal = |report: RawFd, sockets: &[RawFd]| {
-            let handover = Handover {
+            let handover = RestartState {
                 origin: Origin::Server,
                 sockets: sockets.to_vec(),
                 admin: None,

@@ -41,7 +41,7 @@ impl Invocation {
             directory: start_directory(),
             fallback: None,
         };
-        if !invocation.is_of(Path::new(RUNNING)) {
+        if !invocation.is_running_as(Path::new(RUNNING)) {
             invocation.fallback = Some(env::current_exe()?);
         }
         Ok(invocation)
@@ -69,7 +69,7 @@ impl Invocation {
         self.directory.as_deref().filter(|it| it.is_dir())
     }
 
-    fn is_of(&self, running: &Path) -> bool {
+    fn is_running_as(&self, running: &Path) -> bool {
         let named = self.named().and_then(fs::metadata);
         matches!((named, fs::metadata(running)), (Ok(named), Ok(running))
             if Identity::of(&named) == Identity::of(&running))

@@ -39,14 +39,14 @@ impl Systemd {
 
     /// The server serves.
     pub(crate) fn ready(status: &str) {
-        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// The server starts a successor; [`ready`](Self::ready) or
     /// [`hand_over`](Self::hand_over) follows.
     pub(crate) fn reloading() {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Ok(now) => notify(&[NotifyState::Reloading, now]),
             Err(error) => tracing::warn!(%error, "cannot notify systemd"),
         }
     }
@@ -54,13 +54,13 @@ impl Systemd {
     /// Another process is the service from now on, and serves. It feeds the
     /// watchdog, and this one has nothing more to say.
     pub(crate) fn hand_over(&mut self, pid: u32) {
-        tell(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+        notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
         self.feeding = None;
     }
 
     /// The server drains.
     pub(crate) fn stopping(status: &str) {
-        tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+        notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
     }
 
     /// Waits until it is time to feed the watchdog; for ever without one. To be
@@ -74,13 +74,13 @@ impl Systemd {
 
     /// The server is well.
     pub(crate) fn feed(&mut self) {
-        tell(&[NotifyState::Watchdog]);
+        notify(&[NotifyState::Watchdog]);
         self.postpone();
     }
 
     /// It is not, and systemd will end it if that goes on.
     pub(crate) fn starve(&mut self, status: &str) {
-        tell(&[NotifyState::Status(status)]);
+        notify(&[NotifyState::Status(status)]);
         self.postpone();
     }
 
@@ -91,7 +91,7 @@ impl Systemd {
     }
 }
 
-fn tell(states: &[NotifyState]) {
+fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot notify systemd");
     }

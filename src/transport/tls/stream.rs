@@ -91,7 +91,7 @@ pub(crate) struct TlsStream {
     fault: Option<Fault>,
     budget: RecordBudget,
     /// The last read took all that it had room for.
-    floods: bool,
+    is_bulk: bool,
     scratch: Rc<RefCell<Scratch>>,
 }
 
@@ -153,7 +153,7 @@ impl Acceptor {
             has_ended: false,
             fault: None,
             budget: RecordBudget::default(),
-            floods: false,
+            is_bulk: false,
             scratch: Rc::clone(&self.scratch),
         });
         let shaking = poll_fn(|cx| {
@@ -203,8 +203,8 @@ impl TlsStream {
     }
 
     /// Whether the client sends as fast as it is read.
-    pub(crate) fn floods(&self) -> bool {
-        self.floods
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.is_bulk
     }
 
     /// Whether there is something to read without asking the socket.
@@ -407,7 +407,7 @@ impl TlsStream {
         let buf = scratch.ciphertext();
         if self.fault.is_some() {
             let came = ready!(read(&mut self.under, buf))?;
-            self.floods = came == buf.len();
+            self.is_bulk = came == buf.len();
             return Poll::Ready(Ok((came == 0).then_some(0)));
         }
         let kept = self.incoming.len();
@@ -415,7 +415,7 @@ impl TlsStream {
         let len = space.len().saturating_sub(kept).max(READ_BYTES_MIN);
         let len = len.min(buf.len() - kept);
         let came = ready!(read(&mut self.under, &mut buf[kept..kept + len]))?;
-        self.floods = came == len;
+        self.is_bulk = came == len;
         if came == 0 {
             self.has_ended = true;
             return Poll::Ready(Ok(Some(0)));

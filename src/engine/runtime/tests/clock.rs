@@ -188,7 +188,7 @@ fn a_jump_cuts_off_nobody_whose_socket_has_room(kind: EngineKind) {
         let (message, echo) = (frame(BINARY, &noise(60_000)), reply(BINARY, &noise(60_000)));
         let (messages, echoes) = (message.repeat(200), echo.repeat(200));
         let mut client = Client::new(rig.connect_narrow(b""));
-        let begun = send_until_replies_wait(rig, &client, &messages).await;
+        let initiated = send_until_replies_wait(rig, &client, &messages).await;
         // The engine does not run meanwhile.
         client.read_what_is_there();
         calls::shift_clock(Shift::Ahead(3 * Config::default().write_timeout));
@@ -196,7 +196,7 @@ fn a_jump_cuts_off_nobody_whose_socket_has_room(kind: EngineKind) {
         assert_eq!(rig.counters().write_timeouts.get(), 0);
         rig.clients(move || {
             let expect = echoes[client.received.len()..].to_vec();
-            let send = messages[begun..].to_vec();
+            let send = messages[initiated..].to_vec();
             client.take(&Step { send, expect });
             assert!(client.received == echoes, "the echo is wrong");
             client.close();

@@ -25,8 +25,8 @@ use crate::engine::backlog::BacklogRoom;
 use crate::engine::ring::RingEngine;
 use crate::engine::runtime::{Runtime, engine};
 use crate::engine::timers::TimerBudget;
-use crate::engine::{Clock, Engine, Holdings, Settings, Upgraded};
-use crate::limits::admission::{Admission, Entry, House};
+use crate::engine::{Buffered, Clock, Engine, Settings, Upgraded};
+use crate::limits::admission::{Admission, Decision, ServerLimits};
 use crate::limits::descriptors::REJECTS_MAX;
 use crate::observe::metrics::Counters;
 use crate::proto::Limits;
@@ -82,12 +82,12 @@ impl Rig {
             Some(ring) => Rc::<RingEngine>::clone(ring),
             None => engine(kind, Rc::clone(&settings)).expect("an engine"),
         };
-        let house = House::new(&Config::default(), REJECTS_MAX);
+        let server_limits = ServerLimits::new(&Config::default(), REJECTS_MAX);
         Self {
             running: spawn_local(Rc::clone(&engine).run()),
             engine,
             ring,
-            admission: Admission::new(house, Arc::clone(&counters)),
+            admission: Admission::new(server_limits, Arc::clone(&counters)),
             counters,
             settings,
             listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
@@ -121,7 +121,7 @@ impl Rig {
     fn adopt(&self, socket: TcpStream, leftover: &[u8]) {
         socket.set_nonblocking(true).expect("a socket");
         self.sockets.borrow_mut().push(name(socket.as_raw_fd()));
-        let Entry::Welcome(permit) = self.admission.enter() else {
+        let Decision::Accept(permit) = self.admission.enter() else {
             panic!("the house is large enough");
         };
         Rc::clone(&self.engine).adopt(Upgraded {
@@ -145,13 +145,13 @@ impl Rig {
         &self.counters
     }
 
-    pub(super) fn tick(&self) -> Holdings {
+    pub(super) fn tick(&self) -> Buffered {
         self.settings.timers.refill();
         self.engine.tick()
     }
 
     /// As [`tick`](Self::tick), in the same turn of the timers.
-    pub(super) fn tick_again(&self) -> Holdings {
+    pub(super) fn tick_again(&self) -> Buffered {
         self.engine.tick()
     }
 
@@ -208,7 +208,7 @@ impl Rig {
     async fn expect_nothing_left(&self) {
         self.run_until("every connection is over", || self.open() == 0)
             .await;
-        self.run_until("nothing is held", || self.tick() == Holdings::default())
+        self.run_until("nothing is held", || self.tick() == Buffered::default())
             .await;
         if let Some(ring) = &self.ring {
             self.run_until("all buffers are back", || ring.has_all_buffers())

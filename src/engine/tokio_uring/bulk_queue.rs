@@ -16,14 +16,14 @@ const FLOODS_PER_TURN: usize = 3;
 /// is done. Large reads and writes of everybody at once would have a short
 /// message wait for all of them.
 #[derive(Default)]
-pub(super) struct Turnstile {
+pub(super) struct BulkQueue {
     waiting: Cell<usize>,
     arrived: Notify,
     opened: Notify,
 }
 
-impl Turnstile {
-    /// Waits for one's turn. Needs [`Turnstile::turn`] to run.
+impl BulkQueue {
+    /// Waits for one's turn. Needs [`BulkQueue::turn`] to run.
     pub(super) async fn pass(&self) {
         self.waiting.set(self.waiting.get() + 1);
         self.arrived.notify_one();

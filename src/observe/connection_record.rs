@@ -19,7 +19,7 @@ const ACCESS: &str = "access";
 /// What is remembered of a connection, so that lines of the log can name it. If
 /// it is to be told of at its end, that is when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Visit {
+pub(crate) struct ConnectionRecord {
     /// No other connection of this process has it.
     id: u64,
     peer: Cell<Peer>,
@@ -67,7 +67,7 @@ impl Tally {
     }
 }
 
-impl Visit {
+impl ConnectionRecord {
     /// A connection that was just accepted.
     pub(crate) fn new(id: u64, peer: Peer, access: Option<Rc<AccessContext>>) -> Self {
         Self {
@@ -151,7 +151,7 @@ impl Visit {
     }
 
     /// The handshake is over.
-    pub(crate) fn shaken(&self, handshake: Handshake) {
+    pub(crate) fn handshake_done(&self, handshake: Handshake) {
         self.handshake.set(handshake);
     }
 
@@ -250,7 +250,7 @@ impl Visit {
     }
 }
 
-impl Drop for Visit {
+impl Drop for ConnectionRecord {
     fn drop(&mut self) {
         if let Some(access) = &self.access
             && access.has_room()

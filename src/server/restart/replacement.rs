@@ -34,7 +34,7 @@ const NOT_HANDED_ON: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", 
 
 /// A successor that is starting.
 #[derive(Debug)]
-pub(crate) struct Successor {
+pub(crate) struct Replacement {
     child: Child,
     report: Receiver,
     /// What it has reported so far.
@@ -43,7 +43,7 @@ pub(crate) struct Successor {
     deadline: Instant,
 }
 
-impl Successor {
+impl Replacement {
     /// Starts what `invocation` leads to now, with this process' arguments and
     /// environment, with `sockets`, and with that of the `admin` listener.
     ///
@@ -172,7 +172,7 @@ fn log_start(invocation: &Invocation, program: &Path) {
 }
 
 /// The outcome of a successor, if there is one; else never.
-pub(crate) async fn outcome(successor: &mut Option<Successor>) -> Result<u32, String> {
+pub(crate) async fn outcome(successor: &mut Option<Replacement>) -> Result<u32, String> {
     match successor {
         Some(successor) => successor.outcome().await,
         None => std::future::pending().await,

@@ -6,7 +6,7 @@
 //! of [`TICK_WHEN_HIGH`] from half of the limit on; and by what each connection
 //! may hold beside a backlog, which is a window, the replies to one read, and what
 //! came meanwhile. All backlogs together grow by no more than the limit
-//! [leaves](Held::room).
+//! [leaves](MemoryBudget::room).
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,13 +17,13 @@ pub(crate) const TICK_WHEN_HIGH: Duration = Duration::from_millis(50);
 
 /// What all workers hold.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct MemoryBudget {
     max: Option<NonZeroUsize>,
     total: AtomicUsize,
     workers: AtomicUsize,
 }
 
-impl Held {
+impl MemoryBudget {
     pub(crate) fn new(max: Option<NonZeroUsize>) -> Self {
         Self {
             max,
@@ -77,8 +77,8 @@ impl Held {
 mod tests {
     use super::*;
 
-    fn held(max: usize) -> Held {
-        Held::new(NonZeroUsize::new(max))
+    fn held(max: usize) -> MemoryBudget {
+        MemoryBudget::new(NonZeroUsize::new(max))
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_has_to_go() {
-        let held = Held::new(None);
+        let held = MemoryBudget::new(None);
         assert_eq!(held.report(0, usize::MAX), 0);
         assert!(!held.is_high());
     }

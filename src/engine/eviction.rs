@@ -1,6 +1,6 @@
 //! Who holds how much, to find those who have to go when all hold too much.
 
-use super::Holdings;
+use super::Buffered;
 
 /// What one connection holds, and which one that is. The order is that in which
 /// they go, the last ones first: of those who do not read, the ones who make no
@@ -8,7 +8,7 @@ use super::Holdings;
 /// before those who have yet to send the rest of a frame; of each, those who hold
 /// most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Burden<K> {
+pub(crate) struct EvictionCandidate<K> {
     is_stalled: bool,
     is_slow_reader: bool,
     is_unread: bool,
@@ -16,14 +16,14 @@ pub(crate) struct Burden<K> {
     key: K,
 }
 
-impl<K> Burden<K> {
+impl<K> EvictionCandidate<K> {
     /// `None` if the connection holds nothing.
-    pub(crate) fn of(key: K, holdings: Holdings) -> Option<Self> {
-        (holdings.bytes > 0).then_some(Self {
-            is_stalled: holdings.stalled > 0,
-            is_slow_reader: holdings.slow_readers > 0,
-            is_unread: holdings.unread > 0,
-            bytes: holdings.bytes,
+    pub(crate) fn of(key: K, buffered: Buffered) -> Option<Self> {
+        (buffered.bytes > 0).then_some(Self {
+            is_stalled: buffered.stalled > 0,
+            is_slow_reader: buffered.slow_readers > 0,
+            is_unread: buffered.unread > 0,
+            bytes: buffered.bytes,
             key,
         })
     }
@@ -34,8 +34,8 @@ impl<K> Burden<K> {
     }
 
     /// The same connection among others.
-    pub(crate) fn rename<L>(self, name: impl FnOnce(K) -> L) -> Burden<L> {
-        Burden {
+    pub(crate) fn rename<L>(self, name: impl FnOnce(K) -> L) -> EvictionCandidate<L> {
+        EvictionCandidate {
             is_stalled: self.is_stalled,
             is_slow_reader: self.is_slow_reader,
             is_unread: self.is_unread,
@@ -47,17 +47,20 @@ impl<K> Burden<K> {
 
 /// The keys of those who have to go so that `bytes` are let go of: no more of
 /// them than necessary.
-pub(crate) fn heaviest<K: Ord>(
-    mut burdens: Vec<Burden<K>>,
+pub(crate) fn largest_first<K: Ord>(
+    mut eviction_candidates: Vec<EvictionCandidate<K>>,
     bytes: usize,
 ) -> impl Iterator<Item = K> {
-    burdens.sort_unstable();
+    eviction_candidates.sort_unstable();
     let mut gone = 0;
-    burdens.into_iter().rev().map_while(move |burden| {
-        let is_needed = gone < bytes;
-        gone += burden.bytes;
-        is_needed.then_some(burden.key)
-    })
+    eviction_candidates
+        .into_iter()
+        .rev()
+        .map_while(move |candidate| {
+            let is_needed = gone < bytes;
+            gone += candidate.bytes;
+            is_needed.then_some(candidate.key)
+        })
 }
 
 #[cfg(test)]
@@ -66,10 +69,10 @@ mod tests {
 
     #[test]
     fn who_makes_no_progress_goes_first_and_no_more_than_necessary() {
-        let burden = |key, bytes, slow_readers, stalled| {
-            Burden::of(
+        let candidate = |key, bytes, slow_readers, stalled| {
+            EvictionCandidate::of(
                 key,
-                Holdings {
+                Buffered {
                     bytes,
                     slow_readers,
                     stalled,
@@ -78,18 +81,18 @@ mod tests {
                 },
             )
         };
-        let burdens: Vec<_> = [
-            burden(0, 500, 0, 0),
-            burden(1, 10, 1, 0),
-            burden(2, 0, 0, 0),
-            burden(3, 30, 1, 0),
-            burden(4, 400, 0, 0),
-            burden(5, 20, 1, 1),
+        let eviction_candidates: Vec<_> = [
+            candidate(0, 500, 0, 0),
+            candidate(1, 10, 1, 0),
+            candidate(2, 0, 0, 0),
+            candidate(3, 30, 1, 0),
+            candidate(4, 400, 0, 0),
+            candidate(5, 20, 1, 1),
         ]
         .into_iter()
         .flatten()
         .collect();
-        let gone = |bytes| heaviest(burdens.clone(), bytes).collect::<Vec<_>>();
+        let gone = |bytes| largest_first(eviction_candidates.clone(), bytes).collect::<Vec<_>>();
         assert!(gone(0).is_empty());
         assert_eq!(gone(1), [5]);
         assert_eq!(gone(20), [5]);

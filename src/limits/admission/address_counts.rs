@@ -17,13 +17,13 @@ const SHARDS: usize = 16;
 ///
 /// Touched when a connection opens or closes, never in between.
 #[derive(Debug)]
-pub(super) struct Census {
+pub(super) struct AddressCounts {
     max: NonZeroUsize,
     hasher: RandomState,
     shards: [Mutex<HashMap<Source, usize>>; SHARDS],
 }
 
-impl Census {
+impl AddressCounts {
     /// For at most `max` connections of an address.
     pub(super) fn new(max: NonZeroUsize) -> Self {
         Self {
@@ -77,24 +77,26 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_count() {
-        let census = Census::new(NonZeroUsize::new(2).expect("not zero"));
+        let address_counts = AddressCounts::new(NonZeroUsize::new(2).expect("not zero"));
         let (one, other) = (Source::V4(1), Source::V6(1));
-        assert!(census.enter(one) && census.enter(one) && !census.enter(one));
-        assert!(census.enter(other));
-        census.leave(one);
-        assert!(census.enter(one) && !census.enter(one));
+        assert!(
+            address_counts.enter(one) && address_counts.enter(one) && !address_counts.enter(one)
+        );
+        assert!(address_counts.enter(other));
+        address_counts.leave(one);
+        assert!(address_counts.enter(one) && !address_counts.enter(one));
     }
 
     #[test]
     fn who_has_left_takes_no_memory() {
-        let census = Census::new(NonZeroUsize::MIN);
+        let address_counts = AddressCounts::new(NonZeroUsize::MIN);
         for address in 0..100_000 {
-            assert!(census.enter(Source::V4(address)));
+            assert!(address_counts.enter(Source::V4(address)));
         }
         for address in 0..100_000 {
-            census.leave(Source::V4(address));
+            address_counts.leave(Source::V4(address));
         }
-        for shard in &census.shards {
+        for shard in &address_counts.shards {
             let shard = shard.lock().expect("not poisoned");
             assert_eq!(shard.len(), 0);
             assert!(shard.capacity() < 16, "room for {}", shard.capacity());

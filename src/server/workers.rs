@@ -15,9 +15,9 @@ use crate::sys::task::panic_message;
 use crate::worker::{self, Assignment};
 
 /// Workers that were started together.
-pub(super) struct Crew {
+pub(super) struct Workers {
     pub(super) engine: EngineKind,
-    pub(super) workers: Vec<Worker>,
+    pub(super) threads: Vec<Worker>,
     pub(super) thread_ids: Vec<i32>,
     /// The number of each worker that ends.
     pub(super) ended: mpsc::UnboundedReceiver<usize>,
@@ -28,7 +28,7 @@ pub(super) struct Worker {
     pub(super) counters: Arc<Counters>,
 }
 
-impl Crew {
+impl Workers {
     /// Starts all workers, or none: they accept connections once each of them has
     /// what its engine needs, which the kernel may grant to some of them only.
     ///
@@ -41,9 +41,9 @@ impl Crew {
         interrupt: &Interrupt,
     ) -> Result<Self, Error> {
         let (ended_sender, ended) = mpsc::unbounded_channel();
-        let mut crew = Self {
+        let mut workers = Self {
             engine,
-            workers: Vec::with_capacity(threads),
+            threads: Vec::with_capacity(threads),
             thread_ids: Vec::with_capacity(threads),
             ended,
         };
@@ -61,13 +61,13 @@ impl Crew {
                 .and_then(|assignment| Worker::start(index, assignment, ended_sender.clone()));
             match started {
                 Ok((worker, thread_id, may_go)) => {
-                    crew.workers.push(worker);
-                    crew.thread_ids.push(thread_id);
+                    workers.threads.push(worker);
+                    workers.thread_ids.push(thread_id);
                     go.push(may_go);
                 }
                 Err(error) => {
                     drop(go);
-                    for worker in crew.workers {
+                    for worker in workers.threads {
                         // Nothing is in its hands yet.
                         let _ = worker.thread.join();
                     }
@@ -79,7 +79,7 @@ impl Crew {
             // A worker that has ended says so by itself.
             let _ = may_go.send(());
         }
-        Ok(crew)
+        Ok(workers)
     }
 
     /// Waits for the end of all workers.
@@ -88,7 +88,7 @@ impl Crew {
     /// [`Error::Worker`] if one of them has failed.
     pub(super) fn join(self) -> Result<(), Error> {
         let mut result = Ok(());
-        for (index, worker) in self.workers.into_iter().enumerate() {
+        for (index, worker) in self.threads.into_iter().enumerate() {
             let ended = worker.thread.join().unwrap_or_else(|panic| {
                 Err(Error::Worker {
                     worker: index,

@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 
 use crate::admin::Bound;
 use crate::config::error::Error;
-use crate::server::doors::Doors;
+use crate::server::listening_sockets::ListeningSockets;
 use crate::server::restart::inherited::{Inherited, Origin};
 use crate::server::restart::invocation::Invocation;
 
 /// What a successor is handed.
-pub(in crate::server) struct Handover {
+pub(in crate::server) struct RestartState {
     pub(in crate::server) invocation: Invocation,
     pub(in crate::server) origin: Origin,
     pub(in crate::server) sockets: Vec<OwnedFd>,
@@ -18,12 +18,12 @@ pub(in crate::server) struct Handover {
     pub(in crate::server) admin: Option<OwnedFd>,
 }
 
-impl Handover {
+impl RestartState {
     /// # Errors
     /// [`Error::Start`]: no descriptor is left, or nobody knows which program this is.
     pub(in crate::server) fn new(
         inherited: &Inherited,
-        doors: &Doors,
+        doors: &ListeningSockets,
         admin: Option<&Bound>,
     ) -> Result<Self, Error> {
         let start = |source| Error::Start {

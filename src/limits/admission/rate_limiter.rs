@@ -41,7 +41,7 @@ const _: () = assert!(SHARD_BITS as usize + ROWS * WIDTH_BITS as usize <= 64);
 /// theoretical arrival time of GCRA, ITU-T I.371): a handshake moves it on by
 /// the rate's interval, from now on if it has passed.
 #[derive(Debug)]
-pub(super) struct Pacer {
+pub(super) struct RateLimiter {
     interval_ns: u64,
     /// How far ahead of now a bucket may be to let one more in.
     slack_ns: u64,
@@ -52,7 +52,7 @@ pub(super) struct Pacer {
 /// [`ROWS`] × [`WIDTH`] buckets. The kernel has to provide what is touched.
 type Shard = Vec<u64>;
 
-impl Pacer {
+impl RateLimiter {
     /// At this rate, and so many at once after a while without any.
     pub(super) fn new(rate: Rate, burst: NonZeroU32) -> Self {
         let interval_ns = nanos(rate.interval()).max(1);
@@ -116,9 +116,9 @@ mod tests {
 
     const ONE: Source = Source::V4(1);
 
-    fn pacer(rate: &str, burst: u32) -> Pacer {
+    fn rate_limiter(rate: &str, burst: u32) -> RateLimiter {
         let burst = NonZeroU32::new(burst).expect("not zero");
-        Pacer::new(rate.parse().expect("a rate"), burst)
+        RateLimiter::new(rate.parse().expect("a rate"), burst)
     }
 
     fn at(ms: u64) -> Duration {
@@ -127,45 +127,45 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_then_the_rate() {
-        let pacer = pacer("10/s", 3);
+        let rate_limiter = rate_limiter("10/s", 3);
         for _ in 0..3 {
-            assert_eq!(pacer.take(ONE, at(5000)), Ok(()));
+            assert_eq!(rate_limiter.take(ONE, at(5000)), Ok(()));
         }
-        assert_eq!(pacer.take(ONE, at(5000)), Err(at(100)));
-        assert_eq!(pacer.take(ONE, at(5060)), Err(at(40)));
-        assert_eq!(pacer.take(Source::V4(2), at(5060)), Ok(()));
-        assert_eq!(pacer.take(ONE, at(5100)), Ok(()));
-        assert_eq!(pacer.take(ONE, at(5100)), Err(at(100)));
+        assert_eq!(rate_limiter.take(ONE, at(5000)), Err(at(100)));
+        assert_eq!(rate_limiter.take(ONE, at(5060)), Err(at(40)));
+        assert_eq!(rate_limiter.take(Source::V4(2), at(5060)), Ok(()));
+        assert_eq!(rate_limiter.take(ONE, at(5100)), Ok(()));
+        assert_eq!(rate_limiter.take(ONE, at(5100)), Err(at(100)));
         // Who waits for long has no more than a burst.
-        let passed = (0..9).filter(|_| pacer.take(ONE, at(99_000)).is_ok());
+        let passed = (0..9).filter(|_| rate_limiter.take(ONE, at(99_000)).is_ok());
         assert_eq!(passed.count(), 3);
     }
 
     #[test]
     fn a_long_run_passes_as_often_as_the_rate_says() {
-        let pacer = pacer("10/s", 5);
-        let passed = (0..10_000).filter(|&ms| pacer.take(ONE, at(ms)).is_ok());
+        let rate_limiter = rate_limiter("10/s", 5);
+        let passed = (0..10_000).filter(|&ms| rate_limiter.take(ONE, at(ms)).is_ok());
         assert_eq!(passed.count(), 5 + 99);
     }
 
     #[test]
     fn nobody_is_forgotten_for_others() {
-        let pacer = pacer("1/h", 1);
-        assert!(pacer.take(ONE, at(1)).is_ok());
+        let rate_limiter = rate_limiter("1/h", 1);
+        assert!(rate_limiter.take(ONE, at(1)).is_ok());
         for address in 2..1_000_000 {
-            let _ = pacer.take(Source::V4(address), at(2));
+            let _ = rate_limiter.take(Source::V4(address), at(2));
         }
-        assert!(pacer.take(ONE, at(3)).is_err());
+        assert!(rate_limiter.take(ONE, at(3)).is_err());
     }
 
     #[test]
     fn strangers_pass_while_thousands_are_over_the_rate() {
-        let pacer = pacer("1/m", 1);
+        let rate_limiter = rate_limiter("1/m", 1);
         for address in 0..10_000 {
-            let _ = pacer.take(Source::V4(address), at(1));
+            let _ = rate_limiter.take(Source::V4(address), at(1));
         }
         let strangers = (0..10_000).map(Source::V6);
-        let waiting = strangers.filter(|&source| pacer.take(source, at(2)).is_err());
+        let waiting = strangers.filter(|&source| rate_limiter.take(source, at(2)).is_err());
         // A quarter of each row is empty at the end: one in 200 then, and fewer
         // before.
         assert!(waiting.count() < 10_000 / 50);
@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_do_no_harm() {
-        let pacer = pacer("1/h", u32::MAX);
-        assert!(pacer.take(ONE, Duration::MAX).is_ok());
-        assert!(pacer.take(ONE, Duration::MAX).is_ok());
+        let rate_limiter = rate_limiter("1/h", u32::MAX);
+        assert!(rate_limiter.take(ONE, Duration::MAX).is_ok());
+        assert!(rate_limiter.take(ONE, Duration::MAX).is_ok());
     }
 }

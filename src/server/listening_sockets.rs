@@ -12,12 +12,12 @@ use crate::sys::owned_path::OwnedPath;
 use crate::transport::listener::{Listeners, Listening};
 
 /// Everything that is listened on.
-pub(super) struct Doors {
+pub(super) struct ListeningSockets {
     pub(super) plain: Vec<Listening>,
     pub(super) tls: Vec<Listening>,
 }
 
-impl Doors {
+impl ListeningSockets {
     /// Listens on what systemd has passed, or else on what is configured, as far
     /// as possible with the sockets of a predecessor.
     ///

@@ -1,9 +1,9 @@
 //! A bound on the lines of the log that peers can cause, whatever they do: a
 //! disk is not to be filled by strangers, nor a worker to be kept writing.
 //!
-//! Lines of one kind share a [`Throttle`], over all workers. What is over its
+//! Lines of one kind share a [`LogLimit`], over all workers. What is over its
 //! bound is counted, and the count is logged when its interval is over. Access lines
-//! have a bound of their own ([`Throttle::of_rate`]). Lines of the level trace are not
+//! have a bound of their own ([`LogLimit::of_rate`]). Lines of the level trace are not
 //! bounded: they are for those who ask for them.
 
 use std::sync::OnceLock;
@@ -22,28 +22,28 @@ const DEBUG_INTERVAL: Duration = Duration::from_secs(10);
 const WARN_LINES: u32 = 1;
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-pub(crate) static ACCEPT_RESTS: Throttle = Throttle::warn("accepting rests");
-pub(crate) static NO_TAKEOVER: Throttle = Throttle::warn("cannot take over a connection");
-pub(crate) static HELD_TOO_MUCH: Throttle = Throttle::warn("more is held than may be");
-pub(crate) static TCP_MEMORY: Throttle = Throttle::warn("TCP has too much memory");
-pub(crate) static HANDLER_PANICS: Throttle = Throttle::warn("a handler panicked");
-pub(crate) static STDOUT_LOST: Throttle = Throttle::warn("lines for stdout are lost");
-pub(crate) static ACCESS_LINES: Throttle = Throttle::warn("access lines are left out");
-pub(crate) static ACCEPT_FAILS: Throttle = Throttle::debug("accept");
-pub(crate) static CUT_OFF: Throttle = Throttle::debug("a handshake was cut off");
-pub(crate) static PROXY_FAILS: Throttle = Throttle::warn("no PROXY header");
-pub(crate) static FORWARDED_FAILS: Throttle = Throttle::warn("no forwarded address");
-pub(crate) static TLS_FAILS: Throttle = Throttle::debug("a TLS handshake failed");
-pub(crate) static TLS_BROKEN: Throttle = Throttle::debug("a client broke TLS");
-pub(crate) static REFUSED: Throttle = Throttle::debug("a request was refused");
-pub(crate) static TOO_SLOW: Throttle = Throttle::debug("a handshake took too long");
-pub(crate) static ENDED_EARLY: Throttle = Throttle::debug("a connection ended before it began");
-pub(crate) static SLOW_READER: Throttle = Throttle::debug("a client was cut off");
-pub(crate) static EVICTED: Throttle = Throttle::debug("a client was evicted");
-pub(crate) static VIOLATION: Throttle = Throttle::debug("a client broke the protocol");
+pub(crate) static ACCEPT_RESTS: LogLimit = LogLimit::warn("accepting rests");
+pub(crate) static NO_TAKEOVER: LogLimit = LogLimit::warn("cannot take over a connection");
+pub(crate) static HELD_TOO_MUCH: LogLimit = LogLimit::warn("more is held than may be");
+pub(crate) static TCP_MEMORY: LogLimit = LogLimit::warn("TCP has too much memory");
+pub(crate) static HANDLER_PANICS: LogLimit = LogLimit::warn("a handler panicked");
+pub(crate) static STDOUT_LOST: LogLimit = LogLimit::warn("lines for stdout are lost");
+pub(crate) static ACCESS_LINES: LogLimit = LogLimit::warn("access lines are left out");
+pub(crate) static ACCEPT_FAILS: LogLimit = LogLimit::debug("accept");
+pub(crate) static CUT_OFF: LogLimit = LogLimit::debug("a handshake was cut off");
+pub(crate) static PROXY_FAILS: LogLimit = LogLimit::warn("no PROXY header");
+pub(crate) static FORWARDED_FAILS: LogLimit = LogLimit::warn("no forwarded address");
+pub(crate) static TLS_FAILS: LogLimit = LogLimit::debug("a TLS handshake failed");
+pub(crate) static TLS_BROKEN: LogLimit = LogLimit::debug("a client broke TLS");
+pub(crate) static REFUSED: LogLimit = LogLimit::debug("a request was refused");
+pub(crate) static TOO_SLOW: LogLimit = LogLimit::debug("a handshake took too long");
+pub(crate) static ENDED_EARLY: LogLimit = LogLimit::debug("a connection ended before it began");
+pub(crate) static SLOW_READER: LogLimit = LogLimit::debug("a client was cut off");
+pub(crate) static EVICTED: LogLimit = LogLimit::debug("a client was evicted");
+pub(crate) static VIOLATION: LogLimit = LogLimit::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
-static ALL: [&Throttle; 19] = [
+static ALL: [&LogLimit; 19] = [
     &ACCEPT_RESTS,
     &NO_TAKEOVER,
     &HELD_TOO_MUCH,
@@ -67,23 +67,23 @@ static ALL: [&Throttle; 19] = [
 
 /// Logs a line unless there were too many of its kind: `throttled!(debug, &KIND,
 /// …)`, with the rest as `tracing` has it.
-macro_rules! throttled {
-    (debug, $throttle:expr, $($line:tt)+) => {
-        if tracing::enabled!(tracing::Level::DEBUG) && $throttle.passes() {
+macro_rules! log_limited {
+    (debug, $log_limit:expr, $($line:tt)+) => {
+        if tracing::enabled!(tracing::Level::DEBUG) && $log_limit.passes() {
             tracing::debug!($($line)+);
         }
     };
-    (warn, $throttle:expr, $($line:tt)+) => {
-        if tracing::enabled!(tracing::Level::WARN) && $throttle.passes() {
+    (warn, $log_limit:expr, $($line:tt)+) => {
+        if tracing::enabled!(tracing::Level::WARN) && $log_limit.passes() {
             tracing::warn!($($line)+);
         }
     };
 }
-pub(crate) use throttled;
+pub(crate) use log_limited;
 
 /// The bound on lines of one kind.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub(crate) struct LogLimit {
     kind: &'static str,
     level: Level,
     lines: u32,
@@ -94,7 +94,7 @@ pub(crate) struct Throttle {
     suppressed: AtomicU64,
 }
 
-impl Throttle {
+impl LogLimit {
     const fn debug(kind: &'static str) -> Self {
         Self::new(kind, Level::DEBUG, DEBUG_LINES, DEBUG_INTERVAL)
     }
@@ -177,17 +177,17 @@ impl Throttle {
 
 /// Logs how many lines were suppressed, of intervals that are over. To be called
 /// every now and then.
-pub(crate) fn look_after() {
+pub(crate) fn reschedule() {
     let now = uptime();
-    for throttle in ALL {
-        throttle.tell(throttle.take_suppressed(now));
+    for log_limit in ALL {
+        log_limit.tell(log_limit.take_suppressed(now));
     }
 }
 
 /// Logs how many lines were suppressed, since there will be no other time.
 pub(crate) fn finish() {
-    for throttle in ALL {
-        throttle.tell(throttle.suppressed.swap(0, Relaxed));
+    for log_limit in ALL {
+        log_limit.tell(log_limit.suppressed.swap(0, Relaxed));
     }
 }
 
@@ -207,21 +207,21 @@ mod tests {
 
     #[test]
     fn so_many_pass_in_an_interval_and_the_others_are_counted_once() {
-        let throttle = Throttle::new("test", Level::DEBUG, 3, 10 * S);
-        let passed = |now| (0..5).filter(|_| throttle.passes_at(now)).count();
+        let log_limit = LogLimit::new("test", Level::DEBUG, 3, 10 * S);
+        let passed = |now| (0..5).filter(|_| log_limit.passes_at(now)).count();
         assert_eq!(passed(Duration::ZERO), 3);
         assert_eq!(passed(9 * S), 0);
-        assert_eq!(throttle.take_suppressed(9 * S), 0, "it is not over");
-        assert_eq!(throttle.take_suppressed(10 * S), 7);
-        assert_eq!(throttle.take_suppressed(10 * S), 0);
+        assert_eq!(log_limit.take_suppressed(9 * S), 0, "it is not over");
+        assert_eq!(log_limit.take_suppressed(10 * S), 7);
+        assert_eq!(log_limit.take_suppressed(10 * S), 0);
         assert_eq!(passed(10 * S), 3);
-        assert_eq!(throttle.take_suppressed(30 * S), 2);
+        assert_eq!(log_limit.take_suppressed(30 * S), 2);
         assert_eq!(passed(30 * S), 3);
     }
 
     #[test]
     fn the_bound_holds_over_all_threads() {
-        static THROTTLE: Throttle = Throttle::new("test", Level::DEBUG, 100, S);
+        static THROTTLE: LogLimit = LogLimit::new("test", Level::DEBUG, 100, S);
         let threads: Vec<_> = (0..4)
             .map(|_| thread::spawn(|| (0..1000).filter(|_| THROTTLE.passes_at(S)).count()))
             .collect();
