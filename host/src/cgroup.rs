@@ -29,7 +29,7 @@ pub struct Limits {
 impl Limits {
     /// The limits on this process, as the files under `root` have them.
     pub fn read(root: &Root) -> Self {
-        let groups = |controller| Groups::of_this_process(root, controller);
+        let groups = |controller| ControlGroups::of_this_process(root, controller);
         let cpu = groups("cpu");
         let quota = cpu.as_ref().and_then(|cpu| cpu.quota_cores(root));
         Self {
@@ -60,13 +60,13 @@ enum Version {
 
 /// The groups this process is in, as far as one controller is concerned.
 #[derive(Debug, PartialEq, Eq)]
-struct Groups {
+struct ControlGroups {
     version: Version,
     /// Their directories, from the innermost outward.
-    around: Vec<PathBuf>,
+    enclosing: Vec<PathBuf>,
 }
 
-impl Groups {
+impl ControlGroups {
     fn of_this_process(root: &Root, controller: &str) -> Option<Self> {
         let membership = root.text("proc/self/cgroup")?;
         let mounts = root.text("proc/self/mountinfo")?;
@@ -75,7 +75,7 @@ impl Groups {
 
     /// The smallest quota, and the group that has it.
     fn quota_cores(&self, root: &Root) -> Option<(f64, &Path)> {
-        let quotas = self.around.iter().filter_map(|group| {
+        let quotas = self.enclosing.iter().filter_map(|group| {
             let cores = match self.version {
                 Version::One => {
                     let quota = root.text(group.join("cpu.cfs_quota_us"))?;
@@ -90,7 +90,7 @@ impl Groups {
     }
 
     fn throttled(&self, root: &Root) -> u64 {
-        let counts = self.around.iter().filter_map(|group| {
+        let counts = self.enclosing.iter().filter_map(|group| {
             let count = root.field(group.join("cpu.stat"), "nr_throttled")?;
             count.parse().ok()
         });
@@ -103,7 +103,7 @@ impl Groups {
             Version::One => one,
             Version::Two => two,
         };
-        let limits = self.around.iter();
+        let limits = self.enclosing.iter();
         limits
             .filter_map(|group| root.number(group.join(file)))
             .min()
@@ -137,17 +137,17 @@ impl Groups {
             "/" => path,
             root => path.strip_prefix(root).unwrap_or(""),
         };
-        let mut around = vec![PathBuf::from(mount.point)];
+        let mut enclosing = vec![PathBuf::from(mount.point)];
         for name in below.split('/').filter(|name| !name.is_empty()) {
             // The group lies beside what can be seen.
             if name == ".." {
-                around.truncate(1);
+                enclosing.truncate(1);
                 break;
             }
-            around.push(around[around.len() - 1].join(name));
+            enclosing.push(enclosing[enclosing.len() - 1].join(name));
         }
-        around.reverse();
-        Some(Self { version, around })
+        enclosing.reverse();
+        Some(Self { version, enclosing })
     }
 }
 
@@ -243,9 +243,9 @@ mod tests {
         assert_eq!(Limits::read(&tree.root()).memory_max_bytes, Some(4096));
     }
 
-    fn paths(groups: &Groups) -> Vec<&str> {
+    fn paths(groups: &ControlGroups) -> Vec<&str> {
         groups
-            .around
+            .enclosing
             .iter()
             .filter_map(|path| path.to_str())
             .collect()
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_groups_of_version_2_are_one_tree() {
-        let groups = Groups::find("0::/user.slice/run.scope\n", UNIFIED, "cpu").unwrap();
+        let groups = ControlGroups::find("0::/user.slice/run.scope\n", UNIFIED, "cpu").unwrap();
         assert_eq!(groups.version, Version::Two);
         assert_eq!(
             paths(&groups),
@@ -273,7 +273,7 @@ mod tests {
 35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
 41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 ";
-        let memory = Groups::find(membership, mounts, "memory").unwrap();
+        let memory = ControlGroups::find(membership, mounts, "memory").unwrap();
         assert_eq!(memory.version, Version::One);
         assert_eq!(
             paths(&memory),
@@ -283,10 +283,10 @@ mod tests {
                 "/sys/fs/cgroup/memory"
             ]
         );
-        let cpu = Groups::find(membership, mounts, "cpu").unwrap();
+        let cpu = ControlGroups::find(membership, mounts, "cpu").unwrap();
         assert_eq!(paths(&cpu), ["/sys/fs/cgroup/cpu,cpuacct"]);
         // What version 1 does not have is version 2's.
-        let io = Groups::find(membership, mounts, "io").unwrap();
+        let io = ControlGroups::find(membership, mounts, "io").unwrap();
         assert_eq!(io.version, Version::Two);
     }
 
@@ -295,12 +295,12 @@ mod tests {
         let mounts = "\
 30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup cgroup rw,memory
 ";
-        let inside = Groups::find("4:memory:/docker/abc\n", mounts, "memory").unwrap();
+        let inside = ControlGroups::find("4:memory:/docker/abc\n", mounts, "memory").unwrap();
         assert_eq!(paths(&inside), ["/sys/fs/cgroup"]);
-        let beside = Groups::find("0::/../other\n", UNIFIED, "memory").unwrap();
+        let beside = ControlGroups::find("0::/../other\n", UNIFIED, "memory").unwrap();
         assert_eq!(paths(&beside), ["/sys/fs/cgroup"]);
-        assert_eq!(Groups::find("", UNIFIED, "cpu"), None);
-        assert_eq!(Groups::find("0::/\n", "", "cpu"), None);
+        assert_eq!(ControlGroups::find("", UNIFIED, "cpu"), None);
+        assert_eq!(ControlGroups::find("0::/\n", "", "cpu"), None);
     }
 
     #[test]

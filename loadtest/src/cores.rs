@@ -8,11 +8,11 @@ use rustix::io::Errno;
 /// The cores the calling thread may run on, remembered so that they can be
 /// given back after it was pinned.
 #[derive(Debug, Clone)]
-pub struct Cores {
+pub struct AllowedCores {
     allowed: Vec<usize>,
 }
 
-impl Cores {
+impl AllowedCores {
     /// Reads the calling thread's affinity mask.
     ///
     /// # Errors
@@ -87,9 +87,9 @@ impl Cores {
 mod tests {
     use super::*;
 
-    fn of(cores: &[usize]) -> Cores {
+    fn of(cores: &[usize]) -> AllowedCores {
         let allowed = cores.to_vec();
-        Cores { allowed }
+        AllowedCores { allowed }
     }
 
     #[test]

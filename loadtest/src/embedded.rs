@@ -6,14 +6,14 @@ use host::cores::pin;
 use ringback::{Address, Config, EngineChoice, EngineKind};
 
 use crate::args::Cli;
-use crate::cores::Cores;
+use crate::cores::AllowedCores;
 use crate::failure::{Failure, affinity};
 use crate::interrupt::Interrupt;
-use crate::output::first_of;
+use crate::output::first_failure;
 use crate::preflight::check_plan;
-use crate::report::{Measured, Row};
-use crate::session::{drive, make_room, say};
-use crate::table::Comparison;
+use crate::report::{Measured, ServerRow};
+use crate::session::{drive, log, raise_file_limit};
+use crate::table::TableBuilder;
 use crate::target::{Scheme, Target};
 use crate::verdict::{Facts, judge};
 use crate::watch::ThreadGroup;
@@ -26,7 +26,7 @@ use crate::watch::ThreadGroup;
 /// The first thing that went wrong with any engine; the table of those before
 /// it is printed all the same.
 pub fn compare_engines(cli: &Cli, interrupt: &Interrupt) -> Result<u8, Failure> {
-    let cores = Cores::of_this_thread().map_err(affinity)?;
+    let cores = AllowedCores::of_this_thread().map_err(affinity)?;
     let (server_core, generator_core) = cores.server_and_generator();
     let mut plan = cli.demo_plan(Target::at(Scheme::Ws, ([127, 0, 0, 1], 1).into()))?;
     check_plan(&plan, &[])?;
@@ -34,30 +34,30 @@ pub fn compare_engines(cli: &Cli, interrupt: &Interrupt) -> Result<u8, Failure> 
         plan.pin = vec![generator_core];
     }
     // Both ends of every connection are in this process.
-    make_room(&plan, plan.sockets())?;
-    say(&format!("seed {}", plan.seed));
-    say(&if server_core == generator_core {
+    raise_file_limit(&plan, plan.sockets())?;
+    log(&format!("seed {}", plan.seed));
+    log(&if server_core == generator_core {
         format!("server and generator share core {server_core}: expect both to be slower")
     } else {
         format!("server on core {server_core}, generator on core {generator_core}")
     });
 
-    let mut comparison = Comparison::new(cli.report.format);
+    let mut comparison = TableBuilder::new(cli.report.format);
     let mut any = false;
     for &engine in EngineKind::ALL {
         if let Err(reason) = engine.probe() {
-            comparison.push(Row {
+            comparison.push(ServerRow {
                 server: engine.to_string(),
                 measured: Measured::Unavailable(format!("unavailable: {reason}")),
             });
             continue;
         }
         any = true;
-        say(&format!("{engine}: {plan}"));
+        log(&format!("{engine}: {plan}"));
         let driven = drive_engine(engine, &mut plan, &cores, server_core, interrupt);
         match driven {
             Ok(row) => comparison.push(row),
-            Err(failure) => return first_of(comparison.print(&plan), Err(failure)),
+            Err(failure) => return first_failure(comparison.print(&plan), Err(failure)),
         }
         if comparison.is_cut_short() {
             break;
@@ -74,10 +74,10 @@ pub fn compare_engines(cli: &Cli, interrupt: &Interrupt) -> Result<u8, Failure> 
 fn drive_engine(
     engine: EngineKind,
     plan: &mut crate::plan::Plan,
-    cores: &Cores,
+    cores: &AllowedCores,
     server_core: usize,
     interrupt: &Interrupt,
-) -> Result<Row, Failure> {
+) -> Result<ServerRow, Failure> {
     let embedded = |reason: String| Failure::Embedded {
         engine: engine.to_string(),
         reason,
@@ -100,7 +100,7 @@ fn drive_engine(
     let outcome = drive(plan, watched, interrupt)?;
     server.stop().map_err(|error| embedded(error.to_string()))?;
     let judgement = judge(&Facts::of(plan, &outcome));
-    Ok(Row {
+    Ok(ServerRow {
         server: engine.to_string(),
         measured: Measured::Run(Box::new(outcome), judgement),
     })

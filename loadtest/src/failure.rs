@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::client::{CloseReason, HandshakeError, Violation, excerpt};
 use crate::units::format_duration;
-use crate::watch::{Ended, WatchError};
+use crate::watch::{UnexpectedExit, WatchError};
 
 /// What ends a run. Connections and messages are counted from 0 in the fields
 /// and from 1 in the text.
@@ -107,7 +107,7 @@ pub enum Failure {
     Watch(#[from] WatchError),
     /// The server that was started ended in mid-run.
     #[error("the server ended in mid-run ({0})")]
-    ServerEnded(Ended),
+    ServerEnded(UnexpectedExit),
     /// The server stopped answering.
     #[error(
         "no progress on connection {} for {}: no reply to message {}",

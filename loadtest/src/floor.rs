@@ -2,15 +2,15 @@
 
 use crate::args::Floor;
 use crate::builtin::RawEcho;
-use crate::cores::Cores;
+use crate::cores::AllowedCores;
 use crate::failure::{Failure, affinity};
 use crate::interrupt::Interrupt;
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Protocol};
 use crate::preflight::{check_plan, check_server};
-use crate::report::{Format, Measured, Row};
-use crate::session::{Watch, drive, make_room, print, say};
-use crate::table::Comparison;
+use crate::report::{Measured, OutputFormat, ServerRow};
+use crate::session::{ServerProcess, drive, log, print, raise_file_limit};
+use crate::table::TableBuilder;
 use crate::target::{Scheme, Target};
 use crate::verdict::{Facts, judge};
 use crate::watch::ThreadGroup;
@@ -24,7 +24,7 @@ const LABEL: &str = "raw TCP echo";
 /// # Errors
 /// What went wrong before anything was measured.
 pub fn measure(args: &Floor, interrupt: &Interrupt) -> Result<u8, Failure> {
-    let cores = Cores::of_this_thread().map_err(affinity)?;
+    let cores = AllowedCores::of_this_thread().map_err(affinity)?;
     let (server_core, generator_core) = cores.server_and_generator();
     let server_core = args.server.pin.0.first().copied().unwrap_or(server_core);
     let placeholder = Target::at(Scheme::Ws, ([127, 0, 0, 1], 1).into());
@@ -43,26 +43,26 @@ pub fn measure(args: &Floor, interrupt: &Interrupt) -> Result<u8, Failure> {
     if plan.pin.is_empty() {
         plan.pin = vec![generator_core];
     }
-    make_room(&plan, plan.sockets())?;
-    say(&format!("seed {}", plan.seed));
+    raise_file_limit(&plan, plan.sockets())?;
+    log(&format!("seed {}", plan.seed));
 
-    let mut comparison = Comparison::new(args.report.format);
+    let mut comparison = TableBuilder::new(args.report.format);
     comparison.push(drive_floor(&plan, server_core, interrupt)?);
     if !given.is_empty() && !comparison.is_cut_short() {
-        let mut watch = Watch::new(&args.server, &plan, interrupt)?;
+        let mut watch = ServerProcess::new(&args.server, &plan, interrupt)?;
         let outcome = watch.drive(&plan, interrupt);
         watch.stop();
         let label: Vec<_> = given.iter().map(ToString::to_string).collect();
         comparison.push(row(&label.join(" "), &plan, outcome?));
     }
     comparison.print(&plan)?;
-    if args.report.format == Format::Text {
+    if args.report.format == OutputFormat::Text {
         print(&ratios(comparison.rows()))?;
     }
     Ok(comparison.exit_code())
 }
 
-fn drive_floor(plan: &Plan, core: usize, interrupt: &Interrupt) -> Result<Row, Failure> {
+fn drive_floor(plan: &Plan, core: usize, interrupt: &Interrupt) -> Result<ServerRow, Failure> {
     let local = |source| Failure::Local {
         what: "starting the raw TCP echo",
         source,
@@ -79,7 +79,7 @@ fn drive_floor(plan: &Plan, core: usize, interrupt: &Interrupt) -> Result<Row, F
         sources: None,
         ..plan.clone()
     };
-    say(&format!("{LABEL} on core {core}: {plan}"));
+    log(&format!("{LABEL} on core {core}: {plan}"));
     let mut thread = ThreadGroup::of(&[server.thread_id()]).ok();
     let watched = thread.as_mut().map(|thread| thread as _);
     let outcome = drive(&plan, watched, interrupt);
@@ -87,17 +87,17 @@ fn drive_floor(plan: &Plan, core: usize, interrupt: &Interrupt) -> Result<Row, F
     Ok(row(LABEL, &plan, outcome?))
 }
 
-fn row(label: &str, plan: &Plan, outcome: Outcome) -> Row {
+fn row(label: &str, plan: &Plan, outcome: Outcome) -> ServerRow {
     let judgement = judge(&Facts::of(plan, &outcome));
-    Row {
+    ServerRow {
         server: label.to_owned(),
         measured: Measured::Run(Box::new(outcome), judgement),
     }
 }
 
 /// What each server's numbers are as a multiple of the floor's.
-fn ratios(rows: &[Row]) -> String {
-    let outcome = |row: &Row| match &row.measured {
+fn ratios(rows: &[ServerRow]) -> String {
+    let outcome = |row: &ServerRow| match &row.measured {
         Measured::Run(outcome, _) => Some(numbers(outcome)),
         Measured::Unavailable(_) => None,
     };

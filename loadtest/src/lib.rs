@@ -31,7 +31,7 @@
 //! what they report. A [`driver`] owns one thread's sockets; [`schedule`] tells it
 //! when an open loop's messages are due, [`client`] what their bytes are and
 //! whether a reply's are right, [`recorder`] takes the numbers, one
-//! [`Part`](recorder::Part) a second. Threads share nothing that is written while
+//! [`IntervalRecord`](recorder::IntervalRecord) a second. Threads share nothing that is written while
 //! messages flow. All together is an [`outcome`]; [`verdict`] judges it, [`slo`]
 //! holds it against objectives, [`report`] and [`result`] write it.
 //! [`sweep`](mod@sweep) makes many runs, and draws them with [`plot`].

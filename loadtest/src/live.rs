@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::output::Stderr;
 use crate::paint::paint;
 use crate::result::format_utc;
-use crate::terminal::{color_allowed, columns, harmless, is_terminal};
+use crate::terminal::{color_allowed, columns, is_terminal, sanitized};
 use crate::units::{format_count, format_ns, format_rate};
 use crate::verdict::Verdict;
 
@@ -25,7 +25,7 @@ const SPARSE_STEP_S: u64 = 10;
 
 /// Where the view is shown.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum ViewKind {
     /// On a terminal, where what was written can be written over.
     Terminal {
         /// How many characters fit on a line; asked at every update, as windows
@@ -38,7 +38,7 @@ pub enum Kind {
     Log,
 }
 
-impl Kind {
+impl ViewKind {
     /// What standard error is.
     pub fn of_stderr() -> Self {
         if !is_terminal(io::stderr()) {
@@ -117,7 +117,7 @@ pub struct Progress<'a> {
 pub struct LiveView<W> {
     to: W,
     title: String,
-    kind: Kind,
+    kind: ViewKind,
     /// Lines on the terminal that the next update replaces.
     drawn: usize,
     /// The last line of the log: its phase, and the time by its clock, in steps
@@ -128,16 +128,16 @@ pub struct LiveView<W> {
 impl LiveView<Stderr> {
     /// A view on standard error.
     pub fn on_stderr(title: &str) -> Self {
-        Self::new(Stderr, title, Kind::of_stderr())
+        Self::new(Stderr, title, ViewKind::of_stderr())
     }
 }
 
 impl<W: Write> LiveView<W> {
     /// A view that shows nothing yet. The title is the plan's label.
-    pub fn new(to: W, title: &str, kind: Kind) -> Self {
+    pub fn new(to: W, title: &str, kind: ViewKind) -> Self {
         Self {
             to,
-            title: harmless(title),
+            title: sanitized(title),
             kind,
             drawn: 0,
             logged: None,
@@ -147,8 +147,8 @@ impl<W: Write> LiveView<W> {
     /// Shows how far the run is. To be called about once per second.
     pub fn update(&mut self, progress: &Progress<'_>) {
         match self.kind {
-            Kind::Terminal { columns, color } => self.redraw(progress, columns(), color),
-            Kind::Log => self.log(progress),
+            ViewKind::Terminal { columns, color } => self.redraw(progress, columns(), color),
+            ViewKind::Log => self.log(progress),
         }
     }
 
@@ -160,7 +160,7 @@ impl<W: Write> LiveView<W> {
         self.finish();
         let lines = lines
             .iter()
-            .map(|line| format!("loadtest: {}\n", harmless(line)));
+            .map(|line| format!("loadtest: {}\n", sanitized(line)));
         self.write(&lines.collect::<String>());
     }
 
@@ -214,7 +214,7 @@ impl<W: Write> LiveView<W> {
 fn block(title: &str, progress: &Progress<'_>) -> [String; 5] {
     let verdict = match (progress.verdict, progress.reason) {
         (Verdict::Valid, _) | (_, None) => format!("{} so far", progress.verdict),
-        (verdict, Some(reason)) => format!("{verdict} so far: {}", harmless(reason)),
+        (verdict, Some(reason)) => format!("{verdict} so far: {}", sanitized(reason)),
     };
     [
         title.to_owned(),
@@ -370,7 +370,7 @@ mod tests {
     }
 
     /// What a view has written after some updates.
-    fn shown(kind: Kind, updates: &[Progress<'_>], finish: bool) -> String {
+    fn shown(kind: ViewKind, updates: &[Progress<'_>], finish: bool) -> String {
         let mut written = Vec::new();
         let mut view = LiveView::new(&mut written, "open loop, 50,000/s", kind);
         for progress in updates {
@@ -382,8 +382,8 @@ mod tests {
         String::from_utf8(written).unwrap()
     }
 
-    fn terminal(color: bool) -> Kind {
-        Kind::Terminal {
+    fn terminal(color: bool) -> ViewKind {
+        ViewKind::Terminal {
             columns: || 80,
             color,
         }
@@ -430,7 +430,7 @@ so far       150,000 messages, 0 errors, VALID so far\x1b[K
 
     #[test]
     fn lines_are_cut_before_they_wrap_and_colored_after() {
-        let narrow = Kind::Terminal {
+        let narrow = ViewKind::Terminal {
             columns: || 21,
             color: true,
         };
@@ -467,7 +467,7 @@ last second  p50 61.\x1b[K
             ..measuring(Duration::from_secs(3))
         };
         assert_eq!(
-            shown(Kind::Log, &[waiting], false),
+            shown(ViewKind::Log, &[waiting], false),
             "loadtest: waiting for 2026-11-28T23:10:00.000Z, 12s left\n"
         );
     }
@@ -497,7 +497,7 @@ last second  p50 61.\x1b[K
             phase(Phase::Draining { unanswered: 12 }, None),
         ];
         assert_eq!(
-            shown(Kind::Log, &updates, true),
+            shown(ViewKind::Log, &updates, true),
             "\
 loadtest: connecting 40/1,000
 loadtest: warming up 0s/1s
@@ -515,7 +515,7 @@ loadtest: draining 12 unanswered
         let updates: Vec<_> = (0..=120)
             .map(|second| measuring(Duration::from_secs(second)))
             .collect();
-        let log = shown(Kind::Log, &updates, false);
+        let log = shown(ViewKind::Log, &updates, false);
         // Every second of the first minute, then 60, 70, ... 120.
         assert_eq!(log.lines().count(), 60 + 7);
         assert!(log.contains("measuring 70s "), "{log}");
@@ -543,8 +543,8 @@ loadtest: draining 12 unanswered
 
     #[test]
     fn nobody_looking_is_no_error() {
-        struct Broken;
-        impl Write for Broken {
+        struct FailingWriter;
+        impl Write for FailingWriter {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
@@ -552,7 +552,7 @@ loadtest: draining 12 unanswered
                 Err(io::ErrorKind::BrokenPipe.into())
             }
         }
-        let mut view = LiveView::new(Broken, "", terminal(false));
+        let mut view = LiveView::new(FailingWriter, "", terminal(false));
         view.update(&measuring(Duration::ZERO));
         view.finish();
     }

@@ -18,7 +18,7 @@ use loadtest::floor;
 use loadtest::history::history;
 use loadtest::html;
 use loadtest::interrupt::Interrupt;
-use loadtest::machine::{Environment, Report, examine};
+use loadtest::machine::{DoctorReport, Environment, examine};
 use loadtest::merge::merge;
 use loadtest::output::{self, OutputFile};
 use loadtest::plan::Plan;
@@ -27,7 +27,8 @@ use loadtest::report::color_allowed;
 use loadtest::result::{ResultFile, schema};
 use loadtest::selftest;
 use loadtest::session::{
-    EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Finished, Watch, arguments, make_room, print, say,
+    EXIT_FAILED, EXIT_FINE, EXIT_USAGE, FinishedRun, ServerProcess, arguments, log, print,
+    raise_file_limit,
 };
 use loadtest::sweep::{SweepFile, sweep};
 use loadtest::watch::guard_if_asked;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
 
 fn exit(ending: Result<u8, Failure>) -> ExitCode {
     ExitCode::from(ending.unwrap_or_else(|failure| {
-        say(&failure.to_string());
+        log(&failure.to_string());
         match failure {
             Failure::Usage(_) | Failure::File(_) | Failure::Output(_) | Failure::Trust(_) => {
                 EXIT_USAGE
@@ -112,8 +113,8 @@ fn rerun(args: &Rerun) -> Result<u8, Failure> {
 fn drive(
     plan: &Plan,
     start: &Start,
-    server: &loadtest::args::Server,
-    output: &loadtest::args::Output,
+    server: &loadtest::args::ServerFlags,
+    output: &loadtest::args::OutputFlags,
 ) -> Result<u8, Failure> {
     server.validate()?;
     check_server(server)?;
@@ -121,15 +122,15 @@ fn drive(
     let start_at = start_of(start, plan)?;
     let file = output.file.as_deref().map(OutputFile::open).transpose()?;
     let interrupt = Interrupt::catch()?;
-    make_room(plan, 0)?;
+    raise_file_limit(plan, 0)?;
     let environment = Environment::capture(plan.is_loopback());
     let environment = output.annotate.annotated(environment);
-    say(&format!("seed {}", plan.seed));
-    let mut watch = Watch::new(server, plan, &interrupt)?;
+    log(&format!("seed {}", plan.seed));
+    let mut watch = ServerProcess::new(server, plan, &interrupt)?;
     let driven = watch.drive_at(plan, start_at, &interrupt);
     let identity = watch.identity();
     watch.stop();
-    Finished {
+    FinishedRun {
         label: &plan.label(),
         plan,
         outcome: &driven?,
@@ -148,7 +149,7 @@ fn start_of(start: &Start, plan: &Plan) -> Result<Option<SystemTime>, Failure> {
     let now = SystemTime::now();
     let start_at = start.resolve(now, plan)?;
     if let Some(at) = start_at {
-        say(&announcement(at, now));
+        log(&announcement(at, now));
     }
     Ok(start_at)
 }
@@ -156,7 +157,7 @@ fn start_of(start: &Start, plan: &Plan) -> Result<Option<SystemTime>, Failure> {
 fn doctor(args: &Doctor) -> Result<u8, Failure> {
     let findings = examine();
     match args.format {
-        DoctorFormat::Text => print(&format!("{}\n", Report(&findings))),
+        DoctorFormat::Text => print(&format!("{}\n", DoctorReport(&findings))),
         DoctorFormat::Json => print(&loadtest::machine::to_json(&findings)),
     }?;
     Ok(EXIT_FINE)
@@ -187,6 +188,6 @@ fn explain(error: &clap::Error) -> ExitCode {
         }
         None => "see loadtest --help".to_owned(),
     };
-    say(&format!("{reason} ({hint})"));
+    log(&format!("{reason} ({hint})"));
     ExitCode::from(EXIT_USAGE)
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::args::Output;
+use crate::args::OutputFlags;
 use crate::failure::Failure;
 use crate::machine::Environment;
 use crate::outcome::{Counts, GeneratorUse, Interval, Latencies, Outcome, histogram};
@@ -19,7 +19,7 @@ use crate::result::{
     DecodeError, Document, KnownRuns, ResultFile, Status, decode, decode_latencies,
     encode_latencies, parse_utc,
 };
-use crate::session::Finished;
+use crate::session::FinishedRun;
 use crate::verdict::{Facts, Judgement, judge};
 use crate::watch::Usage;
 
@@ -33,11 +33,11 @@ pub const OVERLAP_SHARE_MIN: f64 = 0.9;
 ///
 /// # Errors
 /// A result that cannot be read or written, or that does not go with the others.
-pub fn merge(paths: &[PathBuf], output: &Output) -> Result<u8, Failure> {
+pub fn merge(paths: &[PathBuf], output: &OutputFlags) -> Result<u8, Failure> {
     let mut parts = Vec::with_capacity(paths.len());
     let mut known = KnownRuns::default();
     for path in paths {
-        let part = Part::read(path)?;
+        let part = GeneratorResult::read(path)?;
         known.add_new(&part.file, path)?;
         parts.push(part);
     }
@@ -51,7 +51,7 @@ pub fn merge(paths: &[PathBuf], output: &Output) -> Result<u8, Failure> {
     }
     let file = output.file.as_deref().map(OutputFile::open).transpose()?;
     let label = &parts[0].file.label;
-    Finished {
+    FinishedRun {
         label: &format!("{label} from {} generators", parts.len()),
         plan: &plan,
         outcome: &outcome,
@@ -62,7 +62,7 @@ pub fn merge(paths: &[PathBuf], output: &Output) -> Result<u8, Failure> {
 }
 
 /// That of the first, with the labels and the note that all have in common.
-fn environment_of(parts: &[Part]) -> Environment {
+fn environment_of(parts: &[GeneratorResult]) -> Environment {
     let mut environment = parts[0].file.environment.clone();
     for part in &parts[1..] {
         let other = &part.file.environment;
@@ -77,13 +77,13 @@ fn environment_of(parts: &[Part]) -> Environment {
 }
 
 /// One of the results.
-struct Part {
+struct GeneratorResult {
     name: String,
     file: ResultFile,
     start: SystemTime,
 }
 
-impl Part {
+impl GeneratorResult {
     fn read(path: &Path) -> Result<Self, Failure> {
         let file = ResultFile::read(path)?;
         file.ensure_not_failed(path)?;
@@ -102,10 +102,14 @@ impl Part {
     }
 }
 
-fn check_overlap(parts: &[Part]) -> Result<(), Failure> {
-    let longest = parts.iter().map(Part::elapsed).max().unwrap_or_default();
+fn check_overlap(parts: &[GeneratorResult]) -> Result<(), Failure> {
+    let longest = parts
+        .iter()
+        .map(GeneratorResult::elapsed)
+        .max()
+        .unwrap_or_default();
     let latest = parts.iter().max_by_key(|part| part.start);
-    let first_end = parts.iter().map(Part::end).min();
+    let first_end = parts.iter().map(GeneratorResult::end).min();
     let (Some(latest), Some(first_end)) = (latest, first_end) else {
         return Ok(());
     };
@@ -123,7 +127,7 @@ fn check_overlap(parts: &[Part]) -> Result<(), Failure> {
     Err(why.into())
 }
 
-fn add_up(parts: &[Part]) -> Result<Outcome, DecodeError> {
+fn add_up(parts: &[GeneratorResult]) -> Result<Outcome, DecodeError> {
     let mut addresses: Vec<_> = parts
         .iter()
         .flat_map(|it| it.file.addresses.clone())
@@ -202,7 +206,7 @@ fn add_generator(sum: &mut GeneratorUse, part: &GeneratorUse) {
 }
 
 /// The seconds of all parts, each counted from its part's own start.
-fn add_intervals(parts: &[Part]) -> Result<Vec<Interval>, DecodeError> {
+fn add_intervals(parts: &[GeneratorResult]) -> Result<Vec<Interval>, DecodeError> {
     let mut seconds: BTreeMap<Duration, (Interval, Latencies)> = BTreeMap::new();
     for interval in parts.iter().flat_map(|part| &part.file.intervals) {
         let latencies = decode_latencies(&interval.latencies)?;
@@ -227,7 +231,7 @@ fn add_intervals(parts: &[Part]) -> Result<Vec<Interval>, DecodeError> {
 }
 
 /// What speaks against a part speaks against the sum, which may hide it.
-fn inherit(judgement: &mut Judgement, part: &Part) {
+fn inherit(judgement: &mut Judgement, part: &GeneratorResult) {
     for reason in &part.file.judgement.reasons {
         let mut reason = reason.clone();
         reason.what = format!("{}: {}", part.name, reason.what);
@@ -242,7 +246,7 @@ mod tests {
     use crate::result::Record;
     use crate::verdict::Verdict;
 
-    fn part(name: &str, change: impl FnOnce(&mut Outcome)) -> Part {
+    fn part(name: &str, change: impl FnOnce(&mut Outcome)) -> GeneratorResult {
         let plan = fixture::plan();
         let mut outcome = fixture::outcome();
         change(&mut outcome);
@@ -257,7 +261,7 @@ mod tests {
             server_sha256: None,
             environment: &Environment::default(),
         });
-        Part {
+        GeneratorResult {
             name: name.to_owned(),
             start: parse_utc(&file.started_at).expect("a time"),
             file,

@@ -17,7 +17,7 @@ use signal_hook::consts::SIGXFSZ;
 use crate::failure::Failure;
 
 pub use file::{FileError, OutputFile, write_file};
-pub use stderr::{Stderr, say};
+pub use stderr::{Stderr, log};
 pub use stdout::{check_stdout, print};
 
 /// Has a file that would grow beyond `ulimit -f` be an error of the write, instead of
@@ -40,18 +40,21 @@ pub fn deliver(
 ) -> Result<(), Failure> {
     let printed = print(text);
     let kept = file.map_or(Ok(()), |file| file.write(document().as_bytes()));
-    first_of(printed, kept.map_err(Failure::from))
+    first_failure(printed, kept.map_err(Failure::from))
 }
 
 /// What went wrong first; what went wrong besides is said.
 ///
 /// # Errors
 /// That of the one or the other.
-pub fn first_of<T>(first: Result<(), Failure>, second: Result<T, Failure>) -> Result<T, Failure> {
+pub fn first_failure<T>(
+    first: Result<(), Failure>,
+    second: Result<T, Failure>,
+) -> Result<T, Failure> {
     if first.is_err()
         && let Err(failure) = &second
     {
-        say(&failure.to_string());
+        log(&failure.to_string());
     }
     first.and(second)
 }

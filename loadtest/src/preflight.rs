@@ -6,8 +6,8 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 
-use crate::args::{PORT, Server};
-use crate::cores::Cores;
+use crate::args::{PORT, ServerFlags};
+use crate::cores::AllowedCores;
 use crate::failure::{Failure, affinity};
 use crate::plan::Plan;
 use crate::source::SourceRange;
@@ -30,11 +30,11 @@ pub fn check_plan(plan: &Plan, server_pin: &[usize]) -> Result<(), Failure> {
 }
 
 fn check_cores(flag: &str, cores: &[usize]) -> Result<(), Failure> {
-    let own = Cores::of_this_thread().map_err(affinity)?;
+    let own = AllowedCores::of_this_thread().map_err(affinity)?;
     for &core in cores {
         // Asked of the kernel: what it grants is more than where this thread may run
         // now, and less than there is.
-        let granted = Cores::pin_to(&[core]);
+        let granted = AllowedCores::pin_to(&[core]);
         let restored = own.restore();
         if granted.is_err() || restored.is_err() {
             let online = fs::read_to_string("/sys/devices/system/cpu/online");
@@ -71,7 +71,7 @@ fn check_sources(sources: SourceRange, sockets: u64) -> Result<(), Failure> {
 /// [`Failure::Usage`] when a command has a port left open, which only `ab` gives; when
 /// there is no process with an id, when it is no process but a thread of one, or this
 /// program is among its descendants.
-pub fn check_server(server: &Server) -> Result<(), Failure> {
+pub fn check_server(server: &ServerFlags) -> Result<(), Failure> {
     if server.command.as_ref().is_some_and(|it| it.contains(PORT)) {
         let why = format!("--server-cmd: {PORT} is for loadtest ab; write the port of the URL");
         return Err(why.into());
@@ -80,13 +80,13 @@ pub fn check_server(server: &Server) -> Result<(), Failure> {
 }
 
 fn check_pid(pid: u32) -> Result<(), Failure> {
-    let why = match Status::of(pid) {
+    let why = match ProcessStatus::of(pid) {
         None => format!("--server-pid: there is no process {pid}"),
         Some(status) if status.process != pid => format!(
             "--server-pid: {pid} is a thread of process {}",
             status.process
         ),
-        Some(status) if is_own_line(pid) => format!(
+        Some(status) if is_self_or_ancestor(pid) => format!(
             "--server-pid: process {pid} ({}) has started this program, whose own cost would \
              count as the server's",
             status.name
@@ -97,12 +97,12 @@ fn check_pid(pid: u32) -> Result<(), Failure> {
 }
 
 /// Whether a process is this one or an ancestor of it.
-fn is_own_line(pid: u32) -> bool {
+fn is_self_or_ancestor(pid: u32) -> bool {
     let mut seen = BTreeSet::new();
     let mut own = std::process::id();
     while own != pid {
         // Ids are given anew, so that a line that changes meanwhile may have a circle.
-        let parent = Status::of(own).map(|status| status.parent);
+        let parent = ProcessStatus::of(own).map(|status| status.parent);
         match parent.filter(|&parent| parent != 0 && seen.insert(parent)) {
             Some(parent) => own = parent,
             None => return false,
@@ -112,13 +112,13 @@ fn is_own_line(pid: u32) -> bool {
 }
 
 /// What `/proc/PID/status` says of a process that has not ended.
-struct Status {
+struct ProcessStatus {
     name: String,
     process: u32,
     parent: u32,
 }
 
-impl Status {
+impl ProcessStatus {
     fn of(pid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let field = |name: &str| {
@@ -155,8 +155,8 @@ mod tests {
             pin: pin.to_vec(),
             ..fixture::plan()
         };
-        let before = format!("{:?}", Cores::of_this_thread());
-        let (first, second) = Cores::of_this_thread()
+        let before = format!("{:?}", AllowedCores::of_this_thread());
+        let (first, second) = AllowedCores::of_this_thread()
             .expect("an affinity mask")
             .server_and_generator();
         check_plan(&plan(&[second]), &[first]).expect("both are there");
@@ -167,7 +167,7 @@ mod tests {
             error.contains("--server-pin: nothing of this program"),
             "{error}"
         );
-        assert_eq!(format!("{:?}", Cores::of_this_thread()), before);
+        assert_eq!(format!("{:?}", AllowedCores::of_this_thread()), before);
     }
 
     #[test]

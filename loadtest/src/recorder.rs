@@ -33,7 +33,7 @@ pub struct Times {
 
 /// What a second brought.
 #[derive(Debug)]
-pub struct Part {
+pub struct IntervalRecord {
     /// Which second of the measurement.
     pub index: u32,
     /// Messages due in it.
@@ -56,7 +56,7 @@ pub struct Recorder {
     pub counts: Counts,
     /// The handshakes of the whole run.
     pub handshake_ns: Histogram,
-    part: Part,
+    part: IntervalRecord,
 }
 
 impl Recorder {
@@ -70,7 +70,7 @@ impl Recorder {
             timeout_ns: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
             counts: Counts::default(),
             handshake_ns: histogram(),
-            part: Part::new(0, Box::default()),
+            part: IntervalRecord::new(0, Box::default()),
         }
     }
 
@@ -169,18 +169,18 @@ impl Recorder {
     }
 
     /// Which second is being recorded.
-    pub fn part_index(&self) -> u32 {
+    pub fn interval_index(&self) -> u32 {
         self.part.index
     }
 
     /// Ends a second and begins the one with this index, with empty histograms
     /// to record it in.
-    pub fn next_part(&mut self, index: u32, empty: Box<Latencies>) -> Part {
-        std::mem::replace(&mut self.part, Part::new(index, empty))
+    pub fn next_interval(&mut self, index: u32, empty: Box<Latencies>) -> IntervalRecord {
+        std::mem::replace(&mut self.part, IntervalRecord::new(index, empty))
     }
 }
 
-impl Part {
+impl IntervalRecord {
     fn new(index: u32, latencies: Box<Latencies>) -> Self {
         Self {
             index,
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(counts.echoed_bytes, 30);
         assert_eq!(counts.echoed_of_warmup, 1, "due before");
         assert_eq!(counts.answered, 6, "due while measuring");
-        let part = recorder.next_part(1, Box::default());
+        let part = recorder.next_interval(1, Box::default());
         assert_eq!(part.latencies.response_ns.len(), 6);
         assert_eq!(part.latencies.response_ns.max(), 301);
         assert_eq!(part.latencies.service_ns.min(), 89);
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(recorder.counts.timed_out, 5);
         assert_eq!(recorder.counts.unanswered, 4);
         assert_eq!(recorder.counts.answered, 2);
-        let part = recorder.next_part(1, Box::default());
+        let part = recorder.next_interval(1, Box::default());
         assert_eq!(part.latencies.response_ns.len(), 6);
         assert_eq!(part.latencies.service_ns.len(), 5);
         assert_eq!(part.latencies.response_ns.max(), 1_850);

@@ -14,14 +14,14 @@ use std::time::SystemTime;
 use host::cores::pin;
 
 use crate::client::Mix;
-use crate::driver::{Assignment, Endpoints, Report, Shared, Worker, mix_for};
+use crate::driver::{Assignment, Endpoints, Shared, ThreadEvent, Worker, mix_for};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::live::Progress;
 use crate::outcome::{Latencies, Outcome};
 use crate::plan::Plan;
 use crate::schedule::Share;
-use crate::watch::{Ended, Watched};
+use crate::watch::{UnexpectedExit, Watched};
 
 use coordinator::Coordinator;
 
@@ -30,7 +30,7 @@ pub struct Observers<'a> {
     /// The server's threads, where they are known.
     pub server: Option<&'a mut dyn Watched>,
     /// Says that the server has ended, where it was started for the run.
-    pub server_ended: &'a mut dyn FnMut() -> Option<Ended>,
+    pub server_ended: &'a mut dyn FnMut() -> Option<UnexpectedExit>,
     /// Shows how far the run is.
     pub show: &'a mut dyn FnMut(&Progress<'_>),
     /// Whether the user wants it to end.
@@ -47,16 +47,16 @@ pub fn run(
     start_at: Option<SystemTime>,
     observers: &mut Observers<'_>,
 ) -> Result<Outcome, Failure> {
-    let field = Field::of(plan, observers.interrupt)?;
+    let context = RunContext::of(plan, observers.interrupt)?;
     let outcome = thread::scope(|scope| {
-        let mut coordinator = field.begin(scope, observers)?;
+        let mut coordinator = context.begin(scope, observers)?;
         coordinator.start_at = start_at;
         for _ in 0..plan.slices {
-            coordinator.take_turn();
+            coordinator.run_slice();
         }
         coordinator.conclude()
     })?;
-    Ok(field.located(outcome))
+    Ok(context.located(outcome))
 }
 
 /// Runs plans whose slices take turns: all connect, then who is next in `turns`,
@@ -70,15 +70,15 @@ pub fn run_in_turns(
     observers: &mut [Observers<'_>],
     turns: &[usize],
 ) -> Result<Vec<Outcome>, (usize, Failure)> {
-    let mut fields = Vec::with_capacity(plans.len());
+    let mut contexts = Vec::with_capacity(plans.len());
     for (index, (plan, observers)) in plans.iter().zip(&*observers).enumerate() {
-        let field = Field::of(plan, observers.interrupt);
-        fields.push(field.map_err(|failure| (index, failure))?);
+        let context = RunContext::of(plan, observers.interrupt);
+        contexts.push(context.map_err(|failure| (index, failure))?);
     }
     let outcomes = thread::scope(|scope| {
         let mut all = Vec::with_capacity(plans.len());
-        for (index, (field, observers)) in fields.iter().zip(observers).enumerate() {
-            let mut coordinator = match field.begin(scope, observers) {
+        for (index, (context, observers)) in contexts.iter().zip(observers).enumerate() {
+            let mut coordinator = match context.begin(scope, observers) {
                 Ok(coordinator) => coordinator,
                 Err(failure) => return conclude(all, Some((index, failure))),
             };
@@ -90,16 +90,16 @@ pub fn run_in_turns(
             }
         }
         for &index in turns {
-            all[index].take_turn();
+            all[index].run_slice();
             if !all[index].is_sound() {
                 break;
             }
         }
         conclude(all, None)
     })?;
-    let located = fields.iter().zip(outcomes);
+    let located = contexts.iter().zip(outcomes);
     Ok(located
-        .map(|(field, outcome)| field.located(outcome))
+        .map(|(context, outcome)| context.located(outcome))
         .collect())
 }
 
@@ -113,7 +113,7 @@ fn conclude(
     for (index, mut coordinator) in all.into_iter().enumerate() {
         let is_sound = coordinator.is_sound();
         if !is_whole {
-            coordinator.give_up();
+            coordinator.abort();
         }
         let failure = match coordinator.conclude().and_then(Outcome::whole) {
             Ok(outcome) => {
@@ -131,14 +131,14 @@ fn conclude(
 }
 
 /// Where a run takes place: what its threads share.
-struct Field<'a> {
+struct RunContext<'a> {
     plan: &'a Plan,
     endpoints: Endpoints,
     mix: Arc<Mix>,
     shared: Shared,
 }
 
-impl<'a> Field<'a> {
+impl<'a> RunContext<'a> {
     fn of(plan: &'a Plan, interrupt: &Interrupt) -> Result<Self, Failure> {
         let endpoints = Endpoints::of(plan)?;
         Ok(Self {
@@ -167,13 +167,13 @@ impl<'a> Field<'a> {
         scope: &'scope Scope<'scope, '_>,
         observers: &'scope mut Observers<'b>,
     ) -> Result<Coordinator<'scope, 'b>, Failure> {
-        let (reports, inbox) = channel();
-        let spares = self.start_threads(scope, &reports)?;
+        let (sender, events) = channel();
+        let empty_histograms = self.start_threads(scope, &sender)?;
         Ok(Coordinator::new(
             self.plan,
             &self.shared,
-            inbox,
-            spares,
+            events,
+            empty_histograms,
             observers,
         ))
     }
@@ -181,13 +181,13 @@ impl<'a> Field<'a> {
     fn start_threads<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-        reports: &Sender<Report>,
+        events: &Sender<ThreadEvent>,
     ) -> Result<Vec<Sender<Box<Latencies>>>, Failure> {
         let plan = self.plan;
-        let mut spares = Vec::new();
+        let mut empty_histograms = Vec::new();
         for thread in 0..plan.threads {
             let (give, take) = channel();
-            spares.push(give);
+            empty_histograms.push(give);
             let assignment = Assignment {
                 plan,
                 share: Share {
@@ -198,22 +198,22 @@ impl<'a> Field<'a> {
                 endpoints: &self.endpoints,
                 mix: Arc::clone(&self.mix),
                 shared: &self.shared,
-                reports: reports.clone(),
-                spares: take,
+                events: events.clone(),
+                empty_histograms: take,
             };
             let core = pinned_core(plan, thread);
             let started = thread::Builder::new()
                 .name(format!("load-{thread}"))
                 .spawn_scoped(scope, move || work(assignment, core));
             if let Err(source) = started {
-                self.shared.give_up();
+                self.shared.abort();
                 return Err(Failure::Local {
                     what: "starting a thread",
                     source,
                 });
             }
         }
-        Ok(spares)
+        Ok(empty_histograms)
     }
 }
 
@@ -224,14 +224,14 @@ fn pinned_core(plan: &Plan, thread: u32) -> Option<usize> {
 
 /// What a thread of the generator does.
 fn work(assignment: Assignment<'_>, core: Option<usize>) {
-    let reports = assignment.reports.clone();
+    let events = assignment.events.clone();
     let pinned = core.map_or(Ok(()), |core| {
         pin(core).map_err(|source| Failure::Pin { core, source })
     });
     match pinned.and_then(|()| Worker::new(assignment)) {
         Ok(worker) => worker.run(),
         Err(failure) => {
-            let _ = reports.send(Report::Failed(failure));
+            let _ = events.send(ThreadEvent::Failed(failure));
         }
     }
 }

@@ -26,13 +26,13 @@ const SLACK: f64 = 1e-9;
 /// From the lowest to the highest value of a side, or from where it begins to where
 /// it ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Span {
+pub(crate) struct AxisRange {
     pub(crate) scale: Scale,
     pub(crate) low: f64,
     pub(crate) high: f64,
 }
 
-impl Span {
+impl AxisRange {
     /// That of values that the scale shows; `None` without any. A single value
     /// is given room on both sides.
     pub(crate) fn of(scale: Scale, values: impl Iterator<Item = f64>) -> Option<Self> {
@@ -159,8 +159,8 @@ fn power(exponent: i32) -> f64 {
 mod tests {
     use super::*;
 
-    fn span(scale: Scale, low: f64, high: f64) -> Span {
-        Span::of(scale, [low, high].into_iter()).expect("two values")
+    fn span(scale: Scale, low: f64, high: f64) -> AxisRange {
+        AxisRange::of(scale, [low, high].into_iter()).expect("two values")
     }
 
     fn assert_near(values: &[f64], expected: &[f64]) {
@@ -213,10 +213,10 @@ mod tests {
     #[test]
     fn one_value_has_room_around_it() {
         for scale in [Scale::Log, Scale::Linear] {
-            let alone = Span::of(scale, [7.0].into_iter()).expect("a value");
+            let alone = AxisRange::of(scale, [7.0].into_iter()).expect("a value");
             let position = alone.position(7.0);
             assert!((0.4..0.6).contains(&position), "{alone:?}");
         }
-        assert_eq!(Span::of(Scale::Log, std::iter::empty()), None);
+        assert_eq!(AxisRange::of(Scale::Log, std::iter::empty()), None);
     }
 }

@@ -16,18 +16,18 @@ mod scenario;
 mod tests;
 
 use crate::builtin::ScriptedServer;
-use crate::cores::Cores;
+use crate::cores::AllowedCores;
 use crate::failure::{Failure, affinity};
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::outcome::{Outcome, per_second};
 use crate::plan::Plan;
-use crate::session::{EXIT_FAILED, EXIT_FINE, drive, make_room, print, say};
+use crate::session::{EXIT_FAILED, EXIT_FINE, drive, log, print, raise_file_limit};
 use crate::target::{Scheme, Target};
 use crate::units::format_rate;
 use crate::watch::ThreadGroup;
 
-use check::{Check, Finding, rows};
-use injection::{Driven, Truth};
+use check::{Check, CheckResult, rows};
+use injection::{ScenarioRun, ServerCounts};
 use scenario::{Scenario, scenarios};
 
 /// How often a scenario is driven at most while nothing worse is found than
@@ -41,21 +41,21 @@ const TRIES_MAX: u32 = 3;
 /// # Errors
 /// What went wrong before anything was measured.
 pub fn run(quick: bool, interrupt: &Interrupt) -> Result<u8, Failure> {
-    let cores = Cores::of_this_thread().map_err(affinity)?;
+    let cores = AllowedCores::of_this_thread().map_err(affinity)?;
     let (server_core, generator_core) = cores.server_and_generator();
     if server_core == generator_core {
-        say(&format!(
+        log(&format!(
             "server and generator share core {server_core}: expect checks of times to fail"
         ));
     }
     let (mut passed, mut total) = (0, 0);
     let mut heading = String::new();
     for scenario in scenarios(quick, generator_core) {
-        make_room(&scenario.plan, scenario.plan.sockets())?;
-        let settled = settle(&scenario.title, |is_last| {
+        raise_file_limit(&scenario.plan, scenario.plan.sockets())?;
+        let scenario_result = settle(&scenario.title, |is_last| {
             attempt(&scenario, is_last, server_core, interrupt)
         })?;
-        let Some(settled) = settled else {
+        let Some(scenario_result) = scenario_result else {
             print("interrupted\n")?;
             return Ok(EXIT_INTERRUPTED);
         };
@@ -63,12 +63,16 @@ pub fn run(quick: bool, interrupt: &Interrupt) -> Result<u8, Failure> {
             heading.clone_from(&scenario.title);
             print(&format!("{heading}\n"))?;
         }
-        print(&rows(&settled.checks, settled.tries))?;
-        if !settled.checks.iter().all(Check::holds) || settled.is_wide {
-            print(&format!("    {}\n", settled.remark()))?;
+        print(&rows(&scenario_result.checks, scenario_result.tries))?;
+        if !scenario_result.checks.iter().all(Check::holds) || scenario_result.is_wide {
+            print(&format!("    {}\n", scenario_result.remark()))?;
         }
-        passed += settled.checks.iter().filter(|check| check.holds()).count();
-        total += settled.checks.len();
+        passed += scenario_result
+            .checks
+            .iter()
+            .filter(|check| check.holds())
+            .count();
+        total += scenario_result.checks.len();
     }
     print(&format!("{passed} of {total} checks passed\n"))?;
     Ok(if passed == total {
@@ -80,7 +84,7 @@ pub fn run(quick: bool, interrupt: &Interrupt) -> Result<u8, Failure> {
 
 /// What was found in the end.
 #[derive(Debug)]
-struct Settled {
+struct ScenarioResult {
     checks: Vec<Check>,
     tries: u32,
     switches_per_s: f64,
@@ -97,7 +101,7 @@ struct Attempt {
     is_wide: bool,
 }
 
-impl Settled {
+impl ScenarioResult {
     /// What to know of the machine beside the checks.
     fn remark(&self) -> String {
         format!(
@@ -118,7 +122,7 @@ impl Settled {
 fn settle(
     title: &str,
     mut attempt: impl FnMut(bool) -> Result<Option<Attempt>, Failure>,
-) -> Result<Option<Settled>, Failure> {
+) -> Result<Option<ScenarioResult>, Failure> {
     for tries in 1.. {
         let Some(Attempt {
             checks,
@@ -129,13 +133,13 @@ fn settle(
             return Ok(None);
         };
         assert!(!checks.is_empty(), "{title}: nothing was checked");
-        if worst(&checks) == Finding::Disturbed && tries < TRIES_MAX {
+        if worst(&checks) == CheckResult::Disturbed && tries < TRIES_MAX {
             for check in checks.iter().filter(|check| !check.holds()) {
-                say(&format!("once more, as {check} ({title})"));
+                log(&format!("once more, as {check} ({title})"));
             }
             continue;
         }
-        return Ok(Some(Settled {
+        return Ok(Some(ScenarioResult {
             checks,
             tries,
             switches_per_s,
@@ -145,9 +149,9 @@ fn settle(
     unreachable!("the last try settles it")
 }
 
-fn worst(checks: &[Check]) -> Finding {
-    let findings = checks.iter().map(|check| check.finding);
-    findings.max().unwrap_or(Finding::Holds)
+fn worst(checks: &[Check]) -> CheckResult {
+    let findings = checks.iter().map(|check| check.result);
+    findings.max().unwrap_or(CheckResult::Holds)
 }
 
 /// Drives a scenario once. The last try has to do, even on a busy machine.
@@ -169,7 +173,7 @@ fn attempt(
     let mut thread = ThreadGroup::of(&[server.thread_id()]).ok();
     let watched = thread.as_mut().map(|thread| thread as _);
     let outcome = drive(&plan, watched, interrupt)?;
-    let truth = Truth {
+    let counts = ServerCounts {
         served: server.served(),
         rare: server.rarely_delayed(),
     };
@@ -179,14 +183,14 @@ fn attempt(
     }
     let switches_per_s = per_second(switches(&outcome), outcome.elapsed);
     let (tolerance, is_wide) = scenario.tolerance(is_last, switches_per_s);
-    let driven = Driven {
+    let run = ScenarioRun {
         plan: &plan,
         outcome: &outcome,
-        truth,
+        server: counts,
         tolerance,
     };
     Ok(Some(Attempt {
-        checks: scenario.injection.check(&driven),
+        checks: scenario.injection.check(&run),
         switches_per_s,
         is_wide,
     }))

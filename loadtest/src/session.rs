@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use host::open_files::raise_limit;
 
-use crate::args::{Output, Server};
+use crate::args::{OutputFlags, ServerFlags};
 use crate::driver::Endpoints;
 use crate::failure::Failure;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
@@ -15,14 +15,16 @@ use crate::live::{LiveView, Progress};
 use crate::machine::{Environment, binary_sha256};
 use crate::outcome::Outcome;
 use crate::output::{OutputFile, deliver};
-pub use crate::output::{print, say};
+pub use crate::output::{log, print};
 use crate::plan::Plan;
-use crate::report::{Format, Summary, color_allowed};
+use crate::report::{OutputFormat, Summary, color_allowed};
 use crate::result::{Document, Record, ResultFile};
 use crate::run::{Observers, run, run_in_turns};
 use crate::slo::{Slo, SloResult};
 use crate::verdict::{Facts, Judgement, Verdict, judge};
-use crate::watch::{Ended, Printed, ProcessTree, ServerCommand, Watched, ensure_free};
+use crate::watch::{
+    ProcessTree, ServerCommand, ServerOutput, UnexpectedExit, Watched, ensure_free,
+};
 
 /// Everything was as it should be.
 pub const EXIT_FINE: u8 = 0;
@@ -64,8 +66,8 @@ fn drive_at(
     plan: &Plan,
     start_at: Option<SystemTime>,
     server: Option<&mut dyn Watched>,
-    server_ended: &mut dyn FnMut() -> Option<Ended>,
-    printed: Option<&Printed>,
+    server_ended: &mut dyn FnMut() -> Option<UnexpectedExit>,
+    printed: Option<&ServerOutput>,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Failure> {
     let mut view = LiveView::on_stderr(&plan.to_string());
@@ -90,7 +92,7 @@ fn drive_at(
 ///
 /// # Errors
 /// [`Failure::OpenFiles`] when the hard limit is too low.
-pub fn make_room(plan: &Plan, more: u64) -> Result<(), Failure> {
+pub fn raise_file_limit(plan: &Plan, more: u64) -> Result<(), Failure> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -110,21 +112,21 @@ pub fn make_room(plan: &Plan, more: u64) -> Result<(), Failure> {
 
 /// The server's process, where the command line names one.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct ServerProcess {
     command: Option<ServerCommand>,
     tree: Option<ProcessTree>,
     /// Whether what it prints is shown.
     is_shown: bool,
 }
 
-impl Watch {
+impl ServerProcess {
     /// Attaches to the server's process, or starts it and waits until it serves. What
     /// it prints is shown.
     ///
     /// # Errors
     /// [`Failure::Watch`], and [`Failure::Resolve`] for the addresses to wait on.
-    pub fn new(server: &Server, plan: &Plan, interrupt: &Interrupt) -> Result<Self, Failure> {
-        let printed = Printed::default();
+    pub fn new(server: &ServerFlags, plan: &Plan, interrupt: &Interrupt) -> Result<Self, Failure> {
+        let printed = ServerOutput::default();
         let started = Self::quietly(server, plan, interrupt, &printed, true);
         if started.is_err() {
             show(&printed);
@@ -138,10 +140,10 @@ impl Watch {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn quietly(
-        server: &Server,
+        server: &ServerFlags,
         plan: &Plan,
         interrupt: &Interrupt,
-        printed: &Printed,
+        printed: &ServerOutput,
         is_shown: bool,
     ) -> Result<Self, Failure> {
         if let Some(pid) = server.pid {
@@ -212,7 +214,7 @@ impl Watch {
     }
 
     /// What the server prints, if it was started and that is to be shown.
-    fn printed(&self) -> Option<Printed> {
+    fn printed(&self) -> Option<ServerOutput> {
         let command = self.command.as_ref().filter(|_| self.is_shown)?;
         Some(command.printed().clone())
     }
@@ -223,10 +225,10 @@ impl Watch {
         if let Some(command) = self.command {
             match command.stop() {
                 Ok(ending) if ending.forced => {
-                    say("the server did not end on SIGTERM and was killed");
+                    log("the server did not end on SIGTERM and was killed");
                 }
                 Ok(_) => {}
-                Err(error) => say(&error.to_string()),
+                Err(error) => log(&error.to_string()),
             }
         }
         if let Some(printed) = printed {
@@ -237,14 +239,14 @@ impl Watch {
 }
 
 /// Shows what a server has printed since the last time.
-fn show(printed: &Printed) {
+fn show(printed: &ServerOutput) {
     for line in printed_lines(Some(printed)) {
-        say(&line);
+        log(&line);
     }
 }
 
-fn printed_lines(printed: Option<&Printed>) -> Vec<String> {
-    let lines = printed.map(Printed::fresh_lines).unwrap_or_default();
+fn printed_lines(printed: Option<&ServerOutput>) -> Vec<String> {
+    let lines = printed.map(ServerOutput::fresh_lines).unwrap_or_default();
     let told = lines
         .iter()
         .map(|line| format!("the server printed: {line}"));
@@ -257,7 +259,7 @@ fn printed_lines(printed: Option<&Printed>) -> Vec<String> {
 /// # Errors
 /// What went wrong first, and with which of them.
 pub fn drive_in_turns(
-    watches: &mut [Watch],
+    watches: &mut [ServerProcess],
     plans: &[Plan],
     turns: &[usize],
     show: &mut dyn FnMut(),
@@ -266,7 +268,7 @@ pub fn drive_in_turns(
     let show = RefCell::new(show);
     let mut parts: Vec<_> = watches
         .iter_mut()
-        .map(|Watch { command, tree, .. }| {
+        .map(|ServerProcess { command, tree, .. }| {
             let ended = || command.as_mut().and_then(ServerCommand::ended_itself);
             let shown = |_: &Progress<'_>| (show.borrow_mut())();
             (tree, ended, shown)
@@ -291,8 +293,8 @@ pub fn drive_in_turns(
 /// Whatever ended the run before its time: [`Failure::Interrupted`] when the user
 /// did.
 pub fn run_once(
-    mut watch: Watch,
-    about: &About<'_>,
+    mut watch: ServerProcess,
+    about: &RunSpec<'_>,
     interrupt: &Interrupt,
 ) -> Result<ResultFile, Failure> {
     let driven = watch.drive(about.plan, interrupt);
@@ -304,7 +306,7 @@ pub fn run_once(
 
 /// What is known of a run before it is made.
 #[derive(Debug, Clone, Copy)]
-pub struct About<'a> {
+pub struct RunSpec<'a> {
     /// What reports call the server.
     pub label: &'a str,
     /// What it is to do.
@@ -315,7 +317,7 @@ pub struct About<'a> {
     pub environment: &'a Environment,
 }
 
-impl About<'_> {
+impl RunSpec<'_> {
     /// The result file of a run that came to its end.
     pub fn file(
         &self,
@@ -325,7 +327,7 @@ impl About<'_> {
         let objectives = self
             .slo
             .map(|slo| slo.evaluate(outcome, self.plan.sockets()));
-        let finished = Finished {
+        let finished = FinishedRun {
             label: self.label,
             plan: self.plan,
             outcome,
@@ -339,7 +341,7 @@ impl About<'_> {
 
 /// A finished run and what is to be made of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Finished<'a> {
+pub struct FinishedRun<'a> {
     /// What reports call the server.
     pub label: &'a str,
     /// What it was to do.
@@ -352,12 +354,12 @@ pub struct Finished<'a> {
     pub environment: &'a Environment,
 }
 
-impl Finished<'_> {
+impl FinishedRun<'_> {
     /// Reports it as the command line wants it, and says how the program ends.
     ///
     /// # Errors
     /// [`Failure::Output`] and [`Failure::File`] when it cannot be printed or kept.
-    pub fn report(&self, output: &Output, file: Option<OutputFile>) -> Result<u8, Failure> {
+    pub fn report(&self, output: &OutputFlags, file: Option<OutputFile>) -> Result<u8, Failure> {
         let judgement = judge(&Facts::of(self.plan, self.outcome));
         self.report_judged(&judgement, output, file)
     }
@@ -369,7 +371,7 @@ impl Finished<'_> {
     pub fn report_judged(
         &self,
         judgement: &Judgement,
-        output: &Output,
+        output: &OutputFlags,
         file: Option<OutputFile>,
     ) -> Result<u8, Failure> {
         let objectives = output
@@ -387,14 +389,14 @@ impl Finished<'_> {
         };
         let document = || self.file(judgement, &objectives).to_json();
         let text = match output.report.format {
-            Format::Text => summary.text(color_allowed(io::stdout())),
-            Format::Json => document(),
-            Format::Csv => summary.csv(),
-            Format::Markdown => summary.markdown(),
+            OutputFormat::Text => summary.text(color_allowed(io::stdout())),
+            OutputFormat::Json => document(),
+            OutputFormat::Csv => summary.csv(),
+            OutputFormat::Markdown => summary.markdown(),
         };
         let delivered = deliver(&text, file, document);
         if let Some(failure) = &self.outcome.failure {
-            say(&failure.to_string());
+            log(&failure.to_string());
         }
         delivered.map(|()| exit_code(self.outcome, judgement, &objectives))
     }

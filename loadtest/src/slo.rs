@@ -104,13 +104,13 @@ impl From<Slo> for String {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Objective {
-    metric: Metric,
+    metric: MetricLimit,
     relation: Relation,
 }
 
 /// A metric with its limit, which is in the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Metric {
+enum MetricLimit {
     Response(Statistic, Duration),
     Service(Statistic, Duration),
     Lag(Statistic, Duration),
@@ -144,11 +144,11 @@ impl Objective {
         let counts = &outcome.counts;
         let mut why_unknown = UNKNOWN;
         let observed = match self.metric {
-            Metric::Response(statistic, limit) => {
+            MetricLimit::Response(statistic, limit) => {
                 let response_ns = &outcome.latencies.response_ns;
                 self.time(statistic, limit, response_ns, counts.unanswered)
             }
-            Metric::Service(statistic, limit) => {
+            MetricLimit::Service(statistic, limit) => {
                 // What was never sent has no service time.
                 let sent_unanswered = counts
                     .unanswered
@@ -156,15 +156,15 @@ impl Objective {
                 let service_ns = &outcome.latencies.service_ns;
                 self.time(statistic, limit, service_ns, sent_unanswered)
             }
-            Metric::Lag(statistic, limit) => {
+            MetricLimit::Lag(statistic, limit) => {
                 // What was never sent was late by more than it is in there with.
                 let unsent = counts.due.saturating_sub(counts.sent);
                 self.time(statistic, limit, &outcome.latencies.lag_ns, unsent)
             }
-            Metric::Handshake(statistic, limit) => {
+            MetricLimit::Handshake(statistic, limit) => {
                 self.time(statistic, limit, &outcome.handshake_ns, 0)
             }
-            Metric::Cpu(limit) => {
+            MetricLimit::Cpu(limit) => {
                 why_unknown = "the server's process is not known: --server-cmd, --server-pid";
                 let cost = outcome
                     .server
@@ -175,7 +175,7 @@ impl Objective {
                         met: self.relation.holds(&ns, &(limit.as_nanos() as f64)),
                     })
             }
-            Metric::Rss(limit) => {
+            MetricLimit::Rss(limit) => {
                 why_unknown = if sockets < RSS_SOCKETS_MIN {
                     "fewer than 1,000 connections do not tell"
                 } else {
@@ -190,18 +190,18 @@ impl Objective {
                         met: self.relation.holds(&bytes, &(limit as u64)),
                     })
             }
-            Metric::ErrorCount(limit) => Some(Observed {
+            MetricLimit::ErrorCount(limit) => Some(Observed {
                 text: format_count(counts.errors()),
                 met: self.relation.holds(&counts.errors(), &limit),
             }),
-            Metric::ErrorPercent(limit) => (counts.due > 0).then(|| {
+            MetricLimit::ErrorPercent(limit) => (counts.due > 0).then(|| {
                 let percent = counts.errors() as f64 / counts.due as f64 * 100.0;
                 Observed {
                     text: format!("{percent:.4} %"),
                     met: self.relation.holds(&percent, &limit),
                 }
             }),
-            Metric::Rate(limit) => Some(Observed {
+            MetricLimit::Rate(limit) => Some(Observed {
                 text: format!("{}/s", format_rate(outcome.rate())),
                 met: self.relation.holds(&outcome.rate(), &limit),
             }),
@@ -281,25 +281,25 @@ impl fmt::Display for Objective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let relation = self.relation.text();
         match self.metric {
-            Metric::Response(statistic, limit) => {
+            MetricLimit::Response(statistic, limit) => {
                 write!(f, "{statistic}{relation}{}", format_duration(limit))
             }
-            Metric::Service(statistic, limit) => {
+            MetricLimit::Service(statistic, limit) => {
                 let limit = format_duration(limit);
                 write!(f, "service.{statistic}{relation}{limit}")
             }
-            Metric::Lag(statistic, limit) => {
+            MetricLimit::Lag(statistic, limit) => {
                 write!(f, "lag.{statistic}{relation}{}", format_duration(limit))
             }
-            Metric::Handshake(statistic, limit) => {
+            MetricLimit::Handshake(statistic, limit) => {
                 let limit = format_duration(limit);
                 write!(f, "handshake.{statistic}{relation}{limit}")
             }
-            Metric::Cpu(limit) => write!(f, "cpu{relation}{}", format_duration(limit)),
-            Metric::Rss(limit) => write!(f, "rss{relation}{limit}"),
-            Metric::ErrorCount(limit) => write!(f, "errors{relation}{limit}"),
-            Metric::ErrorPercent(limit) => write!(f, "errors{relation}{limit}%"),
-            Metric::Rate(limit) => write!(f, "rate{relation}{limit}"),
+            MetricLimit::Cpu(limit) => write!(f, "cpu{relation}{}", format_duration(limit)),
+            MetricLimit::Rss(limit) => write!(f, "rss{relation}{limit}"),
+            MetricLimit::ErrorCount(limit) => write!(f, "errors{relation}{limit}"),
+            MetricLimit::ErrorPercent(limit) => write!(f, "errors{relation}{limit}%"),
+            MetricLimit::Rate(limit) => write!(f, "rate{relation}{limit}"),
         }
     }
 }
@@ -329,34 +329,34 @@ fn split_relation(text: &str) -> Option<(&str, Relation, &str)> {
     Some((text[..at].trim(), relation, limit.trim()))
 }
 
-fn parse_metric(name: &str, limit: &str, relation: Relation) -> Result<Metric, String> {
+fn parse_metric(name: &str, limit: &str, relation: Relation) -> Result<MetricLimit, String> {
     match name {
         "errors" => parse_errors(limit),
-        "rate" if relation.is_floor() => parse_rate(limit).map(Metric::Rate),
+        "rate" if relation.is_floor() => parse_rate(limit).map(MetricLimit::Rate),
         "rate" => Err("a rate is held against > or >=".to_owned()),
-        "cpu" => parse_duration(limit).map(Metric::Cpu),
-        "rss" => parse_size(limit).map(Metric::Rss),
+        "cpu" => parse_duration(limit).map(MetricLimit::Cpu),
+        "rss" => parse_size(limit).map(MetricLimit::Rss),
         _ => {
             let (metric, statistic): (fn(_, _) -> _, _) = match name.split_once('.') {
-                Some(("service", statistic)) => (Metric::Service, statistic),
-                Some(("lag", statistic)) => (Metric::Lag, statistic),
-                Some(("handshake", statistic)) => (Metric::Handshake, statistic),
-                _ => (Metric::Response, name),
+                Some(("service", statistic)) => (MetricLimit::Service, statistic),
+                Some(("lag", statistic)) => (MetricLimit::Lag, statistic),
+                Some(("handshake", statistic)) => (MetricLimit::Handshake, statistic),
+                _ => (MetricLimit::Response, name),
             };
             Ok(metric(statistic.parse()?, parse_duration(limit)?))
         }
     }
 }
 
-fn parse_errors(limit: &str) -> Result<Metric, String> {
+fn parse_errors(limit: &str) -> Result<MetricLimit, String> {
     const ADVICE: &str = "write errors as a share, 0.01%, or a whole number of messages";
     let Some(percent) = limit.strip_suffix('%') else {
         let count = parse_count(limit).map_err(|_| ADVICE.to_owned())?;
-        return Ok(Metric::ErrorCount(count));
+        return Ok(MetricLimit::ErrorCount(count));
     };
     // A number with digits only: `f64` also reads "inf", "nan" and "1e3".
     match parse_rate(percent.trim_end()) {
-        Ok(share) if share <= 100.0 => Ok(Metric::ErrorPercent(share)),
+        Ok(share) if share <= 100.0 => Ok(MetricLimit::ErrorPercent(share)),
         _ => Err(ADVICE.to_owned()),
     }
 }

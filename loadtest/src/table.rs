@@ -6,20 +6,20 @@ use crate::failure::Failure;
 use crate::interrupt::EXIT_INTERRUPTED;
 use crate::machine::Environment;
 use crate::plan::Plan;
-use crate::report::{Format, Measured, Row, Table, color_allowed};
+use crate::report::{Measured, OutputFormat, ServerRow, ServerTable, color_allowed};
 use crate::result::to_json_array;
-use crate::session::{EXIT_FAILED, EXIT_FINE, Finished, exit_code, print, say};
+use crate::session::{EXIT_FAILED, EXIT_FINE, FinishedRun, exit_code, log, print};
 
 /// The rows of a table, as they come in.
 #[derive(Debug)]
-pub struct Comparison {
-    format: Format,
-    rows: Vec<Row>,
+pub struct TableBuilder {
+    format: OutputFormat,
+    rows: Vec<ServerRow>,
 }
 
-impl Comparison {
+impl TableBuilder {
     /// An empty table.
-    pub fn new(format: Format) -> Self {
+    pub fn new(format: OutputFormat) -> Self {
         Self {
             format,
             rows: Vec::new(),
@@ -27,12 +27,12 @@ impl Comparison {
     }
 
     /// Takes in a server's row.
-    pub fn push(&mut self, row: Row) {
+    pub fn push(&mut self, row: ServerRow) {
         self.rows.push(row);
     }
 
     /// What there is so far.
-    pub fn rows(&self) -> &[Row] {
+    pub fn rows(&self) -> &[ServerRow] {
         &self.rows
     }
 
@@ -53,21 +53,21 @@ impl Comparison {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let table = Table {
+        let table = ServerTable {
             plan,
             rows: &self.rows,
         };
         let printed = print(&match self.format {
-            Format::Text => table.text(color_allowed(io::stdout())),
-            Format::Csv => table.csv(),
-            Format::Markdown => table.markdown(),
-            Format::Json => self.json(plan),
+            OutputFormat::Text => table.text(color_allowed(io::stdout())),
+            OutputFormat::Csv => table.csv(),
+            OutputFormat::Markdown => table.markdown(),
+            OutputFormat::Json => self.json(plan),
         });
         for row in &self.rows {
             if let Measured::Run(outcome, _) = &row.measured
                 && let Some(failure) = &outcome.failure
             {
-                say(&format!("{}: {failure}", row.server));
+                log(&format!("{}: {failure}", row.server));
             }
         }
         printed
@@ -96,7 +96,7 @@ impl Comparison {
             .iter()
             .filter_map(|row| match &row.measured {
                 Measured::Run(outcome, judgement) => {
-                    let finished = Finished {
+                    let finished = FinishedRun {
                         label: &row.server,
                         plan,
                         outcome,

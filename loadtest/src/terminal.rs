@@ -29,7 +29,7 @@ pub fn columns(stream: impl AsFd) -> usize {
 
 /// Text without control characters: errors may quote what a server sent, which
 /// has no business commanding the terminal.
-pub fn harmless(text: &str) -> String {
+pub fn sanitized(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
@@ -75,6 +75,6 @@ mod tests {
 
     #[test]
     fn what_a_server_sent_commands_nothing() {
-        assert_eq!(harmless("a\x1b[2Jb\r\nµ"), "a [2Jb  µ");
+        assert_eq!(sanitized("a\x1b[2Jb\r\nµ"), "a [2Jb  µ");
     }
 }

@@ -55,10 +55,10 @@ pub fn config_for(plan: &Plan) -> Result<Option<Arc<ClientConfig>>, Failure> {
 }
 
 /// What a TLS connection's end means for whoever drives it.
-pub(crate) fn in_words(error: &io::Error) -> String {
+pub(crate) fn describe(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
     match inner {
-        Some(Error::InvalidCertificate(error)) => certificate_in_words(error),
+        Some(Error::InvalidCertificate(error)) => describe_certificate(error),
         Some(Error::InvalidMessage(_)) => {
             format!("what answers does not speak it ({error}); ws:// perhaps?")
         }
@@ -72,7 +72,7 @@ pub(crate) fn in_words(error: &io::Error) -> String {
     }
 }
 
-fn certificate_in_words(error: &CertificateError) -> String {
+fn describe_certificate(error: &CertificateError) -> String {
     match error {
         // The latter if somebody else of the same name is trusted.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {

@@ -1,9 +1,11 @@
 //! From the runs to a comparison.
 
-use super::bench::Bench;
+use super::runner::Runner;
 use super::series::Rounds;
 use super::warnings;
-use crate::comparison::{Comparison, Contrast, Design, Format, Settings, Side, VERSION, paired};
+use crate::comparison::{
+    Comparison, ComparisonFormat, Contrast, Design, Settings, Side, VERSION, paired,
+};
 use crate::failure::Failure;
 use crate::result::ResultFile;
 use crate::session::arguments;
@@ -13,7 +15,7 @@ const ROUNDS_MIN: usize = 2;
 
 /// All rounds that are complete.
 #[derive(Debug)]
-pub(super) struct Measured<'a> {
+pub(super) struct CompletedRounds<'a> {
     /// The baseline against itself, where it was asked for.
     pub(super) noise: Option<Rounds<'a>>,
     /// The servers, where there are several.
@@ -24,7 +26,7 @@ pub(super) struct Measured<'a> {
     pub(super) failure: Option<Failure>,
 }
 
-impl Measured<'_> {
+impl CompletedRounds<'_> {
     /// Whether a run's numbers do not say what was asked.
     pub(super) fn any_invalid(&self) -> bool {
         let mut runs = self.all().flat_map(Rounds::runs);
@@ -32,7 +34,7 @@ impl Measured<'_> {
     }
 
     /// What they come to; `None` where there are too few.
-    pub(super) fn conclude(&self, settings: &Settings, bench: &Bench<'_>) -> Option<Comparison> {
+    pub(super) fn conclude(&self, settings: &Settings, runner: &Runner<'_>) -> Option<Comparison> {
         let enough = |rounds: &Option<Rounds<'_>>| {
             let rounds = rounds.as_ref()?;
             (rounds.count() >= ROUNDS_MIN).then(|| rounds.sides(settings))
@@ -46,18 +48,18 @@ impl Measured<'_> {
         let mut runs = self.all().flat_map(Rounds::runs);
         let first = runs.find_map(|(_, runs)| runs.first())?;
         Some(Comparison {
-            format: Format::Comparison,
+            format: ComparisonFormat::Comparison,
             version: VERSION,
             design: Design::Paired,
             settings: settings.clone(),
             args: arguments(),
             started_at: first.started_at.clone(),
-            workload: bench.load.plan.to_string(),
+            workload: runner.load.plan.to_string(),
             warnings: self.warnings(noise.as_ref(), settings),
             contrasts: contrasts(&sides, settings),
             sides,
             noise,
-            environment: bench.environment.clone(),
+            environment: runner.environment.clone(),
         })
     }
 

@@ -5,33 +5,33 @@
 //! the ratios within rounds. The order within a round is left to chance, in
 //! `order`.
 
-mod bench;
 mod conclude;
-mod folder;
 mod order;
+mod output_directory;
 mod progress;
+mod runner;
 mod series;
 mod warnings;
 
-use crate::args::{Ab, Contender, CoreList, LoadPlan};
+use crate::args::{Ab, CoreList, LoadPlan, ServerSpec};
 use crate::compare::{exit_code, report};
 use crate::comparison::Settings;
-use crate::cores::Cores;
+use crate::cores::AllowedCores;
 use crate::failure::{Failure, affinity};
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::machine::Environment;
 use crate::metric::Metric;
-use crate::output::first_of;
+use crate::output::first_failure;
 use crate::plan::Plan;
 use crate::preflight::check_plan;
 use crate::result::RSS_SOCKETS_MIN;
-use crate::session::{make_room, say};
+use crate::session::{log, raise_file_limit};
 
-use bench::Bench;
-use conclude::Measured;
-use folder::Folder;
-use progress::View;
-use series::{Equipment, Series};
+use conclude::CompletedRounds;
+use output_directory::OutputDirectory;
+use progress::ProgressView;
+use runner::Runner;
+use series::{RunSeries, SeriesContext};
 
 /// Compares the servers of the command line, and says how the program ends.
 ///
@@ -39,8 +39,8 @@ use series::{Equipment, Series};
 /// A failure before the first run, or in one, ends the comparison. The pairs that were
 /// complete by then are reported.
 pub fn measure(args: &Ab) -> Result<u8, Failure> {
-    let contenders = args.contenders()?;
-    let mut load = args.load_plan(&contenders)?;
+    let servers = args.servers()?;
+    let mut load = args.load_plan(&servers)?;
     let plan = &load.plan;
     check_plan(plan, &args.server_pin.0)?;
     let mut settings = args.criteria.settings(!plan.is_open_loop(), plan.seed);
@@ -50,11 +50,15 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
             .metrics
             .retain(|metric| *metric != Metric::RssPerConnection);
     }
-    let folder = args.directory.as_deref().map(Folder::claim).transpose()?;
+    let directory = args
+        .directory
+        .as_deref()
+        .map(OutputDirectory::claim)
+        .transpose()?;
     let interrupt = Interrupt::catch()?;
-    make_room(&load.plan, sockets_of_others(args, &load.plan, &contenders))?;
-    let server_pin = keep_apart(args, &mut load.plan)?;
-    let bench = Bench {
+    raise_file_limit(&load.plan, sockets_of_others(args, &load.plan, &servers))?;
+    let server_pin = assign_cores(args, &mut load.plan)?;
+    let runner = Runner {
         environment: args
             .annotate
             .annotated(Environment::capture(load.plan.is_loopback())),
@@ -63,39 +67,43 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
         server_wait: args.server_wait,
         interrupt: &interrupt,
     };
-    let measured = measure_all(args, &contenders, &settings, &bench, folder.as_ref())?;
-    let comparison = measured.conclude(&settings, &bench);
+    let measured = measure_all(args, &servers, &settings, &runner, directory.as_ref())?;
+    let comparison = measured.conclude(&settings, &runner);
     let reported = match &comparison {
-        Some(it) => report(it, args.format, folder.map(Folder::for_comparison)),
+        Some(it) => report(
+            it,
+            args.format,
+            directory.map(OutputDirectory::for_comparison),
+        ),
         None => Ok(()),
     };
     let any_invalid = measured.any_invalid();
-    first_of(measured.failure.map_or(Ok(()), Err), reported)?;
+    first_failure(measured.failure.map_or(Ok(()), Err), reported)?;
     Ok(match comparison {
         Some(it) if !interrupt.is_asked() => exit_code(&it, &args.criteria, any_invalid),
         Some(_) => EXIT_INTERRUPTED,
         None => {
-            say("interrupted before two pairs were complete");
+            log("interrupted before two pairs were complete");
             EXIT_INTERRUPTED
         }
     })
 }
 
 /// Sockets that are open at the same time beside those of one run.
-fn sockets_of_others(args: &Ab, plan: &Plan, contenders: &[Contender]) -> u64 {
+fn sockets_of_others(args: &Ab, plan: &Plan, servers: &[ServerSpec]) -> u64 {
     if plan.slices == 1 {
         return 0;
     }
-    let together = contenders.len().max(if args.aa { 2 } else { 1 });
+    let together = servers.len().max(if args.aa { 2 } else { 1 });
     plan.sockets() * (together as u64 - 1)
 }
 
 /// The cores of the servers; the generator's go into the plan.
-fn keep_apart(args: &Ab, plan: &mut Plan) -> Result<CoreList, Failure> {
-    let cores = Cores::of_this_thread().map_err(affinity)?;
+fn assign_cores(args: &Ab, plan: &mut Plan) -> Result<CoreList, Failure> {
+    let cores = AllowedCores::of_this_thread().map_err(affinity)?;
     let (server, generator) = cores.apart(&args.server_pin.0, &plan.pin, plan.threads as usize);
     let is_shared = server.iter().any(|core| generator.contains(core));
-    say(&if server.is_empty() || generator.is_empty() || is_shared {
+    log(&if server.is_empty() || generator.is_empty() || is_shared {
         "server and generator share a core: each takes the other's time".to_owned()
     } else {
         let list = |cores: &[usize]| {
@@ -113,50 +121,50 @@ fn keep_apart(args: &Ab, plan: &mut Plan) -> Result<CoreList, Failure> {
 /// Starts each server once, then measures: the noise first, if it is asked for.
 fn measure_all<'a>(
     args: &Ab,
-    contenders: &'a [Contender],
+    servers: &'a [ServerSpec],
     settings: &Settings,
-    bench: &Bench<'_>,
-    folder: Option<&Folder>,
-) -> Result<Measured<'a>, Failure> {
-    let noise = args.aa.then(|| Series::against_itself(&contenders[0]));
-    let pairs = (contenders.len() > 1).then(|| Series::of(contenders));
+    runner: &Runner<'_>,
+    directory: Option<&OutputDirectory>,
+) -> Result<CompletedRounds<'a>, Failure> {
+    let noise = args.aa.then(|| RunSeries::against_itself(&servers[0]));
+    let pairs = (servers.len() > 1).then(|| RunSeries::of(servers));
     let all_series: Vec<_> = noise.iter().chain(&pairs).collect();
-    announce(&bench.load, &all_series, args.pairs, settings);
-    for contender in contenders {
-        bench.try_start(contender)?;
+    announce(&runner.load, &all_series, args.pairs, settings);
+    for server in servers {
+        runner.try_start(server)?;
     }
     let runs: usize = all_series
         .iter()
-        .map(|it| it.turns.len() * args.pairs)
+        .map(|it| it.sides.len() * args.pairs)
         .sum();
-    let mut equipment = Equipment {
-        bench,
-        folder,
+    let mut context = SeriesContext {
+        runner,
+        directory,
         settings,
         rounds: args.pairs,
-        view: View::on_stderr(runs),
+        view: ProgressView::on_stderr(runs),
         failure: None,
     };
-    let mut measure = |series: Option<Series<'a>>| series.map(|it| it.measure(&mut equipment));
-    Ok(Measured {
+    let mut measure = |series: Option<RunSeries<'a>>| series.map(|it| it.measure(&mut context));
+    Ok(CompletedRounds {
         noise: measure(noise),
         pairs: measure(pairs),
         rounds_asked: args.pairs,
-        failure: equipment.failure,
+        failure: context.failure,
     })
 }
 
-fn announce(load: &LoadPlan, all_series: &[&Series<'_>], rounds: usize, settings: &Settings) {
+fn announce(load: &LoadPlan, all_series: &[&RunSeries<'_>], rounds: usize, settings: &Settings) {
     let plan = &load.plan;
-    say(&format!("seed {}", plan.seed));
-    say(&plan.to_string());
+    log(&format!("seed {}", plan.seed));
+    log(&plan.to_string());
     let told = all_series.iter().map(|series| {
-        let labels: Vec<_> = series.turns.iter().map(|it| it.label.as_str()).collect();
+        let labels: Vec<_> = series.sides.iter().map(|it| it.label.as_str()).collect();
         format!("{rounds} {}s of {}", series.round, labels.join(", "))
     });
-    say(&told.collect::<Vec<_>>().join(", then "));
+    log(&told.collect::<Vec<_>>().join(", then "));
     let unit = all_series.last().map_or("pair", |series| series.round);
-    say(&match settings.too_few_pairs(rounds, unit) {
+    log(&match settings.too_few_pairs(rounds, unit) {
         Some(warning) => format!("warning: {warning}"),
         None => format!(
             "the fewest {unit}s that find a difference: {}",
@@ -164,7 +172,7 @@ fn announce(load: &LoadPlan, all_series: &[&Series<'_>], rounds: usize, settings
         ),
     });
     if !load.has_free_port {
-        say(
+        log(
             "one whole run after the other; with {port} in the commands runs take turns, slice by \
              slice, and smaller differences are told",
         );

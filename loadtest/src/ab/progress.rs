@@ -4,15 +4,15 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::live::Kind;
+use crate::live::ViewKind;
 use crate::output::Stderr;
 use crate::units::format_duration;
 
 /// The view of all runs.
 #[derive(Debug)]
-pub(super) struct View<W> {
+pub(super) struct ProgressView<W> {
     to: W,
-    kind: Kind,
+    kind: ViewKind,
     /// When the first run began.
     began: Instant,
     runs_done: usize,
@@ -23,15 +23,15 @@ pub(super) struct View<W> {
     is_drawn: bool,
 }
 
-impl View<Stderr> {
+impl ProgressView<Stderr> {
     /// A view on standard error of so many runs.
     pub(super) fn on_stderr(runs_total: usize) -> Self {
-        Self::new(Stderr, Kind::of_stderr(), runs_total)
+        Self::new(Stderr, ViewKind::of_stderr(), runs_total)
     }
 }
 
-impl<W: Write> View<W> {
-    fn new(to: W, kind: Kind, runs_total: usize) -> Self {
+impl<W: Write> ProgressView<W> {
+    fn new(to: W, kind: ViewKind, runs_total: usize) -> Self {
         Self {
             to,
             kind,
@@ -51,7 +51,7 @@ impl<W: Write> View<W> {
 
     /// Draws the terminal's line. To be called about once per second of a run.
     pub(super) fn draw(&mut self) {
-        let Kind::Terminal { columns, .. } = self.kind else {
+        let ViewKind::Terminal { columns, .. } = self.kind else {
             return;
         };
         let elapsed = self.began.elapsed();
@@ -75,7 +75,7 @@ impl<W: Write> View<W> {
     /// A round is complete.
     pub(super) fn round(&mut self, round: &str, so_far: &str) {
         so_far.clone_into(&mut self.so_far);
-        if matches!(self.kind, Kind::Log) {
+        if matches!(self.kind, ViewKind::Log) {
             let left = self.time_left(self.began.elapsed());
             let line = joined(&[round.to_owned(), so_far.to_owned(), left]);
             self.write(&format!("loadtest: {line}\n"));
@@ -128,13 +128,13 @@ fn time_left(elapsed: Duration, done: usize, total: usize) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn shown(kind: Kind, act: impl FnOnce(&mut View<&mut Vec<u8>>)) -> String {
+    fn shown(kind: ViewKind, act: impl FnOnce(&mut ProgressView<&mut Vec<u8>>)) -> String {
         let mut written = Vec::new();
-        act(&mut View::new(&mut written, kind, 4));
+        act(&mut ProgressView::new(&mut written, kind, 4));
         String::from_utf8(written).unwrap()
     }
 
-    fn two_runs(view: &mut View<&mut Vec<u8>>) {
+    fn two_runs(view: &mut ProgressView<&mut Vec<u8>>) {
         for run in ["pair 1/2: A", "pair 1/2: B"] {
             view.begin(run.to_owned());
             view.draw();
@@ -151,14 +151,14 @@ mod tests {
     #[test]
     fn a_log_has_a_line_for_each_pair() {
         assert_eq!(
-            shown(Kind::Log, two_runs),
+            shown(ViewKind::Log, two_runs),
             "loadtest: pair 1/2; CPU/message B/A 1.010\n"
         );
     }
 
     #[test]
     fn a_terminal_has_one_line_that_makes_room() {
-        let kind = Kind::Terminal {
+        let kind = ViewKind::Terminal {
             columns: || 24,
             color: true,
         };

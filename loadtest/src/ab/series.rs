@@ -1,10 +1,10 @@
 //! Rounds of runs: one of each side, in an order left to chance.
 
-use super::bench::{Bench, Entry};
-use super::folder::Folder;
 use super::order;
-use super::progress::View;
-use crate::args::Contender;
+use super::output_directory::OutputDirectory;
+use super::progress::ProgressView;
+use super::runner::{PlannedRun, Runner};
+use crate::args::ServerSpec;
 use crate::comparison::{Settings, Side};
 use crate::failure::Failure;
 use crate::metric::Metric;
@@ -14,9 +14,9 @@ use crate::statistics::median;
 
 /// One side of a series.
 #[derive(Debug, Clone)]
-pub(super) struct Turn<'a> {
+pub(super) struct SeriesSide<'a> {
     /// Whose server it is.
-    pub(super) contender: &'a Contender,
+    pub(super) server: &'a ServerSpec,
     /// What reports call the side.
     pub(super) label: String,
     /// What the files of its runs end in.
@@ -25,100 +25,100 @@ pub(super) struct Turn<'a> {
 
 /// Rounds that belong together.
 #[derive(Debug)]
-pub(super) struct Series<'a> {
+pub(super) struct RunSeries<'a> {
     /// What a round is called.
     pub(super) round: &'static str,
     /// What the files of its runs begin with.
     pub(super) stem: &'static str,
     /// Who takes turns, the baseline first.
-    pub(super) turns: Vec<Turn<'a>>,
+    pub(super) sides: Vec<SeriesSide<'a>>,
 }
 
 /// The rounds of a series that are complete.
 #[derive(Debug)]
 pub(super) struct Rounds<'a> {
-    turns: Vec<Turn<'a>>,
+    sides: Vec<SeriesSide<'a>>,
     /// The runs of each side.
     by_side: Vec<Vec<ResultFile>>,
 }
 
 /// What a series is measured with.
 #[derive(Debug)]
-pub(super) struct Equipment<'a> {
-    pub(super) bench: &'a Bench<'a>,
-    pub(super) folder: Option<&'a Folder>,
+pub(super) struct SeriesContext<'a> {
+    pub(super) runner: &'a Runner<'a>,
+    pub(super) directory: Option<&'a OutputDirectory>,
     pub(super) settings: &'a Settings,
     /// Rounds of each series.
     pub(super) rounds: usize,
-    pub(super) view: View<Stderr>,
+    pub(super) view: ProgressView<Stderr>,
     /// The failure of a run, or of keeping it. Nothing is measured after that.
     pub(super) failure: Option<Failure>,
 }
 
-impl<'a> Series<'a> {
+impl<'a> RunSeries<'a> {
     /// One of each of the contenders.
-    pub(super) fn of(contenders: &'a [Contender]) -> Self {
-        let turns = contenders.iter().map(|contender| Turn {
-            contender,
-            label: contender.label.clone(),
-            suffix: contender.letter.to_string(),
+    pub(super) fn of(servers: &'a [ServerSpec]) -> Self {
+        let sides = servers.iter().map(|server| SeriesSide {
+            server,
+            label: server.label.clone(),
+            suffix: server.letter.to_string(),
         });
         Self {
-            round: unit(contenders.len()),
+            round: unit(servers.len()),
             stem: "pair",
-            turns: turns.collect(),
+            sides: sides.collect(),
         }
     }
 
     /// One contender, twice.
-    pub(super) fn against_itself(contender: &'a Contender) -> Self {
-        let turn = |number: u32, label| Turn {
-            contender,
+    pub(super) fn against_itself(server: &'a ServerSpec) -> Self {
+        let side = |number: u32, label| SeriesSide {
+            server,
             label,
             suffix: number.to_string(),
         };
         Self {
             round: "noise pair",
             stem: "aa",
-            turns: vec![
-                turn(1, contender.label.clone()),
-                turn(2, format!("{} again", contender.label)),
+            sides: vec![
+                side(1, server.label.clone()),
+                side(2, format!("{} again", server.label)),
             ],
         }
     }
 
     /// Measures all rounds, or those until it is interrupted or fails.
-    pub(super) fn measure(&self, equipment: &mut Equipment<'_>) -> Rounds<'a> {
-        let (count, seed) = (equipment.rounds, equipment.settings.seed);
-        let mut by_side = vec![Vec::new(); self.turns.len()];
-        for (index, order) in order::rounds(self.turns.len(), count, seed)
+    pub(super) fn measure(&self, context: &mut SeriesContext<'_>) -> Rounds<'a> {
+        let (count, seed) = (context.rounds, context.settings.seed);
+        let mut by_side = vec![Vec::new(); self.sides.len()];
+        for (index, order) in order::rounds(self.sides.len(), count, seed)
             .iter()
             .enumerate()
         {
             let number = index + 1;
             // Those of whole runs come one after the other.
-            let slices = equipment.bench.load.plan.slices;
+            let slices = context.runner.load.plan.slices;
             let together = if slices > 1 { order.len() } else { 1 };
-            for sides in order.chunks(together) {
-                if equipment.failure.is_some() {
+            for turns in order.chunks(together) {
+                if context.failure.is_some() {
                     return self.rounds(by_side);
                 }
-                let runs = match self.run(number, sides, equipment) {
+                let runs = match self.run(number, turns, context) {
                     Ok(Some(runs)) => runs,
                     Ok(None) => return self.rounds(by_side),
                     Err(failure) => {
-                        equipment.failure = Some(failure);
+                        context.failure = Some(failure);
                         return self.rounds(by_side);
                     }
                 };
-                equipment.failure = self.keep(number, sides, &runs, equipment.folder).err();
-                for (&side, run) in sides.iter().zip(runs) {
+                context.failure = self.keep(number, turns, &runs, context.directory).err();
+                for (&side, run) in turns.iter().zip(runs) {
                     by_side[side].push(run);
                 }
             }
             let round = format!("{} {number}/{count}", self.round);
-            let so_far = self.so_far(&by_side, equipment.settings);
-            equipment.view.round(&round, &so_far);
+            let so_far = self.so_far(&by_side, context.settings);
+            context.view.round(&round, &so_far);
         }
         self.rounds(by_side)
     }
@@ -126,7 +126,7 @@ impl<'a> Series<'a> {
     /// Those that every side had its turn in.
     fn rounds(&self, by_side: Vec<Vec<ResultFile>>) -> Rounds<'a> {
         Rounds {
-            turns: self.turns.clone(),
+            sides: self.sides.clone(),
             by_side: complete(by_side),
         }
     }
@@ -134,44 +134,44 @@ impl<'a> Series<'a> {
     fn run(
         &self,
         number: usize,
-        sides: &[usize],
-        equipment: &mut Equipment<'_>,
+        turns: &[usize],
+        context: &mut SeriesContext<'_>,
     ) -> Result<Option<Vec<ResultFile>>, Failure> {
-        let (round, count) = (self.round, equipment.rounds);
-        let turns = || sides.iter().map(|&side| &self.turns[side]);
-        let labels: Vec<_> = turns().map(|turn| turn.label.as_str()).collect();
-        let entries: Vec<_> = turns()
-            .map(|turn| Entry {
-                contender: turn.contender,
-                name: format!("{round} {number}, {}", turn.label),
+        let (round, count) = (self.round, context.rounds);
+        let sides = || turns.iter().map(|&side| &self.sides[side]);
+        let labels: Vec<_> = sides().map(|side| side.label.as_str()).collect();
+        let entries: Vec<_> = sides()
+            .map(|side| PlannedRun {
+                server: side.server,
+                name: format!("{round} {number}, {}", side.label),
             })
             .collect();
-        let bench = equipment.bench;
+        let runner = context.runner;
         let slices = order::rounds(
-            sides.len(),
-            bench.load.plan.slices as usize,
-            equipment.settings.seed.wrapping_add(number as u64),
+            turns.len(),
+            runner.load.plan.slices as usize,
+            context.settings.seed.wrapping_add(number as u64),
         );
-        let view = &mut equipment.view;
+        let view = &mut context.view;
         view.begin(format!("{round} {number}/{count}: {}", labels.join(", ")));
-        let measured = bench.measure(&entries, &slices.concat(), view);
-        view.end(sides.len());
+        let measured = runner.measure(&entries, &slices.concat(), view);
+        view.end(turns.len());
         measured
     }
 
     fn keep(
         &self,
         number: usize,
-        sides: &[usize],
+        turns: &[usize],
         runs: &[ResultFile],
-        folder: Option<&Folder>,
+        directory: Option<&OutputDirectory>,
     ) -> Result<(), Failure> {
-        let Some(folder) = folder else {
+        let Some(directory) = directory else {
             return Ok(());
         };
-        for (&side, run) in sides.iter().zip(runs) {
-            let (stem, suffix) = (self.stem, &self.turns[side].suffix);
-            folder.keep(&format!("{stem}-{number:02}-{suffix}"), run)?;
+        for (&side, run) in turns.iter().zip(runs) {
+            let (stem, suffix) = (self.stem, &self.sides[side].suffix);
+            directory.keep(&format!("{stem}-{number:02}-{suffix}"), run)?;
         }
         Ok(())
     }
@@ -182,12 +182,12 @@ impl<'a> Series<'a> {
         let metrics = settings.metrics.iter().copied();
         let cpu = metrics.clone().filter(|it| *it == Metric::CpuPerMessage);
         let told = cpu.chain(metrics).find_map(|metric| {
-            let ratios: Option<Vec<_>> = self.turns[1..]
+            let ratios: Option<Vec<_>> = self.sides[1..]
                 .iter()
                 .zip(&by_side[1..])
-                .map(|(turn, runs)| {
+                .map(|(side, runs)| {
                     let ratio = median_ratio(metric, &by_side[0], runs)?;
-                    let (side, baseline) = (&turn.label, &self.turns[0].label);
+                    let (side, baseline) = (&side.label, &self.sides[0].label);
                     Some(format!("{side}/{baseline} {ratio:.3}"))
                 })
                 .collect();
@@ -200,7 +200,7 @@ impl<'a> Series<'a> {
 impl Rounds<'_> {
     /// What one of them is called.
     pub(super) fn unit(&self) -> &'static str {
-        unit(self.turns.len())
+        unit(self.sides.len())
     }
 
     /// How many there are.
@@ -210,17 +210,17 @@ impl Rounds<'_> {
 
     /// All runs, with the label of their side.
     pub(super) fn runs(&self) -> impl Iterator<Item = (&str, &[ResultFile])> {
-        let sides = self.turns.iter().zip(&self.by_side);
-        sides.map(|(turn, runs)| (turn.label.as_str(), runs.as_slice()))
+        let sides = self.sides.iter().zip(&self.by_side);
+        sides.map(|(side, runs)| (side.label.as_str(), runs.as_slice()))
     }
 
     /// The sides, the baseline first.
     pub(super) fn sides(&self, settings: &Settings) -> Vec<Side> {
-        let sides = self.turns.iter().zip(&self.by_side);
-        let side = |(turn, runs): (&Turn<'_>, &Vec<_>)| Side {
+        let sides = self.sides.iter().zip(&self.by_side);
+        let side = |(side, runs): (&SeriesSide<'_>, &Vec<_>)| Side {
             // As it was given: the port of a run says nothing.
-            command: Some(turn.contender.template().to_owned()),
-            ..Side::of(&turn.label, runs, settings)
+            command: Some(side.server.template().to_owned()),
+            ..Side::of(&side.label, runs, settings)
         };
         sides.map(side).collect()
     }

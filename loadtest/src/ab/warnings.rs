@@ -1,9 +1,9 @@
 //! What else a reader of a comparison has to know.
 
-use crate::comparison::{Contrast, Verdict};
+use crate::comparison::{ComparisonVerdict, Contrast};
 use crate::failure::Failure;
 use crate::result::ResultFile;
-use crate::verdict;
+use crate::verdict::Verdict;
 
 /// The runs of a side that are not VALID.
 pub(super) fn of_runs(label: &str, runs: &[ResultFile]) -> Vec<String> {
@@ -19,7 +19,7 @@ pub(super) fn of_runs(label: &str, runs: &[ResultFile]) -> Vec<String> {
             reason.advice
         ))
     };
-    [verdict::Verdict::Invalid, verdict::Verdict::Suspect]
+    [Verdict::Invalid, Verdict::Suspect]
         .into_iter()
         .filter_map(warning)
         .collect()
@@ -36,7 +36,12 @@ pub(super) fn of_early_end(count: usize, asked: usize, failure: Option<&Failure>
 
 /// A server that differs from itself.
 pub(super) fn of_noise(noise: &Contrast) -> Option<String> {
-    let is_different = |verdict| !matches!(verdict, Verdict::NoDifference | Verdict::Inconclusive);
+    let is_different = |verdict| {
+        !matches!(
+            verdict,
+            ComparisonVerdict::NoDifference | ComparisonVerdict::Inconclusive
+        )
+    };
     let found = noise.findings.iter().filter(|it| is_different(it.verdict));
     let found: Vec<_> = found.map(|finding| finding.metric.title()).collect();
     (!found.is_empty()).then(|| {

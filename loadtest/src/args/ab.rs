@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use super::{
-    Annotate, Connect, CoreList, Criteria, Defaults, Workload, plan_for, reason_of, taking_hyphens,
-    values,
+    Annotate, Connect, CoreList, Criteria, Defaults, Workload, plan_for, reason_of, values,
+    with_hyphen_values,
 };
 use crate::plan::{Extent, Plan, SLICES_MAX};
-use crate::report::Format;
+use crate::report::OutputFormat;
 use crate::statistics::PAIRS_MAX;
 use crate::target::Target;
 
@@ -32,7 +32,7 @@ const PAIRS_MIN: usize = 2;
 const SLICE: Duration = Duration::from_millis(50);
 
 /// The most servers: there is no letter for more.
-pub const CONTENDERS_MAX: usize = 26;
+pub const SERVERS_MAX: usize = 26;
 
 const AB_EXAMPLES: &str = "\
 Examples:
@@ -79,15 +79,15 @@ pub struct Ab {
     /// The server that the others are compared with: CMD, which no shell sees,
     /// or NAME=CMD
     #[arg(long, value_name = "CMD")]
-    pub a: Candidate,
+    pub a: NamedCommand,
 
     /// The other server
     #[arg(long, value_name = "CMD", required_unless_present = "aa")]
-    pub b: Option<Candidate>,
+    pub b: Option<NamedCommand>,
 
     /// One more; repeatable
     #[arg(long, value_name = "CMD", requires = "b")]
-    pub c: Vec<Candidate>,
+    pub c: Vec<NamedCommand>,
 
     /// How many runs of each, one of each at a time
     #[arg(long, value_name = "N", default_value = "20", value_parser = pairs)]
@@ -128,7 +128,7 @@ pub struct Ab {
         default_value = "text",
         help_heading = "Output"
     )]
-    pub format: Format,
+    pub format: OutputFormat,
 
     /// Keep the result of every run and the comparison in this directory
     #[arg(
@@ -150,7 +150,7 @@ pub struct Ab {
 
 /// A server's command, and a name where it was given one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub struct NamedCommand {
     name: Option<String>,
     command: String,
 }
@@ -166,7 +166,7 @@ pub enum SliceLength {
 
 /// One of those compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contender {
+pub struct ServerSpec {
     /// What reports call it.
     pub label: String,
     /// What names of files call it, and messages where it has no other name.
@@ -187,7 +187,7 @@ pub struct LoadPlan {
 /// What stands behind `--`.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true, disable_help_flag = true)]
-struct Load {
+struct LoadArgs {
     #[arg(value_name = "URL")]
     url: Option<String>,
 
@@ -203,22 +203,22 @@ impl Ab {
     ///
     /// # Errors
     /// A sentence for the user when there are too many, or two of one name.
-    pub fn contenders(&self) -> Result<Vec<Contender>, String> {
+    pub fn servers(&self) -> Result<Vec<ServerSpec>, String> {
         let candidates = [&self.a].into_iter().chain(&self.b).chain(&self.c);
-        let contenders: Vec<_> = ('a'..='z')
+        let servers: Vec<_> = ('a'..='z')
             .zip(candidates)
-            .map(|(letter, candidate)| Contender::of(letter, candidate))
+            .map(|(letter, candidate)| ServerSpec::of(letter, candidate))
             .collect();
-        if 2 + self.c.len() > CONTENDERS_MAX {
-            return Err(format!("at most {CONTENDERS_MAX} servers are compared"));
+        if 2 + self.c.len() > SERVERS_MAX {
+            return Err(format!("at most {SERVERS_MAX} servers are compared"));
         }
-        for (index, contender) in contenders.iter().enumerate() {
-            let label = &contender.label;
-            if contenders[..index].iter().any(|it| it.label == *label) {
+        for (index, server) in servers.iter().enumerate() {
+            let label = &server.label;
+            if servers[..index].iter().any(|it| it.label == *label) {
                 return Err(format!("two servers are called {label}"));
             }
         }
-        Ok(contenders)
+        Ok(servers)
     }
 
     /// What is asked of all runs.
@@ -226,20 +226,20 @@ impl Ab {
     /// # Errors
     /// A sentence for the user when the flags behind `--` are wrong, or do not go
     /// with the commands.
-    pub fn load_plan(&self, contenders: &[Contender]) -> Result<LoadPlan, String> {
-        let load = taking_hyphens(Load::command())
+    pub fn load_plan(&self, servers: &[ServerSpec]) -> Result<LoadPlan, String> {
+        let load = with_hyphen_values(LoadArgs::command())
             .try_get_matches_from(&self.load)
-            .and_then(|matches| Load::from_arg_matches(&matches))
+            .and_then(|matches| LoadArgs::from_arg_matches(&matches))
             .map_err(|error| reason_of(&error))?;
-        let has_port = |contender: &Contender| contender.command.contains(PORT);
+        let has_port = |server: &ServerSpec| server.command.contains(PORT);
         let url = match &load.url {
             Some(url) => url,
-            None if contenders.iter().any(has_port) => URL_OF_FREE_PORT,
+            None if servers.iter().any(has_port) => URL_OF_FREE_PORT,
             None => URL,
         };
         let free = format!(":{PORT}");
         let has_free_port = url.contains(&free);
-        if let Some(odd) = contenders.iter().find(|it| has_port(it) != has_free_port) {
+        if let Some(odd) = servers.iter().find(|it| has_port(it) != has_free_port) {
             let (with, without) = if has_free_port {
                 ("the URL", format!("the command of {}", odd.label))
             } else {
@@ -284,8 +284,8 @@ impl Ab {
     }
 }
 
-impl Contender {
-    fn of(letter: char, candidate: &Candidate) -> Self {
+impl ServerSpec {
+    fn of(letter: char, candidate: &NamedCommand) -> Self {
         let capital = || letter.to_ascii_uppercase().to_string();
         Self {
             label: candidate.name.clone().unwrap_or_else(capital),
@@ -305,7 +305,7 @@ impl Contender {
     }
 }
 
-impl FromStr for Candidate {
+impl FromStr for NamedCommand {
     type Err = String;
 
     /// Reads `CMD` or `NAME=CMD`. A name has letters, digits, `.`, `-` and `_`,
@@ -367,13 +367,13 @@ mod tests {
 
     fn load_plan(arguments: &[&str]) -> Result<LoadPlan, String> {
         let ab = ab(arguments)?;
-        ab.load_plan(&ab.contenders()?)
+        ab.load_plan(&ab.servers()?)
     }
 
     #[test]
     fn a_command_may_have_a_name() {
         let parsed = |text: &str| {
-            let candidate: Candidate = text.parse().unwrap();
+            let candidate: NamedCommand = text.parse().unwrap();
             (candidate.name.unwrap_or_default(), candidate.command)
         };
         for (text, name, command) in [
@@ -391,24 +391,24 @@ mod tests {
             ("a= ", "the command is empty"),
             ("a='x", "missing closing quote"),
         ] {
-            assert_eq!(text.parse::<Candidate>(), Err(why.to_owned()));
+            assert_eq!(text.parse::<NamedCommand>(), Err(why.to_owned()));
         }
     }
 
     #[test]
     fn those_without_a_name_are_called_by_their_letter() {
         let ab = ab(&["--a=x", "--b=new=y", "--c=z", "--c=w"]).unwrap();
-        let contenders = ab.contenders().unwrap();
-        let labels: Vec<_> = contenders.iter().map(|it| it.label.as_str()).collect();
+        let servers = ab.servers().unwrap();
+        let labels: Vec<_> = servers.iter().map(|it| it.label.as_str()).collect();
         assert_eq!(labels, ["A", "new", "C", "D"]);
-        let letters: String = contenders.iter().map(|it| it.letter).collect();
+        let letters: String = servers.iter().map(|it| it.letter).collect();
         assert_eq!(letters, "abcd");
-        assert_eq!(contenders[1].template(), "y");
+        assert_eq!(servers[1].template(), "y");
     }
 
     #[test]
     fn two_of_one_name_cannot_be_told_apart() {
-        let why = |arguments: &[&str]| ab(arguments).unwrap().contenders().unwrap_err();
+        let why = |arguments: &[&str]| ab(arguments).unwrap().servers().unwrap_err();
         assert_eq!(why(&["--a=x", "--b=A=y"]), "two servers are called A");
         let many = [&["--a=x", "--b=y"][..], &["--c=z"; 25]].concat();
         assert_eq!(why(&many), "at most 26 servers are compared");
@@ -514,8 +514,8 @@ mod tests {
         ] {
             assert_eq!(with(a, b, load).unwrap_err(), why);
         }
-        let contender = Contender::of('a', &"s --listen 127.0.0.1:{port}".parse().unwrap());
-        assert_eq!(contender.command_at(81), "s --listen 127.0.0.1:81");
+        let server = ServerSpec::of('a', &"s --listen 127.0.0.1:{port}".parse().unwrap());
+        assert_eq!(server.command_at(81), "s --listen 127.0.0.1:81");
     }
 
     #[test]

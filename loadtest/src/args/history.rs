@@ -30,7 +30,7 @@ pub struct History {
     /// What runs have in common that belong together: the commit that loadtest
     /// was built from, the server's binary, or the day
     #[arg(long, value_name = "KEY", default_value = "commit")]
-    pub by: Epoch,
+    pub by: GroupBy,
 
     /// The least change of interest
     #[arg(long, value_name = "SHARE", default_value = MIN_EFFECT, value_parser = parse_percent)]
@@ -47,7 +47,7 @@ pub struct History {
 
 /// What runs have in common that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Epoch {
+pub enum GroupBy {
     /// The commit that the generator was built from.
     Commit,
     /// The server's binary.

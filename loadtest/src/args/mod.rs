@@ -19,18 +19,18 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::plan::{Plan, Protocol};
-use crate::report::Format;
+use crate::report::OutputFormat;
 use crate::slo::Slo;
 use crate::source::SourceRange;
 use crate::target::{Scheme, Target};
 
-pub use ab::{Ab, CONTENDERS_MAX, Candidate, Contender, LoadPlan, PORT};
+pub use ab::{Ab, LoadPlan, NamedCommand, PORT, SERVERS_MAX, ServerSpec};
 pub use annotate::Annotate;
 pub use compare::Compare;
 pub use criteria::Criteria;
 pub use export::{Better, Export, ExportFormat, ExportTime};
-pub use history::{Epoch, History, HistoryFormat};
-pub use report::Report;
+pub use history::{GroupBy, History, HistoryFormat};
+pub use report::ReportArgs;
 pub use start_at::{Start, StartAt, announcement};
 pub use sweep::Sweep;
 pub use values::{CoreList, Sizes};
@@ -175,7 +175,7 @@ pub enum Command {
     ///
     /// It is one file that needs no network: tables, plots, verdicts, the machine
     /// and the commands.
-    Report(Report),
+    Report(ReportArgs),
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -216,11 +216,11 @@ pub struct Run {
 
     /// Whom to watch.
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerFlags,
 
     /// What to make of the result.
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputFlags,
 }
 
 /// The arguments of `floor`.
@@ -241,7 +241,7 @@ pub struct Floor {
 
     /// The server behind the URL, and the core of the raw echo.
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerFlags,
 
     /// How to write the result.
     #[command(flatten)]
@@ -285,7 +285,7 @@ pub struct Connect {
 /// The server's process.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Watching the server")]
-pub struct Server {
+pub struct ServerFlags {
     /// Measure what this process and its descendants take
     #[arg(
         id = "server-pid",
@@ -335,13 +335,13 @@ pub struct ReportFlags {
         default_value = "text",
         help_heading = "Output"
     )]
-    pub format: Format,
+    pub format: OutputFormat,
 }
 
 /// What to make of the result.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub struct Output {
+pub struct OutputFlags {
     /// How to write the result.
     #[command(flatten)]
     pub report: ReportFlags,
@@ -403,11 +403,11 @@ pub struct Rerun {
 
     /// Whom to watch.
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerFlags,
 
     /// What to make of the result.
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputFlags,
 }
 
 /// The arguments of `merge`.
@@ -420,10 +420,10 @@ pub struct Merge {
 
     /// What to make of the result.
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputFlags,
 }
 
-impl Server {
+impl ServerFlags {
     /// Whether they fit together.
     ///
     /// # Errors
@@ -469,7 +469,7 @@ impl Cli {
     pub fn read(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let matches = taking_hyphens(Self::command()).try_get_matches_from(arguments)?;
+        let matches = with_hyphen_values(Self::command()).try_get_matches_from(arguments)?;
         Self::from_arg_matches(&matches)
     }
 
@@ -495,7 +495,7 @@ impl Cli {
 
 /// Has options whose values are not just any text take values that begin with a hyphen:
 /// `-1` is not another option, but a wrong value, of which it is said what would be right.
-fn taking_hyphens(command: clap::Command) -> clap::Command {
+fn with_hyphen_values(command: clap::Command) -> clap::Command {
     command
         .mut_args(|arg| {
             let names = arg.get_value_names().unwrap_or_default();
@@ -509,7 +509,7 @@ fn taking_hyphens(command: clap::Command) -> clap::Command {
             }
             arg.allow_hyphen_values(true)
         })
-        .mut_subcommands(taking_hyphens)
+        .mut_subcommands(with_hyphen_values)
 }
 
 fn plan_for(

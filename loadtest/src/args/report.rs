@@ -22,7 +22,7 @@ is no document of loadtest.";
 /// The arguments of `report`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Report {
+pub struct ReportArgs {
     /// Documents of this program, or directories, of which all *.json are taken
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub from: Vec<PathBuf>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    Annotate, Connect, Defaults, ReportFlags, Server, Targets, Workload, plan_for, values,
+    Annotate, Connect, Defaults, ReportFlags, ServerFlags, Targets, Workload, plan_for, values,
 };
 use crate::plan::Plan;
 use crate::slo::Slo;
@@ -93,7 +93,7 @@ pub struct Sweep {
 
     /// Whom to watch.
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerFlags,
 
     /// How to write the result.
     #[command(flatten)]

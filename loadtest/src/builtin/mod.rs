@@ -8,15 +8,15 @@
 //! Each serves on one thread of this process, on a free port of 127.0.0.1 unless
 //! told otherwise:
 //!
-//! - `Service` is that thread, from its start to its end.
+//! - `ServerThread` is that thread, from its start to its end.
 //! - `Reactor` is what it waits on: the listener, the connections, the stop.
-//! - `Table` holds its connections.
+//! - `ConnectionTable` holds its connections.
 
+mod connection_table;
 mod raw_echo;
 mod reactor;
 mod scripted;
-mod service;
-mod table;
+mod server_thread;
 
 pub use raw_echo::RawEcho;
-pub use scripted::{Delay, Misdeed, Script, ScriptedServer, Stall};
+pub use scripted::{Delay, Fault, Script, ScriptedServer, Stall};

@@ -10,9 +10,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+use super::connection_table::ConnectionTable;
 use super::reactor::{self, Reactor};
-use super::service::{ANYWHERE, Service};
-use super::table::Table;
+use super::server_thread::{ANY_LOCAL_PORT, ServerThread};
 
 /// Events taken at once. More would save nothing: one `epoll_wait` for 256
 /// echoes is less than a thousandth of what they cost.
@@ -33,7 +33,7 @@ const READ_LEN_MAX: usize = 512 << 10;
 /// it until it does.
 #[derive(Debug)]
 pub struct RawEcho {
-    service: Service,
+    server_thread: ServerThread,
 }
 
 impl RawEcho {
@@ -43,7 +43,7 @@ impl RawEcho {
     /// # Errors
     /// What the kernel refuses: descriptors, the thread, the core.
     pub fn start(core: Option<usize>) -> io::Result<Self> {
-        Self::start_at(ANYWHERE, READ_LEN_MAX, core)
+        Self::start_at(ANY_LOCAL_PORT, READ_LEN_MAX, core)
     }
 
     /// As [`start`](Self::start), at an address of one's choice, and with reads
@@ -56,9 +56,9 @@ impl RawEcho {
     /// When `read_len` is 0.
     pub fn start_at(address: SocketAddr, read_len: usize, core: Option<usize>) -> io::Result<Self> {
         assert!(read_len > 0, "what is never read is never echoed");
-        let serve = move |reactor| Server::new(reactor, read_len).serve();
-        let service = Service::start("raw-echo", address, core, serve)?;
-        Ok(Self { service })
+        let serve = move |reactor| EchoLoop::new(reactor, read_len).serve();
+        let server_thread = ServerThread::start("raw-echo", address, core, serve)?;
+        Ok(Self { server_thread })
     }
 
     /// Ends the thread and closes all connections. Dropping the server does
@@ -67,37 +67,37 @@ impl RawEcho {
     /// # Panics
     /// When the thread did.
     pub fn stop(self) {
-        self.service.stop();
+        self.server_thread.stop();
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.service.address()
+        self.server_thread.address()
     }
 
     /// Its thread's id, to look up what that has used in
     /// `/proc/self/task/TID/schedstat`.
     pub fn thread_id(&self) -> i32 {
-        self.service.thread_id()
+        self.server_thread.thread_id()
     }
 }
 
-struct Server {
+struct EchoLoop {
     reactor: Reactor,
-    connections: Table<Connection>,
+    connections: ConnectionTable<EchoConnection>,
     /// Shared by all: a read is written before the next one.
     buffer: Box<[u8]>,
     /// Connections that go on in the next round, each once.
-    unfinished: Vec<usize>,
+    runnable: Vec<usize>,
 }
 
-impl Server {
+impl EchoLoop {
     fn new(reactor: Reactor, read_len: usize) -> Self {
         Self {
             reactor,
-            connections: Table::new(),
+            connections: ConnectionTable::new(),
             buffer: vec![0; read_len].into_boxed_slice(),
-            unfinished: Vec::new(),
+            runnable: Vec::new(),
         }
     }
 
@@ -105,12 +105,12 @@ impl Server {
         let mut events = Vec::with_capacity(EVENTS_PER_ROUND);
         let mut continued = Vec::new();
         loop {
-            let at_once = !self.unfinished.is_empty();
+            let at_once = !self.runnable.is_empty();
             let timeout = at_once.then_some(Duration::ZERO);
             self.reactor.wait(&mut events, timeout);
             // One turn for each before anyone's second: a peer that floods
             // keeps nobody waiting.
-            mem::swap(&mut self.unfinished, &mut continued);
+            mem::swap(&mut self.runnable, &mut continued);
             for event in &events {
                 match reactor::token(event) {
                     reactor::STOP => return,
@@ -127,14 +127,14 @@ impl Server {
     fn accept_all(&mut self) {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         while let Some((token, socket)) = self.reactor.accept(interest) {
-            self.connections.insert(token, Connection::new(socket));
+            self.connections.insert(token, EchoConnection::new(socket));
         }
     }
 
     #[inline]
     fn notify(&mut self, token: usize, flags: EventFlags) {
         if let Some(connection) = self.connections.get_mut(token) {
-            let listed = connection.is_unfinished();
+            let listed = connection.is_runnable();
             connection.note(flags);
             if !listed {
                 self.turn(token);
@@ -148,21 +148,21 @@ impl Server {
             return;
         };
         match connection.turn(&mut self.buffer) {
-            Turn::Waits => {}
-            Turn::Unfinished => self.unfinished.push(token),
-            Turn::Ended => {
+            TurnResult::WouldBlock => {}
+            TurnResult::Runnable => self.runnable.push(token),
+            TurnResult::Closed => {
                 self.connections.remove(token);
-                self.reactor.closed_one();
+                self.reactor.connection_closed();
             }
         }
     }
 }
 
-struct Connection {
+struct EchoConnection {
     socket: OwnedFd,
     /// Read and not yet written. While there is any, nothing is read, so it is
     /// at most one buffer.
-    kept: Vec<u8>,
+    unsent: Vec<u8>,
     // Edge-triggered events do not repeat themselves, so what they said is
     // remembered.
     /// There may be bytes to read.
@@ -174,20 +174,20 @@ struct Connection {
 }
 
 /// How a connection's turn ended.
-enum Turn {
+enum TurnResult {
     /// The next event will tell.
-    Waits,
+    WouldBlock,
     /// It could go on.
-    Unfinished,
+    Runnable,
     /// The connection is to be closed.
-    Ended,
+    Closed,
 }
 
-impl Connection {
+impl EchoConnection {
     fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
-            kept: Vec::new(),
+            unsent: Vec::new(),
             readable: false,
             hung_up: false,
             writable: true,
@@ -205,47 +205,47 @@ impl Connection {
     /// Whether it could go on without an event, and so is on the list of those
     /// that will.
     #[inline]
-    fn is_unfinished(&self) -> bool {
-        self.readable && self.kept.is_empty()
+    fn is_runnable(&self) -> bool {
+        self.readable && self.unsent.is_empty()
     }
 
     /// Writes what was kept, and when nothing is left of that, reads once and
     /// writes once.
     #[inline]
-    fn turn(&mut self, buffer: &mut [u8]) -> Turn {
-        if !self.kept.is_empty() {
+    fn turn(&mut self, buffer: &mut [u8]) -> TurnResult {
+        if !self.unsent.is_empty() {
             if !self.writable {
-                return Turn::Waits;
+                return TurnResult::WouldBlock;
             }
-            let kept = mem::take(&mut self.kept);
-            if self.write(&kept).is_err() {
-                return Turn::Ended;
+            let unsent = mem::take(&mut self.unsent);
+            if self.write(&unsent).is_err() {
+                return TurnResult::Closed;
             }
-            if !self.kept.is_empty() {
-                return Turn::Waits;
+            if !self.unsent.is_empty() {
+                return TurnResult::WouldBlock;
             }
         }
         if !self.readable {
-            return Turn::Waits;
+            return TurnResult::WouldBlock;
         }
         let len = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-            Ok((0, _)) => return Turn::Ended,
+            Ok((0, _)) => return TurnResult::Closed,
             Ok((len, _)) => len,
             Err(Errno::AGAIN) => {
                 self.readable = false;
-                return Turn::Waits;
+                return TurnResult::WouldBlock;
             }
-            Err(Errno::INTR) => return Turn::Unfinished,
-            Err(_) => return Turn::Ended,
+            Err(Errno::INTR) => return TurnResult::Runnable,
+            Err(_) => return TurnResult::Closed,
         };
         // Fewer bytes than there was room for: the socket is empty, and the
         // next byte makes an event of its own. Only the end of the stream may
         // have made its event already.
         self.readable = len == buffer.len() || self.hung_up;
         match self.write(&buffer[..len]) {
-            Err(_) => Turn::Ended,
-            Ok(()) if self.is_unfinished() => Turn::Unfinished,
-            Ok(()) => Turn::Waits,
+            Err(_) => TurnResult::Closed,
+            Ok(()) if self.is_runnable() => TurnResult::Runnable,
+            Ok(()) => TurnResult::WouldBlock,
         }
     }
 
@@ -260,7 +260,7 @@ impl Connection {
         };
         if len < bytes.len() {
             self.writable = false;
-            self.kept = bytes[len..].to_vec();
+            self.unsent = bytes[len..].to_vec();
         }
         Ok(())
     }
@@ -272,7 +272,7 @@ mod tests {
     use std::net::{Shutdown, TcpStream};
     use std::thread;
 
-    use super::super::service::has_ended;
+    use super::super::server_thread::has_ended;
     use super::*;
 
     fn connect(server: &RawEcho) -> TcpStream {
@@ -345,10 +345,10 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_read_keeps_nobody_waiting() {
         let server = RawEcho::start(None).unwrap();
-        let deaf = connect(&server);
-        deaf.set_nonblocking(true).unwrap();
+        let accept_paused = connect(&server);
+        accept_paused.set_nonblocking(true).unwrap();
         let chunk = pattern(1 << 16, 3);
-        while (&deaf).write(&chunk).is_ok() {}
+        while (&accept_paused).write(&chunk).is_ok() {}
         let mut client = connect(&server);
         client.write_all(b"hello").unwrap();
         let mut got = [0; 5];

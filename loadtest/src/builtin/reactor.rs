@@ -30,7 +30,7 @@ pub(super) struct Reactor {
     listener: TcpListener,
     stop: Arc<OwnedFd>,
     /// There were no descriptors left, so the listener is not watched.
-    deaf: bool,
+    accept_paused: bool,
 }
 
 impl Reactor {
@@ -50,7 +50,7 @@ impl Reactor {
             epoll,
             listener,
             stop,
-            deaf: false,
+            accept_paused: false,
         })
     }
 
@@ -99,8 +99,8 @@ impl Reactor {
     }
 
     /// To be called after a connection was closed: there is room for another.
-    pub(super) fn closed_one(&mut self) {
-        if self.deaf {
+    pub(super) fn connection_closed(&mut self) {
+        if self.accept_paused {
             self.watch_listener(true);
         }
     }
@@ -118,7 +118,7 @@ impl Reactor {
     }
 
     fn watch_listener(&mut self, watch: bool) {
-        self.deaf = !watch;
+        self.accept_paused = !watch;
         let interest = if watch {
             EventFlags::IN
         } else {
@@ -154,12 +154,12 @@ mod tests {
 
     use rustix::event::{EventfdFlags, eventfd};
 
-    use super::super::service::ANYWHERE;
+    use super::super::server_thread::ANY_LOCAL_PORT;
     use super::*;
 
     fn reactor() -> Reactor {
         let stop = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        Reactor::new(ANYWHERE, Arc::new(stop)).unwrap()
+        Reactor::new(ANY_LOCAL_PORT, Arc::new(stop)).unwrap()
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         reactor.watch_listener(false);
         reactor.wait(&mut events, Some(Duration::ZERO));
         assert!(events.is_empty());
-        reactor.closed_one();
+        reactor.connection_closed();
         reactor.wait(&mut events, Some(Duration::ZERO));
         assert_eq!(events.len(), 1);
     }

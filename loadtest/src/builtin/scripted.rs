@@ -9,12 +9,12 @@
 //!
 //! Everything but this file is free of networking code and of clocks.
 
+mod client_state;
 mod echo;
-mod inbox;
-mod outbox;
-mod progress;
+mod read_buffer;
+mod reply_queue;
 mod script;
-mod session;
+mod script_state;
 mod upgrade;
 
 use std::cmp::Reverse;
@@ -30,12 +30,12 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+use super::connection_table::ConnectionTable;
 use super::reactor::{self, Reactor};
-use super::service::{ANYWHERE, Service};
-use super::table::Table;
-use progress::{Progress, Truth};
-pub use script::{Delay, Misdeed, Script, Stall};
-use session::Session;
+use super::server_thread::{ANY_LOCAL_PORT, ServerThread};
+use client_state::ClientState;
+pub use script::{Delay, Fault, Script, Stall};
+use script_state::{ScriptCounters, ScriptState};
 
 /// Events taken at once.
 const EVENTS_PER_ROUND: usize = 256;
@@ -65,8 +65,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// WebSocket gets status 400. UTF-8 is not checked.
 #[derive(Debug)]
 pub struct ScriptedServer {
-    service: Service,
-    truth: Arc<Truth>,
+    server_thread: ServerThread,
+    counters: Arc<ScriptCounters>,
 }
 
 impl ScriptedServer {
@@ -76,11 +76,14 @@ impl ScriptedServer {
     /// # Errors
     /// What the kernel refuses: descriptors, the thread, the core.
     pub fn start(script: Script, core: Option<usize>) -> io::Result<Self> {
-        let truth = Arc::new(Truth::default());
-        let progress = Progress::new(script, Arc::clone(&truth));
-        let serve = |reactor| Server::new(reactor, progress).serve();
-        let service = Service::start("scripted", ANYWHERE, core, serve)?;
-        Ok(Self { service, truth })
+        let counters = Arc::new(ScriptCounters::default());
+        let script_state = ScriptState::new(script, Arc::clone(&counters));
+        let serve = |reactor| ScriptLoop::new(reactor, script_state).serve();
+        let server_thread = ServerThread::start("scripted", ANY_LOCAL_PORT, core, serve)?;
+        Ok(Self {
+            server_thread,
+            counters,
+        })
     }
 
     /// Ends the thread and closes all connections. Dropping the server does
@@ -89,52 +92,52 @@ impl ScriptedServer {
     /// # Panics
     /// When the thread did.
     pub fn stop(self) {
-        self.service.stop();
+        self.server_thread.stop();
     }
 
     /// Messages echoed so far, each once, and those that were dropped not at
     /// all. A message counts from just before the write of its reply, so who
     /// has got that finds it counted.
     pub fn served(&self) -> u64 {
-        self.truth.echoed()
+        self.counters.echoed()
     }
 
     /// Messages so far that were given the rare delay of [`Delay::EveryNth`],
     /// counted when they were read.
     pub fn rarely_delayed(&self) -> u64 {
-        self.truth.rare()
+        self.counters.rare()
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.service.address()
+        self.server_thread.address()
     }
 
     /// Its thread's id, to look up what that has used in
     /// `/proc/self/task/TID/schedstat`.
     pub fn thread_id(&self) -> i32 {
-        self.service.thread_id()
+        self.server_thread.thread_id()
     }
 }
 
-struct Server {
+struct ScriptLoop {
     reactor: Reactor,
-    connections: Table<Connection>,
+    connections: ConnectionTable<ScriptedConnection>,
     /// When the next reply of a connection is due. What differs from the
     /// connection's own `timer` is out of date.
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
-    progress: Progress,
+    script_state: ScriptState,
     /// Shared by all: what was read is taken before the next read.
     buffer: Box<[u8]>,
 }
 
-impl Server {
-    fn new(reactor: Reactor, progress: Progress) -> Self {
+impl ScriptLoop {
+    fn new(reactor: Reactor, script_state: ScriptState) -> Self {
         Self {
             reactor,
-            connections: Table::new(),
+            connections: ConnectionTable::new(),
             timers: BinaryHeap::new(),
-            progress,
+            script_state,
             buffer: vec![0; READ_LEN_MAX].into_boxed_slice(),
         }
     }
@@ -144,7 +147,7 @@ impl Server {
         loop {
             let timeout = self.next_due().map(sleep_before);
             self.reactor.wait(&mut events, timeout);
-            self.do_what_is_due();
+            self.run_due();
             for event in &events {
                 match reactor::token(event) {
                     reactor::STOP => return,
@@ -152,7 +155,7 @@ impl Server {
                     token => self.notify(token, event.flags),
                 }
                 // A batch may take longer than a reply can wait.
-                self.do_what_is_due();
+                self.run_due();
             }
         }
     }
@@ -160,16 +163,16 @@ impl Server {
     /// When there is something to do without an event.
     fn next_due(&self) -> Option<Instant> {
         let reply = self.timers.peek().map(|Reverse((due, _))| *due);
-        reply.into_iter().chain(self.progress.stall_at()).min()
+        reply.into_iter().chain(self.script_state.stall_at()).min()
     }
 
-    fn do_what_is_due(&mut self) {
+    fn run_due(&mut self) {
         while let Some(due) = self.next_due() {
             let now = Instant::now();
             if due > now {
                 return;
             }
-            if let Some(length) = self.progress.begin_stall(now) {
+            if let Some(length) = self.script_state.begin_stall(now) {
                 self.stall(now + length);
             } else if let Some(Reverse((due, token))) = self.timers.pop()
                 && let Some(connection) = self.connections.get_mut(token)
@@ -195,7 +198,8 @@ impl Server {
 
     fn accept_all(&mut self) {
         while let Some((token, socket)) = self.reactor.accept(EventFlags::IN) {
-            self.connections.insert(token, Connection::new(socket));
+            self.connections
+                .insert(token, ScriptedConnection::new(socket));
         }
     }
 
@@ -208,16 +212,16 @@ impl Server {
         }
         let is_over = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         let may_read = flags.contains(EventFlags::IN) || is_over;
-        let now = if !connection.session.wants_bytes() {
+        let now = if !connection.client_state.wants_bytes() {
             // Nobody is there any more to get what is waiting.
             if is_over {
                 return self.remove(token);
             }
             Instant::now()
         } else if may_read {
-            match connection.read(&mut self.buffer, &mut self.progress) {
+            match connection.read(&mut self.buffer, &mut self.script_state) {
                 Ok(now) => now,
-                Err(Gone) => return self.remove(token),
+                Err(ConnectionClosed) => return self.remove(token),
             }
         } else {
             Instant::now()
@@ -230,10 +234,10 @@ impl Server {
         let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
-        if connection.write(now, &self.progress).is_err() {
+        if connection.write(now, &self.script_state).is_err() {
             return self.remove(token);
         }
-        let next_due = connection.session.outbox().next_due();
+        let next_due = connection.client_state.reply_queue().next_due();
         if let Some(due) = next_due
             && connection.timer != next_due
         {
@@ -249,13 +253,13 @@ impl Server {
 
     fn remove(&mut self, token: usize) {
         self.connections.remove(token);
-        self.reactor.closed_one();
+        self.reactor.connection_closed();
     }
 }
 
-struct Connection {
+struct ScriptedConnection {
     socket: OwnedFd,
-    session: Session,
+    client_state: ClientState,
     /// What epoll tells of.
     watched: EventFlags,
     /// The socket did not take all that was due; epoll tells when it will.
@@ -265,13 +269,13 @@ struct Connection {
 }
 
 /// The connection is to be closed.
-struct Gone;
+struct ConnectionClosed;
 
-impl Connection {
+impl ScriptedConnection {
     fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
-            session: Session::default(),
+            client_state: ClientState::default(),
             watched: EventFlags::IN,
             blocked: false,
             timer: None,
@@ -279,40 +283,48 @@ impl Connection {
     }
 
     /// Reads once. Returns when that was, from which delays count.
-    fn read(&mut self, buffer: &mut [u8], progress: &mut Progress) -> Result<Instant, Gone> {
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        script_state: &mut ScriptState,
+    ) -> Result<Instant, ConnectionClosed> {
         let received = recv(&self.socket, &mut *buffer, RecvFlags::empty());
         let now = Instant::now();
         match received {
-            Ok((0, _)) => Err(Gone),
+            Ok((0, _)) => Err(ConnectionClosed),
             Ok((len, _)) => {
-                let taken = self.session.receive(&buffer[..len], now, progress);
-                taken.map(|()| now).map_err(|_| Gone)
+                let taken = self.client_state.receive(&buffer[..len], now, script_state);
+                taken.map(|()| now).map_err(|_| ConnectionClosed)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(now),
-            Err(_) => Err(Gone),
+            Err(_) => Err(ConnectionClosed),
         }
     }
 
     /// Writes all that is due with one write.
-    fn write(&mut self, now: Instant, progress: &Progress) -> Result<(), Gone> {
-        let outbox = self.session.outbox();
-        progress.echo(outbox.release(now));
-        let writable = outbox.writable();
+    fn write(&mut self, now: Instant, script_state: &ScriptState) -> Result<(), ConnectionClosed> {
+        let reply_queue = self.client_state.reply_queue();
+        script_state.echo(reply_queue.release(now));
+        let writable = reply_queue.writable();
         if !writable.is_empty() && !self.blocked {
             let len = match send(&self.socket, writable, SendFlags::NOSIGNAL) {
                 Ok(len) => len,
                 Err(Errno::AGAIN | Errno::INTR) => 0,
-                Err(_) => return Err(Gone),
+                Err(_) => return Err(ConnectionClosed),
             };
             self.blocked = len < writable.len();
-            outbox.wrote(len);
+            reply_queue.wrote(len);
         }
-        if outbox.is_over() { Err(Gone) } else { Ok(()) }
+        if reply_queue.is_over() {
+            Err(ConnectionClosed)
+        } else {
+            Ok(())
+        }
     }
 
     fn interest(&self) -> EventFlags {
         let mut interest = EventFlags::empty();
-        interest.set(EventFlags::IN, self.session.wants_bytes());
+        interest.set(EventFlags::IN, self.client_state.wants_bytes());
         interest.set(EventFlags::OUT, self.blocked);
         interest
     }

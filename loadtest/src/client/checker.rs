@@ -1,11 +1,11 @@
 //! Compares what comes back with what must come back.
 
-use super::deck::Deck;
 use super::excerpt::excerpt;
 use super::frame::{
     CONTROL, CONTROL_LEN_MAX, FIN, Header, MASKED, OPCODE, OPCODE_CLOSE, OPCODE_CONTINUATION,
     OPCODE_PING, OPCODE_PONG, RESERVED, declared_len,
 };
+use super::frame_pool::FramePool;
 use super::mix::Mix;
 use super::stamp::MessageId;
 use super::violation::Violation;
@@ -51,12 +51,12 @@ pub struct Checker {
     /// Bytes of reply `received` that were there and right.
     at: usize,
     /// What only some connections need, and rarely.
-    aside: Option<Box<Aside>>,
+    partial: Option<Box<PartialFrames>>,
 }
 
 /// What a chunk's end may leave in pieces.
 #[derive(Debug, Default)]
-struct Aside {
+struct PartialFrames {
     /// A control frame of which only part is there.
     control: Vec<u8>,
     /// The reply that comes in fragments.
@@ -90,7 +90,7 @@ impl Checker {
             closed: false,
             received: 0,
             at: 0,
-            aside: None,
+            partial: None,
         }
     }
 
@@ -103,7 +103,9 @@ impl Checker {
 
     /// Replies that have come in fragments.
     pub fn fragmented(&self) -> u64 {
-        self.aside.as_ref().map_or(0, |aside| aside.fragmented)
+        self.partial
+            .as_ref()
+            .map_or(0, |partial| partial.fragmented)
     }
 
     /// Replies that have come in whole, and payload bytes or more of the one
@@ -111,9 +113,9 @@ impl Checker {
     #[inline]
     pub fn position(&self) -> (u64, usize) {
         let fragments = self
-            .aside
+            .partial
             .as_ref()
-            .and_then(|aside| aside.fragments.as_ref());
+            .and_then(|partial| partial.fragments.as_ref());
         let at = fragments.map_or(self.at, |fragments| fragments.payload_at);
         (self.received, at)
     }
@@ -121,7 +123,7 @@ impl Checker {
     /// The first bytes of what came instead of the reply that was due, quoted, if
     /// [`feed`](Self::feed) has found such a thing.
     pub fn take_wrong(&mut self) -> Option<String> {
-        self.aside.as_mut()?.wrong.take()
+        self.partial.as_mut()?.wrong.take()
     }
 
     /// Compares the next bytes. `asked` messages have been sent so far, whole
@@ -143,26 +145,26 @@ impl Checker {
             let Some(&first) = bytes.first() else {
                 return Ok(());
             };
-            let deck = mix.deck(self.due());
+            let pool = mix.pool(self.due());
             if self.at == 0 {
-                if !deck.is_raw()
-                    && let Some(rest) = self.feed_aside(deck, asked, first, bytes, controls)?
+                if !pool.is_raw()
+                    && let Some(rest) = self.feed_partial(pool, asked, first, bytes, controls)?
                 {
                     bytes = rest;
                     continue;
                 }
                 if self.received >= asked {
-                    self.quote(deck, bytes);
-                    return Err(Violation::Unasked);
+                    self.quote(pool, bytes);
+                    return Err(Violation::Unsolicited);
                 }
             }
-            let due = bytes.len().min(deck.reply_len() - self.at);
+            let due = bytes.len().min(pool.reply_len() - self.at);
             let (part, rest) = bytes.split_at(due);
-            if !deck.reply(self.due()).matches(self.at, part) {
-                return Err(self.diagnose(deck, bytes));
+            if !pool.reply(self.due()).matches(self.at, part) {
+                return Err(self.diagnose(pool, bytes));
             }
             self.at += due;
-            if self.at == deck.reply_len() {
+            if self.at == pool.reply_len() {
                 self.at = 0;
                 self.received += 1;
             }
@@ -174,26 +176,26 @@ impl Checker {
     /// Whatever stops it is left for the caller to look at.
     #[inline]
     fn take_whole_replies<'a>(&mut self, mix: &Mix, asked: u64, bytes: &'a [u8]) -> &'a [u8] {
-        if self.at != 0 || self.closed || self.is_aside() {
+        if self.at != 0 || self.closed || self.is_partial() {
             return bytes;
         }
         let mut due = self.due();
         let mut rest = bytes;
-        if let Some(deck) = mix.only_deck() {
-            while let Some((reply, behind)) = rest.split_at_checked(deck.reply_len())
+        if let Some(pool) = mix.only_pool() {
+            while let Some((reply, behind)) = rest.split_at_checked(pool.reply_len())
                 && due.sequence < asked
-                && deck.is_reply(due, reply)
+                && pool.is_reply(due, reply)
             {
                 due.sequence += 1;
                 rest = behind;
             }
         } else {
             loop {
-                let deck = mix.deck(due);
-                let Some((reply, behind)) = rest.split_at_checked(deck.reply_len()) else {
+                let pool = mix.pool(due);
+                let Some((reply, behind)) = rest.split_at_checked(pool.reply_len()) else {
                     break;
                 };
-                if due.sequence >= asked || !deck.is_reply(due, reply) {
+                if due.sequence >= asked || !pool.is_reply(due, reply) {
                     break;
                 }
                 due.sequence += 1;
@@ -206,9 +208,10 @@ impl Checker {
 
     /// Whether something is there in part that is no plain reply.
     #[inline]
-    fn is_aside(&self) -> bool {
-        let is_busy = |aside: &Aside| !aside.control.is_empty() || aside.fragments.is_some();
-        self.aside.as_deref().is_some_and(is_busy)
+    fn is_partial(&self) -> bool {
+        let is_busy =
+            |partial: &PartialFrames| !partial.control.is_empty() || partial.fragments.is_some();
+        self.partial.as_deref().is_some_and(is_busy)
     }
 
     fn due(&self) -> MessageId {
@@ -220,17 +223,17 @@ impl Checker {
 
     /// Takes what is no plain reply off the front: a part of a control frame or
     /// of a fragmented reply. `None` when a plain reply is what comes next.
-    fn feed_aside<'a>(
+    fn feed_partial<'a>(
         &mut self,
-        deck: &Deck,
+        pool: &FramePool,
         asked: u64,
         first: u8,
         bytes: &'a [u8],
         controls: &mut Vec<Control>,
     ) -> Result<Option<&'a [u8]>, Violation> {
-        let aside = self.aside.as_deref();
-        let fragments = aside.and_then(|aside| aside.fragments.as_ref());
-        let in_control = aside.is_some_and(|aside| !aside.control.is_empty());
+        let partial = self.partial.as_deref();
+        let fragments = partial.and_then(|partial| partial.fragments.as_ref());
+        let in_control = partial.is_some_and(|partial| !partial.control.is_empty());
         let in_fragments = fragments.is_some();
         // Control frames may stand between fragments (RFC 6455, section 5.4).
         let at_frame_start = fragments.is_none_or(Fragments::is_at_frame_start);
@@ -240,12 +243,12 @@ impl Checker {
         let begins = !in_fragments
             && self.received < asked
             && first & (FIN | RESERVED) == 0
-            && first & OPCODE == deck.kind().opcode();
+            && first & OPCODE == pool.kind().opcode();
         if begins {
-            self.aside.get_or_insert_default().fragments = Some(Fragments::default());
+            self.partial.get_or_insert_default().fragments = Some(Fragments::default());
         }
         if begins || in_fragments {
-            return self.feed_fragments(deck, bytes).map(Some);
+            return self.feed_fragments(pool, bytes).map(Some);
         }
         Ok(None)
     }
@@ -260,7 +263,7 @@ impl Checker {
         if self.closed {
             return Err(Violation::AfterClose);
         }
-        let frame = &mut self.aside.get_or_insert_default().control;
+        let frame = &mut self.partial.get_or_insert_default().control;
         let mut bytes = bytes.iter();
         for &byte in bytes.by_ref() {
             frame.push(byte);
@@ -289,20 +292,20 @@ impl Checker {
     #[cold]
     fn feed_fragments<'a>(
         &mut self,
-        deck: &Deck,
+        pool: &FramePool,
         mut bytes: &'a [u8],
     ) -> Result<&'a [u8], Violation> {
         let id = self.due();
-        let aside = self.aside.get_or_insert_default();
-        let fragments = aside.fragments.get_or_insert_default();
+        let partial = self.partial.get_or_insert_default();
+        let fragments = partial.fragments.get_or_insert_default();
         if fragments.frame_left == 0 {
-            bytes = fragments.feed_header(deck, bytes)?;
+            bytes = fragments.feed_header(pool, bytes)?;
         }
         let part;
         (part, bytes) = bytes.split_at(bytes.len().min(fragments.frame_left));
         let at = fragments.payload_at;
-        let header_len = deck.reply_header().len();
-        let reply = deck.reply(id);
+        let header_len = pool.reply_header().len();
+        let reply = pool.reply(id);
         if !reply.matches(header_len + at, part) {
             let expected = |index| reply.byte(header_len + at + index);
             let differing = part
@@ -319,14 +322,14 @@ impl Checker {
         fragments.payload_at += part.len();
         fragments.frame_left -= part.len();
         if fragments.frame_left == 0 && fragments.last && fragments.header.is_empty() {
-            if fragments.payload_at != deck.payload_len() {
+            if fragments.payload_at != pool.payload_len() {
                 return Err(Violation::WrongLength {
                     got: Some(fragments.payload_at as u64),
-                    expected: deck.payload_len(),
+                    expected: pool.payload_len(),
                 });
             }
-            aside.fragments = None;
-            aside.fragmented += 1;
+            partial.fragments = None;
+            partial.fragmented += 1;
             self.received += 1;
         }
         Ok(bytes)
@@ -334,9 +337,9 @@ impl Checker {
 
     /// Keeps the first bytes of a message that is no reply.
     #[cold]
-    fn quote(&mut self, deck: &Deck, message: &[u8]) {
+    fn quote(&mut self, pool: &FramePool, message: &[u8]) {
         let payload = match declared_len(message) {
-            _ if deck.is_raw() => message,
+            _ if pool.is_raw() => message,
             Some((len, header_len)) => {
                 let payload = &message[header_len..];
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -345,15 +348,15 @@ impl Checker {
             // It ends within its header.
             None => return,
         };
-        self.aside.get_or_insert_default().wrong = Some(excerpt(payload));
+        self.partial.get_or_insert_default().wrong = Some(excerpt(payload));
     }
 
     /// Says what is wrong with the reply that is due, of which `bytes` are all
     /// that came behind the part that was right.
     #[cold]
-    fn diagnose(&mut self, deck: &Deck, bytes: &[u8]) -> Violation {
-        let reply = deck.reply(self.due());
-        if deck.is_raw() {
+    fn diagnose(&mut self, pool: &FramePool, bytes: &[u8]) -> Violation {
+        let reply = pool.reply(self.due());
+        if pool.is_raw() {
             let differing = (0..)
                 .zip(bytes)
                 .find(|(at, byte)| reply.byte(self.at + at) != **byte);
@@ -366,23 +369,23 @@ impl Checker {
         }
         // What was right need not be kept: it is what was due.
         let right = (0..self.at).map(|at| reply.byte(at));
-        let bytes = &bytes[..bytes.len().min(deck.reply_len() - self.at)];
+        let bytes = &bytes[..bytes.len().min(pool.reply_len() - self.at)];
         let got: Vec<u8> = right.chain(bytes.iter().copied()).collect();
-        let header = deck.reply_header();
-        let begin = header.len()..deck.reply_len().min(header.len() + RIGHT_LEN);
+        let header = pool.reply_header();
+        let begin = header.len()..pool.reply_len().min(header.len() + RIGHT_LEN);
         let begins_right = (begin.clone().map(|at| reply.byte(at))).eq(got
             .get(begin)
             .unwrap_or_default()
             .iter()
             .copied());
         if !begins_right {
-            self.quote(deck, &got);
+            self.quote(pool, &got);
         }
-        if let Some(violation) = diagnose_header(&got, header, deck.reply_len() - header.len()) {
+        if let Some(violation) = diagnose_header(&got, header, pool.reply_len() - header.len()) {
             return violation;
         }
         // Most random payloads would be messages from a far future.
-        if let Some(id) = deck.identify(&got)
+        if let Some(id) = pool.identify(&got)
             && id != self.due()
             && id.sequence <= 2 * self.received + SEQUENCE_LEAD_MAX
         {
@@ -404,7 +407,11 @@ impl Fragments {
     }
 
     /// Takes a frame's header, or what there is of it, off the front.
-    fn feed_header<'a>(&mut self, deck: &Deck, bytes: &'a [u8]) -> Result<&'a [u8], Violation> {
+    fn feed_header<'a>(
+        &mut self,
+        pool: &FramePool,
+        bytes: &'a [u8],
+    ) -> Result<&'a [u8], Violation> {
         let mut bytes = bytes.iter();
         for &byte in bytes.by_ref() {
             self.header.push(byte);
@@ -415,7 +422,7 @@ impl Fragments {
             let opcode = if self.continued {
                 OPCODE_CONTINUATION
             } else {
-                deck.kind().opcode()
+                pool.kind().opcode()
             };
             if first & OPCODE != opcode {
                 return Err(Violation::WrongType {
@@ -433,11 +440,11 @@ impl Fragments {
             let Some((len, header_len)) = declared_len(&self.header) else {
                 continue;
             };
-            let left = deck.payload_len() - self.payload_at;
+            let left = pool.payload_len() - self.payload_at;
             let len = usize::try_from(len).ok().filter(|len| *len <= left);
             let len = len.ok_or(Violation::WrongLength {
                 got: None,
-                expected: deck.payload_len(),
+                expected: pool.payload_len(),
             })?;
             if Header::new(opcode, len, None).as_bytes().len() != header_len {
                 return Err(Violation::LongLength);

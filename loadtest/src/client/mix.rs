@@ -2,14 +2,14 @@
 
 use fastrand::Rng;
 
-use super::deck::{Deck, Shape};
+use super::frame_pool::{FramePool, Shape};
 use super::stamp::MessageId;
 
 /// Decks of different payload lengths. The length of a message is a function of
 /// its id and the seed, so that sending and checking agree without a word.
 #[derive(Debug)]
 pub struct Mix {
-    decks: Vec<Deck>,
+    pools: Vec<FramePool>,
     /// Indices of decks, each as often as its weight says. Empty for one deck.
     choice: Vec<u8>,
     key: u64,
@@ -32,9 +32,9 @@ impl Mix {
     pub fn new(shapes: &[(Shape, u32)], seed: u64) -> Self {
         assert!(!shapes.is_empty() && shapes.len() <= 256);
         let mut random = Rng::with_seed(seed);
-        let decks = shapes
+        let pools = shapes
             .iter()
-            .map(|(shape, _)| Deck::new(*shape, random.u64(..)))
+            .map(|(shape, _)| FramePool::new(*shape, random.u64(..)))
             .collect();
         let mut choice = Vec::new();
         if shapes.len() > 1 {
@@ -43,7 +43,7 @@ impl Mix {
             }
         }
         Self {
-            decks,
+            pools,
             choice,
             key: random.u64(..),
         }
@@ -56,22 +56,26 @@ impl Mix {
 
     /// The deck that a message is of.
     #[inline]
-    pub fn deck(&self, id: MessageId) -> &Deck {
+    pub fn pool(&self, id: MessageId) -> &FramePool {
         if self.choice.is_empty() {
-            return &self.decks[0];
+            return &self.pools[0];
         }
-        &self.decks[self.choose(id)]
+        &self.pools[self.choose(id)]
     }
 
     /// The one deck, if all messages are of it.
     #[inline]
-    pub fn only_deck(&self) -> Option<&Deck> {
-        self.choice.is_empty().then(|| &self.decks[0])
+    pub fn only_pool(&self) -> Option<&FramePool> {
+        self.choice.is_empty().then(|| &self.pools[0])
     }
 
     /// The longest message's frames, in bytes.
     pub fn frame_len_max(&self) -> usize {
-        self.decks.iter().map(Deck::frame_len).max().unwrap_or(0)
+        self.pools
+            .iter()
+            .map(FramePool::frame_len)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Where a cursor is after so many more bytes.
@@ -79,13 +83,13 @@ impl Mix {
     pub fn advance(&self, cursor: Cursor, written: usize) -> Cursor {
         let mut next = cursor.next;
         let mut offset = cursor.offset + written;
-        if let Some(deck) = self.only_deck() {
-            next.sequence += (offset / deck.frame_len()) as u64;
-            offset %= deck.frame_len();
+        if let Some(pool) = self.only_pool() {
+            next.sequence += (offset / pool.frame_len()) as u64;
+            offset %= pool.frame_len();
             return Cursor { next, offset };
         }
         loop {
-            let frame_len = self.deck(next).frame_len();
+            let frame_len = self.pool(next).frame_len();
             if offset < frame_len {
                 return Cursor { next, offset };
             }
@@ -123,13 +127,13 @@ mod tests {
         let shape = |len| Shape::whole(MessageKind::Binary, len);
         let mix = Mix::new(&[(shape(64), 9), (shape(4096), 1)], 5);
         let long = (0..100_000)
-            .filter(|&sequence| mix.deck(id(sequence)).payload_len() == 4096)
+            .filter(|&sequence| mix.pool(id(sequence)).payload_len() == 4096)
             .count();
         // Four standard deviations of a binomial distribution.
         assert!(long.abs_diff(10_000) < 380, "{long}");
         let again = Mix::new(&[(shape(64), 9), (shape(4096), 1)], 5);
         for sequence in 0..1_000 {
-            let lens = [&mix, &again].map(|mix| mix.deck(id(sequence)).payload_len());
+            let lens = [&mix, &again].map(|mix| mix.pool(id(sequence)).payload_len());
             assert_eq!(lens[0], lens[1]);
         }
     }
@@ -149,7 +153,7 @@ mod tests {
             for written in 1..2_000 {
                 step = mix.advance(step, 1);
                 assert_eq!(step, mix.advance(start, written));
-                assert!(step.offset < mix.deck(step.next).frame_len());
+                assert!(step.offset < mix.pool(step.next).frame_len());
             }
         }
     }

@@ -4,17 +4,17 @@
 //! both ends. Apart from [`handshake`], which drives one blocking exchange,
 //! this module contains no networking code:
 //!
-//! - [`Deck`] turns a [`MessageId`] into the bytes of its masked frame, and
+//! - [`FramePool`] turns a [`MessageId`] into the bytes of its masked frame, and
 //!   into the bytes of the one reply that is right. Both are a function of the
 //!   id alone, so nothing that is in flight has to be kept.
 //! - [`Checker`] compares a stream of replies, split anywhere, with what the
 //!   deck says must come next.
 
 mod checker;
-mod deck;
 mod excerpt;
 mod fields;
 pub(crate) mod frame;
+mod frame_pool;
 pub mod handshake;
 mod mix;
 mod refusal;
@@ -23,9 +23,9 @@ mod stamp;
 mod violation;
 
 pub use checker::{Checker, CloseReason, Control};
-pub use deck::{Deck, HEAD_LEN_MAX, Reply, Shape};
 pub(crate) use excerpt::excerpt;
 pub use frame::{Header, MessageKind, close_frame, pong_frame};
+pub use frame_pool::{FramePool, HEAD_LEN_MAX, Reply, Shape};
 pub use handshake::{Handshake, HandshakeError};
 pub use mix::{Cursor, Mix};
 pub use refusal::Refusal;

@@ -14,7 +14,7 @@ pub enum Violation {
     #[error("a reserved bit is set in the reply (first byte 0x{0:02x})")]
     Reserved(u8),
     /// Another opcode than the message's.
-    #[error("the reply is {} instead of {}{}", name(*.got), name(*.expected), way_out(*.got))]
+    #[error("the reply is {} instead of {}{}", name(*.got), name(*.expected), type_hint(*.got))]
     WrongType {
         /// What came.
         got: u8,
@@ -50,7 +50,7 @@ pub enum Violation {
     },
     /// A reply while none was due.
     #[error("a reply that nobody asked for")]
-    Unasked,
+    Unsolicited,
     /// Bytes behind a Close frame.
     #[error("more bytes after the Close frame")]
     AfterClose,
@@ -74,7 +74,7 @@ fn name(opcode: u8) -> String {
 }
 
 /// The flag for a server that answers in one type only.
-fn way_out(got: u8) -> &'static str {
+fn type_hint(got: u8) -> &'static str {
     match got {
         OPCODE_TEXT => "; if that is all the server sends, give --type text",
         OPCODE_BINARY => "; if that is all the server sends, give --type binary",

@@ -12,13 +12,13 @@ pub(super) const FILES_MAX: usize = 10_000;
 
 /// The result files of one name.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct ResultGroup {
     pub(super) label: String,
     pub(super) paths: Vec<PathBuf>,
     pub(super) runs: Vec<ResultFile>,
 }
 
-impl Group {
+impl ResultGroup {
     /// Reads what the arguments name.
     pub(super) fn read_all(arguments: &[String]) -> Result<Vec<Self>, Failure> {
         let mut groups = named(arguments)?;
@@ -74,15 +74,15 @@ impl Group {
 }
 
 /// The groups that the arguments name, nothing of them read.
-fn named(arguments: &[String]) -> Result<Vec<Group>, Failure> {
-    let mut groups: Vec<Group> = Vec::new();
+fn named(arguments: &[String]) -> Result<Vec<ResultGroup>, Failure> {
+    let mut groups: Vec<ResultGroup> = Vec::new();
     for argument in arguments {
         let pattern = match split(argument) {
             (Some(label), pattern) => {
                 if groups.iter().any(|group| group.label == label) {
                     return Err(format!("there are two of the name {label}").into());
                 }
-                groups.push(Group {
+                groups.push(ResultGroup {
                     label: label.to_owned(),
                     paths: Vec::new(),
                     runs: Vec::new(),

@@ -1,26 +1,26 @@
 //! Result files, compared group by group.
 
+mod environment_differences;
 mod group;
-mod surroundings;
 mod workload;
 
 use std::io;
 
 use crate::args::{Compare, Criteria};
 use crate::comparison::{
-    self, Comparison, Contrast, Design, Side, VERSION, Verdict, too_few_runs, unpaired,
+    self, Comparison, ComparisonVerdict, Contrast, Design, Side, VERSION, too_few_runs, unpaired,
 };
 use crate::failure::Failure;
 use crate::output::{OutputFile, deliver};
 use crate::plan::Plan;
-use crate::report::{Format, color_allowed};
+use crate::report::{OutputFormat, color_allowed};
 use crate::result::Document;
 use crate::session::{EXIT_FINE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, arguments};
 use crate::statistics::SAMPLES_MIN;
 
 pub use workload::is_one_workload;
 
-use group::Group;
+use group::ResultGroup;
 
 /// Where the bootstrap's samples come from: the same files, the same intervals.
 const SEED: u64 = 1;
@@ -30,7 +30,7 @@ const SEED: u64 = 1;
 /// # Errors
 /// What cannot be read, and what cannot be compared.
 pub fn compare(args: &Compare) -> Result<u8, Failure> {
-    let groups = Group::read_all(&args.groups)?;
+    let groups = ResultGroup::read_all(&args.groups)?;
     let plan = check(&groups)?;
     let file = args.file.as_deref().map(OutputFile::open).transpose()?;
     let settings = args.criteria.settings(!plan.is_open_loop(), SEED);
@@ -48,7 +48,7 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
     warnings.extend(few);
     let starts = groups.iter().flat_map(|group| &group.runs);
     let comparison = Comparison {
-        format: comparison::Format::Comparison,
+        format: comparison::ComparisonFormat::Comparison,
         version: VERSION,
         design: Design::Unpaired,
         settings,
@@ -64,7 +64,7 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
         warnings,
         environment: groups[0].runs[0].environment.clone(),
     };
-    let has_invalid = groups.iter().any(Group::has_invalid);
+    let has_invalid = groups.iter().any(ResultGroup::has_invalid);
     let code = exit_code(&comparison, &args.criteria, has_invalid);
     report(&comparison, args.report.format, file)?;
     Ok(code)
@@ -76,14 +76,14 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
 /// [`Failure::Output`] and [`Failure::File`].
 pub fn report(
     comparison: &Comparison,
-    format: Format,
+    format: OutputFormat,
     file: Option<OutputFile>,
 ) -> Result<(), Failure> {
     let text = match format {
-        Format::Text => comparison.text(color_allowed(io::stdout())),
-        Format::Json => comparison.to_json(),
-        Format::Csv => comparison.csv(),
-        Format::Markdown => comparison.markdown(),
+        OutputFormat::Text => comparison.text(color_allowed(io::stdout())),
+        OutputFormat::Json => comparison.to_json(),
+        OutputFormat::Csv => comparison.csv(),
+        OutputFormat::Markdown => comparison.markdown(),
     };
     deliver(&text, file, || comparison.to_json())
 }
@@ -91,7 +91,7 @@ pub fn report(
 /// How the program ends after a comparison. What is not valid comes before what it seems to say.
 pub fn exit_code(comparison: &Comparison, criteria: &Criteria, has_invalid: bool) -> u8 {
     let mut contrasts = comparison.contrasts.iter();
-    let is_inconclusive = |contrast: &Contrast| contrast.verdict == Verdict::Inconclusive;
+    let is_inconclusive = |contrast: &Contrast| contrast.verdict == ComparisonVerdict::Inconclusive;
     if has_invalid {
         EXIT_INVALID
     } else if criteria.fail_on_regression && contrasts.clone().any(Contrast::is_regression) {
@@ -104,7 +104,7 @@ pub fn exit_code(comparison: &Comparison, criteria: &Criteria, has_invalid: bool
 }
 
 /// Whether the groups can be compared at all; what all of them ran.
-fn check(groups: &[Group]) -> Result<&Plan, Failure> {
+fn check(groups: &[ResultGroup]) -> Result<&Plan, Failure> {
     if groups.len() < 2 {
         let why = "there has to be something to compare with: 'A=a*.json' 'B=b*.json'";
         return Err(why.to_owned().into());
@@ -124,8 +124,8 @@ fn check(groups: &[Group]) -> Result<&Plan, Failure> {
     workload::ensure_one(groups)
 }
 
-fn warnings(groups: &[Group]) -> Vec<String> {
-    let mut warnings: Vec<_> = groups.iter().flat_map(Group::warnings).collect();
-    warnings.extend(surroundings::differences(groups));
+fn warnings(groups: &[ResultGroup]) -> Vec<String> {
+    let mut warnings: Vec<_> = groups.iter().flat_map(ResultGroup::warnings).collect();
+    warnings.extend(environment_differences::differences(groups));
     warnings
 }

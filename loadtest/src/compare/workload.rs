@@ -5,14 +5,14 @@ use serde_json::Value;
 use crate::failure::Failure;
 use crate::plan::Plan;
 
-use super::group::Group;
+use super::group::ResultGroup;
 
 /// The keys of a plan that may differ between runs that are compared: who is
 /// measured, and what is told as a difference of the surroundings.
 const FREE: [&str; 6] = ["targets", "seed", "pin", "sources", "insecure", "ca_file"];
 
 /// Makes sure that all runs are of one workload, and gives it.
-pub(super) fn ensure_one(groups: &[Group]) -> Result<&Plan, Failure> {
+pub(super) fn ensure_one(groups: &[ResultGroup]) -> Result<&Plan, Failure> {
     let first = &groups[0];
     let (plan, path) = (&first.runs[0].plan, first.paths[0].display());
     let own = fixed(plan);

@@ -1,10 +1,10 @@
 //! Numbers of a comparison as people read them.
 
-use super::finding::{Finding, Outlook};
+use super::finding::{MetricFinding, Outlook};
 use super::{Comparison, Design};
 use crate::metric::Metric;
 use crate::report::cells::UNKNOWN;
-use crate::statistics::Interval;
+use crate::statistics::ConfidenceInterval;
 use crate::units::format_percent;
 
 /// From here on a ratio is read more easily than a percentage.
@@ -17,7 +17,7 @@ pub(super) fn ratio(ratio: f64) -> String {
     format!("{ratio:.3}")
 }
 
-pub(super) fn ratios(interval: Interval) -> String {
+pub(super) fn ratios(interval: ConfidenceInterval) -> String {
     format!("{} to {}", ratio(interval.low), ratio(interval.high))
 }
 
@@ -30,7 +30,7 @@ pub(super) fn change(ratio: f64) -> String {
     }
 }
 
-pub(super) fn changes(finding: &Finding) -> String {
+pub(super) fn changes(finding: &MetricFinding) -> String {
     format!(
         "{} {} ({} to {})",
         finding.metric.title(),
@@ -54,7 +54,7 @@ pub(super) fn value(metric: Metric, value: Option<f64>) -> String {
 }
 
 /// A metric's values, from the least to the most.
-pub(super) fn values(metric: Metric, interval: Option<Interval>) -> String {
+pub(super) fn values(metric: Metric, interval: Option<ConfidenceInterval>) -> String {
     interval.map_or_else(
         || UNKNOWN.to_owned(),
         |it| format!("{} to {}", metric.format(it.low), metric.format(it.high)),
@@ -62,7 +62,7 @@ pub(super) fn values(metric: Metric, interval: Option<Interval>) -> String {
 }
 
 /// A verdict, and what would change it.
-pub(super) fn verdict(finding: &Finding, unit: &str) -> String {
+pub(super) fn verdict(finding: &MetricFinding, unit: &str) -> String {
     match finding.outlook {
         None => finding.verdict.to_string(),
         Some(outlook) => format!("{}, {}", finding.verdict, self::outlook(outlook, unit)),
@@ -116,7 +116,7 @@ pub(super) fn design(comparison: &Comparison) -> String {
 }
 
 /// How far a finding's interval reaches from no difference.
-pub(super) fn reach(finding: &Finding) -> String {
+pub(super) fn reach(finding: &MetricFinding) -> String {
     let share = super::decide::reach(finding.interval);
     format!("±{:.1} %", share * 100.0)
 }

@@ -2,7 +2,7 @@
 //! empty field for what is not known.
 
 use super::Comparison;
-use super::finding::{Contrast, Finding, Outlook};
+use super::finding::{Contrast, MetricFinding, Outlook};
 use crate::report::csv_line;
 
 /// New columns go to the end of the line.
@@ -36,7 +36,7 @@ pub(super) fn comparison(comparison: &Comparison) -> String {
     csv
 }
 
-fn fields(kind: &str, contrast: &Contrast, finding: &Finding) -> [String; TITLES.len()] {
+fn fields(kind: &str, contrast: &Contrast, finding: &MetricFinding) -> [String; TITLES.len()] {
     let more = match finding.outlook {
         Some(Outlook::More(runs) | Outlook::AtLeast(runs)) => runs.to_string(),
         // There is no number that would do.

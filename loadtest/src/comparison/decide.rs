@@ -2,11 +2,11 @@
 
 use crate::metric::Metric;
 use crate::statistics::{
-    Interval, Paired, SPREAD_RUNS_MIN, Unpaired, adjusted, median, pairs_for_margin, pairs_min,
-    pairs_needed, runs_min, runs_needed,
+    ConfidenceInterval, Paired, SPREAD_RUNS_MIN, Unpaired, adjusted, median, pairs_for_margin,
+    pairs_min, pairs_needed, runs_min, runs_needed,
 };
 
-use super::finding::{Contrast, Finding, Outlook, Verdict};
+use super::finding::{ComparisonVerdict, Contrast, MetricFinding, Outlook};
 use super::settings::Settings;
 use super::side::Side;
 
@@ -25,7 +25,7 @@ pub fn paired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
         let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
         let ratios: Vec<_> = a.iter().zip(&b).map(|(a, b)| b / a).collect();
         let paired = Paired::of(&ratios, settings.confidence(), settings.seed)?;
-        Some(Measured {
+        Some(MetricEstimate {
             metric,
             runs: paired.pairs,
             baseline: median(&a)?,
@@ -47,7 +47,7 @@ pub fn unpaired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
         let known = |side: &Side| side.by_run(metric).iter().flatten().copied().collect();
         let (a, b): (Vec<f64>, Vec<f64>) = (known(baseline), known(side));
         let unpaired = Unpaired::of(&a, &b, settings.confidence(), settings.seed)?;
-        Some(Measured {
+        Some(MetricEstimate {
             metric,
             runs: a.len().min(b.len()),
             baseline: unpaired.median_a,
@@ -62,13 +62,13 @@ pub fn unpaired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
 }
 
 /// A metric before its verdict, which depends on the others.
-struct Measured {
+struct MetricEstimate {
     metric: Metric,
     runs: usize,
     baseline: f64,
     value: f64,
     ratio: f64,
-    interval: Interval,
+    interval: ConfidenceInterval,
     p_value: f64,
     evidence: Evidence,
 }
@@ -111,7 +111,7 @@ impl Evidence {
 fn contrast(
     baseline: &Side,
     side: &Side,
-    measured: Vec<Measured>,
+    measured: Vec<MetricEstimate>,
     settings: &Settings,
 ) -> Contrast {
     let p_values: Vec<_> = measured.iter().map(|it| it.p_value).collect();
@@ -155,14 +155,19 @@ fn levels(adjusted: &[f64], weights: &[f64], level: f64) -> Vec<f64> {
 }
 
 /// Runs that did not do what was asked show nothing of either side, however sure it is.
-fn of_invalid(mut finding: Finding) -> Finding {
-    finding.verdict = Verdict::Inconclusive;
+fn of_invalid(mut finding: MetricFinding) -> MetricFinding {
+    finding.verdict = ComparisonVerdict::Inconclusive;
     finding.outlook = Some(Outlook::Invalid);
     finding
 }
 
-fn finding(measured: &Measured, adjusted_p_value: f64, level: f64, settings: &Settings) -> Finding {
-    let mut finding = Finding {
+fn finding(
+    measured: &MetricEstimate,
+    adjusted_p_value: f64,
+    level: f64,
+    settings: &Settings,
+) -> MetricFinding {
+    let mut finding = MetricFinding {
         metric: measured.metric,
         runs: measured.runs,
         baseline: measured.baseline,
@@ -172,11 +177,11 @@ fn finding(measured: &Measured, adjusted_p_value: f64, level: f64, settings: &Se
         p_value: measured.p_value,
         adjusted_p_value,
         margin: settings.margin(measured.metric),
-        verdict: Verdict::Inconclusive,
+        verdict: ComparisonVerdict::Inconclusive,
         outlook: None,
     };
     finding.verdict = verdict(&finding, settings);
-    if finding.verdict == Verdict::Inconclusive {
+    if finding.verdict == ComparisonVerdict::Inconclusive {
         finding.outlook = Some(outlook(measured, level, settings));
     }
     finding
@@ -190,7 +195,7 @@ pub(super) fn reconsider(contrast: &mut Contrast, settings: &Settings) {
         if finding.outlook != Some(Outlook::Invalid) {
             finding.verdict = verdict(finding, settings);
         }
-        if finding.verdict != Verdict::Inconclusive {
+        if finding.verdict != ComparisonVerdict::Inconclusive {
             finding.outlook = None;
         }
     }
@@ -198,7 +203,7 @@ pub(super) fn reconsider(contrast: &mut Contrast, settings: &Settings) {
 }
 
 /// What it would take to know, if what seems to be so is.
-fn outlook(measured: &Measured, level: f64, settings: &Settings) -> Outlook {
+fn outlook(measured: &MetricEstimate, level: f64, settings: &Settings) -> Outlook {
     let runs = measured.runs;
     if runs < SPREAD_RUNS_MIN {
         let least = measured.evidence.least(level).max(SPREAD_RUNS_MIN);
@@ -216,20 +221,20 @@ fn outlook(measured: &Measured, level: f64, settings: &Settings) -> Outlook {
     }
 }
 
-fn verdict(finding: &Finding, settings: &Settings) -> Verdict {
+fn verdict(finding: &MetricFinding, settings: &Settings) -> ComparisonVerdict {
     let ratio = finding.ratio;
     let is_found = finding.adjusted_p_value <= settings.level;
     if is_found && distance(ratio) >= settings.min_effect {
         return if (ratio > 1.0) == finding.metric.is_more_better() {
-            Verdict::Better
+            ComparisonVerdict::Better
         } else {
-            Verdict::Worse
+            ComparisonVerdict::Worse
         };
     }
     if reach(finding.interval) <= finding.margin {
-        Verdict::NoDifference
+        ComparisonVerdict::NoDifference
     } else {
-        Verdict::Inconclusive
+        ComparisonVerdict::Inconclusive
     }
 }
 
@@ -239,24 +244,27 @@ fn distance(ratio: f64) -> f64 {
 }
 
 /// How far from 1 an interval reaches, as a share.
-pub(super) fn reach(interval: Interval) -> f64 {
+pub(super) fn reach(interval: ConfidenceInterval) -> f64 {
     distance(interval.low).max(distance(interval.high))
 }
 
-fn overall(findings: &[Finding], settings: &Settings) -> Verdict {
+fn overall(findings: &[MetricFinding], settings: &Settings) -> ComparisonVerdict {
     let any = |verdict| findings.iter().any(|it| it.verdict == verdict);
-    match (any(Verdict::Better), any(Verdict::Worse)) {
-        (true, true) => return Verdict::Mixed,
-        (true, false) => return Verdict::Better,
-        (false, true) => return Verdict::Worse,
+    match (
+        any(ComparisonVerdict::Better),
+        any(ComparisonVerdict::Worse),
+    ) {
+        (true, true) => return ComparisonVerdict::Mixed,
+        (true, false) => return ComparisonVerdict::Better,
+        (false, true) => return ComparisonVerdict::Worse,
         (false, false) => {}
     }
     let deciding = settings.deciding(findings);
-    let is_clear = |finding: &&Finding| finding.verdict == Verdict::NoDifference;
+    let is_clear = |finding: &&MetricFinding| finding.verdict == ComparisonVerdict::NoDifference;
     if !deciding.is_empty() && deciding.iter().all(is_clear) {
-        Verdict::NoDifference
+        ComparisonVerdict::NoDifference
     } else {
-        Verdict::Inconclusive
+        ComparisonVerdict::Inconclusive
     }
 }
 
@@ -289,7 +297,7 @@ mod tests {
         CALM.map(|factor| factor * by)
     }
 
-    fn cpu(contrast: &Contrast) -> &Finding {
+    fn cpu(contrast: &Contrast) -> &MetricFinding {
         contrast
             .finding(Metric::CpuPerMessage)
             .expect("it was measured")
@@ -301,7 +309,7 @@ mod tests {
         let found = cpu(&contrast);
         assert_eq!(
             (found.verdict, contrast.verdict),
-            (Verdict::Worse, Verdict::Worse)
+            (ComparisonVerdict::Worse, ComparisonVerdict::Worse)
         );
         assert!((found.p_value - 2.0 / 64.0).abs() < 1e-12, "{found:?}");
         assert!(found.adjusted_p_value <= LEVEL, "{found:?}");
@@ -311,14 +319,14 @@ mod tests {
             &side("B", &slower(1.3)[..5]),
             &settings(),
         );
-        assert_eq!(cpu(&five).verdict, Verdict::Inconclusive);
+        assert_eq!(cpu(&five).verdict, ComparisonVerdict::Inconclusive);
         assert_eq!(cpu(&five).outlook, Some(Outlook::More(2)));
     }
 
     #[test]
     fn the_other_way_round_it_is_better() {
         let contrast = paired(&side("A", &slower(1.3)), &side("B", &CALM), &settings());
-        assert_eq!(cpu(&contrast).verdict, Verdict::Better);
+        assert_eq!(cpu(&contrast).verdict, ComparisonVerdict::Better);
         assert!(!contrast.is_regression());
     }
 
@@ -327,8 +335,8 @@ mod tests {
         let contrast = paired(&side("A", &CALM), &side("B", &slower(1.01)), &settings());
         let found = cpu(&contrast);
         assert!(found.p_value < LEVEL, "{found:?}");
-        assert_eq!(found.verdict, Verdict::NoDifference);
-        assert_eq!(contrast.verdict, Verdict::NoDifference);
+        assert_eq!(found.verdict, ComparisonVerdict::NoDifference);
+        assert_eq!(contrast.verdict, ComparisonVerdict::NoDifference);
     }
 
     #[test]
@@ -341,7 +349,7 @@ mod tests {
                 found.interval.low < 0.5 && found.interval.high > 5.0,
                 "{found:?}"
             );
-            assert_eq!(found.verdict, Verdict::Inconclusive, "{found:?}");
+            assert_eq!(found.verdict, ComparisonVerdict::Inconclusive, "{found:?}");
             assert!((found.margin - 0.05).abs() < 1e-12, "{found:?}");
         }
     }
@@ -371,7 +379,7 @@ mod tests {
         };
         let contrast = paired(&runs(&CALM), &runs(&seventy_times), &settings());
         let p99 = contrast.finding(Metric::P99).expect("it is there");
-        assert_eq!(p99.verdict, Verdict::Inconclusive, "{p99:?}");
+        assert_eq!(p99.verdict, ComparisonVerdict::Inconclusive, "{p99:?}");
         assert_eq!(p99.outlook, Some(Outlook::More(9 - 6)), "{p99:?}");
     }
 
@@ -390,12 +398,12 @@ mod tests {
         let mut slow = side("B", &slower(1.3));
         slow.invalid = 1;
         let contrast = paired(&side("A", &CALM), &slow, &settings());
-        assert_eq!(contrast.verdict, Verdict::Inconclusive);
+        assert_eq!(contrast.verdict, ComparisonVerdict::Inconclusive);
         let verdicts = contrast
             .findings
             .iter()
             .map(|it| (it.verdict, it.outlook))
-            .all(|it| it == (Verdict::Inconclusive, Some(Outlook::Invalid)));
+            .all(|it| it == (ComparisonVerdict::Inconclusive, Some(Outlook::Invalid)));
         assert!(verdicts, "{contrast:?}");
     }
 
@@ -404,13 +412,13 @@ mod tests {
         let noisy = [0.8, 1.3, 0.9, 1.2, 0.7, 1.4];
         let open = paired(&side("A", &CALM), &side("B", &noisy), &settings());
         let mut kind = open.clone();
-        kind.verdict = Verdict::NoDifference;
+        kind.verdict = ComparisonVerdict::NoDifference;
         for finding in &mut kind.findings {
-            (finding.verdict, finding.margin) = (Verdict::NoDifference, 9.0);
+            (finding.verdict, finding.margin) = (ComparisonVerdict::NoDifference, 9.0);
         }
         reconsider(&mut kind, &settings());
-        assert_eq!(kind.verdict, Verdict::Inconclusive);
-        assert_eq!(cpu(&kind).verdict, Verdict::Inconclusive);
+        assert_eq!(kind.verdict, ComparisonVerdict::Inconclusive);
+        assert_eq!(cpu(&kind).verdict, ComparisonVerdict::Inconclusive);
     }
 
     #[test]
@@ -421,7 +429,7 @@ mod tests {
             ..settings()
         };
         let open = paired(&side("A", &CALM), &side("B", &noisy), &strict);
-        assert_eq!(open.verdict, Verdict::Inconclusive);
+        assert_eq!(open.verdict, ComparisonVerdict::Inconclusive);
         assert!(matches!(
             cpu(&open).outlook,
             Some(Outlook::More(2..) | Outlook::TooNoisy)
@@ -431,25 +439,25 @@ mod tests {
     #[test]
     fn groups_are_judged_alike() {
         let contrast = unpaired(&side("A", &CALM), &side("B", &slower(1.3)), &settings());
-        assert_eq!(contrast.verdict, Verdict::Worse);
+        assert_eq!(contrast.verdict, ComparisonVerdict::Worse);
         let contrast = unpaired(&side("A", &CALM), &side("B", &CALM), &settings());
-        assert_eq!(contrast.verdict, Verdict::NoDifference);
+        assert_eq!(contrast.verdict, ComparisonVerdict::NoDifference);
         let few = unpaired(&side("A", &CALM[..3]), &side("B", &CALM), &settings());
         assert_eq!(
             (few.findings.len(), few.verdict),
-            (0, Verdict::Inconclusive)
+            (0, ComparisonVerdict::Inconclusive)
         );
     }
 
     #[test]
     fn one_better_and_one_worse_is_mixed() {
-        let finding = |metric, verdict| Finding {
+        let finding = |metric, verdict| MetricFinding {
             metric,
             runs: 9,
             baseline: 1.0,
             value: 1.0,
             ratio: 1.0,
-            interval: Interval {
+            interval: ConfidenceInterval {
                 low: 1.0,
                 high: 1.0,
             },
@@ -461,28 +469,28 @@ mod tests {
         };
         for (cpu, throughput, p99, expected) in [
             (
-                Verdict::Better,
-                Verdict::Worse,
-                Verdict::NoDifference,
-                Verdict::Mixed,
+                ComparisonVerdict::Better,
+                ComparisonVerdict::Worse,
+                ComparisonVerdict::NoDifference,
+                ComparisonVerdict::Mixed,
             ),
             (
-                Verdict::NoDifference,
-                Verdict::NoDifference,
-                Verdict::Worse,
-                Verdict::Worse,
+                ComparisonVerdict::NoDifference,
+                ComparisonVerdict::NoDifference,
+                ComparisonVerdict::Worse,
+                ComparisonVerdict::Worse,
             ),
             (
-                Verdict::NoDifference,
-                Verdict::NoDifference,
-                Verdict::Inconclusive,
-                Verdict::NoDifference,
+                ComparisonVerdict::NoDifference,
+                ComparisonVerdict::NoDifference,
+                ComparisonVerdict::Inconclusive,
+                ComparisonVerdict::NoDifference,
             ),
             (
-                Verdict::Inconclusive,
-                Verdict::NoDifference,
-                Verdict::NoDifference,
-                Verdict::Inconclusive,
+                ComparisonVerdict::Inconclusive,
+                ComparisonVerdict::NoDifference,
+                ComparisonVerdict::NoDifference,
+                ComparisonVerdict::Inconclusive,
             ),
         ] {
             let findings = [
@@ -492,8 +500,8 @@ mod tests {
             ];
             assert_eq!(overall(&findings, &settings()), expected);
         }
-        let only = [finding(Metric::P99, Verdict::Inconclusive)];
-        assert_eq!(overall(&only, &settings()), Verdict::Inconclusive);
-        assert_eq!(overall(&[], &settings()), Verdict::Inconclusive);
+        let only = [finding(Metric::P99, ComparisonVerdict::Inconclusive)];
+        assert_eq!(overall(&only, &settings()), ComparisonVerdict::Inconclusive);
+        assert_eq!(overall(&[], &settings()), ComparisonVerdict::Inconclusive);
     }
 }

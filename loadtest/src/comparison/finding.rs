@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::metric::Metric;
-use crate::statistics::Interval;
+use crate::statistics::ConfidenceInterval;
 
 /// One side against the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,14 +16,14 @@ pub struct Contrast {
     /// The baseline's label.
     pub baseline: String,
     /// What was found, metric by metric.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<MetricFinding>,
     /// What they come to.
-    pub verdict: Verdict,
+    pub verdict: ComparisonVerdict,
 }
 
 /// One metric of one side against the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Finding {
+pub struct MetricFinding {
     /// Which metric.
     pub metric: Metric,
     /// Pairs that have it, or runs of the smaller group.
@@ -36,7 +36,7 @@ pub struct Finding {
     /// ratio of the medians.
     pub ratio: f64,
     /// Its confidence interval.
-    pub interval: Interval,
+    pub interval: ConfidenceInterval,
     /// How likely such a difference is where there is none: of the sign-flip
     /// test for pairs, of Mann and Whitney's for groups.
     pub p_value: f64,
@@ -45,7 +45,7 @@ pub struct Finding {
     /// There is no difference if the whole interval is this close to 1, as a share.
     pub margin: f64,
     /// What it means.
-    pub verdict: Verdict,
+    pub verdict: ComparisonVerdict,
     /// What it would take to know, where it is inconclusive.
     pub outlook: Option<Outlook>,
 }
@@ -68,7 +68,7 @@ pub enum Outlook {
 /// What a comparison says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum ComparisonVerdict {
     /// The side is better than the baseline.
     Better,
     /// It is worse.
@@ -82,7 +82,7 @@ pub enum Verdict {
     Inconclusive,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for ComparisonVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Better => "better",
@@ -96,12 +96,14 @@ impl fmt::Display for Verdict {
 
 impl Contrast {
     /// What was found of a metric.
-    pub fn finding(&self, metric: Metric) -> Option<&Finding> {
+    pub fn finding(&self, metric: Metric) -> Option<&MetricFinding> {
         self.findings.iter().find(|it| it.metric == metric)
     }
 
     /// Whether any metric is worse than the baseline's.
     pub fn is_regression(&self) -> bool {
-        self.findings.iter().any(|it| it.verdict == Verdict::Worse)
+        self.findings
+            .iter()
+            .any(|it| it.verdict == ComparisonVerdict::Worse)
     }
 }

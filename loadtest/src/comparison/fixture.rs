@@ -3,32 +3,32 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Comparison, Contrast, Design, Finding, Format, LEVEL, Outlook, Settings, Side, VERSION, Values,
-    Verdict,
+    Comparison, ComparisonFormat, ComparisonVerdict, Contrast, Design, LEVEL, MetricFinding,
+    Outlook, Settings, Side, VERSION, Values,
 };
 use crate::machine::Environment;
 use crate::metric::Metric;
-use crate::statistics::Interval;
+use crate::statistics::ConfidenceInterval;
 
 const RUNS: usize = 10;
 
 /// A metric of the baseline and another side.
-struct Numbers(Metric, f64, f64);
+struct MetricValues(Metric, f64, f64);
 
 /// What is found where the ratio is that of the values.
 fn finding(
-    Numbers(metric, baseline, value): Numbers,
+    MetricValues(metric, baseline, value): MetricValues,
     (low, high): (f64, f64),
     (p_value, adjusted_p_value): (f64, f64),
-    verdict: Verdict,
-) -> Finding {
-    Finding {
+    verdict: ComparisonVerdict,
+) -> MetricFinding {
+    MetricFinding {
         metric,
         runs: RUNS,
         baseline,
         value,
         ratio: value / baseline,
-        interval: Interval { low, high },
+        interval: ConfidenceInterval { low, high },
         p_value,
         adjusted_p_value,
         margin: metric.margin(),
@@ -43,7 +43,7 @@ fn side(label: &str, values: &[(Metric, f64)]) -> Side {
         let values = Values {
             by_run: vec![Some(median); RUNS],
             median: Some(median),
-            interval: Some(Interval { low, high }),
+            interval: Some(ConfidenceInterval { low, high }),
         };
         (metric, values)
     });
@@ -57,7 +57,7 @@ fn side(label: &str, values: &[(Metric, f64)]) -> Side {
     }
 }
 
-fn contrast(side: &str, verdict: Verdict, findings: Vec<Finding>) -> Contrast {
+fn contrast(side: &str, verdict: ComparisonVerdict, findings: Vec<MetricFinding>) -> Contrast {
     Contrast {
         side: side.to_owned(),
         baseline: "A".to_owned(),
@@ -82,7 +82,7 @@ pub(super) fn settings() -> Settings {
 pub(super) fn one() -> Comparison {
     let values = [(Metric::CpuPerMessage, 1_000.0)];
     Comparison {
-        format: Format::Comparison,
+        format: ComparisonFormat::Comparison,
         version: VERSION,
         design: Design::Paired,
         settings: settings(),
@@ -92,12 +92,12 @@ pub(super) fn one() -> Comparison {
         sides: vec![side("A", &values)],
         noise: Some(contrast(
             "A again",
-            Verdict::NoDifference,
+            ComparisonVerdict::NoDifference,
             vec![finding(
-                Numbers(Metric::CpuPerMessage, 1_000.0, 1_002.0),
+                MetricValues(Metric::CpuPerMessage, 1_000.0, 1_002.0),
                 (0.99, 1.011),
                 (0.4, 0.8),
-                Verdict::NoDifference,
+                ComparisonVerdict::NoDifference,
             )],
         )),
         contrasts: Vec::new(),
@@ -114,13 +114,18 @@ pub(super) fn two() -> Comparison {
         (Metric::P50, 50_000.0, 52_000.0),
         (Metric::P99, 80_000.0, 240_000.0),
     ];
-    let [rate, cpu, p50, p99] = numbers.map(|(metric, a, b)| Numbers(metric, a, b));
-    let verdict = Verdict::NoDifference;
+    let [rate, cpu, p50, p99] = numbers.map(|(metric, a, b)| MetricValues(metric, a, b));
+    let verdict = ComparisonVerdict::NoDifference;
     let mut findings = vec![
         finding(rate, (0.98, 1.01), (0.2, 0.4), verdict),
-        finding(cpu, (1.041, 1.064), (0.002, 0.003), Verdict::Worse),
-        finding(p50, (0.8, 1.3), (0.3, 0.4), Verdict::Inconclusive),
-        finding(p99, (1.8, 4.1), (0.0, 0.0004), Verdict::Worse),
+        finding(
+            cpu,
+            (1.041, 1.064),
+            (0.002, 0.003),
+            ComparisonVerdict::Worse,
+        ),
+        finding(p50, (0.8, 1.3), (0.3, 0.4), ComparisonVerdict::Inconclusive),
+        finding(p99, (1.8, 4.1), (0.0, 0.0004), ComparisonVerdict::Worse),
     ];
     findings[2].outlook = Some(Outlook::More(14));
     let values = |value: fn((Metric, f64, f64)) -> (Metric, f64)| numbers.map(value);
@@ -129,7 +134,7 @@ pub(super) fn two() -> Comparison {
             side("A", &values(|(metric, a, _)| (metric, a))),
             side("B", &values(|(metric, _, b)| (metric, b))),
         ],
-        contrasts: vec![contrast("B", Verdict::Worse, findings)],
+        contrasts: vec![contrast("B", ComparisonVerdict::Worse, findings)],
         ..one()
     }
 }
@@ -137,11 +142,16 @@ pub(super) fn two() -> Comparison {
 /// Four sides, of which one has no throughput.
 pub(super) fn four() -> Comparison {
     let (rate, cpu) = (Metric::Throughput, Metric::CpuPerMessage);
-    let (better, worse, unknown) = (Verdict::Better, Verdict::Worse, Verdict::Inconclusive);
-    let of_cpu =
-        |value, interval, p, verdict| finding(Numbers(cpu, 1_000.0, value), interval, p, verdict);
+    let (better, worse, unknown) = (
+        ComparisonVerdict::Better,
+        ComparisonVerdict::Worse,
+        ComparisonVerdict::Inconclusive,
+    );
+    let of_cpu = |value, interval, p, verdict| {
+        finding(MetricValues(cpu, 1_000.0, value), interval, p, verdict)
+    };
     let of_rate =
-        |value, interval, p, verdict| finding(Numbers(rate, 2e6, value), interval, p, verdict);
+        |value, interval, p, verdict| finding(MetricValues(rate, 2e6, value), interval, p, verdict);
     let mut last = of_cpu(1_001.0, (0.85, 1.15), (0.8, 1.0), unknown);
     last.outlook = Some(Outlook::TooNoisy);
     let findings: BTreeMap<_, _> = [
@@ -194,11 +204,11 @@ pub(super) fn four() -> Comparison {
 /// No difference in anything.
 pub(super) fn alike() -> Comparison {
     let mut two = two();
-    two.contrasts[0].verdict = Verdict::NoDifference;
+    two.contrasts[0].verdict = ComparisonVerdict::NoDifference;
     two.contrasts[0].findings.truncate(2);
     let cpu = &mut two.contrasts[0].findings[1];
-    (cpu.ratio, cpu.verdict) = (1.001, Verdict::NoDifference);
-    cpu.interval = Interval {
+    (cpu.ratio, cpu.verdict) = (1.001, ComparisonVerdict::NoDifference);
+    cpu.interval = ConfidenceInterval {
         low: 0.99,
         high: 1.02,
     };

@@ -1,6 +1,6 @@
 //! Intervals drawn as text, one below the other on one scale: a forest plot.
 
-use crate::statistics::Interval;
+use crate::statistics::ConfidenceInterval;
 
 /// Columns on either side of the one in the middle, which is no difference.
 const HALF: usize = 12;
@@ -18,15 +18,15 @@ const REACHES: [(f64, [&str; 2]); 5] = [
 /// A logarithmic scale, on which a ratio is as far from the middle as its
 /// inverse.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scale {
+pub(super) struct ForestScale {
     reach: f64,
     ends: [&'static str; 2],
 }
 
-impl Scale {
+impl ForestScale {
     /// The narrowest that all of the intervals fit in, or the widest.
-    pub(super) fn of(intervals: impl IntoIterator<Item = Interval>) -> Self {
-        let far = |interval: Interval| interval.high.max(interval.low.recip());
+    pub(super) fn of(intervals: impl IntoIterator<Item = ConfidenceInterval>) -> Self {
+        let far = |interval: ConfidenceInterval| interval.high.max(interval.low.recip());
         let farthest = intervals.into_iter().map(far).fold(1.0, f64::max);
         let fitting = REACHES.into_iter().find(|(reach, _)| farthest <= *reach);
         let (reach, ends) = fitting.unwrap_or(REACHES[REACHES.len() - 1]);
@@ -40,7 +40,7 @@ impl Scale {
     }
 
     /// An interval and the ratio in it.
-    pub(super) fn draw(self, ratio: f64, interval: Interval) -> String {
+    pub(super) fn draw(self, ratio: f64, interval: ConfidenceInterval) -> String {
         let mut columns = ['·'; 2 * HALF + 1];
         let (low, high) = (self.column(interval.low), self.column(interval.high));
         columns[low..=high].fill('─');
@@ -77,11 +77,11 @@ mod tests {
     use super::*;
 
     fn drawn(reach: f64, low: f64, ratio: f64, high: f64) -> String {
-        let whole = Interval {
+        let whole = ConfidenceInterval {
             low: reach.recip(),
             high: reach,
         };
-        Scale::of([whole]).draw(ratio, Interval { low, high })
+        ForestScale::of([whole]).draw(ratio, ConfidenceInterval { low, high })
     }
 
     #[test]
@@ -104,12 +104,12 @@ mod tests {
     #[test]
     fn the_scale_fits_all_and_is_as_wide_as_the_lines() {
         let scale = |low, high| {
-            Scale::of([
-                Interval {
+            ForestScale::of([
+                ConfidenceInterval {
                     low: 1.0,
                     high: 1.0,
                 },
-                Interval { low, high },
+                ConfidenceInterval { low, high },
             ])
         };
         for (low, high, title) in [
@@ -121,6 +121,6 @@ mod tests {
         ] {
             assert_eq!(scale(low, high).title(), title);
         }
-        assert_eq!(Scale::of([]).title().chars().count(), 25);
+        assert_eq!(ForestScale::of([]).title().chars().count(), 25);
     }
 }

@@ -1,7 +1,7 @@
 //! Comparisons as tables of GitHub-flavored Markdown.
 
-use super::tables::{self, Table};
-use super::{Comparison, cells, words};
+use super::tables::{self, ComparisonTable};
+use super::{Comparison, cells, sentences};
 use crate::report::{Grid, escape};
 
 pub(super) fn comparison(comparison: &Comparison) -> String {
@@ -11,10 +11,10 @@ pub(super) fn comparison(comparison: &Comparison) -> String {
     parts.extend(tables.iter().map(|table| self::table(table) + "\n"));
     let contrasts = noise.into_iter().chain(&comparison.contrasts);
     let mut sentences: Vec<_> = contrasts
-        .map(|contrast| words::sentence(comparison, contrast))
+        .map(|contrast| sentences::sentence(comparison, contrast))
         .collect();
     if let (Some(noise), []) = (noise, comparison.contrasts.as_slice()) {
-        sentences.push(words::resolution(comparison, noise));
+        sentences.push(sentences::resolution(comparison, noise));
     }
     let warnings = comparison.warnings.iter();
     sentences.extend(warnings.map(|warning| format!("warning: {warning}")));
@@ -37,7 +37,7 @@ fn header(comparison: &Comparison) -> String {
     )
 }
 
-fn table(table: &Table) -> String {
+fn table(table: &ComparisonTable) -> String {
     let mut grid = Grid::default();
     let mut titles = table.titles.clone();
     titles.push("verdict".to_owned());

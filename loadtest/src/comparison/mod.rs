@@ -12,22 +12,22 @@ mod finding;
 #[cfg(test)]
 mod fixture;
 mod forest;
-mod least;
 mod markdown;
+mod minimum_runs;
 mod ranking;
 #[cfg(test)]
 mod schema;
+mod sentences;
 mod settings;
 mod side;
 #[cfg(test)]
 mod simulation;
 mod tables;
 mod text;
-mod words;
 
 pub use decide::{paired, unpaired};
-pub use finding::{Contrast, Finding, Outlook, Verdict};
-pub use least::too_few_runs;
+pub use finding::{ComparisonVerdict, Contrast, MetricFinding, Outlook};
+pub use minimum_runs::too_few_runs;
 pub use settings::{LEVEL, Settings};
 pub use side::{Side, Values};
 
@@ -45,7 +45,7 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// Tells the file from others.
-    pub format: Format,
+    pub format: ComparisonFormat,
     /// The version of the format.
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
@@ -74,7 +74,7 @@ pub struct Comparison {
 
 /// What the `format` field says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Format {
+pub enum ComparisonFormat {
     /// A comparison of this program.
     #[serde(rename = "ringback-loadtest-comparison")]
     Comparison,

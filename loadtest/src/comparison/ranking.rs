@@ -1,21 +1,21 @@
 //! Who is best in a metric.
 
 use super::Comparison;
-use super::finding::{Finding, Verdict};
+use super::finding::{ComparisonVerdict, MetricFinding};
 use super::side::Side;
 use crate::metric::Metric;
-use crate::statistics::Interval;
+use crate::statistics::ConfidenceInterval;
 
 /// A side's place.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct RankedSide<'a> {
     /// Counted from 1; several may share one. `None` where the metric was not
     /// measured.
     pub(super) rank: Option<usize>,
     /// The side.
     pub(super) side: &'a Side,
     /// What it is to the baseline; `None` for the baseline.
-    pub(super) finding: Option<&'a Finding>,
+    pub(super) finding: Option<&'a MetricFinding>,
 }
 
 /// The sides, the best first, and those that were not measured last.
@@ -25,11 +25,11 @@ pub(super) struct Place<'a> {
 /// rank whatever their ratios are, then those that were found worse. Among the better and
 /// among the worse, a side whose interval overlaps with that of the first of a rank has
 /// the same rank. The side behind two that share the first rank is the third.
-pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<Place<'_>> {
+pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<RankedSide<'_>> {
     let Some((baseline, others)) = comparison.sides.split_first() else {
         return Vec::new();
     };
-    let mut ranked = vec![Entry {
+    let mut ranked = vec![ComparedSide {
         side: baseline,
         finding: None,
     }];
@@ -37,7 +37,7 @@ pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<Place<'_>>
     for (side, contrast) in others.iter().zip(&comparison.contrasts) {
         match contrast.finding(metric) {
             None => unranked.push(side),
-            finding => ranked.push(Entry { side, finding }),
+            finding => ranked.push(ComparedSide { side, finding }),
         }
     }
     ranked.sort_by(|a, b| {
@@ -50,7 +50,7 @@ pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<Place<'_>>
         a.standing().cmp(&b.standing()).then(best_first)
     });
     places(&ranked)
-        .chain(unranked.into_iter().map(|side| Place {
+        .chain(unranked.into_iter().map(|side| RankedSide {
             rank: None,
             side,
             finding: None,
@@ -60,25 +60,25 @@ pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<Place<'_>>
 
 /// What the test says of a side against the baseline, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
+enum RankGroup {
     Better,
     /// The baseline, and who was not told from it.
-    Open,
+    Undecided,
     Worse,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry<'a> {
+struct ComparedSide<'a> {
     side: &'a Side,
-    finding: Option<&'a Finding>,
+    finding: Option<&'a MetricFinding>,
 }
 
-impl Entry<'_> {
-    fn standing(&self) -> Standing {
+impl ComparedSide<'_> {
+    fn standing(&self) -> RankGroup {
         match self.finding.map(|finding| finding.verdict) {
-            Some(Verdict::Better) => Standing::Better,
-            Some(Verdict::Worse) => Standing::Worse,
-            _ => Standing::Open,
+            Some(ComparisonVerdict::Better) => RankGroup::Better,
+            Some(ComparisonVerdict::Worse) => RankGroup::Worse,
+            _ => RankGroup::Undecided,
         }
     }
 
@@ -92,19 +92,19 @@ impl Entry<'_> {
             (Some(one), Some(other)) => overlap(one.interval, other.interval),
             _ => true,
         };
-        self.standing() == other.standing() && (self.standing() == Standing::Open || is_one)
+        self.standing() == other.standing() && (self.standing() == RankGroup::Undecided || is_one)
     }
 }
 
 /// The places of those that are in order.
-fn places<'a>(ranked: &[Entry<'a>]) -> impl Iterator<Item = Place<'a>> {
+fn places<'a>(ranked: &[ComparedSide<'a>]) -> impl Iterator<Item = RankedSide<'a>> {
     let mut first = 0;
     let mut places = Vec::new();
     for (index, entry) in ranked.iter().enumerate() {
         if !ranked[first].is_level_with(entry) {
             first = index;
         }
-        places.push(Place {
+        places.push(RankedSide {
             rank: Some(first + 1),
             side: entry.side,
             finding: entry.finding,
@@ -113,7 +113,7 @@ fn places<'a>(ranked: &[Entry<'a>]) -> impl Iterator<Item = Place<'a>> {
     places.into_iter()
 }
 
-fn overlap(one: Interval, other: Interval) -> bool {
+fn overlap(one: ConfidenceInterval, other: ConfidenceInterval) -> bool {
     one.low <= other.high && other.low <= one.high
 }
 
@@ -196,7 +196,7 @@ mod tests {
         let mut comparison = fixture::four();
         find(&mut comparison, 2, 1.19, (1.1, 1.25));
         let findings = &mut comparison.contrasts[2].findings;
-        findings.last_mut().expect("CPU time").verdict = Verdict::Worse;
+        findings.last_mut().expect("CPU time").verdict = ComparisonVerdict::Worse;
         assert_eq!(
             told_of(&comparison, Metric::CpuPerMessage),
             [place(1, "C"), place(2, "A"), place(3, "D"), place(3, "B")]

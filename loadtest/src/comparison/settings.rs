@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::finding::Finding;
+use super::finding::MetricFinding;
 use crate::metric::Metric;
 
 /// How often a comparison of two servers that do not differ may find a
@@ -52,8 +52,8 @@ impl Settings {
     }
 
     /// What was found of those; all findings where none of them was measured.
-    pub(super) fn deciding<'a>(&self, findings: &'a [Finding]) -> Vec<&'a Finding> {
-        let is_decisive = |finding: &&Finding| self.decisive().contains(&finding.metric);
+    pub(super) fn deciding<'a>(&self, findings: &'a [MetricFinding]) -> Vec<&'a MetricFinding> {
+        let is_decisive = |finding: &&MetricFinding| self.decisive().contains(&finding.metric);
         let decisive: Vec<_> = findings.iter().filter(is_decisive).collect();
         if decisive.is_empty() {
             findings.iter().collect()

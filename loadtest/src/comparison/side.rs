@@ -10,7 +10,7 @@ use crate::result::ResultFile;
 use crate::statistics::{median, median_interval};
 
 use super::settings::Settings;
-use crate::statistics::Interval;
+use crate::statistics::ConfidenceInterval;
 
 /// One of those compared, and all its runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,7 +38,7 @@ pub struct Values {
     /// Their median.
     pub median: Option<f64>,
     /// The interval of their median.
-    pub interval: Option<Interval>,
+    pub interval: Option<ConfidenceInterval>,
 }
 
 impl Side {

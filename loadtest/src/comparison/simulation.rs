@@ -12,9 +12,9 @@
 use fastrand::Rng;
 
 use super::fixture::settings;
-use super::{Contrast, Design, LEVEL, Settings, Side, Values, Verdict, paired, unpaired};
+use super::{ComparisonVerdict, Contrast, Design, LEVEL, Settings, Side, Values, paired, unpaired};
 use crate::metric::Metric;
-use crate::statistics::tests::source::{self, Shape, error_of};
+use crate::statistics::tests::source::{self, Distribution, error_of};
 
 /// Comparisons of each kind.
 fn trials() -> u64 {
@@ -26,36 +26,36 @@ fn trials() -> u64 {
 const TAIL: Metric = Metric::P99;
 
 /// Runs that hardly differ, and such that differ by more than the servers do.
-const NOISE: [(Shape, f64); 7] = [
-    (Shape::Normal, 0.03),
-    (Shape::Normal, 0.1),
-    (Shape::Normal, 0.3),
-    (Shape::Normal, 1.0),
-    (Shape::Laplace, 0.1),
-    (Shape::Skewed, 0.1),
-    (Shape::Outliers, 0.1),
+const NOISE: [(Distribution, f64); 7] = [
+    (Distribution::Normal, 0.03),
+    (Distribution::Normal, 0.1),
+    (Distribution::Normal, 0.3),
+    (Distribution::Normal, 1.0),
+    (Distribution::Laplace, 0.1),
+    (Distribution::Skewed, 0.1),
+    (Distribution::Outliers, 0.1),
 ];
 
 /// Two servers, and how they are measured.
 #[derive(Debug, Clone, Copy)]
-struct World {
+struct SimulatedServers {
     design: Design,
-    shape: Shape,
+    distribution: Distribution,
     runs: usize,
     spread: f64,
     /// The metric in which the second differs, and by which ratio.
     effect: (Metric, f64),
 }
 
-const ALIKE: World = World {
+const ALIKE: SimulatedServers = SimulatedServers {
     design: Design::Paired,
-    shape: Shape::Normal,
+    distribution: Distribution::Normal,
     runs: 20,
     spread: 0.035,
     effect: (Metric::CpuPerMessage, 1.0),
 };
 
-impl World {
+impl SimulatedServers {
     fn contrast(self, metrics: &[Metric], seed: u64, random: &mut Rng) -> Contrast {
         let settings = Settings {
             metrics: metrics.to_vec(),
@@ -72,9 +72,9 @@ impl World {
 
     fn side(self, label: &str, metrics: &[Metric], ratio: f64, random: &mut Rng) -> Side {
         let half = self.spread / f64::sqrt(2.0) * f64::sqrt(0.5);
-        let shared = self.shape.logs(self.runs, 0.0, random);
+        let shared = self.distribution.logs(self.runs, 0.0, random);
         let values = metrics.iter().map(|&metric| {
-            let own = self.shape.logs(self.runs, 0.0, random);
+            let own = self.distribution.logs(self.runs, 0.0, random);
             let ratio = if metric == self.effect.0 { ratio } else { 1.0 };
             let runs = shared.iter().zip(own);
             let by_run = runs.map(|(shared, own)| Some(ratio * (half * (shared + own)).exp()));
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// The share of comparisons that say this of the metric with the effect.
-    fn share_of(self, verdict: Verdict) -> f64 {
+    fn share_of(self, verdict: ComparisonVerdict) -> f64 {
         let metric = self.effect.0;
         self.share(&Metric::ALL, |contrast| {
             contrast
@@ -123,7 +123,7 @@ fn percent(share: f64) -> String {
 fn is_difference(contrast: &Contrast) -> bool {
     !matches!(
         contrast.verdict,
-        Verdict::NoDifference | Verdict::Inconclusive
+        ComparisonVerdict::NoDifference | ComparisonVerdict::Inconclusive
     )
 }
 
@@ -132,17 +132,19 @@ fn is_difference(contrast: &Contrast) -> bool {
 fn servers_alike_are_seldom_better_or_worse_in_anything() {
     for (design, counts) in [(Design::Paired, [6, 20]), (Design::Unpaired, [4, 12])] {
         for runs in counts {
-            for (shape, spread) in [(Shape::Normal, 1.0), (Shape::Outliers, 0.1)] {
-                let world = World {
+            for (distribution, spread) in
+                [(Distribution::Normal, 1.0), (Distribution::Outliers, 0.1)]
+            {
+                let world = SimulatedServers {
                     design,
-                    shape,
+                    distribution,
                     runs,
                     spread,
                     ..ALIKE
                 };
                 let share = world.share(&Metric::ALL, is_difference);
                 println!(
-                    "false alarms, {design:?}, {runs} runs, {shape:?}, spread {spread}: {}",
+                    "false alarms, {design:?}, {runs} runs, {distribution:?}, spread {spread}: {}",
                     percent(share)
                 );
                 let most = LEVEL + error_of(LEVEL, trials());
@@ -163,16 +165,16 @@ fn a_difference_is_seldom_called_none_however_noisy_it_is() {
         for runs in counts {
             for ratio in [1.05, 1.1] {
                 let mut worst: f64 = 0.0;
-                for (shape, spread) in NOISE {
-                    let world = World {
+                for (distribution, spread) in NOISE {
+                    let world = SimulatedServers {
                         design,
-                        shape,
+                        distribution,
                         runs,
                         spread,
                         effect: (Metric::CpuPerMessage, ratio),
                     };
                     let share = world.share(&[Metric::CpuPerMessage], |contrast| {
-                        contrast.verdict == Verdict::NoDifference
+                        contrast.verdict == ComparisonVerdict::NoDifference
                     });
                     assert!(share <= LEVEL, "{world:?}: {share}");
                     worst = worst.max(share);
@@ -198,16 +200,16 @@ fn as_many_pairs_as_there_are_by_default_find_what_they_are_for() {
         (TAIL, 1.5, 0.2, 20, 0.9),
         (TAIL, 73.0, 0.2, 9, 1.0),
     ] {
-        let world = World {
+        let world = SimulatedServers {
             runs,
             spread,
             effect: (metric, ratio),
             ..ALIKE
         };
         let verdict = if metric.is_more_better() {
-            Verdict::Better
+            ComparisonVerdict::Better
         } else {
-            Verdict::Worse
+            ComparisonVerdict::Worse
         };
         let share = world.share_of(verdict);
         println!(
@@ -216,13 +218,13 @@ fn as_many_pairs_as_there_are_by_default_find_what_they_are_for() {
         );
         assert!(share >= least, "{world:?}: {share}");
     }
-    let eight = World {
+    let eight = SimulatedServers {
         runs: 8,
         spread: 0.2,
         effect: (TAIL, 73.0),
         ..ALIKE
     };
-    let share = eight.share_of(Verdict::Worse);
+    let share = eight.share_of(ComparisonVerdict::Worse);
     assert!(share < 0.1, "eight pairs are said to be too few: {share}");
 }
 
@@ -235,13 +237,13 @@ fn servers_alike_are_no_different_where_the_noise_allows_it() {
         (20, 0.3, 0.0, 0.05),
         (20, 1.0, 0.0, 0.0),
     ] {
-        let world = World {
+        let world = SimulatedServers {
             runs,
             spread,
             ..ALIKE
         };
         let share = world.share(&[Metric::CpuPerMessage], |contrast| {
-            contrast.verdict == Verdict::NoDifference
+            contrast.verdict == ComparisonVerdict::NoDifference
         });
         println!(
             "alike called no difference, {runs} pairs, spread {spread}: {}",

@@ -1,9 +1,9 @@
 //! The tables of a comparison, before they are text or Markdown.
 
 use super::cells;
-use super::finding::{Contrast, Finding, Verdict};
-use super::forest::Scale;
-use super::ranking::{Place, ranking};
+use super::finding::{ComparisonVerdict, Contrast, MetricFinding};
+use super::forest::ForestScale;
+use super::ranking::{RankedSide, ranking};
 use super::{Comparison, Settings};
 use crate::metric::Metric;
 use crate::report::cells::UNKNOWN;
@@ -11,30 +11,30 @@ use crate::units::format_percent;
 
 /// Lines with a verdict each, and intervals on one scale.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct ComparisonTable {
     /// Above the names.
     pub(super) title: String,
     /// Above the cells.
     pub(super) titles: Vec<String>,
-    pub(super) rows: Vec<Row>,
-    pub(super) scale: Scale,
+    pub(super) rows: Vec<ComparisonRow>,
+    pub(super) scale: ForestScale,
 }
 
 /// A metric or a side.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct ComparisonRow {
     pub(super) name: String,
     pub(super) cells: Vec<String>,
     /// The interval, drawn.
     pub(super) forest: String,
-    pub(super) verdict: Option<Verdict>,
+    pub(super) verdict: Option<ComparisonVerdict>,
     /// The verdict in words, and what would change it.
     pub(super) remark: String,
 }
 
 /// All tables of a comparison: that of the one contrast or of the noise alone, and
 /// of more sides a ranking in each of these metrics.
-pub(super) fn all(comparison: &Comparison, rankings: &[Metric]) -> Vec<Table> {
+pub(super) fn all(comparison: &Comparison, rankings: &[Metric]) -> Vec<ComparisonTable> {
     let noise = comparison.noise.as_ref();
     match comparison.contrasts.as_slice() {
         [] => noise
@@ -51,10 +51,14 @@ pub(super) fn all(comparison: &Comparison, rankings: &[Metric]) -> Vec<Table> {
 
 /// One side against the baseline, a line for each metric. Where the noise is
 /// known, with how far the baseline seemed to differ from itself.
-fn contrast(comparison: &Comparison, contrast: &Contrast, noise: Option<&Contrast>) -> Table {
+fn contrast(
+    comparison: &Comparison,
+    contrast: &Contrast,
+    noise: Option<&Contrast>,
+) -> ComparisonTable {
     // Tails would make it so wide that nothing is to be seen of the others.
     let deciding = comparison.settings.deciding(&contrast.findings);
-    let scale = Scale::of(deciding.iter().map(|finding| finding.interval));
+    let scale = ForestScale::of(deciding.iter().map(|finding| finding.interval));
     let mut titles = vec![
         contrast.baseline.clone(),
         contrast.side.clone(),
@@ -76,13 +80,13 @@ fn contrast(comparison: &Comparison, contrast: &Contrast, noise: Option<&Contras
             noise.map_or_else(|| UNKNOWN.to_owned(), cells::reach)
         }));
         cells.push(cells::p_value(finding.adjusted_p_value));
-        Row {
+        ComparisonRow {
             name: metric.title().to_owned(),
             cells,
-            ..Row::of(comparison, finding, scale)
+            ..ComparisonRow::of(comparison, finding, scale)
         }
     });
-    Table {
+    ComparisonTable {
         title: String::new(),
         titles,
         rows: rows.collect(),
@@ -91,15 +95,15 @@ fn contrast(comparison: &Comparison, contrast: &Contrast, noise: Option<&Contras
 }
 
 /// All sides in one metric, the best first.
-fn places(comparison: &Comparison, metric: Metric) -> Table {
+fn places(comparison: &Comparison, metric: Metric) -> ComparisonTable {
     let places = ranking(comparison, metric);
     let intervals = places.iter().filter_map(|place| place.finding);
-    let scale = Scale::of(intervals.map(|finding| finding.interval));
+    let scale = ForestScale::of(intervals.map(|finding| finding.interval));
     let baseline = comparison.sides.first().map(|side| side.label.as_str());
     let interval = interval_title(&comparison.settings);
     let ratio = format!("to {}", baseline.unwrap_or_default());
     let titles = ["rank", "median", &interval, &ratio, &interval, "p"];
-    let row = |place: &Place<'_>| {
+    let row = |place: &RankedSide<'_>| {
         let values = place.side.values.get(&metric);
         let mut cells = vec![
             place
@@ -111,7 +115,7 @@ fn places(comparison: &Comparison, metric: Metric) -> Table {
         let row = match place.finding {
             None => {
                 cells.extend([UNKNOWN; 3].map(str::to_owned));
-                Row::without_finding(place.rank.is_some())
+                ComparisonRow::without_finding(place.rank.is_some())
             }
             Some(finding) => {
                 cells.extend([
@@ -119,16 +123,16 @@ fn places(comparison: &Comparison, metric: Metric) -> Table {
                     cells::ratios(finding.interval),
                     cells::p_value(finding.adjusted_p_value),
                 ]);
-                Row::of(comparison, finding, scale)
+                ComparisonRow::of(comparison, finding, scale)
             }
         };
-        Row {
+        ComparisonRow {
             name: place.side.label.clone(),
             cells,
             ..row
         }
     };
-    Table {
+    ComparisonTable {
         title: metric.title().to_owned(),
         titles: titles.map(str::to_owned).to_vec(),
         rows: places.iter().map(row).collect(),
@@ -136,8 +140,8 @@ fn places(comparison: &Comparison, metric: Metric) -> Table {
     }
 }
 
-impl Row {
-    fn of(comparison: &Comparison, finding: &Finding, scale: Scale) -> Self {
+impl ComparisonRow {
+    fn of(comparison: &Comparison, finding: &MetricFinding, scale: ForestScale) -> Self {
         Self {
             name: String::new(),
             cells: Vec::new(),

@@ -1,11 +1,11 @@
 //! Comparisons for a terminal.
 
-use super::finding::Verdict;
-use super::tables::{self, Table};
-use super::{Comparison, cells, words};
+use super::finding::ComparisonVerdict;
+use super::tables::{self, ComparisonTable};
+use super::{Comparison, cells, sentences};
 use crate::paint::paint;
 use crate::report::Grid;
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 use crate::verdict;
 
 pub(super) fn comparison(comparison: &Comparison, color: bool) -> String {
@@ -19,7 +19,7 @@ pub(super) fn comparison(comparison: &Comparison, color: bool) -> String {
     text += &sentences(comparison, color);
     for warning in &comparison.warnings {
         let key = paint("warning", verdict::Verdict::Suspect, color);
-        text.extend([&key, "  ", &harmless(warning), "\n"]);
+        text.extend([&key, "  ", &sanitized(warning), "\n"]);
     }
     text
 }
@@ -33,13 +33,13 @@ fn header(comparison: &Comparison) -> String {
     }
     format!(
         "{}\n{}\n{}",
-        harmless(&comparison.workload),
-        harmless(&cells::design(comparison)),
+        sanitized(&comparison.workload),
+        sanitized(&cells::design(comparison)),
         who.text()
     )
 }
 
-fn table(table: &Table, color: bool) -> String {
+fn table(table: &ComparisonTable, color: bool) -> String {
     let mut grid = Grid::default();
     let mut titles = table.titles.clone();
     titles.push(table.scale.title());
@@ -56,22 +56,22 @@ fn table(table: &Table, color: bool) -> String {
 fn sentences(comparison: &Comparison, color: bool) -> String {
     let mut text = String::new();
     if let Some(noise) = &comparison.noise {
-        text += &harmless(&words::sentence(comparison, noise));
+        text += &sanitized(&sentences::sentence(comparison, noise));
         text.push('\n');
         if comparison.contrasts.is_empty() {
-            text += &words::resolution(comparison, noise);
+            text += &sentences::resolution(comparison, noise);
             text.push('\n');
         }
     }
     for contrast in &comparison.contrasts {
-        let sentence = harmless(&words::sentence(comparison, contrast));
+        let sentence = sanitized(&sentences::sentence(comparison, contrast));
         text += &painted(&sentence, contrast.verdict, color);
         text.push('\n');
     }
     text
 }
 
-fn painted(text: &str, verdict: Verdict, color: bool) -> String {
+fn painted(text: &str, verdict: ComparisonVerdict, color: bool) -> String {
     match like(verdict) {
         Some(like) => paint(text, like, color),
         None => text.to_owned(),
@@ -79,12 +79,14 @@ fn painted(text: &str, verdict: Verdict, color: bool) -> String {
 }
 
 /// The verdict on a run that has the color of one on a comparison.
-fn like(verdict: Verdict) -> Option<verdict::Verdict> {
+fn like(verdict: ComparisonVerdict) -> Option<verdict::Verdict> {
     match verdict {
-        Verdict::Better => Some(verdict::Verdict::Valid),
-        Verdict::Worse => Some(verdict::Verdict::Invalid),
-        Verdict::Mixed | Verdict::Inconclusive => Some(verdict::Verdict::Suspect),
-        Verdict::NoDifference => None,
+        ComparisonVerdict::Better => Some(verdict::Verdict::Valid),
+        ComparisonVerdict::Worse => Some(verdict::Verdict::Invalid),
+        ComparisonVerdict::Mixed | ComparisonVerdict::Inconclusive => {
+            Some(verdict::Verdict::Suspect)
+        }
+        ComparisonVerdict::NoDifference => None,
     }
 }
 

@@ -54,18 +54,18 @@ impl Worker<'_> {
                 self.opening += 1;
                 self.opening_max = self.opening_max.max(self.opening);
                 let role = match number {
-                    _ if number < self.plan.connections => Role::Carrier(index),
+                    _ if number < self.plan.connections => Role::Load(index),
                     _ if number < self.plan.connections + self.plan.idle_connections => Role::Idle,
                     _ => Role::Slow,
                 };
                 self.connect(number, role, None)?;
             } else {
-                let carriers = self.carriers.len() as u64;
-                let carrier = u32::try_from(self.churned % carriers).unwrap_or(0);
+                let load_connections = self.load_connections.len() as u64;
+                let carrier = u32::try_from(self.churned % load_connections).unwrap_or(0);
                 let planned = u64::from(self.planned());
                 let number = self.number_of(planned + self.churned);
                 self.churned += 1;
-                self.connect(number, Role::Carrier(carrier), Some(carrier))?;
+                self.connect(number, Role::Load(carrier), Some(carrier))?;
             }
         }
         Ok(())
@@ -87,7 +87,7 @@ impl Worker<'_> {
             Protocol::RawTcp => None,
             Protocol::WebSocket => {
                 let mut nonce = [0; 16];
-                self.desk.random.fill(&mut nonce);
+                self.state.random.fill(&mut nonce);
                 Some(Handshake::new(
                     &self.endpoints.of_connection(number).target,
                     &self.plan.headers,
@@ -96,7 +96,7 @@ impl Worker<'_> {
                 ))
             }
         };
-        let mut opening = Opening::new(handshake, self.plan.skip, self.desk.now_ns());
+        let mut opening = Opening::new(handshake, self.plan.skip, self.state.now_ns());
         opening.replaces = replaces;
         let slow = role == Role::Slow;
         let transport = self
@@ -124,7 +124,7 @@ impl Worker<'_> {
         let number = connection.id;
         let opening = connection.opening.as_ref();
         let replaces = opening.and_then(|opening| opening.replaces);
-        match connection.open(readable, &mut self.desk) {
+        match connection.open(readable, &mut self.state) {
             Ok(false) => self.sockets.watch(slot),
             Ok(true) => self.on_open(slot, replaces),
             Err(Closed::Connect(error)) => Err(self.no_connection(number, error)),
@@ -137,19 +137,19 @@ impl Worker<'_> {
     }
 
     fn on_open(&mut self, slot: usize, replaces: Option<u32>) -> Result<(), Failure> {
-        let now_ns = self.desk.now_ns();
-        let early = std::mem::take(&mut self.desk.early);
+        let now_ns = self.state.now_ns();
+        let early = std::mem::take(&mut self.state.early);
         let Some(connection) = self.sockets.at(slot) else {
             return Ok(());
         };
         connection.begin(now_ns);
-        self.desk.recorder.counts.skipped += u64::from(self.plan.skip);
+        self.state.recorder.counts.skipped += u64::from(self.plan.skip);
         if !early.is_empty() {
-            connection.take_early(&early, &mut self.desk)?;
+            connection.take_early(&early, &mut self.state)?;
         }
         match (connection.role, replaces) {
             (_, Some(carrier)) => self.replace(carrier, slot)?,
-            (Role::Carrier(carrier), None) => self.carriers[carrier as usize] = slot,
+            (Role::Load(carrier), None) => self.load_connections[carrier as usize] = slot,
             (Role::Slow, None) => self.slow_readers.push(slot),
             _ => {}
         }
@@ -163,8 +163,8 @@ impl Worker<'_> {
     /// Lets a connection take over the load of another, which then closes: the
     /// load is never without a connection.
     fn replace(&mut self, carrier: u32, slot: usize) -> Result<(), Failure> {
-        let old = std::mem::replace(&mut self.carriers[carrier as usize], slot);
-        self.desk.recorder.counts.replaced += 1;
+        let old = std::mem::replace(&mut self.load_connections[carrier as usize], slot);
+        self.state.recorder.counts.replaced += 1;
         if let Some([old, new]) = self.sockets.pair(old, slot) {
             old.retire(new);
         }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::desk::{Desk, Supply};
-use super::opening::{Closed, Opening, Step};
-use super::outbox::taken;
+use super::batch_writer::taken;
+use super::opening::{Closed, OpenProgress, Opening};
+use super::thread_state::{SendState, ThreadState};
 use super::transport::Transport;
 use crate::client::{
     Checker, CloseReason, Control, Cursor, MessageId, Violation, close_frame, pong_frame,
@@ -37,7 +37,7 @@ const SLOW_READ_LEN: usize = 1 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// It carries messages, and its place in the load is this one.
-    Carrier(u32),
+    Load(u32),
     /// It carried messages, and closes when the last one is back.
     Retired,
     /// It only sits there.
@@ -61,7 +61,7 @@ pub(super) enum Stage {
 
 /// Messages whose first bytes one write call took, and that were due together.
 #[derive(Debug, Clone, Copy)]
-struct Flight {
+struct SentBatch {
     times: Times,
     messages: u64,
 }
@@ -77,7 +77,7 @@ pub(super) struct Connection {
     /// A frame was cut on purpose; its rest goes out when others had a turn.
     pub(super) paused: bool,
     /// The socket refused a write. What the server had to say is still read.
-    mute: bool,
+    write_closed: bool,
     /// What the kernel was told to watch for.
     pub(super) watched: Interest,
     pub(super) transport: Transport,
@@ -90,7 +90,7 @@ pub(super) struct Connection {
     offset: usize,
     /// In a closed loop: since when there has been a message to send.
     ready_ns: u64,
-    flights: VecDeque<Flight>,
+    batches: VecDeque<SentBatch>,
     /// In an open loop: when the messages that wait to be sent were due.
     due_ns: VecDeque<u64>,
     /// Control frames to be sent at the next message boundary.
@@ -116,7 +116,7 @@ impl Connection {
             stage: Stage::Opening,
             blocked: false,
             paused: false,
-            mute: false,
+            write_closed: false,
             watched: Interest {
                 readable: true,
                 writable: true,
@@ -127,7 +127,7 @@ impl Connection {
             sent: 0,
             offset: 0,
             ready_ns: 0,
-            flights: VecDeque::new(),
+            batches: VecDeque::new(),
             due_ns: VecDeque::new(),
             pending: Vec::new(),
             opening: Some(Box::new(opening)),
@@ -141,30 +141,30 @@ impl Connection {
             readable: self.role != Role::Slow || self.stage == Stage::Opening,
             writable: match &self.opening {
                 Some(opening) => opening.wants_out(),
-                None => self.blocked && !self.mute,
+                None => self.blocked && !self.write_closed,
             },
         }
     }
 
     /// A step of its opening. `true` when it is open.
-    pub(super) fn open(&mut self, readable: bool, desk: &mut Desk) -> Result<bool, Closed> {
+    pub(super) fn open(&mut self, readable: bool, state: &mut ThreadState) -> Result<bool, Closed> {
         let Some(opening) = &mut self.opening else {
             return Ok(true);
         };
         let was_upgraded = opening.is_upgraded;
         let step = opening.step(&mut self.transport, readable)?;
-        let now_ns = desk.now_ns();
+        let now_ns = state.now_ns();
         if opening.is_upgraded && !was_upgraded {
-            desk.recorder.handshake(now_ns - opening.started_ns);
+            state.recorder.handshake(now_ns - opening.started_ns);
         }
         let early = match step {
-            Step::Wait => return Ok(false),
-            Step::Open(early) => early,
+            OpenProgress::Pending => return Ok(false),
+            OpenProgress::Open(early) => early,
         };
         self.opening = None;
         self.stage = Stage::Open;
         self.since_ns = now_ns;
-        desk.early = early;
+        state.early = early;
         Ok(true)
     }
 
@@ -182,7 +182,7 @@ impl Connection {
 
     /// Owes one more message of an open loop. `true` when it owed none.
     #[inline]
-    pub(super) fn owe(&mut self, intended_ns: u64) -> bool {
+    pub(super) fn add_due(&mut self, intended_ns: u64) -> bool {
         self.due_ns.push_back(intended_ns);
         self.due_ns.len() == 1
     }
@@ -201,29 +201,33 @@ impl Connection {
         &mut self,
         readable: bool,
         writable: bool,
-        desk: &mut Desk,
+        state: &mut ThreadState,
     ) -> Result<Stage, Failure> {
-        desk.fresh_ns = None;
-        desk.unblocked = writable && self.blocked;
-        if desk.unblocked {
+        state.fresh_ns = None;
+        state.unblocked = writable && self.blocked;
+        if state.unblocked {
             self.blocked = false;
         }
         if readable {
-            self.read(desk)?;
+            self.read(state)?;
         }
-        if self.stage == Stage::Open && self.is_finished(desk) {
-            self.close(desk);
+        if self.stage == Stage::Open && self.is_finished(state) {
+            self.close(state);
         }
         if self.stage != Stage::Closed {
-            self.write(desk)?;
+            self.write(state)?;
         }
         Ok(self.stage)
     }
 
     /// Takes what came behind the handshake's response.
-    pub(super) fn take_early(&mut self, bytes: &[u8], desk: &mut Desk) -> Result<(), Failure> {
-        let now_ns = desk.now_ns();
-        self.take(bytes, now_ns, desk)
+    pub(super) fn take_early(
+        &mut self,
+        bytes: &[u8],
+        state: &mut ThreadState,
+    ) -> Result<(), Failure> {
+        let now_ns = state.now_ns();
+        self.take(bytes, now_ns, state)
     }
 
     /// Messages of which at least a byte was sent.
@@ -233,102 +237,104 @@ impl Connection {
     }
 
     /// Whether it waits for replies, or has messages to send that are due.
-    pub(super) fn owes(&self) -> bool {
+    pub(super) fn has_outstanding(&self) -> bool {
         self.asked() != self.checker.received() || !self.due_ns.is_empty()
     }
 
     /// When the oldest message that is under way was sent.
     pub(super) fn oldest_sent_ns(&self) -> Option<u64> {
-        self.flights.front().map(|flight| flight.times.sent_ns)
+        self.batches.front().map(|batch| batch.times.sent_ns)
     }
 
     /// Messages due before the measurement that are not answered.
     pub(super) fn carried_in(&self) -> u64 {
-        let under_way: u64 = self.flights.iter().map(|flight| flight.messages).sum();
+        let under_way: u64 = self.batches.iter().map(|batch| batch.messages).sum();
         under_way + self.due_ns.len() as u64
     }
 
     /// Records what will not be waited for any more.
-    pub(super) fn give_up(&mut self, now_ns: u64, desk: &mut Desk) {
-        for flight in self.flights.drain(..) {
-            desk.recorder
-                .unanswered(flight.times, now_ns, flight.messages);
+    pub(super) fn abandon(&mut self, now_ns: u64, state: &mut ThreadState) {
+        for batch in self.batches.drain(..) {
+            state
+                .recorder
+                .unanswered(batch.times, now_ns, batch.messages);
         }
         for due_ns in self.due_ns.drain(..) {
-            desk.recorder.unsent(due_ns, now_ns, 1);
+            state.recorder.unsent(due_ns, now_ns, 1);
         }
     }
 
-    fn is_finished(&self, desk: &Desk) -> bool {
-        (self.role == Role::Retired || desk.supply == Supply::Spent) && !self.owes()
+    fn is_finished(&self, state: &ThreadState) -> bool {
+        (self.role == Role::Retired || state.send_state == SendState::Finished)
+            && !self.has_outstanding()
     }
 
     /// Begins the closing handshake, or ends a stream that has none.
-    fn close(&mut self, desk: &mut Desk) {
-        if desk.protocol == Protocol::RawTcp {
+    fn close(&mut self, state: &mut ThreadState) {
+        if state.protocol == Protocol::RawTcp {
             self.stage = Stage::Closed;
             return;
         }
         self.stage = Stage::Closing;
-        self.since_ns = desk.now_ns();
-        let mask = desk.random.u32(..).to_ne_bytes();
+        self.since_ns = state.now_ns();
+        let mask = state.random.u32(..).to_ne_bytes();
         self.pending
             .extend_from_slice(&close_frame(CLOSE_CODE, mask));
     }
 
     #[inline]
-    fn read(&mut self, desk: &mut Desk) -> Result<(), Failure> {
-        let mut buffer = std::mem::take(&mut desk.read_buffer);
+    fn read(&mut self, state: &mut ThreadState) -> Result<(), Failure> {
+        let mut buffer = std::mem::take(&mut state.read_buffer);
         let room = match self.role {
             Role::Slow => SLOW_READ_LEN,
             _ => buffer.len(),
         };
         let result = self.transport.read(&mut buffer[..room]);
-        let now_ns = desk.now_ns();
+        let now_ns = state.now_ns();
         let taken = match result {
             Ok(0) => Err(self.lost(Loss::Eof)),
             Ok(count) => {
-                desk.fresh_ns = (count <= QUICK_LEN).then_some(now_ns);
-                desk.count_read(now_ns);
-                self.take(&buffer[..count], now_ns, desk)
+                state.fresh_ns = (count <= QUICK_LEN).then_some(now_ns);
+                state.count_read(now_ns);
+                self.take(&buffer[..count], now_ns, state)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             Err(error) => Err(self.lost(error.into())),
         };
-        desk.read_buffer = buffer;
+        state.read_buffer = buffer;
         taken
     }
 
     /// Checks what came and records the messages it completed.
     #[inline]
-    fn take(&mut self, bytes: &[u8], now_ns: u64, desk: &mut Desk) -> Result<(), Failure> {
+    fn take(&mut self, bytes: &[u8], now_ns: u64, state: &mut ThreadState) -> Result<(), Failure> {
         let before = self.checker.position();
         let asked = self.asked();
         self.checker
-            .feed(&desk.mix, asked, bytes, &mut desk.controls)
-            .map_err(|violation| self.fault(asked, violation))?;
+            .feed(&state.mix, asked, bytes, &mut state.controls)
+            .map_err(|violation| self.integrity_failure(asked, violation))?;
         let after = self.checker.position();
         if after != before {
             self.since_ns = now_ns;
             if self.carries() {
-                desk.progress_ns = now_ns;
+                state.progress_ns = now_ns;
             }
         }
         if after.0 != before.0 && self.carries() {
-            self.land(before.0, now_ns, desk);
+            self.note_replies(before.0, now_ns, state);
         }
-        if desk.controls.is_empty() {
+        if state.controls.is_empty() {
             return Ok(());
         }
-        self.obey(desk)
+        self.answer_controls(state)
     }
 
     /// What came instead of the reply that was due.
     #[cold]
-    fn fault(&mut self, asked: u64, violation: Violation) -> Failure {
+    fn integrity_failure(&mut self, asked: u64, violation: Violation) -> Failure {
         let (connection, got) = (self.id, self.checker.take_wrong());
-        if asked == 0 && violation == Violation::Unasked {
+        if asked == 0 && violation == Violation::Unsolicited {
             return Failure::Greeting { connection, got };
         }
         Failure::Integrity {
@@ -341,11 +347,11 @@ impl Connection {
 
     /// Records the replies that came since there were `before`.
     #[inline]
-    fn land(&mut self, before: u64, now_ns: u64, desk: &mut Desk) {
+    fn note_replies(&mut self, before: u64, now_ns: u64, state: &mut ThreadState) {
         let mut completed = self.checker.received() - before;
         let mut sequence = before;
-        desk.in_flight -= completed;
-        if let Load::Closed { window } = desk.load
+        state.in_flight -= completed;
+        if let Load::Closed { window } = state.load
             && self.asked() - before >= u64::from(window)
         {
             // Nothing could be sent until now.
@@ -353,30 +359,31 @@ impl Connection {
         }
         while completed > 0 {
             // Every message that was asked for is in a flight.
-            let flight = self.flights.front_mut().expect("a flight for each reply");
-            let landed = completed.min(flight.messages);
-            let payload_len = desk.payload_len(self.id, sequence, landed);
-            desk.recorder
-                .answered(flight.times, now_ns, landed, payload_len);
-            flight.messages -= landed;
+            let batch = self.batches.front_mut().expect("a flight for each reply");
+            let landed = completed.min(batch.messages);
+            let payload_len = state.payload_len(self.id, sequence, landed);
+            state
+                .recorder
+                .answered(batch.times, now_ns, landed, payload_len);
+            batch.messages -= landed;
             completed -= landed;
             sequence += landed;
-            if flight.messages == 0 {
-                self.flights.pop_front();
+            if batch.messages == 0 {
+                self.batches.pop_front();
             }
         }
     }
 
     fn carries(&self) -> bool {
-        matches!(self.role, Role::Carrier(_) | Role::Retired)
+        matches!(self.role, Role::Load(_) | Role::Retired)
     }
 
     /// Answers the server's control frames.
     #[cold]
-    fn obey(&mut self, desk: &mut Desk) -> Result<(), Failure> {
-        for control in std::mem::take(&mut desk.controls) {
+    fn answer_controls(&mut self, state: &mut ThreadState) -> Result<(), Failure> {
+        for control in std::mem::take(&mut state.controls) {
             match control {
-                Control::Ping(payload) => self.queue_pong(&payload, desk),
+                Control::Ping(payload) => self.queue_pong(&payload, state),
                 Control::Pong => {}
                 Control::Close(Some(CloseReason {
                     code: CLOSE_CODE, ..
@@ -389,31 +396,33 @@ impl Connection {
         Ok(())
     }
 
-    fn queue_pong(&mut self, payload: &[u8], desk: &mut Desk) {
+    fn queue_pong(&mut self, payload: &[u8], state: &mut ThreadState) {
         // After Close nothing may be sent.
         if self.stage == Stage::Open && self.pending.len() <= PENDING_LEN_MAX {
-            desk.recorder.counts.pings += 1;
-            let mask = desk.random.u32(..).to_ne_bytes();
+            state.recorder.counts.pings += 1;
+            let mask = state.random.u32(..).to_ne_bytes();
             self.pending.extend_from_slice(&pong_frame(payload, mask));
         }
     }
 
     /// How many messages may be out in all.
     #[inline]
-    fn end(&self, desk: &Desk) -> u64 {
-        match (self.role, desk.load) {
-            (Role::Carrier(_), Load::Open { .. }) => self.asked() + self.due_ns.len() as u64,
-            (Role::Carrier(_), Load::Closed { window }) if desk.supply == Supply::Flowing => {
+    fn end(&self, state: &ThreadState) -> u64 {
+        match (self.role, state.load) {
+            (Role::Load(_), Load::Open { .. }) => self.asked() + self.due_ns.len() as u64,
+            (Role::Load(_), Load::Closed { window })
+                if state.send_state == SendState::Unlimited =>
+            {
                 let end = self.checker.received() + u64::from(window);
                 // What is due before the measurement is no part of its quota.
-                match desk.quota {
-                    Some(quota) if desk.recorder.window.contains(self.ready_ns) => {
+                match state.quota {
+                    Some(quota) if state.recorder.window.contains(self.ready_ns) => {
                         end.min(self.asked() + quota)
                     }
                     _ => end,
                 }
             }
-            (Role::Slow, _) if desk.supply == Supply::Flowing => {
+            (Role::Slow, _) if state.send_state == SendState::Unlimited => {
                 self.checker.received() + SLOW_WINDOW
             }
             // A message that is out in part has to be finished.
@@ -423,17 +432,17 @@ impl Connection {
 
     /// Sends until nothing is left or the socket is full.
     #[inline]
-    fn write(&mut self, desk: &mut Desk) -> Result<(), Failure> {
+    fn write(&mut self, state: &mut ThreadState) -> Result<(), Failure> {
         self.paused = false;
-        let end = self.end(desk);
-        while !self.blocked && !self.mute && !self.paused {
+        let end = self.end(state);
+        while !self.blocked && !self.write_closed && !self.paused {
             let result = if self.offset == 0 && !self.pending.is_empty() {
                 self.write_pending()
             } else if self.sent < end {
-                self.write_messages(end - self.sent, desk)
-            } else if desk.unblocked {
+                self.write_messages(end - self.sent, state)
+            } else if state.unblocked {
                 // The stream itself may hold bytes back.
-                desk.unblocked = false;
+                state.unblocked = false;
                 self.transport.flush()
             } else {
                 break;
@@ -442,7 +451,7 @@ impl Connection {
                 Ok(whole) => self.blocked = !whole,
                 // A server that gave up may have sent its reason before: that
                 // is what the next read brings.
-                Err(error) if is_hang_up(&error) => self.mute = true,
+                Err(error) if is_hang_up(&error) => self.write_closed = true,
                 Err(error) => return Err(self.lost(error.into())),
             }
         }
@@ -451,7 +460,7 @@ impl Connection {
 
     /// Writes messages with one call; `false` if the socket did not take all.
     #[inline]
-    fn write_messages(&mut self, count: u64, desk: &mut Desk) -> io::Result<bool> {
+    fn write_messages(&mut self, count: u64, state: &mut ThreadState) -> io::Result<bool> {
         let cursor = Cursor {
             next: MessageId {
                 connection: self.id,
@@ -459,26 +468,28 @@ impl Connection {
             },
             offset: self.offset,
         };
-        let now_ns = desk.write_ns();
-        let sent = if desk.split {
-            let frame_len = desk.mix.deck(cursor.next).frame_len();
-            let end = desk.random.usize(cursor.offset..frame_len) + 1;
+        let now_ns = state.write_ns();
+        let sent = if state.split {
+            let frame_len = state.mix.pool(cursor.next).frame_len();
+            let end = state.random.usize(cursor.offset..frame_len) + 1;
             self.paused = true;
-            desk.outbox
-                .send_piece(&mut self.transport, &desk.mix, cursor, end)?
+            state
+                .writer
+                .send_piece(&mut self.transport, &state.mix, cursor, end)?
         } else {
-            desk.outbox
-                .send(&mut self.transport, &desk.mix, cursor, count)?
+            state
+                .writer
+                .send(&mut self.transport, &state.mix, cursor, count)?
         };
         if sent.written > 0 {
-            desk.count_write(now_ns);
+            state.count_write(now_ns);
             let asked_before = self.asked();
-            let cursor = desk.mix.advance(cursor, sent.written);
+            let cursor = state.mix.advance(cursor, sent.written);
             self.sent = cursor.next.sequence;
             self.offset = cursor.offset;
             let messages = self.asked() - asked_before;
             if self.carries() {
-                self.launch(messages, now_ns, desk);
+                self.note_sent(messages, now_ns, state);
             }
         }
         Ok(sent.written == sent.offered && self.transport.flush()?)
@@ -486,25 +497,25 @@ impl Connection {
 
     /// Takes note of messages that a write call took.
     #[inline]
-    fn launch(&mut self, messages: u64, now_ns: u64, desk: &mut Desk) {
+    fn note_sent(&mut self, messages: u64, now_ns: u64, state: &mut ThreadState) {
         // A full socket that takes more is a server that reads.
-        if desk.unblocked || desk.in_flight == 0 {
-            desk.progress_ns = now_ns;
+        if state.unblocked || state.in_flight == 0 {
+            state.progress_ns = now_ns;
         }
         if messages == 0 {
             return;
         }
-        desk.in_flight += messages;
-        match desk.load {
+        state.in_flight += messages;
+        match state.load {
             Load::Closed { .. } => {
                 let times = Times {
                     // A batch may go out at once with what was ready before it.
                     intended_ns: self.ready_ns.min(now_ns),
                     sent_ns: now_ns,
                 };
-                desk.recorder.due(times.intended_ns, messages);
-                desk.spend(times.intended_ns, messages);
-                self.push_flight(times, messages, desk);
+                state.recorder.due(times.intended_ns, messages);
+                state.spend(times.intended_ns, messages);
+                self.push_batch(times, messages, state);
             }
             Load::Open { .. } => {
                 for _ in 0..messages {
@@ -513,17 +524,18 @@ impl Connection {
                         intended_ns,
                         sent_ns: now_ns,
                     };
-                    self.push_flight(times, 1, desk);
+                    self.push_batch(times, 1, state);
                 }
             }
         }
     }
 
     #[inline]
-    fn push_flight(&mut self, times: Times, messages: u64, desk: &mut Desk) {
-        desk.recorder
-            .sent(times.intended_ns, messages, desk.unblocked);
-        self.flights.push_back(Flight { times, messages });
+    fn push_batch(&mut self, times: Times, messages: u64, state: &mut ThreadState) {
+        state
+            .recorder
+            .sent(times.intended_ns, messages, state.unblocked);
+        self.batches.push_back(SentBatch { times, messages });
     }
 
     #[cold]

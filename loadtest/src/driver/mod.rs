@@ -4,18 +4,18 @@
 //! is something to send, one write: the socket is not read until it is empty,
 //! as epoll is level-triggered and says so if more is there.
 
+mod batch_writer;
 mod connecting;
 mod connection;
-mod desk;
 mod endpoint;
-mod house;
+mod housekeeping;
 mod opening;
-mod outbox;
 mod phases;
 mod probe;
 mod race;
 mod shared;
 mod sockets;
+mod thread_state;
 mod transport;
 
 use std::sync::Arc;
@@ -28,14 +28,14 @@ use rustix::event::epoll;
 use rustix::time::Timespec;
 
 pub use endpoint::Endpoints;
-pub use phases::DRAIN_PART;
-pub use shared::{Report, Shared, ThreadEnd};
+pub use phases::DRAIN_INTERVAL;
+pub use shared::{Shared, ThreadEnd, ThreadEvent};
 
+use batch_writer::BatchWriter;
 use connection::{Role, Stage};
-use desk::{Desk, READ_LEN, Supply};
-use outbox::Outbox;
-use phases::{Phase, Span};
+use phases::{Phase, SliceTotals};
 use sockets::{Sockets, Token};
+use thread_state::{READ_LEN, SendState, ThreadState};
 
 use crate::client::{Mix, Shape};
 use crate::failure::Failure;
@@ -59,7 +59,7 @@ const SPIN_NS: u64 = 500_000;
 const IDLE_TURN_NS_MAX: u64 = 10_000;
 
 /// How often what has no event of its own is looked after.
-const HOUSE_INTERVAL_NS: u64 = 10_000_000;
+const HOUSEKEEPING_INTERVAL_NS: u64 = 10_000_000;
 
 /// How often a thread that pauses looks whether it is its turn again. It takes a
 /// thousandth of the core from those whose turn it is.
@@ -96,9 +96,9 @@ pub struct Assignment<'a> {
     /// What all threads look at.
     pub shared: &'a Shared,
     /// To whom to report.
-    pub reports: Sender<Report>,
+    pub events: Sender<ThreadEvent>,
     /// Histograms to record in that others have emptied.
-    pub spares: Receiver<Box<Latencies>>,
+    pub empty_histograms: Receiver<Box<Latencies>>,
 }
 
 /// One thread's load.
@@ -107,16 +107,16 @@ pub struct Worker<'a> {
     share: Share,
     endpoints: &'a Endpoints,
     shared: &'a Shared,
-    reports: Sender<Report>,
-    spares: Receiver<Box<Latencies>>,
-    desk: Desk,
+    events: Sender<ThreadEvent>,
+    empty_histograms: Receiver<Box<Latencies>>,
+    state: ThreadState,
     sockets: Sockets,
     /// The slots of the connections that carry messages now.
-    carriers: Vec<usize>,
+    load_connections: Vec<usize>,
     slow_readers: Vec<usize>,
     schedule: Option<Schedule>,
     /// The slots of connections that owe messages just now.
-    owing: Vec<usize>,
+    backlogged: Vec<usize>,
     /// Connections of the plan that were begun, of those that this thread has.
     begun: u32,
     /// Connections of the plan that are being opened.
@@ -138,13 +138,13 @@ pub struct Worker<'a> {
     /// In a pause: whether all replies are there, and how long they are waited for.
     is_quiet: bool,
     pause_ends_ns: u64,
-    house_ns: u64,
+    housekeeping_ns: u64,
     slow_ns: u64,
-    sweep_at: usize,
+    deadline_cursor: usize,
     event_ns: u64,
     spin_ns: u64,
     timeout_ns: u64,
-    measured: Span,
+    measured: SliceTotals,
     unclosed: Option<Unclosed>,
 }
 
@@ -160,8 +160,8 @@ impl<'a> Worker<'a> {
             endpoints,
             mix,
             shared,
-            reports,
-            spares,
+            events,
+            empty_histograms,
         } = assignment;
         let schedule = match plan.load {
             Load::Open { rate, arrival } => Some(Schedule::new(rate, arrival, share, plan.seed)),
@@ -172,13 +172,13 @@ impl<'a> Worker<'a> {
             share,
             endpoints,
             shared,
-            reports,
-            spares,
+            events,
+            empty_histograms,
             sockets: Sockets::new(planned(plan, share) as usize)?,
-            carriers: vec![usize::MAX; share.own() as usize],
+            load_connections: vec![usize::MAX; share.own() as usize],
             slow_readers: Vec::new(),
             schedule,
-            owing: Vec::with_capacity(SENDS_MAX),
+            backlogged: Vec::with_capacity(SENDS_MAX),
             begun: 0,
             opening: 0,
             opening_max: 0,
@@ -191,26 +191,26 @@ impl<'a> Worker<'a> {
             zero_ns: 0,
             is_quiet: false,
             pause_ends_ns: u64::MAX,
-            house_ns: 0,
+            housekeeping_ns: 0,
             slow_ns: 0,
-            sweep_at: 0,
+            deadline_cursor: 0,
             event_ns: 0,
             spin_ns: 0,
             timeout_ns: as_ns(plan.timeout),
-            measured: Span::default(),
+            measured: SliceTotals::default(),
             unclosed: None,
-            desk: Desk {
+            state: ThreadState {
                 mix,
                 load: plan.load,
                 protocol: plan.protocol,
                 split: plan.split,
-                outbox: Outbox::new(),
+                writer: BatchWriter::new(),
                 read_buffer: vec![0; READ_LEN],
                 controls: Vec::new(),
                 recorder: Recorder::new(plan.timeout),
                 random: Rng::with_seed(plan.seed ^ u64::from(share.thread)),
                 epoch: shared.epoch,
-                supply: Supply::Held,
+                send_state: SendState::NotStarted,
                 quota: match plan.extent {
                     Extent::Messages(count) => Some(share.of(count)),
                     Extent::Duration(_) => None,
@@ -229,17 +229,17 @@ impl<'a> Worker<'a> {
         let result = self.run_phases();
         let end = self.finish(result.err());
         // Nobody listens only when the run was given up.
-        let _ = self.reports.send(Report::Done(Box::new(end)));
+        let _ = self.events.send(ThreadEvent::Done(Box::new(end)));
         // What a thread cost cannot be read when it is gone: it stays until the
         // other end of this has looked.
-        while self.spares.recv().is_ok() {}
+        while self.empty_histograms.recv().is_ok() {}
     }
 
     fn run_phases(&mut self) -> Result<(), Failure> {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
-            let now_ns = self.desk.now_ns();
-            if self.shared.is_given_up() {
+            let now_ns = self.state.now_ns();
+            if self.shared.is_aborted() {
                 return Ok(());
             }
             self.advance(now_ns)?;
@@ -248,14 +248,14 @@ impl<'a> Worker<'a> {
             }
             self.connect_due(now_ns)?;
             let fired = self.send_due(now_ns)?;
-            if now_ns >= self.house_ns {
-                self.keep_house(now_ns)?;
+            if now_ns >= self.housekeeping_ns {
+                self.housekeeping(now_ns)?;
             }
             let sleep_ns = self.sleep_ns(now_ns);
             self.wait(sleep_ns, &mut events)?;
             if events.is_empty() {
                 if sleep_ns == 0 && !fired && self.plan.pace == Pace::Spin {
-                    self.spin_ns += (self.desk.now_ns() - now_ns).min(IDLE_TURN_NS_MAX);
+                    self.spin_ns += (self.state.now_ns() - now_ns).min(IDLE_TURN_NS_MAX);
                 }
             } else {
                 self.event_ns = now_ns;
@@ -284,30 +284,31 @@ impl<'a> Worker<'a> {
             if let Some(schedule) = &mut self.schedule {
                 schedule.pop(next.intended_ns);
             }
-            self.desk.recorder.due(intended_ns, 1);
-            self.desk.spend(intended_ns, 1);
-            let slot = self.carriers[next.carrier as usize];
+            self.state.recorder.due(intended_ns, 1);
+            self.state.spend(intended_ns, 1);
+            let slot = self.load_connections[next.carrier as usize];
             if let Some(connection) = self.sockets.at(slot) {
-                let is_first = connection.owe(intended_ns);
+                let is_first = connection.add_due(intended_ns);
                 // One that is blocked has its event to come.
                 if is_first && !connection.blocked {
-                    self.owing.push(slot);
+                    self.backlogged.push(slot);
                 }
             }
         }
-        let any = !self.owing.is_empty();
-        for index in 0..self.owing.len() {
-            self.work(self.owing[index], false, false)?;
+        let any = !self.backlogged.is_empty();
+        for index in 0..self.backlogged.len() {
+            self.work(self.backlogged[index], false, false)?;
         }
-        self.owing.clear();
+        self.backlogged.clear();
         Ok(any)
     }
 
     /// Whether what is due at this time lies behind the measurement and is not
     /// sent.
     fn is_past_end(&self, intended_ns: u64) -> bool {
-        let window = self.desk.recorder.window;
-        intended_ns >= window.end_ns || (self.desk.quota == Some(0) && window.contains(intended_ns))
+        let window = self.state.recorder.window;
+        intended_ns >= window.end_ns
+            || (self.state.quota == Some(0) && window.contains(intended_ns))
     }
 
     /// Whether an open loop has messages left that were due in the measurement:
@@ -320,7 +321,7 @@ impl<'a> Worker<'a> {
 
     /// How long nothing has to be done, unless a socket becomes ready.
     fn sleep_ns(&self, now_ns: u64) -> u64 {
-        let mut until_ns = self.phase_end_ns.min(self.house_ns);
+        let mut until_ns = self.phase_end_ns.min(self.housekeeping_ns);
         if let Some(connect_ns) = self.next_connect_ns() {
             until_ns = until_ns.min(connect_ns);
         }
@@ -349,7 +350,7 @@ impl<'a> Worker<'a> {
     fn wait(&self, sleep_ns: u64, events: &mut Vec<epoll::Event>) -> Result<(), Failure> {
         let most_ns = match self.phase {
             Phase::Pause => TURN_POLL_NS,
-            _ => HOUSE_INTERVAL_NS,
+            _ => HOUSEKEEPING_INTERVAL_NS,
         };
         let timeout = Duration::from_nanos(sleep_ns.min(most_ns));
         // Bounded far below what does not fit.
@@ -399,7 +400,7 @@ impl<'a> Worker<'a> {
         let Some(connection) = self.sockets.at(slot) else {
             return Ok(());
         };
-        let result = connection.work(readable, writable, &mut self.desk);
+        let result = connection.work(readable, writable, &mut self.state);
         if let Err(failure) = result {
             return self.on_failure(slot, failure);
         }
@@ -429,7 +430,7 @@ impl<'a> Worker<'a> {
                 self.close(slot, Some(reason))
             }
             Failure::Lost { .. } if connection.role == Role::Slow => {
-                self.desk.recorder.counts.slow_readers_cut += 1;
+                self.state.recorder.counts.slow_readers_cut += 1;
                 self.close(slot, None)
             }
             failure => Err(failure),

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem;
 
-use super::outbox::taken;
+use super::batch_writer::taken;
 use super::transport::Transport;
 use crate::client::{Handshake, HandshakeError, Skip};
 use crate::tls;
@@ -37,9 +37,9 @@ pub(super) struct Opening {
 }
 
 /// What a step came to.
-pub(super) enum Step {
+pub(super) enum OpenProgress {
     /// The socket has to be ready again.
-    Wait,
+    Pending,
     /// It is open, and this came behind the response and what was skipped.
     Open(Vec<u8>),
 }
@@ -85,7 +85,7 @@ impl Opening {
         &mut self,
         transport: &mut Transport,
         readable: bool,
-    ) -> Result<Step, Closed> {
+    ) -> Result<OpenProgress, Closed> {
         if !self.connected {
             match transport.socket().take_error() {
                 Ok(None) => self.connected = true,
@@ -94,7 +94,7 @@ impl Opening {
         }
         if self.handshake.is_none() {
             self.is_upgraded = true;
-            return Ok(Step::Open(Vec::new()));
+            return Ok(OpenProgress::Open(Vec::new()));
         }
         while self.written < self.request.len() {
             let rest = &self.request[self.written..];
@@ -105,7 +105,7 @@ impl Opening {
         }
         self.flushed = transport.flush().map_err(broken)? && self.written == self.request.len();
         if !readable {
-            return Ok(Step::Wait);
+            return Ok(OpenProgress::Pending);
         }
         let mut chunk = [0; CHUNK_LEN];
         loop {
@@ -116,12 +116,12 @@ impl Opening {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // TLS may have had something to say.
                     self.flushed = transport.flush().map_err(broken)? && self.flushed;
-                    return Ok(Step::Wait);
+                    return Ok(OpenProgress::Pending);
                 }
                 Err(error) => return Err(broken(error)),
             }
             if self.is_upgraded && self.skip.left() == 0 {
-                return Ok(Step::Open(mem::take(&mut self.early)));
+                return Ok(OpenProgress::Open(mem::take(&mut self.early)));
             }
         }
     }
@@ -160,7 +160,7 @@ impl Opening {
 fn broken(error: io::Error) -> Closed {
     Closed::Handshake(match error.kind() {
         // What the TLS library says of what it received.
-        io::ErrorKind::InvalidData => HandshakeError::Tls(tls::in_words(&error)),
+        io::ErrorKind::InvalidData => HandshakeError::Tls(tls::describe(&error)),
         _ => HandshakeError::Io(error),
     })
 }

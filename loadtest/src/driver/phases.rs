@@ -1,15 +1,15 @@
 //! A thread's way through its phases: connect, warm up, measure, drain. A
 //! measurement in slices has pauses between them.
 
-use super::desk::Supply;
-use super::shared::{Report, ThreadEnd};
+use super::shared::{ThreadEnd, ThreadEvent};
+use super::thread_state::SendState;
 use super::{Worker, as_ns};
 use crate::cpu;
 use crate::failure::Failure;
 use crate::recorder::Window;
 
 /// The index of the part that holds what came behind the measurement.
-pub const DRAIN_PART: u32 = u32::MAX;
+pub const DRAIN_INTERVAL: u32 = u32::MAX;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -47,7 +47,7 @@ impl Phase {
 /// What the slices took, and where the clocks were when the last one began.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_field_names, reason = "the unit belongs to each")]
-pub(super) struct Span {
+pub(super) struct SliceTotals {
     wall_ns: u64,
     cpu_ns: u64,
     spin_ns: u64,
@@ -59,13 +59,13 @@ impl Worker<'_> {
     /// Goes to the next phase when this one is over.
     pub(super) fn advance(&mut self, now_ns: u64) -> Result<(), Failure> {
         if self.phase == Phase::Measure {
-            self.roll(now_ns);
+            self.finish_interval(now_ns);
         }
         match self.phase {
             Phase::Connect if self.begun == self.planned() && self.opening == 0 => {
                 self.phase = Phase::Ready;
                 let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
-                let _ = self.reports.send(Report::Ready { thread_id });
+                let _ = self.events.send(ThreadEvent::Ready { thread_id });
             }
             // Others may never get ready when all is cut short.
             Phase::Ready if !self.shared.is_cut_short() => {
@@ -80,8 +80,8 @@ impl Worker<'_> {
                 }
             }
             Phase::Pause if !self.shared.is_cut_short() => self.wait_for_turn(now_ns)?,
-            Phase::Drain if self.desk.supply == Supply::Owed && !self.is_behind() => {
-                self.desk.supply = Supply::Spent;
+            Phase::Drain if self.state.send_state == SendState::Backlog && !self.is_behind() => {
+                self.state.send_state = SendState::Finished;
                 self.work_all()?;
             }
             _ if self.shared.is_cut_short() && self.phase != Phase::Drain => {
@@ -102,7 +102,7 @@ impl Worker<'_> {
     }
 
     fn recorder_window(&mut self) -> &mut Window {
-        &mut self.desk.recorder.window
+        &mut self.state.recorder.window
     }
 
     /// Begins when all threads do.
@@ -128,16 +128,16 @@ impl Worker<'_> {
         self.begun_ns = start_ns;
         self.phase = Phase::WarmUp;
         self.phase_end_ns = measure_ns;
-        self.desk.supply = Supply::Flowing;
-        self.desk.progress_ns = self.desk.now_ns();
+        self.state.send_state = SendState::Unlimited;
+        self.state.progress_ns = self.state.now_ns();
         self.work_all()
     }
 
     fn measure(&mut self) {
         self.phase = Phase::Measure;
-        self.phase_end_ns = self.desk.recorder.window.end_ns;
+        self.phase_end_ns = self.state.recorder.window.end_ns;
         let carried_in: u64 = self.sockets.iter().map(|(_, c)| c.carried_in()).sum();
-        self.desk.recorder.counts.carried_in += carried_in;
+        self.state.recorder.counts.carried_in += carried_in;
         self.measured.cpu_began_ns = cpu::this_thread_ns();
         self.measured.spin_began_ns = self.spin_ns;
     }
@@ -149,8 +149,8 @@ impl Worker<'_> {
         self.phase_end_ns = u64::MAX;
         self.pause_ends_ns = now_ns.saturating_add(self.timeout_ns);
         self.is_quiet = false;
-        self.desk.supply = Supply::Held;
-        let _ = self.reports.send(Report::Measured);
+        self.state.send_state = SendState::NotStarted;
+        let _ = self.events.send(ThreadEvent::Measured);
         self.wait_for_turn(now_ns)
     }
 
@@ -158,11 +158,11 @@ impl Worker<'_> {
     /// are there, it is not.
     fn wait_for_turn(&mut self, now_ns: u64) -> Result<(), Failure> {
         if !self.is_quiet {
-            self.is_quiet = self.desk.in_flight == 0
+            self.is_quiet = self.state.in_flight == 0
                 && !self.is_behind()
-                && !self.sockets.iter().any(|(_, it)| it.owes());
+                && !self.sockets.iter().any(|(_, it)| it.has_outstanding());
             if self.is_quiet {
-                let _ = self.reports.send(Report::Quiet);
+                let _ = self.events.send(ThreadEvent::Drained);
             } else if now_ns >= self.pause_ends_ns {
                 // The server has too much to do for there to be a next slice.
                 return self.drain(now_ns);
@@ -176,10 +176,10 @@ impl Worker<'_> {
         self.phase_end_ns = start_ns;
         if now_ns >= start_ns {
             // An open loop's clock stands still in a pause.
-            let end_ns = self.desk.recorder.window.end_ns;
+            let end_ns = self.state.recorder.window.end_ns;
             self.zero_ns += start_ns - end_ns;
             self.slice += 1;
-            self.next_part(self.slice);
+            self.next_interval(self.slice);
             self.warm_up(start_ns)?;
         }
         Ok(())
@@ -187,23 +187,23 @@ impl Worker<'_> {
 
     /// In a run that counts messages: whether they are all back.
     fn is_all_answered(&self) -> bool {
-        let counts = &self.desk.recorder.counts;
-        self.desk.quota == Some(0) && counts.answered == counts.due
+        let counts = &self.state.recorder.counts;
+        self.state.quota == Some(0) && counts.answered == counts.due
     }
 
     fn drain(&mut self, now_ns: u64) -> Result<(), Failure> {
         if self.phase == Phase::Measure {
             self.end_measurement(now_ns);
-            let _ = self.reports.send(Report::Measured);
+            let _ = self.events.send(ThreadEvent::Measured);
         }
         self.phase = Phase::Drain;
         self.phase_end_ns = now_ns.saturating_add(self.timeout_ns);
         // What came behind the end belongs to the drain, the rest is sent as is.
-        self.next_part(DRAIN_PART);
-        self.desk.supply = if self.is_behind() {
-            Supply::Owed
+        self.next_interval(DRAIN_INTERVAL);
+        self.state.send_state = if self.is_behind() {
+            SendState::Backlog
         } else {
-            Supply::Spent
+            SendState::Finished
         };
         for slot in std::mem::take(&mut self.slow_readers) {
             self.close(slot, None)?;
@@ -213,7 +213,7 @@ impl Worker<'_> {
 
     /// Closes the window, unless it is over already, and takes stock.
     fn end_measurement(&mut self, now_ns: u64) {
-        let window = &mut self.desk.recorder.window;
+        let window = &mut self.state.recorder.window;
         window.end_ns = window.end_ns.min(now_ns);
         // The clock that counted is the window's, not that of this late look.
         self.measured.wall_ns += window.end_ns.saturating_sub(window.start_ns);
@@ -232,58 +232,58 @@ impl Worker<'_> {
                 self.close(slot, None)?;
                 continue;
             }
-            connection.begin(self.desk.now_ns());
+            connection.begin(self.state.now_ns());
             self.work(slot, false, false)?;
         }
         Ok(())
     }
 
     /// Hands over the seconds that are over. Slices are handed over as such.
-    fn roll(&mut self, now_ns: u64) {
+    fn finish_interval(&mut self, now_ns: u64) {
         if self.plan.slices > 1 {
             return;
         }
-        let window = self.desk.recorder.window;
+        let window = self.state.recorder.window;
         let second = now_ns
             .min(window.end_ns - 1)
             .saturating_sub(window.start_ns)
             / SECOND_NS;
-        let second = u32::try_from(second).unwrap_or(DRAIN_PART - 1);
-        if second != self.desk.recorder.part_index() {
-            self.next_part(second);
+        let second = u32::try_from(second).unwrap_or(DRAIN_INTERVAL - 1);
+        if second != self.state.recorder.interval_index() {
+            self.next_interval(second);
         }
     }
 
-    fn next_part(&mut self, index: u32) {
-        let empty = self.spares.try_recv().unwrap_or_default();
-        let part = self.desk.recorder.next_part(index, empty);
+    fn next_interval(&mut self, index: u32) {
+        let empty = self.empty_histograms.try_recv().unwrap_or_default();
+        let part = self.state.recorder.next_interval(index, empty);
         let thread = self.share.thread;
-        let _ = self.reports.send(Report::Part { thread, part });
+        let _ = self.events.send(ThreadEvent::Interval { thread, part });
     }
 
     /// What the thread leaves behind, whether or not it came to its end.
     pub(super) fn finish(&mut self, failure: Option<Failure>) -> ThreadEnd {
-        let now_ns = self.desk.now_ns();
+        let now_ns = self.state.now_ns();
         if self.phase == Phase::Measure {
             self.end_measurement(now_ns);
         }
         if self.phase.has_begun() {
-            self.write_off(now_ns);
+            self.record_unsent(now_ns);
         }
         for slot in 0..self.sockets.slots() {
             if let Some(connection) = self.sockets.at(slot) {
-                connection.give_up(now_ns, &mut self.desk);
-                self.desk.recorder.counts.fragmented += connection.checker.fragmented();
+                connection.abandon(now_ns, &mut self.state);
+                self.state.recorder.counts.fragmented += connection.checker.fragmented();
             }
         }
         let span = std::mem::take(&mut self.measured);
-        let recorder = &mut self.desk.recorder;
+        let recorder = &mut self.state.recorder;
         ThreadEnd {
             thread: self.share.thread,
             counts: recorder.counts,
             handshake_ns: recorder.handshake_ns.clone(),
             opening_max: self.opening_max,
-            part: recorder.next_part(DRAIN_PART, Box::default()),
+            part: recorder.next_interval(DRAIN_INTERVAL, Box::default()),
             measured_ns: span.wall_ns,
             cpu_ns: span.cpu_ns,
             spin_ns: span.spin_ns,

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Endpoints;
 use super::endpoint::Endpoint;
-use super::opening::{Closed, Opening, Step};
+use super::opening::{Closed, OpenProgress, Opening};
 use super::transport::Transport;
 use crate::client::Handshake;
 use crate::plan::{Plan, Protocol};
@@ -58,7 +58,7 @@ impl Endpoints {
         let mut opening = Opening::new(handshake, 0, 0);
         loop {
             let readable = is_readable(&transport, &opening).map_err(Closed::Connect)?;
-            if let Step::Open(_) = opening.step(&mut transport, readable)? {
+            if let OpenProgress::Open(_) = opening.step(&mut transport, readable)? {
                 break;
             }
             if !goes_on() {

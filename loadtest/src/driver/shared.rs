@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::failure::Failure;
 use crate::outcome::{Counts, Histogram, Unclosed};
-use crate::recorder::Part;
+use crate::recorder::IntervalRecord;
 
 /// What all threads look at, and hardly ever write.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Shared {
     /// Whether the measurement is to end now.
     cut_short: AtomicBool,
     /// Whether everything is to end now.
-    given_up: AtomicBool,
+    aborted: AtomicBool,
     /// Connections of the plan that are open, for those who watch.
     opened: AtomicU64,
 }
@@ -29,7 +29,7 @@ impl Shared {
             epoch: Instant::now(),
             start_ns: AtomicU64::new(u64::MAX),
             cut_short: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
             opened: AtomicU64::new(0),
         }
     }
@@ -55,13 +55,13 @@ impl Shared {
     }
 
     /// Ends everything.
-    pub fn give_up(&self) {
-        self.given_up.store(true, Ordering::Release);
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
     }
 
     #[inline]
-    pub(super) fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Relaxed)
     }
 
     pub(super) fn count_open(&self) {
@@ -82,23 +82,23 @@ impl Default for Shared {
 
 /// What a thread tells of itself.
 #[derive(Debug)]
-pub enum Report {
+pub enum ThreadEvent {
     /// Its connections are open.
     Ready {
         /// The kernel's number of the thread.
         thread_id: i32,
     },
     /// A second of the measurement, or the drain, is over.
-    Part {
+    Interval {
         /// Which thread.
         thread: u32,
         /// What it brought.
-        part: Part,
+        part: IntervalRecord,
     },
     /// Its measurement, or a slice of it, is over.
     Measured,
     /// A slice is over, and all replies are there.
-    Quiet,
+    Drained,
     /// It could not begin.
     Failed(Failure),
     /// It is done.
@@ -117,7 +117,7 @@ pub struct ThreadEnd {
     /// The most handshakes at the start that it had under way at the same time.
     pub opening_max: u32,
     /// The part that was being recorded.
-    pub part: Part,
+    pub part: IntervalRecord,
     /// How long it measured, in nanoseconds.
     pub measured_ns: u64,
     /// CPU time it used while measuring, in nanoseconds.

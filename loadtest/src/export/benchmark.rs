@@ -12,7 +12,7 @@ use crate::units::format_count;
 
 /// An entry of the dashboard.
 #[derive(Debug, PartialEq, Serialize)]
-struct Entry {
+struct BenchmarkEntry {
     name: String,
     unit: &'static str,
     value: f64,
@@ -40,12 +40,12 @@ pub(super) fn json(runs: &[ResultFile], better: Better) -> Result<String, Failur
     Ok(to_pretty_json(&entries))
 }
 
-fn entry(metric: Metric, runs: &[ResultFile]) -> Option<Entry> {
+fn entry(metric: Metric, runs: &[ResultFile]) -> Option<BenchmarkEntry> {
     let values: Vec<_> = runs.iter().filter_map(|run| metric.of(run)).collect();
     let low = values.iter().copied().reduce(f64::min)?;
     let high = values.iter().copied().reduce(f64::max)?;
     let run = &runs[0];
-    Some(Entry {
+    Some(BenchmarkEntry {
         name: format!("{}: {}", run.label, metric.title()),
         unit: unit(metric),
         value: median(&values)?,

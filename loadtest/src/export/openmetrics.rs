@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::outcome::{Histogram, Latencies};
 use crate::percentile::Percentile;
 use crate::result::{Cost, ResultFile};
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 
 /// The bounds of the buckets are these in each decade from a microsecond to ten
 /// seconds.
@@ -28,7 +28,7 @@ const NS_PER_S: f64 = 1e9;
 
 pub(super) fn text(run: &ResultFile) -> Result<String, Failure> {
     let mut registry = Registry::with_prefix("loadtest");
-    registry.register_collector(Box::new(View {
+    registry.register_collector(Box::new(RunCollector {
         latencies: latencies(run)?,
         run: run.clone(),
     }));
@@ -38,20 +38,20 @@ pub(super) fn text(run: &ResultFile) -> Result<String, Failure> {
 }
 
 #[derive(Debug)]
-struct View {
+struct RunCollector {
     run: ResultFile,
     latencies: Latencies,
 }
 
 type Labels = [(&'static str, String); 1];
 
-impl View {
+impl RunCollector {
     fn labels(&self) -> Labels {
-        [("server", harmless(&self.run.label))]
+        [("server", sanitized(&self.run.label))]
     }
 }
 
-impl Collector for View {
+impl Collector for RunCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.times(&mut encoder)?;
         self.counts(&mut encoder)?;
@@ -59,7 +59,7 @@ impl Collector for View {
     }
 }
 
-impl View {
+impl RunCollector {
     fn times(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         for (name, help, times_ns) in [
             (

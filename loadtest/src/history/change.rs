@@ -10,7 +10,7 @@
 use std::cmp::Ordering;
 
 use crate::metric::Metric;
-use crate::statistics::{Interval, SAMPLES_MIN, median};
+use crate::statistics::{ConfidenceInterval, SAMPLES_MIN, median};
 
 use super::point::Point;
 
@@ -20,17 +20,17 @@ const FENCE: f64 = 1.5;
 
 /// A point, and how it stands to those before it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Step {
+pub(super) struct MarkedPoint {
     pub(super) point: Point,
     /// Within which its median is expected; none where too few runs are before
     /// it.
-    pub(super) fences: Option<Interval>,
-    pub(super) mark: Mark,
+    pub(super) fences: Option<ConfidenceInterval>,
+    pub(super) mark: PointKind,
 }
 
 /// How a point stands to those before it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Mark {
+pub(super) enum PointKind {
     /// Within the fences, or the first of them.
     Level,
     /// Beyond them, by itself.
@@ -39,14 +39,14 @@ pub(super) enum Mark {
     Change { ratio: f64, is_better: bool },
 }
 
-impl Step {
+impl MarkedPoint {
     pub(super) fn is_worse(&self) -> bool {
-        matches!(self.mark, Mark::Change { is_better, .. } if !is_better)
+        matches!(self.mark, PointKind::Change { is_better, .. } if !is_better)
     }
 }
 
 /// Finds the changes in points that are in the order of time.
-pub(super) fn mark(points: &[Point], metric: Metric, min_effect: f64) -> Vec<Step> {
+pub(super) fn mark(points: &[Point], metric: Metric, min_effect: f64) -> Vec<MarkedPoint> {
     let mut level: Vec<f64> = Vec::new();
     let mut steps = Vec::with_capacity(points.len());
     for (index, point) in points.iter().enumerate() {
@@ -56,21 +56,21 @@ pub(super) fn mark(points: &[Point], metric: Metric, min_effect: f64) -> Vec<Ste
             fences.is_some_and(|fences| side_of(next.median(), fences) == side)
         });
         let mark = if side == Ordering::Equal {
-            Mark::Level
+            PointKind::Level
         } else if point.values.len() >= SAMPLES_MIN || next_agrees {
             let ratio = point.median() / median(&level).unwrap_or(f64::NAN);
             level.clear();
-            Mark::Change {
+            PointKind::Change {
                 ratio,
                 is_better: (ratio > 1.0) == metric.is_more_better(),
             }
         } else {
-            Mark::Outlier
+            PointKind::Outlier
         };
-        if mark != Mark::Outlier {
+        if mark != PointKind::Outlier {
             level.extend(&point.values);
         }
-        steps.push(Step {
+        steps.push(MarkedPoint {
             point: point.clone(),
             fences,
             mark,
@@ -80,7 +80,7 @@ pub(super) fn mark(points: &[Point], metric: Metric, min_effect: f64) -> Vec<Ste
 }
 
 /// How a value is to the fences; equal is within.
-fn side_of(value: f64, fences: Interval) -> Ordering {
+fn side_of(value: f64, fences: ConfidenceInterval) -> Ordering {
     if value < fences.low {
         Ordering::Less
     } else if value > fences.high {
@@ -90,7 +90,7 @@ fn side_of(value: f64, fences: Interval) -> Ordering {
     }
 }
 
-fn fences(level: &[f64], min_effect: f64) -> Option<Interval> {
+fn fences(level: &[f64], min_effect: f64) -> Option<ConfidenceInterval> {
     if level.len() < SAMPLES_MIN {
         return None;
     }
@@ -103,7 +103,7 @@ fn fences(level: &[f64], min_effect: f64) -> Option<Interval> {
         median(&sorted[sorted.len() - half..])?,
     );
     let (middle, reach) = (median(&sorted)?, FENCE * (high - low));
-    Some(Interval {
+    Some(ConfidenceInterval {
         low: (low - reach).min(middle / (1.0 + min_effect)),
         high: (high + reach).max(middle * (1.0 + min_effect)),
     })
@@ -123,7 +123,7 @@ mod tests {
         }
     }
 
-    fn marks(points: &[&[f64]]) -> Vec<Mark> {
+    fn marks(points: &[&[f64]]) -> Vec<PointKind> {
         let points: Vec<_> = points.iter().map(|values| point(values)).collect();
         let steps = mark(&points, Metric::CpuPerMessage, 0.02);
         steps.into_iter().map(|step| step.mark).collect()
@@ -146,15 +146,15 @@ mod tests {
     fn a_change_begins_a_new_level() {
         let slow = CALM.map(|value| value * 1.2);
         let marks = marks(&[&CALM, &CALM, &slow, &slow, &CALM]);
-        assert_eq!(marks[..2], [Mark::Level, Mark::Level]);
-        let Mark::Change { ratio, is_better } = marks[2] else {
+        assert_eq!(marks[..2], [PointKind::Level, PointKind::Level]);
+        let PointKind::Change { ratio, is_better } = marks[2] else {
             panic!("{marks:?}");
         };
         assert!((ratio - 1.2).abs() < 1e-9 && !is_better);
-        assert_eq!(marks[3], Mark::Level);
+        assert_eq!(marks[3], PointKind::Level);
         assert!(matches!(
             marks[4],
-            Mark::Change {
+            PointKind::Change {
                 is_better: true,
                 ..
             }
@@ -164,14 +164,17 @@ mod tests {
     #[test]
     fn single_runs_change_nothing_until_the_next_agrees() {
         let marks = marks(&[&CALM, &[120.0], &[100.0], &[120.0], &[121.0]]);
-        assert_eq!(marks[..3], [Mark::Level, Mark::Outlier, Mark::Level]);
-        assert!(matches!(marks[3], Mark::Change { .. }), "{marks:?}");
-        assert_eq!(marks[4], Mark::Level);
+        assert_eq!(
+            marks[..3],
+            [PointKind::Level, PointKind::Outlier, PointKind::Level]
+        );
+        assert!(matches!(marks[3], PointKind::Change { .. }), "{marks:?}");
+        assert_eq!(marks[4], PointKind::Level);
     }
 
     #[test]
     fn what_is_smaller_than_of_interest_is_none() {
         let little = CALM.map(|value| value * 1.015);
-        assert_eq!(marks(&[&[100.0; 9], &little]), [Mark::Level; 2]);
+        assert_eq!(marks(&[&[100.0; 9], &little]), [PointKind::Level; 2]);
     }
 }

@@ -1,8 +1,8 @@
 //! A history for spreadsheets: a line for each point, plain numbers in the
 //! metric's unit (per second, nanoseconds, bytes).
 
-use super::Chapter;
-use super::change::{Mark, Step};
+use super::WorkloadHistory;
+use super::change::{MarkedPoint, PointKind};
 use super::point::Point;
 use crate::metric::Metric;
 use crate::report::csv_line;
@@ -23,11 +23,11 @@ const TITLES: [&str; 13] = [
     "annotations",
 ];
 
-pub(super) fn csv(chapters: &[Chapter], metric: Metric) -> String {
+pub(super) fn csv(histories: &[WorkloadHistory], metric: Metric) -> String {
     let mut csv = csv_line(&TITLES.map(str::to_owned));
-    for chapter in chapters {
-        for step in &chapter.steps {
-            csv += &csv_line(&fields(&chapter.workload, metric, step));
+    for history in histories {
+        for step in &history.steps {
+            csv += &csv_line(&fields(&history.workload, metric, step));
         }
     }
     csv
@@ -38,16 +38,16 @@ fn annotations(point: &Point) -> String {
     told.join("; ")
 }
 
-fn fields(workload: &str, metric: Metric, step: &Step) -> [String; TITLES.len()] {
+fn fields(workload: &str, metric: Metric, step: &MarkedPoint) -> [String; TITLES.len()] {
     let point = &step.point;
-    let fence = |value: fn(crate::statistics::Interval) -> f64| {
+    let fence = |value: fn(crate::statistics::ConfidenceInterval) -> f64| {
         step.fences
             .map_or_else(String::new, |it| value(it).to_string())
     };
     let (mark, ratio) = match step.mark {
-        Mark::Level => ("", String::new()),
-        Mark::Outlier => ("outlier", String::new()),
-        Mark::Change { ratio, is_better } => (
+        PointKind::Level => ("", String::new()),
+        PointKind::Outlier => ("outlier", String::new()),
+        PointKind::Change { ratio, is_better } => (
             if is_better { "better" } else { "worse" },
             ratio.to_string(),
         ),

@@ -15,18 +15,18 @@ use crate::failure::Failure;
 use crate::result::{
     Document, KnownRuns, Problem, ResultFile, format_of, json_files, read_bounded,
 };
-use crate::session::{EXIT_FINE, EXIT_OBJECTIVE, print, say};
+use crate::session::{EXIT_FINE, EXIT_OBJECTIVE, log, print};
 
-use change::{Step, mark};
+use change::{MarkedPoint, mark};
 use point::{Point, points};
 
 /// The most files of a directory that are read.
 const FILES_MAX: usize = 10_000;
 
 /// What is shown of one server under one workload.
-struct Chapter {
+struct WorkloadHistory {
     workload: String,
-    steps: Vec<Step>,
+    steps: Vec<MarkedPoint>,
 }
 
 /// Shows how a metric went.
@@ -34,20 +34,20 @@ struct Chapter {
 /// # Errors
 /// A directory or result that cannot be read, and one without results.
 pub fn history(args: &History) -> Result<u8, Failure> {
-    let mut chapters = Vec::new();
+    let mut histories = Vec::new();
     for runs in by_workload(read(&args.directory)?) {
         let points: Vec<Point> = points(&runs, args.metric, args.by);
         if points.is_empty() {
             let why = "no run of it has this metric";
-            say(&format!("{}: {why}", runs[0].plan));
+            log(&format!("{}: {why}", runs[0].plan));
             continue;
         }
-        chapters.push(Chapter {
+        histories.push(WorkloadHistory {
             workload: format!("{}, {}", runs[0].label, runs[0].plan),
             steps: mark(&points, args.metric, args.min_effect),
         });
     }
-    if chapters.is_empty() {
+    if histories.is_empty() {
         let why = format!(
             "{}: no result has {}",
             args.directory.display(),
@@ -56,12 +56,12 @@ pub fn history(args: &History) -> Result<u8, Failure> {
         return Err(Failure::File(why));
     }
     print(&match args.format {
-        HistoryFormat::Text => text::text(&chapters, args.metric),
-        HistoryFormat::Csv => csv::csv(&chapters, args.metric),
+        HistoryFormat::Text => text::text(&histories, args.metric),
+        HistoryFormat::Csv => csv::csv(&histories, args.metric),
     })?;
-    let newest_is_worse = chapters
+    let newest_is_worse = histories
         .iter()
-        .any(|chapter| chapter.steps.last().is_some_and(Step::is_worse));
+        .any(|history| history.steps.last().is_some_and(MarkedPoint::is_worse));
     Ok(if args.fail_on_regression && newest_is_worse {
         EXIT_OBJECTIVE
     } else {
@@ -96,7 +96,7 @@ fn read(directory: &Path) -> Result<Vec<ResultFile>, Failure> {
         };
         match why {
             None => runs.push(run),
-            Some(why) => say(&format!("{} is left out: {why}", path.display())),
+            Some(why) => log(&format!("{} is left out: {why}", path.display())),
         }
     }
     if runs.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::args::Epoch;
+use crate::args::GroupBy;
 use crate::metric::Metric;
 use crate::report::parts;
 use crate::result::ResultFile;
@@ -43,7 +43,7 @@ impl Point {
 
 /// The points of runs that are in the order of time. One that was measured again
 /// later stands where it was measured first.
-pub(super) fn points(runs: &[ResultFile], metric: Metric, by: Epoch) -> Vec<Point> {
+pub(super) fn points(runs: &[ResultFile], metric: Metric, by: GroupBy) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
     for run in runs {
         let Some(value) = metric.of(run) else {
@@ -68,20 +68,20 @@ pub(super) fn points(runs: &[ResultFile], metric: Metric, by: Epoch) -> Vec<Poin
     points
 }
 
-fn name(run: &ResultFile, by: Epoch) -> Option<String> {
+fn name(run: &ResultFile, by: GroupBy) -> Option<String> {
     match by {
-        Epoch::Commit => {
+        GroupBy::Commit => {
             let commit = run.environment.commit.as_deref()?;
             let (hash, rest) = commit.split_once('-').unwrap_or((commit, ""));
             let rest = if rest.is_empty() { "" } else { "-dirty" };
             let hash: String = hash.chars().take(DIGITS).collect();
             Some(hash + rest)
         }
-        Epoch::Binary => {
+        GroupBy::Binary => {
             let sha256 = run.server.as_ref()?.binary_sha256.as_deref()?;
             Some(sha256.chars().take(DIGITS).collect())
         }
-        Epoch::Day => Some(run.started_at.chars().take(DAY_LEN).collect()),
+        GroupBy::Day => Some(run.started_at.chars().take(DAY_LEN).collect()),
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
             run("0123456789abcdef-dirty", 6.0),
             run("0123456789abcdef", 7.0),
         ];
-        let points = points(&runs, Metric::CpuPerMessage, Epoch::Commit);
+        let points = points(&runs, Metric::CpuPerMessage, GroupBy::Commit);
         let told: Vec<_> = points
             .iter()
             .map(|point| (point.name.as_str(), point.values.as_slice()))
@@ -122,16 +122,16 @@ mod tests {
         let mut run = fixture::result();
         run.environment.note = Some("cold".to_owned());
         run.environment.labels = [("build".to_owned(), "12".to_owned())].into();
-        let points = points(&[run.clone(), run], Metric::P99, Epoch::Day);
+        let points = points(&[run.clone(), run], Metric::P99, GroupBy::Day);
         let told: Vec<_> = points[0].annotations.iter().collect();
         assert_eq!(told, ["labels: build=12", "note: cold"]);
     }
 
     #[test]
     fn what_is_not_known_has_a_name_of_its_own() {
-        let points = points(&[fixture::result()], Metric::P99, Epoch::Binary);
+        let points = points(&[fixture::result()], Metric::P99, GroupBy::Binary);
         assert_eq!(points[0].name, "unknown");
-        let points = super::points(&[fixture::result()], Metric::P99, Epoch::Day);
+        let points = super::points(&[fixture::result()], Metric::P99, GroupBy::Day);
         assert_eq!(points[0].name, "2025-11-24");
     }
 }

@@ -1,7 +1,7 @@
 //! A history for a terminal: a line for each point, with where it lies.
 
-use super::Chapter;
-use super::change::{Mark, Step};
+use super::WorkloadHistory;
+use super::change::{MarkedPoint, PointKind};
 use crate::metric::Metric;
 use crate::report::Grid;
 use crate::units::format_percent;
@@ -14,16 +14,16 @@ const PLOT_MARGIN: f64 = 0.05;
 
 const LEGEND: &str = "● median  ━ runs  [ ] fences of the runs before";
 
-pub(super) fn text(chapters: &[Chapter], metric: Metric) -> String {
-    let chapters = chapters.iter().map(|chapter| {
-        let title = format!("{}, {}\n", metric.title(), chapter.workload);
-        title + &table(&chapter.steps, metric)
+pub(super) fn text(histories: &[WorkloadHistory], metric: Metric) -> String {
+    let histories = histories.iter().map(|history| {
+        let title = format!("{}, {}\n", metric.title(), history.workload);
+        title + &table(&history.steps, metric)
     });
-    chapters.collect::<Vec<_>>().join("\n") + LEGEND + "\n"
+    histories.collect::<Vec<_>>().join("\n") + LEGEND + "\n"
 }
 
-fn table(steps: &[Step], metric: Metric) -> String {
-    let scale = Scale::of(steps);
+fn table(steps: &[MarkedPoint], metric: Metric) -> String {
+    let scale = PlotScale::of(steps);
     let mut grid = Grid::default();
     let titles = ["measured", "runs", "median", "range"].map(str::to_owned);
     let mut titles = titles.to_vec();
@@ -57,11 +57,11 @@ fn table(steps: &[Step], metric: Metric) -> String {
     grid.text()
 }
 
-fn remark(step: &Step) -> String {
+fn remark(step: &MarkedPoint) -> String {
     match step.mark {
-        Mark::Level => String::new(),
-        Mark::Outlier => "beyond the fences".to_owned(),
-        Mark::Change { ratio, is_better } => {
+        PointKind::Level => String::new(),
+        PointKind::Outlier => "beyond the fences".to_owned(),
+        PointKind::Change { ratio, is_better } => {
             let sign = if ratio > 1.0 { '+' } else { '−' };
             let by = format_percent((ratio - 1.0).abs());
             let verdict = if is_better { "better" } else { "worse" };
@@ -71,13 +71,13 @@ fn remark(step: &Step) -> String {
 }
 
 /// Where values lie on a line of characters.
-struct Scale {
+struct PlotScale {
     low: f64,
     high: f64,
 }
 
-impl Scale {
-    fn of(steps: &[Step]) -> Self {
+impl PlotScale {
+    fn of(steps: &[MarkedPoint]) -> Self {
         let lows = steps.iter().map(|step| step.point.low());
         let highs = steps.iter().map(|step| step.point.high());
         let (low, high) = (
@@ -103,7 +103,7 @@ impl Scale {
         (share * last).round().clamp(0.0, last) as usize
     }
 
-    fn plot(&self, step: &Step) -> String {
+    fn plot(&self, step: &MarkedPoint) -> String {
         let mut line = vec!['·'; PLOT_WIDTH];
         let point = &step.point;
         if let Some(fences) = step.fences {
@@ -139,12 +139,12 @@ mod tests {
             point("ccccccccc", &[5_500.0, 5_550.0, 5_600.0, 5_520.0]),
         ];
         let metric = Metric::CpuPerMessage;
-        let chapters = [Chapter {
+        let histories = [WorkloadHistory {
             workload: "closed loop".to_owned(),
             steps: mark(&points, metric, 0.02),
         }];
         assert_eq!(
-            text(&chapters, metric),
+            text(&histories, metric),
             "\
 CPU/message, closed loop
              measured  runs   median               range

@@ -2,11 +2,11 @@
 
 use maud::{Markup, html};
 
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 
 /// A command line, and another way to the same.
 #[derive(Debug)]
-pub(super) struct Repeat {
+pub(super) struct RepeatCommand {
     pub(super) name: String,
     /// The arguments that were given, without the program's name.
     pub(super) args: Vec<String>,
@@ -15,7 +15,7 @@ pub(super) struct Repeat {
 }
 
 /// A section with all of them.
-pub(super) fn section(repeats: &[Repeat]) -> Markup {
+pub(super) fn section(repeats: &[RepeatCommand]) -> Markup {
     html! {
         section id="repeat" aria-labelledby="repeat-title" {
             h2 id="repeat-title" { "To repeat it" }
@@ -39,7 +39,7 @@ pub(super) fn section(repeats: &[Repeat]) -> Markup {
 
 /// As a shell reads it.
 fn command(args: &[String]) -> String {
-    let quoted = shell_words::join(args.iter().map(|argument| harmless(argument)));
+    let quoted = shell_words::join(args.iter().map(|argument| sanitized(argument)));
     format!("loadtest {quoted}")
 }
 

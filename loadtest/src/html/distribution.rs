@@ -6,10 +6,10 @@ use crate::outcome::Histogram;
 use crate::units::{format_count, format_ns};
 
 use super::figure::Figure;
-use super::group::Groups;
-use super::run::Run;
+use super::group::RunGroups;
+use super::run::ReportedRun;
 use super::svg::{Axis, Bar, Chart, Series};
-use super::table::Table;
+use super::table::HtmlTable;
 
 /// Bins of a decade.
 const BINS_PER_DECADE: f64 = 20.0;
@@ -24,8 +24,8 @@ struct Bin {
 }
 
 /// Bars for a single run, lines for several.
-pub(super) fn figure(runs: &[Run]) -> Option<Markup> {
-    let groups = Groups::of(runs);
+pub(super) fn figure(runs: &[ReportedRun]) -> Option<Markup> {
+    let groups = RunGroups::of(runs);
     let histograms: Vec<_> = groups.all.iter().map(|group| &group.response_ns).collect();
     let bins: Vec<_> = histograms.iter().map(|times_ns| binned(times_ns)).collect();
     let all: Vec<Bin> = bins.iter().flatten().copied().collect();
@@ -133,7 +133,7 @@ fn rounded(ns: f64) -> String {
     format_ns(ns.round() as u64)
 }
 
-fn finding(bins: &[Vec<Bin>], groups: &Groups<'_>) -> String {
+fn finding(bins: &[Vec<Bin>], groups: &RunGroups<'_>) -> String {
     let fullest = bins.iter().zip(&groups.all).filter_map(|(bins, group)| {
         let bin = bins.iter().max_by(|a, b| a.share.total_cmp(&b.share))?;
         let who = if groups.all.len() > 1 {
@@ -151,7 +151,7 @@ fn finding(bins: &[Vec<Bin>], groups: &Groups<'_>) -> String {
     format!("Most frequent: {}.", fullest.join("; "))
 }
 
-fn table(bins: &[Vec<Bin>], groups: &Groups<'_>) -> Table {
+fn table(bins: &[Vec<Bin>], groups: &RunGroups<'_>) -> HtmlTable {
     let names = groups.all.iter().map(|group| group.name.clone());
     let titles = ["response time".to_owned()].into_iter();
     let titles: Vec<_> = if groups.all.len() == 1 {
@@ -161,7 +161,7 @@ fn table(bins: &[Vec<Bin>], groups: &Groups<'_>) -> Table {
     } else {
         titles.chain(names).collect()
     };
-    let mut table = Table::new("Distribution of the response time", titles);
+    let mut table = HtmlTable::new("Distribution of the response time", titles);
     let mut edges: Vec<&Bin> = bins
         .iter()
         .flatten()

@@ -3,8 +3,8 @@
 
 use maud::{Markup, html};
 
-use super::svg::{Chart, Size, Words, swatch};
-use super::table::Table;
+use super::svg::{Caption, Chart, Size, swatch};
+use super::table::HtmlTable;
 
 /// A plot with its words and numbers.
 #[derive(Debug)]
@@ -18,15 +18,15 @@ pub(super) struct Figure<'a> {
     pub(super) notes: Vec<String>,
     /// Names and styles of its series.
     pub(super) legend: Vec<(String, usize)>,
-    pub(super) data: Table,
+    pub(super) data: HtmlTable,
 }
 
 impl Figure<'_> {
     /// With drawings for wide and for narrow windows.
-    pub(super) fn draw(&self, plot: impl Fn(&str, Size, &Words<'_>) -> Markup) -> Markup {
-        let words = self.words();
-        let wide = plot(&format!("{}-wide", self.id), Size::Wide, &words);
-        let narrow = plot(&format!("{}-narrow", self.id), Size::Narrow, &words);
+    pub(super) fn draw(&self, plot: impl Fn(&str, Size, &Caption<'_>) -> Markup) -> Markup {
+        let caption = self.caption();
+        let wide = plot(&format!("{}-wide", self.id), Size::Wide, &caption);
+        let narrow = plot(&format!("{}-narrow", self.id), Size::Narrow, &caption);
         self.around(&html! { (wide) (narrow) })
     }
 
@@ -36,7 +36,7 @@ impl Figure<'_> {
             let names = chart.series.iter().map(|it| (it.name.clone(), it.style));
             self.legend = names.collect();
         }
-        self.draw(|id, size, words| chart.draw(id, size, words))
+        self.draw(|id, size, caption| chart.draw(id, size, caption))
     }
 
     /// With several drawings side by side.
@@ -46,8 +46,8 @@ impl Figure<'_> {
         })
     }
 
-    pub(super) fn words(&self) -> Words<'_> {
-        Words {
+    pub(super) fn caption(&self) -> Caption<'_> {
+        Caption {
             title: self.title,
             finding: &self.finding,
         }

@@ -4,38 +4,38 @@
 use crate::outcome::{Histogram, histogram};
 use crate::result::Status;
 
-use super::run::Run;
+use super::run::ReportedRun;
 use super::svg::STYLES;
 
 /// Runs that are drawn as one line.
 #[derive(Debug)]
-pub(super) struct Group<'a> {
+pub(super) struct RunGroup<'a> {
     pub(super) name: String,
-    pub(super) runs: Vec<&'a Run>,
+    pub(super) runs: Vec<&'a ReportedRun>,
     /// The response times of all of them.
     pub(super) response_ns: Histogram,
 }
 
 /// The lines of a chart, and what is to be said of how they came about.
 #[derive(Debug)]
-pub(super) struct Groups<'a> {
-    pub(super) all: Vec<Group<'a>>,
+pub(super) struct RunGroups<'a> {
+    pub(super) all: Vec<RunGroup<'a>>,
     pub(super) notes: Vec<String>,
 }
 
-impl<'a> Groups<'a> {
+impl<'a> RunGroups<'a> {
     /// A line for each run, or for each label.
-    pub(super) fn of(runs: &'a [Run]) -> Self {
+    pub(super) fn of(runs: &'a [ReportedRun]) -> Self {
         if runs.len() <= STYLES {
             let groups = runs
                 .iter()
-                .map(|run| Group::of(run.name.clone(), vec![run]));
+                .map(|run| RunGroup::of(run.name.clone(), vec![run]));
             return Self {
                 all: groups.collect(),
                 notes: Vec::new(),
             };
         }
-        let mut labels: Vec<(&str, Vec<&Run>)> = Vec::new();
+        let mut labels: Vec<(&str, Vec<&ReportedRun>)> = Vec::new();
         for run in runs {
             let label = run.file.label.as_str();
             match labels.iter_mut().find(|(known, _)| *known == label) {
@@ -56,10 +56,10 @@ impl<'a> Groups<'a> {
         let groups = labels.into_iter().take(STYLES).map(|(label, members)| {
             let name = format!(
                 "{} ({} runs)",
-                crate::terminal::harmless(label),
+                crate::terminal::sanitized(label),
                 members.len()
             );
-            Group::of(name, members)
+            RunGroup::of(name, members)
         });
         Self {
             all: groups.collect(),
@@ -68,8 +68,8 @@ impl<'a> Groups<'a> {
     }
 }
 
-impl<'a> Group<'a> {
-    fn of(name: String, runs: Vec<&'a Run>) -> Self {
+impl<'a> RunGroup<'a> {
+    fn of(name: String, runs: Vec<&'a ReportedRun>) -> Self {
         let mut response_ns = histogram();
         for run in &runs {
             response_ns

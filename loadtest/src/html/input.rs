@@ -8,9 +8,9 @@ use crate::failure::Failure;
 use crate::result::{
     Document, KnownRuns, Problem, ResultFile, format_of, json_files, read_bounded,
 };
-use crate::session::say;
+use crate::session::log;
 use crate::sweep::SweepFile;
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 
 /// Everything that was read, by kind, in the order of the arguments.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Inputs {
     fn add_run(&mut self, run: Input<ResultFile>) {
         match self.known.add(&run.document, &run.path) {
             None => self.runs.push(run),
-            Some(first) => say(&format!(
+            Some(first) => log(&format!(
                 "{} is left out: it is the same run as {}",
                 run.name(),
                 shown(first)
@@ -90,7 +90,7 @@ impl<T> Input<T> {
 
 /// A path as text.
 pub(super) fn shown(path: &Path) -> String {
-    harmless(&path.to_string_lossy())
+    sanitized(&path.to_string_lossy())
 }
 
 /// Files as they are, and of directories what ends in `.json`, by name. What is

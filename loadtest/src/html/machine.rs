@@ -4,48 +4,48 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::machine::Environment;
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 use crate::units::format_bytes;
 
-use super::table::Table;
+use super::table::HtmlTable;
 
 /// The most machines side by side.
 const COLUMNS_MAX: usize = 8;
 
 /// What differs from run to run on one machine.
-const FLEETING: &str = "load_average_1min";
+const VOLATILE: &str = "load_average_1min";
 
 /// An environment and whose it is.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct NamedEnvironment {
     pub(super) name: String,
     pub(super) environment: Environment,
 }
 
 /// Environments that are alike, by the names of those that have them.
-struct Kind<'a> {
+struct EnvironmentGroup<'a> {
     names: Vec<&'a str>,
     fields: Vec<(String, String)>,
 }
 
 /// A section about all of them.
-pub(super) fn section(places: &[Place]) -> Markup {
-    let kinds = kinds(places);
-    let Some(first) = kinds.first() else {
+pub(super) fn section(places: &[NamedEnvironment]) -> Markup {
+    let groups = groups(places);
+    let Some(first) = groups.first() else {
         return html! {};
     };
-    let shown = &kinds[..kinds.len().min(COLUMNS_MAX)];
+    let shown = &groups[..groups.len().min(COLUMNS_MAX)];
     html! {
         section id="environment" aria-labelledby="environment-title" {
             h2 id="environment-title" { "Environment" }
             p { (headline(&places[0].environment)) }
-            @if kinds.len() == 1 {
+            @if groups.len() == 1 {
                 p class="note" { "It is the same for everything in this report." }
             } @else {
-                p { "There are " (kinds.len()) " environments. " strong { "They differ in:" } }
+                p { "There are " (groups.len()) " environments. " strong { "They differ in:" } }
                 (differences(shown).draw())
             }
-            @if kinds.len() > COLUMNS_MAX {
+            @if groups.len() > COLUMNS_MAX {
                 p class="note" { "The first " (COLUMNS_MAX) " are shown." }
             }
             details class="environment" {
@@ -75,42 +75,42 @@ fn headline(environment: &Environment) -> String {
     } else {
         "over a network"
     };
-    harmless(&format!(
+    sanitized(&format!(
         "{cpu}, cores online: {cores}, memory: {memory}, kernel {release}, {}, loadtest {}, {loopback}.",
         environment.architecture, environment.version
     ))
 }
 
-fn kinds<'a>(places: &'a [Place]) -> Vec<Kind<'a>> {
-    let mut kinds: Vec<Kind<'a>> = Vec::new();
+fn groups<'a>(places: &'a [NamedEnvironment]) -> Vec<EnvironmentGroup<'a>> {
+    let mut groups: Vec<EnvironmentGroup<'a>> = Vec::new();
     let lasting = |fields: &[(String, String)]| -> Vec<(String, String)> {
-        let fields = fields.iter().filter(|(name, _)| name != FLEETING);
+        let fields = fields.iter().filter(|(name, _)| name != VOLATILE);
         fields.cloned().collect()
     };
     for place in places {
         let fields = fields(&place.environment);
         let own = lasting(&fields);
-        match kinds.iter_mut().find(|kind| lasting(&kind.fields) == own) {
+        match groups.iter_mut().find(|kind| lasting(&kind.fields) == own) {
             Some(kind) => kind.names.push(&place.name),
-            None => kinds.push(Kind {
+            None => groups.push(EnvironmentGroup {
                 names: vec![&place.name],
                 fields,
             }),
         }
     }
-    kinds
+    groups
 }
 
-fn differences(kinds: &[Kind<'_>]) -> Table {
-    let heads = kinds.iter().map(|kind| match kind.names[..] {
+fn differences(groups: &[EnvironmentGroup<'_>]) -> HtmlTable {
+    let heads = groups.iter().map(|kind| match kind.names[..] {
         [name] => name.to_owned(),
         [name, ..] => format!("{name} and {} more", kind.names.len() - 1),
         [] => String::new(),
     });
     let titles = ["what".to_owned()].into_iter().chain(heads);
-    let mut table = Table::new("What differs between the environments", titles);
-    table.words = kinds.len() + 1;
-    let mut names: Vec<_> = kinds
+    let mut table = HtmlTable::new("What differs between the environments", titles);
+    table.words = groups.len() + 1;
+    let mut names: Vec<_> = groups
         .iter()
         .flat_map(|kind| &kind.fields)
         .map(|it| &it.0)
@@ -118,7 +118,7 @@ fn differences(kinds: &[Kind<'_>]) -> Table {
     names.sort();
     names.dedup();
     for name in names {
-        let values = kinds.iter().map(|kind| {
+        let values = groups.iter().map(|kind| {
             let field = kind.fields.iter().find(|(known, _)| known == name);
             field.map_or("–", |(_, value)| value.as_str())
         });
@@ -130,9 +130,9 @@ fn differences(kinds: &[Kind<'_>]) -> Table {
     table
 }
 
-fn whole(kind: &Kind<'_>) -> Table {
+fn whole(kind: &EnvironmentGroup<'_>) -> HtmlTable {
     let name = format!("The whole environment of {}", kind.names[0]);
-    let mut table = Table::new(&name, ["what", "value"]);
+    let mut table = HtmlTable::new(&name, ["what", "value"]);
     table.words = 2;
     for (name, value) in &kind.fields {
         table.add([name, value]);
@@ -146,11 +146,12 @@ fn fields(environment: &Environment) -> Vec<(String, String)> {
     if let Ok(Value::Object(object)) = serde_json::to_value(environment) {
         for (name, value) in object {
             match value {
-                Value::Object(map) => fields
-                    .extend(map.iter().map(|(key, value)| {
-                        (harmless(&format!("{name}.{key}")), text(key, value))
-                    })),
-                value => fields.push((harmless(&name), text(&name, &value))),
+                Value::Object(map) => {
+                    fields.extend(map.iter().map(|(key, value)| {
+                        (sanitized(&format!("{name}.{key}")), text(key, value))
+                    }))
+                }
+                value => fields.push((sanitized(&name), text(&name, &value))),
             }
         }
     }
@@ -160,7 +161,7 @@ fn fields(environment: &Environment) -> Vec<(String, String)> {
 fn text(name: &str, value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
-        Value::String(text) => harmless(text),
+        Value::String(text) => sanitized(text),
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(text_of_item).collect();
             items.join(", ")
@@ -176,7 +177,7 @@ fn text(name: &str, value: &Value) -> String {
 }
 
 fn text_of_item(item: &Value) -> String {
-    item.as_str().map_or_else(|| item.to_string(), harmless)
+    item.as_str().map_or_else(|| item.to_string(), sanitized)
 }
 
 #[cfg(test)]
@@ -202,15 +203,15 @@ mod tests {
         let places: Vec<_> = all
             .iter()
             .enumerate()
-            .map(|(index, environment)| Place {
+            .map(|(index, environment)| NamedEnvironment {
                 name: format!("run {index}"),
                 environment: environment.clone(),
             })
             .collect();
-        let kinds = kinds(&places);
-        assert_eq!(kinds.len(), 2);
-        assert_eq!(kinds[0].names, ["run 0", "run 1"]);
-        let table = differences(&kinds).draw().into_string();
+        let groups = groups(&places);
+        assert_eq!(groups.len(), 2);
+        assert_eq!(groups[0].names, ["run 0", "run 1"]);
+        let table = differences(&groups).draw().into_string();
         assert!(table.contains("kernel") && table.contains("6.2"), "{table}");
         assert!(!table.contains("architecture"), "{table}");
         let alike = section(&places[..2]).into_string();

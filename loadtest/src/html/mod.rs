@@ -6,6 +6,7 @@
 //! in the source; plots are SVG of this crate's own, in `svg`.
 
 mod commands;
+mod comparison;
 mod distribution;
 mod figure;
 mod group;
@@ -19,30 +20,29 @@ mod seconds;
 mod svg;
 mod sweep;
 mod table;
-mod versus;
 
-use crate::args::Report;
+use crate::args::ReportArgs;
 use crate::failure::Failure;
 use crate::output::OutputFile;
-use crate::session::{EXIT_FINE, say};
-use crate::terminal::harmless;
+use crate::session::{EXIT_FINE, log};
+use crate::terminal::sanitized;
 
-use commands::Repeat;
+use commands::RepeatCommand;
 use input::Inputs;
-use machine::Place;
+use machine::NamedEnvironment;
 use page::Page;
-use run::Run;
-use sweep::Sweep;
+use run::ReportedRun;
+use sweep::RateSweep;
 
 /// Reads documents and writes the page.
 ///
 /// # Errors
 /// A document that cannot be read, or a page that cannot be written.
-pub fn report(args: &Report) -> Result<u8, Failure> {
+pub fn report(args: &ReportArgs) -> Result<u8, Failure> {
     let inputs = Inputs::read(&args.from)?;
     let file = OutputFile::open(&args.output)?;
     file.write(page(&args.title, inputs)?.as_bytes())?;
-    say(&format!("{} is written", args.output.display()));
+    log(&format!("{} is written", args.output.display()));
     Ok(EXIT_FINE)
 }
 
@@ -51,11 +51,14 @@ fn page(title: &str, inputs: Inputs) -> Result<String, Failure> {
     let repeats = repeats(&inputs);
     let comparisons = inputs.comparisons.into_iter().map(|input| input.document);
     let comparisons: Vec<_> = comparisons.collect();
-    let sweeps = inputs.sweeps.iter().map(|input| Sweep::of(&input.document));
+    let sweeps = inputs
+        .sweeps
+        .iter()
+        .map(|input| RateSweep::of(&input.document));
     let sweeps: Vec<_> = sweeps.collect();
-    let runs = Run::all(inputs.runs).map_err(|error| Failure::File(error.to_string()))?;
+    let runs = ReportedRun::all(inputs.runs).map_err(|error| Failure::File(error.to_string()))?;
     let page = Page {
-        title: &harmless(title),
+        title: &sanitized(title),
         runs: &runs,
         comparisons: &comparisons,
         sweeps: &sweeps,
@@ -66,7 +69,7 @@ fn page(title: &str, inputs: Inputs) -> Result<String, Failure> {
 }
 
 /// The machines of all documents.
-fn places(inputs: &Inputs) -> Vec<Place> {
+fn places(inputs: &Inputs) -> Vec<NamedEnvironment> {
     let runs = inputs
         .runs
         .iter()
@@ -78,7 +81,7 @@ fn places(inputs: &Inputs) -> Vec<Place> {
     let places = runs
         .chain(comparisons)
         .chain(sweeps)
-        .map(|(name, environment)| Place {
+        .map(|(name, environment)| NamedEnvironment {
             name,
             environment: environment.clone(),
         });
@@ -86,18 +89,18 @@ fn places(inputs: &Inputs) -> Vec<Place> {
 }
 
 /// The commands of all documents.
-fn repeats(inputs: &Inputs) -> Vec<Repeat> {
-    let runs = inputs.runs.iter().map(|input| Repeat {
+fn repeats(inputs: &Inputs) -> Vec<RepeatCommand> {
+    let runs = inputs.runs.iter().map(|input| RepeatCommand {
         name: input.name(),
         args: input.document.args.clone(),
         file: Some(input.path.to_string_lossy().into_owned()),
     });
-    let comparisons = inputs.comparisons.iter().map(|input| Repeat {
+    let comparisons = inputs.comparisons.iter().map(|input| RepeatCommand {
         name: input.name(),
         args: input.document.args.clone(),
         file: None,
     });
-    let sweeps = inputs.sweeps.iter().map(|input| Repeat {
+    let sweeps = inputs.sweeps.iter().map(|input| RepeatCommand {
         name: input.name(),
         args: input.document.args.clone(),
         file: None,

@@ -10,16 +10,16 @@ use crate::report::cells::{self, UNKNOWN};
 use crate::report::parts;
 use crate::result::{ResultFile, Status};
 use crate::slo::SloResult;
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 use crate::units::format_rate;
 use crate::verdict::Verdict;
 
-use super::run::Run;
-use super::table::Table;
+use super::run::ReportedRun;
+use super::table::HtmlTable;
 
 /// A line for each run; the load once, where all have the same.
-pub(super) fn table(runs: &[Run]) -> Markup {
-    let load = |run: &Run| harmless(&run.file.plan.to_string());
+pub(super) fn table(runs: &[ReportedRun]) -> Markup {
+    let load = |run: &ReportedRun| sanitized(&run.file.plan.to_string());
     let loads: BTreeSet<_> = runs.iter().map(load).collect();
     let in_common = loads.first().filter(|_| loads.len() == 1 && runs.len() > 1);
     let words: &[_] = match in_common {
@@ -36,7 +36,7 @@ pub(super) fn table(runs: &[Run]) -> Markup {
         "max",
         "server CPU/msg",
     ];
-    let mut table = Table::new("All runs", words.iter().copied().chain(numbers));
+    let mut table = HtmlTable::new("All runs", words.iter().copied().chain(numbers));
     table.words = words.len();
     table.class = "runs";
     for run in runs {
@@ -63,7 +63,7 @@ pub(super) fn table(runs: &[Run]) -> Markup {
     }
 }
 
-fn name(run: &Run) -> Markup {
+fn name(run: &ReportedRun) -> Markup {
     html! {
         span class="run-name" { (run.name) }
         @if run.name != run.path { " " span class="file" { (run.path) } }
@@ -83,7 +83,7 @@ pub(super) fn badge(verdict: Verdict) -> Markup {
 }
 
 /// What speaks against each run, and how it did by its objectives.
-pub(super) fn verdicts(runs: &[Run]) -> Markup {
+pub(super) fn verdicts(runs: &[ReportedRun]) -> Markup {
     html! {
         section id="verdicts" aria-labelledby="verdicts-title" {
             h2 id="verdicts-title" { "Verdicts" }
@@ -99,7 +99,7 @@ pub(super) fn verdicts(runs: &[Run]) -> Markup {
     }
 }
 
-fn messages(run: &Run) -> Markup {
+fn messages(run: &ReportedRun) -> Markup {
     let status = match run.file.status {
         Status::Complete => "complete",
         Status::Interrupted => "interrupted",
@@ -107,7 +107,7 @@ fn messages(run: &Run) -> Markup {
     };
     html! {
         p class="note" {
-            "Begun " (harmless(&run.file.started_at)) ", " (status) ". "
+            "Begun " (sanitized(&run.file.started_at)) ", " (status) ". "
             (cells::messages(&run.file.counts)) "."
         }
         @for line in parts::annotations(&run.file.environment) { p class="note" { (line) } }
@@ -124,28 +124,28 @@ fn reasons(file: &ResultFile) -> Markup {
             ul class="reasons" {
                 @for reason in &judgement.reasons {
                     li {
-                        (badge(reason.verdict)) " " (harmless(&reason.what))
-                        span class="advice" { ". What helps: " (harmless(&reason.advice)) "." }
+                        (badge(reason.verdict)) " " (sanitized(&reason.what))
+                        span class="advice" { ". What helps: " (sanitized(&reason.advice)) "." }
                     }
                 }
             }
         }
         @if !judgement.notes.is_empty() {
             ul class="reasons" {
-                @for note in &judgement.notes { li { "Note: " (harmless(note)) "." } }
+                @for note in &judgement.notes { li { "Note: " (sanitized(note)) "." } }
             }
         }
     }
 }
 
-fn objectives(run: &Run) -> Markup {
+fn objectives(run: &ReportedRun) -> Markup {
     let name = format!("Objectives of {}", run.name);
-    let mut table = Table::new(&name, ["objective", "observed", "result"]);
+    let mut table = HtmlTable::new(&name, ["objective", "observed", "result"]);
     table.words = 3;
     for result in &run.file.objectives {
         table.rows.push(vec![
-            html! { (harmless(&result.objective)) },
-            html! { (harmless(&result.observed)) },
+            html! { (sanitized(&result.objective)) },
+            html! { (sanitized(&result.observed)) },
             objective(result),
         ]);
     }
@@ -162,9 +162,9 @@ fn objective(result: &SloResult) -> Markup {
 }
 
 /// CPU and memory of both sides.
-pub(super) fn costs(runs: &[Run]) -> Markup {
+pub(super) fn costs(runs: &[ReportedRun]) -> Markup {
     let titles = ["run", "process"].into_iter().chain(cells::COST_TITLES);
-    let mut table = Table::new(
+    let mut table = HtmlTable::new(
         "CPU and memory",
         titles.chain(["spinning", "busiest thread"]),
     );

@@ -2,11 +2,11 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::commands::{self, Repeat};
-use super::machine::{self, Place};
-use super::run::Run;
-use super::sweep::Sweep;
-use super::{distribution, overview, percentiles, seconds, sweep, versus};
+use super::commands::{self, RepeatCommand};
+use super::machine::{self, NamedEnvironment};
+use super::run::ReportedRun;
+use super::sweep::RateSweep;
+use super::{comparison, distribution, overview, percentiles, seconds, sweep};
 use crate::comparison::Comparison;
 
 /// Nothing is fetched and nothing is run, whatever the files may hold.
@@ -18,11 +18,11 @@ const STYLE: &str = include_str!("style.css");
 #[derive(Debug)]
 pub(super) struct Page<'a> {
     pub(super) title: &'a str,
-    pub(super) runs: &'a [Run],
+    pub(super) runs: &'a [ReportedRun],
     pub(super) comparisons: &'a [Comparison],
-    pub(super) sweeps: &'a [Sweep],
-    pub(super) places: &'a [Place],
-    pub(super) repeats: &'a [Repeat],
+    pub(super) sweeps: &'a [RateSweep],
+    pub(super) places: &'a [NamedEnvironment],
+    pub(super) repeats: &'a [RepeatCommand],
 }
 
 impl Page<'_> {
@@ -71,7 +71,7 @@ impl Page<'_> {
                 (overview::verdicts(self.runs))
             }
             @for (index, comparison) in self.comparisons.iter().enumerate() {
-                (versus::section(index, comparison))
+                (comparison::section(index, comparison))
             }
             @for (index, sweep) in self.sweeps.iter().enumerate() { (sweep::section(index, sweep)) }
             @if !self.runs.is_empty() {
@@ -103,10 +103,10 @@ impl Page<'_> {
                 ul class="findings" {
                     @for contrast in contrasts {
                         li {
-                            span class={ "badge " (versus::class(contrast.verdict)) } {
-                                (versus::signed(contrast.verdict))
+                            span class={ "badge " (comparison::class(contrast.verdict)) } {
+                                (comparison::signed(contrast.verdict))
                             }
-                            " " (versus::sentence(contrast))
+                            " " (comparison::sentence(contrast))
                         }
                     }
                 }
@@ -140,7 +140,7 @@ impl Page<'_> {
         for (index, comparison) in self.comparisons.iter().enumerate() {
             add(
                 &format!("comparison-{}", index + 1),
-                &versus::title(comparison),
+                &comparison::title(comparison),
             );
         }
         for (index, sweep) in self.sweeps.iter().enumerate() {

@@ -8,10 +8,10 @@ use crate::report::cells;
 use crate::units::{format_count, format_ns};
 
 use super::figure::Figure;
-use super::group::{Group, Groups};
-use super::run::Run;
+use super::group::{RunGroup, RunGroups};
+use super::run::ReportedRun;
 use super::svg::{Axis, Band, Chart, Mark, Series};
-use super::table::Table;
+use super::table::HtmlTable;
 
 /// Points of a curve.
 const POINTS: u32 = 160;
@@ -20,8 +20,8 @@ const POINTS: u32 = 160;
 const MARKED: [&str; 7] = ["p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99"];
 
 /// The response times of all runs, and the service times of a single one.
-pub(super) fn figure(runs: &[Run]) -> Option<Markup> {
-    let groups = Groups::of(runs);
+pub(super) fn figure(runs: &[ReportedRun]) -> Option<Markup> {
+    let groups = RunGroups::of(runs);
     let with_times = groups.all.iter().enumerate();
     let with_times: Vec<_> = with_times
         .filter(|(_, group)| !group.response_ns.is_empty())
@@ -63,7 +63,7 @@ pub(super) fn figure(runs: &[Run]) -> Option<Markup> {
 }
 
 /// The dotted tail has fewer messages beyond it than tell a percentile.
-fn curve(name: &str, style: usize, times_ns: &Histogram, runs: &[&Run]) -> Series {
+fn curve(name: &str, style: usize, times_ns: &Histogram, runs: &[&ReportedRun]) -> Series {
     let messages = times_ns.len() as f64;
     let supported = shares(messages / 3.7)
         .into_iter()
@@ -117,7 +117,7 @@ fn value(times_ns: &Histogram, beyond: f64) -> f64 {
 }
 
 /// From the lowest run to the highest, as far as all have a percentile.
-fn band(runs: &[&Run]) -> Vec<Band> {
+fn band(runs: &[&ReportedRun]) -> Vec<Band> {
     let histograms: Vec<_> = runs.iter().map(|run| &run.latencies.response_ns).collect();
     let least = histograms
         .iter()
@@ -142,7 +142,7 @@ fn band(runs: &[&Run]) -> Vec<Band> {
     shares(known).into_iter().map(at).collect()
 }
 
-fn finding(groups: &[&Group<'_>]) -> String {
+fn finding(groups: &[&RunGroup<'_>]) -> String {
     if let [group] = groups {
         let told = [Percentile::P50, Percentile::P99, Percentile::P99_9];
         let told = told.into_iter().filter_map(|percentile| {
@@ -178,7 +178,7 @@ fn finding(groups: &[&Group<'_>]) -> String {
     }
 }
 
-fn notes(groups: &[&Group<'_>], mut notes: Vec<String>) -> Vec<String> {
+fn notes(groups: &[&RunGroup<'_>], mut notes: Vec<String>) -> Vec<String> {
     notes.push(
         "Every nine is as wide as the last. Dotted: fewer than four messages lie beyond, too few to tell a percentile; the line ends \
          at the slowest message."
@@ -202,7 +202,7 @@ fn notes(groups: &[&Group<'_>], mut notes: Vec<String>) -> Vec<String> {
     notes
 }
 
-fn table(runs: &[Run], groups: &[&Group<'_>]) -> Table {
+fn table(runs: &[ReportedRun], groups: &[&RunGroup<'_>]) -> HtmlTable {
     let mut titles = vec!["percentile".to_owned()];
     let mut columns: Vec<(&Histogram, u64)> = Vec::new();
     if let [run] = runs {
@@ -217,7 +217,7 @@ fn table(runs: &[Run], groups: &[&Group<'_>]) -> Table {
             columns.push((&group.response_ns, group.censored()));
         }
     }
-    let mut table = Table::new("Latency by percentile", titles);
+    let mut table = HtmlTable::new("Latency by percentile", titles);
     for text in MARKED {
         let percentile: Percentile = text.parse().expect("one that can be read");
         let cells = columns

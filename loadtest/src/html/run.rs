@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::outcome::{Histogram, Interval, Latencies, histogram};
 use crate::result::{DecodeError, ResultFile, decode};
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 
 use super::input::{Input, shown};
 
@@ -14,7 +14,7 @@ const STEPS_MAX: usize = 240;
 
 /// A run, prepared.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct ReportedRun {
     /// What tells it from the others.
     pub(super) name: String,
     /// Its file, as it was given.
@@ -22,32 +22,32 @@ pub(super) struct Run {
     pub(super) file: ResultFile,
     pub(super) latencies: Latencies,
     /// The measurement, a second or more at a time.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<TimeStep>,
 }
 
 /// A part of a run's time.
 #[derive(Debug, Clone)]
-pub(super) struct Step {
+pub(super) struct TimeStep {
     /// From the start of the measurement.
     pub(super) start_s: f64,
     pub(super) length_s: f64,
     /// Replies per second in it.
     pub(super) rate_per_s: f64,
     /// Response times of the replies that came in it, if any did.
-    pub(super) response_ns: Option<Times>,
+    pub(super) response_ns: Option<LatencySummary>,
     /// Whether it is behind the measurement.
     pub(super) is_drain: bool,
 }
 
 /// What times are read from most.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
+pub(super) struct LatencySummary {
     pub(super) p50: f64,
     pub(super) p99: f64,
     pub(super) max: f64,
 }
 
-impl Run {
+impl ReportedRun {
     /// Prepares runs that were read.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Run {
     }
 }
 
-impl Step {
+impl TimeStep {
     pub(super) fn middle_s(&self) -> f64 {
         self.start_s + self.length_s / 2.0
     }
@@ -84,7 +84,7 @@ impl Step {
 fn names(inputs: &[Input<ResultFile>]) -> Vec<String> {
     let labels: Vec<_> = inputs
         .iter()
-        .map(|it| harmless(&it.document.label))
+        .map(|it| sanitized(&it.document.label))
         .collect();
     let stems = inputs.iter().map(|it| {
         let stem = it.path.file_stem().unwrap_or(it.path.as_os_str());
@@ -96,22 +96,22 @@ fn names(inputs: &[Input<ResultFile>]) -> Vec<String> {
     [labels, stems].into_iter().find(differ).unwrap_or(paths)
 }
 
-fn steps(file: &ResultFile) -> Result<Vec<Step>, DecodeError> {
+fn steps(file: &ResultFile) -> Result<Vec<TimeStep>, DecodeError> {
     let is_drain = |interval: &Interval| interval.start.as_nanos() >= u128::from(file.elapsed_ns);
     let measured = file.intervals.iter().filter(|it| !is_drain(it)).count();
     let (measured, drain) = file.intervals.split_at(measured);
     let together = measured.len().div_ceil(STEPS_MAX).max(1);
     let mut steps = Vec::new();
     for part in measured.chunks(together) {
-        steps.push(Step::of(part, false)?);
+        steps.push(TimeStep::of(part, false)?);
     }
     if !drain.is_empty() {
-        steps.push(Step::of(drain, true)?);
+        steps.push(TimeStep::of(drain, true)?);
     }
     Ok(steps)
 }
 
-impl Step {
+impl TimeStep {
     fn of(intervals: &[Interval], is_drain: bool) -> Result<Self, DecodeError> {
         let mut response_ns = histogram();
         for interval in intervals {
@@ -128,13 +128,13 @@ impl Step {
             } else {
                 0.0
             },
-            response_ns: Times::of(&response_ns),
+            response_ns: LatencySummary::of(&response_ns),
             is_drain,
         })
     }
 }
 
-impl Times {
+impl LatencySummary {
     fn of(times_ns: &Histogram) -> Option<Self> {
         let at = |quantile| times_ns.value_at_quantile(quantile) as f64;
         (!times_ns.is_empty()).then(|| Self {

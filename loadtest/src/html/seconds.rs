@@ -5,29 +5,29 @@ use maud::{Markup, html};
 use crate::units::{format_ns, format_rate};
 
 use super::figure::Figure;
-use super::run::{Run, Step, Times};
-use super::svg::{Across, Axis, Chart, Mark, Rule, STYLES, Series, Size, compact_ns};
-use super::table::Table;
+use super::run::{LatencySummary, ReportedRun, TimeStep};
+use super::svg::{Axis, Chart, Mark, Rule, RulePosition, STYLES, Series, Size, compact_ns};
+use super::table::HtmlTable;
 
 /// Up to so many points of a line say their value.
 const MARKS_MAX: usize = 40;
 
 /// Something of the response times of a second.
-struct Statistic {
+struct LatencyStatistic {
     name: &'static str,
-    of: fn(&Times) -> f64,
+    of: fn(&LatencySummary) -> f64,
 }
 
-const STATISTICS: [Statistic; 3] = [
-    Statistic {
+const STATISTICS: [LatencyStatistic; 3] = [
+    LatencyStatistic {
         name: "p50",
         of: |times| times.p50,
     },
-    Statistic {
+    LatencyStatistic {
         name: "p99",
         of: |times| times.p99,
     },
-    Statistic {
+    LatencyStatistic {
         name: "max",
         of: |times| times.max,
     },
@@ -35,7 +35,7 @@ const STATISTICS: [Statistic; 3] = [
 
 /// p50, p99 and the maximum of every second: as lines of one chart for a single
 /// run, as charts of their own for several.
-pub(super) fn latency(runs: &[Run]) -> Option<Markup> {
+pub(super) fn latency(runs: &[ReportedRun]) -> Option<Markup> {
     let shown = &runs[..runs.len().min(STYLES)];
     if !shown
         .iter()
@@ -71,14 +71,14 @@ pub(super) fn latency(runs: &[Run]) -> Option<Markup> {
         let mut chart = Chart::new(x(), latency_axis(statistic.name, &lines));
         chart.series = lines;
         let title = format!("{} of the response time over time", statistic.name);
-        let words = super::svg::Words {
+        let caption = super::svg::Caption {
             title: &title,
             finding: &figure.finding,
         };
         chart.draw(
             &format!("latency-over-time-{}", statistic.name),
             Size::Small,
-            &words,
+            &caption,
         )
     });
     let plots: Vec<_> = plots.collect();
@@ -90,7 +90,7 @@ pub(super) fn latency(runs: &[Run]) -> Option<Markup> {
 }
 
 /// Replies per second.
-pub(super) fn rate(runs: &[Run]) -> Option<Markup> {
+pub(super) fn rate(runs: &[ReportedRun]) -> Option<Markup> {
     let shown = &runs[..runs.len().min(STYLES)];
     let lines: Vec<_> = shown
         .iter()
@@ -119,7 +119,7 @@ pub(super) fn rate(runs: &[Run]) -> Option<Markup> {
     chart.rules = targets
         .into_iter()
         .map(|target| Rule {
-            at: Across::Y(target),
+            at: RulePosition::Y(target),
             name: format!("target {}/s", format_rate(target)),
         })
         .collect();
@@ -135,7 +135,7 @@ pub(super) fn rate(runs: &[Run]) -> Option<Markup> {
     Some(figure.draw_chart(&chart))
 }
 
-fn time_axis(runs: &[Run]) -> Axis {
+fn time_axis(runs: &[ReportedRun]) -> Axis {
     let ends = runs.iter().flat_map(|run| {
         let ends = run.steps.iter().map(|step| step.start_s + step.length_s);
         ends.chain([run.elapsed_s()])
@@ -152,7 +152,12 @@ fn latency_axis(title: &str, lines: &[Series]) -> Axis {
     Axis::times(title, points.map(|&(_, ns)| ns))
 }
 
-fn latency_line(run: &Run, name: &str, style: usize, statistic: &Statistic) -> Series {
+fn latency_line(
+    run: &ReportedRun,
+    name: &str,
+    style: usize,
+    statistic: &LatencyStatistic,
+) -> Series {
     line(
         run.steps.iter(),
         name,
@@ -162,7 +167,7 @@ fn latency_line(run: &Run, name: &str, style: usize, statistic: &Statistic) -> S
     )
 }
 
-fn rate_line(run: &Run, style: usize) -> Series {
+fn rate_line(run: &ReportedRun, style: usize) -> Series {
     let measured = run.steps.iter().filter(|step| !step.is_drain);
     line(
         measured,
@@ -174,10 +179,10 @@ fn rate_line(run: &Run, style: usize) -> Series {
 }
 
 fn line<'a>(
-    steps: impl Iterator<Item = &'a Step>,
+    steps: impl Iterator<Item = &'a TimeStep>,
     name: &str,
     style: usize,
-    value: impl Fn(&Step) -> Option<f64>,
+    value: impl Fn(&TimeStep) -> Option<f64>,
     format: impl Fn(f64) -> String,
 ) -> Series {
     let points: Vec<_> = steps
@@ -204,25 +209,25 @@ fn line<'a>(
 }
 
 /// Where the measurement ends and the last replies come.
-fn drain_rule(run: &Run) -> Option<Rule> {
+fn drain_rule(run: &ReportedRun) -> Option<Rule> {
     let drain = run
         .steps
         .iter()
         .find(|step| step.is_drain && step.response_ns.is_some())?;
     Some(Rule {
-        at: Across::X(drain.start_s),
+        at: RulePosition::X(drain.start_s),
         name: "drain".to_owned(),
     })
 }
 
-fn legend(runs: &[Run]) -> Vec<(String, usize)> {
+fn legend(runs: &[ReportedRun]) -> Vec<(String, usize)> {
     let names = runs.iter().enumerate();
     names
         .map(|(style, run)| (run.name.clone(), style))
         .collect()
 }
 
-fn notes(runs: &[Run], has_drain: bool) -> Vec<String> {
+fn notes(runs: &[ReportedRun], has_drain: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if runs.len() > STYLES {
         notes.push(format!(
@@ -249,8 +254,8 @@ fn notes(runs: &[Run], has_drain: bool) -> Vec<String> {
     notes
 }
 
-fn latency_finding(runs: &[Run]) -> String {
-    let worst = |run: &Run| {
+fn latency_finding(runs: &[ReportedRun]) -> String {
+    let worst = |run: &ReportedRun| {
         let steps = run
             .steps
             .iter()
@@ -272,7 +277,7 @@ fn latency_finding(runs: &[Run]) -> String {
     format!("The slowest reply took {}.", told.join(", "))
 }
 
-fn rate_finding(runs: &[Run]) -> String {
+fn rate_finding(runs: &[ReportedRun]) -> String {
     let told = runs.iter().map(|run| {
         let rates = run
             .steps
@@ -297,9 +302,9 @@ fn rate_finding(runs: &[Run]) -> String {
     format!("{}.", told.collect::<Vec<_>>().join("; "))
 }
 
-fn latency_table(runs: &[Run]) -> Table {
+fn latency_table(runs: &[ReportedRun]) -> HtmlTable {
     let titles = ["run", "from", "p50", "p99", "max"];
-    let mut table = Table::new("Response time over time", titles);
+    let mut table = HtmlTable::new("Response time over time", titles);
     table.words = 1;
     for run in runs {
         for step in &run.steps {
@@ -313,8 +318,8 @@ fn latency_table(runs: &[Run]) -> Table {
     table
 }
 
-fn rate_table(runs: &[Run]) -> Table {
-    let mut table = Table::new("Rate over time", ["run", "from", "replies/s"]);
+fn rate_table(runs: &[ReportedRun]) -> HtmlTable {
+    let mut table = HtmlTable::new("Rate over time", ["run", "from", "replies/s"]);
     for run in runs {
         for step in run.steps.iter().filter(|step| !step.is_drain) {
             table.add([run.name.clone(), from(step), format_rate(step.rate_per_s)]);
@@ -323,7 +328,7 @@ fn rate_table(runs: &[Run]) -> Table {
     table
 }
 
-fn from(step: &Step) -> String {
+fn from(step: &TimeStep) -> String {
     let drain = if step.is_drain { " (drain)" } else { "" };
     format!("{:.1} s{drain}", step.start_s)
 }
@@ -338,7 +343,7 @@ fn nanoseconds(ns: f64) -> String {
 }
 
 /// Both charts, in the order of interest.
-pub(super) fn figures(runs: &[Run]) -> Markup {
+pub(super) fn figures(runs: &[ReportedRun]) -> Markup {
     html! {
         @if let Some(figure) = latency(runs) { (figure) }
         @if let Some(figure) = rate(runs) { (figure) }

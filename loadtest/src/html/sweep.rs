@@ -6,35 +6,35 @@ use crate::metric::Metric;
 use crate::result::ResultFile;
 use crate::statistics::median;
 use crate::sweep::{Answer, Search, SweepFile};
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 use crate::units::{format_ns, format_rate};
 use crate::verdict::Verdict;
 
 use super::figure::Figure;
 use super::svg::{Axis, Band, Chart, Mark, Series};
-use super::table::Table;
+use super::table::HtmlTable;
 
 /// What of a sweep is shown.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sweep {
+pub(super) struct RateSweep {
     pub(super) label: String,
-    pub(super) points: Vec<Point>,
+    pub(super) points: Vec<RatePoint>,
     /// What a search for the highest rate came to.
     pub(super) answer: Option<String>,
 }
 
 /// A rate and what its runs came to.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Point {
+pub(super) struct RatePoint {
     pub(super) rate_per_s: f64,
-    pub(super) runs: Vec<Repeat>,
+    pub(super) runs: Vec<RateRun>,
     /// Runs that were left out.
     pub(super) skipped: u32,
 }
 
 /// One run of a rate; times in nanoseconds.
 #[derive(Debug, Clone)]
-pub(super) struct Repeat {
+pub(super) struct RateRun {
     pub(super) p50: Option<f64>,
     pub(super) p99: Option<f64>,
     pub(super) p99_9: Option<f64>,
@@ -44,22 +44,22 @@ pub(super) struct Repeat {
     pub(super) verdict: Verdict,
 }
 
-impl Sweep {
+impl RateSweep {
     pub(super) fn of(file: &SweepFile) -> Self {
-        let points = file.points.iter().map(|point| Point {
+        let points = file.points.iter().map(|point| RatePoint {
             rate_per_s: point.rate_per_s,
-            runs: point.runs.iter().map(Repeat::of).collect(),
+            runs: point.runs.iter().map(RateRun::of).collect(),
             skipped: point.skipped,
         });
         Self {
-            label: harmless(&file.label),
+            label: sanitized(&file.label),
             points: points.collect(),
             answer: file.search.as_ref().map(answer),
         }
     }
 }
 
-impl Repeat {
+impl RateRun {
     fn of(run: &ResultFile) -> Self {
         let times = &run.summary.response_ns;
         Self {
@@ -103,7 +103,7 @@ fn answer(search: &Search) -> String {
 /// Something of a run that is drawn against the load.
 struct Quantity {
     name: &'static str,
-    of: fn(&Repeat) -> Option<f64>,
+    of: fn(&RateRun) -> Option<f64>,
 }
 
 const LATENCIES: [Quantity; 4] = [
@@ -131,12 +131,12 @@ const COST: Quantity = Quantity {
 };
 
 /// A section about one sweep.
-pub(super) fn section(index: usize, sweep: &Sweep) -> Markup {
+pub(super) fn section(index: usize, sweep: &RateSweep) -> Markup {
     let id = format!("sweep-{}", index + 1);
     html! {
         section id=(id) aria-labelledby={ (id) "-title" } {
-            h2 id={ (id) "-title" } { "Latency against load: " (harmless(&sweep.label)) }
-            @if let Some(answer) = &sweep.answer { p { (harmless(answer)) } }
+            h2 id={ (id) "-title" } { "Latency against load: " (sanitized(&sweep.label)) }
+            @if let Some(answer) = &sweep.answer { p { (sanitized(answer)) } }
             @if sweep.points.iter().all(|point| point.runs.is_empty()) {
                 p { "There is no run in it." }
             } @else {
@@ -147,7 +147,7 @@ pub(super) fn section(index: usize, sweep: &Sweep) -> Markup {
     }
 }
 
-fn latency(id: &str, sweep: &Sweep) -> Markup {
+fn latency(id: &str, sweep: &RateSweep) -> Markup {
     let lines = LATENCIES.iter().enumerate();
     let lines: Vec<_> = lines
         .map(|(style, quantity)| line(sweep, style, quantity, nanoseconds))
@@ -169,7 +169,7 @@ fn latency(id: &str, sweep: &Sweep) -> Markup {
     figure.draw_chart(&chart)
 }
 
-fn cost(id: &str, sweep: &Sweep) -> Option<Markup> {
+fn cost(id: &str, sweep: &RateSweep) -> Option<Markup> {
     let line = line(sweep, 0, &COST, cpu);
     let costs: Vec<_> = extremes(std::slice::from_ref(&line)).collect();
     let (first, last) = (line.marks.first()?, line.marks.last()?);
@@ -191,12 +191,12 @@ fn cost(id: &str, sweep: &Sweep) -> Option<Markup> {
         finding,
         notes: Vec::new(),
         legend: Vec::new(),
-        data: Table::default(),
+        data: HtmlTable::default(),
     };
     Some(figure.draw_chart(&chart))
 }
 
-fn load_axis(sweep: &Sweep) -> Axis {
+fn load_axis(sweep: &RateSweep) -> Axis {
     let rates = sweep.points.iter().filter(|point| !point.runs.is_empty());
     let rates: Vec<_> = rates.map(|point| point.rate_per_s).collect();
     let (low, high) = rates
@@ -220,7 +220,7 @@ fn extremes(lines: &[Series]) -> impl Iterator<Item = f64> {
 
 /// The medians of all runs of a rate, in a band from the least to the most.
 fn line(
-    sweep: &Sweep,
+    sweep: &RateSweep,
     style: usize,
     quantity: &Quantity,
     format: impl Fn(f64) -> String,
@@ -259,7 +259,7 @@ fn line(
     line
 }
 
-impl Point {
+impl RatePoint {
     /// Whether half of its runs or more say nothing at this rate.
     fn is_doubtful(&self) -> bool {
         let invalid = self
@@ -270,7 +270,7 @@ impl Point {
     }
 }
 
-fn finding(sweep: &Sweep) -> String {
+fn finding(sweep: &RateSweep) -> String {
     let kept = sweep.points.iter().filter(|point| !point.runs.is_empty());
     let (kept, lost): (Vec<_>, Vec<_>) = kept.partition(|point| !point.is_doubtful());
     let highest = kept.last().map(|point| {
@@ -290,7 +290,7 @@ fn finding(sweep: &Sweep) -> String {
     format!("{}.", told.join("; "))
 }
 
-fn notes(sweep: &Sweep) -> Vec<String> {
+fn notes(sweep: &RateSweep) -> Vec<String> {
     let repeats = sweep
         .points
         .iter()
@@ -320,7 +320,7 @@ fn notes(sweep: &Sweep) -> Vec<String> {
     notes
 }
 
-fn table(sweep: &Sweep) -> Table {
+fn table(sweep: &RateSweep) -> HtmlTable {
     let titles = [
         "load",
         "run",
@@ -332,8 +332,8 @@ fn table(sweep: &Sweep) -> Table {
         "server CPU/msg",
         "verdict",
     ];
-    let mut table = Table::new(
-        &format!("Response time against load: {}", harmless(&sweep.label)),
+    let mut table = HtmlTable::new(
+        &format!("Response time against load: {}", sanitized(&sweep.label)),
         titles,
     );
     for point in &sweep.points {
@@ -373,8 +373,8 @@ fn nanoseconds(ns: f64) -> String {
 mod tests {
     use super::*;
 
-    fn repeat(p99: f64, verdict: Verdict) -> Repeat {
-        Repeat {
+    fn repeat(p99: f64, verdict: Verdict) -> RateRun {
+        RateRun {
             p50: Some(50_000.0),
             p99: Some(p99),
             p99_9: None,
@@ -385,15 +385,15 @@ mod tests {
         }
     }
 
-    fn sweep() -> Sweep {
-        let point = |rate_per_s, runs, skipped| Point {
+    fn sweep() -> RateSweep {
+        let point = |rate_per_s, runs, skipped| RatePoint {
             rate_per_s,
             runs,
             skipped,
         };
         let kept = vec![repeat(1e6, Verdict::Valid), repeat(3e6, Verdict::Suspect)];
         let lost = vec![repeat(9e6, Verdict::Valid), repeat(9e6, Verdict::Invalid)];
-        Sweep {
+        RateSweep {
             label: "<a server>".to_owned(),
             points: vec![
                 point(1_000.0, kept, 0),
@@ -429,7 +429,7 @@ mod tests {
         assert!(page.contains("12,345 ns per message at 1,000/s"), "{page}");
         assert!(page.contains("&lt;a server&gt;") && !page.contains("<a server>"));
         assert_eq!(page.matches("<th scope=\"row\"").count(), 4);
-        let empty = section(1, &Sweep::default()).into_string();
+        let empty = section(1, &RateSweep::default()).into_string();
         assert!(empty.contains("There is no run in it."), "{empty}");
     }
 }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 /// A table: its name, a line of titles, and lines whose first cell is theirs.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Table {
+pub(super) struct HtmlTable {
     pub(super) name: String,
     pub(super) titles: Vec<String>,
     pub(super) rows: Vec<Vec<Markup>>,
@@ -14,7 +14,7 @@ pub(super) struct Table {
     pub(super) class: &'static str,
 }
 
-impl Table {
+impl HtmlTable {
     pub(super) fn new(name: &str, titles: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             name: name.to_owned(),

@@ -5,10 +5,10 @@
 //! else. What a machine does not tell is left out of the report.
 
 mod clocks;
-mod company;
 mod cores;
 mod kernel;
 mod memory;
+mod other_load;
 mod speed;
 mod tcp;
 
@@ -19,10 +19,10 @@ use host::finding::{Finding, Level, count, write_table};
 use serde::Serialize;
 
 use self::clocks::Clocks;
-use self::company::Company;
-use self::cores::Cores;
+use self::cores::CoreTopology;
 use self::kernel::Kernel;
 use self::memory::Memory;
+use self::other_load::OtherLoad;
 use self::speed::Speed;
 use self::tcp::Tcp;
 use crate::terminal::{COLUMNS_DEFAULT, wrapped};
@@ -33,8 +33,8 @@ pub fn examine() -> Vec<Finding> {
     let root = &Root::of_this_machine();
     let mut findings = Vec::new();
     // First, as the checks after it are themselves load.
-    findings.extend(Company::watch(root).judge());
-    findings.extend(Cores::read(root).judge());
+    findings.extend(OtherLoad::watch(root).judge());
+    findings.extend(CoreTopology::read(root).judge());
     findings.extend(Speed::read(root).judge());
     findings.extend(Clocks::measure(root).judge());
     findings.extend(Memory::read(root).judge());
@@ -45,7 +45,7 @@ pub fn examine() -> Vec<Finding> {
 
 /// A finding as a script reads it.
 #[derive(Serialize)]
-struct Entry<'a> {
+struct JsonFinding<'a> {
     check: &'a str,
     level: &'a str,
     found: &'a str,
@@ -55,7 +55,7 @@ struct Entry<'a> {
 /// Findings as a JSON array, with a line break at its end.
 #[expect(clippy::missing_panics_doc, reason = "findings are text")]
 pub fn to_json(findings: &[Finding]) -> String {
-    let entries = findings.iter().map(|finding| Entry {
+    let entries = findings.iter().map(|finding| JsonFinding {
         check: finding.check,
         level: ["good", "note", "bad"][finding.level as usize],
         found: &finding.found,
@@ -70,9 +70,9 @@ pub fn to_json(findings: &[Finding]) -> String {
 /// Findings as a table for a terminal, the advice below what it mends, and a
 /// line that sums it up.
 #[derive(Debug, Clone, Copy)]
-pub struct Report<'a>(pub &'a [Finding]);
+pub struct DoctorReport<'a>(pub &'a [Finding]);
 
-impl fmt::Display for Report<'_> {
+impl fmt::Display for DoctorReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = |text: &str, indent| wrapped(text, COLUMNS_DEFAULT - indent);
         write_table(f, self.0, ["ok", "note", "BAD"], lines)?;
@@ -80,7 +80,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-impl Report<'_> {
+impl DoctorReport<'_> {
     fn summary(&self) -> String {
         let count = |level| count(self.0, level);
         let mend = match count(Level::Problem) {
@@ -97,7 +97,7 @@ impl Report<'_> {
 
 /// Writes bytes with the unit that leaves up to four digits before the point;
 /// [`crate::units::format_size`] is exact, and long.
-fn rough_size(bytes: u64) -> String {
+fn format_rough_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -134,7 +134,7 @@ mod tests {
             Finding::warning("swap", "3 MiB in use"),
         ];
         assert_eq!(
-            Report(&findings).to_string(),
+            DoctorReport(&findings).to_string(),
             "\
 ok    cores         8 usable
 BAD   CPU governor  powersave
@@ -162,7 +162,7 @@ note  swap          3 MiB in use
             ),
         ] {
             let findings: Vec<Finding> = findings.into_iter().cloned().collect();
-            assert_eq!(Report(&findings).summary(), sum);
+            assert_eq!(DoctorReport(&findings).summary(), sum);
         }
     }
 
@@ -201,9 +201,9 @@ note  swap          3 MiB in use
 
     #[test]
     fn numbers_are_rough() {
-        assert_eq!(rough_size(0), "0 B");
-        assert_eq!(rough_size(4096), "4 KiB");
-        assert_eq!(rough_size(25_276_502_016), "23.5 GiB");
+        assert_eq!(format_rough_size(0), "0 B");
+        assert_eq!(format_rough_size(4096), "4 KiB");
+        assert_eq!(format_rough_size(25_276_502_016), "23.5 GiB");
         assert_eq!(percent(0.0), "0 %");
         assert_eq!(percent(0.5), "50 %");
         assert_eq!(percent(0.025), "2.5 %");

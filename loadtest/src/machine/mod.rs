@@ -10,6 +10,6 @@ mod frequency;
 pub mod steal;
 mod topology;
 
-pub use doctor::{Report, examine, to_json};
+pub use doctor::{DoctorReport, examine, to_json};
 pub use environment::{Environment, binary_sha256};
 pub use steal::StealClock;

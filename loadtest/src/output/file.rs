@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-use super::{say, stdout};
+use super::{log, stdout};
 use crate::failure::Failure;
 
 /// Links that are followed from one name to the file that is meant, as the kernel
@@ -42,12 +42,12 @@ impl From<FileError> for Failure {
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
-    way: Way,
+    method: WriteMethod,
 }
 
 /// How it is written.
 #[derive(Debug)]
-enum Way {
+enum WriteMethod {
     /// By another file, which then takes its name.
     Replace(PathBuf),
     /// Over what it holds: its directory takes no other file.
@@ -80,7 +80,7 @@ impl OutputFile {
         };
         Ok(Self {
             path: path.to_owned(),
-            way: Way::to(path).map_err(error)?,
+            method: WriteMethod::to(path).map_err(error)?,
         })
     }
 
@@ -90,11 +90,11 @@ impl OutputFile {
     /// One line that names the file and the system's error. A file in a directory
     /// that takes no other, a pipe and a device may then have a part of it.
     pub fn write(self, bytes: &[u8]) -> Result<(), FileError> {
-        let written = match self.way {
-            Way::Replace(target) => replace(&target, bytes),
-            Way::Overwrite(target) => overwrite(&target, bytes),
-            Way::Stream(mut file) => file.write_all(bytes),
-            Way::Stdout => ringback::output::print(bytes),
+        let written = match self.method {
+            WriteMethod::Replace(target) => replace(&target, bytes),
+            WriteMethod::Overwrite(target) => overwrite(&target, bytes),
+            WriteMethod::Stream(mut file) => file.write_all(bytes),
+            WriteMethod::Stdout => ringback::output::print(bytes),
         };
         written.map_err(|source| FileError {
             path: self.path,
@@ -103,7 +103,7 @@ impl OutputFile {
     }
 }
 
-impl Way {
+impl WriteMethod {
     fn to(path: &Path) -> io::Result<Self> {
         if path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Errno::ISDIR.into());
@@ -189,7 +189,7 @@ fn stream(target: &Path, there: &Metadata) -> io::Result<File> {
             if there.file_type().is_fifo()
                 && error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) =>
         {
-            say(&format!("waiting for who reads {}", target.display()));
+            log(&format!("waiting for who reads {}", target.display()));
             OpenOptions::new().write(true).open(target)?
         }
         opened => opened?,

@@ -6,10 +6,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::stdio::stderr;
 
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 
 /// How long a line waits for whoever reads it.
-const PATIENCE: Timespec = Timespec {
+const WRITE_TIMEOUT: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
@@ -18,9 +18,9 @@ const PATIENCE: Timespec = Timespec {
 const PIECE_LEN: usize = 4096;
 
 /// One line on standard error, whatever it quotes. Nobody may be listening.
-pub fn say(line: &str) {
-    let line = format!("loadtest: {}\n", harmless(line));
-    let _ = write(line.as_bytes(), PATIENCE);
+pub fn log(line: &str) {
+    let line = format!("loadtest: {}\n", sanitized(line));
+    let _ = write(line.as_bytes(), WRITE_TIMEOUT);
 }
 
 /// Standard error for what is soon out of date: what would have to wait is dropped.
@@ -39,8 +39,8 @@ impl Write for Stderr {
 }
 
 /// Writes what is taken in time, and drops the rest.
-fn write(mut bytes: &[u8], patience: Timespec) -> io::Result<()> {
-    while !bytes.is_empty() && is_writable(&patience) {
+fn write(mut bytes: &[u8], timeout: Timespec) -> io::Result<()> {
+    while !bytes.is_empty() && is_writable(&timeout) {
         match rustix::io::write(stderr(), &bytes[..bytes.len().min(PIECE_LEN)]) {
             Ok(0) => return Ok(()),
             Ok(count) => bytes = &bytes[count..],

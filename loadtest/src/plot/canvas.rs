@@ -14,7 +14,7 @@ pub(super) struct Canvas {
 
 /// A cell: its column and its row, both from the top left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Cell {
     column: usize,
     row: usize,
 }
@@ -29,15 +29,15 @@ impl Canvas {
     }
 
     /// The cell at a share of the width and one of the height, from the bottom.
-    pub(super) fn place(&self, x: f64, y: f64) -> Place {
-        Place {
+    pub(super) fn place(&self, x: f64, y: f64) -> Cell {
+        Cell {
             column: cell(x, self.columns),
             row: cell(1.0 - y, self.cells.len() / self.columns),
         }
     }
 
     /// Draws the marks of a series, and dots from each to the next.
-    pub(super) fn draw(&mut self, series: usize, mark: char, places: &[Place]) {
+    pub(super) fn draw(&mut self, series: usize, mark: char, places: &[Cell]) {
         for pair in places.windows(2) {
             self.join(series, pair[0], pair[1]);
         }
@@ -58,12 +58,12 @@ impl Canvas {
             .collect()
     }
 
-    fn join(&mut self, series: usize, from: Place, to: Place) {
+    fn join(&mut self, series: usize, from: Cell, to: Cell) {
         let (width, height) = (from.column.abs_diff(to.column), from.row.abs_diff(to.row));
         let steps = width.max(height);
         for step in 1..steps {
             let share = step as f64 / steps as f64;
-            let place = Place {
+            let place = Cell {
                 column: between(from.column, to.column, share),
                 row: between(from.row, to.row, share),
             };
@@ -74,7 +74,7 @@ impl Canvas {
         }
     }
 
-    fn set(&mut self, place: Place, c: char, series: usize) {
+    fn set(&mut self, place: Cell, c: char, series: usize) {
         self.cells[place.row * self.columns + place.column] = Some((c, series));
     }
 }

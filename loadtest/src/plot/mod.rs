@@ -20,7 +20,7 @@ pub use labels::{short_count, short_ns};
 
 pub use crate::scale::Scale;
 
-use crate::scale::Span;
+use crate::scale::AxisRange;
 use canvas::Canvas;
 
 /// The most ticks of a horizontal axis; each has its label below it.
@@ -76,8 +76,8 @@ impl Chart<'_> {
         let shown: Vec<Vec<(f64, f64)>> = self.series.iter().map(|one| self.shown(one)).collect();
         let points = || shown.iter().flatten();
         let rows = self.rows.max(SIDE_MIN);
-        let spans = Span::of(self.x.scale, points().map(|point| point.0))
-            .zip(Span::of(self.y.scale, points().map(|point| point.1)));
+        let spans = AxisRange::of(self.x.scale, points().map(|point| point.0))
+            .zip(AxisRange::of(self.y.scale, points().map(|point| point.1)));
         let Some((x, y)) = spans else {
             return String::new();
         };
@@ -121,7 +121,7 @@ impl Chart<'_> {
     }
 
     /// What stands left of each row.
-    fn y_labels(&self, y: Span, rows: usize) -> Vec<String> {
+    fn y_labels(&self, y: AxisRange, rows: usize) -> Vec<String> {
         let mut labels = vec![String::new(); rows];
         for tick in y.ticks((rows / ROWS_PER_TICK).max(2)) {
             labels[canvas::cell(1.0 - y.position(tick), rows)] = (self.y.label)(tick);
@@ -130,7 +130,7 @@ impl Chart<'_> {
     }
 
     /// The axis below, and what stands below that.
-    fn x_axis(&self, x: Span, margin: usize, columns: usize) -> String {
+    fn x_axis(&self, x: AxisRange, margin: usize, columns: usize) -> String {
         let mut edge = vec!['─'; columns];
         let mut below = String::new();
         for tick in x.ticks(X_TICKS_MAX) {

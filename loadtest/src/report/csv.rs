@@ -10,7 +10,7 @@ use crate::result::{Cost, LATER_STATISTICS, Numbers, STATISTICS};
 use crate::verdict::Judgement;
 
 /// What one line is made from.
-pub(super) struct Run<'a> {
+pub(super) struct RunFields<'a> {
     pub(super) server: &'a str,
     pub(super) plan: &'a Plan,
     pub(super) outcome: &'a Outcome,
@@ -80,7 +80,7 @@ pub(crate) fn time_names(times: &[&str], statistics: &[&str]) -> Vec<String> {
 }
 
 /// The line of a server that was driven.
-pub(super) fn run(run: &Run<'_>) -> String {
+pub(super) fn run(run: &RunFields<'_>) -> String {
     let (counts, outcome) = (&run.outcome.counts, run.outcome);
     let numbers = Numbers::of(outcome, run.plan.sockets());
     let reasons = run.judgement.reasons.iter();
@@ -177,10 +177,10 @@ fn quoted(field: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Table;
+    use super::super::ServerTable;
     use super::super::tests::{rendered, three_servers};
     use super::*;
-    use crate::report::Format;
+    use crate::report::OutputFormat;
 
     #[test]
     fn fields_are_quoted_where_they_must() {
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_run_is_a_header_and_a_line() {
         assert_eq!(
-            rendered(|_, _| {}, "", Format::Csv, false),
+            rendered(|_, _| {}, "", OutputFormat::Csv, false),
             "\
 server,verdict,reason,target_rate_per_s,connections,elapsed_s,rate_per_s,payload_bytes_per_s,due,sent,answered,unanswered,timed_out,echoed,response_p50_ns,response_p90_ns,response_p99_ns,response_p99_9_ns,response_p99_99_ns,response_max_ns,response_mean_ns,service_p50_ns,service_p90_ns,service_p99_ns,service_p99_9_ns,service_p99_99_ns,service_max_ns,service_mean_ns,lag_p50_ns,lag_p90_ns,lag_p99_ns,lag_p99_9_ns,lag_p99_99_ns,lag_max_ns,lag_mean_ns,handshake_p50_ns,handshake_p90_ns,handshake_p99_ns,handshake_p99_9_ns,handshake_p99_99_ns,handshake_max_ns,handshake_mean_ns,server_cpu_ns_per_message,server_user_ns_per_message,server_system_ns_per_message,server_switches_per_message,server_rss_bytes_per_connection,server_cores,generator_cpu_ns_per_message,generator_user_ns_per_message,generator_system_ns_per_message,generator_switches_per_message,generator_rss_bytes_per_connection,generator_cores,generator_spin_ns_per_message,generator_busy_max,server_busy_max,server_run_queue_wait_share,generator_run_queue_wait_share,response_p95_ns,response_min_ns,response_stdev_ns,service_p95_ns,service_min_ns,service_stdev_ns,lag_p95_ns,lag_min_ns,lag_stdev_ns,handshake_p95_ns,handshake_min_ns,handshake_stdev_ns
 ws://127.0.0.1:9001/,VALID,,50000,100,10,50000,1600000,500000,500000,500000,0,0,500000,50015,50015,80063,1000447,1000447,5001215,51784.81152,49023,49023,79039,999423,999423,5001215,50792.191999999995,1000,1000,1000,1000,1000,1000,1000,200063,200063,,,,200063,200000,5000,1000,4000,0.5,,0.25,10000,6000,4000,0.0101,,0.5,2000,0.4,0.24,0.038461538461538464,0.001996007984031936,50015,49984,39611.06346001424,49023,48992,39612.20884559628,1000,1000,0,200063,199936,0
@@ -210,7 +210,7 @@ ws://127.0.0.1:9001/,VALID,,50000,100,10,50000,1600000,500000,500000,500000,0,0,
     #[test]
     fn a_table_has_a_line_per_server_and_as_many_fields_on_each() {
         let (plan, rows) = three_servers();
-        let table = Table {
+        let table = ServerTable {
             plan: &plan,
             rows: &rows,
         };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::paint::paint;
-use crate::terminal::{COLUMNS_DEFAULT, harmless, wrapped};
+use crate::terminal::{COLUMNS_DEFAULT, sanitized, wrapped};
 use crate::verdict::Verdict;
 
 /// The longest name that is shown whole in text, in characters.
@@ -45,11 +45,11 @@ impl Grid {
         remark: &str,
         color: Option<Verdict>,
     ) {
-        let mut all = vec![harmless(name)];
+        let mut all = vec![sanitized(name)];
         all.extend(cells);
         self.lines.push(Line {
             cells: all,
-            remark: harmless(remark),
+            remark: sanitized(remark),
             color,
         });
     }
@@ -185,7 +185,7 @@ fn len(text: &str) -> usize {
 /// Text that Markdown takes as text, on one line.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::new();
-    for c in harmless(text).chars() {
+    for c in sanitized(text).chars() {
         if matches!(c, '|' | '\\' | '`' | '*' | '_' | '<' | '[') {
             escaped.push('\\');
         }

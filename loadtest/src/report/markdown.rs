@@ -1,7 +1,7 @@
 //! Reports as GitHub-flavored Markdown.
 
 use super::grid::{Grid, escape};
-use super::{Measured, Summary, Table, cells, parts};
+use super::{Measured, ServerTable, Summary, cells, parts};
 use crate::verdict::{Judgement, Reason};
 
 pub(super) fn summary(summary: &Summary<'_>) -> String {
@@ -39,7 +39,7 @@ pub(super) fn summary(summary: &Summary<'_>) -> String {
     apart(blocks)
 }
 
-pub(super) fn table(table: &Table<'_>) -> String {
+pub(super) fn table(table: &ServerTable<'_>) -> String {
     let against = table.rows.iter().map(|row| match &row.measured {
         Measured::Run(_, judgement) => reasons(judgement, &format!("{}: ", escape(&row.server))),
         Measured::Unavailable(_) => String::new(),
@@ -89,14 +89,14 @@ fn objectives(summary: &Summary<'_>) -> Grid {
 mod tests {
     use super::super::tests::{rendered, three_servers};
     use super::*;
-    use crate::report::Format;
+    use crate::report::OutputFormat;
 
     #[test]
     fn a_summary_is_tables_and_lists() {
         let markdown = rendered(
             |_, outcome| outcome.shared_core = Some(true),
             "p99<2ms,rate>60k",
-            Format::Markdown,
+            OutputFormat::Markdown,
             false,
         );
         assert_eq!(
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_table_has_a_line_per_server() {
         let (plan, rows) = three_servers();
-        let table = Table {
+        let table = ServerTable {
             plan: &plan,
             rows: &rows,
         };

@@ -1,5 +1,5 @@
 //! Renders results for people and for spreadsheets: a [`Summary`] is one run
-//! with everything there is to say about it, a [`Table`] compares servers.
+//! with everything there is to say about it, a [`ServerTable`] compares servers.
 
 pub(crate) mod cells;
 mod csv;
@@ -20,7 +20,7 @@ use crate::verdict::Judgement;
 
 /// How a result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum OutputFormat {
     /// For people.
     Text,
     /// The result file; an array of them for several servers.
@@ -50,16 +50,16 @@ pub struct Summary<'a> {
 
 /// Servers that were driven by the same plan.
 #[derive(Debug)]
-pub struct Table<'a> {
+pub struct ServerTable<'a> {
     /// What every server was asked to do.
     pub plan: &'a Plan,
     /// The servers.
-    pub rows: &'a [Row],
+    pub rows: &'a [ServerRow],
 }
 
 /// One server's line.
 #[derive(Debug)]
-pub struct Row {
+pub struct ServerRow {
     /// An engine or a URL.
     pub server: String,
     /// What was measured.
@@ -88,7 +88,7 @@ impl Summary<'_> {
 
     /// A header and one line.
     pub fn csv(&self) -> String {
-        let run = csv::Run {
+        let run = csv::RunFields {
             server: self.label,
             plan: self.plan,
             outcome: self.outcome,
@@ -98,7 +98,7 @@ impl Summary<'_> {
     }
 }
 
-impl Table<'_> {
+impl ServerTable<'_> {
     /// A line per server, aligned, and what speaks against their numbers.
     pub fn text(&self, color: bool) -> String {
         text::table(self, color)
@@ -114,7 +114,7 @@ impl Table<'_> {
         let mut csv = csv::header();
         for row in self.rows {
             csv += &match &row.measured {
-                Measured::Run(outcome, judgement) => csv::run(&csv::Run {
+                Measured::Run(outcome, judgement) => csv::run(&csv::RunFields {
                     server: &row.server,
                     plan: self.plan,
                     outcome,
@@ -143,7 +143,7 @@ mod tests {
     pub(super) fn rendered(
         change: impl FnOnce(&mut Plan, &mut Outcome),
         slo: &str,
-        format: Format,
+        format: OutputFormat,
         color: bool,
     ) -> String {
         let (mut plan, mut outcome) = (fixture::plan(), fixture::outcome());
@@ -166,16 +166,16 @@ mod tests {
             environment: &environment,
         };
         match format {
-            Format::Text => summary.text(color),
-            Format::Markdown => summary.markdown(),
-            Format::Csv => summary.csv(),
-            Format::Json => unreachable!("that is the result file"),
+            OutputFormat::Text => summary.text(color),
+            OutputFormat::Markdown => summary.markdown(),
+            OutputFormat::Csv => summary.csv(),
+            OutputFormat::Json => unreachable!("that is the result file"),
         }
     }
 
     /// A closed loop, and a server that ran, one that could not, and one that
     /// never answered.
-    pub(super) fn three_servers() -> (Plan, Vec<Row>) {
+    pub(super) fn three_servers() -> (Plan, Vec<ServerRow>) {
         let mut plan = fixture::plan();
         plan.connections = 2;
         plan.load = Load::Closed { window: 3 };
@@ -202,7 +202,7 @@ mod tests {
             ),
             ("idle", run(fixture::silent_outcome())),
         ];
-        let rows = rows.map(|(server, measured)| Row {
+        let rows = rows.map(|(server, measured)| ServerRow {
             server: server.to_owned(),
             measured,
         });

@@ -2,12 +2,12 @@
 
 use super::cells::{self, UNKNOWN};
 use super::grid::Grid;
-use super::{Measured, Summary, Table};
+use super::{Measured, ServerTable, Summary};
 use crate::machine::Environment;
 use crate::result::Cost;
 use crate::slo::SloResult;
 use crate::target::Target;
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 use crate::units::{format_count, format_rate};
 use crate::verdict::Facts;
 
@@ -17,7 +17,7 @@ pub(super) fn targets(summary: &Summary<'_>) -> String {
     if summary.label == summary.plan.label() {
         return places;
     }
-    format!("{} at {places}", harmless(summary.label))
+    format!("{} at {places}", sanitized(summary.label))
 }
 
 /// What the servers are called, with their addresses where that is their names.
@@ -40,7 +40,7 @@ fn places(summary: &Summary<'_>) -> String {
 }
 
 /// A line per server.
-pub(super) fn servers(table: &Table<'_>) -> Grid {
+pub(super) fn servers(table: &ServerTable<'_>) -> Grid {
     let mut grid = Grid::default();
     let titles = cells::TABLE_TITLES.map(str::to_owned);
     grid.add(&titles[0], titles[1..].to_vec(), "");
@@ -149,7 +149,7 @@ pub(crate) fn annotations(environment: &Environment) -> Vec<String> {
     let labels = labels(environment);
     let labels = (!labels.is_empty()).then(|| format!("labels: {labels}"));
     let note = environment.note.as_ref();
-    let note = note.map(|note| format!("note: {}", harmless(note)));
+    let note = note.map(|note| format!("note: {}", sanitized(note)));
     labels.into_iter().chain(note).collect()
 }
 
@@ -159,7 +159,7 @@ fn labels(environment: &Environment) -> String {
     let labels: Vec<_> = labels
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
-    harmless(&labels.join(", "))
+    sanitized(&labels.join(", "))
 }
 
 /// How an objective ended.

@@ -1,10 +1,10 @@
 //! Reports for a terminal.
 
 use super::grid::Grid;
-use super::{Measured, Summary, Table, cells, parts};
+use super::{Measured, ServerTable, Summary, cells, parts};
 use crate::paint::paint;
 use crate::slo::SloResult;
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 use crate::verdict::{Judgement, Verdict};
 
 /// As wide as the longest name in front of a line, so that all tables of a
@@ -42,7 +42,7 @@ pub(super) fn summary(summary: &Summary<'_>, color: bool) -> String {
     text
 }
 
-pub(super) fn table(table: &Table<'_>, color: bool) -> String {
+pub(super) fn table(table: &ServerTable<'_>, color: bool) -> String {
     let mut text = format!("{}\n{}", table.plan, parts::servers(table).text());
     for row in table.rows {
         if let Measured::Run(_, judgement) = &row.measured {
@@ -57,11 +57,11 @@ fn verdict(judgement: &Judgement, color: bool) -> String {
     let mut lines = vec![paint(&verdict.to_string(), verdict, color)];
     for reason in &judgement.reasons {
         let key = paint(&format!("{:<7}", reason.verdict), reason.verdict, color);
-        lines.push(format!("  {key}  {}", harmless(&reason.what)));
-        lines.push(format!("  {:<7}  {}", "", harmless(&reason.advice)));
+        lines.push(format!("  {key}  {}", sanitized(&reason.what)));
+        lines.push(format!("  {:<7}  {}", "", sanitized(&reason.advice)));
     }
     for note in &judgement.notes {
-        lines.push(format!("  {:<7}  {}", "note", harmless(note)));
+        lines.push(format!("  {:<7}  {}", "note", sanitized(note)));
     }
     lines.join("\n") + "\n"
 }
@@ -90,9 +90,9 @@ fn reasons_of(server: &str, judgement: &Judgement, color: bool) -> String {
     let lines = judgement.reasons.iter().map(|reason| {
         format!(
             "{}: {}, {}\n    {}\n",
-            harmless(server),
+            sanitized(server),
             paint(&reason.verdict.to_string(), reason.verdict, color),
-            harmless(&reason.what),
+            sanitized(&reason.what),
             reason.advice
         )
     });
@@ -105,12 +105,12 @@ mod tests {
     use super::*;
     use crate::failure::Failure;
     use crate::plan::Load;
-    use crate::report::Format;
+    use crate::report::OutputFormat;
 
     #[test]
     fn the_summary_lines_up() {
         assert_eq!(
-            rendered(|_, _| {}, "", Format::Text, false),
+            rendered(|_, _| {}, "", OutputFormat::Text, false),
             "\
 open loop, 50,000/s fixed over 100 connections, 32 B binary, 10s after 1s warm-up
 ws://127.0.0.1:9001/
@@ -157,7 +157,7 @@ VALID
                 outcome.shared_core = Some(true);
             },
             "p99<2ms,p99.9<5ms,handshake.p99<1s",
-            Format::Text,
+            OutputFormat::Text,
             false,
         );
         assert_eq!(
@@ -216,7 +216,7 @@ objectives
                 });
             },
             "",
-            Format::Text,
+            OutputFormat::Text,
             true,
         );
         let (_, end) = text.split_once("throughput     ").unwrap();
@@ -261,7 +261,7 @@ generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
                 outcome.generator.usage.rss_after = u64::MAX;
             },
             "",
-            Format::Text,
+            OutputFormat::Text,
             false,
         );
         let (_, tables) = text.split_once("\n\n").unwrap();
@@ -278,7 +278,7 @@ generator      10000 ns  6000 ns  4000 ns     0.010         –  50 %   0.2 %
     #[test]
     fn the_table_lines_up() {
         let (plan, rows) = three_servers();
-        let table = Table {
+        let table = ServerTable {
             plan: &plan,
             rows: &rows,
         };

@@ -39,7 +39,7 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResultFile {
     /// Tells the file from others.
-    pub format: Format,
+    pub format: ResultFormat,
     /// The version of the format.
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
@@ -93,7 +93,7 @@ pub struct ResultFile {
 
 /// What the `format` field says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Format {
+pub enum ResultFormat {
     /// A result of this program.
     #[serde(rename = "ringback-loadtest")]
     RingbackLoadtest,
@@ -167,7 +167,7 @@ impl ResultFile {
             (None, false) => Status::Complete,
         };
         Self {
-            format: Format::RingbackLoadtest,
+            format: ResultFormat::RingbackLoadtest,
             version: VERSION,
             label: record.label.to_owned(),
             plan: record.plan.clone(),

@@ -5,10 +5,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Observers;
-use super::cost::{Cost, IdleClock};
+use super::cost::{CostMeter, IdleClock};
 use super::intervals::Intervals;
-use super::start::{self, Step};
-use crate::driver::{Report, Shared, ThreadEnd, as_ns};
+use super::start::{self, StartAction};
+use crate::driver::{Shared, ThreadEnd, ThreadEvent, as_ns};
 use crate::failure::Failure;
 use crate::live::{Phase, Progress};
 use crate::machine::StealClock;
@@ -32,7 +32,7 @@ const SHARED_SHARE_MAX: f64 = 0.05;
 pub(super) struct Coordinator<'a, 'b> {
     plan: &'a Plan,
     shared: &'a Shared,
-    inbox: Receiver<Report>,
+    events: Receiver<ThreadEvent>,
     observers: &'a mut Observers<'b>,
     /// Threads that have not said their last word.
     running: u32,
@@ -55,13 +55,13 @@ pub(super) struct Coordinator<'a, 'b> {
     ends: Vec<ThreadEnd>,
     failure: Option<Failure>,
     interrupted: bool,
-    server: Cost,
-    generator_cost: Cost,
+    server: CostMeter,
+    generator_cost: CostMeter,
     idle: IdleClock,
     steal: Option<(StealClock, Option<f64>)>,
     started_at: Option<SystemTime>,
-    looks: u32,
-    looks_shared: u32,
+    samples: u32,
+    samples_shared: u32,
     ticks: u32,
     next_tick: Instant,
     drain_began: Option<Instant>,
@@ -71,18 +71,18 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     pub(super) fn new(
         plan: &'a Plan,
         shared: &'a Shared,
-        inbox: Receiver<Report>,
-        spares: Vec<Sender<Box<Latencies>>>,
+        events: Receiver<ThreadEvent>,
+        empty_histograms: Vec<Sender<Box<Latencies>>>,
         observers: &'a mut Observers<'b>,
     ) -> Self {
         let server = observers.server.as_mut().map(|server| server.sample());
         Self {
             plan,
             shared,
-            inbox,
+            events,
             observers,
             running: plan.threads,
-            intervals: Intervals::new(spares, part_length(plan)),
+            intervals: Intervals::new(empty_histograms, interval_length(plan)),
             thread_ids: Vec::new(),
             generator: None,
             start_at: None,
@@ -95,13 +95,13 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             ends: Vec::new(),
             failure: None,
             interrupted: false,
-            server: Cost::after(server),
-            generator_cost: Cost::after(own_memory()),
+            server: CostMeter::after(server),
+            generator_cost: CostMeter::after(own_memory()),
             idle: IdleClock::default(),
             steal: None,
             started_at: None,
-            looks: 0,
-            looks_shared: 0,
+            samples: 0,
+            samples_shared: 0,
             ticks: 0,
             next_tick: Instant::now() + TICK,
             drain_began: None,
@@ -115,7 +115,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
 
     /// Has the load begin, and waits until its slice is over and all is quiet; for
     /// the last slice, until the threads are done.
-    pub(super) fn take_turn(&mut self) {
+    pub(super) fn run_slice(&mut self) {
         let cpu_ns = self.server_cpu_ns();
         self.idle.end(cpu_ns);
         self.turns += 1;
@@ -133,19 +133,19 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     }
 
     /// Ends everything.
-    pub(super) fn give_up(&mut self) {
-        self.shared.give_up();
+    pub(super) fn abort(&mut self) {
+        self.shared.abort();
     }
 
     /// Takes in what the threads say until something is so, or they are done.
     fn watch(&mut self, is_so: impl Fn(&Self) -> bool) {
         while self.running > 0 && !is_so(self) {
             let until = self
-                .next_look()
+                .next_sample()
                 .unwrap_or(self.next_tick)
                 .min(self.next_tick);
             match self
-                .inbox
+                .events
                 .recv_timeout(until.saturating_duration_since(Instant::now()))
             {
                 Ok(report) => self.running -= u32::from(self.take(report)),
@@ -153,9 +153,9 @@ impl<'a, 'b> Coordinator<'a, 'b> {
                 Err(RecvTimeoutError::Disconnected) => self.running = 0,
             }
             if self.turns > 0 {
-                self.look_ahead();
-                self.look_at_start();
-                self.look_at_end();
+                self.start_when_due();
+                self.sample_at_start();
+                self.sample_at_end();
             }
             if Instant::now() >= self.next_tick {
                 self.next_tick = Instant::now() + TICK;
@@ -173,7 +173,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     }
 
     /// When the next sample is due.
-    fn next_look(&self) -> Option<Instant> {
+    fn next_sample(&self) -> Option<Instant> {
         let window_ns = self.window_ns()?;
         let at_ns = match (self.has_begun, self.has_ended) {
             (false, _) => window_ns.0,
@@ -201,35 +201,35 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     }
 
     /// Takes in what a thread has to say. `true` when it was its last word.
-    fn take(&mut self, report: Report) -> bool {
+    fn take(&mut self, report: ThreadEvent) -> bool {
         match report {
-            Report::Ready { thread_id } => {
+            ThreadEvent::Ready { thread_id } => {
                 self.thread_ids.push(thread_id);
                 if self.is_ready() {
                     self.generator = ThreadGroup::of(&self.thread_ids).ok();
                 }
                 false
             }
-            Report::Part { thread, part } => {
+            ThreadEvent::Interval { thread, part } => {
                 self.intervals.take(thread, part);
                 false
             }
-            Report::Measured => {
+            ThreadEvent::Measured => {
                 self.measured += 1;
                 if self.turns == self.plan.slices {
                     self.drain_began.get_or_insert_with(Instant::now);
                 }
                 false
             }
-            Report::Quiet => {
+            ThreadEvent::Drained => {
                 self.quiet += 1;
                 false
             }
-            Report::Failed(failure) => {
+            ThreadEvent::Failed(failure) => {
                 self.fail(failure);
                 true
             }
-            Report::Done(mut end) => {
+            ThreadEvent::Done(mut end) => {
                 if let Some(failure) = end.failure.take() {
                     self.fail(failure);
                 }
@@ -242,7 +242,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     /// The first failure is the one that is told; one thread's ends all.
     fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
-        self.shared.give_up();
+        self.shared.abort();
     }
 
     /// Lets the load of this turn begin when it is time to.
@@ -250,24 +250,24 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         clippy::disallowed_methods,
         reason = "several machines have no other clock in common"
     )]
-    fn look_ahead(&mut self) {
+    fn start_when_due(&mut self) {
         if self.start_ns.is_some() || self.failure.is_some() || self.interrupted {
             return;
         }
         let step = if self.turns > 1 {
-            Step::Begin(start::RESUME_DELAY)
+            StartAction::Begin(start::RESUME_DELAY)
         } else {
             let now = SystemTime::now();
             start::step(self.is_ready(), self.start_at, self.plan.warmup, now)
         };
         match step {
-            Step::Wait => {}
-            Step::Begin(ahead) => {
+            StartAction::Wait => {}
+            StartAction::Begin(ahead) => {
                 let start_ns = self.now_ns() + as_ns(ahead);
                 self.start_ns = Some(start_ns);
                 self.shared.start_at(start_ns);
             }
-            Step::Late => self.fail(Failure::Late {
+            StartAction::Late => self.fail(Failure::Late {
                 opened: self.shared.opened(),
                 sockets: self.plan.sockets(),
                 start_at: self.start_at.map(format_utc).unwrap_or_default(),
@@ -277,7 +277,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
 
     /// Samples what there is to sample when a slice of the measurement begins.
     #[expect(clippy::disallowed_methods, reason = "the report says when it was")]
-    fn look_at_start(&mut self) {
+    fn sample_at_start(&mut self) {
         let Some((begin_ns, _)) = self.window_ns() else {
             return;
         };
@@ -300,7 +300,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     }
 
     /// Samples it again when the slice ends, however it does.
-    fn look_at_end(&mut self) {
+    fn sample_at_end(&mut self) {
         if !self.has_begun || self.has_ended {
             return;
         }
@@ -322,7 +322,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         }
         // No tick may have been in it.
         if self.plan.slices > 1 {
-            self.look_at_cores();
+            self.sample_cores();
         }
     }
 
@@ -339,10 +339,10 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             if !matches!(self.failure, Some(Failure::Integrity { .. })) {
                 self.failure = Some(Failure::ServerEnded(ended));
             }
-            self.shared.give_up();
+            self.shared.abort();
         }
         if self.plan.slices == 1 && self.has_begun && !self.has_ended {
-            self.look_at_cores();
+            self.sample_cores();
         }
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_VIEW) {
@@ -350,10 +350,10 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         }
     }
 
-    fn look_at_cores(&mut self) {
+    fn sample_cores(&mut self) {
         if let Some((server, generator)) = self.active_cores() {
-            self.looks += 1;
-            self.looks_shared += u32::from(!server.is_disjoint(&generator));
+            self.samples += 1;
+            self.samples_shared += u32::from(!server.is_disjoint(&generator));
         }
     }
 
@@ -450,8 +450,8 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     }
 
     fn shares_core(&self) -> Option<bool> {
-        (self.looks > 0)
-            .then(|| f64::from(self.looks_shared) > SHARED_SHARE_MAX * f64::from(self.looks))
+        (self.samples > 0)
+            .then(|| f64::from(self.samples_shared) > SHARED_SHARE_MAX * f64::from(self.samples))
     }
 
     /// Waits until the threads are done, and says what they came to.
@@ -526,7 +526,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
 }
 
 /// What the parts of a run are that threads report.
-fn part_length(plan: &Plan) -> Duration {
+fn interval_length(plan: &Plan) -> Duration {
     match plan.slice(0).length {
         Some(length) if plan.slices > 1 => length,
         _ => Duration::from_secs(1),

@@ -6,14 +6,14 @@ use crate::watch::{Sample, Usage};
 
 /// What some threads took in the slices of a measurement, all together.
 #[derive(Debug, Default)]
-pub(super) struct Cost {
+pub(super) struct CostMeter {
     rss_before: u64,
     /// What they had taken when the first slice began, and since then in pauses.
     start: Option<Sample>,
     end: Option<Sample>,
 }
 
-impl Cost {
+impl CostMeter {
     /// Of threads that had taken so much before there was any connection.
     pub(super) fn after(before: Option<Sample>) -> Self {
         Self {
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn pauses_cost_nothing() {
-        let mut cost = Cost::after(Some(sample(5)));
+        let mut cost = CostMeter::after(Some(sample(5)));
         assert_eq!(cost.usage(), None);
         for (begin, end) in [(100, 200), (1_000, 1_010), (9_000, 9_090)] {
             cost.begin(Some(sample(begin)));

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use crate::driver::DRAIN_PART;
+use crate::driver::DRAIN_INTERVAL;
 use crate::outcome::{Interval, Latencies, per_second};
 use crate::plan::Plan;
-use crate::recorder::Part;
+use crate::recorder::IntervalRecord;
 use crate::result::encode_latencies;
 use crate::units::format_rate;
 use crate::verdict::{ACHIEVED_SHARE_MIN, Verdict};
@@ -17,9 +17,9 @@ pub(super) struct Intervals {
     /// How long a second is.
     length: Duration,
     /// Where emptied histograms go, by thread.
-    spares: Vec<Sender<Box<Latencies>>>,
+    empty_histograms: Vec<Sender<Box<Latencies>>>,
     /// Seconds that some thread has not reported yet.
-    open: BTreeMap<u32, Sum>,
+    open: BTreeMap<u32, IntervalSum>,
     /// The last second that each thread reported.
     reported: Vec<Option<u32>>,
     total: Latencies,
@@ -34,7 +34,7 @@ pub(super) struct Intervals {
 
 /// One second of all threads.
 #[derive(Default)]
-struct Sum {
+struct IntervalSum {
     due: u64,
     echoed: u64,
     timed_out: u64,
@@ -52,11 +52,11 @@ pub(super) struct LastSecond {
 }
 
 impl Intervals {
-    pub(super) fn new(spares: Vec<Sender<Box<Latencies>>>, length: Duration) -> Self {
+    pub(super) fn new(empty_histograms: Vec<Sender<Box<Latencies>>>, length: Duration) -> Self {
         Self {
             length,
-            reported: vec![None; spares.len()],
-            spares,
+            reported: vec![None; empty_histograms.len()],
+            empty_histograms,
             open: BTreeMap::new(),
             total: Latencies::new(),
             closed: Vec::new(),
@@ -70,7 +70,7 @@ impl Intervals {
     }
 
     /// Takes in a thread's second.
-    pub(super) fn take(&mut self, thread: u32, part: Part) {
+    pub(super) fn take(&mut self, thread: u32, part: IntervalRecord) {
         let thread = thread as usize;
         self.due += part.due;
         self.echoed += part.echoed;
@@ -105,7 +105,7 @@ impl Intervals {
             return;
         };
         while let Some(entry) = self.open.first_entry() {
-            if *entry.key() > reported || *entry.key() == DRAIN_PART {
+            if *entry.key() > reported || *entry.key() == DRAIN_INTERVAL {
                 return;
             }
             let (index, sum) = entry.remove_entry();
@@ -115,7 +115,7 @@ impl Intervals {
         }
     }
 
-    fn close(&mut self, index: u32, sum: Sum, thread: usize) {
+    fn close(&mut self, index: u32, sum: IntervalSum, thread: usize) {
         let latencies = sum.latencies.unwrap_or_default();
         let interval = Interval {
             start: self.length.saturating_mul(index),
@@ -132,7 +132,7 @@ impl Intervals {
     fn recycle(&self, thread: usize, mut latencies: Box<Latencies>) {
         latencies.reset();
         // A thread that is done needs none.
-        let _ = self.spares[thread].send(latencies);
+        let _ = self.empty_histograms[thread].send(latencies);
     }
 
     pub(super) fn last_second(&self) -> LastSecond {
@@ -184,7 +184,7 @@ impl Intervals {
             self.close(index, sum, 0);
         }
         let intervals = self.closed.into_iter().map(|(index, mut interval)| {
-            if index == DRAIN_PART {
+            if index == DRAIN_INTERVAL {
                 interval.start = elapsed;
                 interval.length = drained;
             } else {
@@ -197,7 +197,7 @@ impl Intervals {
 }
 
 impl LastSecond {
-    fn of(sum: &Sum, length: Duration) -> Self {
+    fn of(sum: &IntervalSum, length: Duration) -> Self {
         let Some(latencies) = &sum.latencies else {
             return Self::default();
         };

@@ -17,7 +17,7 @@ const NOTICE: Duration = Duration::from_secs(1);
 
 /// What there is to do about the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum StartAction {
     /// Nothing yet.
     Wait,
     /// Tell the threads that the load begins in so long.
@@ -33,12 +33,12 @@ pub(super) fn step(
     start_at: Option<SystemTime>,
     warmup: Duration,
     now: SystemTime,
-) -> Step {
+) -> StartAction {
     let Some(start_at) = start_at else {
         return if is_ready {
-            Step::Begin(START_DELAY)
+            StartAction::Begin(START_DELAY)
         } else {
-            Step::Wait
+            StartAction::Wait
         };
     };
     let until_load = start_at
@@ -48,12 +48,12 @@ pub(super) fn step(
     match until_load {
         Some(time) if time >= START_DELAY => {
             if is_ready && time <= NOTICE {
-                Step::Begin(time)
+                StartAction::Begin(time)
             } else {
-                Step::Wait
+                StartAction::Wait
             }
         }
-        _ => Step::Late,
+        _ => StartAction::Late,
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
     const START: SystemTime = SystemTime::UNIX_EPOCH;
 
     /// The step so long before the measurement begins.
-    fn before(ahead_ms: u64, is_ready: bool) -> Step {
+    fn before(ahead_ms: u64, is_ready: bool) -> StartAction {
         let start_at = START + Duration::from_secs(1_000);
         let now = start_at - Duration::from_millis(ahead_ms);
         step(is_ready, Some(start_at), WARMUP, now)
@@ -73,28 +73,31 @@ mod tests {
 
     #[test]
     fn without_a_time_it_begins_when_all_are_ready() {
-        assert_eq!(step(false, None, WARMUP, START), Step::Wait);
-        assert_eq!(step(true, None, WARMUP, START), Step::Begin(START_DELAY));
+        assert_eq!(step(false, None, WARMUP, START), StartAction::Wait);
+        assert_eq!(
+            step(true, None, WARMUP, START),
+            StartAction::Begin(START_DELAY)
+        );
     }
 
     #[test]
     fn the_warm_up_lies_before_the_time() {
-        assert_eq!(before(60_000, true), Step::Wait);
-        assert_eq!(before(3_001, true), Step::Wait);
+        assert_eq!(before(60_000, true), StartAction::Wait);
+        assert_eq!(before(3_001, true), StartAction::Wait);
         for ahead_ms in [3_000, 2_500, 2_030] {
             let until_load = Duration::from_millis(ahead_ms - 2_000);
-            assert_eq!(before(ahead_ms, true), Step::Begin(until_load));
-            assert_eq!(before(ahead_ms, false), Step::Wait);
+            assert_eq!(before(ahead_ms, true), StartAction::Begin(until_load));
+            assert_eq!(before(ahead_ms, false), StartAction::Wait);
         }
     }
 
     #[test]
     fn who_is_not_ready_in_time_is_late() {
         for ahead_ms in [2_029, 2_000, 1_000, 0] {
-            assert_eq!(before(ahead_ms, false), Step::Late);
-            assert_eq!(before(ahead_ms, true), Step::Late);
+            assert_eq!(before(ahead_ms, false), StartAction::Late);
+            assert_eq!(before(ahead_ms, true), StartAction::Late);
         }
         let passed = START + Duration::from_secs(5);
-        assert_eq!(step(true, Some(START), WARMUP, passed), Step::Late);
+        assert_eq!(step(true, Some(START), WARMUP, passed), StartAction::Late);
     }
 }

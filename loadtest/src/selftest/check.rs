@@ -7,7 +7,7 @@ use crate::units::{format_count, format_ns};
 
 /// What came of a check. Ordered: the worst of several decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Finding {
+pub(super) enum CheckResult {
     /// What was reported is what was expected.
     Holds,
     /// It is not, in the way a busy machine makes it. Worth another try.
@@ -33,22 +33,22 @@ pub(super) struct Check {
     what: String,
     expected: String,
     reported: String,
-    pub(super) finding: Finding,
+    pub(super) result: CheckResult,
 }
 
 impl Check {
     /// Something that is or is not as it should be.
     pub(super) fn fact(what: &str, expected: &str, reported: String, holds: bool) -> Self {
-        let finding = if holds {
-            Finding::Holds
+        let result = if holds {
+            CheckResult::Holds
         } else {
-            Finding::Wrong
+            CheckResult::Wrong
         };
         Self {
             what: what.to_owned(),
             expected: expected.to_owned(),
             reported,
-            finding,
+            result,
         }
     }
 
@@ -63,7 +63,7 @@ impl Check {
             what: what.to_owned(),
             expected: range(&expected, format_count),
             reported: format_count(reported),
-            finding: judge(&expected, reported, slack),
+            result: judge(&expected, reported, slack),
         }
     }
 
@@ -83,12 +83,12 @@ impl Check {
             what: what.to_owned(),
             expected: range(&expected_ns, format_ns),
             reported: format_ns(reported_ns),
-            finding: judge(&expected_ns, reported_ns, slack),
+            result: judge(&expected_ns, reported_ns, slack),
         }
     }
 
     pub(super) fn holds(&self) -> bool {
-        self.finding == Finding::Holds
+        self.result == CheckResult::Holds
     }
 }
 
@@ -102,13 +102,13 @@ impl fmt::Display for Check {
     }
 }
 
-fn judge(expected: &RangeInclusive<u64>, reported: u64, slack: Slack) -> Finding {
+fn judge(expected: &RangeInclusive<u64>, reported: u64, slack: Slack) -> CheckResult {
     if expected.contains(&reported) {
-        Finding::Holds
+        CheckResult::Holds
     } else if slack == Slack::Both || (slack == Slack::Above && reported > *expected.end()) {
-        Finding::Disturbed
+        CheckResult::Disturbed
     } else {
-        Finding::Wrong
+        CheckResult::Wrong
     }
 }
 
@@ -148,16 +148,16 @@ mod tests {
 
     #[test]
     fn only_slack_excuses_a_number() {
-        let finding = |reported, slack| Check::count("it", 5..=10, reported, slack).finding;
+        let result = |reported, slack| Check::count("it", 5..=10, reported, slack).result;
         for slack in [Slack::None, Slack::Above, Slack::Both] {
-            assert_eq!(finding(5, slack), Finding::Holds);
-            assert_eq!(finding(10, slack), Finding::Holds);
+            assert_eq!(result(5, slack), CheckResult::Holds);
+            assert_eq!(result(10, slack), CheckResult::Holds);
         }
-        assert_eq!(finding(4, Slack::None), Finding::Wrong);
-        assert_eq!(finding(11, Slack::None), Finding::Wrong);
-        assert_eq!(finding(4, Slack::Above), Finding::Wrong);
-        assert_eq!(finding(11, Slack::Above), Finding::Disturbed);
-        assert_eq!(finding(4, Slack::Both), Finding::Disturbed);
+        assert_eq!(result(4, Slack::None), CheckResult::Wrong);
+        assert_eq!(result(11, Slack::None), CheckResult::Wrong);
+        assert_eq!(result(4, Slack::Above), CheckResult::Wrong);
+        assert_eq!(result(11, Slack::Above), CheckResult::Disturbed);
+        assert_eq!(result(4, Slack::Both), CheckResult::Disturbed);
     }
 
     #[test]

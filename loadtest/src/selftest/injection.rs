@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::check::{Check, Slack};
 use super::expect::{StalledLoop, poisson_spread, whole};
-use crate::builtin::{Delay, Misdeed, Script, Stall};
+use crate::builtin::{Delay, Fault, Script, Stall};
 use crate::client::{CloseReason, MessageId, Violation};
 use crate::driver::as_ns;
 use crate::failure::{Failure, Loss};
@@ -14,7 +14,7 @@ use crate::session::{EXIT_FAILED, EXIT_INVALID, exit_code};
 use crate::verdict::{Facts, Verdict, judge};
 
 /// The message, counted from 0, with which a misdeed happens.
-pub(super) const MISDEED_AT: u64 = 20;
+pub(super) const FAULT_AT: u64 = 20;
 
 /// A response this slow is one that a stall delayed.
 const SLOW_NS: u64 = 10_000_000;
@@ -51,21 +51,21 @@ pub(super) enum Injection {
     /// Nothing, while more messages are due than any generator can send.
     Overload,
     /// One thing done wrong.
-    Misdeed(Misdeed),
+    Fault(Fault),
 }
 
 /// What a driven server and the generator came to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Driven<'a> {
+pub(super) struct ScenarioRun<'a> {
     pub(super) plan: &'a Plan,
     pub(super) outcome: &'a Outcome,
-    pub(super) truth: Truth,
+    pub(super) server: ServerCounts,
     pub(super) tolerance: Tolerance,
 }
 
 /// What the server says that it did.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Truth {
+pub(super) struct ServerCounts {
     /// Messages echoed.
     pub(super) served: u64,
     /// Messages that were given the rare delay.
@@ -95,32 +95,32 @@ impl Injection {
             Self::OpenStall(stall) | Self::ClosedStall(stall) | Self::Timeout(stall) => {
                 script.stall = Some(stall);
             }
-            Self::Misdeed(misdeed) => script.misdeed = Some((MISDEED_AT, misdeed)),
+            Self::Fault(fault) => script.fault = Some((FAULT_AT, fault)),
         }
         script
     }
 
     /// Compares what was reported with what was injected.
-    pub(super) fn check(&self, driven: &Driven<'_>) -> Vec<Check> {
+    pub(super) fn check(&self, run: &ScenarioRun<'_>) -> Vec<Check> {
         match *self {
             Self::Nothing => {
-                let mut checks = every_message(driven);
-                checks.extend([driven.lag_p99(), driven.lag_share()]);
+                let mut checks = every_message(run);
+                checks.extend([run.lag_p99(), run.lag_share()]);
                 checks
             }
-            Self::RandomArrivals => random_arrivals(driven),
-            Self::Constant(delay) => constant(driven, delay),
-            Self::Bimodal { n, usual, rare } => bimodal(driven, n, usual, rare),
-            Self::OpenStall(stall) => open_stall(driven, stall),
-            Self::ClosedStall(stall) => closed_stall(driven, stall),
-            Self::Timeout(_) => timeout(driven),
-            Self::Overload => overload(driven),
-            Self::Misdeed(misdeed) => vec![caught(driven, misdeed)],
+            Self::RandomArrivals => random_arrivals(run),
+            Self::Constant(delay) => constant(run, delay),
+            Self::Bimodal { n, usual, rare } => bimodal(run, n, usual, rare),
+            Self::OpenStall(stall) => open_stall(run, stall),
+            Self::ClosedStall(stall) => closed_stall(run, stall),
+            Self::Timeout(_) => timeout(run),
+            Self::Overload => overload(run),
+            Self::Fault(fault) => vec![caught(run, fault)],
         }
     }
 }
 
-impl Driven<'_> {
+impl ScenarioRun<'_> {
     fn strays(&self) -> u64 {
         whole(self.outcome.counts.due as f64 * self.tolerance.stray_share)
     }
@@ -175,25 +175,25 @@ fn at_least(histogram: &Histogram, latency_ns: u64) -> u64 {
 }
 
 /// As many messages were due as the rate makes, and all were answered.
-fn every_message(driven: &Driven<'_>) -> Vec<Check> {
+fn every_message(run: &ScenarioRun<'_>) -> Vec<Check> {
     let due = Check::exact(
         "messages due",
-        due_by_rate(driven.plan),
-        driven.outcome.counts.due,
+        due_by_rate(run.plan),
+        run.outcome.counts.due,
     );
-    [vec![due], all_answered(driven)].concat()
+    [vec![due], all_answered(run)].concat()
 }
 
 /// Every message that was due was answered and recorded once, and the server
 /// has seen the same number.
-fn all_answered(driven: &Driven<'_>) -> Vec<Check> {
-    let counts = driven.outcome.counts;
+fn all_answered(run: &ScenarioRun<'_>) -> Vec<Check> {
+    let counts = run.outcome.counts;
     vec![
-        no_failure(driven.outcome),
+        no_failure(run.outcome),
         Check::exact("answered", counts.due, counts.answered),
         Check::exact("unanswered", 0, counts.unanswered),
-        Check::exact("echoed by the server", counts.due, driven.truth.served),
-        recorded(driven.outcome),
+        Check::exact("echoed by the server", counts.due, run.server.served),
+        recorded(run.outcome),
     ]
 }
 
@@ -211,30 +211,30 @@ fn no_failure(outcome: &Outcome) -> Check {
     Check::fact("failure", "none", text(failure), failure.is_none())
 }
 
-fn random_arrivals(driven: &Driven<'_>) -> Vec<Check> {
-    let mean = due_by_rate(driven.plan);
+fn random_arrivals(run: &ScenarioRun<'_>) -> Vec<Check> {
+    let mean = due_by_rate(run.plan);
     let spread = poisson_spread(mean as f64);
     let mut checks = vec![Check::count(
         "messages due, to 4 sigma",
         mean.saturating_sub(spread)..=mean + spread,
-        driven.outcome.counts.due,
+        run.outcome.counts.due,
         Slack::None,
     )];
-    checks.extend(all_answered(driven));
+    checks.extend(all_answered(run));
     checks.push(Check::time(
         "lag mean",
-        0..=driven.tolerance.lag_ns,
-        whole(driven.outcome.latencies.lag_ns.mean()),
+        0..=run.tolerance.lag_ns,
+        whole(run.outcome.latencies.lag_ns.mean()),
         Slack::Above,
     ));
     checks
 }
 
-fn constant(driven: &Driven<'_>, delay: Duration) -> Vec<Check> {
+fn constant(run: &ScenarioRun<'_>, delay: Duration) -> Vec<Check> {
     let delay_ns = as_ns(delay);
-    let latencies = &driven.outcome.latencies;
-    let tolerance = driven.tolerance;
-    let mut checks = every_message(driven);
+    let latencies = &run.outcome.latencies;
+    let tolerance = run.tolerance;
+    let mut checks = every_message(run);
     for (name, histogram) in [
         ("service", &latencies.service_ns),
         ("response", &latencies.response_ns),
@@ -264,19 +264,19 @@ fn constant(driven: &Driven<'_>, delay: Duration) -> Vec<Check> {
     checks
 }
 
-fn bimodal(driven: &Driven<'_>, n: u64, usual: Duration, rare: Duration) -> Vec<Check> {
+fn bimodal(run: &ScenarioRun<'_>, n: u64, usual: Duration, rare: Duration) -> Vec<Check> {
     let (usual_ns, rare_ns) = (as_ns(usual), as_ns(rare));
-    let due = due_by_rate(driven.plan);
-    let tolerance = driven.tolerance;
-    let response_ns = &driven.outcome.latencies.response_ns;
+    let due = due_by_rate(run.plan);
+    let tolerance = run.tolerance;
+    let response_ns = &run.outcome.latencies.response_ns;
     let slow = at_least(response_ns, rare_ns);
-    let mut checks = every_message(driven);
+    let mut checks = every_message(run);
     checks.extend([
-        Check::exact("rarely delayed by the server", due / n, driven.truth.rare),
+        Check::exact("rarely delayed by the server", due / n, run.server.rare),
         // Others can be as slow only when the machine was.
         Check::count(
             "responses of the rare delay",
-            driven.truth.rare..=driven.truth.rare + driven.strays(),
+            run.server.rare..=run.server.rare + run.strays(),
             slow,
             Slack::Above,
         ),
@@ -286,29 +286,29 @@ fn bimodal(driven: &Driven<'_>, n: u64, usual: Duration, rare: Duration) -> Vec<
             response_ns.min(),
             Slack::Above,
         ),
-        driven.response("response p50", 0.5, usual_ns, tolerance.p50_ns),
-        driven.response("response p90", 0.9, usual_ns, tolerance.p90_ns),
-        driven.response("response p99", 0.99, rare_ns, tolerance.p99_ns),
+        run.response("response p50", 0.5, usual_ns, tolerance.p50_ns),
+        run.response("response p90", 0.9, usual_ns, tolerance.p90_ns),
+        run.response("response p99", 0.99, rare_ns, tolerance.p99_ns),
     ]);
     checks
 }
 
-fn open_stall(driven: &Driven<'_>, stall: Stall) -> Vec<Check> {
-    let outcome = driven.outcome;
+fn open_stall(run: &ScenarioRun<'_>, stall: Stall) -> Vec<Check> {
+    let outcome = run.outcome;
     let latencies = &outcome.latencies;
-    let tolerance = driven.tolerance;
-    let due = due_by_rate(driven.plan);
+    let tolerance = run.tolerance;
+    let due = due_by_rate(run.plan);
     let stalled = StalledLoop {
         length_ns: as_ns(stall.length),
-        rate: driven.plan.rate().unwrap_or(0.0),
+        rate: run.plan.rate().unwrap_or(0.0),
         due,
     };
     let edge_ns = stalled.spacing_ns(EDGE);
-    let mut checks = every_message(driven);
+    let mut checks = every_message(run);
     // A machine that takes its time makes others slow as well, and holds up
     // those sent in the stall.
     let slow = stalled.slower_than(SLOW_NS);
-    let (few, many) = (slow - u64::from(EDGE), slow + due / 100 + driven.strays());
+    let (few, many) = (slow - u64::from(EDGE), slow + due / 100 + run.strays());
     checks.push(Check::count(
         "responses over 10 ms",
         few..=many,
@@ -337,7 +337,7 @@ fn open_stall(driven: &Driven<'_>, stall: Stall) -> Vec<Check> {
     quantile("response p99".to_owned(), 0.99);
     quantile("response max".to_owned(), 1.0);
     // A generator that waits for its server lags by the length of the stall.
-    checks.push(driven.lag_p99());
+    checks.push(run.lag_p99());
     checks.push(Check::time(
         "lag max",
         0..=stalled.length_ns / 4,
@@ -347,10 +347,10 @@ fn open_stall(driven: &Driven<'_>, stall: Stall) -> Vec<Check> {
     checks
 }
 
-fn closed_stall(driven: &Driven<'_>, stall: Stall) -> Vec<Check> {
-    let outcome = driven.outcome;
+fn closed_stall(run: &ScenarioRun<'_>, stall: Stall) -> Vec<Check> {
+    let outcome = run.outcome;
     let length_ns = as_ns(stall.length);
-    let machine_ns = driven.tolerance.p99_ns;
+    let machine_ns = run.tolerance.p99_ns;
     let response_ns = &outcome.latencies.response_ns;
     vec![
         no_failure(outcome),
@@ -377,24 +377,24 @@ fn closed_stall(driven: &Driven<'_>, stall: Stall) -> Vec<Check> {
     ]
 }
 
-fn timeout(driven: &Driven<'_>) -> Vec<Check> {
-    let outcome = driven.outcome;
+fn timeout(run: &ScenarioRun<'_>) -> Vec<Check> {
+    let outcome = run.outcome;
     let counts = outcome.counts;
     let response_ns = &outcome.latencies.response_ns;
-    let timeout_ns = as_ns(driven.plan.timeout);
-    let late_ns = timeout_ns + driven.tolerance.p99_ns + driven.tolerance.lag_ns;
-    let per_ns = driven.plan.rate().unwrap_or(0.0) / 1e9;
+    let timeout_ns = as_ns(run.plan.timeout);
+    let late_ns = timeout_ns + run.tolerance.p99_ns + run.tolerance.lag_ns;
+    let per_ns = run.plan.rate().unwrap_or(0.0) / 1e9;
     let messages_in = |time_ns: u64| whole(time_ns as f64 * per_ns);
     let edge = u64::from(EDGE);
     let halfway = messages_in(response_ns.max().saturating_sub(timeout_ns / 2));
-    let mut checks = invalid(driven, EXIT_FAILED);
+    let mut checks = invalid(run, EXIT_FAILED);
     checks.extend([
         Check::fact(
             "failure",
             "no progress for the timeout",
             text(outcome.failure.as_ref()),
             matches!(&outcome.failure, Some(Failure::Stalled { timeout, .. })
-                if *timeout == driven.plan.timeout),
+                if *timeout == run.plan.timeout),
         ),
         accounted(outcome),
         recorded(outcome),
@@ -427,12 +427,12 @@ fn timeout(driven: &Driven<'_>) -> Vec<Check> {
     checks
 }
 
-fn overload(driven: &Driven<'_>) -> Vec<Check> {
-    let outcome = driven.outcome;
-    let mut checks = invalid(driven, EXIT_INVALID);
+fn overload(run: &ScenarioRun<'_>) -> Vec<Check> {
+    let outcome = run.outcome;
+    let mut checks = invalid(run, EXIT_INVALID);
     checks.extend([
         no_failure(outcome),
-        Check::exact("messages due", due_by_rate(driven.plan), outcome.counts.due),
+        Check::exact("messages due", due_by_rate(run.plan), outcome.counts.due),
         accounted(outcome),
         recorded(outcome),
         Check::exact(
@@ -446,15 +446,15 @@ fn overload(driven: &Driven<'_>) -> Vec<Check> {
             outcome.latencies.lag_ns.value_at_quantile(0.99),
             Slack::None,
         ),
-        driven.lag_share(),
+        run.lag_share(),
     ]);
     checks
 }
 
 /// What a run that cannot be believed is called, and how it ends the program.
-fn invalid(driven: &Driven<'_>, expected_code: u8) -> Vec<Check> {
-    let judgement = judge(&Facts::of(driven.plan, driven.outcome));
-    let code = exit_code(driven.outcome, &judgement, &[]);
+fn invalid(run: &ScenarioRun<'_>, expected_code: u8) -> Vec<Check> {
+    let judgement = judge(&Facts::of(run.plan, run.outcome));
+    let code = exit_code(run.outcome, &judgement, &[]);
     vec![
         Check::fact(
             "verdict",
@@ -481,10 +481,10 @@ fn text(failure: Option<&Failure>) -> String {
 }
 
 /// The failure that names the misdeed, and its message.
-fn caught(driven: &Driven<'_>, misdeed: Misdeed) -> Check {
-    let failure = driven.outcome.failure.as_ref();
-    let alone = driven.plan.load == Load::Closed { window: 1 };
-    let loop_ = match driven.plan.load {
+fn caught(run: &ScenarioRun<'_>, fault: Fault) -> Check {
+    let failure = run.outcome.failure.as_ref();
+    let alone = run.plan.load == Load::Closed { window: 1 };
+    let loop_ = match run.plan.load {
         Load::Open { .. } => "open loop".to_owned(),
         Load::Closed { window } => format!("closed loop × {window}"),
     };
@@ -497,47 +497,45 @@ fn caught(driven: &Driven<'_>, misdeed: Misdeed) -> Check {
     let is_stalled = matches!(
         failure,
         Some(Failure::Stalled {
-            message: MISDEED_AT,
+            message: FAULT_AT,
             ..
         })
     );
     let got = |expected: u64| {
-        matches!(violation, Some((MISDEED_AT, Violation::WrongMessage(MessageId { sequence, .. })))
+        matches!(violation, Some((FAULT_AT, Violation::WrongMessage(MessageId { sequence, .. })))
             if *sequence == expected)
     };
-    let (expected, holds) = match misdeed {
-        Misdeed::WrongByte => (
+    let (expected, holds) = match fault {
+        Fault::WrongByte => (
             "integrity: a byte of message 21",
-            matches!(violation, Some((MISDEED_AT, Violation::WrongByte { .. }))),
+            matches!(violation, Some((FAULT_AT, Violation::WrongByte { .. }))),
         ),
-        Misdeed::WrongType => (
+        Fault::WrongType => (
             "integrity: message 21's opcode",
-            matches!(violation, Some((MISDEED_AT, Violation::WrongType { .. }))),
+            matches!(violation, Some((FAULT_AT, Violation::WrongType { .. }))),
         ),
         // There is no other message to be answered before it.
-        Misdeed::Drop | Misdeed::Swap if alone => ("no reply to message 21", is_stalled),
-        Misdeed::Drop | Misdeed::Swap => {
-            ("integrity: 22 instead of message 21", got(MISDEED_AT + 1))
-        }
-        Misdeed::Duplicate => ("integrity: message 21 again", is_repeated(violation)),
-        Misdeed::WrongCloseCode => (
+        Fault::Drop | Fault::Swap if alone => ("no reply to message 21", is_stalled),
+        Fault::Drop | Fault::Swap => ("integrity: 22 instead of message 21", got(FAULT_AT + 1)),
+        Fault::Duplicate => ("integrity: message 21 again", is_repeated(violation)),
+        Fault::WrongCloseCode => (
             "1 connection closed with 1001",
             failure.is_none()
-                && driven.outcome.counts.unclosed == 1
+                && run.outcome.counts.unclosed == 1
                 && matches!(
-                    &driven.outcome.unclosed,
+                    &run.outcome.unclosed,
                     Some(Unclosed {
                         reason: Loss::Close(Some(CloseReason { code: 1001, .. })),
                         ..
                     })
                 ),
         ),
-        Misdeed::Disconnect => (
+        Fault::Disconnect => (
             "connection lost at message 21",
             matches!(
                 failure,
                 Some(Failure::Lost {
-                    message: MISDEED_AT,
+                    message: FAULT_AT,
                     reason: Loss::Eof | Loss::Io(_),
                     ..
                 })
@@ -545,7 +543,7 @@ fn caught(driven: &Driven<'_>, misdeed: Misdeed) -> Check {
         ),
     };
     Check::fact(
-        &format!("{misdeed:?}, {loop_}"),
+        &format!("{fault:?}, {loop_}"),
         expected,
         text(failure),
         holds,
@@ -557,10 +555,10 @@ fn is_repeated(violation: Option<(u64, &Violation)>) -> bool {
     let Some((message, violation)) = violation else {
         return false;
     };
-    message == MISDEED_AT + 1
+    message == FAULT_AT + 1
         && match violation {
-            Violation::Unasked => true,
-            Violation::WrongMessage(id) => id.sequence == MISDEED_AT,
+            Violation::Unsolicited => true,
+            Violation::WrongMessage(id) => id.sequence == FAULT_AT,
             _ => false,
         }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::injection::{Injection, MISDEED_AT, Tolerance};
-use crate::builtin::{Misdeed, Stall};
+use super::injection::{FAULT_AT, Injection, Tolerance};
+use crate::builtin::{Fault, Stall};
 use crate::client::MessageKind;
 use crate::plan::{Arrival, Extent, Load, Pace, Plan, Protocol, SizeShare};
 
@@ -68,7 +68,7 @@ impl Scenario {
 
 /// All of them.
 pub(super) fn scenarios(quick: bool, generator_core: usize) -> Vec<Scenario> {
-    let maker = Maker {
+    let maker = ScenarioBuilder {
         quick,
         generator_core,
     };
@@ -82,16 +82,16 @@ pub(super) fn scenarios(quick: bool, generator_core: usize) -> Vec<Scenario> {
         maker.overload(),
         maker.random_arrivals(),
     ];
-    all.extend(maker.misdeeds());
+    all.extend(maker.faults());
     all
 }
 
-struct Maker {
+struct ScenarioBuilder {
     quick: bool,
     generator_core: usize,
 }
 
-impl Maker {
+impl ScenarioBuilder {
     fn nothing(&self) -> Scenario {
         let plan = self.plan(open(2_000.0), 100, self.seconds(1, 5));
         self.scenario("no delay", plan, Injection::Nothing)
@@ -171,46 +171,43 @@ impl Maker {
     }
 
     /// Each where it can be told from a server that behaves.
-    fn misdeeds(&self) -> Vec<Scenario> {
+    fn faults(&self) -> Vec<Scenario> {
         let [open, alone, four] = [
             open(2_000.0),
             Load::Closed { window: 1 },
             Load::Closed { window: 4 },
         ];
-        let misdeed = |load: Load, misdeed: Misdeed| {
+        let fault = |load: Load, fault: Fault| {
             let mut plan = self.plan(load, 1, Duration::from_secs(5));
-            match misdeed {
+            match fault {
                 // Nothing but the timeout tells that a reply is missing.
-                Misdeed::Drop | Misdeed::Swap if load == alone => {
+                Fault::Drop | Fault::Swap if load == alone => {
                     plan.timeout = Duration::from_millis(300);
                 }
                 // It is found at the end.
-                Misdeed::WrongCloseCode => {
+                Fault::WrongCloseCode => {
                     plan.extent = Extent::Duration(Duration::from_millis(100));
                 }
                 _ => {}
             }
             Scenario {
-                title: format!(
-                    "one misdeed, with message {} of 1 connection",
-                    MISDEED_AT + 1
-                ),
+                title: format!("one misdeed, with message {} of 1 connection", FAULT_AT + 1),
                 plan,
-                injection: Injection::Misdeed(misdeed),
+                injection: Injection::Fault(fault),
                 quick: self.quick,
             }
         };
         [
-            Misdeed::WrongByte,
-            Misdeed::WrongType,
-            Misdeed::Drop,
-            Misdeed::Swap,
-            Misdeed::Duplicate,
-            Misdeed::WrongCloseCode,
-            Misdeed::Disconnect,
+            Fault::WrongByte,
+            Fault::WrongType,
+            Fault::Drop,
+            Fault::Swap,
+            Fault::Duplicate,
+            Fault::WrongCloseCode,
+            Fault::Disconnect,
         ]
         .into_iter()
-        .flat_map(|which| [alone, four, open].map(|load| misdeed(load, which)))
+        .flat_map(|which| [alone, four, open].map(|load| fault(load, which)))
         .collect()
     }
 

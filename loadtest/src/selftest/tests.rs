@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::check::{Check, Finding, Slack};
-use super::injection::{Driven, Injection, MISDEED_AT, Tolerance, Truth};
+use super::check::{Check, CheckResult, Slack};
+use super::injection::{FAULT_AT, Injection, ScenarioRun, ServerCounts, Tolerance};
 use super::scenario::{Scenario, scenarios};
 use super::{Attempt, settle, worst};
 use crate::client::{CloseReason, MessageId, Violation};
@@ -30,12 +30,12 @@ fn of(name: &str) -> Scenario {
 
 /// What is made of an outcome. Bounds for a busy machine find as much wrong as
 /// others, but for what may be the machine's.
-fn finding(scenario: &Scenario, outcome: &Outcome, rare: u64) -> Finding {
+fn result(scenario: &Scenario, outcome: &Outcome, rare: u64) -> CheckResult {
     let [quiet, busy] = [0.0, 1_000.0].map(|switches_per_s| {
         let (tolerance, _) = scenario.tolerance(true, switches_per_s);
         finding_within(scenario, outcome, rare, tolerance)
     });
-    assert_eq!(quiet == Finding::Wrong, busy == Finding::Wrong);
+    assert_eq!(quiet == CheckResult::Wrong, busy == CheckResult::Wrong);
     quiet
 }
 
@@ -44,11 +44,11 @@ fn finding_within(
     outcome: &Outcome,
     rare: u64,
     tolerance: Tolerance,
-) -> Finding {
-    let checks = scenario.injection.check(&Driven {
+) -> CheckResult {
+    let checks = scenario.injection.check(&ScenarioRun {
         plan: &scenario.plan,
         outcome,
-        truth: Truth {
+        server: ServerCounts {
             served: outcome.counts.answered,
             rare,
         },
@@ -97,15 +97,18 @@ fn stalled() -> Vec<u64> {
 #[test]
 fn a_constant_delay_is_found_and_nothing_shorter_or_twice_as_long() {
     let scenario = of("Constant");
-    let with = |delay_ns: u64| finding(&scenario, &answered(&vec![delay_ns; 1_000]), 0);
-    assert_eq!(with(5 * MS), Finding::Holds);
-    assert_eq!(with(5 * MS + MACHINE_NS), Finding::Holds);
-    assert_eq!(with(5 * MS - MACHINE_NS), Finding::Wrong);
-    assert_eq!(with(10 * MS), Finding::Disturbed);
+    let with = |delay_ns: u64| result(&scenario, &answered(&vec![delay_ns; 1_000]), 0);
+    assert_eq!(with(5 * MS), CheckResult::Holds);
+    assert_eq!(with(5 * MS + MACHINE_NS), CheckResult::Holds);
+    assert_eq!(with(5 * MS - MACHINE_NS), CheckResult::Wrong);
+    assert_eq!(with(10 * MS), CheckResult::Disturbed);
     // One reply that came too soon.
     let mut times_ns = vec![5 * MS; 1_000];
     times_ns[500] = 4 * MS;
-    assert_eq!(finding(&scenario, &answered(&times_ns), 0), Finding::Wrong);
+    assert_eq!(
+        result(&scenario, &answered(&times_ns), 0),
+        CheckResult::Wrong
+    );
 }
 
 #[test]
@@ -115,39 +118,42 @@ fn messages_lost_invented_or_recorded_twice_are_found() {
     let after = |change: fn(&mut Outcome)| {
         let mut outcome = honest();
         change(&mut outcome);
-        finding(&scenario, &outcome, 0)
+        result(&scenario, &outcome, 0)
     };
-    assert_eq!(after(|_| ()), Finding::Holds);
-    assert_eq!(after(|outcome| outcome.counts.due -= 1), Finding::Wrong);
+    assert_eq!(after(|_| ()), CheckResult::Holds);
+    assert_eq!(after(|outcome| outcome.counts.due -= 1), CheckResult::Wrong);
     assert_eq!(
         after(|outcome| outcome.counts.answered += 1),
-        Finding::Wrong
+        CheckResult::Wrong
     );
     assert_eq!(
         after(|outcome| outcome.counts.unanswered = 1),
-        Finding::Wrong
+        CheckResult::Wrong
     );
     let twice = after(|outcome| record(&mut outcome.latencies.response_ns, 1));
-    assert_eq!(twice, Finding::Wrong);
+    assert_eq!(twice, CheckResult::Wrong);
     // The lag is part of the response, never more than it.
     let lag = after(|outcome| {
         let lag_ns = &mut outcome.latencies.lag_ns;
         lag_ns.reset();
         lag_ns.record_n(2 * MACHINE_NS, 2_000).unwrap();
     });
-    assert_eq!(lag, Finding::Wrong);
+    assert_eq!(lag, CheckResult::Wrong);
     let failed = after(|outcome| outcome.failure = Some(Failure::Interrupted));
-    assert_eq!(failed, Finding::Wrong);
-    let unseen = Driven {
+    assert_eq!(failed, CheckResult::Wrong);
+    let unseen = ScenarioRun {
         plan: &scenario.plan,
         outcome: &honest(),
-        truth: Truth {
+        server: ServerCounts {
             served: 1_999,
             rare: 0,
         },
         tolerance: scenario.tolerance(false, 0.0).0,
     };
-    assert_eq!(worst(&scenario.injection.check(&unseen)), Finding::Wrong);
+    assert_eq!(
+        worst(&scenario.injection.check(&unseen)),
+        CheckResult::Wrong
+    );
 }
 
 #[test]
@@ -156,19 +162,26 @@ fn two_modes_are_found_with_exactly_their_shares() {
     let with = |slow: usize| {
         let mut times_ns = vec![MS + MACHINE_NS; 2_000 - slow];
         times_ns.extend(vec![40 * MS + MACHINE_NS; slow]);
-        finding(&scenario, &answered(&times_ns), 40)
+        result(&scenario, &answered(&times_ns), 40)
     };
-    assert_eq!(with(40), Finding::Holds);
-    assert_eq!(with(39), Finding::Wrong, "one was not recorded as it was");
-    assert_eq!(with(41), Finding::Disturbed, "one was slow by itself");
+    assert_eq!(with(40), CheckResult::Holds);
+    assert_eq!(
+        with(39),
+        CheckResult::Wrong,
+        "one was not recorded as it was"
+    );
+    assert_eq!(with(41), CheckResult::Disturbed, "one was slow by itself");
     let honest = answered(&[MS; 2_000]);
-    assert_eq!(finding(&scenario, &honest, 0), Finding::Wrong);
+    assert_eq!(result(&scenario, &honest, 0), CheckResult::Wrong);
 }
 
 #[test]
 fn a_stall_is_found_as_the_many_slow_responses_it_is() {
     let scenario = of("OpenStall");
-    assert_eq!(finding(&scenario, &answered(&stalled()), 0), Finding::Holds);
+    assert_eq!(
+        result(&scenario, &answered(&stalled()), 0),
+        CheckResult::Holds
+    );
 }
 
 #[test]
@@ -177,15 +190,21 @@ fn coordinated_omission_is_rejected() {
     // The generator waited for its server: one slow response.
     let mut times_ns = vec![MACHINE_NS; 3_000];
     times_ns[1_000] = 1_000 * MS;
-    assert_eq!(finding(&scenario, &answered(&times_ns), 0), Finding::Wrong);
+    assert_eq!(
+        result(&scenario, &answered(&times_ns), 0),
+        CheckResult::Wrong
+    );
     // It also sent nothing in the meantime, or a tenth as much.
     times_ns.truncate(2_001);
-    assert_eq!(finding(&scenario, &answered(&times_ns), 0), Finding::Wrong);
+    assert_eq!(
+        result(&scenario, &answered(&times_ns), 0),
+        CheckResult::Wrong
+    );
     let tenth = stalled().into_iter().enumerate();
     let tenth: Vec<_> = tenth
         .map(|(index, ns)| if index % 10 == 0 { ns } else { MACHINE_NS })
         .collect();
-    assert_eq!(finding(&scenario, &answered(&tenth), 0), Finding::Wrong);
+    assert_eq!(result(&scenario, &answered(&tenth), 0), CheckResult::Wrong);
 }
 
 #[test]
@@ -200,7 +219,7 @@ fn a_generator_that_stops_sending_is_rejected_though_it_counts_from_the_intentio
     for ns in stalled() {
         record(&mut latencies.lag_ns, ns - MACHINE_NS + 1);
     }
-    assert_ne!(finding(&scenario, &outcome, 0), Finding::Holds);
+    assert_ne!(result(&scenario, &outcome, 0), CheckResult::Holds);
 }
 
 #[test]
@@ -215,7 +234,7 @@ fn a_stall_of_another_shape_is_rejected() {
                 _ => ns,
             })
             .collect();
-        assert_ne!(finding(&scenario, &answered(&flat), 0), Finding::Holds);
+        assert_ne!(result(&scenario, &answered(&flat), 0), CheckResult::Holds);
     }
 }
 
@@ -225,11 +244,11 @@ fn a_closed_loop_has_one_slow_response() {
     let with = |slow: usize| {
         let mut times_ns = vec![MACHINE_NS; 10_000];
         times_ns.extend(vec![1_000 * MS; slow]);
-        finding(&scenario, &answered(&times_ns), 0)
+        result(&scenario, &answered(&times_ns), 0)
     };
-    assert_eq!(with(1), Finding::Holds);
-    assert_eq!(with(0), Finding::Wrong);
-    assert_eq!(with(2), Finding::Wrong);
+    assert_eq!(with(1), CheckResult::Holds);
+    assert_eq!(with(0), CheckResult::Wrong);
+    assert_eq!(with(2), CheckResult::Wrong);
 }
 
 /// Stalled from 500 ms on and given up after 301 ms, 800 messages in.
@@ -254,28 +273,28 @@ fn messages_given_up_count_with_their_age() {
     let after = |change: fn(&mut Outcome)| {
         let mut outcome = timed_out(&scenario);
         change(&mut outcome);
-        finding(&scenario, &outcome, 0)
+        result(&scenario, &outcome, 0)
     };
-    assert_eq!(after(|_| ()), Finding::Holds);
-    assert_eq!(after(|outcome| outcome.failure = None), Finding::Wrong);
+    assert_eq!(after(|_| ()), CheckResult::Holds);
+    assert_eq!(after(|outcome| outcome.failure = None), CheckResult::Wrong);
     assert_eq!(
         after(|outcome| outcome.counts.unanswered = 0),
-        Finding::Wrong
+        CheckResult::Wrong
     );
     assert_eq!(
         after(|outcome| outcome.counts.timed_out = 0),
-        Finding::Wrong
+        CheckResult::Wrong
     );
     // Only the answered ones are recorded, as survivors.
     let survivors = after(|outcome| {
         outcome.latencies = answered(&[MACHINE_NS; 500]).latencies;
     });
-    assert_eq!(survivors, Finding::Wrong);
+    assert_eq!(survivors, CheckResult::Wrong);
     // All are recorded, but with no age.
     let ageless = after(|outcome| {
         outcome.latencies = answered(&[MACHINE_NS; 801]).latencies;
     });
-    assert_eq!(ageless, Finding::Wrong);
+    assert_eq!(ageless, CheckResult::Wrong);
 }
 
 #[test]
@@ -301,36 +320,36 @@ fn an_overload_has_to_be_admitted() {
     let after = |change: fn(&mut Outcome)| {
         let mut outcome = overloaded();
         change(&mut outcome);
-        finding(&scenario, &outcome, 0)
+        result(&scenario, &outcome, 0)
     };
-    assert_eq!(after(|_| ()), Finding::Holds);
+    assert_eq!(after(|_| ()), CheckResult::Holds);
     // It claims to have kept up.
     assert_eq!(
         after(|outcome| outcome.counts.echoed = 4_000_000),
-        Finding::Wrong
+        CheckResult::Wrong
     );
     // What it could not send was never due, or is forgotten.
-    assert_eq!(after(|outcome| outcome.counts.due /= 2), Finding::Wrong);
+    assert_eq!(after(|outcome| outcome.counts.due /= 2), CheckResult::Wrong);
     assert_eq!(
         after(|outcome| outcome.counts.unanswered -= 1),
-        Finding::Wrong
+        CheckResult::Wrong
     );
     // It was late and does not say so.
     let punctual = after(|outcome| {
         outcome.latencies.lag_ns.reset();
         outcome.latencies.lag_ns.record_n(1_000, 4_000_000).unwrap();
     });
-    assert_eq!(punctual, Finding::Wrong);
+    assert_eq!(punctual, CheckResult::Wrong);
 }
 
 #[test]
 fn random_arrivals_may_be_as_many_as_chance_has_it() {
     let scenario = of("RandomArrivals");
-    let with = |due: usize| finding(&scenario, &answered(&vec![MACHINE_NS; due]), 0);
-    assert_eq!(with(2_000), Finding::Holds);
-    assert_eq!(with(2_178), Finding::Holds);
-    assert_eq!(with(2_180), Finding::Wrong);
-    assert_eq!(with(1_820), Finding::Wrong);
+    let with = |due: usize| result(&scenario, &answered(&vec![MACHINE_NS; due]), 0);
+    assert_eq!(with(2_000), CheckResult::Holds);
+    assert_eq!(with(2_178), CheckResult::Holds);
+    assert_eq!(with(2_180), CheckResult::Wrong);
+    assert_eq!(with(1_820), CheckResult::Wrong);
 }
 
 fn integrity(message: u64, violation: Violation) -> Failure {
@@ -361,16 +380,16 @@ fn failures() -> [(&'static str, Failure); 6] {
         expected: 2,
     };
     [
-        ("WrongByte", integrity(MISDEED_AT, byte)),
-        ("WrongType", integrity(MISDEED_AT, opcode)),
-        ("Drop", integrity(MISDEED_AT, wrong(MISDEED_AT + 1))),
-        ("Swap", integrity(MISDEED_AT, wrong(MISDEED_AT + 1))),
-        ("Duplicate", integrity(MISDEED_AT + 1, wrong(MISDEED_AT))),
+        ("WrongByte", integrity(FAULT_AT, byte)),
+        ("WrongType", integrity(FAULT_AT, opcode)),
+        ("Drop", integrity(FAULT_AT, wrong(FAULT_AT + 1))),
+        ("Swap", integrity(FAULT_AT, wrong(FAULT_AT + 1))),
+        ("Duplicate", integrity(FAULT_AT + 1, wrong(FAULT_AT))),
         (
             "Disconnect",
             Failure::Lost {
                 connection: 0,
-                message: MISDEED_AT,
+                message: FAULT_AT,
                 reason: Loss::Eof,
             },
         ),
@@ -379,32 +398,32 @@ fn failures() -> [(&'static str, Failure); 6] {
 
 #[test]
 fn a_misdeed_has_to_be_named_for_what_it_is() {
-    for (misdeed, _) in failures() {
+    for (fault, _) in failures() {
         let scenario = scenario(|scenario| {
             let injection = format!("{:?}", scenario.injection);
-            injection == format!("Misdeed({misdeed})") && scenario.plan.is_open_loop()
+            injection == format!("Misdeed({fault})") && scenario.plan.is_open_loop()
         });
         let with = |failure: Option<Failure>| {
             let outcome = Outcome {
                 failure,
                 ..answered(&[MACHINE_NS; 20])
             };
-            finding(&scenario, &outcome, 0)
+            result(&scenario, &outcome, 0)
         };
-        assert_eq!(with(None), Finding::Wrong, "{misdeed} went unnoticed");
+        assert_eq!(with(None), CheckResult::Wrong, "{fault} went unnoticed");
         for (other, failure) in failures() {
             // Both look the same at the message that is missing.
             let alike = ["Drop", "Swap"];
-            let is_right = misdeed == other || (alike.contains(&misdeed) && alike.contains(&other));
+            let is_right = fault == other || (alike.contains(&fault) && alike.contains(&other));
             let expected = if is_right {
-                Finding::Holds
+                CheckResult::Holds
             } else {
-                Finding::Wrong
+                CheckResult::Wrong
             };
-            assert_eq!(with(Some(failure)), expected, "{misdeed}, {other}");
+            assert_eq!(with(Some(failure)), expected, "{fault}, {other}");
         }
-        let early = integrity(MISDEED_AT - 1, Violation::Unasked);
-        assert_eq!(with(Some(early)), Finding::Wrong);
+        let early = integrity(FAULT_AT - 1, Violation::Unsolicited);
+        assert_eq!(with(Some(early)), CheckResult::Wrong);
     }
 }
 
@@ -419,13 +438,13 @@ fn a_wrong_close_code_is_noted_and_fails_no_run() {
             connection: 0,
             reason: Loss::Close(Some(CloseReason { code, text })),
         });
-        finding(&scenario, &outcome, 0)
+        result(&scenario, &outcome, 0)
     };
-    assert_eq!(with(1, 1001), Finding::Holds);
-    assert_eq!(with(0, 1001), Finding::Wrong);
-    assert_eq!(with(1, 1000), Finding::Wrong);
-    let unnoticed = finding(&scenario, &answered(&[MACHINE_NS; 20]), 0);
-    assert_eq!(unnoticed, Finding::Wrong);
+    assert_eq!(with(1, 1001), CheckResult::Holds);
+    assert_eq!(with(0, 1001), CheckResult::Wrong);
+    assert_eq!(with(1, 1000), CheckResult::Wrong);
+    let unnoticed = result(&scenario, &answered(&[MACHINE_NS; 20]), 0);
+    assert_eq!(unnoticed, CheckResult::Wrong);
 }
 
 #[test]
@@ -443,21 +462,21 @@ fn a_missing_reply_of_a_closed_loop_of_one_is_a_stall() {
             }),
             ..answered(&[MACHINE_NS; 20])
         };
-        finding(&scenario, &outcome, 0)
+        result(&scenario, &outcome, 0)
     };
-    assert_eq!(with(MISDEED_AT), Finding::Holds);
-    assert_eq!(with(MISDEED_AT + 1), Finding::Wrong);
+    assert_eq!(with(FAULT_AT), CheckResult::Holds);
+    assert_eq!(with(FAULT_AT + 1), CheckResult::Wrong);
 }
 
 /// Settles runs that find this, one after the other. Returns what was found in
 /// the end and in how many tries.
-fn settled(findings: &[Finding]) -> (Finding, u32) {
-    let mut runs: VecDeque<_> = findings.iter().copied().collect();
+fn settled(results: &[CheckResult]) -> (CheckResult, u32) {
+    let mut runs: VecDeque<_> = results.iter().copied().collect();
     let attempt = |_| {
         let reported = match runs.pop_front().expect("no more tries") {
-            Finding::Holds => 5,
-            Finding::Disturbed => 11,
-            Finding::Wrong => 4,
+            CheckResult::Holds => 5,
+            CheckResult::Disturbed => 11,
+            CheckResult::Wrong => 4,
         };
         let checks = vec![Check::time("it", 5..=10, reported, Slack::Above)];
         Ok(Some(Attempt {
@@ -472,7 +491,7 @@ fn settled(findings: &[Finding]) -> (Finding, u32) {
 
 #[test]
 fn only_what_the_machine_may_have_done_is_tried_again() {
-    use Finding::{Disturbed, Holds, Wrong};
+    use CheckResult::{Disturbed, Holds, Wrong};
     assert_eq!(settled(&[Holds]), (Holds, 1));
     assert_eq!(settled(&[Disturbed, Holds]), (Holds, 2));
     assert_eq!(settled(&[Disturbed; 3]), (Disturbed, 3));
@@ -508,7 +527,7 @@ fn every_scenario_has_a_sound_plan_and_its_time() {
             // Misdeeds, and a stall that times out, end their runs early.
             let is_cut = matches!(
                 scenario.injection,
-                Injection::Misdeed(_) | Injection::Timeout(_)
+                Injection::Fault(_) | Injection::Timeout(_)
             );
             if let (crate::plan::Extent::Duration(length), false) = (scenario.plan.extent, is_cut) {
                 time += length;

@@ -19,7 +19,7 @@
 
 use fastrand::Rng;
 
-use super::interval::Interval;
+use super::interval::ConfidenceInterval;
 
 /// Resamples that an interval is made of.
 const RESAMPLES: usize = 4_000;
@@ -31,7 +31,7 @@ const PER_DRAW: usize = 4;
 const TOSSES: usize = u64::BITS as usize;
 
 /// The interval of the median of ascending values.
-pub(super) fn median(sorted: &[f64], confidence: f64, seed: u64) -> Interval {
+pub(super) fn median(sorted: &[f64], confidence: f64, seed: u64) -> ConfidenceInterval {
     let mut random = Rng::with_seed(seed);
     let count = sorted.len();
     // How many resamples have a median that so many values lie below.
@@ -42,7 +42,7 @@ pub(super) fn median(sorted: &[f64], confidence: f64, seed: u64) -> Interval {
         resamples[count - below] += 1;
     }
     let lowest = below_nth(&resamples, outside(confidence));
-    Interval {
+    ConfidenceInterval {
         low: around(sorted, lowest).low,
         high: around(sorted, count - lowest).high,
     }
@@ -60,7 +60,7 @@ fn below_nth(resamples: &[usize], nth: usize) -> usize {
 }
 
 /// The interval of the median of `b` less that of `a`, both ascending.
-pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64, seed: u64) -> Interval {
+pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64, seed: u64) -> ConfidenceInterval {
     let mut random = Rng::with_seed(seed);
     let lengths = [a.len(), b.len()];
     let mut differences = Vec::with_capacity(RESAMPLES);
@@ -77,13 +77,13 @@ pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64, seed: u64) -> In
     let (_, &mut low, above) = differences.select_nth_unstable_by(outside, f64::total_cmp);
     let nth = above.len() - 1 - outside;
     let (_, &mut high, _) = above.select_nth_unstable_by(nth, f64::total_cmp);
-    Interval { low, high }
+    ConfidenceInterval { low, high }
 }
 
 /// The values around a median that so many lie below. Nothing is known beyond the
 /// outermost.
-fn around(sorted: &[f64], below: usize) -> Interval {
-    Interval {
+fn around(sorted: &[f64], below: usize) -> ConfidenceInterval {
+    ConfidenceInterval {
         low: sorted[below.saturating_sub(1)],
         high: sorted[below.min(sorted.len() - 1)],
     }
@@ -169,7 +169,7 @@ mod tests {
             let sorted: Vec<f64> = (1..=count).map(f64::from).collect();
             for seed in 0..20 {
                 let interval = median(&sorted, 0.95, seed);
-                let expected = Interval {
+                let expected = ConfidenceInterval {
                     low: f64::from(low),
                     high: f64::from(high),
                 };

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 /// A confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Interval {
+pub struct ConfidenceInterval {
     /// The lower bound.
     pub low: f64,
     /// The upper bound.
     pub high: f64,
 }
 
-impl Interval {
+impl ConfidenceInterval {
     /// The narrowest that both lie in.
     pub(super) fn hull(self, other: Self) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! The middle of a group, and how well it is known.
 
 use super::bootstrap;
-use super::interval::Interval;
+use super::interval::ConfidenceInterval;
 use super::student;
 
 /// The median: the mean of the two middle values where there is no middle one.
@@ -22,7 +22,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 /// that is not between 0 and 1. With so few values that all of them are likelier
 /// on one side of the median than the confidence allows (fewer than six at 95 %)
 /// it is no narrower than Student's interval of the mean.
-pub fn median_interval(values: &[f64], confidence: f64, seed: u64) -> Option<Interval> {
+pub fn median_interval(values: &[f64], confidence: f64, seed: u64) -> Option<ConfidenceInterval> {
     let sorted = ascending(values)?;
     if sorted.len() < 2 || !is_share(confidence) {
         return None;

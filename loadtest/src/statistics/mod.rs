@@ -37,7 +37,7 @@ pub(crate) mod tests;
 mod unpaired;
 
 pub use holm::adjusted;
-pub use interval::Interval;
+pub use interval::ConfidenceInterval;
 pub use median::{median, median_interval};
 pub use paired::{PAIRS_MAX, Paired};
 pub use power::{

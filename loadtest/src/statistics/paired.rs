@@ -1,6 +1,6 @@
 //! Two servers that were measured in pairs of runs.
 
-use super::interval::Interval;
+use super::interval::ConfidenceInterval;
 use super::median::{is_share, logarithms, median, median_interval};
 use super::signed_rank;
 
@@ -14,7 +14,7 @@ pub struct Paired {
     /// there is no middle one, so that it is inverted when a and b are exchanged.
     pub median_ratio: f64,
     /// The interval of that median.
-    pub interval: Interval,
+    pub interval: ConfidenceInterval,
     /// How likely ratios as far from 1 are if the servers are alike. It also looks
     /// at how far each is, which the interval does not, so it can be low while the
     /// interval holds 1.

@@ -27,7 +27,7 @@ const ROUNDING_PLACES: f64 = 0.5;
 /// sense: an effect of 1, or a probability that is none.
 pub fn pairs_needed(ratios: &[f64], effect: f64, level: f64, power: f64) -> Option<usize> {
     let shift = shift(effect)?;
-    let logs = told_by(ratios)?;
+    let logs = enough_logarithms(ratios)?;
     let spread = spread::of_pairs(&logs);
     least(2, PAIRS_MAX, |pairs| {
         let error = spread / (pairs as f64).sqrt();
@@ -42,7 +42,7 @@ pub fn pairs_needed(ratios: &[f64], effect: f64, level: f64, power: f64) -> Opti
 /// `None` as with [`pairs_needed`].
 pub fn pairs_for_margin(ratios: &[f64], margin: f64, confidence: f64) -> Option<usize> {
     let shift = shift(1.0 + margin)?;
-    let logs = told_by(ratios)?;
+    let logs = enough_logarithms(ratios)?;
     if !is_share(confidence) {
         return None;
     }
@@ -62,7 +62,7 @@ pub fn pairs_for_margin(ratios: &[f64], margin: f64, confidence: f64) -> Option<
 /// beyond [`SAMPLES_MAX`].
 pub fn runs_needed(a: &[f64], b: &[f64], effect: f64, level: f64, power: f64) -> Option<usize> {
     let shift = shift(effect)?;
-    let (logs_a, logs_b) = (told_by(a)?, told_by(b)?);
+    let (logs_a, logs_b) = (enough_logarithms(a)?, enough_logarithms(b)?);
     let spread = spread::of_groups(&logs_a, &logs_b);
     let freedom_seen = logs_a.len() + logs_b.len() - 2;
     least(SAMPLES_MIN, SAMPLES_MAX, |runs| {
@@ -109,7 +109,7 @@ fn shift(ratio: f64) -> Option<f64> {
 }
 
 /// The logarithms of the runs, if there are enough.
-fn told_by(runs: &[f64]) -> Option<Vec<f64>> {
+fn enough_logarithms(runs: &[f64]) -> Option<Vec<f64>> {
     logarithms(runs).filter(|logs| logs.len() >= SPREAD_RUNS_MIN)
 }
 

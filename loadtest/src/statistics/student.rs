@@ -2,10 +2,10 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::interval::Interval;
+use super::interval::ConfidenceInterval;
 
 /// Student's interval of the mean of at least two values.
-pub(super) fn mean(values: &[f64], confidence: f64) -> Interval {
+pub(super) fn mean(values: &[f64], confidence: f64) -> ConfidenceInterval {
     let moments = Moments::of(values);
     let freedom = values.len() as f64 - 1.0;
     around(moments.mean, moments.variance_of_mean, freedom, confidence)
@@ -13,7 +13,7 @@ pub(super) fn mean(values: &[f64], confidence: f64) -> Interval {
 
 /// Welch's interval (1947, Biometrika 34:28) of the mean of `b` less that of `a`,
 /// each of at least two values.
-pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64) -> Interval {
+pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64) -> ConfidenceInterval {
     let (of_a, of_b) = (Moments::of(a), Moments::of(b));
     let variance = of_a.variance_of_mean + of_b.variance_of_mean;
     let spent = |of: &Moments, count: usize| of.variance_of_mean.powi(2) / (count as f64 - 1.0);
@@ -27,9 +27,9 @@ pub(super) fn quantile(probability: f64, freedom: f64) -> f64 {
     StudentsT::new(0.0, 1.0, freedom).map_or(0.0, |student| student.inverse_cdf(probability))
 }
 
-fn around(centre: f64, variance: f64, freedom: f64, confidence: f64) -> Interval {
+fn around(centre: f64, variance: f64, freedom: f64, confidence: f64) -> ConfidenceInterval {
     let half = quantile(f64::midpoint(1.0, confidence), freedom) * variance.sqrt();
-    Interval {
+    ConfidenceInterval {
         low: centre - half,
         high: centre + half,
     }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_does_not_differ_has_no_width() {
-        let still = Interval {
+        let still = ConfidenceInterval {
             low: 2.0,
             high: 2.0,
         };

@@ -1,7 +1,7 @@
 //! Two servers that were measured on their own, at different times.
 
 use super::bootstrap;
-use super::interval::Interval;
+use super::interval::ConfidenceInterval;
 use super::median::{ascending, is_share, logarithms, median, median_interval, reaches};
 use super::rank_sum;
 use super::student;
@@ -21,13 +21,13 @@ pub struct Unpaired {
     /// The median of b.
     pub median_b: f64,
     /// The interval of the median of a.
-    pub interval_a: Interval,
+    pub interval_a: ConfidenceInterval,
     /// The interval of the median of b.
-    pub interval_b: Interval,
+    pub interval_b: ConfidenceInterval,
     /// The ratio of the medians, b over a.
     pub ratio: f64,
     /// The interval of that ratio.
-    pub interval: Interval,
+    pub interval: ConfidenceInterval,
     /// How likely groups as far apart are if the servers are alike.
     pub p_value: f64,
 }
@@ -60,7 +60,7 @@ impl Unpaired {
 
 /// The interval of the difference of the medians. Where one group is too small to
 /// have one of its own, it is no narrower than Welch's of the means.
-pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64, seed: u64) -> Interval {
+pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64, seed: u64) -> ConfidenceInterval {
     let interval = bootstrap::difference(a, b, confidence, seed);
     if reaches(a.len().min(b.len()), confidence) {
         return interval;

@@ -140,7 +140,7 @@ impl Bisection {
     }
 
     /// The rate to try next, and what for; `None` when there is an answer. The
-    /// same until [`tell`](Self::tell) was told of it.
+    /// same until [`record`](Self::tell) was told of it.
     pub fn next(&self) -> Option<(f64, Purpose)> {
         if self.answer.is_some() {
             return None;
@@ -152,7 +152,7 @@ impl Bisection {
     }
 
     /// Takes in whether the rate held that was to be tried, if its run tells.
-    pub fn tell(&mut self, held: Option<bool>) {
+    pub fn record(&mut self, held: Option<bool>) {
         let Some((rate, purpose)) = self.next() else {
             return;
         };
@@ -171,8 +171,8 @@ impl Bisection {
             self.holds = self.holds.filter(|holds| *holds < rate);
         }
         match purpose {
-            Purpose::Explore => self.tell_explored(rate, held),
-            Purpose::Confirm => self.tell_confirmed(held),
+            Purpose::Explore => self.record_exploration(rate, held),
+            Purpose::Confirm => self.record_confirmation(held),
         }
     }
 
@@ -196,7 +196,7 @@ impl Bisection {
         }
     }
 
-    fn tell_explored(&mut self, rate: f64, held: bool) {
+    fn record_exploration(&mut self, rate: f64, held: bool) {
         self.steps += 1;
         let Some(holds) = self.holds else {
             self.lowest_failures += 1;
@@ -222,7 +222,7 @@ impl Bisection {
         }
     }
 
-    fn tell_confirmed(&mut self, held: bool) {
+    fn record_confirmation(&mut self, held: bool) {
         let Some(confirmation) = &mut self.confirmation else {
             return;
         };

@@ -29,15 +29,15 @@ use crate::failure::Failure;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::output::{OutputFile, deliver};
 use crate::preflight::{check_plan, check_server};
-use crate::report::{Format, color_allowed};
+use crate::report::{OutputFormat, color_allowed};
 use crate::result::{Document, ResultFile};
 use crate::session::{
-    EXIT_FAILED, EXIT_FINE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, make_room, say,
+    EXIT_FAILED, EXIT_FINE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, log, raise_file_limit,
 };
 use crate::slo::Slo;
 use crate::units::format_rate;
 
-use report::Report;
+use report::SweepReport;
 use runs::{Runs, Stop};
 
 /// Makes all runs of a sweep and reports them.
@@ -53,8 +53,8 @@ pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
     check_server(&args.server)?;
     check_plan(&plan, &args.server.pin.0)?;
     let out = args.file.as_deref().map(OutputFile::open).transpose()?;
-    make_room(&plan, 0)?;
-    say(&format!("seed {}", plan.seed));
+    raise_file_limit(&plan, 0)?;
+    log(&format!("seed {}", plan.seed));
     let objective = args.find_max.as_ref();
     let mut runs = Runs::new(&args.server, plan, objective, interrupt, &args.annotate);
     let mut search = None;
@@ -78,11 +78,11 @@ fn drive_all(runs: &mut Runs<'_>, rates: &[f64], repeats: u32) {
     for (done, index) in order.into_iter().enumerate() {
         let at = format!("{} of {total}: {}/s", done + 1, format_rate(rates[index]));
         if agenda::is_beyond(index, runs.points()) {
-            say(&format!("run {at} is left out: a lower rate was too much"));
+            log(&format!("run {at} is left out: a lower rate was too much"));
             runs.skip(index);
             continue;
         }
-        say(&format!("run {at}"));
+        log(&format!("run {at}"));
         if runs.drive(rates[index]).is_none() {
             return;
         }
@@ -99,17 +99,17 @@ fn find_max(runs: &mut Runs<'_>, objective: &Slo, bounds: Bounds) -> Search {
             Purpose::Confirm => "confirming",
         };
         let at = format_rate(rate);
-        say(&format!("run {}: {what} {at}/s", probes.len() + 1));
+        log(&format!("run {}: {what} {at}/s", probes.len() + 1));
         let Some((run, result)) = runs.drive(rate) else {
             break;
         };
         let held = holds(result);
-        say(&match held {
+        log(&match held {
             Some(true) => format!("{at}/s holds {objective}"),
             Some(false) => format!("{at}/s does not hold {objective}"),
             None => format!("{at}/s: {}", why_unknown(result)),
         });
-        bisection.tell(held);
+        bisection.record(held);
         probes.push(Probe {
             rate_per_s: rate,
             run,
@@ -141,20 +141,20 @@ fn report(
     stop: Option<Stop>,
     out: Option<OutputFile>,
 ) -> Result<u8, Failure> {
-    let report = Report {
+    let report = SweepReport {
         file,
         columns: crate::terminal::columns(io::stdout()),
     };
     let text = match args.report.format {
-        Format::Text => report.text(color_allowed(io::stdout())),
-        Format::Json => file.to_json(),
-        Format::Csv => report.csv(),
-        Format::Markdown => report.markdown(),
+        OutputFormat::Text => report.text(color_allowed(io::stdout())),
+        OutputFormat::Json => file.to_json(),
+        OutputFormat::Csv => report.csv(),
+        OutputFormat::Markdown => report.markdown(),
     };
     let delivered = deliver(&text, out, || file.to_json());
     let code = match stop {
         Some(Stop::Failed(failure)) => {
-            say(&failure.to_string());
+            log(&failure.to_string());
             EXIT_FAILED
         }
         Some(Stop::Interrupted) => EXIT_INTERRUPTED,

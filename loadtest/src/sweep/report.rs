@@ -36,13 +36,13 @@ const TITLES: [&str; 8] = [
 const PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percentile::P99_9];
 
 /// What is shown of a sweep.
-pub(super) struct Report<'a> {
+pub(super) struct SweepReport<'a> {
     pub(super) file: &'a SweepFile,
     /// Characters in a line of the terminal.
     pub(super) columns: usize,
 }
 
-impl Report<'_> {
+impl SweepReport<'_> {
     /// Tables, a plot, and what speaks against the numbers.
     pub(super) fn text(&self, color: bool) -> String {
         let mut blocks = vec![format!("{}\n", self.title())];
@@ -53,7 +53,7 @@ impl Report<'_> {
         blocks.push(self.plot(color));
         let reasons = self.reasons();
         let lines = reasons.iter().map(|(verdict, line)| {
-            let line = crate::terminal::harmless(line);
+            let line = crate::terminal::sanitized(line);
             format!("{} {line}\n", paint(&verdict.to_string(), *verdict, color))
         });
         blocks.push(lines.collect());

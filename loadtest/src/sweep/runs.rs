@@ -3,13 +3,13 @@
 use std::time::SystemTime;
 
 use super::file::{Search, SweepFile, SweepFormat, SweepPoint, VERSION};
-use crate::args::{Annotate, Server};
+use crate::args::{Annotate, ServerFlags};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::machine::Environment;
 use crate::plan::{Arrival, Load, Plan};
 use crate::result::{ResultFile, format_utc};
-use crate::session::{About, Watch, arguments, run_once};
+use crate::session::{RunSpec, ServerProcess, arguments, run_once};
 use crate::slo::Slo;
 
 /// Why a sweep ended before its time.
@@ -33,7 +33,7 @@ impl Stop {
 /// Makes the runs and keeps what they came to.
 #[derive(Debug)]
 pub(super) struct Runs<'a> {
-    server: &'a Server,
+    server: &'a ServerFlags,
     /// What they have in common.
     plan: Plan,
     objective: Option<&'a Slo>,
@@ -50,7 +50,7 @@ impl<'a> Runs<'a> {
     /// None yet.
     #[expect(clippy::disallowed_methods, reason = "the report says when it was")]
     pub(super) fn new(
-        server: &'a Server,
+        server: &'a ServerFlags,
         plan: Plan,
         objective: Option<&'a Slo>,
         interrupt: &'a Interrupt,
@@ -133,8 +133,8 @@ impl<'a> Runs<'a> {
         };
         // Each run has a server of its own, where one is started: what an
         // overload left behind is not the next one's.
-        let watch = Watch::new(self.server, &plan, self.interrupt).map_err(failed)?;
-        let about = About {
+        let watch = ServerProcess::new(self.server, &plan, self.interrupt).map_err(failed)?;
+        let about = RunSpec {
             label: &self.label,
             plan: &plan,
             slo: self.objective,

@@ -44,7 +44,7 @@ pub const IDLE_CORES_MAX: f64 = 0.05;
 type Rule = fn(&Facts) -> Option<Reason>;
 
 /// What follows from these is not told.
-pub(super) const FATAL: [Rule; 2] = [failure, silence];
+pub(super) const FATAL: [Rule; 2] = [failure, no_reply];
 
 /// Told one beside the other.
 pub(super) const OTHERS: [Rule; 11] = [
@@ -53,7 +53,7 @@ pub(super) const OTHERS: [Rule; 11] = [
     lag,
     busy,
     sleep,
-    restless,
+    busy_in_pauses,
     shared_core,
     starved_generator,
     starved_server,
@@ -69,7 +69,7 @@ fn failure(facts: &Facts) -> Option<Reason> {
     })
 }
 
-fn silence(facts: &Facts) -> Option<Reason> {
+fn no_reply(facts: &Facts) -> Option<Reason> {
     (facts.answered == 0 && facts.echoed == 0).then(|| Reason {
         verdict: Verdict::Invalid,
         what: "no message was answered".to_owned(),
@@ -179,7 +179,7 @@ fn lag(facts: &Facts) -> Option<Reason> {
 }
 
 /// A server that polls, or collects garbage, when there is nothing to do.
-fn restless(facts: &Facts) -> Option<Reason> {
+fn busy_in_pauses(facts: &Facts) -> Option<Reason> {
     let cores = facts.idle_cores.filter(|cores| *cores > IDLE_CORES_MAX)?;
     Some(Reason {
         verdict: Verdict::Suspect,

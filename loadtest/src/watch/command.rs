@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
-use super::error::{Ended, WatchError};
+use super::error::{UnexpectedExit, WatchError};
 use super::group::ServerGroup;
 use super::guard::Guard;
-use super::printed::Printed;
-use crate::cores::Cores;
+use super::server_output::ServerOutput;
+use crate::cores::AllowedCores;
 
 /// How long a server may take to stop before it is killed.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,12 +38,12 @@ pub struct ServerCommand {
     child: Child,
     guard: Option<Guard>,
     group: ServerGroup,
-    printed: Printed,
+    printed: ServerOutput,
 }
 
 /// How a server was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ending {
+pub struct StopResult {
     /// What the kernel says about the process that was started.
     pub status: ExitStatus,
     /// Whether the server, or a process it had started, did not stop within
@@ -61,7 +61,11 @@ impl ServerCommand {
     /// When the command line cannot be split or is empty, when the kernel does
     /// not grant the cores, when there is nothing to keep the output in, or when the
     /// program cannot be started.
-    pub fn start(command: &str, cores: &[usize], printed: &Printed) -> Result<Self, WatchError> {
+    pub fn start(
+        command: &str,
+        cores: &[usize],
+        printed: &ServerOutput,
+    ) -> Result<Self, WatchError> {
         let words = shell_words::split(command).map_err(|source| WatchError::Quoting {
             command: command.to_owned(),
             source,
@@ -143,20 +147,20 @@ impl ServerCommand {
     }
 
     /// How the server ended by itself, or `None` while it runs.
-    pub fn ended_itself(&mut self) -> Option<Ended> {
+    pub fn ended_itself(&mut self) -> Option<UnexpectedExit> {
         let status = self.exited()?;
         Some(self.ended(status))
     }
 
-    fn ended(&self, status: ExitStatus) -> Ended {
-        Ended {
+    fn ended(&self, status: ExitStatus) -> UnexpectedExit {
+        UnexpectedExit {
             status,
             last_line: self.printed.last_line(),
         }
     }
 
     /// What it has printed.
-    pub fn printed(&self) -> &Printed {
+    pub fn printed(&self) -> &ServerOutput {
         &self.printed
     }
 
@@ -175,18 +179,18 @@ impl ServerCommand {
     /// # Errors
     /// When it may not be killed, as it has become another user's, or when the
     /// kernel does not tell how it ended, as this process ignores SIGCHLD.
-    pub fn stop(self) -> Result<Ending, WatchError> {
+    pub fn stop(self) -> Result<StopResult, WatchError> {
         self.stop_within(STOP_TIMEOUT)
     }
 
-    fn stop_within(mut self, timeout: Duration) -> Result<Ending, WatchError> {
+    fn stop_within(mut self, timeout: Duration) -> Result<StopResult, WatchError> {
         self.group.signal(Signal::TERM);
         let forced = !self.wait_for_group(timeout);
         let status = self.end().map_err(|source| WatchError::Stop {
             program: self.program.clone(),
             source,
         })?;
-        Ok(Ending { status, forced })
+        Ok(StopResult { status, forced })
     }
 
     /// Kills what is left of the group and waits for it.
@@ -246,8 +250,8 @@ fn pinned(
         cores: cores.to_vec(),
         source,
     };
-    let own = Cores::of_this_thread().map_err(cannot_pin)?;
-    Cores::pin_to(cores).map_err(cannot_pin)?;
+    let own = AllowedCores::of_this_thread().map_err(cannot_pin)?;
+    AllowedCores::pin_to(cores).map_err(cannot_pin)?;
     let spawned = spawn();
     own.restore().map_err(cannot_pin)?;
     spawned
@@ -284,14 +288,14 @@ mod tests {
     use std::{fs, process};
 
     use super::super::procfs::Procfs;
-    use super::super::{PATIENCE, poll};
+    use super::super::{WAIT_TIMEOUT, poll};
     use super::*;
 
     const SIGTERM: i32 = 15;
     const SIGKILL: i32 = 9;
 
     fn started(command: &str, cores: &[usize]) -> Result<ServerCommand, WatchError> {
-        ServerCommand::start(command, cores, &Printed::default())
+        ServerCommand::start(command, cores, &ServerOutput::default())
     }
 
     /// A server that has started a process of its own, whose id comes second.
@@ -338,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_server_has_its_cores_and_this_thread_keeps_its_own() {
-        let own = Cores::of_this_thread().expect("an affinity mask");
+        let own = AllowedCores::of_this_thread().expect("an affinity mask");
         let (first, second) = own.server_and_generator();
         let own_text = format!("{own:?}");
         for core in [first, second] {
@@ -353,7 +357,7 @@ mod tests {
             assert!(error.starts_with("cannot pin sleep to cores "), "{error}");
         }
         start_error("/no/such/server", &[second]);
-        let after = Cores::of_this_thread().expect("an affinity mask");
+        let after = AllowedCores::of_this_thread().expect("an affinity mask");
         assert_eq!(format!("{after:?}"), own_text);
     }
 
@@ -381,7 +385,7 @@ mod tests {
         let mut server = started("sh -c 'echo reason >&2; exit 3'", &[]).expect("a shell");
         let refused = |_: &mut dyn FnMut() -> bool| Err("refused".to_owned());
         let error = server
-            .wait_until_ready(refused, PATIENCE, || false)
+            .wait_until_ready(refused, WAIT_TIMEOUT, || false)
             .expect_err("it ends");
         assert_eq!(
             error.to_string(),
@@ -400,7 +404,7 @@ mod tests {
             poll(|| (!goes_on()).then_some(()));
             Err("it waited in vain".to_owned())
         };
-        let error = server.wait_until_ready(waits, PATIENCE, || false);
+        let error = server.wait_until_ready(waits, WAIT_TIMEOUT, || false);
         let error = error.expect_err("it ends").to_string();
         assert!(error.ends_with("(exit status: 3)"), "{error}");
     }
@@ -425,9 +429,9 @@ mod tests {
                 Err(String::new())
             }
         };
-        let is_ready = server.wait_until_ready(ready, PATIENCE, || false);
+        let is_ready = server.wait_until_ready(ready, WAIT_TIMEOUT, || false);
         assert!(is_ready.expect("it is ready"));
-        let is_ready = server.wait_until_ready(refused, PATIENCE, || true);
+        let is_ready = server.wait_until_ready(refused, WAIT_TIMEOUT, || true);
         assert!(!is_ready.expect("it is called off"));
         assert_eq!(server.exited(), None);
     }

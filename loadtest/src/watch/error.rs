@@ -9,7 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::procfs::is_gone;
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 use crate::units::format_duration;
 
 /// What goes wrong with a process that is watched or started.
@@ -84,7 +84,7 @@ pub enum WatchError {
         /// The server.
         program: String,
         /// How it ended.
-        ending: Ended,
+        ending: UnexpectedExit,
     },
     /// The server runs, but does not serve where it should.
     #[error(
@@ -122,18 +122,18 @@ impl WatchError {
 
 /// How a server ended that nobody asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct UnexpectedExit {
     /// What the kernel says about the process that was started.
     pub status: ExitStatus,
     /// What it printed last: often the reason.
     pub last_line: Option<String>,
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for UnexpectedExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.last_line {
             None => write!(f, "{}", self.status),
-            Some(line) => write!(f, "{}; it printed last: {}", self.status, harmless(line)),
+            Some(line) => write!(f, "{}; it printed last: {}", self.status, sanitized(line)),
         }
     }
 }

@@ -11,27 +11,27 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod accounting;
 mod command;
 mod error;
 mod group;
 mod guard;
-mod ledger;
 mod port;
-mod printed;
 mod process;
 mod procfs;
 mod sample;
+mod server_output;
 mod threads;
 mod watched;
 
-pub use command::{Ending, STOP_TIMEOUT, ServerCommand};
-pub use error::{Ended, WatchError};
+pub use command::{STOP_TIMEOUT, ServerCommand, StopResult};
+pub use error::{UnexpectedExit, WatchError};
 pub use group::ServerGroup;
 pub use guard::guard_if_asked;
 pub use port::ensure_free;
-pub use printed::Printed;
 pub use process::ProcessTree;
 pub use sample::Sample;
+pub use server_output::ServerOutput;
 pub use threads::ThreadGroup;
 pub use watched::Watched;
 
@@ -84,12 +84,12 @@ impl Usage {
 
 /// How long a test waits for what is bound to happen.
 #[cfg(test)]
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+const WAIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Asks again and again until there is an answer.
 #[cfg(test)]
 fn poll<T>(ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + WAIT_TIMEOUT;
     command::poll_until(deadline, ask).expect("an answer in time")
 }
 

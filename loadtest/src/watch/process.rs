@@ -6,11 +6,11 @@ use std::{fs, process};
 
 use rustix::param::clock_ticks_per_second;
 
+use super::accounting::ThreadAccounting;
 use super::error::WatchError;
-use super::ledger::Ledger;
 use super::procfs::{Procfs, Stat, is_gone};
 use super::sample::Sample;
-use super::watched::{Kept, Watched};
+use super::watched::{Accounted, Watched};
 
 const CHILDREN_MISSING: WatchError = WatchError::Kernel {
     file: "/proc/PID/task/TID/children",
@@ -35,7 +35,7 @@ pub struct ProcessTree {
     processes: BTreeMap<u32, Process>,
     /// CPU time of threads that were never seen, or not in their last moments.
     unseen_ns: u64,
-    ledger: Ledger,
+    accounting: ThreadAccounting,
 }
 
 #[derive(Debug)]
@@ -55,13 +55,13 @@ impl ProcessTree {
     /// # Errors
     /// When there is no such process, or `/proc` does not tell what is needed.
     pub fn attach(pid: u32) -> Result<Self, WatchError> {
-        let mut ledger = Ledger::new()?;
+        let mut accounting = ThreadAccounting::new()?;
         let own_pid = process::id();
-        ledger
+        accounting
             .procfs()
             .children(own_pid, own_pid.cast_signed())
             .map_err(|source| WatchError::unreadable(own_pid, CHILDREN_MISSING, source))?;
-        let stat = ledger
+        let stat = accounting
             .procfs()
             .process_stat(pid)
             .map_err(|source| WatchError::unreadable(pid, WatchError::NoProcess { pid }, source))?;
@@ -73,7 +73,7 @@ impl ProcessTree {
             root_start_ticks: stat.start_ticks,
             processes: BTreeMap::from([(pid, Process::new(&stat))]),
             unseen_ns: 0,
-            ledger,
+            accounting,
         };
         tree.active_cores();
         Ok(tree)
@@ -107,7 +107,7 @@ impl ProcessTree {
     /// Brings the states of the known processes up to date. An id that has
     /// become another process's is not followed.
     fn forget_ended(&mut self) {
-        let procfs = self.ledger.procfs();
+        let procfs = self.accounting.procfs();
         self.processes
             .retain(|&pid, process| match procfs.process_stat(pid) {
                 Ok(stat) => {
@@ -122,10 +122,10 @@ impl ProcessTree {
     /// to `pending`.
     fn observe_process(&mut self, pid: u32, pending: &mut Vec<u32>) {
         let mut grown_ns = 0;
-        for tid in self.ledger.procfs().threads(pid).unwrap_or_default() {
+        for tid in self.accounting.procfs().threads(pid).unwrap_or_default() {
             // What cannot be read now has ended, or is read the next time.
-            grown_ns += self.ledger.observe(pid, tid).unwrap_or(0);
-            let procfs = self.ledger.procfs();
+            grown_ns += self.accounting.observe(pid, tid).unwrap_or(0);
+            let procfs = self.accounting.procfs();
             for child in procfs.children(pid, tid).unwrap_or_default() {
                 if !self.processes.contains_key(&child)
                     && let Ok(stat) = procfs.process_stat(child)
@@ -141,26 +141,26 @@ impl ProcessTree {
     }
 }
 
-impl Kept for ProcessTree {
+impl Accounted for ProcessTree {
     fn refresh(&mut self) {
         self.forget_ended();
         let mut pending: Vec<u32> = self.processes.keys().copied().collect();
         while let Some(pid) = pending.pop() {
             self.observe_process(pid, &mut pending);
         }
-        self.ledger.settle();
+        self.accounting.end_round();
     }
 
-    fn taken(&mut self) -> Sample {
-        let seen = self.ledger.sample(self.processes.keys().copied());
+    fn totals(&mut self) -> Sample {
+        let seen = self.accounting.sample(self.processes.keys().copied());
         Sample {
             cpu_ns: seen.cpu_ns + self.unseen_ns,
             ..seen
         }
     }
 
-    fn ledger(&mut self) -> &mut Ledger {
-        &mut self.ledger
+    fn accounting(&mut self) -> &mut ThreadAccounting {
+        &mut self.accounting
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
     use std::process::{Command, Stdio};
     use std::thread;
 
-    use super::super::{Printed, ServerCommand, poll};
+    use super::super::{ServerCommand, ServerOutput, poll};
     use super::*;
     use crate::cpu::this_thread_ns;
 
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_process_is_described() {
         let command = "sh -c 'sleep 30 & wait' 'some shell'";
-        let server = ServerCommand::start(command, &[], &Printed::default()).expect("a shell");
+        let server = ServerCommand::start(command, &[], &ServerOutput::default()).expect("a shell");
         let tree = ProcessTree::attach(server.pid()).expect("it waits");
         assert_eq!(poll(|| tree.command_line()), command);
         let binary = tree.binary().expect("it lives");
@@ -292,7 +292,8 @@ mod tests {
 
     #[test]
     fn a_zombie_is_no_process() {
-        let mut server = ServerCommand::start("true", &[], &Printed::default()).expect("it starts");
+        let mut server =
+            ServerCommand::start("true", &[], &ServerOutput::default()).expect("it starts");
         poll(|| server.exited());
         let pid = server.pid();
         let error = ProcessTree::attach(pid).expect_err("it has ended");

@@ -2,17 +2,17 @@
 
 use std::process;
 
+use super::accounting::ThreadAccounting;
 use super::error::WatchError;
-use super::ledger::Ledger;
 use super::procfs::is_gone;
 use super::sample::Sample;
-use super::watched::Kept;
+use super::watched::Accounted;
 
 /// Watches given threads of this process.
 #[derive(Debug)]
 pub struct ThreadGroup {
     thread_ids: Vec<i32>,
-    ledger: Ledger,
+    accounting: ThreadAccounting,
 }
 
 impl ThreadGroup {
@@ -21,39 +21,39 @@ impl ThreadGroup {
     /// # Errors
     /// When one of them is not there or `/proc` does not tell.
     pub fn of(thread_ids: &[i32]) -> Result<Self, WatchError> {
-        let mut ledger = Ledger::new()?;
+        let mut accounting = ThreadAccounting::new()?;
         let pid = process::id();
         for &tid in thread_ids {
-            ledger.observe(pid, tid).map_err(|source| {
+            accounting.observe(pid, tid).map_err(|source| {
                 WatchError::unreadable(pid, WatchError::NoThread { tid }, source)
             })?;
         }
-        ledger.settle();
-        ledger.active_cores();
+        accounting.end_round();
+        accounting.active_cores();
         Ok(Self {
             thread_ids: thread_ids.to_vec(),
-            ledger,
+            accounting,
         })
     }
 }
 
-impl Kept for ThreadGroup {
+impl Accounted for ThreadGroup {
     fn refresh(&mut self) {
-        let ledger = &mut self.ledger;
+        let accounting = &mut self.accounting;
         // The id of a thread that has ended may become another thread's.
         self.thread_ids.retain(
-            |&tid| !matches!(ledger.observe(process::id(), tid), Err(error) if is_gone(&error)),
+            |&tid| !matches!(accounting.observe(process::id(), tid), Err(error) if is_gone(&error)),
         );
-        ledger.settle();
+        accounting.end_round();
     }
 
     /// The resident memory is this process's.
-    fn taken(&mut self) -> Sample {
-        self.ledger.sample([process::id()])
+    fn totals(&mut self) -> Sample {
+        self.accounting.sample([process::id()])
     }
 
-    fn ledger(&mut self) -> &mut Ledger {
-        &mut self.ledger
+    fn accounting(&mut self) -> &mut ThreadAccounting {
+        &mut self.accounting
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
 
     use super::super::{Watched, poll};
     use super::*;
-    use crate::cores::Cores;
+    use crate::cores::AllowedCores;
     use crate::cpu::this_thread_ns;
 
     const BUSY_NS: u64 = 50_000_000;
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_core_is_active_while_a_thread_is_busy_on_it() {
-        let (core, _) = Cores::of_this_thread()
+        let (core, _) = AllowedCores::of_this_thread()
             .expect("an affinity mask")
             .server_and_generator();
         let (tid, end, handle) = spawn_busy(Some(core));

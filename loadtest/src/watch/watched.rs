@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ledger::Ledger;
+use super::accounting::ThreadAccounting;
 use super::sample::Sample;
 
 /// Threads whose cost is of interest.
@@ -26,41 +26,41 @@ pub trait Watched {
 }
 
 /// Threads that a ledger is kept of.
-pub(super) trait Kept {
+pub(super) trait Accounted {
     /// Looks at all threads there are now.
     fn refresh(&mut self);
 
     /// What they took until that look.
-    fn taken(&mut self) -> Sample;
+    fn totals(&mut self) -> Sample;
 
     /// Where it is kept.
-    fn ledger(&mut self) -> &mut Ledger;
+    fn accounting(&mut self) -> &mut ThreadAccounting;
 }
 
-impl<T: Kept> Watched for T {
+impl<T: Accounted> Watched for T {
     fn sample(&mut self) -> Sample {
         self.refresh();
-        self.taken()
+        self.totals()
     }
 
     fn begin_span(&mut self) -> Sample {
         let sample = self.sample();
-        self.ledger().begin_span();
+        self.accounting().begin_span();
         sample
     }
 
     fn end_span(&mut self) -> Sample {
         let sample = self.sample();
-        self.ledger().end_span();
+        self.accounting().end_span();
         sample
     }
 
     fn busiest_ns(&mut self) -> u64 {
-        self.ledger().busiest_ns()
+        self.accounting().busiest_ns()
     }
 
     fn active_cores(&mut self) -> BTreeSet<usize> {
         self.refresh();
-        self.ledger().active_cores()
+        self.accounting().active_cores()
     }
 }

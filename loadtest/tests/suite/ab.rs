@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::support::contenders::{SHORT, Servers};
-use crate::support::own_server::Manner;
+use crate::support::ab_servers::{SHORT, Servers};
+use crate::support::child_server::Behavior;
 use crate::support::poll;
 use crate::support::program::{Program, Run, loadtest};
 use crate::support::scratch::Scratch;
-use loadtest::comparison::{Comparison, Verdict};
+use loadtest::comparison::{Comparison, ComparisonVerdict};
 use loadtest::metric::Metric;
 use loadtest::result::{Document, ResultFile};
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,7 +22,7 @@ fn comparison(run: &Run) -> Comparison {
 
 #[test]
 fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
-    let servers = Servers::new(&[("--a=", Manner::Echoes), ("--b=", Manner::Burns)]);
+    let servers = Servers::new(&[("--a=", Behavior::Echo), ("--b=", Behavior::BurnCpu)]);
     let scratch = Scratch::new();
     let directory = scratch.file("new/results");
     let keep = ["--pairs=6", "--format=json", "-o", &directory];
@@ -35,7 +35,7 @@ fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
         "--warmup=20ms",
     ];
     let run = loadtest(&servers.arguments(&[&keep[..], &load].concat()));
-    run.complaint();
+    run.error();
     // What six pairs cannot find is said before the first.
     let warning = "loadtest: warning: 6 pairs cannot find all differences, however large; needed \
                    at least: messages/s, p50, p99, p99.9 9";
@@ -52,13 +52,17 @@ fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
     let cpu = contrast.finding(Metric::CpuPerMessage).expect("its cost");
     assert_eq!(cpu.runs, 6, "{cpu:?}");
     if run.code == Some(3) {
-        assert_eq!(contrast.verdict, Verdict::Worse, "{contrast:?}");
-        assert_eq!(cpu.verdict, Verdict::Worse, "{cpu:?}");
+        assert_eq!(contrast.verdict, ComparisonVerdict::Worse, "{contrast:?}");
+        assert_eq!(cpu.verdict, ComparisonVerdict::Worse, "{cpu:?}");
         assert!(cpu.ratio > 2.0 && cpu.interval.low > 1.0, "{cpu:?}");
     } else {
         // Where others have the cores, one pair may point the other way.
         let verdict = (run.code, contrast.verdict);
-        assert_eq!(verdict, (Some(0), Verdict::Inconclusive), "{contrast:?}");
+        assert_eq!(
+            verdict,
+            (Some(0), ComparisonVerdict::Inconclusive),
+            "{contrast:?}"
+        );
     }
 
     let kept = Comparison::read(format!("{directory}/comparison.json").as_ref());
@@ -85,7 +89,7 @@ fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
 
 #[test]
 fn a_server_against_itself_is_the_noise() {
-    let servers = Servers::new(&[("--a=epoll=", Manner::Echoes)]);
+    let servers = Servers::new(&[("--a=epoll=", Behavior::Echo)]);
     let scratch = Scratch::new();
     let directory = scratch.file("results");
     let run = servers.compared(&["--aa", "--pairs=2", "-o", &directory]);
@@ -111,7 +115,7 @@ fn a_server_against_itself_is_the_noise() {
 
 #[test]
 fn the_noise_comes_before_the_pairs() {
-    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     let run = servers.compared(&["--aa", "--pairs=2", "--format=csv"]);
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -136,7 +140,7 @@ fn the_noise_comes_before_the_pairs() {
 
 #[test]
 fn what_nothing_can_be_said_of_is_an_exit_code() {
-    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     // Nothing is ever found in two pairs, and nothing is within no margin.
     let run = servers.compared(&[
@@ -162,7 +166,7 @@ fn what_nothing_can_be_said_of_is_an_exit_code() {
 
 #[test]
 fn a_rate_that_a_server_does_not_reach_makes_it_invalid() {
-    let servers = Servers::new(&[("--a=", Manner::Burns), ("--b=", Manner::Burns)]);
+    let servers = Servers::new(&[("--a=", Behavior::BurnCpu), ("--b=", Behavior::BurnCpu)]);
     // Of one connection it answers 2,000 messages in a second, at most.
     let load = ["--", "-c1", "-d200ms", "--warmup=0s", "--rate=4k"];
     let flags = ["--pairs=2", "--format=markdown"];
@@ -178,9 +182,9 @@ fn a_rate_that_a_server_does_not_reach_makes_it_invalid() {
 #[test]
 fn more_than_two_are_ranked() {
     let three = [
-        ("--a=one=", Manner::Echoes),
-        ("--b=two=", Manner::Echoes),
-        ("--c=three=", Manner::Burns),
+        ("--a=one=", Behavior::Echo),
+        ("--b=two=", Behavior::Echo),
+        ("--c=three=", Behavior::BurnCpu),
     ];
     let servers = Servers::new(&three);
     let run = servers.compared(&["--pairs=2", "--metric=cpu-per-message"]);
@@ -200,8 +204,8 @@ fn more_than_two_are_ranked() {
 
 #[test]
 fn a_server_that_does_not_start_is_found_first() {
-    let servers = Servers::new(&[("--a=", Manner::Echoes)]);
-    for (b, complaint) in [
+    let servers = Servers::new(&[("--a=", Behavior::Echo)]);
+    for (b, error) in [
         (
             "--b=/no/such/server {port}",
             "B: cannot start /no/such/server: No such file or directory (os error 2)",
@@ -212,7 +216,7 @@ fn a_server_that_does_not_start_is_found_first() {
         ),
     ] {
         let run = servers.compared(&[b]);
-        assert_eq!(run.refused(1), complaint);
+        assert_eq!(run.refused(1), error);
         assert!(!run.stderr.contains("pair 1/"), "{run:?}");
     }
     servers.assert_starts(2);
@@ -220,12 +224,12 @@ fn a_server_that_does_not_start_is_found_first() {
 
 #[test]
 fn a_run_that_fails_is_named() {
-    let servers = Servers::new(&[("--a=", Manner::Echoes), ("--b=", Manner::KeepsMum)]);
+    let servers = Servers::new(&[("--a=", Behavior::Echo), ("--b=", Behavior::NeverReply)]);
     let load = ["--", "-c2", "-d100ms", "--warmup=0s", "--timeout=3s"];
     let run = loadtest(&servers.arguments(&load));
-    let complaint = run.refused(1);
+    let error = run.refused(1);
     assert!(
-        complaint.starts_with("pair 1, B: no progress on connection "),
+        error.starts_with("pair 1, B: no progress on connection "),
         "{run:?}"
     );
     servers.assert_stopped();
@@ -259,15 +263,15 @@ fn arguments_that_make_no_sense_are_one_line() {
         (&["--a=x", "--b=y", "-o", &file], &file),
     ] {
         let run = loadtest(&[&["ab"], arguments].concat());
-        let complaint = run.refused(2);
-        assert!(complaint.contains(why), "{why}: {complaint}");
+        let error = run.refused(2);
+        assert!(error.contains(why), "{why}: {error}");
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
     }
 }
 
 #[test]
 fn an_interrupt_in_the_first_pair_is_one_line() {
-    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     let program = Program::start(&servers.arguments(&["--", "-d5m", "--warmup=0s"]));
     // Each has started once, and one of them for its run.
@@ -294,7 +298,7 @@ fn in_second_pair(servers: &Servers, more: &[&str]) -> Program {
 
 #[test]
 fn an_interrupt_later_reports_the_pairs_that_are_complete() {
-    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     let scratch = Scratch::new();
     let directory = scratch.file("results");
@@ -317,7 +321,7 @@ fn an_interrupt_later_reports_the_pairs_that_are_complete() {
 fn assert_ended_early(run: &Run, code: i32, why: &str) {
     assert_eq!(run.code, Some(code), "{run:?}");
     assert_eq!(run.stderr.matches(why).count(), 1, "{run:?}");
-    let failure = run.complaint();
+    let failure = run.error();
     assert!(failure.contains(why), "{run:?}");
     let comparison = comparison(run);
     let pairs = comparison.sides[0].runs;
@@ -330,7 +334,7 @@ fn assert_ended_early(run: &Run, code: i32, why: &str) {
 
 #[test]
 fn a_run_that_cannot_be_kept_ends_with_the_report_of_those_before() {
-    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     let scratch = Scratch::new();
     let directory = scratch.file("results");
@@ -348,7 +352,7 @@ fn a_run_that_cannot_be_kept_ends_with_the_report_of_those_before() {
 
 #[test]
 fn a_run_that_fails_later_is_named_behind_the_report_of_those_before() {
-    let both = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+    let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     let mut program = in_second_pair(&servers, &[]);
     // One that is killed when it is to end anyway ends no run.

@@ -16,16 +16,16 @@ use crate::support::server::{echo, next_message, serve, serve_tcp};
 const URL: &str = "ws://127.0.0.1:1/";
 
 /// Asserts that it is one line on stderr, and exit code 2.
-fn assert_usage(run: &Run, complaint: &str) {
+fn assert_usage(run: &Run, error: &str) {
     assert_eq!(run.code, Some(2), "{run:?}");
     assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
-    assert!(run.complaint().contains(complaint), "{complaint}: {run:?}");
+    assert!(run.error().contains(error), "{error}: {run:?}");
     assert_eq!(run.stdout, "");
 }
 
 #[test]
 fn wrong_arguments_are_one_line_and_exit_2() {
-    for (arguments, complaint) in [
+    for (arguments, error) in [
         (&["--nonsense"][..], "unexpected argument '--nonsense'"),
         (&["-c0"], "--connections <N>"),
         (&["-w0"], "--window <N>"),
@@ -83,15 +83,15 @@ fn wrong_arguments_are_one_line_and_exit_2() {
         (&["rerun"], "<FILE>"),
         (&["rerun", "/nonexistent/run.json"], "/nonexistent/run.json"),
     ] {
-        assert_usage(&loadtest(arguments), complaint);
+        assert_usage(&loadtest(arguments), error);
     }
 }
 
 #[test]
 fn a_url_without_a_command_is_told_which() {
     for arguments in [&[URL][..], &["-c4", URL], &[URL, "--rate=1k"]] {
-        let complaint = format!("loadtest run {}", arguments.join(" "));
-        assert_usage(&loadtest(arguments), &complaint);
+        let error = format!("loadtest run {}", arguments.join(" "));
+        assert_usage(&loadtest(arguments), &error);
     }
 }
 
@@ -272,8 +272,8 @@ fn a_run_interrupted_while_it_connects_has_nothing_to_report() {
     let url = format!("ws://{server}/");
     let run = interrupted(&["run", &url, "-c2", "-t2", "--timeout=1h"], &told);
     assert_eq!(run.code, Some(130), "{run:?}");
-    let complaint = "interrupted before anything was measured";
-    assert!(run.complaint().contains(complaint), "{run:?}");
+    let error = "interrupted before anything was measured";
+    assert!(run.error().contains(error), "{run:?}");
     assert_eq!(run.stdout, "", "{run:?}");
 }
 

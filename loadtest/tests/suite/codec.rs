@@ -3,7 +3,7 @@
 use std::io::{self, Cursor, Read, Write};
 
 use loadtest::client::{
-    Checker, CloseReason, Control, Deck, MessageId, MessageKind, Mix, Shape, Violation,
+    Checker, CloseReason, Control, FramePool, MessageId, MessageKind, Mix, Shape, Violation,
     close_frame, pong_frame,
 };
 use tungstenite::protocol::frame::{
@@ -65,10 +65,10 @@ fn id(sequence: u64) -> MessageId {
 fn frames(mix: &Mix, messages: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for sequence in 0..messages {
-        let deck = mix.deck(id(sequence));
+        let pool = mix.pool(id(sequence));
         let start = bytes.len();
-        bytes.resize(start + deck.frame_len(), 0);
-        deck.write_frame(id(sequence), &mut bytes[start..]);
+        bytes.resize(start + pool.frame_len(), 0);
+        pool.write_frame(id(sequence), &mut bytes[start..]);
     }
     bytes
 }
@@ -77,20 +77,20 @@ fn frames(mix: &Mix, messages: u64) -> Vec<u8> {
 fn replies(mix: &Mix, messages: u64) -> Vec<u8> {
     let mut server = server(frames(mix, messages));
     for sequence in 0..messages {
-        let deck = mix.deck(id(sequence));
+        let pool = mix.pool(id(sequence));
         let message = server.read().expect("a message");
-        assert_eq!(message.is_text(), deck.kind() == MessageKind::Text);
-        assert_eq!(message.len(), deck.payload_len());
+        assert_eq!(message.is_text(), pool.kind() == MessageKind::Text);
+        assert_eq!(message.len(), pool.payload_len());
         server.send(message).expect("an echo");
     }
     server.get_ref().output.clone()
 }
 
 /// The payload of one message of a deck.
-fn payload(deck: &Deck, sequence: u64) -> Vec<u8> {
-    let reply = deck.reply(id(sequence));
-    let header_len = deck.reply_len() - deck.payload_len();
-    (header_len..deck.reply_len())
+fn payload(pool: &FramePool, sequence: u64) -> Vec<u8> {
+    let reply = pool.reply(id(sequence));
+    let header_len = pool.reply_len() - pool.payload_len();
+    (header_len..pool.reply_len())
         .map(|at| reply.byte(at))
         .collect()
 }
@@ -157,7 +157,7 @@ fn tungstenite_reads_what_we_send_and_we_take_its_echo() {
         for len in [0, 1, 7, 8, 16, 17, 125, 126, 65_535, 65_536, 1 << 20] {
             let mix = whole(kind, len);
             let replies = replies(&mix, 6);
-            assert_eq!(replies.len(), 6 * mix.deck(id(0)).reply_len());
+            assert_eq!(replies.len(), 6 * mix.pool(id(0)).reply_len());
             assert_eq!(feed(&mix, 6, [&replies[..]]), (6, Ok(vec![])));
         }
     }
@@ -228,7 +228,7 @@ fn every_wrong_byte_is_caught_at_every_split() {
         (MessageKind::Binary, 130),
     ] {
         let mix = whole(kind, len);
-        let reply_len = mix.deck(id(0)).reply_len();
+        let reply_len = mix.pool(id(0)).reply_len();
         let right = replies(&mix, 2);
         for at in 0..right.len() {
             let mut wrong = right.clone();
@@ -287,7 +287,7 @@ fn what_is_wrong_is_said() {
     assert_eq!(verdict(&[one, three].concat()), message(2));
     assert_eq!(verdict(&[one, one].concat()), message(0));
     let too_many = feed(&mix, 2, [&right[..]]);
-    assert_eq!(too_many, (2, Err(Violation::Unasked)));
+    assert_eq!(too_many, (2, Err(Violation::Unsolicited)));
     let close = [0x88, 2, 3, 0xe8];
     assert_eq!(verdict(&[&close, one].concat()), Violation::AfterClose);
     for broken in [[0x08, 0], [0x89, 126], [0x8a, 0x80], [0xc9, 0], [0x8b, 0]] {
@@ -340,7 +340,7 @@ fn fragmented_replies_are_taken_at_every_split() {
 #[test]
 fn a_fragmented_reply_makes_progress_with_its_payload_alone() {
     let mix = whole(MessageKind::Binary, 20);
-    let bytes = payload(mix.deck(id(0)), 0);
+    let bytes = payload(mix.pool(id(0)), 0);
     let mut checker = Checker::new(CONNECTION);
     let mut at_behind = |bytes: &[u8]| {
         checker.feed(&mix, 1, bytes, &mut Vec::new()).unwrap();
@@ -365,10 +365,10 @@ fn every_wrong_bit_of_a_fragmented_reply_is_caught_at_every_split() {
         (MessageKind::Binary, 270, &[128]),
     ] {
         let mix = whole(kind, len);
-        let deck = mix.deck(id(0));
-        let reply = by_hand(kind, &payload(deck, 0), starts);
+        let pool = mix.pool(id(0));
+        let reply = by_hand(kind, &payload(pool, 0), starts);
         // A reply that lost its end is found out by what comes next.
-        let right = [reply.clone(), by_hand(kind, &payload(deck, 1), &[])].concat();
+        let right = [reply.clone(), by_hand(kind, &payload(pool, 1), &[])].concat();
         assert_eq!(feed(&mix, 2, [&right[..]]), (2, Ok(vec![])));
         for at in 0..reply.len() {
             for bit in 0..8 {
@@ -418,7 +418,7 @@ struct InTwo {
 impl InTwo {
     fn new() -> Self {
         let mix = whole(MessageKind::Binary, 20);
-        let bytes = payload(mix.deck(id(0)), 0);
+        let bytes = payload(mix.pool(id(0)), 0);
         Self {
             mix,
             first: [&[0x02, 8], &bytes[..8]].concat(),
@@ -568,7 +568,7 @@ fn what_else_is_wrong_with_fragments_is_said_at_every_split() {
         (
             "another one that nobody asked for",
             behind_first(&[last, first]),
-            Violation::Unasked,
+            Violation::Unsolicited,
         ),
     ] {
         in_two.assert_said(what, &wrong, &violation);
@@ -593,12 +593,12 @@ fn tungstenite_reads_what_we_send_in_fragments() {
                 ..Shape::whole(kind, len)
             };
             let mix = Mix::of(shape, 9);
-            let deck = mix.deck(id(0));
+            let pool = mix.pool(id(0));
             let mut server = server(frames(&mix, 5));
             for sequence in 0..5 {
                 let message = server.read().unwrap();
                 assert_eq!(message.is_text(), kind == MessageKind::Text);
-                assert_eq!(message.clone().into_data(), payload(deck, sequence));
+                assert_eq!(message.clone().into_data(), payload(pool, sequence));
                 server.send(message).unwrap();
             }
             assert!(server.read().is_err(), "that was all");
@@ -620,7 +620,7 @@ fn sizes(raw: bool) -> Mix {
     let shapes = shapes.map(|(payload_len, fragments)| (shape(payload_len, fragments), 1));
     let mix = Mix::new(&shapes, 9);
     let mut lens: Vec<_> = (0..MIXED)
-        .map(|sequence| mix.deck(id(sequence)).payload_len())
+        .map(|sequence| mix.pool(id(sequence)).payload_len())
         .collect();
     lens.sort_unstable();
     lens.dedup();
@@ -644,7 +644,7 @@ fn mixed_sizes_are_taken_in_fragments() {
     let mix = sizes(false);
     let bytes: Vec<_> = (0..MIXED)
         .flat_map(|sequence| {
-            let payload = payload(mix.deck(id(sequence)), sequence);
+            let payload = payload(mix.pool(id(sequence)), sequence);
             by_hand(MessageKind::Binary, &payload, &[payload.len() / 2])
         })
         .collect();
@@ -661,7 +661,7 @@ fn every_wrong_byte_of_mixed_sizes_is_caught_in_its_message() {
     let right = replies(&mix, MIXED);
     let mut start = 0;
     for sequence in 0..MIXED {
-        let end = start + mix.deck(id(sequence)).reply_len();
+        let end = start + mix.pool(id(sequence)).reply_len();
         for at in start..end {
             let mut wrong = right.clone();
             wrong[at] ^= 1;
@@ -693,10 +693,10 @@ fn a_raw_echo_is_taken_at_every_split_and_no_other() {
         }
         let twice = [&echo[..], &echo].concat();
         let too_many = feed(&mix, MIXED, [&twice[..]]);
-        assert_eq!(too_many, (MIXED, Err(Violation::Unasked)));
+        assert_eq!(too_many, (MIXED, Err(Violation::Unsolicited)));
 
         // Even what would be a control frame is nothing but a wrong byte.
-        for at in 0..mix.deck(id(0)).reply_len() {
+        for at in 0..mix.pool(id(0)).reply_len() {
             for bit in 0..8 {
                 let mut wrong = echo.clone();
                 wrong[at] ^= 1 << bit;

@@ -6,7 +6,7 @@ use std::fs;
 use crate::support::example::{result_of_a_run, set_cpu_per_message};
 use crate::support::program::{Run, loadtest};
 use crate::support::scratch::Scratch;
-use loadtest::comparison::{Comparison, Design, Verdict};
+use loadtest::comparison::{Comparison, ComparisonVerdict, Design};
 use loadtest::metric::Metric;
 use loadtest::result::Document;
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ fn a_regression_is_found_and_told_by_the_exit_code() {
         .expect("it is there");
     assert_eq!(
         (contrast.verdict, finding.verdict),
-        (Verdict::Worse, Verdict::Worse)
+        (ComparisonVerdict::Worse, ComparisonVerdict::Worse)
     );
     assert!((finding.ratio - 1.3).abs() < 1e-9, "{finding:?}");
 
@@ -177,10 +177,9 @@ fn workloads_that_differ_are_refused() {
         run["plan"]["timeout_ns"] = json!(7_000_000_000_u64);
     });
     let run = compare(&a, &b, &[]);
-    let complaint = run.refused(2);
-    let says =
-        "the workloads differ, and so nothing can be compared: timeout_ns is 120000000000 in ";
-    assert!(complaint.starts_with(says), "{complaint}");
+    let error = run.refused(2);
+    let says = "the workloads differ, and so nothing can be compared: timeout_ns is 120000000000 in ";
+    assert!(error.starts_with(says), "{error}");
 }
 
 #[test]
@@ -189,16 +188,16 @@ fn too_few_runs_are_refused() {
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &ALIKE_NS[..3], same);
     let run = compare(&a, &b, &[]);
-    let complaint = run.refused(2);
+    let error = run.refused(2);
     assert!(
-        complaint.starts_with("B has 3 runs, and fewer than 4"),
-        "{complaint}"
+        error.starts_with("B has 3 runs, and fewer than 4"),
+        "{error}"
     );
     let run = loadtest(&["compare", &a]);
-    let complaint = run.refused(2);
+    let error = run.refused(2);
     assert!(
-        complaint.starts_with("there has to be something to compare with"),
-        "{complaint}"
+        error.starts_with("there has to be something to compare with"),
+        "{error}"
     );
 }
 
@@ -216,11 +215,8 @@ fn files_that_are_no_results_are_named_in_one_line() {
         let file = files.scratch.file("foreign.json");
         fs::write(&file, content).expect("it can be written");
         let run = compare(&a, &format!("B={file}"), &[]);
-        let complaint = run.refused(2);
-        assert!(
-            complaint.starts_with(&file) && complaint.contains(says),
-            "{complaint}"
-        );
+        let error = run.refused(2);
+        assert!(error.starts_with(&file) && error.contains(says), "{error}");
     }
     let run = compare(&a, "B=/no/such/*.json", &[]);
     assert_eq!(run.refused(2), "/no/such/*.json: no file has such a name");

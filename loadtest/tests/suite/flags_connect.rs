@@ -103,9 +103,9 @@ fn connections_come_from_the_source_addresses_in_turn() {
 fn a_source_that_is_not_ours_is_one_clear_line() {
     let peer = Peer::echo();
     let run = loadtest(&["run", "--source=192.0.2.1", &peer.url()]);
-    let complaint = run.refused(2);
+    let error = run.refused(2);
     let expected = "--source: 192.0.2.1 is no address of this machine ";
-    assert!(complaint.starts_with(expected), "{run:?}");
+    assert!(error.starts_with(expected), "{run:?}");
     assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
 }
 
@@ -120,13 +120,13 @@ fn a_subprotocol_has_to_be_chosen() {
     let peer = Peer::echo();
     let url = peer.url();
     let run = loadtest(&[&["run"], &FEW[..], &offered, &[&url]].concat());
-    let complaint = run.refused(1);
+    let error = run.refused(1);
     assert!(
-        complaint.starts_with(&format!("no WebSocket at {url} (connection ")),
+        error.starts_with(&format!("no WebSocket at {url} (connection ")),
         "{run:?}"
     );
     assert!(
-        complaint.ends_with("the server chose none of the subprotocols"),
+        error.ends_with("the server chose none of the subprotocols"),
         "{run:?}"
     );
 }
@@ -153,9 +153,9 @@ fn a_subprotocol_that_was_not_offered_is_refused() {
     let url = peer.url();
     for offer in [&[][..], &["--subprotocol=chat"]] {
         let run = loadtest(&[&["run"], &FEW[..], offer, &[&url]].concat());
-        let complaint = run.refused(1);
+        let error = run.refused(1);
         let reason = "the server chose the subprotocol \"other\", which was not offered";
-        assert!(complaint.ends_with(reason), "{run:?}");
+        assert!(error.ends_with(reason), "{run:?}");
     }
 }
 
@@ -165,9 +165,9 @@ fn a_path_that_the_server_does_not_have_is_one_clear_line() {
     let url = url_of(&server);
     result_of(&[&FEW[..], &["--path=/echo", &url]].concat());
     let run = loadtest(&[&["run"], &FEW[..], &[&url]].concat());
-    let complaint = run.refused(1);
+    let error = run.refused(1);
     assert!(
-        complaint.contains(": status 404 Not Found instead of 101"),
+        error.contains(": status 404 Not Found instead of 101"),
         "{run:?}"
     );
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::child_server::status;
 use crate::support::frames::Transcript;
-use crate::support::own_server::status;
 use crate::support::peer::{Peer, Seen, Tap, echo, ringback, url_of};
 use crate::support::poll;
 use crate::support::program::{Program, loadtest, result_of};
@@ -269,9 +269,9 @@ fn all_connections_are_open_at_the_same_time() {
 #[test]
 fn a_connection_for_each_thread_is_needed() {
     let run = loadtest(&["run", "-c1", "-t2", "ws://127.0.0.1:9/"]);
-    let complaint = run.refused(2);
+    let error = run.refused(2);
     assert!(
-        complaint.contains("threads: 2 are too many for 1 connections"),
+        error.contains("threads: 2 are too many for 1 connections"),
         "{run:?}"
     );
 }
@@ -324,9 +324,9 @@ fn a_core_that_is_not_there_is_one_clear_line() {
         &[],
     ] {
         let run = loadtest(&[command, &["--pin=1023"]].concat());
-        let complaint = run.refused(2);
+        let error = run.refused(2);
         let expected = "--pin: nothing of this program may run on core 1023; online are ";
-        assert!(complaint.starts_with(expected), "{run:?}");
+        assert!(error.starts_with(expected), "{run:?}");
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
     }
     let run = loadtest(&["ab", "--a=x", "--b=y", "--", "--pin=1023"]);

@@ -156,7 +156,7 @@ fn a_file_that_cannot_be_written_is_one_clear_line() {
     let run = loadtest(&[&FEW[..], &["-o", &file, &url_of(&server)]].concat());
     assert_eq!(run.code, Some(2), "{run:?}");
     assert_eq!(
-        run.complaint(),
+        run.error(),
         format!("{file}: No such file or directory (os error 2)")
     );
     assert_eq!(run.stdout, "", "before the run, not behind it: {run:?}");
@@ -239,8 +239,8 @@ fn an_invalid_result_has_an_exit_code() {
 fn objectives_that_make_no_sense_are_wrong_arguments() {
     for objective in ["p99", "p99<2", "p101<2ms", "speed>3", ""] {
         let run = loadtest(&["run", "--slo", objective, "ws://127.0.0.1:9/"]);
-        let complaint = run.refused(2);
-        assert!(complaint.contains("--slo"), "{run:?}");
+        let error = run.refused(2);
+        assert!(error.contains("--slo"), "{run:?}");
     }
 }
 
@@ -316,9 +316,9 @@ fn a_file_that_is_no_result_is_one_clear_line() {
     ] {
         fs::write(&file, contents).expect("a file");
         let run = loadtest(&["rerun", &file]);
-        let complaint = run.refused(2);
+        let error = run.refused(2);
         assert!(
-            complaint.starts_with(&format!("{file}: {reason}")),
+            error.starts_with(&format!("{file}: {reason}")),
             "{reason}: {run:?}"
         );
     }

@@ -104,14 +104,14 @@ fn an_unknown_certificate_is_one_clear_line() {
         Program::start_as(&mut system).finish(),
         loadtest(&["run", "-n10", "--ca", &other.ca_file, &url]),
     ] {
-        let complaint = run.refused(1);
+        let error = run.refused(1);
         assert!(
-            complaint.starts_with(&format!("no WebSocket at {url}")),
+            error.starts_with(&format!("no WebSocket at {url}")),
             "{run:?}"
         );
         let words = "TLS: nobody who is trusted here vouches for the server's certificate: give \
                      its CA with --ca FILE, or take any with -k";
-        assert!(complaint.contains(words), "{run:?}");
+        assert!(error.contains(words), "{run:?}");
     }
 }
 
@@ -177,9 +177,9 @@ fn a_file_without_certificates_is_one_clear_line() {
         for command in [&["run"][..], &["sweep", "--rates=1k"]] {
             // Before anything else is said, or started.
             let run = loadtest(&[command, &["--ca", file, &url]].concat());
-            let complaint = run.refused(2);
+            let error = run.refused(2);
             let expected = format!("no certificates to trust: {file}: {reason}");
-            assert!(complaint.starts_with(&expected), "{run:?}");
+            assert!(error.starts_with(&expected), "{run:?}");
             assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
         }
     }
@@ -190,9 +190,9 @@ fn a_server_without_tls_is_one_clear_line() {
     let peer = Peer::echo();
     let url = url_at(peer.address());
     let run = loadtest(&["run", "-k", "-n10", &url]);
-    let complaint = run.refused(1);
+    let error = run.refused(1);
     assert!(
-        complaint.starts_with(&format!("no WebSocket at {url}")),
+        error.starts_with(&format!("no WebSocket at {url}")),
         "{run:?}"
     );
 }

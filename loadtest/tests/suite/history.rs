@@ -92,7 +92,7 @@ fn a_copy_of_a_run_is_left_out() {
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(run.stdout.contains(",aaaaaaaaa,2026-11-28,1,"), "{run:?}");
     let told = format!("{copy} is left out: it is the same run as {first}");
-    assert_eq!(run.complaint(), told);
+    assert_eq!(run.error(), told);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use crate::support::own_server::{Manner, OwnServer, is_alive};
+use crate::support::child_server::{Behavior, ChildServer, is_alive};
 use crate::support::peer::{Peer, ringback, url_of};
 use crate::support::poll;
 use crate::support::program::{Program, command};
@@ -40,7 +40,7 @@ fn once_ends_the_measurement_with_a_report() {
 
 #[test]
 fn once_stops_the_server_that_was_started() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let program = Program::start(&["run", "--warmup=0s", "--server-cmd", &command, &url]);
     program.wait_for_stderr("measuring");
@@ -69,7 +69,7 @@ fn before_anything_was_measured_it_is_one_line() {
 
 #[test]
 fn while_the_server_comes_up_it_is_one_line() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let arguments = [
         "--server-cmd",
         "sleep 120",
@@ -95,7 +95,7 @@ fn while_warming_up_there_is_nothing_to_report() {
 
 #[test]
 fn twice_ends_the_program_at_once_and_the_server_with_it() {
-    let server = OwnServer::new(Manner::KeepsMum);
+    let server = ChildServer::new(Behavior::NeverReply);
     let (command, url) = (server.command(), server.url());
     let arguments = [
         "--timeout=5m",
@@ -125,7 +125,7 @@ fn twice_ends_the_program_at_once_and_the_server_with_it() {
 #[test]
 fn every_signal_that_asks_it_to_end_ends_it_with_a_report() {
     for signal in [Signal::HUP, Signal::QUIT, Signal::TERM] {
-        let server = OwnServer::new(Manner::Echoes);
+        let server = ChildServer::new(Behavior::Echo);
         let (command, url) = (server.command(), server.url());
         let program = Program::start(&["run", "--warmup=0s", "--server-cmd", &command, &url]);
         program.wait_for_stderr("measuring");
@@ -142,7 +142,7 @@ fn every_signal_that_asks_it_to_end_ends_it_with_a_report() {
 
 #[test]
 fn a_second_hangup_does_not_end_the_program_without_a_report() {
-    let server = OwnServer::new(Manner::KeepsMum);
+    let server = ChildServer::new(Behavior::NeverReply);
     let (command, url) = (server.command(), server.url());
     let arguments = ["-c1", "--timeout=3s", "--warmup=0s", "--server-cmd"];
     let program = Program::start(&[&["run"], &arguments[..], &[command.as_str(), &url]].concat());
@@ -170,7 +170,7 @@ fn a_hangup_that_is_ignored_stays_ignored() {
 }
 
 /// Asserts that a server ends when the program is killed, and all that it started.
-fn assert_ends_with_the_program(server: &OwnServer, arguments: &[&str], sign: &str) {
+fn assert_ends_with_the_program(server: &ChildServer, arguments: &[&str], sign: &str) {
     let program = Program::start_as(command().args(arguments));
     program.wait_for_stderr(sign);
     poll("a server", || (!server.starts().is_empty()).then_some(()));
@@ -186,7 +186,7 @@ fn assert_ends_with_the_program(server: &OwnServer, arguments: &[&str], sign: &s
 #[test]
 fn a_server_ends_with_the_program_whatever_ends_that() {
     let long = ["-c1", "-d5m", "--warmup=0s"];
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     // A shell that waits stands between the program and its server.
     let script = format!("{command} & wait; true");
@@ -200,7 +200,7 @@ fn a_server_ends_with_the_program_whatever_ends_that() {
     assert_ends_with_the_program(&server, &arguments, "measuring");
 
     // One that ignores what it could ignore.
-    let deaf = OwnServer::new(Manner::KeepsMum);
+    let deaf = ChildServer::new(Behavior::NeverReply);
     let script = format!("trap '' TERM HUP INT; {} & wait; wait", deaf.command());
     let wrapped = format!("sh -c {}", shell_words::quote(&script));
     let url = deaf.url();
@@ -208,7 +208,7 @@ fn a_server_ends_with_the_program_whatever_ends_that() {
     let arguments = [&["run"], &long[..], &more].concat();
     assert_ends_with_the_program(&deaf, &arguments, "measuring");
 
-    let [a, b] = [(); 2].map(|()| OwnServer::new(Manner::Echoes));
+    let [a, b] = [(); 2].map(|()| ChildServer::new(Behavior::Echo));
     let commands = [a.command_at_free_port(), b.command_at_free_port()];
     let sides = ["ab", "--a", &commands[0], "--b", &commands[1], "--", "-d5m"];
     assert_ends_with_the_program(&b, &sides, "pairs of");

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::support::own_server::{Manner, OwnServer, is_alive};
+use crate::support::child_server::{Behavior, ChildServer, is_alive};
 use crate::support::peer::{ringback, url_of};
 use crate::support::program::{Program, command, loadtest};
 use crate::support::scratch::Scratch;
@@ -27,7 +27,7 @@ fn the_floor_is_a_row_of_its_own() {
             .collect();
         let table_row = rows.first().expect("a row");
         assert!(table_row.contains(" ns "), "server CPU: {run:?}");
-        run.complaint();
+        run.error();
     }
 }
 
@@ -44,7 +44,7 @@ fn a_server_is_set_beside_the_floor() {
 
 #[test]
 fn the_floors_server_may_be_started_for_it() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let arguments = [
         "--subprotocol=x",
@@ -57,7 +57,7 @@ fn the_floors_server_may_be_started_for_it() {
     let run = loadtest(&[&FEW[..], &arguments].concat());
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(!is_alive(server.pid()));
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
     let ratio = run

@@ -6,7 +6,8 @@ use crate::support::peer::{ringback, url_of};
 use crate::support::program::{Run, loadtest};
 use crate::support::scratch::Scratch;
 use loadtest::comparison::{
-    Comparison, Contrast, Design, Format, LEVEL, Settings, Side, VERSION, Values, Verdict,
+    Comparison, ComparisonFormat, ComparisonVerdict, Contrast, Design, LEVEL, Settings, Side,
+    VERSION, Values,
 };
 use loadtest::machine::Environment;
 use loadtest::metric::Metric;
@@ -39,10 +40,7 @@ fn page(scratch: &Scratch, files: &[&str]) -> String {
     let output = scratch.file("report.html");
     let run = report(files, &output);
     assert_eq!((run.code, run.stdout.as_str()), (Some(0), ""), "{run:?}");
-    assert!(
-        run.complaint().ends_with("report.html is written"),
-        "{run:?}"
-    );
+    assert!(run.error().ends_with("report.html is written"), "{run:?}");
     fs::read_to_string(output).expect("a page")
 }
 
@@ -72,7 +70,7 @@ fn comparison() -> Comparison {
         .into(),
     };
     Comparison {
-        format: Format::Comparison,
+        format: ComparisonFormat::Comparison,
         version: VERSION,
         design: Design::Paired,
         settings: Settings {
@@ -92,7 +90,7 @@ fn comparison() -> Comparison {
             side: "<b>ring</b>".to_owned(),
             baseline: "epoll".to_owned(),
             findings: Vec::new(),
-            verdict: Verdict::Worse,
+            verdict: ComparisonVerdict::Worse,
         }],
         warnings: vec!["1 of 16 runs is SUSPECT".to_owned()],
         environment: Environment::default(),
@@ -309,11 +307,8 @@ fn what_is_no_document_is_told_in_a_line() {
         (scratch.file("empty"), "there is no .json file in it"),
     ] {
         let run = report(&[&files[0], &file], &output);
-        let complaint = run.refused(2);
-        assert!(
-            complaint.contains(&file) && complaint.contains(told),
-            "{run:?}"
-        );
+        let error = run.refused(2);
+        assert!(error.contains(&file) && error.contains(told), "{run:?}");
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
         assert!(fs::metadata(&output).is_err(), "a page of {file}");
     }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crate::support::own_server::{Manner, OwnServer, is_alive, status};
+use crate::support::child_server::{Behavior, ChildServer, is_alive, status};
 use crate::support::peer::{Peer, ringback, url_of};
 use crate::support::program::{Program, loadtest};
 use crate::support::scratch::Scratch;
 use host::cores::pin;
-use loadtest::cores::Cores;
+use loadtest::cores::AllowedCores;
 use loadtest::result::{Document, ResultFile};
 use loadtest::verdict::{RUN_QUEUE_WAIT_SHARE_MAX, Verdict};
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,7 +20,7 @@ const FEW: [&str; 5] = ["run", "--format=json", "-c2", "-n20000", "--warmup=0s"]
 
 #[test]
 fn a_running_server_is_watched() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let started = server.start();
     assert_eq!(started.pid(), server.pid());
     let (pid, url) = (started.pid().to_string(), server.url());
@@ -92,13 +92,13 @@ impl Drop for BusyLoops {
 
 #[test]
 fn a_side_whose_core_others_use_is_suspect_and_says_how_long_it_waited() {
-    let (core, _) = Cores::of_this_thread()
+    let (core, _) = AllowedCores::of_this_thread()
         .expect("an affinity mask")
         .server_and_generator();
     let _busy = BusyLoops::on(core);
     let core = core.to_string();
     for (flag, side) in [("--pin", "generator"), ("--server-pin", "server")] {
-        let server = OwnServer::new(Manner::Echoes);
+        let server = ChildServer::new(Behavior::Echo);
         let (command, url) = (server.command(), server.url());
         let load = ["-c4", "-d1s", "--warmup=100ms", flag, &core];
         let arguments = [&load[..], &["--server-cmd", &command, &url]].concat();
@@ -157,7 +157,7 @@ fn a_process_that_is_not_there_is_one_clear_line() {
 
 #[test]
 fn a_server_is_started_and_stopped_with_the_run() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
     let result = run.result();
@@ -172,12 +172,12 @@ fn a_server_is_started_and_stopped_with_the_run() {
             .expect("a command line")
             .contains("serves_when_another")
     );
-    run.complaint();
+    run.error();
 }
 
 #[test]
 fn a_server_has_the_cores_it_is_given() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let allowed = status("/proc/self/status", "Cpus_allowed_list").expect("a list");
     let core = allowed.rsplit([',', '-']).next().expect("a core");
@@ -191,19 +191,19 @@ fn a_server_has_the_cores_it_is_given() {
         ]
         .concat(),
     );
-    let complaint = run.refused(2);
+    let error = run.refused(2);
     let expected = "--server-pin: nothing of this program may run on core 1023; online are ";
-    assert!(complaint.starts_with(expected), "{run:?}");
+    assert!(error.starts_with(expected), "{run:?}");
 }
 
 #[test]
 fn a_server_that_does_not_come_up_is_one_clear_line() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let url = server.url();
     let late = format!(
         "sleep completed no handshake within 50ms: {url}: Connection refused (os error 111)"
     );
-    for (command, complaint) in [
+    for (command, error) in [
         (
             "/no/such/server",
             "cannot start /no/such/server: No such file or directory (os error 2)",
@@ -220,20 +220,20 @@ fn a_server_that_does_not_come_up_is_one_clear_line() {
         ("", "the server's command line is empty"),
     ] {
         // What is known at once does not wait for it.
-        let is_late = complaint == late;
+        let is_late = error == late;
         let wait = if is_late {
             "--server-wait=50ms"
         } else {
             "--server-wait=1h"
         };
         let arguments = ["run", wait, "--server-cmd", command, &url];
-        assert_eq!(loadtest(&arguments).refused(1), complaint);
+        assert_eq!(loadtest(&arguments).refused(1), error);
     }
 }
 
 #[test]
 fn why_a_server_ended_is_told_at_once() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     for (script, ending) in [
         (
             "echo starting; echo no such library >&2; exit 127",
@@ -257,7 +257,7 @@ fn why_a_server_ended_is_told_at_once() {
 #[test]
 fn a_server_is_waited_for_until_it_shakes_hands() {
     // It closes the first connections that it accepts.
-    let server = OwnServer::new(Manner::ClosesFirst);
+    let server = ChildServer::new(Behavior::CloseFirst);
     let (command, url) = (server.command(), server.url());
     loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
     let arguments = [
@@ -266,24 +266,24 @@ fn a_server_is_waited_for_until_it_shakes_hands() {
         "--subprotocol=none",
         "--server-cmd",
     ];
-    let refuses = OwnServer::new(Manner::Echoes);
+    let refuses = ChildServer::new(Behavior::Echo);
     let (command, url) = (refuses.command(), refuses.url());
     let run = loadtest(&[&arguments[..], &[command.as_str(), &url]].concat());
-    let complaint = run.refused(1);
+    let error = run.refused(1);
     assert!(
-        complaint.contains(" completed no handshake within 100ms: ws://"),
+        error.contains(" completed no handshake within 100ms: ws://"),
         "{run:?}"
     );
 }
 
 #[test]
 fn what_a_server_prints_is_shown_line_by_line() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let script = format!("echo one; echo two >&2; exec {}", server.command());
     let command = format!("sh -c {}", shell_words::quote(&script));
     let url = server.url();
     let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
-    run.complaint();
+    run.error();
     let lines = run
         .stderr
         .lines()
@@ -302,7 +302,7 @@ fn a_server_that_is_there_already_is_not_taken_for_another() {
 
 #[test]
 fn a_server_that_dies_in_mid_run_is_one_clear_line() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let scratch = Scratch::new();
     let file = scratch.file("run.json");
@@ -322,9 +322,9 @@ fn a_server_that_dies_in_mid_run_is_one_clear_line() {
     kill_process(pid, Signal::KILL).expect("it runs");
     let run = program.finish();
     assert_eq!(run.code, Some(1), "{run:?}");
-    let complaint = run.complaint();
-    let is_told = complaint.starts_with("the server ended in mid-run (signal: 9 (SIGKILL)")
-        || complaint.starts_with("lost connection ");
+    let error = run.error();
+    let is_told = error.starts_with("the server ended in mid-run (signal: 9 (SIGKILL)")
+        || error.starts_with("lost connection ");
     assert!(is_told, "{run:?}");
     // What was measured until then is there, and is no result.
     assert!(run.stdout.contains("INVALID"), "{run:?}");
@@ -340,13 +340,13 @@ fn one_server_is_either_watched_or_started() {
         "--server-cmd=x",
         "ws://127.0.0.1:9/",
     ]);
-    let complaint = run.refused(2);
-    assert!(complaint.contains("cannot be used with"), "{run:?}");
+    let error = run.refused(2);
+    assert!(error.contains("cannot be used with"), "{run:?}");
 }
 
 #[test]
 fn a_server_that_stood_still_since_the_warm_up_is_not_valid() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let started = server.start();
     let pid = i32::try_from(started.pid()).ok().and_then(Pid::from_raw);
     let signal = |signal| kill_process(pid.expect("a process"), signal).expect("it runs");

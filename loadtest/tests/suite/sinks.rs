@@ -116,9 +116,9 @@ fn a_full_or_closed_stdout_is_one_line_and_exit_2_in_every_command() {
             let run = by_shell(prepare, &arguments);
             assert_eq!(run.code, Some(2), "{prepare}, {arguments:?}: {run:?}");
             assert_eq!(run.stderr.lines().count(), 1, "{arguments:?}: {run:?}");
-            let complaint = run.complaint();
+            let error = run.error();
             assert!(
-                complaint.starts_with("cannot write to standard output: "),
+                error.starts_with("cannot write to standard output: "),
                 "{arguments:?}: {run:?}"
             );
         }
@@ -143,7 +143,7 @@ fn a_disk_that_is_full_in_the_end_is_one_line_and_exit_2() {
         let run = by_shell(&prepare, &arguments);
         assert_eq!(run.code, Some(2), "{arguments:?}: {run:?}");
         assert_eq!(
-            run.complaint(),
+            run.error(),
             "cannot write to standard output: File too large (os error 27)",
             "{arguments:?}: {run:?}"
         );
@@ -164,8 +164,8 @@ fn a_result_file_is_written_although_its_report_cannot_be_printed() {
     for command in [&["merge", &results.files[0]][..], &["compare", a, b]] {
         let run = by_shell(&prepare, &[command, &["-o", &kept]].concat());
         assert_eq!(run.code, Some(2), "{run:?}");
-        let complaint = run.complaint();
-        assert!(complaint.starts_with("cannot write to standard output: "));
+        let error = run.error();
+        assert!(error.starts_with("cannot write to standard output: "));
         let text = fs::read_to_string(&kept).expect("a file");
         assert!(text.starts_with("{\n") && text.ends_with("}\n"), "{text}");
     }
@@ -321,8 +321,8 @@ fn every_command_that_keeps_a_document_says_when_it_cannot() {
             &["compare", a, b],
         ] {
             let run = by_shell("", &[command, &["-o", sink]].concat());
-            let complaint = run.refused(2);
-            assert!(complaint.starts_with(&format!("{sink}: ")), "{run:?}");
+            let error = run.refused(2);
+            assert!(error.starts_with(&format!("{sink}: ")), "{run:?}");
         }
     }
     let under_a_file = format!("{file}/results");

@@ -1,7 +1,7 @@
 //! Runs that take turns, slice by slice.
 
-use crate::support::contenders::{SHORT, Servers};
-use crate::support::own_server::Manner;
+use crate::support::ab_servers::{SHORT, Servers};
+use crate::support::child_server::Behavior;
 use crate::support::poll;
 use crate::support::program::{Program, loadtest};
 use crate::support::scratch::Scratch;
@@ -9,14 +9,14 @@ use loadtest::result::{Document, ResultFile};
 use loadtest::verdict::Verdict;
 use rustix::process::{Pid, Signal, kill_process};
 
-const TWO: [(&str, Manner); 2] = [("--a=", Manner::Echoes), ("--b=", Manner::Echoes)];
+const TWO: [(&str, Behavior); 2] = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
 
 /// Runs of three slices, long enough for threads to come to a core on a busy machine.
 const LONGER: [&str; 5] = ["--slice=500ms", "--", "-c2", "-d1500ms", "--warmup=20ms"];
 
 /// The runs of a comparison of two pairs, those of A first.
-fn runs_of(manners: &[(&str, Manner)], flags: &[&str]) -> Vec<ResultFile> {
-    let servers = Servers::new(manners);
+fn runs_of(behaviors: &[(&str, Behavior)], flags: &[&str]) -> Vec<ResultFile> {
+    let servers = Servers::new(behaviors);
     let scratch = Scratch::new();
     let directory = scratch.file("results");
     let keep = ["--pairs=2", "-o", &directory];
@@ -115,7 +115,7 @@ fn what_cannot_pause_is_left_whole_and_refused_if_slices_are_asked_for() {
 
 #[test]
 fn a_server_that_is_never_at_rest_is_told() {
-    let one = [("--a=", Manner::Echoes), ("--b=", Manner::Polls)];
+    let one = [("--a=", Behavior::Echo), ("--b=", Behavior::Poll)];
     let runs = runs_of(&one, &LONGER);
     for (index, run) in runs.iter().enumerate() {
         let reasons = run.judgement.reasons.iter();
@@ -160,7 +160,7 @@ fn a_server_that_cannot_keep_up_is_invalid_and_no_failure() {
         "--rate=100k",
         "--timeout=1s",
     ];
-    let servers = Servers::new(&[("--a=", Manner::Burns), ("--b=", Manner::Burns)]);
+    let servers = Servers::new(&[("--a=", Behavior::BurnCpu), ("--b=", Behavior::BurnCpu)]);
     let run = loadtest(&servers.arguments(&[&["--pairs=2"], &load[..]].concat()));
     assert_eq!(run.code, Some(4), "{run:?}");
     servers.assert_stopped();
@@ -178,9 +178,9 @@ fn a_server_that_ends_is_named_whosever_turn_it_is() {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("a process"), Signal::KILL).expect("it runs");
         let run = program.finish();
-        let complaint = run.refused(1);
+        let error = run.refused(1);
         let start = format!("pair 1, {name}: ");
-        assert!(complaint.starts_with(&start), "{complaint}");
+        assert!(error.starts_with(&start), "{error}");
         servers.assert_stopped();
     }
 }

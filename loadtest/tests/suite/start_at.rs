@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::support::child_server::{Behavior, ChildServer, is_alive};
 use crate::support::frames::Transcript;
-use crate::support::own_server::{Manner, OwnServer, is_alive};
 use crate::support::peer::{Peer, ringback, url_of};
 use crate::support::program::{Program, loadtest};
 use crate::support::scratch::Scratch;
@@ -104,7 +104,7 @@ fn a_rerun_begins_at_another_time() {
 
 #[test]
 fn a_time_that_cannot_be_met_is_refused() {
-    for (time, complaint) in [
+    for (time, error) in [
         (
             "2020-01-01T00:00:00Z",
             "--start-at: 0ns from now is too near: ",
@@ -126,7 +126,7 @@ fn a_time_that_cannot_be_met_is_refused() {
     ] {
         let start = format!("--start-at={time}");
         let run = loadtest(&["run", "ws://127.0.0.1:1/", &start]);
-        assert!(run.refused(2).contains(complaint), "{time}: {run:?}");
+        assert!(run.refused(2).contains(error), "{time}: {run:?}");
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
     }
 }
@@ -147,18 +147,15 @@ fn who_is_not_connected_in_time_does_not_begin() {
         "--start-at=+1s",
     ];
     let run = loadtest(&[&load[..], &[&url]].concat());
-    let complaint = run.refused(1);
+    let error = run.refused(1);
     let expected = "0 of 3 connections were open when the load had to begin, to measure at 2";
-    assert!(complaint.starts_with(expected), "{run:?}");
-    assert!(
-        complaint.ends_with("give --start-at a later time"),
-        "{run:?}"
-    );
+    assert!(error.starts_with(expected), "{run:?}");
+    assert!(error.ends_with("give --start-at a later time"), "{run:?}");
 }
 
 #[test]
 fn waiting_can_be_interrupted() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let program = Program::start(&["run", "--start-at=+20h", "--server-cmd", &command, &url]);
     program.wait_for_stderr("waiting for ");

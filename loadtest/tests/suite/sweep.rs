@@ -3,11 +3,11 @@
 use std::time::Duration;
 use std::{fs, thread};
 
-use crate::support::own_server::{Manner, OwnServer, is_alive};
+use crate::support::child_server::{Behavior, ChildServer, is_alive};
 use crate::support::peer::{Peer, ringback, url_of};
 use crate::support::program::{Program, Run, loadtest};
 use crate::support::scratch::Scratch;
-use loadtest::builtin::{Delay, Misdeed, Script, ScriptedServer};
+use loadtest::builtin::{Delay, Fault, Script, ScriptedServer};
 use loadtest::result::Document;
 use loadtest::sweep::{Answer, Purpose, SweepFile};
 use loadtest::verdict::Verdict;
@@ -97,7 +97,7 @@ fn a_sweep_is_written_in_every_format() {
 
 #[test]
 fn every_run_has_a_server_of_its_own() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let arguments = ["--rates=200,400", "--repeats=2", "--format=json"];
     let run = sweep(&[&arguments[..], &["--server-cmd", &command, &url]].concat()).fine();
@@ -310,7 +310,7 @@ fn above_a_rate_that_is_too_much_none_is_run_again() {
 fn a_run_that_fails_ends_a_sweep_with_those_before_it() {
     // In the second run: the first one has 44 messages, warm-up included.
     let script = Script {
-        misdeed: Some((60, Misdeed::WrongByte)),
+        fault: Some((60, Fault::WrongByte)),
         ..Script::default()
     };
     let server = ScriptedServer::start(script, None).expect("it starts");
@@ -318,8 +318,7 @@ fn a_run_that_fails_ends_a_sweep_with_those_before_it() {
     let run = sweep(&["--rates=200", "--repeats=9", "--format=json", &url]);
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(
-        run.complaint()
-            .starts_with("integrity error on connection "),
+        run.error().starts_with("integrity error on connection "),
         "{run:?}"
     );
     let file = document(&run);
@@ -332,7 +331,7 @@ fn a_run_that_fails_ends_a_sweep_with_those_before_it() {
 
 #[test]
 fn an_interrupted_sweep_reports_what_there_is() {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let scratch = Scratch::new();
     let path = scratch.file("sweep.json");
@@ -374,7 +373,7 @@ fn before_the_first_run_there_is_nothing_to_report() {
             .starts_with("cannot connect to ws://127.0.0.1:1/ "),
         "{run:?}"
     );
-    let server = OwnServer::new(Manner::KeepsMum);
+    let server = ChildServer::new(Behavior::NeverReply);
     let started = server.start();
     let url = server.url();
     let run = sweep(&["--rates=1k", "--timeout=3s", &url]);
@@ -390,7 +389,7 @@ fn what_cannot_be_swept_is_refused() {
     let scratch = Scratch::new();
     let missing = scratch.file("no/sweep.json");
     let url = "ws://127.0.0.1:1/";
-    for (arguments, complaint) in [
+    for (arguments, error) in [
         (&[][..], "--rates"),
         (
             &["--rates=10k:1k:log"],
@@ -412,7 +411,7 @@ fn what_cannot_be_swept_is_refused() {
         (&["--rates=1k", "-o", &missing], "No such file"),
     ] {
         let run = loadtest(&[&["sweep", url], arguments].concat());
-        assert!(run.refused(2).contains(complaint), "{arguments:?}: {run:?}");
+        assert!(run.refused(2).contains(error), "{arguments:?}: {run:?}");
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
     }
 }
@@ -424,8 +423,8 @@ fn a_sweep_is_no_result_and_says_so() {
     let path = scratch.file("sweep.json");
     sweep(&["--rates=200", "--repeats=1", "-o", &path, &url]).fine();
     let run = loadtest(&["rerun", &path]);
-    let complaint = format!("{path}: this is no result of loadtest (");
-    assert!(run.refused(2).starts_with(&complaint), "{run:?}");
+    let error = format!("{path}: this is no result of loadtest (");
+    assert!(run.refused(2).starts_with(&error), "{run:?}");
     let text = fs::read_to_string(&path).expect("a file");
     assert!(SweepFile::from_json(&text.as_bytes()[..text.len() / 2]).is_err());
 }

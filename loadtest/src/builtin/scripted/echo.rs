@@ -3,10 +3,10 @@
 use std::mem;
 use std::time::Instant;
 
-use super::inbox::{Broken, Frame, MESSAGE_LEN_MAX};
-use super::outbox::Outbox;
-use super::progress::Progress;
-use super::script::Misdeed;
+use super::read_buffer::{Frame, MESSAGE_LEN_MAX, ProtocolError};
+use super::reply_queue::ReplyQueue;
+use super::script::Fault;
+use super::script_state::ScriptState;
 use crate::client::frame::{
     CONTROL, Header, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT,
 };
@@ -25,7 +25,7 @@ const WRONG_CODES: [u16; 2] = [1001, 1000];
 /// looked at.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
-    pub(super) outbox: Outbox,
+    pub(super) reply_queue: ReplyQueue,
     /// The reply to the message that is being read; empty between messages.
     reply: Vec<u8>,
     /// The reply that changes places with the next one.
@@ -40,21 +40,21 @@ impl Echo {
         &mut self,
         frame: &Frame<'_>,
         now: Instant,
-        progress: &mut Progress,
-    ) -> Result<(), Broken> {
+        script_state: &mut ScriptState,
+    ) -> Result<(), ProtocolError> {
         match frame.opcode() {
-            OPCODE_CLOSE => self.close(frame.payload, now, progress),
+            OPCODE_CLOSE => self.close(frame.payload, now, script_state),
             OPCODE_PING => self.push_control(OPCODE_PONG, frame.payload, now),
             OPCODE_PONG => {}
-            opcode if opcode & CONTROL != 0 => return Err(Broken),
-            _ => return self.take_data(frame, now, progress),
+            opcode if opcode & CONTROL != 0 => return Err(ProtocolError),
+            _ => return self.take_data(frame, now, script_state),
         }
         Ok(())
     }
 
     /// Ends the connection after what was answered so far.
     pub(super) fn end(&mut self, due: Instant) {
-        self.outbox.push_end(due);
+        self.reply_queue.push_end(due);
         self.ended = true;
     }
 
@@ -66,16 +66,16 @@ impl Echo {
         &mut self,
         frame: &Frame<'_>,
         now: Instant,
-        progress: &mut Progress,
-    ) -> Result<(), Broken> {
+        script_state: &mut ScriptState,
+    ) -> Result<(), ProtocolError> {
         let is_first = match frame.opcode() {
             OPCODE_TEXT | OPCODE_BINARY => true,
             OPCODE_CONTINUATION => false,
-            _ => return Err(Broken),
+            _ => return Err(ProtocolError),
         };
         let is_expected = is_first == self.reply.is_empty();
         if !is_expected || self.reply.len() + frame.payload.len() > MESSAGE_LEN_MAX {
-            return Err(Broken);
+            return Err(ProtocolError);
         }
         let frame_at = self.reply.len();
         let header = Header::new(frame.opcode(), frame.payload.len(), None);
@@ -85,7 +85,7 @@ impl Echo {
         self.reply.extend_from_slice(frame.payload);
         if frame.is_last() {
             let mut reply = mem::take(&mut self.reply);
-            self.answer(&mut reply, frame.payload.is_empty(), now, progress);
+            self.answer(&mut reply, frame.payload.is_empty(), now, script_state);
             // To be filled again.
             reply.clear();
             self.reply = reply;
@@ -98,36 +98,36 @@ impl Echo {
         reply: &mut [u8],
         ends_with_header: bool,
         now: Instant,
-        progress: &mut Progress,
+        script_state: &mut ScriptState,
     ) {
-        let direction = progress.message(now);
-        let due = direction.due;
-        match direction.misdeed {
-            Some(Misdeed::Drop) => return,
-            Some(Misdeed::Swap) => {
+        let action = script_state.message(now);
+        let due = action.due;
+        match action.fault {
+            Some(Fault::Drop) => return,
+            Some(Fault::Swap) => {
                 self.held = Some((reply.to_vec(), due));
                 return;
             }
-            Some(Misdeed::Disconnect) => return self.end(due),
-            Some(Misdeed::WrongType) => reply[0] ^= OPCODE_TEXT ^ OPCODE_BINARY,
-            Some(Misdeed::WrongByte) if !ends_with_header => {
+            Some(Fault::Disconnect) => return self.end(due),
+            Some(Fault::WrongType) => reply[0] ^= OPCODE_TEXT ^ OPCODE_BINARY,
+            Some(Fault::WrongByte) if !ends_with_header => {
                 if let Some(byte) = reply.last_mut() {
                     *byte ^= 1;
                 }
             }
-            Some(Misdeed::WrongByte | Misdeed::Duplicate | Misdeed::WrongCloseCode) | None => {}
+            Some(Fault::WrongByte | Fault::Duplicate | Fault::WrongCloseCode) | None => {}
         }
-        self.outbox.push(reply, 1, due);
-        if direction.misdeed == Some(Misdeed::Duplicate) {
-            self.outbox.push(reply, 0, due);
+        self.reply_queue.push(reply, 1, due);
+        if action.fault == Some(Fault::Duplicate) {
+            self.reply_queue.push(reply, 0, due);
         }
         if let Some((held, due)) = self.held.take() {
-            self.outbox.push(&held, 1, due);
+            self.reply_queue.push(&held, 1, due);
         }
     }
 
-    fn close(&mut self, payload: &[u8], now: Instant, progress: &mut Progress) {
-        if progress.close_is_wrong() {
+    fn close(&mut self, payload: &[u8], now: Instant, script_state: &mut ScriptState) {
+        if script_state.close_is_wrong() {
             let is_right = |code: &u16| payload.starts_with(&code.to_be_bytes());
             let wrong = WRONG_CODES.into_iter().find(|code| !is_right(code));
             let code = wrong.unwrap_or_default().to_be_bytes();
@@ -140,7 +140,7 @@ impl Echo {
 
     fn push_control(&mut self, opcode: u8, payload: &[u8], now: Instant) {
         let header = Header::new(opcode, payload.len(), None);
-        self.outbox.push(header.as_bytes(), 0, now);
-        self.outbox.push(payload, 0, now);
+        self.reply_queue.push(header.as_bytes(), 0, now);
+        self.reply_queue.push(payload, 0, now);
     }
 }

@@ -21,7 +21,7 @@ pub struct Script {
     /// Once, the server stops reading and writing.
     pub stall: Option<Stall>,
     /// What the server does wrong, once, and with which message.
-    pub misdeed: Option<(u64, Misdeed)>,
+    pub fault: Option<(u64, Fault)>,
 }
 
 /// How long replies take.
@@ -54,7 +54,7 @@ pub struct Stall {
 
 /// One thing that an echo server must not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misdeed {
+pub enum Fault {
     /// The lowest bit of the payload's last byte is flipped, so that ASCII stays
     /// ASCII. (An empty payload has no such byte and stays as it is.)
     WrongByte,

@@ -8,7 +8,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame};
 use tungstenite::{Message, WebSocket, client};
 
-use super::super::service::has_ended;
+use super::super::server_thread::has_ended;
 use super::*;
 
 const DELAY: Duration = Duration::from_millis(20);
@@ -27,9 +27,9 @@ fn connect(server: &ScriptedServer) -> WebSocket<TcpStream> {
         .0
 }
 
-fn misbehaving(misdeed: Misdeed) -> (ScriptedServer, WebSocket<TcpStream>) {
+fn faulty_server(fault: Fault) -> (ScriptedServer, WebSocket<TcpStream>) {
     let server = start(Script {
-        misdeed: Some((1, misdeed)),
+        fault: Some((1, fault)),
         ..Script::default()
     });
     let client = connect(&server);
@@ -126,7 +126,7 @@ fn a_broken_frame_ends_its_connection_only() {
 
 #[test]
 fn a_wrong_byte() {
-    let (server, mut client) = misbehaving(Misdeed::WrongByte);
+    let (server, mut client) = faulty_server(Fault::WrongByte);
     let got = texts(&mut client, &["same", "same", "same"], 3);
     assert_eq!(got, ["same", "samd", "same"]);
     assert_eq!(server.served(), 3);
@@ -134,14 +134,14 @@ fn a_wrong_byte() {
 
 #[test]
 fn a_dropped_message() {
-    let (server, mut client) = misbehaving(Misdeed::Drop);
+    let (server, mut client) = faulty_server(Fault::Drop);
     assert_eq!(texts(&mut client, &["0", "1", "2"], 2), ["0", "2"]);
     assert_eq!(server.served(), 2);
 }
 
 #[test]
 fn two_messages_swapped_on_their_connection() {
-    let (server, mut one) = misbehaving(Misdeed::Swap);
+    let (server, mut one) = faulty_server(Fault::Swap);
     let mut other = connect(&server);
     assert_eq!(texts(&mut one, &["0"], 1), ["0"]);
     one.send(Message::text("1")).unwrap();
@@ -155,7 +155,7 @@ fn two_messages_swapped_on_their_connection() {
 
 #[test]
 fn a_message_answered_twice() {
-    let (server, mut client) = misbehaving(Misdeed::Duplicate);
+    let (server, mut client) = faulty_server(Fault::Duplicate);
     assert_eq!(
         texts(&mut client, &["0", "1", "2"], 4),
         ["0", "1", "1", "2"]
@@ -165,14 +165,14 @@ fn a_message_answered_twice() {
 
 #[test]
 fn text_answered_as_binary() {
-    let (_server, mut client) = misbehaving(Misdeed::WrongType);
+    let (_server, mut client) = faulty_server(Fault::WrongType);
     assert_eq!(texts(&mut client, &["0", "1"], 1), ["0"]);
     assert_eq!(client.read().unwrap(), Message::binary("1"));
 }
 
 #[test]
 fn a_wrong_close_code() {
-    let (server, mut client) = misbehaving(Misdeed::WrongCloseCode);
+    let (server, mut client) = faulty_server(Fault::WrongCloseCode);
     assert_eq!(texts(&mut client, &["0", "1"], 2), ["0", "1"]);
     assert_eq!(close_code(&mut client, CloseCode::Normal), CloseCode::Away);
     let mut next = connect(&server);
@@ -181,7 +181,7 @@ fn a_wrong_close_code() {
 
 #[test]
 fn a_disconnect() {
-    let (server, mut client) = misbehaving(Misdeed::Disconnect);
+    let (server, mut client) = faulty_server(Fault::Disconnect);
     assert_eq!(texts(&mut client, &["0"], 1), ["0"]);
     client.send(Message::text("1")).unwrap();
     assert_eq!(client.get_mut().read(&mut [0]).unwrap(), 0);

@@ -10,7 +10,7 @@ const REQUEST_LEN_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 64;
 
 /// What is sent to whoever asks for anything but a WebSocket.
-pub(super) const REFUSAL: &[u8] =
+pub(super) const BAD_REQUEST: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// What the bytes so far ask for.
@@ -20,7 +20,7 @@ pub(super) enum Request {
     Partial,
     /// A WebSocket: this is the response, and frames follow the request's head.
     Upgrade { head_len: usize, response: String },
-    /// Something else, which gets a [`REFUSAL`].
+    /// Something else, which gets a [`BAD_REQUEST`].
     Other,
 }
 

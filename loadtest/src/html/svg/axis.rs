@@ -1,6 +1,6 @@
 //! Axes: where a value lies, and which values are marked.
 
-use crate::scale::{ROUND, Scale, Span, round_above, round_below};
+use crate::scale::{AxisRange, ROUND, Scale, round_above, round_below};
 use crate::units::format_ns;
 
 /// About so many marks on an axis that is evenly divided.
@@ -35,7 +35,7 @@ pub(in super::super) struct Tick {
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) struct Axis {
     pub(in super::super) title: String,
-    span: Span,
+    span: AxisRange,
     pub(in super::super) ticks: Vec<Tick>,
 }
 
@@ -76,7 +76,7 @@ impl Axis {
     }
 
     fn linear(title: &str, low: f64, high: f64, step: f64, format: impl Fn(f64) -> String) -> Self {
-        let span = Span {
+        let span = AxisRange {
             scale: Scale::Linear,
             low,
             high,
@@ -106,7 +106,7 @@ impl Axis {
         if high <= low {
             high = round_above(low * 1.01, &ROUND);
         }
-        let span = Span {
+        let span = AxisRange {
             scale: Scale::Log,
             low,
             high,
@@ -139,7 +139,7 @@ impl Axis {
             .filter(|(beyond, _)| *beyond >= least * (1.0 - 1e-9));
         Self {
             title: title.to_owned(),
-            span: Span {
+            span: AxisRange {
                 scale: Scale::Log,
                 low: 1.0,
                 high: least,
@@ -175,7 +175,7 @@ impl Axis {
         ticks.sort_by(f64::total_cmp);
         Self {
             title: title.to_owned(),
-            span: Span {
+            span: AxisRange {
                 scale: Scale::Log,
                 low: ENDS[end].recip() / 1.01,
                 high: ENDS[end] * 1.01,

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::labels::{BOLD_LETTER, LETTER, LINE, above, beside, shorten, spread};
-use super::{Axis, STYLES, Size, Words, drawing, px};
+use super::{Axis, Caption, STYLES, Size, drawing, px};
 
 /// The most letters of a name beside its line.
 const NAME_LETTERS_MAX: usize = 20;
@@ -65,13 +65,13 @@ pub(in super::super) struct Bar {
 /// A line across, with its name.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Rule {
-    pub(in super::super) at: Across,
+    pub(in super::super) at: RulePosition,
     pub(in super::super) name: String,
 }
 
 /// Where a [`Rule`] is.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) enum Across {
+pub(in super::super) enum RulePosition {
     /// From left to right.
     Y(f64),
     /// From bottom to top.
@@ -90,21 +90,21 @@ impl Chart {
         }
     }
 
-    pub(in super::super) fn draw(&self, id: &str, size: Size, words: &Words<'_>) -> Markup {
-        let frame = self.frame(size);
+    pub(in super::super) fn draw(&self, id: &str, size: Size, caption: &Caption<'_>) -> Markup {
+        let area = self.area(size);
         let content = html! {
-            (self.draw_axes(&frame))
-            @for bar in &self.bars { (frame.bar(self, bar)) }
-            @for series in &self.series { (frame.band(self, series)) }
-            @for rule in &self.rules { (frame.rule(self, rule)) }
-            @for series in &self.series { (frame.series(self, series)) }
-            @if frame.has_names { (self.draw_names(&frame)) }
+            (self.draw_axes(&area))
+            @for bar in &self.bars { (area.bar(self, bar)) }
+            @for series in &self.series { (area.band(self, series)) }
+            @for rule in &self.rules { (area.rule(self, rule)) }
+            @for series in &self.series { (area.series(self, series)) }
+            @if area.has_names { (self.draw_names(&area)) }
         };
-        drawing(id, size, size.height(), words, &content)
+        drawing(id, size, size.height(), caption, &content)
     }
 
     /// Names stand beside their lines where there is room for them.
-    fn frame(&self, size: Size) -> Frame {
+    fn area(&self, size: Size) -> PlotArea {
         let has_names = size.is_wide() && self.series.len() > 1;
         let letters = self.series.iter().map(|series| series.name.chars().count());
         let letters = letters.max().unwrap_or(0).min(NAME_LETTERS_MAX);
@@ -121,7 +121,7 @@ impl Chart {
         } else {
             (last as f64 * LETTER / 2.0 + 4.0).max(18.0)
         };
-        Frame {
+        PlotArea {
             left,
             top: 30.0,
             width: size.width() - left - right,
@@ -130,35 +130,35 @@ impl Chart {
         }
     }
 
-    fn draw_axes(&self, frame: &Frame) -> Markup {
-        let (right, bottom) = (frame.left + frame.width, frame.top + frame.height);
-        let middle = frame.left + frame.width / 2.0;
+    fn draw_axes(&self, area: &PlotArea) -> Markup {
+        let (right, bottom) = (area.left + area.width, area.top + area.height);
+        let middle = area.left + area.width / 2.0;
         html! {
             text class="axis" x="4" y="14" { (self.y.title) }
-            @for tick in above(&self.y, frame.height) {
-                @let y = frame.y(self.y.place(tick.value));
-                line class="grid" x1=(px(frame.left)) x2=(px(right)) y1=(px(y)) y2=(px(y)) {}
-                text class="tick end" x=(px(frame.left - 7.0)) y=(px(y + 4.0)) { (tick.label) }
+            @for tick in above(&self.y, area.height) {
+                @let y = area.y(self.y.place(tick.value));
+                line class="grid" x1=(px(area.left)) x2=(px(right)) y1=(px(y)) y2=(px(y)) {}
+                text class="tick end" x=(px(area.left - 7.0)) y=(px(y + 4.0)) { (tick.label) }
             }
-            @for tick in beside(&self.x, frame.width) {
-                @let x = frame.x(self.x.place(tick.value));
-                line class="grid" x1=(px(x)) x2=(px(x)) y1=(px(frame.top)) y2=(px(bottom)) {}
+            @for tick in beside(&self.x, area.width) {
+                @let x = area.x(self.x.place(tick.value));
+                line class="grid" x1=(px(x)) x2=(px(x)) y1=(px(area.top)) y2=(px(bottom)) {}
                 text class="tick middle" x=(px(x)) y=(px(bottom + 17.0)) { (tick.label) }
             }
-            line class="base" x1=(px(frame.left)) x2=(px(right)) y1=(px(bottom)) y2=(px(bottom)) {}
+            line class="base" x1=(px(area.left)) x2=(px(right)) y1=(px(bottom)) y2=(px(bottom)) {}
             text class="axis middle" x=(px(middle)) y=(px(bottom + 38.0)) { (self.x.title) }
         }
     }
 
-    fn draw_names(&self, frame: &Frame) -> Markup {
+    fn draw_names(&self, area: &PlotArea) -> Markup {
         let ends = self.series.iter().filter_map(|series| {
             let (x, y) = series.end()?;
-            Some((series, frame.x(self.x.place(x)), frame.y(self.y.place(y))))
+            Some((series, area.x(self.x.place(x)), area.y(self.y.place(y))))
         });
         let ends: Vec<_> = ends.collect();
         let heights: Vec<_> = ends.iter().map(|&(_, _, y)| y).collect();
-        let heights = spread(&heights, frame.top, frame.top + frame.height);
-        let x = frame.left + frame.width + 16.0;
+        let heights = spread(&heights, area.top, area.top + area.height);
+        let x = area.left + area.width + 16.0;
         html! {
             @for ((series, end_x, end_y), y) in ends.iter().zip(heights) {
                 line class="leader" x1=(px(end_x + 4.0)) y1=(px(*end_y)) x2=(px(x - 4.0)) y2=(px(y)) {}
@@ -179,7 +179,7 @@ impl Series {
 }
 
 /// Where the axes are.
-struct Frame {
+struct PlotArea {
     left: f64,
     top: f64,
     width: f64,
@@ -187,7 +187,7 @@ struct Frame {
     has_names: bool,
 }
 
-impl Frame {
+impl PlotArea {
     fn x(&self, share: f64) -> f64 {
         self.left + share * self.width
     }
@@ -264,12 +264,12 @@ impl Frame {
         let name_width = rule.name.chars().count() as f64 * LETTER;
         html! {
             @match rule.at {
-                Across::Y(value) => {
+                RulePosition::Y(value) => {
                     @let y = self.y(chart.y.place(value));
                     line class="rule" x1=(px(self.left)) x2=(px(right)) y1=(px(y)) y2=(px(y)) {}
                     text class="rule-name end" x=(px(right - 4.0)) y=(px(self.clear_of(y))) { (rule.name) }
                 }
-                Across::X(value) => {
+                RulePosition::X(value) => {
                     @let x = self.x(chart.x.place(value));
                     @let is_left = x + name_width + 8.0 > right;
                     line class="rule" x1=(px(x)) x2=(px(x)) y1=(px(self.top)) y2=(px(bottom)) {}

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::labels::{beside, shorten};
-use super::{Axis, STYLES, Size, Words, drawing, px};
+use super::{Axis, Caption, STYLES, Size, drawing, px};
 
 const ROW: f64 = 46.0;
 const TOP: f64 = 10.0;
@@ -18,12 +18,12 @@ const NAME_LETTERS_MAX: usize = 34;
 #[derive(Debug, Clone)]
 pub(in super::super) struct Dots {
     pub(in super::super) axis: Axis,
-    pub(in super::super) rows: Vec<Row>,
+    pub(in super::super) rows: Vec<DotRow>,
 }
 
 /// One group.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Row {
+pub(in super::super) struct DotRow {
     pub(in super::super) name: String,
     pub(in super::super) style: usize,
     /// Values, and what each says.
@@ -33,7 +33,7 @@ pub(in super::super) struct Row {
 }
 
 impl Dots {
-    pub(in super::super) fn draw(&self, id: &str, words: &Words<'_>) -> Markup {
+    pub(in super::super) fn draw(&self, id: &str, caption: &Caption<'_>) -> Markup {
         let size = Size::Small;
         let width = size.width() - 2.0 * SIDE;
         let height = TOP + BOTTOM + self.rows.len() as f64 * ROW;
@@ -52,10 +52,10 @@ impl Dots {
                 (self.draw_row(TOP + index as f64 * ROW, width, row))
             }
         };
-        drawing(id, size, height, words, &content)
+        drawing(id, size, height, caption, &content)
     }
 
-    fn draw_row(&self, top: f64, width: f64, row: &Row) -> Markup {
+    fn draw_row(&self, top: f64, width: f64, row: &DotRow) -> Markup {
         let at = |value| SIDE + self.axis.place(value) * width;
         let (style, y) = (row.style % STYLES, top + ROW - 12.0);
         html! {

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::labels::beside;
-use super::{Axis, Size, Words, drawing, px};
+use super::{Axis, Caption, Size, drawing, px};
 
 /// The height of a row.
 const WIDE_ROW: f64 = 34.0;
@@ -18,12 +18,12 @@ const BOTTOM: f64 = 48.0;
 #[derive(Debug, Clone)]
 pub(in super::super) struct Forest {
     pub(in super::super) axis: Axis,
-    pub(in super::super) rows: Vec<Row>,
+    pub(in super::super) rows: Vec<ForestRow>,
 }
 
 /// One of them.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Row {
+pub(in super::super) struct ForestRow {
     pub(in super::super) name: String,
     pub(in super::super) ratio: f64,
     pub(in super::super) low: f64,
@@ -39,7 +39,7 @@ pub(in super::super) struct Row {
 }
 
 impl Forest {
-    pub(in super::super) fn draw(&self, id: &str, size: Size, words: &Words<'_>) -> Markup {
+    pub(in super::super) fn draw(&self, id: &str, size: Size, caption: &Caption<'_>) -> Markup {
         let row_height = if size.is_wide() { WIDE_ROW } else { NARROW_ROW };
         let height = TOP + BOTTOM + self.rows.len() as f64 * row_height;
         let (left, right) = if size.is_wide() {
@@ -47,57 +47,57 @@ impl Forest {
         } else {
             (24.0, 24.0)
         };
-        let frame = Frame {
+        let area = PlotArea {
             left,
             width: size.width() - left - right,
             is_wide: size.is_wide(),
         };
         let content = html! {
-            (self.draw_axis(&frame, height))
+            (self.draw_axis(&area, height))
             @for (index, row) in self.rows.iter().enumerate() {
-                (self.draw_row(&frame, TOP + index as f64 * row_height, row))
+                (self.draw_row(&area, TOP + index as f64 * row_height, row))
             }
         };
-        drawing(id, size, height, words, &content)
+        drawing(id, size, height, caption, &content)
     }
 
-    fn draw_axis(&self, frame: &Frame, height: f64) -> Markup {
+    fn draw_axis(&self, area: &PlotArea, height: f64) -> Markup {
         let bottom = height - BOTTOM;
-        let middle = frame.x(self.axis.place(1.0));
-        let column = frame.left + frame.width + 18.0;
+        let middle = area.x(self.axis.place(1.0));
+        let column = area.left + area.width + 18.0;
         html! {
-            @if frame.is_wide {
+            @if area.is_wide {
                 text class="axis" x="0" y="16" { "metric" }
                 text class="axis" x=(px(column)) y="16" { "ratio [interval]" }
                 text class="axis" x=(px(column + 170.0)) y="16" { "verdict" }
             }
-            @for tick in beside(&self.axis, frame.width) {
-                @let x = frame.x(self.axis.place(tick.value));
+            @for tick in beside(&self.axis, area.width) {
+                @let x = area.x(self.axis.place(tick.value));
                 line class="grid" x1=(px(x)) x2=(px(x)) y1=(px(TOP)) y2=(px(bottom)) {}
                 text class="tick middle" x=(px(x)) y=(px(bottom + 17.0)) { (tick.label) }
             }
             line class="one" x1=(px(middle)) x2=(px(middle)) y1=(px(TOP - 6.0)) y2=(px(bottom)) {}
-            line class="base" x1=(px(frame.left)) x2=(px(frame.left + frame.width))
+            line class="base" x1=(px(area.left)) x2=(px(area.left + area.width))
                 y1=(px(bottom)) y2=(px(bottom)) {}
-            text class="axis middle" x=(px(frame.left + frame.width / 2.0)) y=(px(bottom + 38.0)) {
+            text class="axis middle" x=(px(area.left + area.width / 2.0)) y=(px(bottom + 38.0)) {
                 (self.axis.title)
             }
         }
     }
 
-    fn draw_row(&self, frame: &Frame, top: f64, row: &Row) -> Markup {
-        let (y, height) = if frame.is_wide {
+    fn draw_row(&self, area: &PlotArea, top: f64, row: &ForestRow) -> Markup {
+        let (y, height) = if area.is_wide {
             (top + WIDE_ROW / 2.0, WIDE_ROW - 8.0)
         } else {
             (top + NARROW_ROW - 14.0, 22.0)
         };
-        let at = |ratio| frame.x(self.axis.place(ratio));
+        let at = |ratio| area.x(self.axis.place(ratio));
         let (from, to) = (at((1.0 + row.margin).recip()), at(1.0 + row.margin));
         let (low, high, ratio) = (at(row.low), at(row.high), at(row.ratio));
         html! {
             rect class="margin" x=(px(from)) width=(px(to - from)) y=(px(y - height / 2.0))
                 height=(px(height)) {}
-            (frame.words(top, y, row))
+            (area.words(top, y, row))
             g class={ "whisker " (row.class) } {
                 title { (row.name) ": " (row.numbers) ", " (row.verdict) }
                 line x1=(px(low)) x2=(px(high)) y1=(px(y)) y2=(px(y)) {}
@@ -109,18 +109,18 @@ impl Forest {
     }
 }
 
-struct Frame {
+struct PlotArea {
     left: f64,
     width: f64,
     is_wide: bool,
 }
 
-impl Frame {
+impl PlotArea {
     fn x(&self, share: f64) -> f64 {
         self.left + share * self.width
     }
 
-    fn words(&self, top: f64, y: f64, row: &Row) -> Markup {
+    fn words(&self, top: f64, y: f64, row: &ForestRow) -> Markup {
         let column = self.left + self.width + 18.0;
         html! {
             @if self.is_wide {

@@ -8,9 +8,9 @@ mod forest;
 mod labels;
 
 pub(super) use axis::{Axis, compact_ns};
-pub(super) use chart::{Across, Band, Bar, Chart, Mark, Rule, Series, swatch};
-pub(super) use dots::{Dots, Row as DotRow};
-pub(super) use forest::{Forest, Row as ForestRow};
+pub(super) use chart::{Band, Bar, Chart, Mark, Rule, RulePosition, Series, swatch};
+pub(super) use dots::{DotRow, Dots};
+pub(super) use forest::{Forest, ForestRow};
 
 use maud::{Markup, html};
 
@@ -70,14 +70,14 @@ fn px(value: f64) -> String {
 
 /// A drawing with its name and its description, which say the same as the sight
 /// of it.
-fn drawing(id: &str, size: Size, height: f64, words: &Words<'_>, content: &Markup) -> Markup {
+fn drawing(id: &str, size: Size, height: f64, caption: &Caption<'_>, content: &Markup) -> Markup {
     let (title_id, desc_id) = (format!("{id}-title"), format!("{id}-desc"));
     let view = format!("0 0 {} {}", px(size.width()), px(height));
     html! {
         svg class={ "plot " (size.class()) } viewBox=(view) role="img"
             aria-labelledby={ (title_id) " " (desc_id) } {
-            title id=(title_id) { (words.title) }
-            desc id=(desc_id) { (words.finding) }
+            title id=(title_id) { (caption.title) }
+            desc id=(desc_id) { (caption.finding) }
             (content)
         }
     }
@@ -85,7 +85,7 @@ fn drawing(id: &str, size: Size, height: f64, words: &Words<'_>, content: &Marku
 
 /// What a drawing is called, and what is to be seen in it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Words<'a> {
+pub(super) struct Caption<'a> {
     pub(super) title: &'a str,
     pub(super) finding: &'a str,
 }

@@ -9,7 +9,7 @@ use crate::machine::topology;
 
 /// Cores, and how they hang together.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cores {
+pub(super) struct CoreTopology {
     allowed: Vec<usize>,
     online: Vec<usize>,
     /// Of those allowed, the groups that share a physical core.
@@ -22,7 +22,7 @@ pub(super) struct Cores {
     throttled: u64,
 }
 
-impl Cores {
+impl CoreTopology {
     pub(super) fn read(root: &Root) -> Self {
         let online = topology::cores_online(root).unwrap_or_default();
         let allowed = usable().unwrap_or_else(|_| online.clone());
@@ -175,11 +175,11 @@ mod tests {
 
     use super::*;
 
-    fn cores(count: usize) -> Cores {
-        Cores {
+    fn cores(count: usize) -> CoreTopology {
+        CoreTopology {
             allowed: (0..count).collect(),
             online: (0..count).collect(),
-            ..Cores::default()
+            ..CoreTopology::default()
         }
     }
 
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn one_core_of_many_is_a_matter_of_affinity() {
-        let found = Cores {
+        let found = CoreTopology {
             allowed: vec![3],
             ..cores(8)
         }
@@ -212,7 +212,7 @@ mod tests {
             (Some(3.0), 1, Level::Problem),
             (Some(0.5), 0, Level::Problem),
         ] {
-            let found = Cores {
+            let found = CoreTopology {
                 quota_cores_max: quota_cores,
                 throttled,
                 ..cores(4)
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn siblings_are_listed_and_avoided() {
         assert_eq!(cores(4).judge_siblings().level, Level::Ok);
-        let side_by_side = Cores {
+        let side_by_side = CoreTopology {
             sibling_groups: vec![vec![0, 1], vec![2, 3]],
             ..cores(4)
         }
@@ -239,7 +239,7 @@ mod tests {
                 .unwrap()
                 .contains("taskset -c 2 loadtest")
         );
-        let far_apart = Cores {
+        let far_apart = CoreTopology {
             sibling_groups: vec![vec![0, 2], vec![1, 3]],
             ..cores(4)
         }
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn two_threads_of_one_core_are_one_core() {
-        let found = Cores {
+        let found = CoreTopology {
             sibling_groups: vec![vec![0, 1]],
             ..cores(2)
         }
@@ -263,7 +263,7 @@ mod tests {
     fn nodes_and_isolation_are_told() {
         assert_eq!(cores(2).judge_nodes().level, Level::Ok);
         assert_eq!(cores(2).judge_isolation().level, Level::Ok);
-        let big = Cores {
+        let big = CoreTopology {
             nodes: vec![vec![0, 1], vec![2, 3]],
             isolated: vec![2, 3],
             ..cores(4)

@@ -4,7 +4,7 @@ use host::Root;
 use host::cgroup::Limits;
 use host::finding::Finding;
 
-use super::rough_size;
+use super::format_rough_size;
 
 /// Enough for server and generator with ten thousands of connections.
 const AVAILABLE_BYTES_GOOD: u64 = 2 << 30;
@@ -55,8 +55,8 @@ impl Memory {
         let (total, available) = (self.total_bytes?, self.available_bytes?);
         let found = format!(
             "{} available of {}",
-            rough_size(available),
-            rough_size(total)
+            format_rough_size(available),
+            format_rough_size(total)
         );
         let advice = "see who has it: ps -eo rss,pid,comm --sort=-rss | head";
         Some(match available {
@@ -73,7 +73,7 @@ impl Memory {
         let Some(max) = self.cgroup_max_bytes else {
             return Finding::ok(CHECK, "none");
         };
-        let found = rough_size(max);
+        let found = format_rough_size(max);
         match max {
             _ if self.total_bytes.is_some_and(|total| max >= total) => Finding::ok(CHECK, found),
             AVAILABLE_BYTES_GOOD.. => Finding::ok(CHECK, found),
@@ -90,7 +90,7 @@ impl Memory {
                 CHECK,
                 format!(
                     "{} in use: a page that is out stops a thread",
-                    rough_size(bytes)
+                    format_rough_size(bytes)
                 ),
             )
             .advise("swapoff -a && swapon -a, which brings it all back"),

@@ -6,7 +6,7 @@ use host::root::field;
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 
-use super::rough_size;
+use super::format_rough_size;
 use crate::units::format_count;
 
 /// Limits and settings of sockets.
@@ -170,8 +170,8 @@ impl Tcp {
         let (receive, send) = self.buffers_max_bytes?;
         let found = format!(
             "up to {} to receive and {} to send",
-            rough_size(receive),
-            rough_size(send)
+            format_rough_size(receive),
+            format_rough_size(send)
         );
         let advice = "sysctl -w net.ipv4.tcp_rmem=\"4096 131072 33554432\" \
                       net.ipv4.tcp_wmem=\"4096 16384 4194304\"";
@@ -186,7 +186,7 @@ impl Tcp {
     fn judge_memory(&self) -> Option<Finding> {
         const CHECK: &str = "TCP memory";
         let max = self.memory_max_bytes?;
-        let found = format!("{} for all connections together", rough_size(max));
+        let found = format!("{} for all connections together", format_rough_size(max));
         let advice = "sysctl -w net.ipv4.tcp_mem=\"262144 393216 524288\", which is 2 GiB \
                       with pages of 4 KiB";
         Some(match max {

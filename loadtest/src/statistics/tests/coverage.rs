@@ -3,8 +3,8 @@
 use fastrand::Rng;
 
 use super::super::unpaired::difference;
-use super::super::{Interval, median_interval};
-use super::source::{Shape, error_of, trials};
+use super::super::{ConfidenceInterval, median_interval};
+use super::source::{Distribution, error_of, trials};
 
 const CONFIDENCE: f64 = 0.95;
 
@@ -17,18 +17,18 @@ const SHIFT: f64 = 0.7;
 
 #[test]
 fn a_paired_interval_holds_the_true_ratio() {
-    for shape in Shape::ALL {
+    for distribution in Distribution::ALL {
         for count in [6, 10, 20, 40] {
-            assert_paired(shape, count);
+            assert_paired(distribution, count);
         }
     }
 }
 
 #[test]
 fn an_unpaired_interval_holds_the_true_ratio() {
-    for shape in Shape::ALL {
+    for distribution in Distribution::ALL {
         for counts in [(6, 6), (10, 10), (20, 20), (40, 40), (6, 40)] {
-            assert_unpaired([shape, shape], 1.0, counts);
+            assert_unpaired([distribution, distribution], 1.0, counts);
         }
     }
 }
@@ -36,7 +36,11 @@ fn an_unpaired_interval_holds_the_true_ratio() {
 #[test]
 fn groups_need_not_be_spread_alike() {
     for count in [6, 10, 20, 40] {
-        assert_unpaired([Shape::Normal, Shape::Skewed], 5.0, (count, count));
+        assert_unpaired(
+            [Distribution::Normal, Distribution::Skewed],
+            5.0,
+            (count, count),
+        );
     }
 }
 
@@ -44,32 +48,36 @@ fn groups_need_not_be_spread_alike() {
 /// distribution, if it is to have bounds at all.
 #[test]
 fn the_smallest_groups_are_covered_if_they_are_not_skewed() {
-    for shape in [Shape::Normal, Shape::Laplace] {
+    for distribution in [Distribution::Normal, Distribution::Laplace] {
         for count in [2, 3, 4, 5] {
-            assert_paired(shape, count);
+            assert_paired(distribution, count);
         }
         for counts in [(4, 4), (5, 5), (4, 20)] {
-            assert_unpaired([shape, shape], 1.0, counts);
+            assert_unpaired([distribution, distribution], 1.0, counts);
         }
     }
 }
 
-fn assert_paired(shape: Shape, count: usize) {
+fn assert_paired(distribution: Distribution, count: usize) {
     let mut random = Rng::with_seed(count as u64);
-    assert_covers(&format!("paired {shape:?} {count}"), |seed| {
-        let logs = shape.logs(count, SHIFT, &mut random);
+    assert_covers(&format!("paired {distribution:?} {count}"), |seed| {
+        let logs = distribution.logs(count, SHIFT, &mut random);
         median_interval(&logs, CONFIDENCE, seed).unwrap()
     });
 }
 
 /// The second group is spread so many times as far.
-fn assert_unpaired(shapes: [Shape; 2], spread_b: f64, (count_a, count_b): (usize, usize)) {
+fn assert_unpaired(
+    distributions: [Distribution; 2],
+    spread_b: f64,
+    (count_a, count_b): (usize, usize),
+) {
     let mut random = Rng::with_seed((count_a * count_b) as u64);
     assert_covers(
-        &format!("unpaired {shapes:?} {count_a} {count_b}"),
+        &format!("unpaired {distributions:?} {count_a} {count_b}"),
         |seed| {
-            let mut a = shapes[0].logs(count_a, 0.0, &mut random);
-            let mut b = shapes[1].logs(count_b, 0.0, &mut random);
+            let mut a = distributions[0].logs(count_a, 0.0, &mut random);
+            let mut b = distributions[1].logs(count_b, 0.0, &mut random);
             for log in &mut b {
                 *log = SHIFT + spread_b * *log;
             }
@@ -80,7 +88,7 @@ fn assert_unpaired(shapes: [Shape; 2], spread_b: f64, (count_a, count_b): (usize
     );
 }
 
-fn assert_covers(what: &str, mut interval: impl FnMut(u64) -> Interval) {
+fn assert_covers(what: &str, mut interval: impl FnMut(u64) -> ConfidenceInterval) {
     let trials = trials(200);
     let held = (0..trials).filter(|&trial| {
         let interval = interval(trial);

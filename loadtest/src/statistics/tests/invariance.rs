@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::{Interval, Paired, Unpaired, median};
+use super::super::{ConfidenceInterval, Paired, Unpaired, median};
 
 const CONFIDENCE: f64 = 0.95;
 
@@ -11,13 +11,13 @@ fn assert_close(one: f64, other: f64) {
     assert!((one / other - 1.0).abs() < 1e-9, "{one} and {other}");
 }
 
-fn assert_same(one: Interval, other: Interval) {
+fn assert_same(one: ConfidenceInterval, other: ConfidenceInterval) {
     assert_close(one.low, other.low);
     assert_close(one.high, other.high);
 }
 
-fn inverted(interval: Interval) -> Interval {
-    Interval {
+fn inverted(interval: ConfidenceInterval) -> ConfidenceInterval {
+    ConfidenceInterval {
         low: 1.0 / interval.high,
         high: 1.0 / interval.low,
     }
@@ -140,7 +140,7 @@ fn runs_all_alike_are_one_number() {
     assert_close(paired.median_ratio, 1.25);
     assert_same(
         paired.interval,
-        Interval {
+        ConfidenceInterval {
             low: 1.25,
             high: 1.25,
         },
@@ -148,7 +148,7 @@ fn runs_all_alike_are_one_number() {
     let unpaired = Unpaired::of(&[2.0; 4], &[2.0; 4], CONFIDENCE, 1).unwrap();
     assert_same(
         unpaired.interval,
-        Interval {
+        ConfidenceInterval {
             low: 1.0,
             high: 1.0,
         },

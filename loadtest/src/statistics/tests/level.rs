@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use super::super::{adjusted, rank_sum, signed_rank};
-use super::source::{Shape, error_of, normal};
+use super::source::{Distribution, error_of, normal};
 
 const LEVEL: f64 = 0.05;
 const TRIALS: u64 = 1_500;
@@ -16,31 +16,35 @@ fn assert_at_most_level(found: usize, trials: u64, what: &str) {
 
 #[test]
 fn servers_alike_are_seldom_told_apart_by_pairs() {
-    for shape in Shape::ALL {
+    for distribution in Distribution::ALL {
         for count in [6, 10, 20, 40] {
             let mut random = Rng::with_seed(count as u64);
             let found = (0..TRIALS).filter(|_| {
-                let a = shape.logs(count, 4.0, &mut random);
-                let b = shape.logs(count, 4.0, &mut random);
+                let a = distribution.logs(count, 4.0, &mut random);
+                let b = distribution.logs(count, 4.0, &mut random);
                 let logs: Vec<_> = a.iter().zip(&b).map(|(a, b)| b - a).collect();
                 signed_rank::p_value(&logs) <= LEVEL
             });
-            assert_at_most_level(found.count(), TRIALS, &format!("pairs {shape:?} {count}"));
+            assert_at_most_level(
+                found.count(),
+                TRIALS,
+                &format!("pairs {distribution:?} {count}"),
+            );
         }
     }
 }
 
 #[test]
 fn servers_alike_are_seldom_told_apart_by_groups() {
-    for shape in Shape::ALL {
+    for distribution in Distribution::ALL {
         for (count_a, count_b) in [(4, 4), (6, 6), (10, 20), (20, 20)] {
             let mut random = Rng::with_seed(count_b as u64);
             let found = (0..TRIALS).filter(|_| {
-                let a = shape.logs(count_a, 4.0, &mut random);
-                let b = shape.logs(count_b, 4.0, &mut random);
+                let a = distribution.logs(count_a, 4.0, &mut random);
+                let b = distribution.logs(count_b, 4.0, &mut random);
                 rank_sum::p_value(&a, &b) <= LEVEL
             });
-            let what = format!("groups {shape:?} {count_a} {count_b}");
+            let what = format!("groups {distribution:?} {count_a} {count_b}");
             assert_at_most_level(found.count(), TRIALS, &what);
         }
     }

@@ -7,7 +7,7 @@ use super::super::{
     least_p_value, median, median_interval, pairs_for_margin, pairs_min, pairs_needed, rank_sum,
     runs_min, runs_needed, signed_rank,
 };
-use super::source::Shape;
+use super::source::Distribution;
 
 const LEVEL: f64 = 0.05;
 /// What Holm's procedure leaves to a metric of several, before any was found.
@@ -31,18 +31,18 @@ const TOLD_MIN: f64 = 0.9;
 
 #[test]
 fn as_many_pairs_as_needed_have_the_power_asked_for() {
-    for shape in Shape::ALL {
+    for distribution in Distribution::ALL {
         for (effect, spread, level) in [
             (1.05, 0.03, LEVEL),
             (0.95, 0.04, LEVEL),
             (1.05, 0.03, SHARE),
         ] {
             let mut random = Rng::with_seed(5);
-            let what = format!("pairs {shape:?} {effect} {spread} {level}");
-            assert_power(shape, &what, level, || {
-                let seen = ratios(shape, 20, 1.0, spread, &mut random);
+            let what = format!("pairs {distribution:?} {effect} {spread} {level}");
+            assert_power(distribution, &what, level, || {
+                let seen = ratios(distribution, 20, 1.0, spread, &mut random);
                 let pairs = pairs_needed(&seen, effect, level, POWER)?;
-                let ratios = ratios(shape, pairs, effect, spread, &mut random);
+                let ratios = ratios(distribution, pairs, effect, spread, &mut random);
                 Some(signed_rank::p_value(&logarithms(&ratios)?))
             });
         }
@@ -50,31 +50,46 @@ fn as_many_pairs_as_needed_have_the_power_asked_for() {
 }
 
 /// Of pairs of runs, each disturbed on its own.
-fn ratios(shape: Shape, pairs: usize, effect: f64, spread: f64, random: &mut Rng) -> Vec<f64> {
-    let a = shape.runs(pairs, 1.0, spread, random);
-    let b = shape.runs(pairs, effect, spread, random);
+fn ratios(
+    distribution: Distribution,
+    pairs: usize,
+    effect: f64,
+    spread: f64,
+    random: &mut Rng,
+) -> Vec<f64> {
+    let a = distribution.runs(pairs, 1.0, spread, random);
+    let b = distribution.runs(pairs, effect, spread, random);
     a.iter().zip(b).map(|(a, b)| b / a).collect()
 }
 
 #[test]
 fn as_many_runs_as_needed_have_the_power_asked_for() {
-    for shape in [Shape::Normal, Shape::Laplace, Shape::Outliers] {
+    for distribution in [
+        Distribution::Normal,
+        Distribution::Laplace,
+        Distribution::Outliers,
+    ] {
         for (effect, spread) in [(1.05, 0.04), (1.1, 0.1)] {
             let mut random = Rng::with_seed(6);
-            let what = format!("runs {shape:?} {effect} {spread}");
-            assert_power(shape, &what, LEVEL, || {
-                let seen_a = shape.runs(15, 30.0, spread, &mut random);
-                let seen_b = shape.runs(15, 30.0, spread, &mut random);
+            let what = format!("runs {distribution:?} {effect} {spread}");
+            assert_power(distribution, &what, LEVEL, || {
+                let seen_a = distribution.runs(15, 30.0, spread, &mut random);
+                let seen_b = distribution.runs(15, 30.0, spread, &mut random);
                 let runs = runs_needed(&seen_a, &seen_b, effect, LEVEL, POWER)?;
-                let a = shape.runs(runs, 30.0, spread, &mut random);
-                let b = shape.runs(runs, 30.0 * effect, spread, &mut random);
+                let a = distribution.runs(runs, 30.0, spread, &mut random);
+                let b = distribution.runs(runs, 30.0 * effect, spread, &mut random);
                 Some(rank_sum::p_value(&logarithms(&a)?, &logarithms(&b)?))
             });
         }
     }
 }
 
-fn assert_power(shape: Shape, what: &str, level: f64, mut p_value: impl FnMut() -> Option<f64>) {
+fn assert_power(
+    distribution: Distribution,
+    what: &str,
+    level: f64,
+    mut p_value: impl FnMut() -> Option<f64>,
+) {
     let p_values: Vec<_> = (0..TRIALS).filter_map(|_| p_value()).collect();
     let found = p_values.iter().filter(|&&p_value| p_value <= level).count();
     let (told, power) = (
@@ -83,9 +98,9 @@ fn assert_power(shape: Shape, what: &str, level: f64, mut p_value: impl FnMut() 
     );
     println!("{what}: {:.1} % of {:.1} %", power * 100.0, told * 100.0);
     assert!(told >= TOLD_MIN, "{what}: {told}");
-    let power_min = match shape {
-        Shape::Skewed | Shape::Outliers => POWER_MIN_FAR,
-        Shape::Normal | Shape::Laplace => POWER_MIN,
+    let power_min = match distribution {
+        Distribution::Skewed | Distribution::Outliers => POWER_MIN_FAR,
+        Distribution::Normal | Distribution::Laplace => POWER_MIN,
     };
     assert!((power_min..=POWER_MAX).contains(&power), "{what}: {power}");
 }
@@ -94,27 +109,27 @@ fn assert_power(shape: Shape, what: &str, level: f64, mut p_value: impl FnMut() 
 /// place, so the width in the middle is judged.
 #[test]
 fn as_many_pairs_as_needed_have_an_interval_about_as_narrow() {
-    for shape in Shape::ALL {
+    for distribution in Distribution::ALL {
         for (margin, spread) in [(0.05, 0.1), (0.02, 0.03)] {
             let mut random = Rng::with_seed(7);
             let widths: Vec<_> = (0..TRIALS)
                 .filter_map(|seed| {
-                    let seen = shape.runs(20, 1.1, spread, &mut random);
+                    let seen = distribution.runs(20, 1.1, spread, &mut random);
                     let pairs = pairs_for_margin(&seen, margin, 0.95)?;
-                    let ratios = shape.runs(pairs, 1.1, spread, &mut random);
+                    let ratios = distribution.runs(pairs, 1.1, spread, &mut random);
                     let interval = median_interval(&ratios, 0.95, seed)?;
                     Some((interval.high / interval.low).ln() / 2.0 / f64::ln(1.0 + margin))
                 })
                 .collect();
             assert!(
                 widths.len() as f64 >= TOLD_MIN * TRIALS as f64,
-                "{shape:?} {margin}"
+                "{distribution:?} {margin}"
             );
             let middle = median(&widths).unwrap();
-            println!("margin {shape:?} {margin} {spread}: {middle:.2}");
+            println!("margin {distribution:?} {margin} {spread}: {middle:.2}");
             assert!(
                 (0.75..=1.2).contains(&middle),
-                "{shape:?} {margin}: {middle}"
+                "{distribution:?} {margin}: {middle}"
             );
         }
     }

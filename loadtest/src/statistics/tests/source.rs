@@ -5,7 +5,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 /// How the logarithm of what a run finds is distributed around its median, 0.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Shape {
+pub(crate) enum Distribution {
     Normal,
     /// Heavy tails on both sides.
     Laplace,
@@ -21,7 +21,7 @@ const UNDISTURBED: f64 = 0.9;
 /// By how many standard deviations the others are slower.
 const DISTURBANCE: f64 = 10.0;
 
-impl Shape {
+impl Distribution {
     pub(crate) const ALL: [Self; 4] = [Self::Normal, Self::Laplace, Self::Skewed, Self::Outliers];
 
     pub(crate) fn draw(self, random: &mut Rng) -> f64 {

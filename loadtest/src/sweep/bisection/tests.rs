@@ -21,7 +21,7 @@ fn search(
     while let Some((rate, purpose)) = bisection.next() {
         let held = holds(rate);
         tried.push((rate, purpose, held));
-        bisection.tell(Some(held));
+        bisection.record(Some(held));
         let most = bounds.steps + LOWEST_TRIES + (LOWERINGS_MAX + 1) * bounds.confirm;
         assert!(tried.len() <= most as usize, "{tried:?}");
     }
@@ -192,7 +192,7 @@ fn what_is_not_confirmed_is_lowered() {
             confirmed_at.push(rate);
         }
         // The second and the third run of a confirmation fail.
-        bisection.tell(Some(rate < 10_000.0 && !(2..=3).contains(&confirming)));
+        bisection.record(Some(rate < 10_000.0 && !(2..=3).contains(&confirming)));
     }
     let (rate, fails) = found(bisection.answer());
     assert_eq!(confirmed_at.len(), 2 + 1 + 3);
@@ -204,7 +204,7 @@ fn what_is_not_confirmed_is_lowered() {
 fn a_search_that_is_ended_says_what_it_knows() {
     let mut bisection = Bisection::new(BOUNDS);
     for held in [true, true, false] {
-        bisection.tell(Some(held));
+        bisection.record(Some(held));
     }
     assert_eq!(
         bisection.answer(),
@@ -226,11 +226,11 @@ fn a_run_that_does_not_tell_is_made_again_and_changes_nothing() {
         while let Some((rate, purpose)) = bisection.next() {
             if in_a_row < UNKNOWN_TRIES - 1 && random.bool() {
                 in_a_row += 1;
-                bisection.tell(None);
+                bisection.record(None);
                 assert_eq!(bisection.next(), Some((rate, purpose)));
             } else {
                 in_a_row = 0;
-                bisection.tell(Some(rate <= limit));
+                bisection.record(Some(rate <= limit));
             }
         }
         assert_eq!(bisection.answer(), answer);
@@ -242,7 +242,7 @@ fn runs_that_never_tell_end_a_search_without_a_conclusion() {
     let mut bisection = Bisection::new(BOUNDS);
     for held in [Some(true), Some(true), Some(false), None, None, None] {
         assert!(bisection.next().is_some());
-        bisection.tell(held);
+        bisection.record(held);
     }
     assert_eq!(bisection.next(), None);
     assert_eq!(

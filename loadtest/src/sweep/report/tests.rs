@@ -4,7 +4,7 @@ use super::super::fixture::{changed_run, search, sweep};
 use super::*;
 
 fn text(file: &SweepFile) -> String {
-    Report { file, columns: 70 }.text(false)
+    SweepReport { file, columns: 70 }.text(false)
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_median_of_two_runs_is_their_mean() {
 fn a_plot_is_as_wide_as_it_is_read_well() {
     let file = sweep();
     for (columns, most) in [(20, 60), (70, 70), (500, 76)] {
-        let text = Report {
+        let text = SweepReport {
             file: &file,
             columns,
         }
@@ -116,7 +116,7 @@ fn every_answer_is_a_line() {
     let answer = |answer| {
         let mut file = search();
         file.search.as_mut().expect("a search").answer = answer;
-        Report {
+        SweepReport {
             file: &file,
             columns: 70,
         }
@@ -178,7 +178,7 @@ fn a_search_that_doubtful_runs_ended_says_where() {
 #[test]
 fn markdown_has_the_band_in_the_cell() {
     let file = sweep();
-    let markdown = Report {
+    let markdown = SweepReport {
         file: &file,
         columns: 70,
     }
@@ -194,7 +194,7 @@ fn markdown_has_the_band_in_the_cell() {
 #[test]
 fn csv_has_a_line_per_run() {
     let file = search();
-    let csv = Report {
+    let csv = SweepReport {
         file: &file,
         columns: 70,
     }

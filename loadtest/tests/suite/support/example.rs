@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::own_server::{Manner, OwnServer};
+use super::child_server::{Behavior, ChildServer};
 use super::program::loadtest;
 
 /// The result file of a short run, with a server of its own.
 pub(crate) fn result_of_a_run() -> Value {
-    let server = OwnServer::new(Manner::Echoes);
+    let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let run = loadtest(&[
         "run",
@@ -22,12 +22,12 @@ pub(crate) fn result_of_a_run() -> Value {
         &url,
     ]);
     let mut run = serde_json::from_str(&run.fine().stdout).expect("JSON");
-    take_company_away(&mut run);
+    remove_other_load(&mut run);
     run
 }
 
 /// Whatever else the machine did, it speaks against no result.
-fn take_company_away(run: &mut Value) {
+fn remove_other_load(run: &mut Value) {
     for place in [
         "/shared_core",
         "/steal_share",

@@ -21,7 +21,7 @@ pub(crate) struct Run {
 
 impl Run {
     /// The line that says why it failed. All lines are the program's.
-    pub(crate) fn complaint(&self) -> &str {
+    pub(crate) fn error(&self) -> &str {
         for line in self.stderr.lines() {
             assert!(line.starts_with("loadtest: "), "{self:?}");
         }
@@ -33,28 +33,25 @@ impl Run {
     pub(crate) fn refused(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
-        self.complaint()
+        self.error()
     }
 
     /// Asserts that it failed for this reason, and that its numbers, if it came
     /// to any, are not passed off as a result.
-    pub(crate) fn assert_failed(&self, complaint: &str) {
+    pub(crate) fn assert_failed(&self, error: &str) {
         assert_eq!(self.code, Some(1), "{self:?}");
-        assert!(
-            self.complaint().contains(complaint),
-            "{complaint}: {self:?}"
-        );
+        assert!(self.error().contains(error), "{error}: {self:?}");
         // Whether measuring had begun by then is a matter of chance.
         if !self.stdout.is_empty() {
             assert!(self.stdout.contains("\nINVALID\n"), "{self:?}");
-            assert!(self.stdout.contains(complaint), "{complaint}: {self:?}");
+            assert!(self.stdout.contains(error), "{error}: {self:?}");
         }
     }
 
     /// Asserts that it failed for this reason before there were any numbers.
-    pub(crate) fn assert_failed_early(&self, complaint: &str) {
+    pub(crate) fn assert_failed_early(&self, error: &str) {
         let found = self.refused(1);
-        assert!(found.contains(complaint), "{complaint}: {self:?}");
+        assert!(found.contains(error), "{error}: {self:?}");
     }
 
     /// Its report on one line, as the width of a terminal cuts it anywhere.

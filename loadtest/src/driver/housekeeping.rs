@@ -4,7 +4,7 @@ use std::io;
 
 use super::connection::{Connection, Stage};
 use super::phases::Phase;
-use super::{HOUSE_INTERVAL_NS, Worker};
+use super::{HOUSEKEEPING_INTERVAL_NS, Worker};
 use crate::client::HandshakeError;
 use crate::failure::{Failure, Loss};
 use crate::outcome::Unclosed;
@@ -13,12 +13,12 @@ use crate::outcome::Unclosed;
 const SLOW_INTERVAL_NS: u64 = 100_000_000;
 
 /// Connections that are looked at for a deadline missed, each time.
-const SWEEP_LEN: usize = 1024;
+const DEADLINE_CHECKS_MAX: usize = 1024;
 
 impl Worker<'_> {
     /// Does what no event says is to be done.
-    pub(super) fn keep_house(&mut self, now_ns: u64) -> Result<(), Failure> {
-        self.house_ns = now_ns + HOUSE_INTERVAL_NS;
+    pub(super) fn housekeeping(&mut self, now_ns: u64) -> Result<(), Failure> {
+        self.housekeeping_ns = now_ns + HOUSEKEEPING_INTERVAL_NS;
         if now_ns >= self.slow_ns {
             self.slow_ns = now_ns + SLOW_INTERVAL_NS;
             for index in 0..self.slow_readers.len() {
@@ -26,7 +26,7 @@ impl Worker<'_> {
             }
         }
         self.find_stall(now_ns)?;
-        self.sweep(now_ns)?;
+        self.check_deadlines(now_ns)?;
         if self.phase == Phase::Drain && now_ns >= self.phase_end_ns {
             self.phase_end_ns = u64::MAX;
             self.abandon(now_ns)?;
@@ -36,8 +36,8 @@ impl Worker<'_> {
 
     /// A server that does nothing for any message ends the run.
     fn find_stall(&self, now_ns: u64) -> Result<(), Failure> {
-        let quiet_ns = now_ns.saturating_sub(self.desk.progress_ns);
-        if self.desk.in_flight == 0 || quiet_ns < self.timeout_ns {
+        let quiet_ns = now_ns.saturating_sub(self.state.progress_ns);
+        if self.state.in_flight == 0 || quiet_ns < self.timeout_ns {
             return Ok(());
         }
         let oldest = self
@@ -60,11 +60,11 @@ impl Worker<'_> {
     }
 
     /// Looks at some connections for deadlines missed.
-    fn sweep(&mut self, now_ns: u64) -> Result<(), Failure> {
+    fn check_deadlines(&mut self, now_ns: u64) -> Result<(), Failure> {
         let slots = self.sockets.slots();
-        for _ in 0..SWEEP_LEN.min(slots) {
-            self.sweep_at = (self.sweep_at + 1) % slots;
-            let slot = self.sweep_at;
+        for _ in 0..DEADLINE_CHECKS_MAX.min(slots) {
+            self.deadline_cursor = (self.deadline_cursor + 1) % slots;
+            let slot = self.deadline_cursor;
             let Some(connection) = self.sockets.at(slot) else {
                 continue;
             };
@@ -99,10 +99,12 @@ impl Worker<'_> {
     /// its queue are unanswered; a connection on which nothing happened for the
     /// whole timeout has lost them.
     fn abandon(&mut self, now_ns: u64) -> Result<(), Failure> {
-        self.write_off(now_ns);
+        self.record_unsent(now_ns);
         let is_lost = |connection: &Connection| {
             let quiet_ns = now_ns.saturating_sub(connection.since_ns);
-            connection.stage == Stage::Open && connection.owes() && quiet_ns >= self.timeout_ns
+            connection.stage == Stage::Open
+                && connection.has_outstanding()
+                && quiet_ns >= self.timeout_ns
         };
         let lost = self
             .sockets
@@ -114,37 +116,37 @@ impl Worker<'_> {
         for slot in 0..self.sockets.slots() {
             if let Some(connection) = self.sockets.at(slot)
                 && connection.stage == Stage::Open
-                && connection.owes()
+                && connection.has_outstanding()
             {
-                connection.give_up(now_ns, &mut self.desk);
+                connection.abandon(now_ns, &mut self.state);
                 self.close(slot, None)?;
             }
         }
-        self.desk.in_flight = 0;
+        self.state.in_flight = 0;
         Ok(())
     }
 
     /// Records what an open loop that fell behind will not send any more.
-    pub(super) fn write_off(&mut self, now_ns: u64) {
+    pub(super) fn record_unsent(&mut self, now_ns: u64) {
         let zero_ns = self.zero_ns;
-        let end_ns = self.desk.recorder.window.end_ns;
+        let end_ns = self.state.recorder.window.end_ns;
         let Some(mut schedule) = self.schedule.take() else {
             return;
         };
         // A quota that is left ends what is due, where no time does.
-        let most = self.desk.quota.unwrap_or(u64::MAX);
+        let most = self.state.quota.unwrap_or(u64::MAX);
         let until_ns = end_ns.min(now_ns).saturating_sub(zero_ns);
         schedule.pop_all(until_ns, most, |intended_ns, messages| {
             let intended_ns = zero_ns + intended_ns;
-            self.desk.recorder.due(intended_ns, messages);
-            self.desk.recorder.unsent(intended_ns, now_ns, messages);
+            self.state.recorder.due(intended_ns, messages);
+            self.state.recorder.unsent(intended_ns, now_ns, messages);
         });
     }
 
     /// Ends a connection's life, well or with the reason why not.
     pub(super) fn close(&mut self, slot: usize, wrong: Option<Loss>) -> Result<(), Failure> {
         if let Some(connection) = self.sockets.at(slot) {
-            let counts = &mut self.desk.recorder.counts;
+            let counts = &mut self.state.recorder.counts;
             counts.fragmented += connection.checker.fragmented();
             if let Some(reason) = wrong {
                 counts.unclosed += 1;

@@ -6,66 +6,66 @@
 use std::time::Instant;
 
 use super::echo::Echo;
-use super::inbox::{Broken, Inbox};
-use super::outbox::Outbox;
-use super::progress::Progress;
-use super::upgrade::{REFUSAL, Request};
+use super::read_buffer::{ProtocolError, ReadBuffer};
+use super::reply_queue::ReplyQueue;
+use super::script_state::ScriptState;
+use super::upgrade::{BAD_REQUEST, Request};
 
 /// Bytes that may wait to be written. Beyond that nothing is read, which makes
 /// delays longer than they should be; a generator that is kept waiting stops
 /// sending long before.
-const OUTBOX_LEN_MAX: usize = 64 << 20;
+const REPLY_QUEUE_LEN_MAX: usize = 64 << 20;
 
 /// What is known of a client.
 #[derive(Debug, Default)]
-pub(super) struct Session {
-    inbox: Inbox,
+pub(super) struct ClientState {
+    read_buffer: ReadBuffer,
     echo: Echo,
     /// The handshake is done.
     upgraded: bool,
 }
 
-impl Session {
+impl ClientState {
     /// Takes bytes that were read `now`, cut anywhere.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
         now: Instant,
-        progress: &mut Progress,
-    ) -> Result<(), Broken> {
-        self.inbox.push(bytes);
+        script_state: &mut ScriptState,
+    ) -> Result<(), ProtocolError> {
+        self.read_buffer.push(bytes);
         if !self.upgraded {
-            self.shake_hands(now);
+            self.handshake(now);
         }
         while self.upgraded
             && !self.echo.is_ended()
-            && let Some(frame) = self.inbox.take_frame()?
+            && let Some(frame) = self.read_buffer.take_frame()?
         {
-            self.echo.take(&frame, now, progress)?;
+            self.echo.take(&frame, now, script_state)?;
         }
         Ok(())
     }
 
     /// What is to be written.
-    pub(super) fn outbox(&mut self) -> &mut Outbox {
-        &mut self.echo.outbox
+    pub(super) fn reply_queue(&mut self) -> &mut ReplyQueue {
+        &mut self.echo.reply_queue
     }
 
     /// Whether more is to be read.
     pub(super) fn wants_bytes(&self) -> bool {
-        !self.echo.is_ended() && self.echo.outbox.len() < OUTBOX_LEN_MAX
+        !self.echo.is_ended() && self.echo.reply_queue.len() < REPLY_QUEUE_LEN_MAX
     }
 
-    fn shake_hands(&mut self, now: Instant) {
-        match Request::parse(self.inbox.left()) {
+    fn handshake(&mut self, now: Instant) {
+        match Request::parse(self.read_buffer.left()) {
             Request::Partial => {}
             Request::Upgrade { head_len, response } => {
-                self.inbox.take(head_len);
-                self.echo.outbox.push(response.as_bytes(), 0, now);
+                self.read_buffer.take(head_len);
+                self.echo.reply_queue.push(response.as_bytes(), 0, now);
                 self.upgraded = true;
             }
             Request::Other => {
-                self.echo.outbox.push(REFUSAL, 0, now);
+                self.echo.reply_queue.push(BAD_REQUEST, 0, now);
                 self.echo.end(now);
             }
         }
@@ -76,7 +76,7 @@ impl Session {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::script::{Misdeed, Script};
+    use super::super::script::{Fault, Script};
     use super::*;
     use crate::client::frame::{FIN, Header, OPCODE, apply_mask};
 
@@ -106,21 +106,21 @@ mod tests {
 
     /// What a client gets for a request and `frames`, without the response,
     /// which comes in these parts.
-    fn replies(misdeed: Option<(u64, Misdeed)>, parts: &[&[u8]]) -> Result<Vec<u8>, Broken> {
+    fn replies(fault: Option<(u64, Fault)>, parts: &[&[u8]]) -> Result<Vec<u8>, ProtocolError> {
         let script = Script {
-            misdeed,
+            fault,
             ..Script::default()
         };
-        let mut progress = Progress::new(script, Arc::default());
-        let mut session = Session::default();
+        let mut script_state = ScriptState::new(script, Arc::default());
+        let mut client_state = ClientState::default();
         let now = Instant::now();
         let mut got = Vec::new();
         for part in parts {
-            session.receive(part, now, &mut progress)?;
-            session.outbox().release(now);
-            got.extend_from_slice(session.outbox().writable());
-            let len = session.outbox().writable().len();
-            session.outbox().wrote(len);
+            client_state.receive(part, now, &mut script_state)?;
+            client_state.reply_queue().release(now);
+            got.extend_from_slice(client_state.reply_queue().writable());
+            let len = client_state.reply_queue().writable().len();
+            client_state.reply_queue().wrote(len);
         }
         let text = String::from_utf8_lossy(&got);
         assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
@@ -128,9 +128,9 @@ mod tests {
         Ok(got.split_off(head_len))
     }
 
-    fn with(misdeed: Misdeed, frames: &[(u8, &[u8])]) -> Vec<u8> {
+    fn with(fault: Fault, frames: &[(u8, &[u8])]) -> Vec<u8> {
         let sent = [REQUEST.as_bytes(), &stream(frames, Some([1, 2, 3, 4]))].concat();
-        replies(Some((1, misdeed)), &[&sent]).unwrap()
+        replies(Some((1, fault)), &[&sent]).unwrap()
     }
 
     const TEXT: u8 = FIN | 1;
@@ -184,30 +184,30 @@ mod tests {
             (TEXT, b"2"),
             (CLOSE, &[3, 232]),
         ];
-        let with = |misdeed| with(misdeed, frames);
+        let with = |fault| with(fault, frames);
         let due = |frames: &[(u8, &[u8])]| stream(frames, None);
         let (zero, one, two, close) = (frames[0], frames[1], frames[2], frames[3]);
         let wrong = (TEXT, &b"ond"[..]);
-        assert_eq!(with(Misdeed::WrongByte), due(&[zero, wrong, two, close]));
-        assert_eq!(with(Misdeed::Drop), due(&[zero, two, close]));
-        assert_eq!(with(Misdeed::Swap), due(&[zero, two, one, close]));
-        assert_eq!(with(Misdeed::Duplicate), due(&[zero, one, one, two, close]));
+        assert_eq!(with(Fault::WrongByte), due(&[zero, wrong, two, close]));
+        assert_eq!(with(Fault::Drop), due(&[zero, two, close]));
+        assert_eq!(with(Fault::Swap), due(&[zero, two, one, close]));
+        assert_eq!(with(Fault::Duplicate), due(&[zero, one, one, two, close]));
         let wrong = (BINARY, one.1);
-        assert_eq!(with(Misdeed::WrongType), due(&[zero, wrong, two, close]));
+        assert_eq!(with(Fault::WrongType), due(&[zero, wrong, two, close]));
         let wrong = (CLOSE, &[3, 233][..]);
-        assert_eq!(with(Misdeed::WrongCloseCode), due(&[zero, one, two, wrong]));
-        assert_eq!(with(Misdeed::Disconnect), due(&[zero]));
+        assert_eq!(with(Fault::WrongCloseCode), due(&[zero, one, two, wrong]));
+        assert_eq!(with(Fault::Disconnect), due(&[zero]));
     }
 
     #[test]
     fn a_wrong_code_is_wrong_for_every_close() {
         for code in [1000_u16, 1001, 4000] {
             let code = code.to_be_bytes();
-            let got = with(Misdeed::WrongCloseCode, &[(TEXT, b""), (CLOSE, &code)]);
+            let got = with(Fault::WrongCloseCode, &[(TEXT, b""), (CLOSE, &code)]);
             assert_ne!(got[got.len() - 2..], code);
         }
         assert_eq!(
-            with(Misdeed::WrongCloseCode, &[(TEXT, b""), (CLOSE, b"")]).len(),
+            with(Fault::WrongCloseCode, &[(TEXT, b""), (CLOSE, b"")]).len(),
             6
         );
     }
@@ -218,28 +218,33 @@ mod tests {
             let frames = stream(frames, Some([0; 4]));
             replies(None, &[REQUEST.as_bytes(), &frames])
         };
-        assert_eq!(sent(&[(FIN, b"nothing to continue")]), Err(Broken));
-        assert_eq!(sent(&[(1, b"a"), (TEXT, b"b")]), Err(Broken));
-        assert_eq!(sent(&[(FIN | 3, b"")]), Err(Broken));
-        assert_eq!(sent(&[(FIN | 11, b"")]), Err(Broken));
+        assert_eq!(sent(&[(FIN, b"nothing to continue")]), Err(ProtocolError));
+        assert_eq!(sent(&[(1, b"a"), (TEXT, b"b")]), Err(ProtocolError));
+        assert_eq!(sent(&[(FIN | 3, b"")]), Err(ProtocolError));
+        assert_eq!(sent(&[(FIN | 11, b"")]), Err(ProtocolError));
         let third = vec![0; 6 << 20];
         assert!(sent(&[(2, &third), (0, &third)]).is_ok());
-        assert_eq!(sent(&[(2, &third), (0, &third), (0, &third)]), Err(Broken));
+        assert_eq!(
+            sent(&[(2, &third), (0, &third), (0, &third)]),
+            Err(ProtocolError)
+        );
     }
 
     #[test]
     fn no_more_is_read_while_too_much_waits() {
-        let mut progress = Progress::new(Script::default(), Arc::default());
-        let mut session = Session::default();
+        let mut script_state = ScriptState::new(Script::default(), Arc::default());
+        let mut client_state = ClientState::default();
         let now = Instant::now();
-        session
-            .receive(REQUEST.as_bytes(), now, &mut progress)
+        client_state
+            .receive(REQUEST.as_bytes(), now, &mut script_state)
             .unwrap();
         let message = frame(BINARY, &vec![0; 16 << 20], Some([0; 4]));
         for _ in 0..4 {
-            assert!(session.wants_bytes());
-            session.receive(&message, now, &mut progress).unwrap();
+            assert!(client_state.wants_bytes());
+            client_state
+                .receive(&message, now, &mut script_state)
+                .unwrap();
         }
-        assert!(!session.wants_bytes());
+        assert!(!client_state.wants_bytes());
     }
 }

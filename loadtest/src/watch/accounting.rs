@@ -24,18 +24,18 @@ const SCHEDSTAT_MISSING: WatchError = WatchError::Kernel {
 /// over all threads there ever were, which therefore never fall.
 ///
 /// Use it in rounds: [`observe`](Self::observe) every thread that is known to be
-/// there, then [`settle`](Self::settle).
+/// there, then [`end_round`](Self::settle).
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct ThreadAccounting {
     procfs: Procfs,
     /// By thread id, which no two living threads share.
-    entries: HashMap<i32, Entry>,
+    entries: HashMap<i32, ThreadRecord>,
     totals: Counters,
     round: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ThreadRecord {
     pid: u32,
     start_ticks: u64,
     counters: Counters,
@@ -62,7 +62,7 @@ struct Counters {
     involuntary_switches: u64,
 }
 
-impl Ledger {
+impl ThreadAccounting {
     /// Books without threads.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Ledger {
             .get(&tid)
             .filter(|entry| entry.start_ticks == stat.start_ticks);
         let previous_counters = previous.map_or_else(Counters::default, |entry| entry.counters);
-        let entry = Entry {
+        let entry = ThreadRecord {
             pid,
             start_ticks: stat.start_ticks,
             counters,
@@ -131,7 +131,7 @@ impl Ledger {
     }
 
     /// Ends a round: forgets the threads that have ended, but not what they took.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn end_round(&mut self) {
         let Self {
             procfs, entries, ..
         } = self;

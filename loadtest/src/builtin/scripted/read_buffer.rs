@@ -10,11 +10,11 @@ pub(super) const MESSAGE_LEN_MAX: usize = 16 << 20;
 /// The client broke the protocol, or a bound. Its connection is dropped, so
 /// there is nobody to tell how.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(super) struct ProtocolError;
 
 /// Bytes of a client, cut anywhere.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(super) struct ReadBuffer {
     bytes: Vec<u8>,
     /// Bytes of these that were taken.
     taken: usize,
@@ -38,7 +38,7 @@ impl Frame<'_> {
     }
 }
 
-impl Inbox {
+impl ReadBuffer {
     pub(super) fn push(&mut self, chunk: &[u8]) {
         self.bytes.drain(..self.taken);
         self.taken = 0;
@@ -51,19 +51,19 @@ impl Inbox {
     }
 
     /// Takes a frame, if there is a whole one.
-    pub(super) fn take_frame(&mut self) -> Result<Option<Frame<'_>>, Broken> {
+    pub(super) fn take_frame(&mut self) -> Result<Option<Frame<'_>>, ProtocolError> {
         let left = &mut self.bytes[self.taken..];
         let Some((payload_len, mask_at)) = declared_len(left) else {
             return Ok(None);
         };
         let first = left[0];
-        let payload_len = usize::try_from(payload_len).map_err(|_| Broken)?;
+        let payload_len = usize::try_from(payload_len).map_err(|_| ProtocolError)?;
         let is_control = first & CONTROL != 0;
         let bad_control = is_control && (payload_len > CONTROL_LEN_MAX || first & FIN == 0);
         let is_masked = left[1] & MASKED != 0;
         let is_plain = first & RESERVED == 0;
         if bad_control || !is_masked || !is_plain || payload_len > MESSAGE_LEN_MAX {
-            return Err(Broken);
+            return Err(ProtocolError);
         }
         let payload_at = mask_at + 4;
         let Some(frame) = left.get_mut(..payload_at + payload_len) else {
@@ -105,11 +105,11 @@ mod tests {
             let frame = masked(OPCODE_BINARY, &payload);
             let two = [&frame[..], &frame].concat();
             for cut in 0..two.len() {
-                let mut inbox = Inbox::default();
+                let mut read_buffer = ReadBuffer::default();
                 let mut frames = 0;
                 for part in [&two[..cut], &two[cut..]] {
-                    inbox.push(part);
-                    while let Some(frame) = inbox.take_frame().unwrap() {
+                    read_buffer.push(part);
+                    while let Some(frame) = read_buffer.take_frame().unwrap() {
                         let first = OPCODE_BINARY;
                         assert_eq!(
                             frame,
@@ -122,7 +122,7 @@ mod tests {
                     }
                 }
                 assert_eq!(frames, 2);
-                assert!(inbox.left().is_empty());
+                assert!(read_buffer.left().is_empty());
             }
         }
     }
@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn what_no_client_may_send_is_refused() {
         let refused = |frame: &[u8]| {
-            let mut inbox = Inbox::default();
-            inbox.push(frame);
-            inbox.take_frame() == Err(Broken)
+            let mut read_buffer = ReadBuffer::default();
+            read_buffer.push(frame);
+            read_buffer.take_frame() == Err(ProtocolError)
         };
         assert!(refused(Header::new(OPCODE_BINARY, 0, None).as_bytes()));
         assert!(refused(&masked(FIN | 0x40 | OPCODE_BINARY, &[])));

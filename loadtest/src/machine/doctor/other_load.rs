@@ -23,7 +23,7 @@ const NAMES_MAX: usize = 4;
 
 /// What was seen of others.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Company {
+pub(super) struct OtherLoad {
     /// How many of the usable cores were busy; this process slept.
     cores_busy: f64,
     cores: usize,
@@ -34,7 +34,7 @@ pub(super) struct Company {
     is_virtual: Option<bool>,
 }
 
-impl Company {
+impl OtherLoad {
     pub(super) fn watch(root: &Root) -> Self {
         let allowed = cores::usable().unwrap_or_default();
         let processes = processes_ticks();
@@ -42,17 +42,17 @@ impl Company {
         thread::sleep(WATCH);
         let (elapsed, later) = (start.elapsed(), StealClock::now());
         let users = users_between(&processes, &processes_ticks(), elapsed);
-        let mut company = Self {
+        let mut other_load = Self {
             cores: allowed.len(),
             users,
             is_virtual: topology::is_virtual(root),
             ..Self::default()
         };
         if let (Some(clock), Some(later)) = (clock, later) {
-            company.cores_busy = later.cores_busy_since(&clock, &allowed);
-            company.steal = Some((later.share_since(&clock), later.share_since_boot()));
+            other_load.cores_busy = later.cores_busy_since(&clock, &allowed);
+            other_load.steal = Some((later.share_since(&clock), later.share_since_boot()));
         }
-        company
+        other_load
     }
 
     pub(super) fn judge(&self) -> Vec<Finding> {
@@ -127,10 +127,10 @@ impl Company {
 }
 
 /// A process's name and the ticks it has taken.
-type Process = (String, u64);
+type ProcessTicks = (String, u64);
 
 /// All processes but this one, by their ids.
-fn processes_ticks() -> BTreeMap<u32, Process> {
+fn processes_ticks() -> BTreeMap<u32, ProcessTicks> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return BTreeMap::new();
     };
@@ -143,7 +143,7 @@ fn processes_ticks() -> BTreeMap<u32, Process> {
         .collect()
 }
 
-fn parse_process(text: &[u8]) -> Option<Process> {
+fn parse_process(text: &[u8]) -> Option<ProcessTicks> {
     let stat = Stat::parse(text)?;
     let name = String::from_utf8_lossy(stat::name(text)?);
     // What a process calls itself is printed to a terminal.
@@ -155,8 +155,8 @@ fn parse_process(text: &[u8]) -> Option<Process> {
 /// Processes of the same name are taken together; one that is new took all it
 /// has in between.
 fn users_between(
-    earlier: &BTreeMap<u32, Process>,
-    later: &BTreeMap<u32, Process>,
+    earlier: &BTreeMap<u32, ProcessTicks>,
+    later: &BTreeMap<u32, ProcessTicks>,
     elapsed: Duration,
 ) -> Vec<(String, f64)> {
     let mut ticks_by_name: BTreeMap<&str, u64> = BTreeMap::new();
@@ -186,11 +186,11 @@ mod tests {
 
     #[test]
     fn a_calm_machine_is_good() {
-        let calm = Company {
+        let calm = OtherLoad {
             cores_busy: 0.05,
             cores: 4,
             users: vec![user("sshd", 0.05)],
-            ..Company::default()
+            ..OtherLoad::default()
         };
         let found = calm.judge_load();
         assert_eq!(found.level, Level::Ok);
@@ -199,11 +199,11 @@ mod tests {
 
     #[test]
     fn those_who_take_the_cores_are_named() {
-        let busy = Company {
+        let busy = OtherLoad {
             cores_busy: 1.5,
             cores: 2,
             users: vec![user("rustc", 0.95), user("cc", 0.1)],
-            ..Company::default()
+            ..OtherLoad::default()
         };
         let found = busy.judge_load();
         assert_eq!(found.level, Level::Problem);
@@ -212,7 +212,7 @@ mod tests {
             "1.5 of 2 cores busy: rustc 95 %, cc 10 %, \
              processes too short-lived to see, or outside this container, 45 %"
         );
-        let little = Company {
+        let little = OtherLoad {
             cores_busy: 0.2,
             users: vec![user("cron", 0.2)],
             ..busy
@@ -230,25 +230,25 @@ mod tests {
             (0.2, 0.0, Level::Problem),
             (0.0, 0.05, Level::Problem),
         ] {
-            let found = Company {
+            let found = OtherLoad {
                 steal: Some((now, since_boot)),
-                ..Company::default()
+                ..OtherLoad::default()
             }
             .judge_steal()
             .unwrap();
             assert_eq!(found.level, level, "{found:?}");
         }
-        assert_eq!(Company::default().judge_steal(), None);
+        assert_eq!(OtherLoad::default().judge_steal(), None);
     }
 
     #[test]
     fn a_virtual_machine_is_told() {
         let level = |is_virtual| {
-            let company = Company {
+            let other_load = OtherLoad {
                 is_virtual,
-                ..Company::default()
+                ..OtherLoad::default()
             };
-            company.judge_virtual().map(|found| found.level)
+            other_load.judge_virtual().map(|found| found.level)
         };
         assert_eq!(level(Some(false)), Some(Level::Ok));
         assert_eq!(level(Some(true)), Some(Level::Warning));

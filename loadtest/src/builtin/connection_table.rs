@@ -3,11 +3,11 @@
 /// Connections by their token, which is their descriptor: the kernel hands out
 /// the lowest that is free, so a plain array is the shortest way to each.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub(super) struct ConnectionTable<T> {
     slots: Vec<Option<T>>,
 }
 
-impl<T> Table<T> {
+impl<T> ConnectionTable<T> {
     pub(super) fn new() -> Self {
         Self { slots: Vec::new() }
     }

@@ -3,23 +3,23 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use super::progress::View;
-use crate::args::{Contender, CoreList, LoadPlan, Server};
+use super::progress::ProgressView;
+use crate::args::{CoreList, LoadPlan, ServerFlags, ServerSpec};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::machine::Environment;
 use crate::output::Stderr;
 use crate::plan::Plan;
 use crate::result::ResultFile;
-use crate::session::{About, Watch, drive_in_turns, say};
-use crate::watch::Printed;
+use crate::session::{RunSpec, ServerProcess, drive_in_turns, log};
+use crate::watch::ServerOutput;
 
 /// How much of what a server printed is shown when its run fails, in lines.
 const LINES_SHOWN: usize = 10;
 
 /// Where all runs take place.
 #[derive(Debug)]
-pub(super) struct Bench<'a> {
+pub(super) struct Runner<'a> {
     pub(super) load: LoadPlan,
     pub(super) server_pin: CoreList,
     pub(super) server_wait: Duration,
@@ -29,29 +29,29 @@ pub(super) struct Bench<'a> {
 
 /// A run that is to be made.
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(super) struct PlannedRun<'a> {
     /// Whose server it is of.
-    pub(super) contender: &'a Contender,
+    pub(super) server: &'a ServerSpec,
     /// What messages call it.
     pub(super) name: String,
 }
 
 /// What a server printed, and why it did not get further.
-type Fault = (Printed, Failure);
+type FailedRun = (ServerOutput, Failure);
 
-impl Bench<'_> {
+impl Runner<'_> {
     /// Starts a server and stops it, so that one that does not start is found
     /// before anything else has taken its time.
     ///
     /// # Errors
     /// Why it does not start.
-    pub(super) fn try_start(&self, contender: &Contender) -> Result<(), Failure> {
+    pub(super) fn try_start(&self, server: &ServerSpec) -> Result<(), Failure> {
         let plan = self.plan_of_a_run()?;
-        match self.start(contender, &plan) {
+        match self.start(server, &plan) {
             Ok((watch, _)) => watch.stop(),
             // That is for those to notice who measure.
             Err((_, Failure::Interrupted)) => {}
-            Err(fault) => return Err(of_run(&contender.label, fault)),
+            Err(fault) => return Err(of_run(&server.label, fault)),
         }
         Ok(())
     }
@@ -63,9 +63,9 @@ impl Bench<'_> {
     /// What went wrong, with the name of the run.
     pub(super) fn measure(
         &self,
-        entries: &[Entry<'_>],
+        entries: &[PlannedRun<'_>],
         turns: &[usize],
-        view: &mut View<Stderr>,
+        view: &mut ProgressView<Stderr>,
     ) -> Result<Option<Vec<ResultFile>>, Failure> {
         if self.interrupt.is_asked() {
             return Ok(None);
@@ -80,17 +80,17 @@ impl Bench<'_> {
     /// The same, with the index of the run that went wrong.
     fn drive(
         &self,
-        entries: &[Entry<'_>],
+        entries: &[PlannedRun<'_>],
         turns: &[usize],
-        view: &mut View<Stderr>,
-    ) -> Result<Vec<ResultFile>, (usize, Fault)> {
+        view: &mut ProgressView<Stderr>,
+    ) -> Result<Vec<ResultFile>, (usize, FailedRun)> {
         let (mut plans, mut watches, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
             let plan = self
                 .plan_of_a_run()
-                .map_err(|failure| (index, (Printed::default(), failure)))?;
+                .map_err(|failure| (index, (ServerOutput::default(), failure)))?;
             let (watch, printed) = self
-                .start(entry.contender, &plan)
+                .start(entry.server, &plan)
                 .map_err(|fault| (index, fault))?;
             plans.push(plan);
             watches.push(watch);
@@ -104,13 +104,13 @@ impl Bench<'_> {
             self.interrupt,
         );
         view.clear();
-        let identities: Vec<_> = watches.iter().map(Watch::identity).collect();
-        watches.into_iter().for_each(Watch::stop);
+        let identities: Vec<_> = watches.iter().map(ServerProcess::identity).collect();
+        watches.into_iter().for_each(ServerProcess::stop);
         let outcomes =
             driven.map_err(|(index, failure)| (index, (outputs.swap_remove(index), failure)))?;
         let file = |index: usize| {
-            let about = About {
-                label: &entries[index].contender.label,
+            let about = RunSpec {
+                label: &entries[index].server.label,
                 plan: &plans[index],
                 slo: None,
                 environment: &self.environment,
@@ -131,15 +131,19 @@ impl Bench<'_> {
         Ok(plan)
     }
 
-    fn start(&self, contender: &Contender, plan: &Plan) -> Result<(Watch, Printed), Fault> {
-        let server = Server {
+    fn start(
+        &self,
+        server: &ServerSpec,
+        plan: &Plan,
+    ) -> Result<(ServerProcess, ServerOutput), FailedRun> {
+        let server = ServerFlags {
             pid: None,
-            command: Some(contender.command_at(plan.targets[0].port())),
+            command: Some(server.command_at(plan.targets[0].port())),
             pin: self.server_pin.clone(),
             wait: self.server_wait,
         };
-        let printed = Printed::default();
-        match Watch::quietly(&server, plan, self.interrupt, &printed, false) {
+        let printed = ServerOutput::default();
+        match ServerProcess::quietly(&server, plan, self.interrupt, &printed, false) {
             Ok(watch) => Ok((watch, printed)),
             Err(failure) => Err((printed, failure)),
         }
@@ -148,10 +152,10 @@ impl Bench<'_> {
 
 /// A failure with the name of its run, once what the server printed is on stderr:
 /// it may be the reason.
-fn of_run(run: &str, (printed, failure): Fault) -> Failure {
+fn of_run(run: &str, (printed, failure): FailedRun) -> Failure {
     let lines = printed.lines();
     for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
-        say(&format!("the server printed: {line}"));
+        log(&format!("the server printed: {line}"));
     }
     Failure::OneOf {
         run: run.to_owned(),

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 
 use super::transport::Transport;
-use crate::client::{Cursor, Deck, HEAD_LEN_MAX, Mix};
+use crate::client::{Cursor, FramePool, HEAD_LEN_MAX, Mix};
 
 /// Frames up to this many bytes are copied together; copying longer ones costs
 /// more than the two entries each takes in a gathering write.
@@ -26,12 +26,12 @@ pub(super) struct Sent {
 /// The write buffers that all connections share. A connection keeps no bytes
 /// that wait to be sent: they are built again from its [`Cursor`].
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct BatchWriter {
     buffer: Vec<u8>,
     heads: Vec<[u8; HEAD_LEN_MAX]>,
 }
 
-impl Outbox {
+impl BatchWriter {
     pub(super) fn new() -> Self {
         Self {
             buffer: vec![0; BUFFER_LEN],
@@ -49,12 +49,12 @@ impl Outbox {
         cursor: Cursor,
         count: u64,
     ) -> io::Result<Sent> {
-        let first_len = mix.deck(cursor.next).frame_len();
+        let first_len = mix.pool(cursor.next).frame_len();
         if first_len > COPIED_LEN_MAX {
             return self.send_gathered(stream, mix, cursor, count);
         }
-        let filled = match mix.only_deck() {
-            Some(deck) => self.fill_alike(deck, cursor, count),
+        let filled = match mix.only_pool() {
+            Some(pool) => self.fill_alike(pool, cursor, count),
             None => self.fill_mixed(mix, cursor, count),
         };
         let bytes = &self.buffer[cursor.offset..filled];
@@ -73,12 +73,12 @@ impl Outbox {
         cursor: Cursor,
         end: usize,
     ) -> io::Result<Sent> {
-        let deck = mix.deck(cursor.next);
-        let frame_len = deck.frame_len();
+        let pool = mix.pool(cursor.next);
+        let frame_len = pool.frame_len();
         if self.buffer.len() < frame_len {
             self.buffer.resize(frame_len, 0);
         }
-        deck.write_frame(cursor.next, &mut self.buffer[..frame_len]);
+        pool.write_frame(cursor.next, &mut self.buffer[..frame_len]);
         let bytes = &self.buffer[cursor.offset..end];
         Ok(Sent {
             offered: bytes.len(),
@@ -87,13 +87,13 @@ impl Outbox {
     }
 
     #[inline]
-    fn fill_alike(&mut self, deck: &Deck, cursor: Cursor, count: u64) -> usize {
-        let frame_len = deck.frame_len();
+    fn fill_alike(&mut self, pool: &FramePool, cursor: Cursor, count: u64) -> usize {
+        let frame_len = pool.frame_len();
         let count = fitting(count, self.buffer.len() / frame_len);
         let frames = &mut self.buffer[..count * frame_len];
         let mut id = cursor.next;
         for frame in frames.chunks_exact_mut(frame_len) {
-            deck.write_frame(id, frame);
+            pool.write_frame(id, frame);
             id.sequence += 1;
         }
         count * frame_len
@@ -103,12 +103,12 @@ impl Outbox {
         let mut id = cursor.next;
         let mut filled = 0;
         for _ in 0..count {
-            let deck = mix.deck(id);
-            let frame_len = deck.frame_len();
+            let pool = mix.pool(id);
+            let frame_len = pool.frame_len();
             if frame_len > COPIED_LEN_MAX || filled + frame_len > self.buffer.len() {
                 break;
             }
-            deck.write_frame(id, &mut self.buffer[filled..][..frame_len]);
+            pool.write_frame(id, &mut self.buffer[filled..][..frame_len]);
             filled += frame_len;
             id.sequence += 1;
         }
@@ -130,7 +130,7 @@ impl Outbox {
             .iter_mut()
             .zip(slices.chunks_exact_mut(2))
         {
-            let (head_len, body) = mix.deck(id).split_frame(id, head);
+            let (head_len, body) = mix.pool(id).split_frame(id, head);
             pair[0] = IoSlice::new(&head[..head_len]);
             pair[1] = IoSlice::new(body);
             total += head_len + body.len();

@@ -2,8 +2,8 @@
 
 use super::Comparison;
 use super::cells::{self, changes};
-use super::finding::{Contrast, Finding, Verdict};
-use super::least::findable;
+use super::finding::{ComparisonVerdict, Contrast, MetricFinding};
+use super::minimum_runs::findable;
 
 /// What one side is to the baseline.
 pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
@@ -13,15 +13,15 @@ pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
         found.map(changes).collect::<Vec<_>>().join(", ")
     };
     match contrast.verdict {
-        verdict @ (Verdict::Better | Verdict::Worse) => {
+        verdict @ (ComparisonVerdict::Better | ComparisonVerdict::Worse) => {
             format!("{side} is {verdict} than {baseline}: {}", with(verdict))
         }
-        Verdict::Mixed => format!(
+        ComparisonVerdict::Mixed => format!(
             "{side} is better than {baseline} in {}, and worse in {}",
-            with(Verdict::Better),
-            with(Verdict::Worse)
+            with(ComparisonVerdict::Better),
+            with(ComparisonVerdict::Worse)
         ),
-        Verdict::NoDifference => {
+        ComparisonVerdict::NoDifference => {
             let reaches = comparison
                 .settings
                 .deciding(&contrast.findings)
@@ -33,12 +33,12 @@ pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
                 reaches.join(", ")
             )
         }
-        Verdict::Inconclusive => {
+        ComparisonVerdict::Inconclusive => {
             let unknown = comparison
                 .settings
                 .deciding(&contrast.findings)
                 .into_iter()
-                .filter(|it| it.verdict == Verdict::Inconclusive)
+                .filter(|it| it.verdict == ComparisonVerdict::Inconclusive)
                 .map(|finding| unclear(comparison, finding));
             let unknown: Vec<_> = unknown.collect();
             let what = if unknown.is_empty() {
@@ -76,7 +76,7 @@ pub(super) fn resolution(comparison: &Comparison, noise: &Contrast) -> String {
     )
 }
 
-fn unclear(comparison: &Comparison, finding: &Finding) -> String {
+fn unclear(comparison: &Comparison, finding: &MetricFinding) -> String {
     let outlook = finding
         .outlook
         .map(|it| format!(", {}", cells::outlook(it, cells::unit(comparison))));

@@ -14,11 +14,11 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::reactor::Reactor;
 
 /// A free port that only this machine reaches.
-pub(super) const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(super) const ANY_LOCAL_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A server that runs on a thread of its own until it is dropped.
 #[derive(Debug)]
-pub(super) struct Service {
+pub(super) struct ServerThread {
     address: SocketAddr,
     thread_id: i32,
     stop: Arc<OwnedFd>,
@@ -26,7 +26,7 @@ pub(super) struct Service {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Service {
+impl ServerThread {
     /// Starts a thread named `name`, pinned to `core` if there is one, that
     /// serves whoever connects to `address`. `serve` returns when the reactor tells it to
     /// stop.
@@ -91,7 +91,7 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for ServerThread {
     fn drop(&mut self) {
         // Whoever wants to hear of a panic calls `stop`.
         let _ = self.end();
@@ -126,14 +126,15 @@ mod tests {
 
     #[test]
     fn the_thread_is_the_one_it_says_and_leaves_nothing_open() {
-        let service = Service::start("a-name", ANYWHERE, None, ignore_all).unwrap();
-        assert!(service.address().ip().is_loopback());
-        let thread_id = service.thread_id();
+        let server_thread =
+            ServerThread::start("a-name", ANY_LOCAL_PORT, None, ignore_all).unwrap();
+        assert!(server_thread.address().ip().is_loopback());
+        let thread_id = server_thread.thread_id();
         let name = fs::read_to_string(format!("/proc/self/task/{thread_id}/comm"));
         assert_eq!(name.unwrap(), "a-name\n");
-        let reactors = Arc::downgrade(&service.stop);
+        let reactors = Arc::downgrade(&server_thread.stop);
         assert_eq!(reactors.strong_count(), 2);
-        service.stop();
+        server_thread.stop();
         assert_eq!(reactors.strong_count(), 0);
         assert!(has_ended(thread_id));
     }
@@ -141,15 +142,15 @@ mod tests {
     #[test]
     fn a_core_that_there_is_none_of_is_an_error() {
         let core = Some(1_000);
-        assert!(Service::start("nowhere", ANYWHERE, core, ignore_all).is_err());
+        assert!(ServerThread::start("nowhere", ANY_LOCAL_PORT, core, ignore_all).is_err());
     }
 
     #[test]
     fn a_panic_of_the_thread_is_heard() {
-        let service = Service::start("panics", ANYWHERE, None, |_| {
+        let server_thread = ServerThread::start("panics", ANY_LOCAL_PORT, None, |_| {
             panic::resume_unwind(Box::new(7))
         });
-        let stop = panic::AssertUnwindSafe(|| service.unwrap().stop());
+        let stop = panic::AssertUnwindSafe(|| server_thread.unwrap().stop());
         assert_eq!(
             *panic::catch_unwind(stop)
                 .unwrap_err()

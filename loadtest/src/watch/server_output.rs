@@ -14,14 +14,14 @@ const LAST_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The end of what a server printed.
 #[derive(Debug, Clone, Default)]
-pub struct Printed {
-    output: Arc<Mutex<Output>>,
+pub struct ServerOutput {
+    output: Arc<Mutex<Captured>>,
     /// Told when the output is over.
     over: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
-struct Output {
+struct Captured {
     tail: VecDeque<u8>,
     /// Bytes that there were in all, and of these the ones that were shown.
     total: u64,
@@ -30,7 +30,7 @@ struct Output {
     is_over: bool,
 }
 
-impl Printed {
+impl ServerOutput {
     /// Gives a server something to print to. It is read until all its processes have
     /// closed it, so none of them ever waits.
     ///
@@ -67,7 +67,7 @@ impl Printed {
     /// Waits until all is there that a server printed which has ended, a moment at
     /// most: others may still hold what it printed to.
     pub fn wait_for_last(&self) {
-        let is_going_on = |output: &mut Output| !output.is_over;
+        let is_going_on = |output: &mut Captured| !output.is_over;
         // What is there after the time is what there is.
         let _ = self
             .over
@@ -82,12 +82,12 @@ impl Printed {
         lines.pop()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Output> {
+    fn lock(&self) -> MutexGuard<'_, Captured> {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Output {
+impl Captured {
     fn take(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
         self.tail.extend(bytes);
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_last_of_it_is_kept() {
-        let printed = Printed::default();
+        let printed = ServerOutput::default();
         let mut writer = printed.begin().expect("a pipe");
         writeln!(writer, "first").expect("it is read");
         for _ in 0..1_000 {
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_line_is_shown_once_and_whole() {
-        let mut output = Output::default();
+        let mut output = Captured::default();
         assert_eq!(output.fresh_lines(), [""; 0]);
         output.take(b"one\ntw");
         assert_eq!(output.fresh_lines(), ["one"]);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_to_show_is_counted() {
-        let mut output = Output::default();
+        let mut output = Captured::default();
         output.take(b"shown\n");
         output.fresh_lines();
         output.take("0123456789abcde\n".repeat(KEPT_MAX).as_bytes());
@@ -182,11 +182,11 @@ mod tests {
 
     #[test]
     fn the_last_line_is_waited_for() {
-        let printed = Printed::default();
+        let printed = ServerOutput::default();
         let mut writer = printed.begin().expect("a pipe");
         writeln!(writer, "first\nwhy it ended\n").expect("it is read");
         drop(writer);
         assert_eq!(printed.last_line().as_deref(), Some("why it ended"));
-        assert_eq!(Printed::default().last_line(), None);
+        assert_eq!(ServerOutput::default().last_line(), None);
     }
 }

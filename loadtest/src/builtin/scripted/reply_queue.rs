@@ -8,45 +8,45 @@ use std::time::Instant;
 /// They stand in one buffer, so that all that are due are one slice and go out
 /// with one write. A reply that is due waits for those before it.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct ReplyQueue {
     bytes: Vec<u8>,
     /// Bytes of these that were written.
     written: usize,
     /// Bytes of these that were due; never less than `written`.
     released: usize,
     /// What is behind them.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Queued>,
     /// The end was due.
     ended: bool,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Queued {
     due: Instant,
-    what: What,
+    item: QueuedItem,
 }
 
 #[derive(Debug)]
-enum What {
+enum QueuedItem {
     /// So many bytes, which echo so many messages.
     Reply { len: usize, messages: u64 },
     /// The end of the connection.
     End,
 }
 
-impl Outbox {
+impl ReplyQueue {
     /// Adds a reply that echoes so many messages.
     pub(super) fn push(&mut self, reply: &[u8], messages: u64, due: Instant) {
         self.bytes.extend_from_slice(reply);
         let len = reply.len();
-        let what = What::Reply { len, messages };
-        self.waiting.push_back(Waiting { due, what });
+        let item = QueuedItem::Reply { len, messages };
+        self.waiting.push_back(Queued { due, item });
     }
 
     /// Ends the connection after what was added so far, and not before `due`.
     pub(super) fn push_end(&mut self, due: Instant) {
-        let what = What::End;
-        self.waiting.push_back(Waiting { due, what });
+        let item = QueuedItem::End;
+        self.waiting.push_back(Queued { due, item });
     }
 
     /// Makes writable what is due `now`; returns how many messages it echoes.
@@ -55,12 +55,12 @@ impl Outbox {
         while let Some(next) = self.waiting.front()
             && next.due <= now
         {
-            match next.what {
-                What::Reply { len, messages } => {
+            match next.item {
+                QueuedItem::Reply { len, messages } => {
                     self.released += len;
                     echoed += messages;
                 }
-                What::End => self.ended = true,
+                QueuedItem::End => self.ended = true,
             }
             self.waiting.pop_front();
         }
@@ -113,25 +113,25 @@ mod tests {
     fn replies_are_released_in_order_and_not_before_they_are_due() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut outbox = Outbox::default();
-        outbox.push(b"later ", 1, at(20));
-        outbox.push(b"sooner ", 1, at(10));
-        outbox.push(b"last", 0, at(30));
-        outbox.push_end(at(40));
-        assert_eq!(outbox.release(at(10)), 0);
-        assert_eq!(outbox.writable(), b"");
-        assert_eq!(outbox.next_due(), Some(at(20)));
-        assert_eq!(outbox.release(at(20)), 2);
-        assert_eq!(outbox.writable(), b"later sooner ");
+        let mut reply_queue = ReplyQueue::default();
+        reply_queue.push(b"later ", 1, at(20));
+        reply_queue.push(b"sooner ", 1, at(10));
+        reply_queue.push(b"last", 0, at(30));
+        reply_queue.push_end(at(40));
+        assert_eq!(reply_queue.release(at(10)), 0);
+        assert_eq!(reply_queue.writable(), b"");
+        assert_eq!(reply_queue.next_due(), Some(at(20)));
+        assert_eq!(reply_queue.release(at(20)), 2);
+        assert_eq!(reply_queue.writable(), b"later sooner ");
         for _ in 0..13 {
-            outbox.wrote(1);
+            reply_queue.wrote(1);
         }
-        assert_eq!((outbox.writable(), outbox.len()), (&b""[..], 4));
-        assert_eq!(outbox.release(at(40)), 0);
-        assert_eq!(outbox.writable(), b"last");
-        assert!(!outbox.is_over());
-        outbox.wrote(4);
-        assert!(outbox.is_over());
-        assert_eq!(outbox.next_due(), None);
+        assert_eq!((reply_queue.writable(), reply_queue.len()), (&b""[..], 4));
+        assert_eq!(reply_queue.release(at(40)), 0);
+        assert_eq!(reply_queue.writable(), b"last");
+        assert!(!reply_queue.is_over());
+        reply_queue.wrote(4);
+        assert!(reply_queue.is_over());
+        assert_eq!(reply_queue.next_due(), None);
     }
 }

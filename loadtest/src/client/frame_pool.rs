@@ -10,13 +10,13 @@ use super::stamp::{MessageId, STAMP_LEN_MAX, Stamper};
 pub const HEAD_LEN_MAX: usize = STAMP_LEN_MAX * (HEADER_LEN_MAX + 1);
 
 /// The frames and the replies of a deck are kept below this, in bytes each, as
-/// far as [`CARDS_MIN`] permits: with the buffers they have to fit in L2.
+/// far as [`TEMPLATES_MIN`] permits: with the buffers they have to fit in L2.
 const ARENA_LEN: usize = 64 << 10;
 
 /// Neighbouring messages must differ in their whole length, not in the stamp
 /// alone. Powers of two, so that a card is found without a division.
-const CARDS_MIN: usize = 4;
-const CARDS_MAX: usize = 256;
+const TEMPLATES_MIN: usize = 4;
+const TEMPLATES_MAX: usize = 256;
 
 /// What all messages of a deck have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +48,11 @@ impl Shape {
 /// and a random payload, of which [`MessageId`] selects one and whose first
 /// payload bytes it replaces with its stamp.
 #[derive(Debug)]
-pub struct Deck {
+pub struct FramePool {
     stamper: Stamper,
     shape: Shape,
     /// The number of cards less one.
-    card_mask: usize,
+    template_mask: usize,
     frame_len: usize,
     /// Where in a frame the stamp begins and ends. It is in one piece unless
     /// the message is fragmented within it.
@@ -77,7 +77,7 @@ pub struct Reply<'a> {
     body: &'a [u8],
 }
 
-impl Deck {
+impl FramePool {
     /// Builds the cards; the same seed gives the same bytes.
     pub fn new(shape: Shape, seed: u64) -> Self {
         let Shape {
@@ -87,32 +87,32 @@ impl Deck {
         let reply_mask = shape.raw.then_some([0; 4]);
         let reply_header = Header::new(kind.opcode(), payload_len, reply_mask);
         let reply_len = reply_header.as_bytes().len() + payload_len;
-        let fitting = (ARENA_LEN / reply_len).clamp(CARDS_MIN, CARDS_MAX);
+        let fitting = (ARENA_LEN / reply_len).clamp(TEMPLATES_MIN, TEMPLATES_MAX);
         // Rounded down to a power of two.
-        let cards = 1 << fitting.ilog2();
+        let templates = 1 << fitting.ilog2();
 
-        let mut deck = Self {
+        let mut pool = Self {
             stamper: Stamper::new(kind, payload_len, random.u64(..)),
             shape,
-            card_mask: cards - 1,
+            template_mask: templates - 1,
             frame_len: 0,
             stamp_start: 0,
             stamp_end: 0,
             stamp_places: None,
             frames: Vec::new(),
-            masks: Vec::with_capacity(cards),
+            masks: Vec::with_capacity(templates),
             reply_header,
             reply_len,
-            replies: Vec::with_capacity(cards * reply_len),
+            replies: Vec::with_capacity(templates * reply_len),
         };
-        deck.lay_out();
-        deck.frames.reserve_exact(cards * deck.frame_len);
+        pool.lay_out();
+        pool.frames.reserve_exact(templates * pool.frame_len);
         let mut payload = vec![0; payload_len];
-        for _ in 0..cards {
+        for _ in 0..templates {
             fill(&mut payload, kind, &mut random);
-            deck.push_card(&payload, &mut random);
+            pool.push_template(&payload, &mut random);
         }
-        deck
+        pool
     }
 
     /// The length of a message's frames together, in bytes: the same for all.
@@ -149,27 +149,27 @@ impl Deck {
     /// When `out` is not [`frame_len`](Self::frame_len) bytes long.
     #[inline]
     pub fn write_frame(&self, id: MessageId, out: &mut [u8]) {
-        let card = self.card(id);
-        out.copy_from_slice(&self.frames[card * self.frame_len..][..self.frame_len]);
-        self.put_stamp(id, card, out);
+        let template = self.template(id);
+        out.copy_from_slice(&self.frames[template * self.frame_len..][..self.frame_len]);
+        self.put_stamp(id, template, out);
     }
 
     /// The message's frames in two parts, for a gathering write: the first is
     /// copied to `head` and its length returned, the second is the deck's own.
     #[inline]
     pub fn split_frame(&self, id: MessageId, head: &mut [u8; HEAD_LEN_MAX]) -> (usize, &[u8]) {
-        let card = self.card(id);
-        let frame = &self.frames[card * self.frame_len..][..self.frame_len];
+        let template = self.template(id);
+        let frame = &self.frames[template * self.frame_len..][..self.frame_len];
         let (start, body) = frame.split_at(self.stamp_end);
         head[..start.len()].copy_from_slice(start);
-        self.put_stamp(id, card, head);
+        self.put_stamp(id, template, head);
         (start.len(), body)
     }
 
     /// The bytes that must come back for the message.
     #[inline]
     pub fn reply(&self, id: MessageId) -> Reply<'_> {
-        let start = self.card(id) * self.reply_len;
+        let start = self.template(id) * self.reply_len;
         let header = self.reply_header.as_bytes();
         let head_len = header.len() + self.stamper.len();
         let mut head = [0; HEADER_LEN_MAX + STAMP_LEN_MAX];
@@ -189,13 +189,13 @@ impl Deck {
     /// When they are not [`reply_len`](Self::reply_len) bytes.
     #[inline]
     pub fn is_reply(&self, id: MessageId, bytes: &[u8]) -> bool {
-        let card = &self.replies[self.card(id) * self.reply_len..][..self.reply_len];
+        let template = &self.replies[self.template(id) * self.reply_len..][..self.reply_len];
         let header_len = self.reply_header.as_bytes().len();
         let stamp_end = header_len + self.stamper.len();
         let stamp = self.stamper.stamp(id);
-        starts_with(card, &bytes[..header_len])
+        starts_with(template, &bytes[..header_len])
             && starts_with(&stamp, &bytes[header_len..stamp_end])
-            && bytes[stamp_end..] == card[stamp_end..]
+            && bytes[stamp_end..] == template[stamp_end..]
     }
 
     /// Which message a reply's payload says it belongs to, if it says so.
@@ -244,7 +244,7 @@ impl Deck {
         self.stamp_places = (!in_one_piece).then_some(places);
     }
 
-    fn push_card(&mut self, payload: &[u8], random: &mut Rng) {
+    fn push_template(&mut self, payload: &[u8], random: &mut Rng) {
         self.replies.extend_from_slice(self.reply_header.as_bytes());
         self.replies.extend_from_slice(payload);
         let mut stamp_mask = [0; STAMP_LEN_MAX];
@@ -276,9 +276,9 @@ impl Deck {
 
     /// Replaces the stamp in a frame, or in a beginning of it that has it whole.
     #[inline]
-    fn put_stamp(&self, id: MessageId, card: usize, frame: &mut [u8]) {
+    fn put_stamp(&self, id: MessageId, template: usize, frame: &mut [u8]) {
         let stamp = u128::from_le_bytes(self.stamper.stamp(id));
-        let stamp = (stamp ^ self.masks[card]).to_le_bytes();
+        let stamp = (stamp ^ self.masks[template]).to_le_bytes();
         if self.stamp_places.is_some() {
             return self.scatter(stamp, frame);
         }
@@ -296,9 +296,9 @@ impl Deck {
 
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
-    fn card(&self, id: MessageId) -> usize {
+    fn template(&self, id: MessageId) -> usize {
         // Connections start at different cards.
-        (id.sequence as usize).wrapping_add(id.connection as usize * 5) & self.card_mask
+        (id.sequence as usize).wrapping_add(id.connection as usize * 5) & self.template_mask
     }
 }
 
@@ -385,19 +385,19 @@ mod tests {
     fn a_frame_is_its_reply_masked() {
         for kind in [MessageKind::Text, MessageKind::Binary] {
             for len in SIZES {
-                let deck = Deck::new(Shape::whole(kind, len), 1);
+                let pool = FramePool::new(Shape::whole(kind, len), 1);
                 let id = MessageId {
                     connection: 7,
                     sequence: 1_234,
                 };
-                let mut frame = vec![0; deck.frame_len()];
-                deck.write_frame(id, &mut frame);
+                let mut frame = vec![0; pool.frame_len()];
+                pool.write_frame(id, &mut frame);
                 let payload_at = frame.len() - len;
                 let mask = frame[payload_at - 4..payload_at].try_into().unwrap();
                 apply_mask(&mut frame[payload_at..], mask);
-                let mut reply = deck.reply_header().to_vec();
+                let mut reply = pool.reply_header().to_vec();
                 reply.extend_from_slice(&frame[payload_at..]);
-                assert!(deck.reply(id).matches(0, &reply), "{kind} {len}");
+                assert!(pool.reply(id).matches(0, &reply), "{kind} {len}");
                 if kind == MessageKind::Text {
                     assert!(frame[payload_at..].is_ascii());
                 }
@@ -418,15 +418,15 @@ mod tests {
                     fragments,
                     ..Shape::whole(kind, len)
                 };
-                let deck = Deck::new(shape, 2);
+                let pool = FramePool::new(shape, 2);
                 let id = MessageId {
                     connection: 1,
                     sequence: 99,
                 };
-                let mut whole = vec![0; deck.frame_len()];
-                deck.write_frame(id, &mut whole);
+                let mut whole = vec![0; pool.frame_len()];
+                pool.write_frame(id, &mut whole);
                 let mut head = [0; HEAD_LEN_MAX];
-                let (head_len, body) = deck.split_frame(id, &mut head);
+                let (head_len, body) = pool.split_frame(id, &mut head);
                 assert_eq!([&head[..head_len], body].concat(), whole);
             }
         }
@@ -460,9 +460,9 @@ mod tests {
                     fragments,
                     ..Shape::whole(kind, len)
                 };
-                let deck = Deck::new(shape, 4);
-                let mut frames = vec![0; deck.frame_len()];
-                deck.write_frame(id, &mut frames);
+                let pool = FramePool::new(shape, 4);
+                let mut frames = vec![0; pool.frame_len()];
+                pool.write_frame(id, &mut frames);
                 let (headers, payload) = unmasked(&frames);
                 assert_eq!(headers.len(), fragments);
                 for (index, (first, part_len)) in headers.into_iter().enumerate() {
@@ -471,12 +471,12 @@ mod tests {
                     assert_eq!(first, fin | opcode);
                     assert!(part_len.abs_diff(len / fragments) <= 1);
                 }
-                let reply = [deck.reply_header(), &payload].concat();
+                let reply = [pool.reply_header(), &payload].concat();
                 assert!(
-                    deck.reply(id).matches(0, &reply),
+                    pool.reply(id).matches(0, &reply),
                     "{kind} {len} {fragments}"
                 );
-                assert!(deck.is_reply(id, &reply));
+                assert!(pool.is_reply(id, &reply));
             }
         }
     }
@@ -488,29 +488,29 @@ mod tests {
                 raw: true,
                 ..Shape::whole(MessageKind::Binary, len)
             };
-            let deck = Deck::new(shape, 4);
+            let pool = FramePool::new(shape, 4);
             let id = MessageId {
                 connection: 1,
                 sequence: 2,
             };
-            let mut frame = vec![0; deck.frame_len()];
-            deck.write_frame(id, &mut frame);
-            assert_eq!(deck.reply_len(), deck.frame_len());
-            assert!(deck.reply(id).matches(0, &frame));
-            assert!(deck.is_reply(id, &frame));
+            let mut frame = vec![0; pool.frame_len()];
+            pool.write_frame(id, &mut frame);
+            assert_eq!(pool.reply_len(), pool.frame_len());
+            assert!(pool.reply(id).matches(0, &frame));
+            assert!(pool.is_reply(id, &frame));
         }
     }
 
     #[test]
     fn neighbours_differ_and_masks_vary() {
-        let deck = Deck::new(Shape::whole(MessageKind::Binary, 1 << 20), 3);
+        let pool = FramePool::new(Shape::whole(MessageKind::Binary, 1 << 20), 3);
         let frame = |connection, sequence| {
-            let mut frame = vec![0; deck.frame_len()];
+            let mut frame = vec![0; pool.frame_len()];
             let id = MessageId {
                 connection,
                 sequence,
             };
-            deck.write_frame(id, &mut frame);
+            pool.write_frame(id, &mut frame);
             frame
         };
         let one = frame(0, 0);
@@ -518,7 +518,7 @@ mod tests {
             assert_ne!(one[10..14], other[10..14], "masks");
             assert_ne!(one[1 << 19..], other[1 << 19..], "second halves");
         }
-        let masks: std::collections::HashSet<_> = deck.masks.iter().collect();
-        assert_eq!(masks.len(), CARDS_MIN);
+        let masks: std::collections::HashSet<_> = pool.masks.iter().collect();
+        assert_eq!(masks.len(), TEMPLATES_MIN);
     }
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::script::{Misdeed, Script, Stall};
+use super::script::{Fault, Script, Stall};
 
 /// What really happened, for whoever wants to compare.
 #[derive(Debug, Default)]
-pub(super) struct Truth {
+pub(super) struct ScriptCounters {
     echoed: AtomicU64,
     rare: AtomicU64,
 }
 
-impl Truth {
+impl ScriptCounters {
     pub(super) fn echoed(&self) -> u64 {
         self.echoed.load(Ordering::Acquire)
     }
@@ -25,9 +25,9 @@ impl Truth {
 
 /// A script that is being followed, over all connections.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct ScriptState {
     script: Script,
-    truth: Arc<Truth>,
+    counters: Arc<ScriptCounters>,
     /// Messages read.
     messages: u64,
     /// When the stall begins and how long it lasts, from the first message on
@@ -37,24 +37,24 @@ pub(super) struct Progress {
 
 /// What is to be done with one message.
 #[derive(Debug)]
-pub(super) struct Direction {
+pub(super) struct MessageAction {
     /// When its reply is due.
     pub(super) due: Instant,
-    pub(super) misdeed: Option<Misdeed>,
+    pub(super) fault: Option<Fault>,
 }
 
-impl Progress {
-    pub(super) fn new(script: Script, truth: Arc<Truth>) -> Self {
+impl ScriptState {
+    pub(super) fn new(script: Script, counters: Arc<ScriptCounters>) -> Self {
         Self {
             script,
-            truth,
+            counters,
             messages: 0,
             stall: None,
         }
     }
 
     /// Counts a message that was read `now`.
-    pub(super) fn message(&mut self, now: Instant) -> Direction {
+    pub(super) fn message(&mut self, now: Instant) -> MessageAction {
         let number = self.messages;
         self.messages += 1;
         if number == 0 {
@@ -63,24 +63,24 @@ impl Progress {
         }
         let (delay, is_rare) = self.script.delay.of(number);
         if is_rare {
-            self.truth.rare.fetch_add(1, Ordering::Release);
+            self.counters.rare.fetch_add(1, Ordering::Release);
         }
-        let misdeed = match self.script.misdeed {
+        let fault = match self.script.fault {
             // Waits for a Close instead.
-            Some((_, Misdeed::WrongCloseCode)) | None => None,
-            Some((which, misdeed)) => (which == number).then_some(misdeed),
+            Some((_, Fault::WrongCloseCode)) | None => None,
+            Some((which, fault)) => (which == number).then_some(fault),
         };
-        Direction {
+        MessageAction {
             due: now + delay,
-            misdeed,
+            fault,
         }
     }
 
     /// Whether the Close that was read now is to be answered wrongly.
     pub(super) fn close_is_wrong(&mut self) -> bool {
-        match self.script.misdeed {
-            Some((which, Misdeed::WrongCloseCode)) if which <= self.messages => {
-                self.script.misdeed = None;
+        match self.script.fault {
+            Some((which, Fault::WrongCloseCode)) if which <= self.messages => {
+                self.script.fault = None;
                 true
             }
             _ => false,
@@ -89,7 +89,7 @@ impl Progress {
 
     /// Counts messages whose replies are about to be written.
     pub(super) fn echo(&self, messages: u64) {
-        self.truth.echoed.fetch_add(messages, Ordering::Release);
+        self.counters.echoed.fetch_add(messages, Ordering::Release);
     }
 
     /// When the stall begins, if it is still to come.
@@ -108,50 +108,50 @@ impl Progress {
 mod tests {
     use super::*;
 
-    fn progress(script: Script) -> Progress {
-        Progress::new(script, Arc::default())
+    fn script_state(script: Script) -> ScriptState {
+        ScriptState::new(script, Arc::default())
     }
 
     #[test]
     fn a_misdeed_happens_with_its_message_only() {
-        let mut progress = progress(Script {
-            misdeed: Some((2, Misdeed::Drop)),
+        let mut script_state = script_state(Script {
+            fault: Some((2, Fault::Drop)),
             ..Script::default()
         });
-        let misdeeds: Vec<_> = (0..4)
-            .map(|_| progress.message(Instant::now()).misdeed)
+        let faults: Vec<_> = (0..4)
+            .map(|_| script_state.message(Instant::now()).fault)
             .collect();
-        assert_eq!(misdeeds, [None, None, Some(Misdeed::Drop), None]);
-        assert!(!progress.close_is_wrong());
+        assert_eq!(faults, [None, None, Some(Fault::Drop), None]);
+        assert!(!script_state.close_is_wrong());
     }
 
     #[test]
     fn one_close_is_wrong_once_its_messages_came() {
-        let mut progress = progress(Script {
-            misdeed: Some((1, Misdeed::WrongCloseCode)),
+        let mut script_state = script_state(Script {
+            fault: Some((1, Fault::WrongCloseCode)),
             ..Script::default()
         });
-        assert!(!progress.close_is_wrong());
-        assert!(progress.message(Instant::now()).misdeed.is_none());
-        assert!(progress.close_is_wrong());
-        assert!(!progress.close_is_wrong());
+        assert!(!script_state.close_is_wrong());
+        assert!(script_state.message(Instant::now()).fault.is_none());
+        assert!(script_state.close_is_wrong());
+        assert!(!script_state.close_is_wrong());
     }
 
     #[test]
     fn the_stall_counts_from_the_first_message_and_begins_once() {
         let (at, length) = (Duration::from_millis(5), Duration::from_millis(7));
-        let mut progress = progress(Script {
+        let mut script_state = script_state(Script {
             stall: Some(Stall { at, length }),
             ..Script::default()
         });
         let start = Instant::now();
-        assert_eq!(progress.begin_stall(start + at), None);
-        progress.message(start);
-        progress.message(start + at);
-        assert_eq!(progress.stall_at(), Some(start + at));
-        assert_eq!(progress.begin_stall(start + at / 2), None);
-        assert_eq!(progress.begin_stall(start + at), Some(length));
-        assert_eq!(progress.begin_stall(start + at), None);
-        assert_eq!(progress.stall_at(), None);
+        assert_eq!(script_state.begin_stall(start + at), None);
+        script_state.message(start);
+        script_state.message(start + at);
+        assert_eq!(script_state.stall_at(), Some(start + at));
+        assert_eq!(script_state.begin_stall(start + at / 2), None);
+        assert_eq!(script_state.begin_stall(start + at), Some(length));
+        assert_eq!(script_state.begin_stall(start + at), None);
+        assert_eq!(script_state.stall_at(), None);
     }
 }

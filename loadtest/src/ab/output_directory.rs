@@ -13,12 +13,12 @@ const COMPARISON: &str = "comparison.json";
 
 /// A directory that held no comparison before.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct OutputDirectory {
     path: PathBuf,
     comparison: OutputFile,
 }
 
-impl Folder {
+impl OutputDirectory {
     /// Makes the directory, if it is not there.
     ///
     /// # Errors

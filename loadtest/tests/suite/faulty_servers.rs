@@ -35,11 +35,11 @@ fn drive_impatiently(server: SocketAddr, arguments: &[&str]) -> Run {
 
 /// Serves connections that are in order for [`GOOD`] messages, and then not.
 fn behaving_at_first(
-    misbehave: impl Fn(&mut WebSocket<TcpStream>) + Send + Sync + 'static,
+    break_protocol: impl Fn(&mut WebSocket<TcpStream>) + Send + Sync + 'static,
 ) -> SocketAddr {
     serve(move |mut socket| {
         if echo(&mut socket, GOOD) {
-            misbehave(&mut socket);
+            break_protocol(&mut socket);
             // The client sees what was sent before the connection ends.
             while socket.read().is_ok() {}
         }
@@ -50,11 +50,11 @@ fn behaving_at_first(
 /// messages, and that the run failed with this line.
 fn is_caught(
     arguments: &[&str],
-    complaint: &str,
-    misbehave: impl Fn(&mut WebSocket<TcpStream>) + Send + Sync + 'static,
+    error: &str,
+    break_protocol: impl Fn(&mut WebSocket<TcpStream>) + Send + Sync + 'static,
 ) {
-    let server = behaving_at_first(misbehave);
-    drive(server, &[&["-c1"], arguments].concat()).assert_failed(complaint);
+    let server = behaving_at_first(break_protocol);
+    drive(server, &[&["-c1"], arguments].concat()).assert_failed(error);
 }
 
 /// The same, in a closed loop with a window that the misdeed needs, and in an
@@ -62,22 +62,22 @@ fn is_caught(
 fn is_caught_in_both_loops(
     window: &str,
     arguments: &[&str],
-    complaint: &str,
-    misbehave: impl Fn(&mut WebSocket<TcpStream>) + Clone + Send + Sync + 'static,
+    error: &str,
+    break_protocol: impl Fn(&mut WebSocket<TcpStream>) + Clone + Send + Sync + 'static,
 ) {
     is_caught(
         &[&[window], arguments].concat(),
-        complaint,
-        misbehave.clone(),
+        error,
+        break_protocol.clone(),
     );
-    is_caught(&[&[OPEN_LOOP], arguments].concat(), complaint, misbehave);
+    is_caught(&[&[OPEN_LOOP], arguments].concat(), error, break_protocol);
 }
 
 /// Asserts that a server that does nothing any more after [`GOOD`] messages is
 /// given up in both loops.
-fn is_given_up(misbehave: impl Fn(&mut WebSocket<TcpStream>) + Clone + Send + Sync + 'static) {
+fn is_given_up(break_protocol: impl Fn(&mut WebSocket<TcpStream>) + Clone + Send + Sync + 'static) {
     for load in ["-w1", OPEN_LOOP] {
-        let server = behaving_at_first(misbehave.clone());
+        let server = behaving_at_first(break_protocol.clone());
         let run = drive_impatiently(server, &["-c1", load]);
         run.assert_failed("no progress on connection 1 for 1s: no reply to message 21");
     }
@@ -199,9 +199,9 @@ fn a_message_echoed_twice_in_an_open_loop() {
     let run = drive(server, &["-c1", OPEN_LOOP]);
     run.assert_failed("integrity error on connection 1, message 22: ");
     // The next message may or may not have been sent by then.
-    let complaint = run.complaint();
-    let either = complaint.contains(": a reply that nobody asked for")
-        || complaint.contains(": got message 21 of connection 1 instead");
+    let error = run.error();
+    let either = error.contains(": a reply that nobody asked for")
+        || error.contains(": got message 21 of connection 1 instead");
     assert!(either, "{run:?}");
 }
 
@@ -238,9 +238,9 @@ fn messages_of_two_connections_swapped() {
     });
     let run = drive(server, &["-c2"]);
     run.assert_failed("integrity error on connection ");
-    let complaint = run.complaint();
-    let either = complaint.contains("connection 1, message 21: got message 21 of connection 2")
-        || complaint.contains("connection 2, message 21: got message 21 of connection 1");
+    let error = run.error();
+    let either = error.contains("connection 1, message 21: got message 21 of connection 2")
+        || error.contains("connection 2, message 21: got message 21 of connection 1");
     assert!(either, "{run:?}");
 }
 
@@ -359,7 +359,7 @@ fn a_server_that_never_answers() {
         let server = serve(|mut socket| while socket.read().is_ok() {});
         let run = drive_impatiently(server, &["-c3", load]);
         run.assert_failed("no progress on connection 1 for 1s: no reply to message 1");
-        assert!(run.complaint().ends_with("message 1"), "{run:?}");
+        assert!(run.error().ends_with("message 1"), "{run:?}");
     }
 }
 
@@ -398,10 +398,10 @@ fn one_stuck_connection_among_others_fails_the_run_at_its_end() {
             "--format=json",
         ]);
         assert_eq!(run.code, Some(1), "{run:?}");
-        let complaint = run.complaint();
-        assert!(complaint.contains("no progress on connection "), "{run:?}");
+        let error = run.error();
+        assert!(error.contains("no progress on connection "), "{run:?}");
         assert!(
-            complaint.ends_with(" for 1s: no reply to message 21"),
+            error.ends_with(" for 1s: no reply to message 21"),
             "{run:?}"
         );
         let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
@@ -542,7 +542,7 @@ fn a_web_server_is_no_websocket_server() {
 
 #[test]
 fn a_server_that_did_not_read_the_key_is_no_websocket_server() {
-    for (accept, complaint) in [
+    for (accept, error) in [
         (
             "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
             "wrong Sec-WebSocket-Accept",
@@ -558,7 +558,7 @@ fn a_server_that_did_not_read_the_key_is_no_websocket_server() {
             );
             let _ = stream.read(&mut [0; 1]);
         });
-        drive(server, &["-c1"]).assert_failed_early(complaint);
+        drive(server, &["-c1"]).assert_failed_early(error);
     }
 }
 
@@ -577,8 +577,8 @@ fn a_server_that_closes_instead_of_an_answer() {
     let server = serve_tcp(|mut stream| {
         let _ = stream.read(&mut [0; 2048]);
     });
-    let complaint = "the connection was closed during the handshake";
-    drive(server, &["-c1"]).assert_failed_early(complaint);
+    let error = "the connection was closed during the handshake";
+    drive(server, &["-c1"]).assert_failed_early(error);
 }
 
 #[test]
@@ -593,9 +593,9 @@ fn a_reply_in_one_segment_with_the_handshake() {
         stream.write_all(&early).unwrap();
         let _ = stream.read(&mut [0; 1]);
     });
-    let complaint = "connection 1: the server sends a message first; it begins with 0x00; if it \
+    let error = "connection 1: the server sends a message first; it begins with 0x00; if it \
                      greets its clients, give --skip 1";
-    drive(server, &["-c1"]).assert_failed_early(complaint);
+    drive(server, &["-c1"]).assert_failed_early(error);
 }
 
 /// Serves WebSockets that send two messages first, one of them in fragments with a
@@ -616,7 +616,7 @@ fn a_greeting_is_named_and_can_be_skipped() {
     // Whether the first message was sent by then is a matter of chance.
     run.assert_failed(" greets its clients, give --skip 1");
     assert!(
-        run.complaint().contains("it begins with \"welcome\""),
+        run.error().contains("it begins with \"welcome\""),
         "{run:?}"
     );
     for load in ["-w3", OPEN_LOOP] {
@@ -680,7 +680,7 @@ fn key_of_request(stream: &mut TcpStream) -> String {
 
 #[test]
 fn a_refusal_is_quoted_with_its_reason() {
-    for (response, complaint) in [
+    for (response, error) in [
         (
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\nwrong origin",
             "status 403 Forbidden instead of 101; it says \"wrong origin\"",
@@ -706,7 +706,7 @@ fn a_refusal_is_quoted_with_its_reason() {
             key_of_request(&mut stream);
             let _ = stream.write_all(response.as_bytes());
         });
-        drive(server, &["-c1"]).assert_failed_early(complaint);
+        drive(server, &["-c1"]).assert_failed_early(error);
     }
 }
 

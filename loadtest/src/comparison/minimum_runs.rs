@@ -11,7 +11,7 @@ use crate::statistics::{least_p_value, pairs_min, runs_min};
 /// A metric, and the fewest runs that can find a difference in it while none of the
 /// others differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Need {
+struct MinimumRuns {
     metric: Metric,
     runs: usize,
 }
@@ -66,9 +66,9 @@ pub fn too_few_runs(
     })
 }
 
-fn needs(metrics: &[Metric], level: f64, least: impl Fn(f64) -> usize) -> Vec<Need> {
+fn needs(metrics: &[Metric], level: f64, least: impl Fn(f64) -> usize) -> Vec<MinimumRuns> {
     let total: f64 = metrics.iter().map(|it| it.weight()).sum();
-    let need = |metric: &Metric| Need {
+    let need = |metric: &Metric| MinimumRuns {
         metric: *metric,
         runs: least(level * metric.weight() / total),
     };
@@ -76,7 +76,7 @@ fn needs(metrics: &[Metric], level: f64, least: impl Fn(f64) -> usize) -> Vec<Ne
 }
 
 /// Metrics by what they need, the least first: `CPU/message 6; p50, p99 9`.
-fn listed(needs: &[Need]) -> String {
+fn listed(needs: &[MinimumRuns]) -> String {
     let mut counts: Vec<_> = needs.iter().map(|need| need.runs).collect();
     counts.sort_unstable();
     counts.dedup();
@@ -88,7 +88,11 @@ fn listed(needs: &[Need]) -> String {
     groups.collect::<Vec<_>>().join("; ")
 }
 
-fn warning(who: &str, needs: &[Need], is_short: impl Fn(&Need) -> bool) -> Option<String> {
+fn warning(
+    who: &str,
+    needs: &[MinimumRuns],
+    is_short: impl Fn(&MinimumRuns) -> bool,
+) -> Option<String> {
     let short: Vec<_> = needs.iter().copied().filter(is_short).collect();
     if short.is_empty() {
         return None;

@@ -73,7 +73,7 @@ fn an_idle_connection_that_ends_is_one_clear_line() {
     let run = loadtest(&["run", "-c1", "--idle=1", "-d5m", &peer.url()]);
     assert_eq!(run.code, Some(1), "{run:?}");
     let expected = "lost idle connection 2: the server closed";
-    assert!(run.complaint().starts_with(expected), "{run:?}");
+    assert!(run.error().starts_with(expected), "{run:?}");
 }
 
 #[test]

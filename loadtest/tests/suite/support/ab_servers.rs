@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::own_server::{Manner, OwnServer, is_alive};
+use super::child_server::{Behavior, ChildServer, is_alive};
 use super::program::{Run, loadtest};
 
 /// Runs that are over soon.
@@ -10,16 +10,16 @@ pub(crate) const SHORT: [&str; 4] = ["--", "-c2", "-d150ms", "--warmup=20ms"];
 
 /// Servers to compare, and their commands as arguments.
 pub(crate) struct Servers {
-    pub(crate) servers: Vec<OwnServer>,
+    pub(crate) servers: Vec<ChildServer>,
     arguments: Vec<String>,
 }
 
 impl Servers {
-    pub(crate) fn new(manners: &[(&str, Manner)]) -> Self {
+    pub(crate) fn new(behaviors: &[(&str, Behavior)]) -> Self {
         let mut servers = Vec::new();
         let mut arguments = vec!["ab".to_owned()];
-        for (flag, manner) in manners {
-            let server = OwnServer::new(*manner);
+        for (flag, behavior) in behaviors {
+            let server = ChildServer::new(*behavior);
             arguments.push(format!("{flag}{}", server.command_at_free_port()));
             servers.push(server);
         }

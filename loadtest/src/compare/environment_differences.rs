@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::machine::Environment;
 use crate::result::ResultFile;
 
-use super::group::Group;
+use super::group::ResultGroup;
 
 /// What differs from one minute to the next on any machine.
-const FLEETING: [&str; 1] = ["load_average_1min"];
+const VOLATILE: [&str; 1] = ["load_average_1min"];
 
 /// What stands for a fact that is not known.
 const UNKNOWN: &str = "unknown";
@@ -19,7 +19,7 @@ const UNKNOWN: &str = "unknown";
 const SHOWN_MAX: usize = 40;
 
 /// A line for each thing in which the runs' machines and generators differ.
-pub(super) fn differences(groups: &[Group]) -> Vec<String> {
+pub(super) fn differences(groups: &[ResultGroup]) -> Vec<String> {
     let runs = groups.iter().flat_map(|group| {
         group
             .runs
@@ -54,7 +54,7 @@ fn facts(run: &ResultFile) -> BTreeMap<String, String> {
     let environment: &Environment = &run.environment;
     let value = serde_json::to_value(environment).expect("it is written into files");
     flatten("", &value, &mut facts);
-    facts.retain(|key, _| !FLEETING.contains(&key.as_str()));
+    facts.retain(|key, _| !VOLATILE.contains(&key.as_str()));
     let pin = serde_json::to_value(&run.plan.pin).expect("they are numbers");
     facts.insert("the generator's cores".to_owned(), pin.to_string());
     facts
@@ -92,10 +92,10 @@ mod tests {
     use super::*;
     use crate::fixture;
 
-    fn group(label: &str, change: impl FnOnce(&mut ResultFile)) -> Group {
+    fn group(label: &str, change: impl FnOnce(&mut ResultFile)) -> ResultGroup {
         let mut run = fixture::result();
         change(&mut run);
-        Group {
+        ResultGroup {
             label: label.to_owned(),
             paths: Vec::new(),
             runs: vec![run, fixture::result()],

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 
-use super::outbox::Outbox;
+use super::batch_writer::BatchWriter;
 use crate::client::{Control, MessageId, Mix};
 use crate::plan::{Load, Protocol};
 use crate::recorder::Recorder;
@@ -15,25 +15,25 @@ pub(super) const READ_LEN: usize = 128 << 10;
 
 /// Whether there are messages to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Supply {
+pub(super) enum SendState {
     /// Not yet.
-    Held,
+    NotStarted,
     /// There are, without end.
-    Flowing,
+    Unlimited,
     /// No new ones, but an open loop that fell behind owes some.
-    Owed,
+    Backlog,
     /// No more: connections that have nothing more to do are closed.
-    Spent,
+    Finished,
 }
 
 /// The tools and the numbers of one thread.
-pub(super) struct Desk {
+pub(super) struct ThreadState {
     pub(super) mix: std::sync::Arc<Mix>,
     pub(super) load: Load,
     pub(super) protocol: Protocol,
     /// Whether frames are cut across writes.
     pub(super) split: bool,
-    pub(super) outbox: Outbox,
+    pub(super) writer: BatchWriter,
     pub(super) read_buffer: Vec<u8>,
     pub(super) controls: Vec<Control>,
     pub(super) recorder: Recorder,
@@ -41,7 +41,7 @@ pub(super) struct Desk {
     /// The clock's zero, the same for all threads.
     pub(super) epoch: Instant,
     /// Whether there are messages to send.
-    pub(super) supply: Supply,
+    pub(super) send_state: SendState,
     /// Messages of the measurement still to be sent, where they are counted.
     pub(super) quota: Option<u64>,
     /// Messages sent and not answered, slow readers' apart.
@@ -56,7 +56,7 @@ pub(super) struct Desk {
     pub(super) early: Vec<u8>,
 }
 
-impl Desk {
+impl ThreadState {
     /// Nanoseconds since the run's epoch.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "64 bits are 584 years")]
@@ -87,8 +87,8 @@ impl Desk {
     /// Payload bytes of so many messages of a connection.
     #[inline]
     pub(super) fn payload_len(&self, connection: u32, sequence: u64, messages: u64) -> u64 {
-        if let Some(deck) = self.mix.only_deck() {
-            return messages * deck.payload_len() as u64;
+        if let Some(pool) = self.mix.only_pool() {
+            return messages * pool.payload_len() as u64;
         }
         (sequence..sequence + messages)
             .map(|sequence| {
@@ -96,7 +96,7 @@ impl Desk {
                     connection,
                     sequence,
                 };
-                self.mix.deck(id).payload_len() as u64
+                self.mix.pool(id).payload_len() as u64
             })
             .sum()
     }

@@ -2,14 +2,16 @@
 
 use maud::{Markup, html};
 
-use crate::comparison::{Comparison, Contrast, Design, Finding, Outlook, Side, Verdict};
+use crate::comparison::{
+    Comparison, ComparisonVerdict, Contrast, Design, MetricFinding, Outlook, Side,
+};
 use crate::metric::Metric;
-use crate::terminal::harmless;
+use crate::terminal::sanitized;
 use crate::units::format_percent;
 
 use super::figure::Figure;
 use super::svg::{Axis, DotRow, Dots, Forest, ForestRow, compact_ns};
-use super::table::Table;
+use super::table::HtmlTable;
 
 /// A section about one comparison.
 pub(super) fn section(index: usize, comparison: &Comparison) -> Markup {
@@ -17,11 +19,11 @@ pub(super) fn section(index: usize, comparison: &Comparison) -> Markup {
     html! {
         section id=(id) aria-labelledby={ (id) "-title" } {
             h2 id={ (id) "-title" } { (title(comparison)) }
-            p { (harmless(&comparison.workload)) }
+            p { (sanitized(&comparison.workload)) }
             p class="note" { (design(comparison)) }
             @if !comparison.warnings.is_empty() {
                 ul class="warnings" {
-                    @for warning in &comparison.warnings { li { (harmless(warning)) } }
+                    @for warning in &comparison.warnings { li { (sanitized(warning)) } }
                 }
             }
             @for (number, contrast) in comparison.contrasts.iter().enumerate() {
@@ -37,7 +39,7 @@ pub(super) fn section(index: usize, comparison: &Comparison) -> Markup {
 
 /// Who was compared with whom.
 pub(super) fn title(comparison: &Comparison) -> String {
-    let labels = comparison.sides.iter().map(|side| harmless(&side.label));
+    let labels = comparison.sides.iter().map(|side| sanitized(&side.label));
     let mut labels: Vec<_> = labels.collect();
     let baseline = labels.remove(0);
     if labels.is_empty() {
@@ -49,8 +51,11 @@ pub(super) fn title(comparison: &Comparison) -> String {
 /// What came out, in a sentence: the verdict and what it rests on.
 pub(super) fn sentence(contrast: &Contrast) -> String {
     let told = contrast.findings.iter().filter(|finding| {
-        contrast.verdict == Verdict::NoDifference
-            || matches!(finding.verdict, Verdict::Better | Verdict::Worse)
+        contrast.verdict == ComparisonVerdict::NoDifference
+            || matches!(
+                finding.verdict,
+                ComparisonVerdict::Better | ComparisonVerdict::Worse
+            )
     });
     let told: Vec<_> = told
         .map(|finding| {
@@ -69,41 +74,43 @@ pub(super) fn sentence(contrast: &Contrast) -> String {
     };
     format!(
         "{} against {} is {}: {why}.",
-        harmless(&contrast.side),
-        harmless(&contrast.baseline),
+        sanitized(&contrast.side),
+        sanitized(&contrast.baseline),
         word(contrast.verdict)
     )
 }
 
 /// The word for a verdict behind "is".
-fn word(verdict: Verdict) -> &'static str {
+fn word(verdict: ComparisonVerdict) -> &'static str {
     match verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Mixed => "better in some and worse in other metrics",
-        Verdict::NoDifference => "no different",
-        Verdict::Inconclusive => "inconclusive",
+        ComparisonVerdict::Better => "better",
+        ComparisonVerdict::Worse => "worse",
+        ComparisonVerdict::Mixed => "better in some and worse in other metrics",
+        ComparisonVerdict::NoDifference => "no different",
+        ComparisonVerdict::Inconclusive => "inconclusive",
     }
 }
 
 /// A verdict with a sign, so that color is not all that tells it.
-pub(super) fn signed(verdict: Verdict) -> String {
+pub(super) fn signed(verdict: ComparisonVerdict) -> String {
     let sign = match verdict {
-        Verdict::Better => "▲",
-        Verdict::Worse => "▼",
-        Verdict::Mixed => "◆",
-        Verdict::NoDifference => "=",
-        Verdict::Inconclusive => "?",
+        ComparisonVerdict::Better => "▲",
+        ComparisonVerdict::Worse => "▼",
+        ComparisonVerdict::Mixed => "◆",
+        ComparisonVerdict::NoDifference => "=",
+        ComparisonVerdict::Inconclusive => "?",
     };
     format!("{sign} {verdict}")
 }
 
 /// What colors a verdict.
-pub(super) const fn class(verdict: Verdict) -> &'static str {
+pub(super) const fn class(verdict: ComparisonVerdict) -> &'static str {
     match verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Mixed | Verdict::NoDifference | Verdict::Inconclusive => "open",
+        ComparisonVerdict::Better => "better",
+        ComparisonVerdict::Worse => "worse",
+        ComparisonVerdict::Mixed
+        | ComparisonVerdict::NoDifference
+        | ComparisonVerdict::Inconclusive => "open",
     }
 }
 
@@ -120,7 +127,7 @@ fn design(comparison: &Comparison) -> String {
     )
 }
 
-fn numbers(finding: &Finding) -> String {
+fn numbers(finding: &MetricFinding) -> String {
     format!(
         "{:.3}× [{:.3}, {:.3}]",
         finding.ratio, finding.interval.low, finding.interval.high
@@ -130,12 +137,12 @@ fn numbers(finding: &Finding) -> String {
 fn forest(id: &str, contrast: &Contrast, comparison: &Comparison) -> Markup {
     let is_noise = contrast.side == contrast.baseline;
     let title = if is_noise {
-        format!("Noise: {} against itself", harmless(&contrast.baseline))
+        format!("Noise: {} against itself", sanitized(&contrast.baseline))
     } else {
         format!(
             "{} against {}",
-            harmless(&contrast.side),
-            harmless(&contrast.baseline)
+            sanitized(&contrast.side),
+            sanitized(&contrast.baseline)
         )
     };
     // One scale for all of a comparison, so that they can be held together.
@@ -163,10 +170,10 @@ fn forest(id: &str, contrast: &Contrast, comparison: &Comparison) -> Markup {
         legend: Vec::new(),
         data: table(&title, contrast),
     };
-    figure.draw(|id, size, words| forest.draw(id, size, words))
+    figure.draw(|id, size, caption| forest.draw(id, size, caption))
 }
 
-fn row(finding: &Finding) -> ForestRow {
+fn row(finding: &MetricFinding) -> ForestRow {
     ForestRow {
         name: finding.metric.title().to_owned(),
         ratio: finding.ratio,
@@ -179,7 +186,7 @@ fn row(finding: &Finding) -> ForestRow {
     }
 }
 
-fn table(title: &str, contrast: &Contrast) -> Table {
+fn table(title: &str, contrast: &Contrast) -> HtmlTable {
     let titles = [
         "metric",
         "baseline",
@@ -192,7 +199,7 @@ fn table(title: &str, contrast: &Contrast) -> Table {
         "runs",
         "verdict",
     ];
-    let mut table = Table::new(title, titles);
+    let mut table = HtmlTable::new(title, titles);
     for finding in &contrast.findings {
         let metric = finding.metric;
         table.add([
@@ -214,7 +221,7 @@ fn table(title: &str, contrast: &Contrast) -> Table {
     table
 }
 
-fn verdict(finding: &Finding) -> String {
+fn verdict(finding: &MetricFinding) -> String {
     let verdict = signed(finding.verdict);
     match finding.outlook {
         None => verdict,
@@ -244,7 +251,7 @@ fn dots(id: &str, comparison: &Comparison) -> Markup {
     let plots = known.iter().map(|&metric| {
         let title = format!("{} of every run", metric.title());
         let finding = medians(comparison, metric);
-        let words = super::svg::Words {
+        let caption = super::svg::Caption {
             title: &title,
             finding: &finding,
         };
@@ -252,7 +259,10 @@ fn dots(id: &str, comparison: &Comparison) -> Markup {
             axis: axis(comparison, metric),
             rows: rows(comparison, metric),
         };
-        dots.draw(&format!("{id}-{}", metric.name().replace('.', "-")), &words)
+        dots.draw(
+            &format!("{id}-{}", metric.name().replace('.', "-")),
+            &caption,
+        )
     });
     figure.draw_small(&plots.collect::<Vec<_>>())
 }
@@ -285,7 +295,7 @@ fn rows(comparison: &Comparison, metric: Metric) -> Vec<DotRow> {
                 Some((value, format!("run {}: {}", run + 1, metric.format(value))))
             });
         DotRow {
-            name: harmless(&side.label),
+            name: sanitized(&side.label),
             style,
             dots: dots.collect(),
             median: values.and_then(|values| values.median),
@@ -302,18 +312,18 @@ fn medians(comparison: &Comparison, metric: Metric) -> String {
         let median = side.values.get(&metric)?.median?;
         Some(format!(
             "{} {}",
-            harmless(&side.label),
+            sanitized(&side.label),
             metric.format(median)
         ))
     });
     format!("Medians: {}.", medians.collect::<Vec<_>>().join(", "))
 }
 
-fn values_table(comparison: &Comparison, metrics: &[Metric]) -> Table {
+fn values_table(comparison: &Comparison, metrics: &[Metric]) -> HtmlTable {
     let titles = ["side", "run"]
         .into_iter()
         .chain(metrics.iter().map(|metric| metric.title()));
-    let mut table = Table::new(
+    let mut table = HtmlTable::new(
         &format!("Every run's values: {}", title(comparison)),
         titles,
     );
@@ -323,7 +333,7 @@ fn values_table(comparison: &Comparison, metrics: &[Metric]) -> Table {
                 let value = side.by_run(metric).get(run).copied().flatten();
                 value.map_or_else(|| "–".to_owned(), |value| metric.format(value))
             });
-            let head = [harmless(&side.label), (run + 1).to_string()];
+            let head = [sanitized(&side.label), (run + 1).to_string()];
             table.add(head.into_iter().chain(cells));
         }
     }

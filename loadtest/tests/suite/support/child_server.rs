@@ -17,7 +17,7 @@ use super::poll;
 use super::scratch::Scratch;
 
 /// The test that serves.
-const TEST: &str = "support::own_server::serves_when_another_test_asks";
+const TEST: &str = "support::child_server::serves_when_another_test_asks";
 
 /// How it is asked: what to do, the address, and the file to leave its id in.
 const REQUEST: &str = "LOADTEST_FLAGS_SERVE";
@@ -27,46 +27,46 @@ const STARTS: &str = "starts";
 
 /// What a server does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum Behavior {
     /// It echoes, until SIGTERM.
-    Echoes,
+    Echo,
     /// It echoes, and burns [`BURNT`] of CPU time over each message.
-    Burns,
+    BurnCpu,
     /// It echoes, and [`POLLERS`] threads of it are never at rest.
-    Polls,
+    Poll,
     /// It takes connections and messages, and never answers one.
-    KeepsMum,
+    NeverReply,
     /// It closes the first [`CLOSED`] connections unanswered, and then echoes.
-    ClosesFirst,
+    CloseFirst,
 }
 
 /// So many that they get a part of a core from whatever else the machine does.
 const POLLERS: usize = 4;
 
-/// What a server that [`Burns`](Manner::Burns) takes for a message, many times
+/// What a server that [`BurnCpu`](Manner::Burns) takes for a message, many times
 /// what an echo costs.
 const BURNT: Duration = Duration::from_micros(500);
 
-/// Connections that a server closes that [`ClosesFirst`](Manner::ClosesFirst).
+/// Connections that a server closes that [`CloseFirst`](Manner::ClosesFirst).
 const CLOSED: usize = 5;
 
 /// A server that can be started, and the address that is kept free for it.
 #[derive(Debug)]
-pub(crate) struct OwnServer {
-    manner: Manner,
+pub(crate) struct ChildServer {
+    behavior: Behavior,
     address: SocketAddr,
     scratch: Scratch,
     /// Bound, so that nobody else is given the port, but not listening.
     _reserved: Socket,
 }
 
-impl OwnServer {
-    pub(crate) fn new(manner: Manner) -> Self {
+impl ChildServer {
+    pub(crate) fn new(behavior: Behavior) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let reserved = bound_to(any);
         let address = reserved.local_addr().expect("its address");
         Self {
-            manner,
+            behavior,
             address: address.as_socket().expect("an IP address"),
             scratch: Scratch::new(),
             _reserved: reserved,
@@ -111,14 +111,14 @@ impl OwnServer {
     }
 
     fn words(&self, address: &str) -> [String; 5] {
-        let manner = match self.manner {
-            Manner::Echoes => "echo",
-            Manner::Burns => "burn",
-            Manner::Polls => "poll",
-            Manner::KeepsMum => "mum",
-            Manner::ClosesFirst => "close",
+        let behavior = match self.behavior {
+            Behavior::Echo => "echo",
+            Behavior::BurnCpu => "burn",
+            Behavior::Poll => "poll",
+            Behavior::NeverReply => "mum",
+            Behavior::CloseFirst => "close",
         };
-        let request = format!("{manner} {address} {}", self.scratch.file("process"));
+        let request = format!("{behavior} {address} {}", self.scratch.file("process"));
         let script = format!("{REQUEST}=\"$1\" exec \"$0\" --exact {TEST} >/dev/null 2>&1");
         let own = env::current_exe().expect("a path");
         let own = own.to_str().expect("UTF-8").to_owned();
@@ -127,12 +127,12 @@ impl OwnServer {
 
     /// Its process, which has left its id once it listens.
     pub(crate) fn pid(&self) -> u32 {
-        self.left_behind()[0].parse().expect("a number")
+        self.pid_file()[0].parse().expect("a number")
     }
 
     /// The cores it was given.
     pub(crate) fn cores(&self) -> String {
-        self.left_behind().swap_remove(1)
+        self.pid_file().swap_remove(1)
     }
 
     /// The ids of all processes that were started, be it that they have not listened
@@ -144,7 +144,7 @@ impl OwnServer {
             .collect()
     }
 
-    fn left_behind(&self) -> Vec<String> {
+    fn pid_file(&self) -> Vec<String> {
         poll("the server's start", || {
             let text = fs::read_to_string(self.scratch.file("process")).ok()?;
             Some(text.lines().map(str::to_owned).collect())
@@ -189,8 +189,8 @@ fn serves_when_another_test_asks() {
     };
     let mut words = request.splitn(3, ' ');
     let mut next = || words.next().expect("a word");
-    let (manner, address, file) = (next(), next().parse().expect("an address"), next());
-    match manner {
+    let (behavior, address, file) = (next(), next().parse().expect("an address"), next());
+    match behavior {
         "echo" => echo_at(address, file),
         "burn" => serve_each(address, file, 0, burn_and_echo),
         "close" => serve_each(address, file, CLOSED, echo),
@@ -210,7 +210,7 @@ fn serves_when_another_test_asks() {
 
 fn echo_at(address: SocketAddr, file: &str) {
     let signals = ringback::Signals::catch().expect("signals");
-    sign_in(file);
+    record_start(file);
     let server = ringback::Server::start(ringback::Config {
         listen: vec![address.into()],
         threads: NonZeroUsize::new(1),
@@ -218,7 +218,7 @@ fn echo_at(address: SocketAddr, file: &str) {
         ..ringback::Config::default()
     });
     let server = server.expect("the server starts");
-    leave_behind(file);
+    write_pid_file(file);
     server.run_until_signal(signals).expect("it ends well");
     // Without the harness's last words: nobody reads them.
     process::exit(0);
@@ -232,10 +232,10 @@ fn serve_each(
 ) {
     let socket = bound_to(address);
     // Who sees it listen may end it at once.
-    sign_in(file);
+    record_start(file);
     socket.listen(128).expect("it listens");
     let listener = TcpListener::from(socket);
-    leave_behind(file);
+    write_pid_file(file);
     for stream in listener.incoming().skip(closed) {
         let stream = stream.expect("a connection");
         thread::spawn(move || {
@@ -269,13 +269,13 @@ fn burn_and_echo(socket: &mut WebSocket<TcpStream>) {
     }
 }
 
-fn sign_in(file: &str) {
+fn record_start(file: &str) {
     let starts = Path::new(file).with_file_name(STARTS);
     let starts = OpenOptions::new().append(true).create(true).open(starts);
     writeln!(starts.expect("a file"), "{}", process::id()).expect("a file");
 }
 
-fn leave_behind(file: &str) {
+fn write_pid_file(file: &str) {
     let cores = status("/proc/self/status", "Cpus_allowed_list").expect("a list");
     let unfinished = format!("{file}.unfinished");
     fs::write(&unfinished, format!("{}\n{cores}\n", process::id())).expect("a file");
