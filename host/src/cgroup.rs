@@ -9,16 +9,15 @@ use crate::root::Root;
 /// machine has half as much memory.
 const MEMORY_UNLIMITED_BYTES: u64 = 1 << 62;
 
-/// What the groups around this process allow it; `None` is no limit, or one
-/// that cannot be seen.
+/// The limits of the control groups around this process; `None` is no limit, or one that cannot
+/// be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// How many cores' worth of time it may use.
+    /// CPU time, in cores.
     pub cpu_cores_max: Option<f64>,
-    /// The directory of the group that says so.
+    /// The directory of the group with that quota.
     pub cpu_quota_group: Option<PathBuf>,
-    /// How often a group was stopped because its time was used up, since it was
-    /// made.
+    /// The number of times a group was throttled since it was created.
     pub throttled: u64,
     /// Bytes of memory.
     pub memory_max_bytes: Option<u64>,
@@ -73,7 +72,7 @@ impl ControlGroups {
         Self::find(&membership, &mounts, controller)
     }
 
-    /// The smallest quota, and the group that has it.
+    /// The smallest quota, and its group.
     fn quota_cores(&self, root: &Root) -> Option<(f64, &Path)> {
         let quotas = self.enclosing.iter().filter_map(|group| {
             let cores = match self.version {
@@ -113,8 +112,8 @@ impl ControlGroups {
     /// `/proc/self/mountinfo`, see proc(5).
     fn find(membership: &str, mounts: &str, controller: &str) -> Option<Self> {
         let lines = || membership.lines().filter_map(parse_membership);
-        // Where both versions are mounted, version 1 has the controllers it
-        // names, and version 2 the rest.
+        // Where both versions are mounted, version 1 has the controllers it names, and version
+        // 2 the rest.
         let (version, path) = lines()
             .find(|(controllers, _)| controllers.split(',').any(|name| name == controller))
             .map(|(_, path)| (Version::One, path))
@@ -131,15 +130,15 @@ impl ControlGroups {
                 }
                 Version::Two => mount.kind == "cgroup2",
             })?;
-        // In a container, the path may be told as seen from outside, while only
-        // what is below the mount's root can be seen.
+        // In a container, the path may be the one seen from outside, while only what is below
+        // the mount's root is visible.
         let below = match mount.root {
             "/" => path,
             root => path.strip_prefix(root).unwrap_or(""),
         };
         let mut enclosing = vec![PathBuf::from(mount.point)];
         for name in below.split('/').filter(|name| !name.is_empty()) {
-            // The group lies beside what can be seen.
+            // The group is outside the visible tree.
             if name == ".." {
                 enclosing.truncate(1);
                 break;
@@ -157,7 +156,7 @@ fn parse_membership(line: &str) -> Option<(&str, &str)> {
 }
 
 struct Mount<'a> {
-    /// What of the file system is mounted.
+    /// The directory of the file system that is mounted.
     root: &'a str,
     point: &'a str,
     kind: &'a str,
@@ -285,7 +284,7 @@ mod tests {
         );
         let cpu = ControlGroups::find(membership, mounts, "cpu").unwrap();
         assert_eq!(paths(&cpu), ["/sys/fs/cgroup/cpu,cpuacct"]);
-        // What version 1 does not have is version 2's.
+        // A controller that version 1 lacks belongs to version 2.
         let io = ControlGroups::find(membership, mounts, "io").unwrap();
         assert_eq!(io.version, Version::Two);
     }

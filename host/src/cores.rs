@@ -57,7 +57,7 @@ pub fn parse_list(text: &str) -> Option<Vec<usize>> {
     for range in text.trim().split(',').filter(|range| !range.is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        // There are neither as many cores nor as many ports.
+        // No machine has this many cores or ports.
         if last >= 1 << 16 {
             return None;
         }

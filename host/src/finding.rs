@@ -1,9 +1,9 @@
-//! What one check of a machine came to, and the table that lists them.
+//! The result of one check of a machine, and the table that lists the results.
 
 use std::fmt;
 use std::iter;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Nothing to change.
@@ -15,14 +15,14 @@ pub enum Level {
     Problem,
 }
 
-/// What was found, and what to change about it.
+/// What a check found, and the change that is advised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at, in a word or three.
+    /// The name of the check, one to three words.
     pub check: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// What was found, in a line.
+    /// The finding, in one line.
     pub found: String,
     /// The command or setting that changes it, where something is to be changed.
     /// Most commands need root.
@@ -65,15 +65,15 @@ impl Finding {
     }
 }
 
-/// How many findings are at a level.
+/// The number of findings at a level.
 pub fn count(findings: &[Finding], level: Level) -> usize {
     let at_level = |finding: &&Finding| finding.level == level;
     findings.iter().filter(at_level).count()
 }
 
-/// Writes a line for each finding, with what to change below it. `marks` are the words
-/// for the levels, in their order; `lines` breaks a text into lines, of which each is
-/// written behind so many blanks.
+/// Writes a line for each finding, with the advised change below it. `marks` are the names of the
+/// levels, in their order; `lines` breaks a text into lines, each of which is indented by the
+/// given number of blanks.
 ///
 /// # Errors
 /// The formatter's.

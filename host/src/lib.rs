@@ -7,9 +7,9 @@
 //! * [`cores`]: which there are, and which of them a thread runs on
 //! * [`stat`]: what the kernel counts for a process or a thread
 //! * [`open_files`]: their limit
-//! * [`finding`]: what a check came to
+//! * [`finding`]: the results of checks
 //!
-//! What the kernel does not tell is `None` or empty, not an error.
+//! A value that the kernel does not export is `None` or empty, not an error.
 
 pub mod cgroup;
 pub mod cores;

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// is none.
 ///
 /// # Errors
-/// What the kernel says to a limit that it allows by its own word.
+/// The kernel's, if it refuses a limit within the hard limit.
 pub fn raise_limit() -> io::Result<Option<u64>> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -22,7 +22,7 @@ pub fn raise_limit() -> io::Result<Option<u64>> {
     Ok(limit.maximum)
 }
 
-/// How to have so many descriptors.
+/// Advice on how to raise the limit to `needed` descriptors.
 #[must_use]
 pub fn how_to_raise(needed: u64) -> String {
     format!(
@@ -37,7 +37,7 @@ pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// How many descriptors this process has open; `None` without `/proc`.
+/// The number of descriptors this process has open; `None` without `/proc`.
 #[must_use]
 pub fn open_descriptors() -> Option<u64> {
     // Since Linux 6.2 their number is the size of this directory; before,

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where the files of the kernel are: `/`, or a tree that looks like it.
+/// The root of the kernel's files: `/`, or a tree that looks like it.
 #[derive(Clone, Debug)]
 pub struct Root(PathBuf);
 
@@ -20,9 +20,9 @@ impl Root {
         Self(directory.into())
     }
 
-    /// A file's text without the white space at its end, or `None` where there
-    /// is no such file, it may not be read, or it is no text. `path` is taken
-    /// from the root on, with or without a slash before it.
+    /// A file's text without the white space at its end; `None` if the file does not exist, may
+    /// not be read, or is no text. `path` is relative to the root, with or without a leading
+    /// slash.
     pub fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         let mut text = fs::read_to_string(self.path(path.as_ref())).ok()?;
         text.truncate(text.trim_end().len());
@@ -87,7 +87,7 @@ pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let rest = line.strip_prefix(name)?;
         let value = rest.trim_start_matches([' ', '\t', ':']);
-        // What goes on without a separator is a longer name.
+        // A name that continues without a separator is a longer one.
         (value.len() < rest.len()).then(|| value.trim_end())
     })
 }
@@ -98,7 +98,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A tree of files for one test, which is gone with it.
+    /// A tree of files for one test, removed with it.
     pub(crate) struct Tree(TempDir);
 
     impl Tree {

@@ -13,10 +13,9 @@ pub struct Stat {
     pub user_ticks: u64,
     /// CPU time in the kernel, in ticks.
     pub system_ticks: u64,
-    /// When it started, in ticks since boot: tells it from others that have the
-    /// same id before or after.
+    /// The start time, in ticks since boot: it distinguishes processes that had the same id.
     pub start_ticks: u64,
-    /// Where it runs, or ran last.
+    /// The core that it runs on, or last ran on.
     pub core: usize,
 }
 
@@ -39,14 +38,14 @@ impl Stat {
         })
     }
 
-    /// Whether it has not ended. A zombie has, unless it is the first thread of
-    /// a process whose other threads live on.
+    /// Whether the process has not ended. A zombie has, unless it is the first thread of a
+    /// process with other threads alive.
     pub fn is_alive(&self) -> bool {
         !matches!(self.state, b'Z' | b'X') || self.threads > 1
     }
 }
 
-/// What the scheduler counted for a thread.
+/// The scheduler's counters of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedstat {
     /// The time it ran, in nanoseconds.
@@ -82,8 +81,8 @@ pub fn name(text: &[u8]) -> Option<&[u8]> {
     Some(&before[start..])
 }
 
-/// What is before and what is behind the parenthesis that ends the name, which may
-/// contain further parentheses and spaces.
+/// The text before and after the parenthesis that ends the name, which may itself contain
+/// parentheses and spaces.
 fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = text.iter().rposition(|&byte| byte == b')')?;
     Some((&text[..end], &text[end + 1..]))

@@ -1,4 +1,4 @@
-//! Which cores threads run on.
+//! The affinity of threads.
 
 use std::io;
 
@@ -46,9 +46,8 @@ impl AllowedCores {
         bind(&self.allowed)
     }
 
-    /// Cores for a server and for the generator's threads: those that were asked
-    /// for, and for who asked for none some that the other does not have. Empty
-    /// where there are no others.
+    /// Cores for a server and for the generator's threads: the requested ones, and for a side
+    /// without a request some that the other does not have. Empty where there are no others.
     pub fn apart(
         &self,
         server: &[usize],

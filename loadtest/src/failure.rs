@@ -1,4 +1,4 @@
-//! Why a run ended early: one clear line, and whose fault it is.
+//! Why a run ended early: one line that names the cause.
 
 use std::io;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use crate::client::{CloseReason, HandshakeError, Violation, excerpt};
 use crate::units::format_duration;
 use crate::watch::{UnexpectedExit, WatchError};
 
-/// What ends a run. Connections and messages are counted from 0 in the fields
-/// and from 1 in the text.
+/// A failure that ends a run. Connections and messages are counted from 0 in the fields and from
+/// 1 in the text.
 #[derive(Debug, Error)]
 pub enum Failure {
     /// The target's name has no address.
@@ -18,7 +18,7 @@ pub enum Failure {
     Resolve {
         /// The target's URL.
         target: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
     /// No TCP connection came about.
@@ -26,19 +26,19 @@ pub enum Failure {
     Connect {
         /// The target's URL.
         target: String,
-        /// Which connection.
+        /// The connection.
         connection: u32,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// Who answered is no WebSocket server, or not for this path.
+    /// The peer is no WebSocket server, or not for this path.
     #[error("no WebSocket at {target} (connection {}): {source}", connection + 1)]
     Handshake {
         /// The target's URL.
         target: String,
-        /// Which connection.
+        /// The connection.
         connection: u32,
-        /// What was wrong with the answer.
+        /// The error in the response.
         source: HandshakeError,
     },
     /// The server answered something else than the echo.
@@ -47,11 +47,11 @@ pub enum Failure {
         connection + 1, message + 1, begins_with(.got.as_deref()), or_greeting(*message)
     )]
     Integrity {
-        /// Which connection.
+        /// The connection.
         connection: u32,
         /// The message whose reply was due.
         message: u64,
-        /// What is wrong with what came instead.
+        /// The violation.
         violation: Violation,
         /// Its first bytes, quoted.
         got: Option<String>,
@@ -59,11 +59,11 @@ pub enum Failure {
     /// The server sent a message before it was sent one.
     #[error(
         "connection {}: the server sends a message first{}; \
-         if it greets its clients, give --skip 1",
+         if it sends a greeting, use --skip 1",
         connection + 1, begins_with(.got.as_deref())
     )]
     Greeting {
-        /// Which connection.
+        /// The connection.
         connection: u32,
         /// The message's first bytes, quoted.
         got: Option<String>,
@@ -71,7 +71,7 @@ pub enum Failure {
     /// The connection ended in mid-run.
     #[error("lost connection {} while message {} was due: {reason}", connection + 1, message + 1)]
     Lost {
-        /// Which connection.
+        /// The connection.
         connection: u32,
         /// The message whose reply was due.
         message: u64,
@@ -81,21 +81,21 @@ pub enum Failure {
     /// A connection that only sits there ended.
     #[error("lost idle connection {}: {reason}", connection + 1)]
     LostIdle {
-        /// Which connection.
+        /// The connection.
         connection: u32,
         /// How it ended.
         reason: Loss,
     },
-    /// There is nobody to vouch for a `wss://` server.
+    /// There are no certificates to verify a `wss://` server with.
     #[error("no certificates to trust: {0}")]
     Trust(String),
-    /// Others began to load the server, and this one could not.
+    /// The start time came before all connections were open.
     #[error(
         "{opened} of {sockets} connections were open when the load had to begin, to measure at \
          {start_at}: give --start-at a later time"
     )]
     Late {
-        /// How many were.
+        /// The number of open connections.
         opened: u64,
         /// Of how many.
         sockets: u64,
@@ -114,11 +114,11 @@ pub enum Failure {
         connection + 1, format_duration(*timeout), message + 1
     )]
     Stalled {
-        /// Which connection.
+        /// The connection.
         connection: u32,
         /// The message whose reply was due.
         message: u64,
-        /// How long nothing moved.
+        /// The time without progress.
         timeout: Duration,
     },
     /// Arguments that do not fit together.
@@ -129,7 +129,7 @@ pub enum Failure {
     Pin {
         /// The core.
         core: usize,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A result file that cannot be read or written.
@@ -141,7 +141,7 @@ pub enum Failure {
     /// One run of several.
     #[error("{run}: {failure}")]
     OneOf {
-        /// Which one.
+        /// The name of the run.
         run: String,
         /// Why it ended.
         failure: Box<Failure>,
@@ -157,15 +157,15 @@ pub enum Failure {
     Embedded {
         /// Its engine.
         engine: String,
-        /// What it said.
+        /// Its error.
         reason: String,
     },
     /// This machine did not give what the run needs.
     #[error("{what}: {source}")]
     Local {
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// More files than this process may open.
@@ -193,7 +193,7 @@ impl From<String> for Failure {
     }
 }
 
-/// How a connection ended that should have lived on.
+/// How a connection ended that should have stayed open.
 #[derive(Debug, Error)]
 pub enum Loss {
     /// FIN without a Close frame.
@@ -210,7 +210,7 @@ pub enum Loss {
     Silence(Duration),
 }
 
-/// What the kernel says, with the way out where it does not say.
+/// The kernel's error, with advice where its text has none.
 fn connect_text(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::AddrNotAvailable {
         return format!(
@@ -256,7 +256,7 @@ fn begins_with(got: Option<&str>) -> String {
 /// The first message may be none of the echo's.
 fn or_greeting(message: u64) -> &'static str {
     match message {
-        0 => "; if the server greets its clients, give --skip 1",
+        0 => "; if the server sends a greeting, use --skip 1",
         _ => "",
     }
 }

@@ -46,8 +46,7 @@ pub(crate) fn plan() -> Plan {
     }
 }
 
-/// What the plan comes to when all goes well: 500,000 messages, the slowest of
-/// which took 5 ms.
+/// The outcome of the plan when all goes well: 500,000 messages, the slowest of which took 5 ms.
 pub(crate) fn outcome() -> Outcome {
     let mut whole = Latencies::new();
     let mut intervals = Vec::new();
@@ -111,12 +110,12 @@ pub(crate) fn outcome() -> Outcome {
     }
 }
 
-/// That as a result file.
+/// The outcome as a result file.
 pub(crate) fn result() -> ResultFile {
     result_of(&plan(), &outcome())
 }
 
-/// What a run came to as a result file.
+/// An outcome as a result file.
 pub(crate) fn result_of(plan: &Plan, outcome: &Outcome) -> ResultFile {
     let slo: Slo = "p99<2ms".parse().unwrap();
     ResultFile::new(&Record {
@@ -132,7 +131,7 @@ pub(crate) fn result_of(plan: &Plan, outcome: &Outcome) -> ResultFile {
     })
 }
 
-/// What the plan comes to when nothing is answered.
+/// The outcome of the plan when nothing is answered.
 pub(crate) fn silent_outcome() -> Outcome {
     Outcome {
         counts: Counts::default(),

@@ -15,14 +15,14 @@ use crate::target::{Scheme, Target};
 use crate::verdict::{Facts, judge};
 use crate::watch::ThreadGroup;
 
-/// What the floor's row is called.
+/// The label of the floor's row.
 const LABEL: &str = "raw TCP echo";
 
 /// Drives a raw TCP echo that is built in, and then the servers of the command
 /// line, and prints a table.
 ///
 /// # Errors
-/// What went wrong before anything was measured.
+/// A failure before the measurement.
 pub fn measure(args: &Floor, interrupt: &Interrupt) -> Result<u8, Failure> {
     let cores = AllowedCores::of_this_thread().map_err(affinity)?;
     let (server_core, generator_core) = cores.server_and_generator();
@@ -71,7 +71,7 @@ fn drive_floor(plan: &Plan, core: usize, interrupt: &Interrupt) -> Result<Server
     let plan = Plan {
         targets: vec![Target::at(Scheme::Tcp, server.address())],
         protocol: Protocol::RawTcp,
-        // A raw echo has no frames; the bytes are as many, but for headers.
+        // A raw echo has no frames; the number of bytes is the same, but for headers.
         fragments: 1,
         headers: Vec::new(),
         subprotocols: Vec::new(),
@@ -95,7 +95,7 @@ fn row(label: &str, plan: &Plan, outcome: Outcome) -> ServerRow {
     }
 }
 
-/// What each server's numbers are as a multiple of the floor's.
+/// Each server's numbers as multiples of the floor's.
 fn ratios(rows: &[ServerRow]) -> String {
     let outcome = |row: &ServerRow| match &row.measured {
         Measured::Run(outcome, _) => Some(numbers(outcome)),

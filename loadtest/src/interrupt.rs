@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use crate::failure::Failure;
 use crate::watch::ServerGroup;
 
-/// What a shell reports of a program that Ctrl-C ended.
+/// A shell's exit code for a program that Ctrl-C ended.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// Whether the user wants the run to end.
@@ -57,7 +57,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Whether it was asked for.
+    /// Whether an interrupt was requested.
     pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }
@@ -78,7 +78,7 @@ impl Interrupt {
     }
 }
 
-/// Whether this process was started with a signal ignored, as far as the kernel tells.
+/// Whether this process was started with a signal ignored, if the kernel exports it.
 fn is_ignored(signal: i32) -> bool {
     let mask = Root::of_this_machine().field("proc/self/status", "SigIgn");
     mask.and_then(|mask| u64::from_str_radix(&mask, 16).ok())

@@ -3,56 +3,54 @@
 //! ```text
 //!  args ─────▶ plan ◀──── result (rerun)         embedded   the demo's server
 //!                │                               floor      a raw TCP echo
-//!                ▼                               selftest   a server that errs
-//!              session ◀── watch: the server's     │        on purpose
+//!                ▼                               selftest   a server with
+//!              session ◀── watch: the server's     │        injected faults
 //!                │         process, its cost       ▼
 //!                ▼                              session
 //!               run ────── the coordinator: one thread, wakes ten times a second
-//!     start, cut  │  ▲ seconds,
-//!     short, give │  │ ends                        live ─▶ terminal
-//!     up          ▼  │
+//!     start, cut  │  ▲ thread
+//!     short,      │  │ events                      live ─▶ terminal
+//!     abort       ▼  │
 //!            ┌─ driver, one per thread ───────────────────────────┐
 //!            │  schedule ─▶ connection ─▶ client::Mix: masked     │
-//!            │  (when)      │   ▲         frames ─▶ outbox ─▶ ────┼─▶ server
+//!            │  (when)      │   ▲         frames ─▶ writer ─▶ ────┼─▶ server
 //!            │              ▼   │                                 │
 //!            │        recorder  client::Checker: replies compared │
 //!            │        (counts,  in place ◀────── transport ◀ ─────┼── server
 //!            │        histograms)                                 │
 //!            └──────────────┬─────────────────────────────────────┘
-//!                           ▼ a part each second
+//!                           ▼ an interval each second
 //!            run::intervals ─▶ outcome ─▶ verdict ─▶ report ─▶ stdout
 //!                                          slo       result ─▶ file
 //! ```
 //!
-//! [`plan`] says what is to be done and is the whole of it: [`args`] make one from
-//! a command line, a [`result`] file holds one. [`session`] is what every command
-//! does around a run. [`run`](mod@run) starts the threads, has all of them begin
-//! at the same time, looks at the server and the machine meanwhile, and adds up
-//! what they report. A [`driver`] owns one thread's sockets; [`schedule`] tells it
-//! when an open loop's messages are due, [`client`] what their bytes are and
-//! whether a reply's are right, [`recorder`] takes the numbers, one
-//! [`IntervalRecord`](recorder::IntervalRecord) a second. Threads share nothing that is written while
-//! messages flow. All together is an [`outcome`]; [`verdict`] judges it, [`slo`]
-//! holds it against objectives, [`report`] and [`result`] write it.
-//! [`sweep`](mod@sweep) makes many runs, and draws them with [`plot`].
+//! [`plan`] describes a run completely: [`args`] make one from a command line, a [`result`]
+//! file holds one. [`session`] is what every command does around a run. [`run`](mod@run) starts
+//! the threads, has all of them begin at the same time, samples the server and the machine
+//! meanwhile, and adds up the threads' reports. A [`driver`] owns one thread's sockets;
+//! [`schedule`] has the times when an open loop's messages are due, [`client`] their bytes and
+//! the check of replies, [`recorder`] the counts and histograms, one
+//! [`IntervalRecord`](recorder::IntervalRecord) a second. Threads share nothing that is written
+//! while messages flow. The sum is an [`outcome`]; [`verdict`] judges it, [`slo`] evaluates
+//! objectives, [`report`] and [`result`] write it. [`sweep`](mod@sweep) makes many runs, and
+//! draws them with [`plot`].
 //!
-//! [`builtin`] has two servers on the generator's side: the raw TCP echo of
-//! [`floor`], and one that is late, stalls and errs exactly as told, by which
-//! [`selftest`] proves what is reported. `benches/peers/` has servers that others
-//! have made. `docs/loadtest.md` is the user's manual.
+//! [`builtin`] has two servers on the generator's side: the raw TCP echo of [`floor`], and one
+//! that delays, stalls and misbehaves by a script, with which [`selftest`] proves the reports.
+//! `benches/peers/` has servers on other libraries. `docs/loadtest.md` is the user's manual.
 //!
 //! # What a latency is
 //!
-//! Every message has three times, read from one monotonic clock: when it was to be
-//! sent (intended), when it was sent, when its reply was there. An open loop's
+//! Every message has three times, read from one monotonic clock: its intended send,
+//! its actual send, and its reply. An open loop's
 //! intended times are a function of the plan alone, so a reply that is late moves
 //! none of them. A closed loop's is when its connection was free to send it: when
 //! the reply came that made room in a full window.
 //!
-//! - **Response time** runs from the intended send to the reply: what a client
-//!   waits.
-//! - **Service time** runs from the actual send to the reply: what kernel, network
-//!   and server took.
+//! - **Response time** runs from the intended send to the reply: the
+//!   wait of a client.
+//! - **Service time** runs from the actual send to the reply: the time of kernel,
+//!   network and server.
 //! - **Generator lag** runs from the intended to the actual send.
 //!
 //! The send is the clock read before the write call that took the message's first
@@ -62,21 +60,21 @@
 //! speak of (2 KiB), its clock also serves the write that follows. That makes
 //! latencies longer by well under a microsecond, never shorter.
 //!
-//! The measurement is a half-open [`Window`](recorder::Window) of that clock, or
-//! several where runs take turns ([`run_in_turns`](run::run_in_turns)). The
-//! histograms hold the messages whose intended send lies in it, whenever their
-//! replies come; throughput counts the replies that come in it, to whatever
-//! message. Messages given up are in the histograms with their age, a lower bound,
-//! and those never sent are in all of them but that of the service time.
+//! The measurement is a half-open [`Window`](recorder::Window) of that clock, or several where
+//! runs alternate by slices ([`run_in_turns`](run::run_in_turns)). The histograms hold the
+//! messages whose intended send is in it, whenever their replies come; throughput counts the
+//! replies that come in it, to any message. Unanswered messages are in the histograms with
+//! their age, a lower bound, and those never sent are in all of them but that of the service
+//! time.
 //!
 //! # Who imports whom
 //!
 //! - [`client`], [`schedule`], [`recorder`], [`verdict`], [`statistics`],
 //!   [`comparison`] and [`plot`] do no I/O:
 //!   bytes, times and counts in, bytes, times and counts out.
-//! - Only [`driver`] touches the sockets of a run. It knows nothing of arguments,
-//!   of who watches, or of how a result is written.
-//! - [`watch`] and [`machine`] read `/proc` and `/sys` and know nothing of load.
+//! - Only [`driver`] touches the sockets of a run. It does not depend on arguments, observers,
+//!   or the format of a result.
+//! - [`watch`] and [`machine`] read `/proc` and `/sys` and do not depend on load.
 //! - [`verdict`], [`report`] and [`result`] see a plan and an outcome, never a
 //!   thread or a socket.
 //! - [`session`], [`embedded`], [`floor`], [`sweep`](mod@sweep), [`ab`] and
@@ -88,8 +86,8 @@
 //! - [`preflight`] asks this machine whether a plan can be carried out, before a run.
 //! - [`html`] makes a page of files and sees nothing but [`result`], [`comparison`]
 //!   and [`sweep`].
-//! - What the server reads of a machine as well is in the crate `host`; [`machine`] is
-//!   the rest.
+//! - What the server reads of a machine as well is in the crate `host`; [`machine`] is the
+//!   rest.
 //! - Of the server's library, [`embedded`] uses what starts and stops a server, and
 //!   [`machine`] asks which engines work here. The codec in [`client`] is the
 //!   generator's own, so that one bug cannot hide in both ends.

@@ -1,5 +1,5 @@
-//! What is shown while a run lasts: a block that is redrawn, on a terminal, and
-//! a line now and then elsewhere. The report replaces it.
+//! The progress of a run: a block that is redrawn on a terminal, and a line at intervals
+//! elsewhere. The report replaces it.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
@@ -11,25 +11,25 @@ use crate::terminal::{color_allowed, columns, is_terminal, sanitized};
 use crate::units::{format_count, format_ns, format_rate};
 use crate::verdict::Verdict;
 
-/// How much of the rate's history is shown, in seconds.
+/// The length of the rate's history, in seconds.
 const SPARKS_MAX: usize = 40;
 
 /// The progress bar, in characters.
 const BAR_WIDTH: usize = 30;
 
-/// A log of more than so many seconds is thinned out.
+/// A log of more than this number of seconds gets fewer lines.
 const DENSE_LOG_S: u64 = 60;
 
-/// How many seconds apart its lines are then.
+/// The interval of its lines then, in seconds.
 const SPARSE_STEP_S: u64 = 10;
 
-/// Where the view is shown.
+/// The kind of output.
 #[derive(Debug, Clone, Copy)]
 pub enum ViewKind {
     /// On a terminal, where what was written can be written over.
     Terminal {
-        /// How many characters fit on a line; asked at every update, as windows
-        /// change their size.
+        /// The width of a line in characters; asked at every update, as windows change their
+        /// size.
         columns: fn() -> usize,
         /// Whether to use colors.
         color: bool,
@@ -39,7 +39,7 @@ pub enum ViewKind {
 }
 
 impl ViewKind {
-    /// What standard error is.
+    /// The kind of standard error.
     pub fn of_stderr() -> Self {
         if !is_terminal(io::stderr()) {
             return Self::Log;
@@ -51,14 +51,14 @@ impl ViewKind {
     }
 }
 
-/// What a run is doing.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Connections are opened.
     Connecting {
-        /// So many are.
+        /// The number of open connections.
         open: u64,
-        /// Of so many.
+        /// Of this number.
         total: u64,
     },
     /// All are open, and the time to begin is to come.
@@ -72,25 +72,25 @@ pub enum Phase {
     Measuring,
     /// No more load: replies are waited for.
     Draining {
-        /// So many.
+        /// The number of replies still due.
         unanswered: u64,
     },
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress<'a> {
-    /// What it is doing.
+    /// The phase.
     pub phase: Phase,
-    /// How much of this is done, 0 to 1.
+    /// The share of the phase that is over, 0 to 1.
     pub fraction: f64,
     /// For how long it has done this.
     pub elapsed: Duration,
-    /// For how long it will go on, where that is known.
+    /// The time left in the phase, if known.
     pub remaining: Option<Duration>,
     /// Replies per second, in the last second.
     pub rate: f64,
-    /// What the rate should be, in an open loop.
+    /// The target rate of an open loop.
     pub target: Option<f64>,
     /// The last second's response time at p50, in nanoseconds, where there is
     /// one.
@@ -101,18 +101,17 @@ pub struct Progress<'a> {
     pub max_ns: Option<u64>,
     /// Replies so far.
     pub messages: u64,
-    /// Messages so far that went wrong.
+    /// Errors so far.
     pub errors: u64,
-    /// What the numbers so far are worth.
+    /// The verdict so far.
     pub verdict: Verdict,
     /// Why, unless they are valid.
     pub reason: Option<&'a str>,
-    /// The rate in every second so far.
+    /// The rate of every second so far.
     pub rates: &'a [f64],
 }
 
-/// The view of one run. Errors of writing are ignored: a run does not end
-/// because nobody looks.
+/// The view of one run. Errors of writing are ignored: they do not end a run.
 #[derive(Debug)]
 pub struct LiveView<W> {
     to: W,
@@ -210,7 +209,7 @@ impl<W: Write> LiveView<W> {
     }
 }
 
-/// The lines on a terminal, the last of which says what the numbers are worth.
+/// The lines on a terminal, of which the last has the verdict so far.
 fn block(title: &str, progress: &Progress<'_>) -> [String; 5] {
     let verdict = match (progress.verdict, progress.reason) {
         (Verdict::Valid, _) | (_, None) => format!("{} so far", progress.verdict),
@@ -242,7 +241,7 @@ fn block(title: &str, progress: &Progress<'_>) -> [String; 5] {
 
 fn log_line(progress: &Progress<'_>) -> String {
     let (phase, how_far) = (phase_name(progress.phase), how_far(progress));
-    // Until a second is over there is nothing to tell of it.
+    // In the first second there are no numbers yet.
     if progress.phase != Phase::Measuring || progress.rates.is_empty() {
         return format!("loadtest: {phase} {how_far}");
     }
@@ -337,7 +336,7 @@ fn latencies(progress: &Progress<'_>) -> String {
     format!("p50 {p50} p99 {p99} max {max}")
 }
 
-/// To the first column, so many lines up.
+/// Moves the cursor to the first column, `lines` lines up.
 fn cursor_up(lines: usize) -> String {
     match lines {
         0 => "\r".to_owned(),
@@ -369,7 +368,7 @@ mod tests {
         }
     }
 
-    /// What a view has written after some updates.
+    /// The output of a view after some updates.
     fn shown(kind: ViewKind, updates: &[Progress<'_>], finish: bool) -> String {
         let mut written = Vec::new();
         let mut view = LiveView::new(&mut written, "open loop, 50,000/s", kind);

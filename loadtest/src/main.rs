@@ -140,7 +140,7 @@ fn drive(
     .report(output, file)
 }
 
-/// The time to begin at, if one is given, and a line that says so.
+/// The start time, if one is given, and a line that announces it.
 #[expect(
     clippy::disallowed_methods,
     reason = "several machines have no other clock in common"
@@ -179,7 +179,7 @@ fn explain(error: &clap::Error) -> ExitCode {
     let command = arguments
         .first()
         .filter(|first| Cli::command().find_subcommand(first).is_some());
-    // What drives a running server used to be, and elsewhere is, a bare URL.
+    // Other load generators take a bare URL without a command.
     let is_url = |argument: &String| argument.contains("://");
     let hint = match command {
         Some(name) => format!("see loadtest {name} --help"),

@@ -25,14 +25,14 @@ use crate::watch::Usage;
 
 use share::total_plan;
 
-/// What of the longest measurement all have to have in common: what the others
-/// did besides is no load of theirs together.
+/// The share of the longest measurement in which all generators have to overlap: outside of it
+/// they did not load the server together.
 pub const OVERLAP_SHARE_MIN: f64 = 0.9;
 
 /// Reads results, adds them up, and reports the sum.
 ///
 /// # Errors
-/// A result that cannot be read or written, or that does not go with the others.
+/// A result that cannot be read or written, or does not match the others.
 pub fn merge(paths: &[PathBuf], output: &OutputFlags) -> Result<u8, Failure> {
     let mut parts = Vec::with_capacity(paths.len());
     let mut known = KnownRuns::default();
@@ -61,7 +61,7 @@ pub fn merge(paths: &[PathBuf], output: &OutputFlags) -> Result<u8, Failure> {
     .report_judged(&judgement, output, file)
 }
 
-/// That of the first, with the labels and the note that all have in common.
+/// The environment of the first, with the labels and the note that all have in common.
 fn environment_of(parts: &[GeneratorResult]) -> Environment {
     let mut environment = parts[0].file.environment.clone();
     for part in &parts[1..] {
@@ -89,7 +89,7 @@ impl GeneratorResult {
         file.ensure_not_failed(path)?;
         let name = path.display().to_string();
         let start = parse_utc(&file.started_at)
-            .ok_or_else(|| format!("{name}: '{}' is no time", file.started_at))?;
+            .ok_or_else(|| format!("{name}: '{}' is not a time", file.started_at))?;
         Ok(Self { name, file, start })
     }
 
@@ -230,7 +230,7 @@ fn add_intervals(parts: &[GeneratorResult]) -> Result<Vec<Interval>, DecodeError
     Ok(encoded.collect())
 }
 
-/// What speaks against a part speaks against the sum, which may hide it.
+/// The reasons against a part count against the sum, which may hide them.
 fn inherit(judgement: &mut Judgement, part: &GeneratorResult) {
     for reason in &part.file.judgement.reasons {
         let mut reason = reason.clone();

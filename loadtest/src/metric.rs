@@ -1,4 +1,4 @@
-//! What runs are compared by.
+//! The metrics that runs are compared by.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,7 +47,7 @@ impl Metric {
         Self::RssPerConnection,
     ];
 
-    /// How it is written on the command line and in files.
+    /// The name on the command line and in files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Throughput => "throughput",
@@ -59,7 +59,7 @@ impl Metric {
         }
     }
 
-    /// How tables call it.
+    /// The title in tables.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Throughput => "messages/s",
@@ -79,10 +79,10 @@ impl Metric {
     /// Its share of the level at which a difference is found, as a weight of
     /// Holm's procedure.
     ///
-    /// CPU time per message is the steadiest of them, so it gets most: six pairs
-    /// that all point one way have a p-value of 2/64, which its share of 5 %
-    /// finds, and a sixth of 5 % would not. Nine pairs, 2/512, are enough for
-    /// throughput and times, and eleven, 2/2048, for memory, which says least.
+    /// CPU time per message is the steadiest of them, so it gets most: six pairs that all point
+    /// one way have a p-value of 2/64, which is significant at its share of 5 %, and would not be
+    /// at a sixth of 5 %. Nine pairs, 2/512, are enough for throughput and times, and eleven,
+    /// 2/2048, for memory, the least important.
     pub const fn weight(self) -> f64 {
         match self {
             Self::CpuPerMessage => 65.0,
@@ -91,9 +91,9 @@ impl Metric {
         }
     }
 
-    /// By how much two servers may differ in it and still be called alike, as a
-    /// share, unless `--margin` says so. It does not depend on the runs: a margin that
-    /// grows with their noise would call alike whatever is noisy enough.
+    /// The default of `--margin`, as a share: servers whose interval is within it do not differ.
+    /// It does not depend on the runs: a margin that grows with their noise would find no
+    /// difference in whatever is noisy enough.
     pub const fn margin(self) -> f64 {
         match self {
             Self::Throughput | Self::CpuPerMessage | Self::P50 => 0.05,
@@ -101,8 +101,7 @@ impl Metric {
         }
     }
 
-    /// What a run has of it; `None` where it was not measured, or by too few
-    /// messages.
+    /// The value of a run; `None` where it was not measured, or of too few messages.
     pub fn of(self, run: &ResultFile) -> Option<f64> {
         let server = run.summary.server.as_ref();
         let at = |percentile: Percentile| {
@@ -155,7 +154,7 @@ impl FromStr for Metric {
         let found = Self::ALL.into_iter().find(|metric| metric.name() == text);
         found.ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("{text:?} is no metric; there are {names}")
+            format!("{text:?} is not a metric; there are {names}")
         })
     }
 }
@@ -173,7 +172,7 @@ mod tests {
             assert_eq!(json, metric.name());
         }
         let error = "p98".parse::<Metric>().unwrap_err();
-        assert!(error.starts_with("\"p98\" is no metric; there are throughput,"));
+        assert!(error.starts_with("\"p98\" is not a metric; there are throughput,"));
     }
 
     #[test]

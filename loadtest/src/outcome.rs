@@ -1,4 +1,4 @@
-//! What a run came to.
+//! The outcome of a run.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -14,7 +14,7 @@ use crate::watch::Usage;
 /// Nanoseconds, three significant digits.
 pub type Histogram = hdrhistogram::Histogram<u64>;
 
-/// The longest latency that is told from longer ones: they count as this.
+/// The longest latency that is recorded; longer ones count as this.
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
 /// An empty histogram with the bounds that all of this crate's have.
@@ -23,8 +23,8 @@ pub fn histogram() -> Histogram {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("bounds in the valid range")
 }
 
-/// The three latencies of a message, in nanoseconds. Which messages: those whose
-/// intended send time lies in the measurement.
+/// The three latencies of a message, in nanoseconds, of the messages whose intended send time is
+/// in the measurement.
 #[derive(Debug, Clone)]
 pub struct Latencies {
     /// From the intended send to the reply: what a client experiences.
@@ -74,7 +74,7 @@ impl Default for Latencies {
     }
 }
 
-/// What was counted.
+/// The counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Messages whose intended send time lies in the measurement.
@@ -85,7 +85,7 @@ pub struct Counts {
     /// server has received at the end. 0 in files from before it was counted.
     #[serde(default)]
     pub sent_total: u64,
-    /// Of those, the ones whose reply came, be it after the measurement.
+    /// Of those, the ones whose reply came, during the measurement or after it.
     pub answered: u64,
     /// Of those due, the ones whose reply never came.
     pub unanswered: u64,
@@ -118,7 +118,7 @@ pub struct Counts {
     pub replaced: u64,
     /// Slow readers that the server cut off.
     pub slow_readers_cut: u64,
-    /// Messages that the server sent first, and that were skipped as asked for.
+    /// Messages that the server sent first, and that `--skip` skipped.
     #[serde(default)]
     pub skipped: u64,
     /// Connections that did not answer Close 1000 with Close 1000.
@@ -127,7 +127,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// What of the messages that were due went wrong.
+    /// The number of due messages with an error.
     pub fn errors(&self) -> u64 {
         // Every unanswered message of a run that was not cut short has timed
         // out as well.
@@ -160,15 +160,15 @@ impl AddAssign for Counts {
     }
 }
 
-/// One second or slice of the measurement, or the drain behind it, by the clock of
-/// the replies: added up, the intervals of a run are its histograms, to the count.
+/// One second or slice of the measurement, or the drain after it, by the clock of the replies.
+/// The intervals of a run add up to its histograms exactly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Interval {
     /// From the start of the measurement, pauses left out, in nanoseconds.
     #[serde(rename = "start_ns", with = "nanoseconds")]
     #[schemars(with = "u64")]
     pub start: Duration,
-    /// How long it was, in nanoseconds.
+    /// Its length, in nanoseconds.
     #[serde(rename = "length_ns", with = "nanoseconds")]
     #[schemars(with = "u64")]
     pub length: Duration,
@@ -194,7 +194,7 @@ pub struct EncodedLatencies {
     pub lag_ns: String,
 }
 
-/// What the generator itself took while measuring, all threads together.
+/// The generator's own cost while measuring, all threads together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GeneratorUse {
     /// CPU time, context switches, memory.
@@ -210,9 +210,9 @@ pub struct GeneratorUse {
 /// A connection that did not answer Close 1000 with Close 1000.
 #[derive(Debug)]
 pub struct Unclosed {
-    /// Which one, from 0.
+    /// The connection, from 0.
     pub connection: u32,
-    /// What it did instead.
+    /// How it ended instead.
     pub reason: Loss,
 }
 
@@ -225,16 +225,16 @@ impl fmt::Display for Unclosed {
 /// The numbers of a run, whole or cut short.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Where connections went: an address and port for each of the plan's targets.
+    /// The address and port of each of the plan's targets.
     pub addresses: Vec<String>,
     /// When the measurement began.
     pub started_at: SystemTime,
-    /// How long it took.
+    /// The length of the measurement.
     pub elapsed: Duration,
-    /// What was counted.
+    /// The counters.
     pub counts: Counts,
-    /// The latencies of the messages that were due, the unanswered ones with
-    /// their age when they were given up (censored).
+    /// The latencies of the messages that were due, the unanswered ones with their age at the end
+    /// of the drain (censored).
     pub latencies: Latencies,
     /// From connect to the handshake's response, all connections of the run.
     pub handshake_ns: Histogram,
@@ -256,8 +256,7 @@ pub struct Outcome {
     /// Whether server and generator were seen on the same core, where the
     /// server's process is known.
     pub shared_core: Option<bool>,
-    /// Share of the measurement that the hypervisor gave to others, 0 to 1, where
-    /// it tells.
+    /// The share of steal time in the measurement, 0 to 1, if the kernel counts it.
     pub steal_share: Option<f64>,
     /// Addresses of 127.0.0.0/8 that connections were made from because ports ran
     /// out.
@@ -266,16 +265,16 @@ pub struct Outcome {
     pub unclosed: Option<Unclosed>,
     /// Whether the user ended it before its time.
     pub interrupted: bool,
-    /// What ended it before its time, or was found wrong at its end.
+    /// The failure that ended it early, or was found at its end.
     pub failure: Option<Failure>,
 }
 
 impl Outcome {
-    /// It, if it came to its end.
+    /// The outcome, if the run came to its end.
     ///
     /// # Errors
-    /// What ended it before its time, or was found wrong at its end:
-    /// [`Failure::Interrupted`] when the user did.
+    /// The failure that ended it early, or was found at its end: [`Failure::Interrupted`] after
+    /// an interrupt.
     pub fn whole(self) -> Result<Self, Failure> {
         match self.failure {
             Some(failure) => Err(failure),

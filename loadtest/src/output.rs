@@ -1,9 +1,9 @@
-//! Where everything goes that this program writes: results to standard output,
-//! notes and live views to standard error, documents into files.
+//! All output of this program: results to standard output, log lines and progress to standard
+//! error, documents into files.
 //!
-//! A result that does not arrive is a failure ([`print()`], [`OutputFile`]), but for
-//! a pipe whose reader has seen enough. A note that does not arrive is none, and no
-//! note waits for long: a run does not stand still because a terminal does.
+//! A result that cannot be written is a failure ([`print()`], [`OutputFile`]), except to a pipe
+//! whose reader has left. A log line that cannot be written is dropped, and none waits for
+//! long: a blocked terminal does not stop a run.
 
 mod file;
 mod stderr;
@@ -31,8 +31,7 @@ pub fn prepare() {
 /// whether or not the other can be.
 ///
 /// # Errors
-/// [`Failure::Output`] and [`Failure::File`]: the first is returned, a second one is
-/// said.
+/// [`Failure::Output`] and [`Failure::File`]: the first is returned, the second logged.
 pub fn deliver(
     text: &str,
     file: Option<OutputFile>,
@@ -43,10 +42,10 @@ pub fn deliver(
     first_failure(printed, kept.map_err(Failure::from))
 }
 
-/// What went wrong first; what went wrong besides is said.
+/// Returns the first failure; a second one is logged.
 ///
 /// # Errors
-/// That of the one or the other.
+/// The first failure.
 pub fn first_failure<T>(
     first: Result<(), Failure>,
     second: Result<T, Failure>,

@@ -1,5 +1,4 @@
-//! Percentiles: how they are written, and when there are messages enough to
-//! tell one.
+//! Percentiles: their text form, and the number of samples that each needs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +7,9 @@ use crate::outcome::Histogram;
 
 /// A percentile is shown from `3.7 / (1 − q)` samples on, q being its quantile.
 ///
-/// With n samples, at least one lies beyond the quantile with a probability of
-/// `1 − qⁿ`. At that number it is 97.5 % (`ln 0.025 = −3.69`). With fewer, what
-/// would be shown is just the longest latency that was seen.
+/// With n samples, at least one lies beyond the quantile with a probability of `1 − qⁿ`. At that
+/// number it is 97.5 % (`ln 0.025 = −3.69`). With fewer, the value would be just the longest
+/// latency seen.
 const TENTHS_BEYOND_MIN: u64 = 37;
 
 /// A whole, in the unit percentiles are kept in.
@@ -38,7 +37,7 @@ impl Percentile {
     /// All but one message of ten thousand are as fast.
     pub const P99_99: Self = Self::of_hundredths(99_99);
 
-    /// Those that reports and result files have, ascending.
+    /// The percentiles of reports and result files, ascending.
     pub const REPORTED: [Self; 6] = [
         Self::P50,
         Self::P90,
@@ -59,13 +58,12 @@ impl Percentile {
         f64::from(self.millionths) / f64::from(MILLION)
     }
 
-    /// The least number of samples that can tell it, so that one lies beyond it
-    /// with a probability of 97.5 %.
+    /// The least number of samples for which one lies beyond it with a probability of 97.5 %.
     pub fn samples_min(self) -> u64 {
         (TENTHS_BEYOND_MIN * u64::from(MILLION)).div_ceil(10 * u64::from(MILLION - self.millionths))
     }
 
-    /// Whether so many samples can tell it.
+    /// Whether this number of samples is enough for it.
     pub fn is_supported(self, samples: u64) -> bool {
         samples >= self.samples_min()
     }
@@ -76,9 +74,8 @@ impl Percentile {
             .then(|| histogram.value_at_quantile(self.quantile()))
     }
 
-    /// Whether the value at it is only a lower bound, because its rank is among
-    /// the `censored` highest of the `samples`: messages that were given up
-    /// count with the age they had then.
+    /// Whether the value at it is only a lower bound, because its rank is among the `censored`
+    /// highest of the `samples`: unanswered messages are recorded with their age.
     pub fn is_censored(self, samples: u64, censored: u64) -> bool {
         let rank =
             (u128::from(samples) * u128::from(self.millionths)).div_ceil(u128::from(MILLION));
@@ -101,7 +98,7 @@ impl FromStr for Percentile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = || format!("{text:?} is no percentile: write p50, p99 or p99.9");
+        let advice = || format!("{text:?} is not a percentile: write p50, p99 or p99.9");
         let number = text.strip_prefix('p').ok_or_else(advice)?;
         let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
         let is_digits =

@@ -1,4 +1,4 @@
-//! What a run is to do: validated, and free of the machine that does it.
+//! The plan of a run: validated, and independent of the machine.
 //!
 //! A plan is data. It is written into result files whole, so that a run can be
 //! repeated from its file.
@@ -19,12 +19,10 @@ use crate::source::SourceRange;
 use crate::target::Target;
 use crate::units;
 
-/// The largest payload a plan may ask for, in bytes. The prebuilt frames of a
-/// deck are a few times as large as this.
+/// The largest payload, in bytes. The prebuilt frames of a pool are a few times as large as this.
 pub const PAYLOAD_LEN_MAX: usize = 64 << 20;
 
-/// The most connections a plan may ask for: their number has 24 bits in the
-/// stamp that tells messages apart.
+/// The most connections: their number has 24 bits in the stamp of a message.
 pub const CONNECTIONS_MAX: u32 = 1 << 24;
 
 /// The most messages in flight per connection.
@@ -36,8 +34,8 @@ pub const RATE_MAX: f64 = 1e9;
 /// The most different payload lengths in a run.
 pub const SIZES_MAX: usize = 64;
 
-/// The largest sum of all payload lengths of a run, in bytes: their decks are
-/// in memory together.
+/// The largest sum of all payload lengths of a run, in bytes: their frame pools
+/// are in memory together.
 pub const PAYLOAD_LEN_SUM_MAX: usize = 128 << 20;
 
 /// The largest sum of the weights of payload lengths.
@@ -49,8 +47,8 @@ pub const FRAGMENTS_MAX: u32 = 1024;
 /// The most parts a measurement may have.
 pub const SLICES_MAX: u32 = 1 << 20;
 
-/// Each part of a measurement but the first is behind so much load that is not
-/// counted, as a divisor of its length: caches and queues have to fill again.
+/// The warm-up before each slice but the first, as a divisor of its length: caches and queues
+/// have to fill again.
 const SLICE_WARMUP_DIVISOR: u32 = 5;
 
 /// The most messages of the server that a connection skips.
@@ -62,17 +60,16 @@ pub const THREADS_MAX: u32 = 1024;
 /// Everything a run depends on, but for the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
-    /// The servers, at least one. Connections are dealt out to them in turn.
+    /// The servers, at least one. Connections are assigned to them in turn.
     pub targets: Vec<Target>,
-    /// What is spoken with them.
+    /// The protocol.
     pub protocol: Protocol,
     /// When messages are sent.
     pub load: Load,
-    /// How much is measured.
+    /// The extent of the measurement.
     pub extent: Extent,
-    /// How many parts of the same length the measurement has, 1 to
-    /// [`SLICES_MAX`]. Between two of them the load stops, and those of other runs
-    /// may have their turn.
+    /// The number of slices of the measurement, of the same length, 1 to [`SLICES_MAX`]. Between
+    /// two of them the load stops, for those of other runs.
     #[serde(default = "one_slice")]
     pub slices: u32,
     /// Load before the measurement, which is not counted, in nanoseconds.
@@ -86,14 +83,13 @@ pub struct Plan {
     /// Connections that carry messages, all open at the same time, 1 to
     /// [`CONNECTIONS_MAX`].
     pub connections: u32,
-    /// Connections opened per second at the start; without it, as
-    /// [`Plan::connect_pace`] has it.
+    /// Connections opened per second at the start; by default [`Plan::connect_pace`].
     pub connect_rate: Option<f64>,
     /// Connections per second that are replaced by new ones.
     pub churn_rate: Option<f64>,
-    /// Connections beside the others that carry no messages.
+    /// Additional connections without messages.
     pub idle_connections: u32,
-    /// Connections beside the others that send without pause and read slowly.
+    /// Additional connections that send without pause and read slowly.
     pub slow_readers: u32,
     /// Threads that generate load.
     pub threads: u32,
@@ -110,7 +106,7 @@ pub struct Plan {
     pub fragments: u32,
     /// Whether writes end in the middle of frames.
     pub split: bool,
-    /// Header fields of the handshake beside those it needs, name and value.
+    /// Additional header fields of the handshake, name and value.
     pub headers: Vec<(String, String)>,
     /// Subprotocols to offer; the server has to choose one of them.
     pub subprotocols: Vec<String>,
@@ -118,18 +114,17 @@ pub struct Plan {
     /// awaited and skipped before the load, at most [`SKIP_MAX`].
     #[serde(default)]
     pub skip: u32,
-    /// Whether a `wss://` server's certificate is taken unseen.
+    /// Whether a `wss://` server's certificate is accepted without verification.
     pub insecure: bool,
     /// The certificates to trust instead of the system's, a PEM file.
     pub ca_file: Option<PathBuf>,
     /// The addresses to connect from.
     pub sources: Option<SourceRange>,
-    /// Where payloads, masks and arrivals come from: the same seed, the same
-    /// bytes.
+    /// The seed of payloads, masks and arrivals: the same seed gives the same bytes.
     pub seed: u64,
 }
 
-/// What is spoken with the server.
+/// The protocol of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
@@ -143,7 +138,7 @@ pub enum Protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "loop", rename_all = "kebab-case")]
 pub enum Load {
-    /// When a reply came in: so many messages are in flight per connection.
+    /// When a reply came: this number of messages is in flight per connection.
     Closed {
         /// Messages in flight per connection, 1 to [`WINDOW_MAX`].
         window: u32,
@@ -152,36 +147,36 @@ pub enum Load {
     Open {
         /// Messages per second over all connections, at most [`RATE_MAX`].
         rate: f64,
-        /// How they are spread over time.
+        /// Their distribution over time.
         arrival: Arrival,
     },
 }
 
-/// How the messages of an open loop are spread over time.
+/// The distribution of an open loop's messages over time.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Arrival {
-    /// Evenly; connections take turns.
+    /// Evenly, on the connections in turn.
     Fixed,
     /// At random, as from many independent clients.
     Poisson,
 }
 
-/// How much is measured.
+/// The extent of the measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extent {
-    /// For so long.
+    /// For this time.
     #[serde(rename = "duration_ns", with = "units::nanoseconds")]
     #[schemars(with = "u64")]
     Duration(Duration),
-    /// Until so many messages, warm-up apart, were sent and answered.
+    /// Until this number of messages, without the warm-up, was sent and answered.
     Messages(u64),
 }
 
-/// How a generator thread waits for what comes next.
+/// How a generator thread waits for the next event.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
@@ -194,9 +189,8 @@ pub enum Pace {
 }
 
 impl Pace {
-    /// What fits the load if nothing else is asked for: a thread that spins in
-    /// a closed loop has its latencies without the time that waking it takes,
-    /// and the core of a server that shares it.
+    /// The default for a load: a thread that spins in a closed loop has its latencies without the
+    /// time that waking it takes, and takes the core of a server that shares it.
     pub const fn usual(load: &Load) -> Self {
         match load {
             Load::Open { .. } => Self::Spin,
@@ -219,10 +213,10 @@ pub struct SizeShare {
 /// most machines have done a handshake, TLS included.
 const CONNECT_PACE_PER_S: f64 = 1_000.0;
 
-/// How long opening all connections may take by its pace, in seconds.
+/// The longest time to open all connections at the default pace, in seconds.
 const CONNECT_TIME_MAX_S: f64 = 10.0;
 
-/// What plans have that do not say.
+/// The default of files without the field.
 fn one_slice() -> u32 {
     1
 }
@@ -232,7 +226,7 @@ fn one_slice() -> u32 {
 pub struct Slice {
     /// Load before it, which is not counted.
     pub warmup: Duration,
-    /// How long it is, where it does not end with its messages.
+    /// Its length, unless it ends with its messages.
     pub length: Option<Duration>,
 }
 
@@ -278,14 +272,13 @@ impl Plan {
         self.connect_rate.unwrap_or(usual)
     }
 
-    /// What reports call the servers if they have no other name: their URLs.
+    /// The label of servers without a name: their URLs.
     pub fn label(&self) -> String {
         let urls: Vec<_> = self.targets.iter().map(ToString::to_string).collect();
         urls.join(" ")
     }
 
-    /// Whether all servers are reached over the loopback interface, as far as
-    /// their names tell.
+    /// Whether all servers are reached over the loopback interface, by their names.
     pub fn is_loopback(&self) -> bool {
         self.targets.iter().all(Target::is_loopback)
     }

@@ -1,5 +1,4 @@
-//! What can be known to be wrong with a run before it begins: one line, as of any
-//! other wrong argument.
+//! Checks before a run, each failing with one line as for a wrong argument.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -60,12 +59,14 @@ fn check_sources(sources: SourceRange, sockets: u64) -> Result<(), Failure> {
     };
     let mut addresses = (0..count).map(|index| sources.address(index));
     match addresses.find(is_foreign) {
-        Some(address) => Err(format!("--source: {address} is no address of this machine").into()),
+        Some(address) => {
+            Err(format!("--source: {address} is not an address of this machine").into())
+        }
         None => Ok(()),
     }
 }
 
-/// Whether a server can be watched or started as the command line says.
+/// Checks the server's flags.
 ///
 /// # Errors
 /// [`Failure::Usage`] when a command has a port left open, which only `ab` gives; when
@@ -111,7 +112,7 @@ fn is_self_or_ancestor(pid: u32) -> bool {
     true
 }
 
-/// What `/proc/PID/status` says of a process that has not ended.
+/// The fields of `/proc/PID/status` of a process that has not ended.
 struct ProcessStatus {
     name: String,
     process: u32,
@@ -183,10 +184,13 @@ mod tests {
         ] {
             check_plan(&plan(fine), &[]).expect(fine);
         }
-        // 192.0.2.0/24 is nobody's (RFC 5737).
+        // 192.0.2.0/24 is reserved for documentation (RFC 5737).
         for wrong in ["192.0.2.7", "192.0.2.0/24", "127.255.255.255-128.0.0.0"] {
             let error = why(check_plan(&plan(wrong), &[]));
-            assert!(error.contains("is no address of this machine"), "{error}");
+            assert!(
+                error.contains("is not an address of this machine"),
+                "{error}"
+            );
         }
     }
 

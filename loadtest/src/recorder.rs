@@ -9,12 +9,12 @@ use crate::outcome::{Counts, Histogram, LATENCY_NS_MAX, Latencies, histogram};
 pub struct Window {
     /// The first nanosecond of the measurement.
     pub start_ns: u64,
-    /// The first one behind it; `u64::MAX` while the end is not known.
+    /// The first nanosecond after it; `u64::MAX` while the end is not known.
     pub end_ns: u64,
 }
 
 impl Window {
-    /// Whether a time lies in it.
+    /// Whether a time is within it.
     #[inline]
     pub fn contains(&self, at_ns: u64) -> bool {
         (self.start_ns..self.end_ns).contains(&at_ns)
@@ -31,10 +31,10 @@ pub struct Times {
     pub sent_ns: u64,
 }
 
-/// What a second brought.
+/// The record of one second.
 #[derive(Debug)]
 pub struct IntervalRecord {
-    /// Which second of the measurement.
+    /// The index of the second.
     pub index: u32,
     /// Messages due in it.
     pub due: u64,
@@ -42,14 +42,14 @@ pub struct IntervalRecord {
     pub echoed: u64,
     /// Messages that had timed out when they were recorded in it.
     pub timed_out: u64,
-    /// What was recorded in it.
+    /// The latencies recorded in it.
     pub latencies: Box<Latencies>,
 }
 
 /// Counts messages and their latencies. Recording never allocates.
 #[derive(Debug)]
 pub struct Recorder {
-    /// What is measured: the epoch's clock.
+    /// The measurement, on the epoch's clock.
     pub window: Window,
     timeout_ns: u64,
     /// The whole run.
@@ -113,8 +113,8 @@ impl Recorder {
         }
     }
 
-    /// Takes note of messages whose replies are not waited for any more: their
-    /// latencies are longer than what is recorded (censored).
+    /// Records messages whose replies are not awaited any more: their latencies are lower bounds
+    /// (censored).
     pub fn unanswered(&mut self, times: Times, now_ns: u64, messages: u64) {
         if self.window.contains(times.intended_ns) {
             self.counts.unanswered += messages;
@@ -168,7 +168,7 @@ impl Recorder {
             .saturating_record(took_ns.clamp(1, LATENCY_NS_MAX));
     }
 
-    /// Which second is being recorded.
+    /// The index of the second being recorded.
     pub fn interval_index(&self) -> u32 {
         self.part.index
     }

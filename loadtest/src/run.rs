@@ -25,11 +25,11 @@ use crate::watch::{UnexpectedExit, Watched};
 
 use coordinator::Coordinator;
 
-/// Who looks on.
+/// The observers of a run.
 pub struct Observers<'a> {
     /// The server's threads, where they are known.
     pub server: Option<&'a mut dyn Watched>,
-    /// Says that the server has ended, where it was started for the run.
+    /// Returns the server's exit, where it was started for the run.
     pub server_ended: &'a mut dyn FnMut() -> Option<UnexpectedExit>,
     /// Shows how far the run is.
     pub show: &'a mut dyn FnMut(&Progress<'_>),
@@ -40,8 +40,8 @@ pub struct Observers<'a> {
 /// Runs a plan; the measurement begins at `start_at`, or as soon as it can.
 ///
 /// # Errors
-/// What went wrong before anything was measured. What goes wrong later is in
-/// [`Outcome::failure`], beside what was measured until then.
+/// A failure before the measurement. A later one is in [`Outcome::failure`], beside what was
+/// measured until then.
 pub fn run(
     plan: &Plan,
     start_at: Option<SystemTime>,
@@ -59,12 +59,12 @@ pub fn run(
     Ok(context.located(outcome))
 }
 
-/// Runs plans whose slices take turns: all connect, then who is next in `turns`,
-/// an index of the plans, has a slice, while the others wait.
+/// Runs plans that alternate by slices: all connect, then each index in `turns` selects the plan
+/// that has a slice, while the others wait.
 ///
 /// # Errors
-/// What went wrong first, at any time, and with which of the plans. An interrupt
-/// is [`Failure::Interrupted`].
+/// The first failure, at any time, and the index of its plan. An interrupt is
+/// [`Failure::Interrupted`].
 pub fn run_in_turns(
     plans: &[Plan],
     observers: &mut [Observers<'_>],
@@ -103,7 +103,7 @@ pub fn run_in_turns(
         .collect())
 }
 
-/// Ends all runs, those that are not over at once, and says what came of them.
+/// Ends all runs, those that are not over at once, and returns their outcomes.
 fn conclude(
     all: Vec<Coordinator<'_, '_>>,
     mut first_wrong: Option<(usize, Failure)>,
@@ -122,7 +122,7 @@ fn conclude(
             }
             Err(failure) => Some(failure),
         };
-        // Those that were given up for another's sake are not to blame.
+        // A run that was aborted because of another is not the cause.
         if let (Some(failure), true, None) = (failure, is_whole || !is_sound, &first_wrong) {
             first_wrong = Some((index, failure));
         }
@@ -130,7 +130,7 @@ fn conclude(
     first_wrong.map_or(Ok(outcomes), Err)
 }
 
-/// Where a run takes place: what its threads share.
+/// State that the threads of a run share.
 struct RunContext<'a> {
     plan: &'a Plan,
     endpoints: Endpoints,
@@ -149,7 +149,7 @@ impl<'a> RunContext<'a> {
         })
     }
 
-    /// What a run came to, with the addresses that it went to.
+    /// The outcome, with the addresses of the servers.
     fn located(&self, outcome: Outcome) -> Outcome {
         Outcome {
             addresses: self
@@ -222,7 +222,7 @@ fn pinned_core(plan: &Plan, thread: u32) -> Option<usize> {
     plan.pin.get(index).copied()
 }
 
-/// What a thread of the generator does.
+/// The body of a generator thread.
 fn work(assignment: Assignment<'_>, core: Option<usize>) {
     let events = assignment.events.clone();
     let pinned = core.map_or(Ok(()), |core| {

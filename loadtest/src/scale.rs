@@ -1,12 +1,11 @@
-//! Where values lie along a side of a plot, of characters or drawn, and which of
-//! them are named there.
+//! Scales: the position of values along a side of a plot, and its ticks.
 
-/// How far values are apart.
+/// The distance between values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// As far as their difference says.
+    /// Proportional to their difference.
     Linear,
-    /// As far as their ratio says; only what is above 0 can be shown.
+    /// Proportional to the logarithm of their ratio; only positive values can be shown.
     Log,
 }
 
@@ -17,10 +16,10 @@ impl Scale {
     }
 }
 
-/// What people count in: the mantissas of round numbers, from 1 to 10.
+/// The mantissas of round numbers, from 1 to 10.
 pub(crate) const ROUND: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
 
-/// Rounding of a tick that lies at an end.
+/// The rounding error of a tick at an end.
 const SLACK: f64 = 1e-9;
 
 /// From the lowest to the highest value of a side, or from where it begins to where
@@ -33,8 +32,8 @@ pub(crate) struct AxisRange {
 }
 
 impl AxisRange {
-    /// That of values that the scale shows; `None` without any. A single value
-    /// is given room on both sides.
+    /// The range of the values that the scale shows; `None` without any. A single value gets room
+    /// on both sides.
     pub(crate) fn of(scale: Scale, values: impl Iterator<Item = f64>) -> Option<Self> {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
             (low.min(value), high.max(value))
@@ -50,7 +49,7 @@ impl AxisRange {
         Some(Self { scale, low, high })
     }
 
-    /// With ends that are round numbers, for so many ticks.
+    /// Extends the ends to round numbers, for this number of ticks.
     pub(crate) fn widened(self, ticks: usize) -> Self {
         let (low, high) = match self.scale {
             Scale::Log => (round_below(self.low), round_above(self.high, &ROUND)),
@@ -64,7 +63,7 @@ impl AxisRange {
         Self { low, high, ..self }
     }
 
-    /// Where a value lies, from 0 to 1.
+    /// The position of a value, from 0 to 1.
     pub(crate) fn position(self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
@@ -72,8 +71,7 @@ impl AxisRange {
         }
     }
 
-    /// Round numbers within, at most so many and two at least, if that many are
-    /// wanted.
+    /// Round numbers within, at most `most` and at least two, if that many are wanted.
     pub(crate) fn ticks(self, most: usize) -> Vec<f64> {
         if self.scale == Scale::Log {
             for mantissas in [&ROUND[..3], &ROUND[..1]] {
@@ -100,7 +98,7 @@ impl AxisRange {
             .collect()
     }
 
-    /// At most so many multiples of a round number.
+    /// At most `most` multiples of a round number.
     fn even(self, most: usize) -> Vec<f64> {
         self.multiples(self.step(most)).take(most).collect()
     }
@@ -114,7 +112,7 @@ impl AxisRange {
             .take_while(move |&tick| self.holds(tick))
     }
 
-    /// The round number that divides it into at most so many parts.
+    /// The round number that divides it into at most `parts` parts.
     fn step(self, parts: usize) -> f64 {
         round_above((self.high - self.low) / parts.max(1) as f64, &ROUND)
     }

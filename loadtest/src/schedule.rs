@@ -1,15 +1,14 @@
 //! When an open loop's messages are to be sent.
 //!
-//! The times are a function of the plan alone, in nanoseconds from the run's
-//! epoch. Nothing that happens while they are kept moves them, and none is left
-//! out: a generator that falls behind has every message it owes still to send,
-//! at the time it should have.
+//! The times are a function of the plan alone, in nanoseconds from the run's epoch. Nothing
+//! that happens during the run moves them, and none is left out: a generator that falls behind
+//! still sends every message, recorded with its intended time.
 
 use fastrand::Rng;
 
 use crate::plan::Arrival;
 
-/// Sends that are gone through one by one where they are only counted.
+/// The most sends that are counted one by one.
 const SINGLE_MAX: u32 = 1_000_000;
 
 /// One thread's part of the intended sends, in their order.
@@ -25,14 +24,14 @@ pub struct Schedule {
 pub struct Send {
     /// When, from the epoch.
     pub intended_ns: u64,
-    /// Which of the thread's connections, from 0.
+    /// The index of the connection among the thread's, from 0.
     pub carrier: u32,
 }
 
 /// The part of the connections that a thread has: every `threads`-th.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
-    /// Which thread, from 0.
+    /// The thread, from 0.
     pub thread: u32,
     /// Of how many.
     pub threads: u32,
@@ -41,7 +40,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// How many connections the thread has.
+    /// The number of the thread's connections.
     pub fn own(&self) -> u32 {
         (self.connections - self.thread).div_ceil(self.threads)
     }
@@ -108,9 +107,8 @@ impl Schedule {
         self.next
     }
 
-    /// Goes through the sends that are due before `until_ns`, `most` at most, for
-    /// those who only count them: at an absurd rate in groups that are due within
-    /// a thousandth of what is left.
+    /// Visits the sends that are due before `until_ns`, at most `most`, for counting: at an
+    /// extreme rate in groups that are due within a thousandth of the remaining time.
     pub fn pop_all(&mut self, until_ns: u64, most: u64, mut each: impl FnMut(u64, u64)) {
         let mut left = most;
         let mut single = 0;
@@ -142,9 +140,8 @@ impl Schedule {
 }
 
 impl Arrivals {
-    /// Goes on to the first send behind `to_ns`, and says how many were due on
-    /// the way (with random gaps: how many are to be expected), the one that was
-    /// drawn last among them.
+    /// Skips to the first send after `to_ns`, and returns the number of sends skipped (with
+    /// random gaps: their expected number), the last one drawn included.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -1,12 +1,12 @@
-//! The proof that the percentiles are right: the generator drives a server that
-//! is late, stalls and misbehaves as told, and has to report just that.
+//! The proof that the percentiles are right: the generator drives a server that delays, stalls
+//! and misbehaves by a script, and has to report exactly that.
 //!
 //! ```text
 //! Scenario ─► ScriptedServer ◄─ drive ─► Outcome ─► Injection::check ─► Checks
 //! ```
 //!
-//! What a check finds is a pure function of the outcome, so that the tests can
-//! show that it rejects the outcome of a broken generator.
+//! A check is a pure function of the outcome, so that the tests can show that it rejects the
+//! outcome of a broken generator.
 
 mod check;
 mod expect;
@@ -30,8 +30,8 @@ use check::{Check, CheckResult, rows};
 use injection::{ScenarioRun, ServerCounts};
 use scenario::{Scenario, scenarios};
 
-/// How often a scenario is driven at most while nothing worse is found than
-/// what a busy machine does.
+/// The most attempts of a scenario while nothing worse is found than the disturbances of a busy
+/// machine.
 const TRIES_MAX: u32 = 3;
 
 /// Drives every scenario and prints what was injected, expected and reported.
@@ -39,7 +39,7 @@ const TRIES_MAX: u32 = 3;
 /// second.
 ///
 /// # Errors
-/// What went wrong before anything was measured.
+/// A failure before the measurement.
 pub fn run(quick: bool, interrupt: &Interrupt) -> Result<u8, Failure> {
     let cores = AllowedCores::of_this_thread().map_err(affinity)?;
     let (server_core, generator_core) = cores.server_and_generator();
@@ -82,7 +82,7 @@ pub fn run(quick: bool, interrupt: &Interrupt) -> Result<u8, Failure> {
     })
 }
 
-/// What was found in the end.
+/// The result of a scenario.
 #[derive(Debug)]
 struct ScenarioResult {
     checks: Vec<Check>,
@@ -91,18 +91,18 @@ struct ScenarioResult {
     is_wide: bool,
 }
 
-/// What one run of a scenario came to.
+/// The result of one run of a scenario.
 #[derive(Debug)]
 struct Attempt {
     checks: Vec<Check>,
-    /// How often per second server and generator were taken off their cores.
+    /// Involuntary context switches of server and generator per second.
     switches_per_s: f64,
     /// Whether that was so often that the bounds are those for a busy machine.
     is_wide: bool,
 }
 
 impl ScenarioResult {
-    /// What to know of the machine beside the checks.
+    /// A remark on the machine beside the checks.
     fn remark(&self) -> String {
         format!(
             "(others took a core from server or generator {} times per second{})",
@@ -116,9 +116,9 @@ impl ScenarioResult {
     }
 }
 
-/// Repeats a scenario, at most [`TRIES_MAX`] times in all, as long as all that
-/// is wrong with it is what a busy machine does. `attempt` is told whether it is
-/// the last one. `None` when the user ended it.
+/// Repeats a scenario, at most [`TRIES_MAX`] times in all, as long as all that is wrong can be
+/// explained by a busy machine. `attempt` gets whether it is the last one. `None` after an
+/// interrupt.
 fn settle(
     title: &str,
     mut attempt: impl FnMut(bool) -> Result<Option<Attempt>, Failure>,
@@ -135,7 +135,7 @@ fn settle(
         assert!(!checks.is_empty(), "{title}: nothing was checked");
         if worst(&checks) == CheckResult::Disturbed && tries < TRIES_MAX {
             for check in checks.iter().filter(|check| !check.holds()) {
-                log(&format!("once more, as {check} ({title})"));
+                log(&format!("again, as {check} ({title})"));
             }
             continue;
         }
@@ -196,7 +196,7 @@ fn attempt(
     }))
 }
 
-/// How often the kernel took a core from server or generator.
+/// The number of involuntary context switches of server and generator.
 fn switches(outcome: &Outcome) -> u64 {
     let server = outcome.server.map_or(0, |usage| usage.involuntary_switches);
     server + outcome.generator.usage.involuntary_switches

@@ -1,5 +1,5 @@
-//! What every command that drives a server does around the run itself: the live
-//! view, the server's process, the verdict, the report.
+//! The steps around a run that all commands share: progress, the server's process, the verdict,
+//! the report.
 
 use std::cell::RefCell;
 use std::io;
@@ -35,23 +35,22 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// An objective was missed.
 pub const EXIT_OBJECTIVE: u8 = 3;
-/// The numbers do not say what was asked.
+/// The verdict is INVALID.
 pub const EXIT_INVALID: u8 = 4;
-/// A comparison came to no conclusion.
+/// A comparison is inconclusive.
 pub const EXIT_INCONCLUSIVE: u8 = 5;
 
-/// Files beside the sockets: standard streams, epoll instances, the embedded
-/// server's listeners and rings, `/proc` while it is read.
+/// Open files beside the sockets: standard streams, epoll instances, the embedded server's
+/// listeners and rings, `/proc` while it is read.
 const OTHER_FILES: u64 = 64;
 
-/// Connections that churn leaves open for a while beside those of the plan, for
-/// each that is replaced per second.
+/// Additional open connections for each one that churn replaces per second.
 const CHURN_SOCKETS: f64 = 2.0;
 
 /// One run with a live view on standard error.
 ///
 /// # Errors
-/// What went wrong before anything was measured.
+/// A failure before the measurement.
 pub fn drive(
     plan: &Plan,
     server: Option<&mut dyn Watched>,
@@ -88,7 +87,7 @@ fn drive_at(
     result
 }
 
-/// Raises the limit of open files, for a plan's sockets and for as many more.
+/// Raises the limit of open files, for a plan's sockets and `more` files.
 ///
 /// # Errors
 /// [`Failure::OpenFiles`] when the hard limit is too low.
@@ -134,8 +133,7 @@ impl ServerProcess {
         started
     }
 
-    /// The same for a server whose output is kept, and shown while it starts and runs
-    /// if that is wanted.
+    /// The same for a server whose output is captured, and shown only if `is_shown`.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -182,7 +180,7 @@ impl ServerProcess {
     /// Drives it.
     ///
     /// # Errors
-    /// What went wrong before anything was measured.
+    /// A failure before the measurement.
     pub fn drive(&mut self, plan: &Plan, interrupt: &Interrupt) -> Result<Outcome, Failure> {
         self.drive_at(plan, None, interrupt)
     }
@@ -190,7 +188,7 @@ impl ServerProcess {
     /// Drives it, and begins to measure at a time, if there is one.
     ///
     /// # Errors
-    /// As [`drive`](Self::drive), and when it was too late to begin.
+    /// As [`drive`](Self::drive), and when the start time was missed.
     pub fn drive_at(
         &mut self,
         plan: &Plan,
@@ -213,7 +211,7 @@ impl ServerProcess {
         (command, binary.and_then(|path| binary_sha256(&path)))
     }
 
-    /// What the server prints, if it was started and that is to be shown.
+    /// The output of the server, if it was started and is to be shown.
     fn printed(&self) -> Option<ServerOutput> {
         let command = self.command.as_ref().filter(|_| self.is_shown)?;
         Some(command.printed().clone())
@@ -253,11 +251,10 @@ fn printed_lines(printed: Option<&ServerOutput>) -> Vec<String> {
     told.collect()
 }
 
-/// Drives servers whose slices take turns, one index after the other, and shows
-/// how far that is.
+/// Drives servers that alternate by slices in the order of `turns`, with a progress view.
 ///
 /// # Errors
-/// What went wrong first, and with which of them.
+/// The first failure, and the index of its server.
 pub fn drive_in_turns(
     watches: &mut [ServerProcess],
     plans: &[Plan],
@@ -304,14 +301,14 @@ pub fn run_once(
     Ok(about.file(&outcome, &identity))
 }
 
-/// What is known of a run before it is made.
+/// The description of a run before it is made.
 #[derive(Debug, Clone, Copy)]
 pub struct RunSpec<'a> {
-    /// What reports call the server.
+    /// The label in reports.
     pub label: &'a str,
-    /// What it is to do.
+    /// The plan.
     pub plan: &'a Plan,
-    /// What it has to meet, if anything.
+    /// The objectives, if any.
     pub slo: Option<&'a Slo>,
     /// The machine.
     pub environment: &'a Environment,
@@ -342,11 +339,11 @@ impl RunSpec<'_> {
 /// A finished run and what is to be made of it.
 #[derive(Debug, Clone, Copy)]
 pub struct FinishedRun<'a> {
-    /// What reports call the server.
+    /// The label in reports.
     pub label: &'a str,
-    /// What it was to do.
+    /// The plan.
     pub plan: &'a Plan,
-    /// What it came to.
+    /// The outcome.
     pub outcome: &'a Outcome,
     /// The server's command line and the hash of its binary.
     pub identity: &'a (Option<String>, Option<String>),
@@ -355,7 +352,7 @@ pub struct FinishedRun<'a> {
 }
 
 impl FinishedRun<'_> {
-    /// Reports it as the command line wants it, and says how the program ends.
+    /// Reports it in the requested format, and returns the exit code.
     ///
     /// # Errors
     /// [`Failure::Output`] and [`Failure::File`] when it cannot be printed or kept.
@@ -364,7 +361,7 @@ impl FinishedRun<'_> {
         self.report_judged(&judgement, output, file)
     }
 
-    /// As [`report`](Self::report), with a judgement from elsewhere.
+    /// As [`report`](Self::report), with a given judgement.
     ///
     /// # Errors
     /// As [`report`](Self::report).
@@ -419,7 +416,7 @@ impl FinishedRun<'_> {
     }
 }
 
-/// How the program ends after a run.
+/// The exit code of a run.
 pub fn exit_code(outcome: &Outcome, judgement: &Judgement, objectives: &[SloResult]) -> u8 {
     if outcome.failure.is_some() {
         return EXIT_FAILED;
@@ -430,7 +427,7 @@ pub fn exit_code(outcome: &Outcome, judgement: &Judgement, objectives: &[SloResu
     if judgement.verdict == Verdict::Invalid {
         return EXIT_INVALID;
     }
-    // An objective that too few samples speak for is not met either.
+    // An objective with too few samples is not met either.
     if objectives.iter().any(|objective| !objective.met) {
         return EXIT_OBJECTIVE;
     }

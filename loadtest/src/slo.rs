@@ -15,7 +15,7 @@ use crate::units::{
     parse_duration, parse_rate, parse_size,
 };
 
-/// What stands for a number that is not known.
+/// The text for an unknown number.
 const UNKNOWN: &str = "–";
 
 /// Objectives, at least one. The text form is `p99<2ms,errors<0.01%,rate>50k`.
@@ -26,24 +26,23 @@ pub struct Slo {
     objectives: Vec<Objective>,
 }
 
-/// How a run did by one objective.
+/// The result of one objective.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SloResult {
-    /// What was asked: `p99<2ms`.
+    /// The objective: `p99<2ms`.
     pub objective: String,
-    /// What was seen: `1.20 ms`, or why nothing was.
+    /// The observed value: `1.20 ms`, or why there is none.
     pub observed: String,
     /// Whether it was kept to.
     pub met: bool,
-    /// Whether it could be told; if not, as of too few messages, it is not met.
+    /// Whether it could be evaluated; if not, as with too few messages, it is not met.
     pub supported: bool,
 }
 
 impl Slo {
     /// Holds a run against the objectives, in their order.
     ///
-    /// A time that is only known to be longer than a value, because messages
-    /// were given up, is not known to be below any limit.
+    /// A time that is only a lower bound, because messages were unanswered, is below no limit.
     ///
     /// Memory is shared out over `sockets`.
     pub fn evaluate(&self, outcome: &Outcome, sockets: u64) -> Vec<SloResult> {
@@ -55,8 +54,8 @@ impl Slo {
 }
 
 impl SloResult {
-    /// Holds the objective against a run, whatever was said of it. One that is not known
-    /// here, as of a later release, is not met.
+    /// Evaluates the objective against a run again, whatever the file says. An unknown one, as of
+    /// a later release, is not met.
     pub fn evaluate_again(&mut self, outcome: &Outcome, sockets: u64) {
         if let Ok(objective) = self.objective.parse::<Objective>() {
             *self = objective.evaluate(outcome, sockets);
@@ -149,7 +148,7 @@ impl Objective {
                 self.time(statistic, limit, response_ns, counts.unanswered)
             }
             MetricLimit::Service(statistic, limit) => {
-                // What was never sent has no service time.
+                // Messages that were never sent have no service time.
                 let sent_unanswered = counts
                     .unanswered
                     .min(counts.sent.saturating_sub(counts.answered));
@@ -157,7 +156,7 @@ impl Objective {
                 self.time(statistic, limit, service_ns, sent_unanswered)
             }
             MetricLimit::Lag(statistic, limit) => {
-                // What was never sent was late by more than it is in there with.
+                // Messages that were never sent have a lag longer than the recorded one.
                 let unsent = counts.due.saturating_sub(counts.sent);
                 self.time(statistic, limit, &outcome.latencies.lag_ns, unsent)
             }
@@ -177,7 +176,7 @@ impl Objective {
             }
             MetricLimit::Rss(limit) => {
                 why_unknown = if sockets < RSS_SOCKETS_MIN {
-                    "fewer than 1,000 connections do not tell"
+                    "fewer than 1,000 connections are too few"
                 } else {
                     "the server's process is not known: --server-cmd, --server-pid"
                 };
@@ -380,7 +379,7 @@ impl FromStr for Statistic {
             "mean" => Ok(Self::Mean),
             _ => text.parse().map(Self::Percentile).map_err(|_| {
                 format!(
-                    "{text:?} is no metric; there are p50, p99.9 (any percentile), max, mean, the \
+                    "{text:?} is not a metric; there are p50, p99.9 (any percentile), max, mean, the \
                      same of service time, generator lag and handshakes (service.p99, lag.p99, \
                      handshake.p99), cpu, rss, errors and rate"
                 )
@@ -461,7 +460,7 @@ mod tests {
             ("errors<nan%", format!("\"errors<nan%\": {errors}")),
             (
                 "p100<1s",
-                "\"p100<1s\": \"p100\" is no metric; there are p50, p99.9 (any percentile), max, \
+                "\"p100<1s\": \"p100\" is not a metric; there are p50, p99.9 (any percentile), max, \
                  mean, the same of service time, generator lag and handshakes (service.p99, \
                  lag.p99, handshake.p99), cpu, rss, errors and rate"
                     .to_owned(),

@@ -7,9 +7,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A range of IPv4 addresses of this machine, to be used in turn. One address
-/// has some 28,000 ports to connect to one server from; loopback has 16 million
-/// addresses.
+/// A range of IPv4 addresses of this machine, used in turn. One address has some 28,000 ports to
+/// connect to one server from; loopback has 16 million addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -24,7 +23,7 @@ impl SourceRange {
         Ipv4Addr::from(u32::from(self.first) + connection % self.count)
     }
 
-    /// How many addresses there are.
+    /// The number of addresses.
     pub fn count(&self) -> u32 {
         self.count
     }
@@ -38,7 +37,7 @@ impl FromStr for SourceRange {
         const ADVICE: &str = "write source addresses as 127.0.0.1-127.0.0.20 or 127.1.0.0/24";
         let address = |text: &str| {
             text.parse::<Ipv4Addr>()
-                .map_err(|_| format!("{text:?} is no IPv4 address; {ADVICE}"))
+                .map_err(|_| format!("{text:?} is not an IPv4 address; {ADVICE}"))
         };
         if let Some((first, last)) = text.split_once('-') {
             let (first, last) = (address(first)?, address(last)?);
@@ -55,7 +54,7 @@ impl FromStr for SourceRange {
                 .parse()
                 .ok()
                 .filter(|bits| (1..=32).contains(bits))
-                .ok_or_else(|| format!("/{bits} is no prefix length; {ADVICE}"))?;
+                .ok_or_else(|| format!("/{bits} is not a prefix length; {ADVICE}"))?;
             let count = 1u32 << (32 - bits);
             let first = u32::from(address(base)?) & !(count - 1);
             return Ok(Self {

@@ -10,7 +10,7 @@ use crate::report::{Measured, OutputFormat, ServerRow, ServerTable, color_allowe
 use crate::result::to_json_array;
 use crate::session::{EXIT_FAILED, EXIT_FINE, FinishedRun, exit_code, log, print};
 
-/// The rows of a table, as they come in.
+/// A table whose rows are added as servers are measured.
 #[derive(Debug)]
 pub struct TableBuilder {
     format: OutputFormat,
@@ -26,18 +26,17 @@ impl TableBuilder {
         }
     }
 
-    /// Takes in a server's row.
+    /// Adds a server's row.
     pub fn push(&mut self, row: ServerRow) {
         self.rows.push(row);
     }
 
-    /// What there is so far.
+    /// The rows so far.
     pub fn rows(&self) -> &[ServerRow] {
         &self.rows
     }
 
-    /// Whether the last run did not come to its end, so that no more should
-    /// follow.
+    /// Whether the last run ended early, so that no more should follow.
     pub fn is_cut_short(&self) -> bool {
         self.rows.iter().any(|row| match &row.measured {
             Measured::Run(outcome, _) => outcome.interrupted || outcome.failure.is_some(),

@@ -1,4 +1,4 @@
-//! Where a server is.
+//! The URL of a server.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a URL's scheme says.
+/// The scheme of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// WebSocket over TCP.
@@ -38,7 +38,7 @@ impl Scheme {
     }
 }
 
-/// A server's URL, taken apart (RFC 6455, section 3).
+/// A server's URL, parsed (RFC 6455, section 3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -84,7 +84,7 @@ impl Target {
         }
     }
 
-    /// How to speak with it.
+    /// The scheme.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
@@ -104,7 +104,7 @@ impl Target {
         self.host.parse::<IpAddr>().is_ok()
     }
 
-    /// Whether its name says that it is this machine.
+    /// Whether its host is a loopback name or address.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(address) => address.is_loopback(),
@@ -117,8 +117,8 @@ impl Target {
         &self.path
     }
 
-    /// What the `Host` header says: an IPv6 address in brackets, the port only
-    /// where it is not the scheme's.
+    /// The value of the `Host` header: an IPv6 address in brackets, the port only if it is not
+    /// the scheme's default.
     pub fn host_header(&self) -> String {
         let (open, close) = self.brackets();
         let host = &self.host;
@@ -237,9 +237,9 @@ fn split_authority(authority: &str) -> Result<(&str, Option<u16>), String> {
         None if port.is_empty() => Ok((host, None)),
         Some(digits) => match digits.parse() {
             Ok(port) if port != 0 => Ok((host, Some(port))),
-            _ => Err(format!("{digits:?} is no port")),
+            _ => Err(format!("{digits:?} is not a port")),
         },
-        None => Err(format!("{port:?} is no port")),
+        None => Err(format!("{port:?} is not a port")),
     }
 }
 

@@ -1,11 +1,11 @@
-//! What a terminal can show.
+//! Properties of terminals, and text for them.
 
 use std::env;
 use std::os::fd::AsFd;
 
 use rustix::termios::{isatty, tcgetwinsize};
 
-/// How wide a terminal is taken to be that does not tell.
+/// The width of a terminal that does not report one.
 pub const COLUMNS_DEFAULT: usize = 80;
 
 /// Whether colors belong on a stream: it is a terminal that can do more than
@@ -19,7 +19,7 @@ pub fn is_terminal(stream: impl AsFd) -> bool {
     isatty(stream) && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// How many characters fit on a line of a stream.
+/// The number of characters that fit on a line of a stream.
 pub fn columns(stream: impl AsFd) -> usize {
     match tcgetwinsize(stream) {
         Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),

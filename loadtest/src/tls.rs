@@ -1,4 +1,4 @@
-//! The TLS side of `wss://`: whom to trust.
+//! The TLS side of `wss://`: certificates and their verification.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::plan::Plan;
 use crate::target::Scheme;
 
-/// How a plan's `wss://` servers are spoken with; `None` where it has none.
+/// The TLS configuration for a plan's `wss://` servers; `None` without any.
 ///
 /// # Errors
 /// [`Failure::Trust`] when there are no certificates to trust.
@@ -54,13 +54,13 @@ pub fn config_for(plan: &Plan) -> Result<Option<Arc<ClientConfig>>, Failure> {
     Ok(Some(Arc::new(config)))
 }
 
-/// What a TLS connection's end means for whoever drives it.
+/// The error of a TLS connection, with advice.
 pub(crate) fn describe(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
     match inner {
         Some(Error::InvalidCertificate(error)) => describe_certificate(error),
         Some(Error::InvalidMessage(_)) => {
-            format!("what answers does not speak it ({error}); ws:// perhaps?")
+            format!("the peer does not speak it ({error}); use ws://?")
         }
         Some(Error::AlertReceived(alert)) => {
             format!("the server refused the handshake with the alert {alert:?}")
@@ -74,17 +74,17 @@ pub(crate) fn describe(error: &io::Error) -> String {
 
 fn describe_certificate(error: &CertificateError) -> String {
     match error {
-        // The latter if somebody else of the same name is trusted.
+        // An issuer of the same name but with another key is trusted.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "nobody who is trusted here vouches for the server's \
-             certificate: give its CA with --ca FILE, or take any with -k"
+            "no trusted authority has signed the server's certificate: \
+             give its CA with --ca FILE, or accept any with -k"
                 .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            format!("the server's certificate has expired ({error}); -k takes any")
+            format!("the server's certificate has expired ({error}); -k accepts any")
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            format!("the server's certificate is not valid yet ({error}); -k takes any")
+            format!("the server's certificate is not valid yet ({error}); -k accepts any")
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!(
@@ -92,17 +92,17 @@ fn describe_certificate(error: &CertificateError) -> String {
                  take any with -k"
             )
         }
-        _ => format!("the server's certificate is not acceptable ({error}); -k takes any"),
+        _ => format!("the server's certificate is not acceptable ({error}); -k accepts any"),
     }
 }
 
-/// Whom to trust where it is not the system's authorities.
+/// The trusted certificates, other than the system's authorities.
 #[derive(Debug)]
 enum Trust {
-    /// Everybody, as `-k` asks for.
+    /// Any certificate, with `-k`.
     Any,
-    /// Whom a PEM file names: authorities, and servers whose own certificate is in
-    /// it, as those are that have signed theirs themselves.
+    /// The certificates of a PEM file: authorities, and servers' own certificates, as self-signed
+    /// ones are.
     File {
         authorities: Arc<WebPkiServerVerifier>,
         certificates: Vec<CertificateDer<'static>>,
@@ -135,8 +135,7 @@ impl Trust {
     }
 }
 
-/// Signatures are checked whoever is trusted, so that every handshake does the same
-/// work.
+/// Signatures are always checked, so that every handshake does the same work.
 #[derive(Debug)]
 struct Verifier {
     trust: Trust,

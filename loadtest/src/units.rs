@@ -31,7 +31,7 @@ pub fn parse_size(text: &str) -> Result<usize, String> {
 pub fn parse_count(text: &str) -> Result<u64, String> {
     let count = parse_rate(text)?;
     if count.fract() != 0.0 || count > 1e15 {
-        return Err(format!("{text:?} is no whole number"));
+        return Err(format!("{text:?} is not a whole number"));
     }
     #[expect(
         clippy::cast_possible_truncation,
@@ -121,8 +121,8 @@ pub fn parse_percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "write a share as 2% or 0.5%".to_owned())
 }
 
-/// Writes a number per second: whole where it is large, with the digits that
-/// say something where it is small.
+/// Writes a number per second: whole where it is large, with significant decimals where it is
+/// small.
 pub fn format_rate(rate: f64) -> String {
     if rate < 10.0 && rate.fract() != 0.0 {
         return format!("{rate:.2}");

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-/// What the table says of a scenario that failed, and how often others had the cores
-/// meanwhile. Where they had them at all, they may have had them for as long as they like.
+/// The remark below a failed scenario with the number of involuntary context switches. If other
+/// processes took the cores at all, they may have held them for any time.
 const DISTURBED: &str = "    (others took a core from server or generator ";
 
-/// What the machine has no part in, however busy it is.
+/// Checks that do not depend on the machine, however busy it is.
 const FACTS: [&str; 7] = [
     "messages due",
     "failure",
@@ -75,7 +75,7 @@ fn the_quick_self_test_passes() {
         "the same stall, ",
         "a stall of 1 s with a timeout of 300 ms: ",
         "more than can be sent: ",
-        "one misdeed, ",
+        "one fault, ",
     ] {
         assert!(
             stdout.lines().any(|line| line.starts_with(injected)),

@@ -10,30 +10,30 @@ use crate::failure::Failure;
 use crate::result::ResultFile;
 use crate::session::arguments;
 
-/// The fewest rounds that anything can be said of.
+/// The fewest rounds that a comparison is made of.
 const ROUNDS_MIN: usize = 2;
 
 /// All rounds that are complete.
 #[derive(Debug)]
 pub(super) struct CompletedRounds<'a> {
-    /// The baseline against itself, where it was asked for.
+    /// The baseline against itself, with `--aa`.
     pub(super) noise: Option<Rounds<'a>>,
     /// The servers, where there are several.
     pub(super) pairs: Option<Rounds<'a>>,
-    /// How many rounds there were to be of each.
+    /// The number of rounds requested for each series.
     pub(super) rounds_asked: usize,
     /// The failure that ended the comparison early, if one did.
     pub(super) failure: Option<Failure>,
 }
 
 impl CompletedRounds<'_> {
-    /// Whether a run's numbers do not say what was asked.
+    /// Whether any run is INVALID.
     pub(super) fn any_invalid(&self) -> bool {
         let mut runs = self.all().flat_map(Rounds::runs);
         runs.any(|(_, runs)| runs.iter().any(ResultFile::is_invalid))
     }
 
-    /// What they come to; `None` where there are too few.
+    /// The comparison; `None` with too few rounds.
     pub(super) fn conclude(&self, settings: &Settings, runner: &Runner<'_>) -> Option<Comparison> {
         let enough = |rounds: &Option<Rounds<'_>>| {
             let rounds = rounds.as_ref()?;

@@ -1,9 +1,8 @@
 //! Servers compared by interleaved runs, each started afresh for every one.
 //!
-//! What disturbs a machine comes and goes over seconds, so runs that follow each
-//! other belong together: a round has one of each side, and what is compared are
-//! the ratios within rounds. The order within a round is left to chance, in
-//! `order`.
+//! Disturbances of a machine last for seconds, so runs that follow each other belong together:
+//! a round has one run of each side, and the ratios within rounds are compared. The order
+//! within a round is random, see `order`.
 
 mod conclude;
 mod order;
@@ -33,7 +32,7 @@ use progress::ProgressView;
 use runner::Runner;
 use series::{RunSeries, SeriesContext};
 
-/// Compares the servers of the command line, and says how the program ends.
+/// Compares the servers of the command line, and returns the exit code.
 ///
 /// # Errors
 /// A failure before the first run, or in one, ends the comparison. The pairs that were
@@ -45,7 +44,7 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
     check_plan(plan, &args.server_pin.0)?;
     let mut settings = args.criteria.settings(!plan.is_open_loop(), plan.seed);
     if args.criteria.metrics.is_empty() && plan.sockets() < RSS_SOCKETS_MIN {
-        // No run will have it.
+        // The port is replaced in each run.
         settings
             .metrics
             .retain(|metric| *metric != Metric::RssPerConnection);
@@ -89,7 +88,7 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
     })
 }
 
-/// Sockets that are open at the same time beside those of one run.
+/// Sockets that the other servers of a round have open beside those of one run.
 fn sockets_of_others(args: &Ab, plan: &Plan, servers: &[ServerSpec]) -> u64 {
     if plan.slices == 1 {
         return 0;
@@ -118,7 +117,7 @@ fn assign_cores(args: &Ab, plan: &mut Plan) -> Result<CoreList, Failure> {
     Ok(CoreList(server))
 }
 
-/// Starts each server once, then measures: the noise first, if it is asked for.
+/// Starts each server once, then measures, with `--aa` the noise first.
 fn measure_all<'a>(
     args: &Ab,
     servers: &'a [ServerSpec],
@@ -173,8 +172,8 @@ fn announce(load: &LoadPlan, all_series: &[&RunSeries<'_>], rounds: usize, setti
     });
     if !load.has_free_port {
         log(
-            "one whole run after the other; with {port} in the commands runs take turns, slice by \
-             slice, and smaller differences are told",
+            "one whole run after the other; with {port} in the commands runs alternate by \
+             slices, and smaller differences are found",
         );
     }
 }

@@ -1,12 +1,11 @@
-//! In what order the servers take their turns.
+//! The order in which the servers of a round are measured.
 
 use fastrand::Rng;
 
 /// The order of every round, as indices of the sides.
 ///
-/// In as many rounds as there are sides, each side has each place once, so what
-/// drifts or depends on the place falls on all of them alike. Which round has
-/// which order is left to chance.
+/// Over as many rounds as there are sides, each side has each position once, so drift and effects
+/// of the position cancel out. The assignment of orders to rounds is random.
 pub(super) fn rounds(sides: usize, count: usize, seed: u64) -> Vec<Vec<usize>> {
     let mut random = Rng::with_seed(seed);
     let mut orders = Vec::new();
@@ -29,7 +28,7 @@ pub(super) fn rounds(sides: usize, count: usize, seed: u64) -> Vec<Vec<usize>> {
 mod tests {
     use super::*;
 
-    /// How often each side is at each place.
+    /// The number of times each side is at each position.
     fn places(sides: usize, orders: &[Vec<usize>]) -> Vec<Vec<usize>> {
         let mut counts = vec![vec![0; sides]; sides];
         for order in orders {

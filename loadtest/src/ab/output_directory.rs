@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::output::OutputFile;
 use crate::result::{Document, Problem, ResultFile};
 
-/// What the comparison is called.
+/// The file name of the comparison.
 const COMPARISON: &str = "comparison.json";
 
 /// A directory that held no comparison before.
@@ -47,7 +47,7 @@ impl OutputDirectory {
         })
     }
 
-    /// Keeps a run. The stem says which one it is.
+    /// Writes the result file of a run, named by the stem.
     ///
     /// # Errors
     /// [`Failure::File`].
@@ -55,7 +55,7 @@ impl OutputDirectory {
         Ok(run.write(&self.path.join(format!("{stem}.json")))?)
     }
 
-    /// The file for what all runs come to.
+    /// The file of the comparison.
     pub(super) fn for_comparison(self) -> OutputFile {
         self.comparison
     }

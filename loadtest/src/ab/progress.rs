@@ -1,5 +1,5 @@
-//! How far the comparison is: a line on a terminal that is drawn over, and a line
-//! for each pair elsewhere.
+//! The progress of a comparison: one line on a terminal that is redrawn, and a line for each
+//! pair elsewhere.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ pub(super) struct ProgressView<W> {
     began: Instant,
     runs_done: usize,
     runs_total: usize,
-    /// Which run it is, and what is known so far.
+    /// The current run, and the ratios known so far.
     now: String,
     so_far: String,
     is_drawn: bool,
 }
 
 impl ProgressView<Stderr> {
-    /// A view on standard error of so many runs.
+    /// A view on standard error, for this number of runs.
     pub(super) fn on_stderr(runs_total: usize) -> Self {
         Self::new(Stderr, ViewKind::of_stderr(), runs_total)
     }
@@ -67,7 +67,7 @@ impl<W: Write> ProgressView<W> {
         self.write(&format!("\r{line}\x1b[K"));
     }
 
-    /// So many runs are over.
+    /// Counts runs that have ended.
     pub(super) fn end(&mut self, runs: usize) {
         self.runs_done += runs;
     }
@@ -82,7 +82,7 @@ impl<W: Write> ProgressView<W> {
         }
     }
 
-    /// Leaves the terminal as it was: the server may have something to say.
+    /// Erases the line: the server may print something.
     pub(super) fn clear(&mut self) {
         if self.is_drawn {
             self.is_drawn = false;
@@ -99,7 +99,7 @@ impl<W: Write> ProgressView<W> {
     }
 
     fn write(&mut self, text: &str) {
-        // Nobody may be looking.
+        // An error on standard error does not end a run.
         let _ = self.to.write_all(text.as_bytes());
         let _ = self.to.flush();
     }
@@ -114,8 +114,8 @@ fn joined(parts: &[String]) -> String {
 /// Added to a time, it makes whole seconds of it that are no less.
 const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
 
-/// In whole seconds, what the runs to come will take if they take as long as
-/// those before; `None` where there were none, or none are to come.
+/// An estimate of the time that the remaining runs take, in whole seconds, from the mean of those
+/// before; `None` before the first and after the last.
 fn time_left(elapsed: Duration, done: usize, total: usize) -> Option<Duration> {
     if done == 0 || done >= total {
         return None;
@@ -141,7 +141,7 @@ mod tests {
             view.clear();
             view.end(1);
         }
-        // As if the machine had been quick.
+        // As if each run had taken no time.
         view.runs_total = 2;
         view.round("pair 1/2", "CPU/message B/A 1.010");
         view.begin("pair 2/2: B".to_owned());

@@ -14,10 +14,10 @@ use crate::result::ResultFile;
 use crate::session::{RunSpec, ServerProcess, drive_in_turns, log};
 use crate::watch::ServerOutput;
 
-/// How much of what a server printed is shown when its run fails, in lines.
+/// Lines of a server's output that are shown when its run fails.
 const LINES_SHOWN: usize = 10;
 
-/// Where all runs take place.
+/// The plan, cores and environment that all runs share.
 #[derive(Debug)]
 pub(super) struct Runner<'a> {
     pub(super) load: LoadPlan,
@@ -30,18 +30,18 @@ pub(super) struct Runner<'a> {
 /// A run that is to be made.
 #[derive(Debug)]
 pub(super) struct PlannedRun<'a> {
-    /// Whose server it is of.
+    /// The server to start.
     pub(super) server: &'a ServerSpec,
-    /// What messages call it.
+    /// The name of the run in messages.
     pub(super) name: String,
 }
 
-/// What a server printed, and why it did not get further.
+/// The server's output, and the failure of its run.
 type FailedRun = (ServerOutput, Failure);
 
 impl Runner<'_> {
-    /// Starts a server and stops it, so that one that does not start is found
-    /// before anything else has taken its time.
+    /// Starts a server and stops it, so that one that does not start is found before any
+    /// measurement.
     ///
     /// # Errors
     /// Why it does not start.
@@ -49,18 +49,18 @@ impl Runner<'_> {
         let plan = self.plan_of_a_run()?;
         match self.start(server, &plan) {
             Ok((watch, _)) => watch.stop(),
-            // That is for those to notice who measure.
+            // Whether the server ends on SIGTERM matters to the measured runs, not here.
             Err((_, Failure::Interrupted)) => {}
             Err(fault) => return Err(of_run(&server.label, fault)),
         }
         Ok(())
     }
 
-    /// Measures servers that take turns, an index after the other, in view;
-    /// `None` when interrupted.
+    /// Measures servers slice by slice in the order of `turns`, with a progress view; `None` when
+    /// interrupted.
     ///
     /// # Errors
-    /// What went wrong, with the name of the run.
+    /// The failure, with the name of the run.
     pub(super) fn measure(
         &self,
         entries: &[PlannedRun<'_>],
@@ -163,8 +163,7 @@ fn of_run(run: &str, (printed, failure): FailedRun) -> Failure {
     }
 }
 
-/// A port that nobody has, and nobody is given before long: the kernel deals
-/// them out at random.
+/// A free port, which is unlikely to be assigned again soon: the kernel picks ports at random.
 fn free_port(host: &str) -> Result<u16, Failure> {
     let bound = TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr());
     bound

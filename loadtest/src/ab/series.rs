@@ -15,22 +15,22 @@ use crate::statistics::median;
 /// One side of a series.
 #[derive(Debug, Clone)]
 pub(super) struct SeriesSide<'a> {
-    /// Whose server it is.
+    /// The server to start.
     pub(super) server: &'a ServerSpec,
-    /// What reports call the side.
+    /// The label in reports.
     pub(super) label: String,
-    /// What the files of its runs end in.
+    /// The suffix of the runs' file names.
     pub(super) suffix: String,
 }
 
 /// Rounds that belong together.
 #[derive(Debug)]
 pub(super) struct RunSeries<'a> {
-    /// What a round is called.
+    /// The name of a round.
     pub(super) round: &'static str,
-    /// What the files of its runs begin with.
+    /// The prefix of the runs' file names.
     pub(super) stem: &'static str,
-    /// Who takes turns, the baseline first.
+    /// The sides of a round, the baseline first.
     pub(super) sides: Vec<SeriesSide<'a>>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Rounds<'a> {
     by_side: Vec<Vec<ResultFile>>,
 }
 
-/// What a series is measured with.
+/// What all series of a comparison share.
 #[derive(Debug)]
 pub(super) struct SeriesContext<'a> {
     pub(super) runner: &'a Runner<'a>,
@@ -56,7 +56,7 @@ pub(super) struct SeriesContext<'a> {
 }
 
 impl<'a> RunSeries<'a> {
-    /// One of each of the contenders.
+    /// A side for each of the servers.
     pub(super) fn of(servers: &'a [ServerSpec]) -> Self {
         let sides = servers.iter().map(|server| SeriesSide {
             server,
@@ -70,7 +70,7 @@ impl<'a> RunSeries<'a> {
         }
     }
 
-    /// One contender, twice.
+    /// One server, twice.
     pub(super) fn against_itself(server: &'a ServerSpec) -> Self {
         let side = |number: u32, label| SeriesSide {
             server,
@@ -96,7 +96,7 @@ impl<'a> RunSeries<'a> {
             .enumerate()
         {
             let number = index + 1;
-            // Those of whole runs come one after the other.
+            // Without slices, the runs of a round follow each other.
             let slices = context.runner.load.plan.slices;
             let together = if slices > 1 { order.len() } else { 1 };
             for turns in order.chunks(together) {
@@ -123,7 +123,7 @@ impl<'a> RunSeries<'a> {
         self.rounds(by_side)
     }
 
-    /// Those that every side had its turn in.
+    /// The rounds that every side completed.
     fn rounds(&self, by_side: Vec<Vec<ResultFile>>) -> Rounds<'a> {
         Rounds {
             sides: self.sides.clone(),
@@ -176,8 +176,8 @@ impl<'a> RunSeries<'a> {
         Ok(())
     }
 
-    /// The median ratios of the rounds so far, in the first metric that there is,
-    /// CPU time if possible.
+    /// The median ratios of the rounds so far, in the first metric that was measured, preferably
+    /// CPU time.
     fn so_far(&self, by_side: &[Vec<ResultFile>], settings: &Settings) -> String {
         let metrics = settings.metrics.iter().copied();
         let cpu = metrics.clone().filter(|it| *it == Metric::CpuPerMessage);
@@ -198,12 +198,12 @@ impl<'a> RunSeries<'a> {
 }
 
 impl Rounds<'_> {
-    /// What one of them is called.
+    /// The name of a round.
     pub(super) fn unit(&self) -> &'static str {
         unit(self.sides.len())
     }
 
-    /// How many there are.
+    /// The number of rounds.
     pub(super) fn count(&self) -> usize {
         self.by_side[0].len()
     }
@@ -218,7 +218,7 @@ impl Rounds<'_> {
     pub(super) fn sides(&self, settings: &Settings) -> Vec<Side> {
         let sides = self.sides.iter().zip(&self.by_side);
         let side = |(side, runs): (&SeriesSide<'_>, &Vec<_>)| Side {
-            // As it was given: the port of a run says nothing.
+            // With `{port}`, as it was given: each run has another port.
             command: Some(side.server.template().to_owned()),
             ..Side::of(&side.label, runs, settings)
         };
@@ -226,12 +226,12 @@ impl Rounds<'_> {
     }
 }
 
-/// What a round of so many is called.
+/// The name of a round of this number of sides.
 fn unit(sides: usize) -> &'static str {
     if sides == 2 { "pair" } else { "round" }
 }
 
-/// Without the runs of a round that not every side had its turn in.
+/// Drops the runs of a round that not every side completed.
 fn complete(mut by_side: Vec<Vec<ResultFile>>) -> Vec<Vec<ResultFile>> {
     let count = by_side.iter().map(Vec::len).min().unwrap_or(0);
     for runs in &mut by_side {

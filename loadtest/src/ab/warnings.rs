@@ -1,4 +1,4 @@
-//! What else a reader of a comparison has to know.
+//! Warnings about a comparison.
 
 use crate::comparison::{ComparisonVerdict, Contrast};
 use crate::failure::Failure;
@@ -60,7 +60,7 @@ mod tests {
     use crate::fixture;
     use crate::verdict::{Facts, judge};
 
-    /// A run of which so many replies came in time.
+    /// A run with this number of replies in time.
     fn run(echoed: u64) -> ResultFile {
         let (plan, mut outcome) = (fixture::plan(), fixture::outcome());
         outcome.counts.echoed = echoed;

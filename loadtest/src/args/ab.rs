@@ -1,4 +1,4 @@
-//! The flags of `ab`, and the load behind its `--`.
+//! The flags of `ab`, and the load after its `--`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,20 +15,20 @@ use crate::report::OutputFormat;
 use crate::statistics::PAIRS_MAX;
 use crate::target::Target;
 
-/// Where the servers are expected when nothing else is said.
+/// The default URL.
 const URL: &str = "ws://127.0.0.1:9001/";
 
-/// The same when the servers are told their port.
+/// The default URL when the commands have a free port.
 const URL_OF_FREE_PORT: &str = "ws://127.0.0.1:{port}/";
 
-/// What stands for the port of a run.
+/// The placeholder for a run's port.
 pub const PORT: &str = "{port}";
 
 /// The fewest pairs: of one there is no interval.
 const PAIRS_MIN: usize = 2;
 
-/// How long a slice is if nothing else is said: what disturbs a machine lasts
-/// longer, and the generator's start and end are a small part of it.
+/// The default length of a slice: disturbances last longer, and the generator's start and end are
+/// a small part of it.
 const SLICE: Duration = Duration::from_millis(50);
 
 /// The most servers: there is no letter for more.
@@ -36,7 +36,7 @@ pub const SERVERS_MAX: usize = 26;
 
 const AB_EXAMPLES: &str = "\
 Examples:
-  Is one engine cheaper than the other? Twenty pairs of runs that take turns:
+  Is one engine cheaper than the other? Twenty pairs of runs that alternate by slices:
     loadtest ab --a 'target/release/ringback --engine epoll --listen 127.0.0.1:{port}' \\
         --b 'target/release/ringback --engine ring --listen 127.0.0.1:{port}' \\
         -- -c 50 -w 16
@@ -47,7 +47,7 @@ Examples:
         --b 'ring=target/release/ringback --engine ring --listen 127.0.0.1:{port}' \\
         -- -c 50 -w 16
 
-  What differences can this machine tell at all?
+  Which differences can this machine show at all?
     loadtest ab --aa --a 'target/release/ringback --listen 127.0.0.1:{port}'
 
   Has a change made it worse? An exit code for CI, and everything kept:
@@ -55,17 +55,17 @@ Examples:
         --b 'target/release/ringback --listen 127.0.0.1:{port}' \\
         --fail-on-regression -o ab-results -- -c 50 -w 16
 
-  Servers that cannot be told a port, one whole run after the other:
+  Servers whose port cannot be set, one whole run after the other:
     loadtest ab --a old/server --b new/server -- ws://127.0.0.1:9001/ -d 2s
 
   Which of them is the best?
     loadtest ab --a 'one=…' --b 'two=…' --c 'three=…' --c 'four=…' \\
         -- ws://127.0.0.1:9001/ --rate 20k
 
-Behind -- stand the URL and the flags of the load, as `run` has them, with other
+After -- come the URL and the flags of the load, as for `run`, with other
 defaults: ws://127.0.0.1:9001/, -d 400ms, --warmup 200ms. {port} in the commands and
-the URL is a free port, another one for every run; runs that have one take turns, slice
-by slice, so that what disturbs the machine falls on all of them alike.
+the URL is a free port, another one for every run; runs that have one alternate
+by slices, so that a disturbance of the machine affects all of them alike.
 
 Exit codes: 0 fine; 1 failed: a server did not start, a reply was wrong, a
 connection lost; 2 wrong arguments; 3 a regression, with --fail-on-regression;
@@ -76,8 +76,7 @@ interrupted, with a report of the pairs that were complete.";
 #[derive(Debug, Args)]
 #[command(after_help = AB_EXAMPLES, next_help_heading = "Comparing")]
 pub struct Ab {
-    /// The server that the others are compared with: CMD, which no shell sees,
-    /// or NAME=CMD
+    /// The command of the baseline: CMD, run without a shell, or NAME=CMD
     #[arg(long, value_name = "CMD")]
     pub a: NamedCommand,
 
@@ -89,21 +88,21 @@ pub struct Ab {
     #[arg(long, value_name = "CMD", requires = "b")]
     pub c: Vec<NamedCommand>,
 
-    /// How many runs of each, one of each at a time
+    /// Number of rounds, each with one run of every server
     #[arg(long, value_name = "N", default_value = "20", value_parser = pairs)]
     pub pairs: usize,
 
-    /// Compare A with itself first, in as many pairs: the machine's own noise
+    /// First compare A with itself, in the same number of pairs: the noise of the machine
     #[arg(long)]
     pub aa: bool,
 
-    /// What counts as a difference.
+    /// The criteria of a difference.
     #[command(flatten)]
     pub criteria: Criteria,
 
-    /// How long a server has its turn before the next one of the round has its
-    /// own: their runs are cut into slices, if each has a {port} of its own. none:
-    /// one whole run after the other [default: 50ms, or none without {port}]
+    /// Length of the slices in which the servers of a round are measured in turn; each needs a
+    /// {port} of its own. none: one whole run after the other [default: 50ms, or none without
+    /// {port}]
     #[arg(long, value_name = "TIME|none", help_heading = "Comparing")]
     pub slice: Option<SliceLength>,
 
@@ -117,11 +116,11 @@ pub struct Ab {
     )]
     pub server_pin: CoreList,
 
-    /// How long a server may take until it completes a handshake
+    /// Longest time until a server completes a handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::positive, help_heading = "Servers")]
     pub server_wait: Duration,
 
-    /// How to write the comparison
+    /// Output format
     #[arg(
         long,
         value_name = "FORMAT",
@@ -139,7 +138,7 @@ pub struct Ab {
     )]
     pub directory: Option<PathBuf>,
 
-    /// What to keep of the user's words.
+    /// Labels and a note for the results.
     #[command(flatten)]
     pub annotate: Annotate,
 
@@ -155,7 +154,7 @@ pub struct NamedCommand {
     command: String,
 }
 
-/// How a run is cut.
+/// How a run is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SliceLength {
     /// Into slices of about this length.
@@ -167,15 +166,15 @@ pub enum SliceLength {
 /// One of those compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
-    /// What reports call it.
+    /// The label in reports.
     pub label: String,
-    /// What names of files call it, and messages where it has no other name.
+    /// The letter in file names, and the label of a server without a name.
     pub letter: char,
     /// The command that starts it, [`PORT`] and all.
     command: String,
 }
 
-/// What all runs are to do, and where.
+/// The plan that all runs share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadPlan {
     /// The plan of each run, but for the port.
@@ -184,7 +183,7 @@ pub struct LoadPlan {
     pub has_free_port: bool,
 }
 
-/// What stands behind `--`.
+/// The arguments after `--`.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true, disable_help_flag = true)]
 struct LoadArgs {
@@ -199,7 +198,7 @@ struct LoadArgs {
 }
 
 impl Ab {
-    /// Who is compared, A first.
+    /// The servers to compare, A first.
     ///
     /// # Errors
     /// A sentence for the user when there are too many, or two of one name.
@@ -221,11 +220,10 @@ impl Ab {
         Ok(servers)
     }
 
-    /// What is asked of all runs.
+    /// The load of all runs.
     ///
     /// # Errors
-    /// A sentence for the user when the flags behind `--` are wrong, or do not go
-    /// with the commands.
+    /// A sentence for the user when the flags after `--` are wrong, or do not match the commands.
     pub fn load_plan(&self, servers: &[ServerSpec]) -> Result<LoadPlan, String> {
         let load = with_hyphen_values(LoadArgs::command())
             .try_get_matches_from(&self.load)
@@ -256,8 +254,7 @@ impl Ab {
         })
     }
 
-    /// How many slices runs have. Unless they are asked for, one where there
-    /// cannot be several.
+    /// The number of slices of a run: by default one where a run cannot be divided.
     fn slices(&self, plan: &Plan, has_free_port: bool) -> Result<u32, String> {
         let (length, is_asked) = match self.slice {
             None => (SLICE, false),
@@ -268,9 +265,11 @@ impl Ab {
             _ if !has_free_port => Err(format!(
                 "--slice needs a port for each server: {PORT} in the commands"
             )),
-            _ if plan.churn_rate.is_some() => Err("--slice does not go with --churn".to_owned()),
-            _ if plan.slow_readers > 0 => Err("--slice does not go with --slow-readers".to_owned()),
-            Extent::Messages(_) => Err("--slice does not go with -n".to_owned()),
+            _ if plan.churn_rate.is_some() => Err("--slice cannot be used with --churn".to_owned()),
+            _ if plan.slow_readers > 0 => {
+                Err("--slice cannot be used with --slow-readers".to_owned())
+            }
+            Extent::Messages(_) => Err("--slice cannot be used with -n".to_owned()),
             Extent::Duration(time) => {
                 let slices = (time.as_nanos() / length.as_nanos()).clamp(1, SLICES_MAX.into());
                 Ok(u32::try_from(slices).unwrap_or(SLICES_MAX))
@@ -463,7 +462,7 @@ mod tests {
         let most = slices(&["--slice=1ms", "--", "-d1h"]);
         assert_eq!(most, Ok(SLICES_MAX), "they get longer");
         let why = slices(&["--slice=50ms", "--", "--churn=10"]).unwrap_err();
-        assert_eq!(why, "--slice does not go with --churn");
+        assert_eq!(why, "--slice cannot be used with --churn");
         assert_eq!(load_plan(&["--a=x", "--b=y"]).unwrap().plan.slices, 1);
     }
 

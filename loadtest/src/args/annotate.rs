@@ -1,4 +1,4 @@
-//! The flags by which a user says something about runs.
+//! The flags that annotate results.
 
 use clap::Args;
 
@@ -10,12 +10,12 @@ const KEY_LEN_MAX: usize = 64;
 /// The longest value of a label and the longest note, in characters.
 const TEXT_LEN_MAX: usize = 1_000;
 
-/// What the user has to say about the runs. It is kept in every result file.
+/// Labels and a note, which every result file records.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub struct Annotate {
-    /// Keep this in the result: build=1234; repeatable. compare tells in which
-    /// labels runs differ, history shows them
+    /// Record a label in the result, such as build=1234; repeatable. compare reports labels in
+    /// which runs differ, history shows them
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
 
@@ -25,8 +25,7 @@ pub struct Annotate {
 }
 
 impl Annotate {
-    /// The surroundings of the runs, and what the user has to say about them. Of a
-    /// key that is given twice the last value stands.
+    /// The environment with the labels and the note. The last value of a repeated key counts.
     pub fn annotated(&self, environment: Environment) -> Environment {
         let mut labels = environment.labels;
         labels.extend(self.labels.iter().cloned());

@@ -22,17 +22,16 @@ INVALID; 5 inconclusive (--fail-on-inconclusive).";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Compare {
-    /// A name and its result files, NAME=FILES, where * and ? stand for what
-    /// they do in a shell; the first is the baseline. What has no name belongs
-    /// to the name before it
+    /// A name and its result files, NAME=FILES, with the wildcards * and ? of a shell; the first
+    /// name is the baseline. Files without a name belong to the name before them
     #[arg(value_name = "NAME=FILES", required = true, num_args = 1..)]
     pub groups: Vec<String>,
 
-    /// What counts as a difference.
+    /// The criteria of a difference.
     #[command(flatten)]
     pub criteria: Criteria,
 
-    /// How to write the result.
+    /// The output format.
     #[command(flatten)]
     pub report: ReportFlags,
 

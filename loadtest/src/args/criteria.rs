@@ -1,4 +1,4 @@
-//! What counts as a difference between servers, and what to make of one.
+//! The criteria of a difference between servers, and the exit codes for one.
 
 use clap::Args;
 
@@ -6,14 +6,14 @@ use crate::comparison::{LEVEL, Settings};
 use crate::metric::Metric;
 use crate::units::parse_percent;
 
-/// The least difference that is of interest, unless it is said otherwise.
+/// The default of the smallest relevant difference.
 pub(super) const MIN_EFFECT: &str = "2%";
 
-/// What counts as a difference, and what to make of one.
+/// The criteria of a difference, and the exit codes for one.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Judging")]
 pub struct Criteria {
-    /// The least difference of interest: what is found and smaller is none
+    /// Smallest relevant difference: a smaller one is ignored, however certain
     #[arg(long, value_name = "SHARE", default_value = MIN_EFFECT, value_parser = parse_percent)]
     pub min_effect: f64,
 

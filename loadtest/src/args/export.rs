@@ -16,8 +16,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Export {
-    /// What `run -o` wrote; several only with --benchmark, which takes their
-    /// medians
+    /// Result files of `run -o`; several only with --benchmark, which exports their medians
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub from: Vec<PathBuf>,
 
@@ -25,7 +24,7 @@ pub struct Export {
     #[command(flatten)]
     pub format: ExportFormat,
 
-    /// Which times, for --hgrm and --hlog
+    /// The time to export with --hgrm and --hlog
     #[arg(long, value_name = "TIME", default_value = "response")]
     pub time: ExportTime,
 
@@ -64,7 +63,7 @@ pub struct ExportFormat {
     pub benchmark: Option<Better>,
 }
 
-/// Which way is better.
+/// Whether smaller or bigger values are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Better {
     /// For the tool `customSmallerIsBetter`.
@@ -73,7 +72,7 @@ pub enum Better {
     Bigger,
 }
 
-/// Which times of a message.
+/// The times of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportTime {
     /// From the intended send to the reply.

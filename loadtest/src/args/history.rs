@@ -23,20 +23,20 @@ pub struct History {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 
-    /// What to show
+    /// The metric to show
     #[arg(long, value_name = "METRIC", default_value = "cpu-per-message")]
     pub metric: Metric,
 
-    /// What runs have in common that belong together: the commit that loadtest
-    /// was built from, the server's binary, or the day
+    /// The property that groups runs into points: the commit of loadtest, the server's binary, or
+    /// the day
     #[arg(long, value_name = "KEY", default_value = "commit")]
     pub by: GroupBy,
 
-    /// The least change of interest
+    /// The smallest relevant change
     #[arg(long, value_name = "SHARE", default_value = MIN_EFFECT, value_parser = parse_percent)]
     pub min_effect: f64,
 
-    /// How to write the result: text or csv
+    /// Output format: text or csv
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: HistoryFormat,
 
@@ -45,7 +45,7 @@ pub struct History {
     pub fail_on_regression: bool,
 }
 
-/// What runs have in common that belong together.
+/// The property that runs of one point share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum GroupBy {
     /// The commit that the generator was built from.
@@ -56,7 +56,7 @@ pub enum GroupBy {
     Day,
 }
 
-/// How a history is written.
+/// The output format of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HistoryFormat {
     /// For people, with a plot.

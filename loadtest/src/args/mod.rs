@@ -36,7 +36,7 @@ pub use sweep::Sweep;
 pub use values::{CoreList, Sizes};
 pub use workload::{Defaults, Workload};
 
-/// What may be any text: a value that begins with a hyphen is more likely an option.
+/// Values that may be any text: one that begins with a hyphen is more likely an option.
 const FREE_TEXTS: [&str; 7] = ["CMD", "DIR", "FIELD", "FILE", "NAME", "PATH", "TEXT"];
 
 const DEMO_EXAMPLES: &str = "\
@@ -48,9 +48,9 @@ Examples:
   loadtest sweep ws://HOST/ --rates 10k:400k:log
                                             its latency against the load
   loadtest ab --a CMD --b CMD               which of two servers is better
-  loadtest floor                            what a raw TCP echo would cost here
+  loadtest floor                            the cost of a raw TCP echo here
   loadtest selftest                         proof that the percentiles are right
-  loadtest doctor                           what will disturb a measurement here
+  loadtest doctor                           a check of this machine
 
 Results are on stdout, everything else is on stderr.
 
@@ -81,7 +81,7 @@ Examples:
     loadtest run ws://127.0.0.1:9001/ --rate 10k -o run.json
     loadtest rerun run.json
 
-  As the internet is: odd sizes, reconnects, slow readers, idle connections:
+  Like the internet: odd sizes, reconnects, slow readers, idle connections:
     loadtest run ws://127.0.0.1:9001/ --rate 10k --arrival poisson \\
         --size 64:9,4k:1 --churn 50 --slow-readers 5 --idle 1k
 
@@ -115,7 +115,7 @@ Examples:
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
-    /// What to do instead of the demo.
+    /// The command; none is the demo.
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -123,17 +123,17 @@ pub struct Cli {
     #[command(flatten)]
     pub workload: Workload,
 
-    /// How to write the result.
+    /// The output format.
     #[command(flatten)]
     pub report: ReportFlags,
 }
 
-/// What the program can do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Drive servers that are running, or one started for the run
     ///
-    /// Every reply is checked, and the report says what its numbers are worth.
+    /// Every reply is checked, and the report ends with a verdict on its numbers.
     Run(Box<Run>),
     /// Drive a raw TCP echo: the least that any echo server costs here
     ///
@@ -145,7 +145,7 @@ pub enum Command {
     /// It is built in, and stalls and misbehaves, too: all that was injected has
     /// to be in the report.
     Selftest(Selftest),
-    /// Say what on this machine will disturb a measurement, and how to mend it
+    /// Check this machine for what disturbs a measurement, with advice
     Doctor(Doctor),
     /// Repeat the run of a result file
     Rerun(Rerun),
@@ -154,7 +154,7 @@ pub enum Command {
     Sweep(Box<Sweep>),
     /// Add up the results of generators that shared a load
     Merge(Merge),
-    /// Say whether groups of result files differ, and by how much
+    /// Test whether groups of result files differ, and by how much
     Compare(Compare),
     /// Write a result file in the formats of other tools
     Export(Export),
@@ -178,19 +178,19 @@ pub enum Command {
     Report(ReportArgs),
     /// Print the completions for a shell
     Completions {
-        /// Which shell
+        /// The shell
         shell: Shell,
     },
 }
 
-/// What is kept in files.
+/// The kinds of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum DocumentKind {
-    /// What `run -o` writes.
+    /// Written by `run -o`.
     Result,
-    /// What `compare -o` writes, and `ab -o` as comparison.json.
+    /// Written by `compare -o`, and by `ab -o` as comparison.json.
     Comparison,
-    /// What `sweep -o` writes.
+    /// Written by `sweep -o`.
     Sweep,
 }
 
@@ -198,7 +198,7 @@ pub enum DocumentKind {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub struct Run {
-    /// Where the servers are.
+    /// The servers.
     #[command(flatten)]
     pub targets: Targets,
 
@@ -210,15 +210,15 @@ pub struct Run {
     #[command(flatten)]
     pub start: Start,
 
-    /// How to connect.
+    /// The flags of the handshake.
     #[command(flatten)]
     pub connect: Connect,
 
-    /// Whom to watch.
+    /// The server's process.
     #[command(flatten)]
     pub server: ServerFlags,
 
-    /// What to make of the result.
+    /// The output.
     #[command(flatten)]
     pub output: OutputFlags,
 }
@@ -227,7 +227,7 @@ pub struct Run {
 #[derive(Debug, Args)]
 #[command(after_help = FLOOR_EXAMPLES)]
 pub struct Floor {
-    /// Servers to set beside the floor
+    /// Servers to compare with the floor
     #[arg(value_name = "URL")]
     pub targets: Vec<Target>,
 
@@ -235,20 +235,20 @@ pub struct Floor {
     #[command(flatten)]
     pub workload: Workload,
 
-    /// How to connect to the URLs.
+    /// The flags of the handshake, for the URLs.
     #[command(flatten)]
     pub connect: Connect,
 
-    /// The server behind the URL, and the core of the raw echo.
+    /// The process of the server at the URL, and the core of the raw echo.
     #[command(flatten)]
     pub server: ServerFlags,
 
-    /// How to write the result.
+    /// The output format.
     #[command(flatten)]
     pub report: ReportFlags,
 }
 
-/// How to connect.
+/// The flags of connections and their handshake.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connecting")]
 pub struct Connect {
@@ -269,7 +269,7 @@ pub struct Connect {
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::skip)]
     pub skip: u32,
 
-    /// Take any certificate of a wss:// server
+    /// Accept any certificate of a wss:// server
     #[arg(short = 'k', long)]
     pub insecure: bool,
 
@@ -286,7 +286,7 @@ pub struct Connect {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Watching the server")]
 pub struct ServerFlags {
-    /// Measure what this process and its descendants take
+    /// Measure the cost of this process and its descendants
     #[arg(
         id = "server-pid",
         long,
@@ -311,24 +311,24 @@ pub struct ServerFlags {
     )]
     pub pin: CoreList,
 
-    /// How long the server may take until it completes a handshake
+    /// Longest time until the server completes a handshake
     #[arg(id = "server-wait", long, value_name = "TIME", default_value = "10s", value_parser = values::positive)]
     pub wait: std::time::Duration,
 }
 
-/// Where servers are driven.
+/// The servers.
 #[derive(Debug, Args)]
 pub struct Targets {
-    /// The servers, ws:// or wss://HOST:PORT/PATH; connections take turns.
+    /// The servers, ws:// or wss://HOST:PORT/PATH; connections go to them in turn.
     /// tcp://HOST:PORT is a raw TCP echo
     #[arg(value_name = "URL", required = true)]
     pub urls: Vec<Target>,
 }
 
-/// How the result is written.
+/// The output format.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ReportFlags {
-    /// How to write the result
+    /// Output format
     #[arg(
         long,
         value_name = "FORMAT",
@@ -338,11 +338,11 @@ pub struct ReportFlags {
     pub format: OutputFormat,
 }
 
-/// What to make of the result.
+/// The output of a run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputFlags {
-    /// How to write the result.
+    /// The output format.
     #[command(flatten)]
     pub report: ReportFlags,
 
@@ -356,7 +356,7 @@ pub struct OutputFlags {
     #[arg(long, value_name = "OBJECTIVES")]
     pub slo: Option<Slo>,
 
-    /// What to keep of the user's words.
+    /// Labels and a note for the result.
     #[command(flatten)]
     pub annotate: Annotate,
 }
@@ -372,12 +372,12 @@ pub struct Selftest {
 /// The arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// How to write the findings: text or json
+    /// Output format: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: DoctorFormat,
 }
 
-/// How findings are written.
+/// The output format of the doctor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum DoctorFormat {
     /// For people.
@@ -389,7 +389,7 @@ pub enum DoctorFormat {
 /// The arguments of `rerun`.
 #[derive(Debug, Args)]
 pub struct Rerun {
-    /// What `run -o` wrote
+    /// A result file of `run -o`
     #[arg(value_name = "FILE")]
     pub from: PathBuf,
 
@@ -401,11 +401,11 @@ pub struct Rerun {
     #[command(flatten)]
     pub start: Start,
 
-    /// Whom to watch.
+    /// The server's process.
     #[command(flatten)]
     pub server: ServerFlags,
 
-    /// What to make of the result.
+    /// The output.
     #[command(flatten)]
     pub output: OutputFlags,
 }
@@ -414,11 +414,11 @@ pub struct Rerun {
 #[derive(Debug, Args)]
 #[command(after_help = MERGE_EXAMPLES)]
 pub struct Merge {
-    /// What each `run -o` wrote
+    /// The result file of each `run -o`
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub from: Vec<PathBuf>,
 
-    /// What to make of the result.
+    /// The output.
     #[command(flatten)]
     pub output: OutputFlags,
 }
@@ -437,7 +437,7 @@ impl ServerFlags {
 }
 
 impl Run {
-    /// What they ask for.
+    /// The plan that the arguments describe.
     ///
     /// # Errors
     /// A sentence for the user when the arguments do not fit together.
@@ -452,7 +452,7 @@ impl Run {
 }
 
 impl Floor {
-    /// What they ask for, of the servers that are at URLs.
+    /// The plan for the servers at URLs.
     ///
     /// # Errors
     /// A sentence for the user when the arguments do not fit together.
@@ -465,7 +465,7 @@ impl Cli {
     /// Reads the command line.
     ///
     /// # Errors
-    /// What clap says, be it the help.
+    /// clap's, including the help.
     pub fn read(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
@@ -493,8 +493,8 @@ impl Cli {
     }
 }
 
-/// Has options whose values are not just any text take values that begin with a hyphen:
-/// `-1` is not another option, but a wrong value, of which it is said what would be right.
+/// Lets options that take other than free text accept values that begin with a hyphen: `-1` is
+/// then a wrong value, with the right form in the error, and not an unknown option.
 fn with_hyphen_values(command: clap::Command) -> clap::Command {
     command
         .mut_args(|arg| {
@@ -537,8 +537,7 @@ fn plan_for(
     Ok(plan)
 }
 
-/// What servers at these URLs speak. Mixed ones are caught when the plan is
-/// validated.
+/// The protocol of these URLs. A mixture is rejected when the plan is validated.
 fn protocol_of(targets: &[Target]) -> Protocol {
     match targets.first().map(Target::scheme) {
         Some(Scheme::Tcp) => Protocol::RawTcp,
@@ -546,8 +545,8 @@ fn protocol_of(targets: &[Target]) -> Protocol {
     }
 }
 
-/// What is wrong, in one line: all that is said before the usage, such as which
-/// argument is missing, or which name was perhaps meant.
+/// The error in one line: the text before the usage, such as the missing argument or a similar
+/// name.
 pub fn reason_of(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);

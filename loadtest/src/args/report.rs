@@ -23,7 +23,7 @@ is no document of loadtest.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ReportArgs {
-    /// Documents of this program, or directories, of which all *.json are taken
+    /// Result, comparison and sweep files, or directories, of which all *.json are read
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub from: Vec<PathBuf>,
 
@@ -31,7 +31,7 @@ pub struct ReportArgs {
     #[arg(short = 'o', long = "output", value_name = "FILE", required = true)]
     pub output: PathBuf,
 
-    /// What the page is called
+    /// Title of the page
     #[arg(long, value_name = "TEXT", default_value = "Load test report")]
     pub title: String,
 }

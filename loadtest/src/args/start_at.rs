@@ -9,8 +9,8 @@ use crate::plan::Plan;
 use crate::result::{format_utc, parse_utc};
 use crate::units::{format_duration, parse_duration};
 
-/// What has to be left for connecting when a command is given, beside what the
-/// warm-up takes and the time that `--connect-rate` asks for.
+/// The least time left for connecting, beside the warm-up and the time that `--connect-rate`
+/// takes.
 pub(super) const CONNECT_TIME_MIN: Duration = Duration::from_millis(200);
 
 /// The furthest a start may lie ahead: a day that is mistyped is found at once,
@@ -24,9 +24,8 @@ const FRACTION_DIGITS: usize = 3;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Load")]
 pub struct Start {
-    /// Begin to measure at this time, as others do elsewhere:
-    /// 2026-11-28T23:10:00Z, or +30s from now. Connecting and the warm-up come
-    /// before it
+    /// Start the measurement at this time, as other generators do: 2026-11-28T23:10:00Z, or +30s
+    /// from now. Connecting and the warm-up come before it
     #[arg(long = "start-at", value_name = "TIME")]
     pub at: Option<StartAt>,
 }
@@ -46,7 +45,7 @@ impl Start {
 pub enum StartAt {
     /// By the wall clock.
     Clock(SystemTime),
-    /// So long from now.
+    /// This long from now.
     In(Duration),
 }
 
@@ -106,7 +105,7 @@ fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     parse_utc(&format!("{seconds}.{fraction:0<FRACTION_DIGITS$}Z"))
 }
 
-/// What a user is told who waits.
+/// The line that announces a later start.
 pub fn announcement(at: SystemTime, now: SystemTime) -> String {
     let ahead = at.duration_since(now).unwrap_or_default();
     format!(

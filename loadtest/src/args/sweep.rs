@@ -29,22 +29,22 @@ Examples:
 /// than the least of it.
 const TOLERANCE: std::ops::RangeInclusive<f64> = 0.005..=1.0;
 
-/// Rates of a range that does not say how many.
+/// The number of rates in a range without one.
 const POINTS: usize = 8;
 
-/// Where a search begins that has no bounds.
+/// The lowest rate of a search without bounds.
 const SEARCH_FROM: f64 = 1_000.0;
 
 /// The arguments of `sweep`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Sweep {
-    /// Where the servers are.
+    /// The servers.
     #[command(flatten)]
     pub targets: Targets,
 
-    /// The rates: 10k:400k:log or 10k:100k:lin, with :N for as many, or
-    /// 10k,20k,50k. For --find-max: the bounds of the search
+    /// The rates: 10k:400k:log or 10k:100k:lin, with :N for N of them, or 10k,20k,50k. For
+    /// --find-max: the bounds of the search
     #[arg(
         long,
         value_name = "RATES",
@@ -53,7 +53,7 @@ pub struct Sweep {
     )]
     pub rates: Option<Rates>,
 
-    /// How many rates [default: 8]
+    /// Number of rates [default: 8]
     #[arg(long, value_name = "N", value_parser = points, help_heading = "Sweep")]
     pub points: Option<usize>,
 
@@ -61,8 +61,8 @@ pub struct Sweep {
     #[arg(long, value_name = "N", value_parser = values::runs, conflicts_with = "find_max", help_heading = "Sweep")]
     pub repeats: Option<u32>,
 
-    /// Look for the highest rate that is reached and holds these objectives,
-    /// as --slo of `run` takes them
+    /// Search the highest rate that is reached and meets these objectives, written as for --slo
+    /// of `run`
     #[arg(
         long,
         value_name = "OBJECTIVES",
@@ -75,7 +75,7 @@ pub struct Sweep {
     #[arg(long, value_name = "N", value_parser = values::runs, requires = "find_max", help_heading = "Search")]
     pub steps: Option<u32>,
 
-    /// How close the rate that holds and one that fails have to come [default: 2%]
+    /// Largest distance between the rate that holds and one that fails [default: 2%]
     #[arg(long, value_name = "PERCENT", value_parser = tolerance, requires = "find_max", help_heading = "Search")]
     pub tolerance: Option<f64>,
 
@@ -87,15 +87,15 @@ pub struct Sweep {
     #[command(flatten)]
     pub workload: Workload,
 
-    /// How to connect.
+    /// The flags of the handshake.
     #[command(flatten)]
     pub connect: Connect,
 
-    /// Whom to watch.
+    /// The server's process.
     #[command(flatten)]
     pub server: ServerFlags,
 
-    /// How to write the result.
+    /// The output format.
     #[command(flatten)]
     pub report: ReportFlags,
 
@@ -108,7 +108,7 @@ pub struct Sweep {
     )]
     pub file: Option<PathBuf>,
 
-    /// What to keep of the user's words.
+    /// Labels and a note for the results.
     #[command(flatten)]
     pub annotate: Annotate,
 }
@@ -130,7 +130,7 @@ impl Sweep {
         self.repeats.unwrap_or(3)
     }
 
-    /// Where and how to search.
+    /// The bounds and limits of a search.
     pub fn bounds(&self) -> Bounds {
         let ends = self.rates.as_ref().map(Rates::ends);
         Bounds {

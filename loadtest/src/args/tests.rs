@@ -165,7 +165,7 @@ fn nonsense_is_refused() {
     }
 }
 
-/// Every option that takes a value, with the words in front of it.
+/// Every option that takes a value, with the arguments before it.
 fn options(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, clap::Arg)> {
     let own = command.get_arguments().filter(|arg| {
         !arg.is_positional() && arg.get_action().takes_values() && arg.get_long().is_some()
@@ -183,7 +183,7 @@ fn every_wrong_value_is_told_what_is_right() {
     let command = Cli::command();
     let options = options(&command, &["loadtest".to_owned()]);
     assert!(options.len() > 100, "{}", options.len());
-    // What Rust's parsers and clap say of a value that they cannot make sense of.
+    // Messages of Rust's parsers and of clap that do not name the right form.
     let meaningless = [
         "invalid digit",
         "too large to fit",

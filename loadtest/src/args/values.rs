@@ -67,7 +67,7 @@ fn size_share(text: &str) -> Result<SizeShare, String> {
         .parse()
         .ok()
         .filter(|weight| *weight > 0)
-        .ok_or_else(|| format!("{weight:?} is no weight; write sizes as 64 or 64:9,4k:1"))?;
+        .ok_or_else(|| format!("{weight:?} is not a weight; write sizes as 64 or 64:9,4k:1"))?;
     Ok(SizeShare { len, weight })
 }
 

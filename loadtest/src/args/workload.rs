@@ -1,4 +1,4 @@
-//! The flags that say what load to put on a server, whichever it is.
+//! The flags of the load.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::client::MessageKind;
 use crate::plan::{Arrival, Extent, Load, Pace, Plan};
 use crate::target::Target;
 
-/// What stands where no flag says otherwise, and differs between commands.
+/// Defaults that differ between commands.
 #[derive(Debug, Clone, Copy)]
 pub struct Defaults {
     duration: Duration,
@@ -62,20 +62,20 @@ pub struct Workload {
     #[arg(long = "rate-per-conn", value_name = "RATE", value_parser = values::rate, conflicts_with = "window")]
     pub rate_per_connection: Option<f64>,
 
-    /// How an open loop's messages are spread over time [default: fixed]
+    /// Distribution of an open loop's messages over time [default: fixed]
     #[arg(long, value_name = "KIND")]
     pub arrival: Option<Arrival>,
 
-    /// How to wait for the next send or reply [default: spin in an open loop, sleep in a
-    /// closed one]
+    /// How to wait for the next send or reply [default: spin in an open loop, sleep in a closed
+    /// one]
     #[arg(long, value_name = "HOW")]
     pub pace: Option<Pace>,
 
-    /// How long to measure: 500ms, 3s, 2m [default: 3s, `run`: 10s, `sweep`: 5s]
+    /// Length of the measurement: 500ms, 3s, 2m [default: 3s, `run`: 10s, `sweep`: 5s]
     #[arg(short, long, value_name = "TIME", value_parser = values::positive)]
     pub duration: Option<Duration>,
 
-    /// Measure until so many messages are answered, instead of a time
+    /// Measure until this number of messages is answered, instead of a time
     #[arg(short = 'n', long = "messages", value_name = "N", value_parser = values::messages, conflicts_with = "duration")]
     pub messages: Option<u64>,
 
@@ -84,8 +84,8 @@ pub struct Workload {
     #[arg(long, value_name = "TIME", value_parser = values::phase)]
     pub warmup: Option<Duration>,
 
-    /// A message without a reply for so long has timed out; a server that
-    /// answers none for so long ends the run
+    /// A message without a reply for this time has timed out; a server that makes no progress for
+    /// this time ends the run
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::timeout)]
     pub timeout: Duration,
 
@@ -100,7 +100,7 @@ pub struct Workload {
     )]
     pub size: Sizes,
 
-    /// What the messages are
+    /// Type of the messages
     #[arg(
         long = "type",
         value_name = "KIND",
@@ -113,7 +113,7 @@ pub struct Workload {
     #[arg(long, conflicts_with = "kind", help_heading = "Messages")]
     pub text: bool,
 
-    /// Send each message in so many fragments
+    /// Number of fragments of each message
     #[arg(long = "fragment", value_name = "N", default_value = "1", value_parser = values::fragments, help_heading = "Messages")]
     pub fragments: u32,
 
@@ -125,8 +125,8 @@ pub struct Workload {
     #[arg(long, value_name = "N", value_parser = values::seed, help_heading = "Messages")]
     pub seed: Option<u64>,
 
-    /// Connections to open per second at the start [default: 1000, or as many as
-    /// open all within 10 seconds]
+    /// Connections to open per second at the start [default: 1000, or more to open all within 10
+    /// seconds]
     #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Connections beside the load")]
     pub connect_rate: Option<f64>,
 
@@ -134,7 +134,7 @@ pub struct Workload {
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::extra_connections, help_heading = "Connections beside the load")]
     pub idle: u32,
 
-    /// Replace so many connections per second by new ones
+    /// Number of connections to replace per second
     #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Connections beside the load")]
     pub churn: Option<f64>,
 
@@ -146,8 +146,8 @@ pub struct Workload {
     #[arg(short, long, value_name = "N", value_parser = values::threads, help_heading = "Generator")]
     pub threads: Option<u32>,
 
-    /// Cores for the threads, in turn: 1 or 2,4-7 [default: the second one,
-    /// `run` and `sweep`: any]
+    /// Cores for the threads, in turn: 1 or 2,4-7 [default: the second one, `run` and `sweep`:
+    /// any]
     #[arg(
         long,
         value_name = "CORES",

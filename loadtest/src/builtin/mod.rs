@@ -1,12 +1,10 @@
 //! Servers that come with the generator, to judge it and its results by.
 //!
-//! Neither is what is measured. [`RawEcho`] is the floor beside a result: what
-//! the kernel alone asks for an echo. [`ScriptedServer`] is the known truth: it
-//! is late, stalls or misbehaves exactly as told, so that a run against it
-//! shows whether the generator reports what happened.
+//! Neither is the server under test. [`RawEcho`] is the floor: the kernel's share of the cost
+//! of an echo. [`ScriptedServer`] delays, stalls and misbehaves as its [`Script`] says, so that
+//! a run against it shows whether the generator reports correctly.
 //!
-//! Each serves on one thread of this process, on a free port of 127.0.0.1 unless
-//! told otherwise:
+//! Each runs on one thread of this process, by default on a free port of 127.0.0.1:
 //!
 //! - `ServerThread` is that thread, from its start to its end.
 //! - `Reactor` is what it waits on: the listener, the connections, the stop.

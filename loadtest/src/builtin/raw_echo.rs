@@ -1,4 +1,4 @@
-//! A TCP echo: the floor beside results.
+//! A raw TCP echo, the floor of a comparison.
 
 use std::io;
 use std::mem;
@@ -14,23 +14,22 @@ use super::connection_table::ConnectionTable;
 use super::reactor::{self, Reactor};
 use super::server_thread::{ANY_LOCAL_PORT, ServerThread};
 
-/// Events taken at once. More would save nothing: one `epoll_wait` for 256
-/// echoes is less than a thousandth of what they cost.
+/// Events per `epoll_wait`. More would save nothing: one call for 256 echoes is less than a
+/// thousandth of their cost.
 const EVENTS_PER_ROUND: usize = 256;
 
-/// Bytes read at once unless told. Short messages do not care. Echoes of 1 MiB cost the less
-/// CPU time the larger it is, at 64 KiB a third more than at 512 KiB, beyond
-/// which nothing is gained.
+/// The default size of a read. It does not matter to short messages. Echoes of 1 MiB cost less
+/// CPU time the larger it is, at 64 KiB a third more than at 512 KiB, and nothing is gained
+/// beyond.
 const READ_LEN_MAX: usize = 512 << 10;
 
-/// A TCP server that sends back what it gets, and knows nothing of WebSocket:
-/// the least that an echo can cost a server on epoll.
+/// A TCP server that sends back what it receives, without WebSocket: the least that an echo can
+/// cost a server on epoll.
 ///
-/// An echo is one `recvfrom` and one `sendto`; one `epoll_pwait` serves all
-/// connections that are ready. Events are edge-triggered, so a connection is
-/// registered once, never modified, and not looked at again after its bytes
-/// were read. What a peer does not take is kept, and nothing more is read from
-/// it until it does.
+/// An echo is one `recvfrom` and one `sendto`; one `epoll_pwait` serves all connections that are
+/// ready. Events are edge-triggered, so a connection is registered once and never modified. Bytes
+/// that the socket does not accept are buffered, and the connection is not read until they are
+/// written.
 #[derive(Debug)]
 pub struct RawEcho {
     server_thread: ServerThread,
@@ -41,16 +40,15 @@ impl RawEcho {
     /// pinned to `core` if there is one.
     ///
     /// # Errors
-    /// What the kernel refuses: descriptors, the thread, the core.
+    /// The kernel's, for descriptors, the thread or the core.
     pub fn start(core: Option<usize>) -> io::Result<Self> {
         Self::start_at(ANY_LOCAL_PORT, READ_LEN_MAX, core)
     }
 
-    /// As [`start`](Self::start), at an address of one's choice, and with reads
-    /// of at most `read_len` bytes.
+    /// As [`start`](Self::start), at a given address, and with reads of at most `read_len` bytes.
     ///
     /// # Errors
-    /// As [`start`](Self::start), and when the address is not to be had.
+    /// As [`start`](Self::start), and when the address cannot be bound.
     ///
     /// # Panics
     /// When `read_len` is 0.
@@ -70,7 +68,7 @@ impl RawEcho {
         self.server_thread.stop();
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server_thread.address()
     }
@@ -87,7 +85,7 @@ struct EchoLoop {
     connections: ConnectionTable<EchoConnection>,
     /// Shared by all: a read is written before the next one.
     buffer: Box<[u8]>,
-    /// Connections that go on in the next round, each once.
+    /// Connections that continue in the next round without an event, each once.
     runnable: Vec<usize>,
 }
 
@@ -108,8 +106,7 @@ impl EchoLoop {
             let at_once = !self.runnable.is_empty();
             let timeout = at_once.then_some(Duration::ZERO);
             self.reactor.wait(&mut events, timeout);
-            // One turn for each before anyone's second: a peer that floods
-            // keeps nobody waiting.
+            // One turn for each connection before a second one: a flooding peer delays nobody.
             mem::swap(&mut self.runnable, &mut continued);
             for event in &events {
                 match reactor::token(event) {
@@ -163,21 +160,20 @@ struct EchoConnection {
     /// Read and not yet written. While there is any, nothing is read, so it is
     /// at most one buffer.
     unsent: Vec<u8>,
-    // Edge-triggered events do not repeat themselves, so what they said is
-    // remembered.
+    // Edge-triggered events are not repeated, so the flags are kept.
     /// There may be bytes to read.
     readable: bool,
-    /// The end of the stream, or an error, stands behind them.
+    /// The end of the stream, or an error, follows them.
     hung_up: bool,
     /// There may be room to write, where there was none.
     writable: bool,
 }
 
-/// How a connection's turn ended.
+/// The result of a connection's turn.
 enum TurnResult {
-    /// The next event will tell.
+    /// It waits for the next event.
     WouldBlock,
-    /// It could go on.
+    /// It can continue without an event.
     Runnable,
     /// The connection is to be closed.
     Closed,
@@ -202,8 +198,7 @@ impl EchoConnection {
         self.writable |= flags.contains(EventFlags::OUT);
     }
 
-    /// Whether it could go on without an event, and so is on the list of those
-    /// that will.
+    /// Whether it can continue without an event, and so is in the list of runnable connections.
     #[inline]
     fn is_runnable(&self) -> bool {
         self.readable && self.unsent.is_empty()
@@ -249,8 +244,7 @@ impl EchoConnection {
         }
     }
 
-    /// Keeps what the socket does not take. It makes an event when there is
-    /// room again.
+    /// Buffers what the socket does not accept; an event follows when it has room again.
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         let len = match send(&self.socket, bytes, SendFlags::NOSIGNAL) {

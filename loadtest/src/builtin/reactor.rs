@@ -1,4 +1,4 @@
-//! What a server's thread waits on.
+//! The epoll loop of a built-in server.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -54,8 +54,8 @@ impl Reactor {
         })
     }
 
-    /// Waits for events, as many as `events` has capacity for, and at most for
-    /// `timeout`, which is rounded up to milliseconds. There may be none.
+    /// Waits for at most `events`' capacity of events, and at most `timeout`, rounded up to
+    /// milliseconds. There may be none.
     ///
     /// # Panics
     /// When the epoll instance is none.
@@ -81,7 +81,7 @@ impl Reactor {
                     }
                     // The kernel has no room to watch it: closed again.
                 }
-                // One that was given up before it was accepted.
+                // The client reset it before it was accepted.
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
                 Err(Errno::AGAIN) => return None,
                 Err(_) => {
@@ -105,11 +105,11 @@ impl Reactor {
         }
     }
 
-    /// Sleeps for `timeout`, rounded up to milliseconds, or until it is time to
-    /// stop; says whether it is. Connections are left alone.
+    /// Sleeps for `timeout`, rounded up to milliseconds, or until the stop signal; returns
+    /// whether that was set. Connections are not served.
     pub(super) fn sleep(&self, timeout: Duration) -> bool {
         let mut stop = [PollFd::new(&self.stop, PollFlags::IN)];
-        // A signal cuts it short, so whoever sleeps looks at the clock anyway.
+        // A signal cuts it short; callers check the clock.
         matches!(poll(&mut stop, Some(&timespec(timeout))), Ok(1))
     }
 
@@ -128,7 +128,7 @@ impl Reactor {
     }
 }
 
-/// What an event is about: a connection, [`LISTENER`] or [`STOP`].
+/// The source of an event: a connection, [`LISTENER`] or [`STOP`].
 pub(super) fn token(event: &Event) -> usize {
     // It was a `usize` when it was registered.
     usize::try_from(event.data.u64()).unwrap_or(LISTENER)
@@ -143,7 +143,7 @@ fn data(token: usize) -> EventData {
 }
 
 fn timespec(duration: Duration) -> Timespec {
-    // Nobody waits for 2^63 seconds.
+    // No timeout is 2^63 seconds long.
     Timespec::try_from(duration).expect("a timeout in range")
 }
 

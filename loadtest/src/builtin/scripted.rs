@@ -1,10 +1,10 @@
-//! A WebSocket echo that is late, stalls or misbehaves exactly as told.
+//! A WebSocket echo that delays, stalls and misbehaves as its script says.
 //!
 //! ```text
-//! Script ── Progress ──┐ due, misdeed
-//!                      ▼
-//! socket ► Inbox ► Session/Echo ► Outbox ► socket
-//!          frames                 replies, each with the time it is due
+//! Script ── ScriptState ──┐ due, fault
+//!                         ▼
+//! socket ► ReadBuffer ► ClientState/Echo ► ReplyQueue ► socket
+//!          frames                          replies, each with the time it is due
 //! ```
 //!
 //! Everything but this file is free of networking code and of clocks.
@@ -37,32 +37,30 @@ use client_state::ClientState;
 pub use script::{Delay, Fault, Script, Stall};
 use script_state::{ScriptCounters, ScriptState};
 
-/// Events taken at once.
+/// Events per `epoll_wait`.
 const EVENTS_PER_ROUND: usize = 256;
 
 /// Bytes read at once.
 const READ_LEN_MAX: usize = 64 << 10;
 
-/// The server sleeps until so long before something is due, and spins from then
-/// on. A sleep is counted in milliseconds, and the kernel may take its time to
-/// end it.
+/// The server sleeps until this long before the next reply is due, and spins from then on: a
+/// sleep is counted in milliseconds, and may end late.
 const SPIN: Duration = Duration::from_millis(1);
 
-/// The longest sleep; what is due later is looked at again then.
+/// The longest sleep; a later deadline is checked again then.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// A WebSocket echo server on one thread that follows a [`Script`].
 ///
-/// It is the known truth that the generator is tested with. What the script
-/// says happens within a few microseconds, as long as the thread has its core
-/// to itself: while a reply is due within about a millisecond it spins.
+/// It is the reference that the generator is tested with. The script is followed within a few
+/// microseconds, as long as the thread has its core to itself: while a reply is due within about
+/// a millisecond it spins.
 ///
-/// A message is echoed as it came, frame by frame, but not before it is whole.
-/// Order on a connection is always kept: a reply that is due waits for those
-/// before it, also a pong or a Close. All replies of a connection that are due
-/// go out with one write. Messages over 16 MiB and frames that no client may
-/// send end the connection without a word; a request for anything but a
-/// WebSocket gets status 400. UTF-8 is not checked.
+/// A message is echoed with its own framing, once it is complete. Order on a connection is always
+/// kept: a reply that is due waits for those before it, also a pong or a Close. All replies of a
+/// connection that are due go out with one write. Messages over 16 MiB and frames that no client
+/// may send end the connection without a Close; a request other than an upgrade to WebSocket gets
+/// status 400. UTF-8 is not checked.
 #[derive(Debug)]
 pub struct ScriptedServer {
     server_thread: ServerThread,
@@ -74,7 +72,7 @@ impl ScriptedServer {
     /// pinned to `core` if there is one.
     ///
     /// # Errors
-    /// What the kernel refuses: descriptors, the thread, the core.
+    /// The kernel's, for descriptors, the thread or the core.
     pub fn start(script: Script, core: Option<usize>) -> io::Result<Self> {
         let counters = Arc::new(ScriptCounters::default());
         let script_state = ScriptState::new(script, Arc::clone(&counters));
@@ -95,20 +93,20 @@ impl ScriptedServer {
         self.server_thread.stop();
     }
 
-    /// Messages echoed so far, each once, and those that were dropped not at
-    /// all. A message counts from just before the write of its reply, so who
-    /// has got that finds it counted.
+    /// The number of messages echoed so far, without those that were dropped. A message is
+    /// counted just before its reply is written, so a client that received the reply finds it
+    /// counted.
     pub fn served(&self) -> u64 {
         self.counters.echoed()
     }
 
-    /// Messages so far that were given the rare delay of [`Delay::EveryNth`],
-    /// counted when they were read.
+    /// The number of messages so far with the rare delay of [`Delay::EveryNth`], counted when
+    /// they were read.
     pub fn rarely_delayed(&self) -> u64 {
         self.counters.rare()
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server_thread.address()
     }
@@ -127,7 +125,7 @@ struct ScriptLoop {
     /// connection's own `timer` is out of date.
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     script_state: ScriptState,
-    /// Shared by all: what was read is taken before the next read.
+    /// Shared by all connections: one read is processed before the next.
     buffer: Box<[u8]>,
 }
 
@@ -154,7 +152,7 @@ impl ScriptLoop {
                     reactor::LISTENER => self.accept_all(),
                     token => self.notify(token, event.flags),
                 }
-                // A batch may take longer than a reply can wait.
+                // A batch may take longer than a reply may be late.
                 self.run_due();
             }
         }
@@ -184,7 +182,7 @@ impl ScriptLoop {
         }
     }
 
-    /// Neither reads nor writes until `end`, but stops when told so.
+    /// Neither reads nor writes until `end`, but obeys the stop signal.
     fn stall(&self, end: Instant) {
         while Instant::now() < end {
             let sleep = sleep_before(end);
@@ -213,7 +211,7 @@ impl ScriptLoop {
         let is_over = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         let may_read = flags.contains(EventFlags::IN) || is_over;
         let now = if !connection.client_state.wants_bytes() {
-            // Nobody is there any more to get what is waiting.
+            // The peer is gone, and with it the receiver of its queued replies.
             if is_over {
                 return self.remove(token);
             }
@@ -260,11 +258,11 @@ impl ScriptLoop {
 struct ScriptedConnection {
     socket: OwnedFd,
     client_state: ClientState,
-    /// What epoll tells of.
+    /// The registered epoll flags.
     watched: EventFlags,
-    /// The socket did not take all that was due; epoll tells when it will.
+    /// The socket did not accept all that was due; an epoll event follows when it has room.
     blocked: bool,
-    /// Which of the server's timers is this connection's.
+    /// The deadline in the server's heap that belongs to this connection.
     timer: Option<Instant>,
 }
 
@@ -330,8 +328,8 @@ impl ScriptedConnection {
     }
 }
 
-/// How long to sleep, in whole milliseconds, to be awake in time for `due`;
-/// zero when it is time to spin.
+/// The time to sleep, in whole milliseconds, to be awake before `due`; zero when it is time to
+/// spin.
 fn sleep_before(due: Instant) -> Duration {
     let left = due.saturating_duration_since(Instant::now());
     let left = left.saturating_sub(SPIN).min(SLEEP_MAX);

@@ -27,12 +27,11 @@ pub(super) struct ServerThread {
 }
 
 impl ServerThread {
-    /// Starts a thread named `name`, pinned to `core` if there is one, that
-    /// serves whoever connects to `address`. `serve` returns when the reactor tells it to
-    /// stop.
+    /// Starts a thread named `name`, pinned to `core` if given, that serves connections to
+    /// `address`. `serve` returns on the reactor's stop signal.
     ///
     /// # Errors
-    /// What the kernel refuses: the address, descriptors, the thread, the core.
+    /// The kernel's, for the address, descriptors, the thread or the core.
     pub(super) fn start(
         name: &str,
         address: SocketAddr,
@@ -93,13 +92,12 @@ impl ServerThread {
 
 impl Drop for ServerThread {
     fn drop(&mut self) {
-        // Whoever wants to hear of a panic calls `stop`.
+        // Only `stop` reports a panic.
         let _ = self.end();
     }
 }
 
-/// Whether a thread that was joined is gone. The kernel says that it has ended
-/// a moment before it takes it off the list.
+/// Whether a joined thread is gone from `/proc`. The kernel removes it a moment after the join.
 #[cfg(test)]
 pub(super) fn has_ended(thread_id: i32) -> bool {
     let task = format!("/proc/self/task/{thread_id}");

@@ -10,12 +10,12 @@ use super::mix::Mix;
 use super::stamp::MessageId;
 use super::violation::Violation;
 
-/// How far ahead of this connection, or of twice its progress, a message may
-/// be to be believed in a diagnosis.
+/// How far ahead of this connection, or of twice its progress, a message id may be to be trusted
+/// in a diagnosis.
 const SEQUENCE_LEAD_MAX: u64 = 1 << 20;
 
-/// A wrong reply that begins with this many right payload bytes is not quoted: it
-/// is the one that was due, and what is wrong with it is said.
+/// A wrong reply with at least this many right payload bytes is not quoted: it is the reply that
+/// was due, and the violation says what is wrong.
 const RIGHT_LEN: usize = 4;
 
 /// A control frame between replies.
@@ -29,7 +29,7 @@ pub enum Control {
     Close(Option<CloseReason>),
 }
 
-/// What a Close frame carries (RFC 6455, section 5.5.1).
+/// The content of a Close frame (RFC 6455, section 5.5.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseReason {
     /// Its code.
@@ -40,9 +40,9 @@ pub struct CloseReason {
 
 /// The state of one connection's replies: a position in the reply that is due.
 ///
-/// Right replies are a known sequence of bytes, so they are never parsed, only
-/// compared, and a chunk may end anywhere. Headers are looked at when a control
-/// frame shows up, when a reply comes in fragments, or to say what is wrong.
+/// Right replies are a known sequence of bytes, so they are never parsed, only compared, and a
+/// chunk may end anywhere. Headers are parsed only at a control frame, in a fragmented reply, or
+/// to diagnose an error.
 #[derive(Debug)]
 pub struct Checker {
     connection: u32,
@@ -50,27 +50,27 @@ pub struct Checker {
     received: u64,
     /// Bytes of reply `received` that were there and right.
     at: usize,
-    /// What only some connections need, and rarely.
+    /// State that only some connections need, and rarely.
     partial: Option<Box<PartialFrames>>,
 }
 
-/// What a chunk's end may leave in pieces.
+/// Frames that the end of a chunk may cut.
 #[derive(Debug, Default)]
 struct PartialFrames {
-    /// A control frame of which only part is there.
+    /// An incomplete control frame.
     control: Vec<u8>,
     /// The reply that comes in fragments.
     fragments: Option<Fragments>,
-    /// Replies that came in fragments, so far.
+    /// The number of replies that came in fragments.
     fragmented: u64,
     /// The first bytes of what came instead of the reply that was due.
     wrong: Option<String>,
 }
 
-/// Where in a fragmented reply the connection is.
+/// The position in a fragmented reply.
 #[derive(Debug, Default)]
 struct Fragments {
-    /// The next frame's header, as far as it is there; empty within a payload.
+    /// The part of the next frame's header that was received; empty within a payload.
     header: Vec<u8>,
     /// Payload bytes still due of this frame.
     frame_left: usize,
@@ -126,12 +126,12 @@ impl Checker {
         self.partial.as_mut()?.wrong.take()
     }
 
-    /// Compares the next bytes. `asked` messages have been sent so far, whole
-    /// or in part; control frames are appended to `controls`.
+    /// Compares the next bytes. `asked` messages have been sent so far, whole or in part; control
+    /// frames are appended to `controls`.
     ///
     /// # Errors
-    /// What is wrong, about the reply numbered [`received`](Self::received).
-    /// The checker is of no use afterwards.
+    /// The violation, of the reply numbered [`received`](Self::received). The checker must not be
+    /// used afterwards.
     #[inline]
     pub fn feed(
         &mut self,
@@ -172,8 +172,8 @@ impl Checker {
         }
     }
 
-    /// Takes whole right replies off the front, which is what most bytes are.
-    /// Whatever stops it is left for the caller to look at.
+    /// Consumes whole right replies, which is what most bytes are. The caller handles whatever
+    /// stops it.
     #[inline]
     fn take_whole_replies<'a>(&mut self, mix: &Mix, asked: u64, bytes: &'a [u8]) -> &'a [u8] {
         if self.at != 0 || self.closed || self.is_partial() {
@@ -206,7 +206,7 @@ impl Checker {
         rest
     }
 
-    /// Whether something is there in part that is no plain reply.
+    /// Whether a control frame or a fragmented reply is incomplete.
     #[inline]
     fn is_partial(&self) -> bool {
         let is_busy =
@@ -351,8 +351,8 @@ impl Checker {
         self.partial.get_or_insert_default().wrong = Some(excerpt(payload));
     }
 
-    /// Says what is wrong with the reply that is due, of which `bytes` are all
-    /// that came behind the part that was right.
+    /// Diagnoses the reply that is due, of which `bytes` are all that came after the part that
+    /// was right.
     #[cold]
     fn diagnose(&mut self, pool: &FramePool, bytes: &[u8]) -> Violation {
         let reply = pool.reply(self.due());
@@ -367,7 +367,7 @@ impl Checker {
                 expected: reply.byte(self.at + at),
             };
         }
-        // What was right need not be kept: it is what was due.
+        // The right part is not kept: it is the expected reply's.
         let right = (0..self.at).map(|at| reply.byte(at));
         let bytes = &bytes[..bytes.len().min(pool.reply_len() - self.at)];
         let got: Vec<u8> = right.chain(bytes.iter().copied()).collect();
@@ -459,8 +459,8 @@ impl Fragments {
     }
 }
 
-/// What is wrong with a reply's header, of which `got` may hold only a part, or
-/// `None` when it is right as far as it goes.
+/// The violation in a reply's header, of which `got` may be only the start; `None` if it is right
+/// so far.
 fn diagnose_header(got: &[u8], expected: &[u8], payload_len: usize) -> Option<Violation> {
     let first = *got.first()?;
     if first & RESERVED != 0 {

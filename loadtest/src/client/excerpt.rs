@@ -1,4 +1,4 @@
-//! What a server sent, as far as a line of a report has room for it.
+//! Excerpts of received bytes, for one line of a report.
 
 use std::fmt::Write;
 

@@ -34,7 +34,7 @@ pub(crate) const OPCODE_PONG: u8 = 0xa;
 /// First two bytes, extended length, mask.
 pub(crate) const HEADER_LEN_MAX: usize = 2 + 8 + 4;
 
-/// What a message is made of.
+/// The type of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum MessageKind {
@@ -146,8 +146,8 @@ pub(crate) fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// The payload length a header declares and the length of that header without
-/// a mask, or `None` when more bytes are needed to tell.
+/// The payload length that a header declares and the length of that header without a mask; `None`
+/// if more bytes are needed.
 pub(crate) fn declared_len(header: &[u8]) -> Option<(u64, usize)> {
     match *header.get(1)? & !MASKED {
         LEN_16 => {

@@ -5,20 +5,20 @@ use fastrand::Rng;
 use super::frame::{HEADER_LEN_MAX, Header, MessageKind, OPCODE_CONTINUATION, apply_mask};
 use super::stamp::{MessageId, STAMP_LEN_MAX, Stamper};
 
-/// The longest part of a frame that is not the deck's own: in the worst case
-/// every byte of the stamp is in a fragment of its own.
+/// The longest part of a frame that is built for each message: in the worst case every byte of
+/// the stamp is in a fragment of its own.
 pub const HEAD_LEN_MAX: usize = STAMP_LEN_MAX * (HEADER_LEN_MAX + 1);
 
-/// The frames and the replies of a deck are kept below this, in bytes each, as
-/// far as [`TEMPLATES_MIN`] permits: with the buffers they have to fit in L2.
+/// The frames and the replies of a pool are kept below this, in bytes each, as far as
+/// [`TEMPLATES_MIN`] permits: with the buffers they have to fit in L2.
 const ARENA_LEN: usize = 64 << 10;
 
-/// Neighbouring messages must differ in their whole length, not in the stamp
-/// alone. Powers of two, so that a card is found without a division.
+/// Neighbouring messages must differ in their whole length, not in the stamp alone. Powers of
+/// two, so that a template is found without a division.
 const TEMPLATES_MIN: usize = 4;
 const TEMPLATES_MAX: usize = 256;
 
-/// What all messages of a deck have in common.
+/// The properties that all messages of a pool share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Text or binary.
@@ -44,21 +44,20 @@ impl Shape {
     }
 }
 
-/// Messages of one kind and length: some prebuilt cards, each with random masks
-/// and a random payload, of which [`MessageId`] selects one and whose first
-/// payload bytes it replaces with its stamp.
+/// Messages of one kind and length: prebuilt templates, each with random masks and a random
+/// payload. [`MessageId`] selects one, and its stamp replaces the first payload bytes.
 #[derive(Debug)]
 pub struct FramePool {
     stamper: Stamper,
     shape: Shape,
-    /// The number of cards less one.
+    /// The number of templates less one.
     template_mask: usize,
     frame_len: usize,
-    /// Where in a frame the stamp begins and ends. It is in one piece unless
-    /// the message is fragmented within it.
+    /// The start and end of the stamp in a frame. It is contiguous unless the message is
+    /// fragmented within it.
     stamp_start: usize,
     stamp_end: usize,
-    /// Where the stamp's bytes are, where it is not in one piece.
+    /// The positions of the stamp's bytes, where it is not contiguous.
     stamp_places: Option<Vec<usize>>,
     /// Masked frames, one after the other, and what masks each one's stamp.
     frames: Vec<u8>,
@@ -78,7 +77,7 @@ pub struct Reply<'a> {
 }
 
 impl FramePool {
-    /// Builds the cards; the same seed gives the same bytes.
+    /// Builds the templates; the same seed gives the same bytes.
     pub fn new(shape: Shape, seed: u64) -> Self {
         let Shape {
             kind, payload_len, ..
@@ -154,8 +153,8 @@ impl FramePool {
         self.put_stamp(id, template, out);
     }
 
-    /// The message's frames in two parts, for a gathering write: the first is
-    /// copied to `head` and its length returned, the second is the deck's own.
+    /// The message's frames in two parts, for a gathering write: the first is copied to `head`
+    /// and its length returned, the second is borrowed from the pool.
     #[inline]
     pub fn split_frame(&self, id: MessageId, head: &mut [u8; HEAD_LEN_MAX]) -> (usize, &[u8]) {
         let template = self.template(id);
@@ -182,8 +181,8 @@ impl FramePool {
         }
     }
 
-    /// Whether `bytes` are those of the message's whole reply: what
-    /// [`Reply::matches`] says from 0 on, made for the steady state.
+    /// Whether `bytes` are the message's whole reply: [`Reply::matches`] from 0 on, optimized for
+    /// the steady state.
     ///
     /// # Panics
     /// When they are not [`reply_len`](Self::reply_len) bytes.
@@ -198,7 +197,7 @@ impl FramePool {
             && bytes[stamp_end..] == template[stamp_end..]
     }
 
-    /// Which message a reply's payload says it belongs to, if it says so.
+    /// The message that a reply's stamp names, if the stamp is whole.
     pub(crate) fn identify(&self, reply: &[u8]) -> Option<MessageId> {
         let stamp = reply.get(self.reply_header.as_bytes().len()..)?;
         self.stamper.read(stamp.get(..self.stamper.len())?)
@@ -274,7 +273,7 @@ impl FramePool {
         self.masks.push(u128::from_le_bytes(stamp_mask));
     }
 
-    /// Replaces the stamp in a frame, or in a beginning of it that has it whole.
+    /// Replaces the stamp in a frame, or in a prefix of it that contains the stamp.
     #[inline]
     fn put_stamp(&self, id: MessageId, template: usize, frame: &mut [u8]) {
         let stamp = u128::from_le_bytes(self.stamper.stamp(id));
@@ -297,7 +296,7 @@ impl FramePool {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
     fn template(&self, id: MessageId) -> usize {
-        // Connections start at different cards.
+        // Connections start at different templates.
         (id.sequence as usize).wrapping_add(id.connection as usize * 5) & self.template_mask
     }
 }
@@ -332,8 +331,7 @@ impl Reply<'_> {
     }
 }
 
-/// Fills a payload with bytes that nobody can guess. Text is printable ASCII,
-/// the plainest that every server has to take.
+/// Fills a payload with random bytes. Text is printable ASCII, which every server has to accept.
 fn fill(payload: &mut [u8], kind: MessageKind, random: &mut Rng) {
     match kind {
         MessageKind::Binary => random.fill(payload),
@@ -411,7 +409,7 @@ mod tests {
             for (len, fragments) in SIZES
                 .into_iter()
                 .zip([1, 2, 3, 7, 20, 1].into_iter().cycle())
-                // Nothing, in so many fragments that the headers alone are long.
+                // An empty payload, in enough fragments for the headers alone to be long.
                 .chain([0, 1, 8, 16].map(|len| (len, 1024)))
             {
                 let shape = Shape {

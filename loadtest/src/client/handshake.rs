@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::violation::Violation;
 use crate::target::Target;
 
-/// The longest response that is taken, in bytes, interim responses included.
+/// The longest accepted response, in bytes, interim responses included.
 const RESPONSE_LEN_MAX: usize = 16 << 10;
 /// The most header fields a response may have.
 const FIELDS_MAX: usize = 128;
@@ -33,7 +33,7 @@ pub enum HandshakeError {
     #[error("the connection was closed during the handshake")]
     Eof,
     /// The response is no HTTP.
-    #[error("the answer is no HTTP response; it begins with {begin}{}", or_tls(.begin))]
+    #[error("the answer is not an HTTP response; it begins with {begin}{}", or_tls(.begin))]
     NotHttp {
         /// Its first bytes, quoted.
         begin: String,
@@ -71,7 +71,7 @@ pub enum HandshakeError {
     /// The server chose what was not offered.
     #[error("the server chose the {what} {chosen}, which was not offered")]
     NotOffered {
-        /// What was chosen.
+        /// The kind of value.
         what: &'static str,
         /// The chosen value, quoted.
         chosen: String,
@@ -84,7 +84,7 @@ pub enum HandshakeError {
         /// Messages that were awaited.
         skip: u32,
     },
-    /// What the server sent first is no sequence of messages.
+    /// The bytes before the first reply are no sequence of messages.
     #[error("a message that --skip awaits: {0}")]
     Greeting(Violation),
 }
@@ -138,9 +138,9 @@ impl Handshake {
         (handshake, request.into_bytes())
     }
 
-    /// The length of a right response, interim ones in front of it included, or
-    /// `None` while it is incomplete. `is_over` says that no more will come; a
-    /// refusal is awaited to its end, for the reason that it may give.
+    /// The length of a right response, interim ones before it included; `None` while it is
+    /// incomplete. `is_over`: no more bytes will come. A rejection is read to its end, for the
+    /// reason in its body.
     ///
     /// # Errors
     /// See [`HandshakeError`].
@@ -212,7 +212,7 @@ impl Handshake {
 /// A TLS record that is an alert: the server's answer to what is no TLS.
 fn or_tls(excerpt: &str) -> &'static str {
     if excerpt.starts_with("0x1503") {
-        ": it speaks TLS, give wss://"
+        ": it speaks TLS, use wss://"
     } else {
         ""
     }
@@ -299,7 +299,7 @@ pub(super) mod tests {
         assert!(matches!(whole, Ok(Some(len)) if len == RIGHT.len()));
     }
 
-    /// What is right as well, each as RFC 9110 or RFC 9112 has it.
+    /// Other forms that RFC 9110 or RFC 9112 allows.
     #[test]
     fn fields_are_read_as_http_has_them() {
         for (from, to) in [
@@ -352,7 +352,7 @@ pub(super) mod tests {
         assert!(told("HTTP/1.1", "HTTP/1.0").contains("101 in HTTP/1.0"));
         let other = told("HTTP/1.1", "SSH-2.0");
         assert!(
-            other.contains("no HTTP response; it begins with \"SSH-2.0 101"),
+            other.contains("not an HTTP response; it begins with \"SSH-2.0 101"),
             "{other}"
         );
         assert!(told("Upgrade: WebSocket", "Upgrade: websocket, h2c").contains("websocket"));

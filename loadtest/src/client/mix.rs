@@ -1,16 +1,16 @@
-//! All the messages of a run: decks, and which message is of which.
+//! All the messages of a run: the pools, and the choice of a pool for each message.
 
 use fastrand::Rng;
 
 use super::frame_pool::{FramePool, Shape};
 use super::stamp::MessageId;
 
-/// Decks of different payload lengths. The length of a message is a function of
-/// its id and the seed, so that sending and checking agree without a word.
+/// Pools of different payload lengths. The length of a message is a function of its id and the
+/// seed, so sender and checker agree without communication.
 #[derive(Debug)]
 pub struct Mix {
     pools: Vec<FramePool>,
-    /// Indices of decks, each as often as its weight says. Empty for one deck.
+    /// Indices of pools, repeated by their weights. Empty for one pool.
     choice: Vec<u8>,
     key: u64,
 }
@@ -20,12 +20,12 @@ pub struct Mix {
 pub struct Cursor {
     /// The first message that is not wholly written.
     pub next: MessageId,
-    /// How many bytes of it are.
+    /// The number of its bytes that are written.
     pub offset: usize,
 }
 
 impl Mix {
-    /// Builds the decks; the same seed gives the same bytes.
+    /// Builds the pools; the same seed gives the same bytes.
     ///
     /// # Panics
     /// When there is no shape, or more than 256.
@@ -54,7 +54,7 @@ impl Mix {
         Self::new(&[(shape, 1)], seed)
     }
 
-    /// The deck that a message is of.
+    /// The pool of a message.
     #[inline]
     pub fn pool(&self, id: MessageId) -> &FramePool {
         if self.choice.is_empty() {
@@ -63,7 +63,7 @@ impl Mix {
         &self.pools[self.choose(id)]
     }
 
-    /// The one deck, if all messages are of it.
+    /// The pool, if there is only one.
     #[inline]
     pub fn only_pool(&self) -> Option<&FramePool> {
         self.choice.is_empty().then(|| &self.pools[0])
@@ -78,7 +78,7 @@ impl Mix {
             .unwrap_or(0)
     }
 
-    /// Where a cursor is after so many more bytes.
+    /// The cursor after `written` more bytes.
     #[inline]
     pub fn advance(&self, cursor: Cursor, written: usize) -> Cursor {
         let mut next = cursor.next;

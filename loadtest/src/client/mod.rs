@@ -4,11 +4,11 @@
 //! both ends. Apart from [`handshake`], which drives one blocking exchange,
 //! this module contains no networking code:
 //!
-//! - [`FramePool`] turns a [`MessageId`] into the bytes of its masked frame, and
-//!   into the bytes of the one reply that is right. Both are a function of the
-//!   id alone, so nothing that is in flight has to be kept.
-//! - [`Checker`] compares a stream of replies, split anywhere, with what the
-//!   deck says must come next.
+//! - [`FramePool`] turns a [`MessageId`] into the bytes of its masked frame, and into the bytes
+//!   of the one right reply. Both are a function of the id alone, so nothing is kept per message
+//!   in flight.
+//! - [`Checker`] compares a stream of replies, split anywhere, with the reply that the pool
+//!   expects next.
 
 mod checker;
 mod excerpt;

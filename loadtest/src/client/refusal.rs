@@ -1,4 +1,4 @@
-//! What a server says that does not switch protocols.
+//! The response of a server that does not switch protocols.
 
 use std::fmt;
 
@@ -63,7 +63,7 @@ impl fmt::Display for Refusal {
             write!(f, "; Retry-After: {time}")?;
         }
         match &self.body {
-            Some(body) => write!(f, "; it says {body}"),
+            Some(body) => write!(f, "; body: {body}"),
             None => Ok(()),
         }
     }
@@ -80,7 +80,7 @@ fn first_line(body: &[u8], is_chunked: bool) -> Option<Vec<u8>> {
         .find(|line| !line.is_empty())
 }
 
-/// A line without what stands between angle brackets.
+/// A line without its markup.
 fn without_markup(line: &[u8]) -> Vec<u8> {
     let mut depth = 0_usize;
     let mut text = Vec::new();
@@ -100,8 +100,7 @@ mod tests {
     use super::super::HandshakeError;
     use super::super::handshake::tests::handshake;
 
-    /// What is said of a refusal that is there in whole, and that part of it
-    /// does not do.
+    /// The text for a complete refusal; asserts that a part of it is incomplete.
     fn said(answer: &str) -> String {
         for end in 0..answer.len() {
             let part = handshake().check(&answer.as_bytes()[..end], false);
@@ -117,14 +116,14 @@ mod tests {
     fn the_first_line_of_the_body_is_quoted() {
         assert_eq!(
             said("HTTP/1.1 403 Forbidden\r\nContent-Length: 20\r\n\r\norigin not allowed\r\n"),
-            "status 403 Forbidden instead of 101; it says \"origin not allowed\""
+            "status 403 Forbidden instead of 101; body: \"origin not allowed\""
         );
         assert_eq!(
             said(
                 "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n\
                  16\r\n<html>\n<h1>Go away</h1>\r\n0\r\n\r\n"
             ),
-            "status 400 Bad Request instead of 101; it says \"Go away\""
+            "status 400 Bad Request instead of 101; body: \"Go away\""
         );
         assert_eq!(
             said("HTTP/1.1 500\r\nContent-Length: 0\r\n\r\n"),
@@ -139,7 +138,7 @@ mod tests {
         let error = handshake().check(answer, true).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "status 404 Not Found instead of 101; it says \"no such path\""
+            "status 404 Not Found instead of 101; body: \"no such path\""
         );
         let endless = [&answer[..], "x".repeat(20_000).as_bytes()].concat();
         assert!(handshake().check(&endless, false).is_err());
@@ -153,7 +152,7 @@ mod tests {
         );
         assert_eq!(
             said("HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nContent-Length: 5\r\n\r\nfull\n"),
-            "status 503 Busy instead of 101; Retry-After: \"120\"; it says \"full\""
+            "status 503 Busy instead of 101; Retry-After: \"120\"; body: \"full\""
         );
     }
 

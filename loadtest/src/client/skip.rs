@@ -6,13 +6,13 @@ use super::frame::{
 };
 use super::violation::Violation;
 
-/// Where a connection is in the messages that it skips. Their payloads are not
-/// kept, however long they are.
+/// The position in the messages that a connection skips. Payloads are not kept, whatever their
+/// length.
 #[derive(Debug, Default)]
 pub struct Skip {
     /// Messages still to come.
     left: u32,
-    /// The next frame's header, as far as it is there; empty within a payload.
+    /// The part of the next frame's header that was received; empty within a payload.
     header: Vec<u8>,
     /// Payload bytes still to come of this frame.
     payload_left: u64,
@@ -38,11 +38,11 @@ impl Skip {
         self.left
     }
 
-    /// Takes bytes, cut anywhere. What is not skipped, control frames between the
-    /// messages and what comes behind the last one, goes into `rest`.
+    /// Consumes bytes, split anywhere. Control frames between the messages and everything after
+    /// the last one go into `rest`.
     ///
     /// # Errors
-    /// What is wrong with a frame's header.
+    /// A violation in a frame's header.
     pub fn feed(&mut self, mut bytes: &[u8], rest: &mut Vec<u8>) -> Result<(), Violation> {
         while self.left > 0 && !bytes.is_empty() {
             if self.payload_left == 0 {
@@ -73,7 +73,7 @@ impl Skip {
         Ok(())
     }
 
-    /// Begins a frame whose header is there.
+    /// Begins a frame whose header is complete.
     fn begin(&mut self, len: u64, rest: &mut Vec<u8>) -> Result<(), Violation> {
         let (first, second) = (self.header[0], self.header[1]);
         if first & RESERVED != 0 {
@@ -111,7 +111,7 @@ impl Skip {
 mod tests {
     use super::*;
 
-    /// What is left of these bytes, in these parts, behind two messages.
+    /// The rest of these parts after two messages.
     fn rest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Result<(u32, Vec<u8>), Violation> {
         let mut skip = Skip::new(2);
         let mut rest = Vec::new();

@@ -1,11 +1,10 @@
-//! What makes every message's payload its own.
+//! The stamp that makes every payload unique.
 //!
-//! The first bytes of a payload carry connection and sequence number, scrambled
-//! by a key of the run. A reply that was swapped, repeated, left out or sent to
-//! another connection therefore differs from the one that is due, and a whole
-//! stamp even says where it belongs. Payloads shorter than a stamp carry its
-//! first bytes, which still differ for any messages of a connection fewer than
-//! 2^(stamp bits) apart.
+//! The first bytes of a payload carry the connection and sequence number, scrambled by a key of
+//! the run. A reply that was swapped, repeated, left out or sent to another connection
+//! therefore differs from the one that is due, and a whole stamp names the message. Payloads
+//! shorter than a stamp carry its first bytes, which still differ for any messages of a
+//! connection fewer than 2^(stamp bits) apart.
 
 use super::frame::MessageKind;
 
@@ -52,7 +51,7 @@ impl Stamper {
         }
     }
 
-    /// How many payload bytes the stamp takes.
+    /// The number of payload bytes that the stamp takes.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -77,7 +76,7 @@ impl Stamper {
         spread.to_le_bytes()
     }
 
-    /// Which message a stamp belongs to, if it is whole and could be one.
+    /// The message of a stamp, if the stamp is whole and valid.
     pub(crate) fn read(&self, stamp: &[u8]) -> Option<MessageId> {
         if !self.whole {
             return None;

@@ -1,4 +1,4 @@
-//! What is wrong with a reply.
+//! Violations of the echo.
 
 use thiserror::Error;
 
@@ -7,7 +7,7 @@ use super::frame::{
 };
 use super::stamp::MessageId;
 
-/// How a server's bytes differ from the echo that was due.
+/// How a server's bytes differ from the expected echo.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Violation {
     /// A reserved bit is set though no extension was agreed on.
@@ -16,20 +16,20 @@ pub enum Violation {
     /// Another opcode than the message's.
     #[error("the reply is {} instead of {}{}", name(*.got), name(*.expected), type_hint(*.got))]
     WrongType {
-        /// What came.
+        /// The received value.
         got: u8,
-        /// What was sent.
+        /// The expected value.
         expected: u8,
     },
     /// Servers must not mask (RFC 6455, section 5.1).
     #[error("the reply is masked")]
     Masked,
-    /// Another length than the message's; `None` when only part of it is there.
+    /// Another length than the message's; `None` while the length is incomplete.
     #[error("the reply has {} bytes instead of {expected}", or_other(*.got))]
     WrongLength {
-        /// What came.
+        /// The received value.
         got: Option<u64>,
-        /// What was sent.
+        /// The expected value.
         expected: usize,
     },
     /// The right length in a longer form (RFC 6455, section 5.2).
@@ -43,15 +43,15 @@ pub enum Violation {
     WrongByte {
         /// Its index in the payload, from 0.
         at: usize,
-        /// What came.
+        /// The received value.
         got: u8,
-        /// What was sent.
+        /// The expected value.
         expected: u8,
     },
     /// A reply while none was due.
-    #[error("a reply that nobody asked for")]
+    #[error("an unsolicited reply")]
     Unsolicited,
-    /// Bytes behind a Close frame.
+    /// Bytes after a Close frame.
     #[error("more bytes after the Close frame")]
     AfterClose,
     /// A control frame against RFC 6455, section 5.5.
@@ -59,7 +59,7 @@ pub enum Violation {
     BrokenControl(u8, u8),
 }
 
-/// What an opcode announces (RFC 6455, section 11.8).
+/// The name of an opcode (RFC 6455, section 11.8).
 fn name(opcode: u8) -> String {
     let name = match opcode {
         OPCODE_CONTINUATION => "a continuation",
@@ -76,8 +76,8 @@ fn name(opcode: u8) -> String {
 /// The flag for a server that answers in one type only.
 fn type_hint(got: u8) -> &'static str {
     match got {
-        OPCODE_TEXT => "; if that is all the server sends, give --type text",
-        OPCODE_BINARY => "; if that is all the server sends, give --type binary",
+        OPCODE_TEXT => "; if that is all the server sends, use --type text",
+        OPCODE_BINARY => "; if that is all the server sends, use --type binary",
         _ => "",
     }
 }

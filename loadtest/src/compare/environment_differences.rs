@@ -1,4 +1,4 @@
-//! What else differs between runs, beside the servers.
+//! Differences between the environments of runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use crate::result::ResultFile;
 
 use super::group::ResultGroup;
 
-/// What differs from one minute to the next on any machine.
+/// Values that vary from minute to minute on any machine.
 const VOLATILE: [&str; 1] = ["load_average_1min"];
 
-/// What stands for a fact that is not known.
+/// The text for an unknown value.
 const UNKNOWN: &str = "unknown";
 
 /// The longest value that is shown whole, in characters.

@@ -38,7 +38,7 @@ impl ResultGroup {
         self.runs.iter().any(ResultFile::is_invalid)
     }
 
-    /// What speaks against its runs, however many they are.
+    /// Warnings about its runs, one for each kind.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut reasons: BTreeMap<_, usize> = BTreeMap::new();
         for run in &self.runs {
@@ -56,7 +56,7 @@ impl ResultGroup {
                 .filter(|((it, _), _)| *it == verdict)
                 .collect();
             let count: usize = told.iter().map(|(_, count)| **count).sum();
-            // Runs differ in the figures; one of them says what it is about.
+            // The runs' reasons differ in their figures only; the first is quoted.
             if let Some(((_, what), _)) = told.into_iter().max_by_key(|(_, count)| **count) {
                 warnings.push(format!("{label}: {count} of {all} runs {verdict}: {what}"));
             }

@@ -22,13 +22,13 @@ pub use workload::is_one_workload;
 
 use group::ResultGroup;
 
-/// Where the bootstrap's samples come from: the same files, the same intervals.
+/// The bootstrap's seed: the same files give the same intervals.
 const SEED: u64 = 1;
 
-/// Compares groups of result files, and prints what it comes to.
+/// Compares groups of result files, and prints the result.
 ///
 /// # Errors
-/// What cannot be read, and what cannot be compared.
+/// Files that cannot be read, or cannot be compared.
 pub fn compare(args: &Compare) -> Result<u8, Failure> {
     let groups = ResultGroup::read_all(&args.groups)?;
     let plan = check(&groups)?;
@@ -88,7 +88,7 @@ pub fn report(
     deliver(&text, file, || comparison.to_json())
 }
 
-/// How the program ends after a comparison. What is not valid comes before what it seems to say.
+/// The exit code of a comparison. INVALID runs come before a regression.
 pub fn exit_code(comparison: &Comparison, criteria: &Criteria, has_invalid: bool) -> u8 {
     let mut contrasts = comparison.contrasts.iter();
     let is_inconclusive = |contrast: &Contrast| contrast.verdict == ComparisonVerdict::Inconclusive;
@@ -114,8 +114,8 @@ fn check(groups: &[ResultGroup]) -> Result<&Plan, Failure> {
         if runs < SAMPLES_MIN {
             let what = if runs == 1 { "run" } else { "runs" };
             let why = format!(
-                "{} has {runs} {what}, and fewer than {SAMPLES_MIN} cannot be told from noise; \
-                 make more, or let loadtest ab make them",
+                "{} has {runs} {what}, and fewer than {SAMPLES_MIN} cannot be distinguished from noise; \
+                 make more, or use loadtest ab",
                 group.label
             );
             return Err(Failure::File(why));

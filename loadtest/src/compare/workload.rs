@@ -7,8 +7,8 @@ use crate::plan::Plan;
 
 use super::group::ResultGroup;
 
-/// The keys of a plan that may differ between runs that are compared: who is
-/// measured, and what is told as a difference of the surroundings.
+/// The keys of a plan that may differ between compared runs: the server, and values that are
+/// reported as differences of the environment.
 const FREE: [&str; 6] = ["targets", "seed", "pin", "sources", "insecure", "ca_file"];
 
 /// Makes sure that all runs are of one workload, and gives it.
@@ -38,12 +38,12 @@ pub fn is_one_workload(a: &Plan, b: &Plan) -> bool {
     difference(&fixed(a), &fixed(b)).is_none()
 }
 
-/// What of a plan has to be the same.
+/// The part of a plan that has to be the same.
 fn fixed(plan: &Plan) -> Value {
     let mut value = serde_json::to_value(plan).expect("a plan is written into files");
     if let Value::Object(keys) = &mut value {
         keys.retain(|key, _| !FREE.contains(&key.as_str()));
-        // Other servers, but as many.
+        // Other servers, but the same number of them.
         keys.insert("servers".to_owned(), plan.targets.len().into());
     }
     value

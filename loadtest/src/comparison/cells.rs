@@ -10,7 +10,7 @@ use crate::units::format_percent;
 /// From here on a ratio is read more easily than a percentage.
 const RATIO_TO_TELL: f64 = 2.0;
 
-/// Below this a p-value is told as smaller.
+/// A smaller p-value is shown as below this.
 const P_VALUE_MIN: f64 = 0.001;
 
 pub(super) fn ratio(ratio: f64) -> String {
@@ -21,7 +21,7 @@ pub(super) fn ratios(interval: ConfidenceInterval) -> String {
     format!("{} to {}", ratio(interval.low), ratio(interval.high))
 }
 
-/// What a ratio is more or less than 1.
+/// The difference of a ratio from 1, in percent.
 pub(super) fn change(ratio: f64) -> String {
     if (RATIO_TO_TELL.recip()..RATIO_TO_TELL).contains(&ratio) {
         format!("{:+.1} %", (ratio - 1.0) * 100.0)
@@ -80,7 +80,7 @@ pub(super) fn outlook(outlook: Outlook, unit: &str) -> String {
     }
 }
 
-/// What runs are counted in.
+/// The unit that runs are counted in.
 pub(super) fn unit(comparison: &Comparison) -> &'static str {
     match (comparison.design, comparison.sides.len()) {
         (Design::Paired, 0..=2) => "pair",
@@ -89,7 +89,7 @@ pub(super) fn unit(comparison: &Comparison) -> &'static str {
     }
 }
 
-/// How the runs belong together, in words.
+/// The design of the comparison as a sentence.
 pub(super) fn design(comparison: &Comparison) -> String {
     let confidence = format_percent(comparison.settings.confidence());
     let sides = &comparison.sides;
@@ -115,7 +115,7 @@ pub(super) fn design(comparison: &Comparison) -> String {
     }
 }
 
-/// How far a finding's interval reaches from no difference.
+/// The distance of the far end of a finding's interval from 1.
 pub(super) fn reach(finding: &MetricFinding) -> String {
     let share = super::decide::reach(finding.interval);
     format!("±{:.1} %", share * 100.0)

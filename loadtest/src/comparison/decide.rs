@@ -10,14 +10,13 @@ use super::finding::{ComparisonVerdict, Contrast, MetricFinding, Outlook};
 use super::settings::Settings;
 use super::side::Side;
 
-/// How sure the outlook makes one of finding the least effect of interest.
+/// The power that the outlook aims at for the smallest relevant effect.
 const POWER: f64 = 0.8;
 
 /// Less than this part of the runs there are is no prospect of a conclusion.
 const MORE_DIVISOR: usize = 4;
 
-/// Compares sides whose runs belong together one by one. A metric that fewer
-/// than two pairs have is left out.
+/// Compares sides whose runs are paired. A metric with fewer than two pairs is left out.
 pub fn paired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
     let measured = settings.metrics.iter().filter_map(|&metric| {
         let runs = baseline.by_run(metric).iter().zip(side.by_run(metric));
@@ -39,9 +38,8 @@ pub fn paired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
     contrast(baseline, side, measured.collect(), settings)
 }
 
-/// Compares sides whose runs are two groups. A metric that fewer than
-/// [`SAMPLES_MIN`](crate::statistics::SAMPLES_MIN) runs of either have is left
-/// out.
+/// Compares sides whose runs are two groups. A metric with fewer than
+/// [`SAMPLES_MIN`](crate::statistics::SAMPLES_MIN) runs on either side is left out.
 pub fn unpaired(baseline: &Side, side: &Side, settings: &Settings) -> Contrast {
     let measured = settings.metrics.iter().filter_map(|&metric| {
         let known = |side: &Side| side.by_run(metric).iter().flatten().copied().collect();
@@ -73,7 +71,7 @@ struct MetricEstimate {
     evidence: Evidence,
 }
 
-/// What a metric was judged by.
+/// The samples of a metric.
 enum Evidence {
     /// The ratios of the pairs.
     Pairs(Vec<f64>),
@@ -82,15 +80,15 @@ enum Evidence {
 }
 
 impl Evidence {
-    /// How many runs a conclusion takes: to find a ratio at a level, or to have an
-    /// interval that reaches as far as there is room.
+    /// The number of runs that a conclusion takes: to find a ratio at a level, or to have an
+    /// interval within `room`.
     fn needed(&self, effect: f64, level: f64, room: Option<f64>, confidence: f64) -> Option<usize> {
         let (to_find, to_rule_out) = match self {
             Self::Pairs(ratios) => (
                 pairs_needed(ratios, effect, level, POWER),
                 room.and_then(|room| pairs_for_margin(ratios, room, confidence)),
             ),
-            // What can be ruled out is what would have been found.
+            // An effect is ruled out with as many runs as would find it.
             Self::Groups(a, b) => (
                 runs_needed(a, b, effect, level, POWER),
                 room.and_then(|room| runs_needed(a, b, 1.0 + room, 1.0 - confidence, POWER)),
@@ -187,8 +185,8 @@ fn finding(
     finding
 }
 
-/// Judges by its numbers a contrast whose runs are not at hand. What it says was written
-/// by other settings, maybe, or by another version.
+/// Derives the verdicts of a contrast from its stored numbers: those in the file may be of other
+/// settings or another version.
 pub(super) fn reconsider(contrast: &mut Contrast, settings: &Settings) {
     for finding in &mut contrast.findings {
         finding.margin = settings.margin(finding.metric);
@@ -202,7 +200,7 @@ pub(super) fn reconsider(contrast: &mut Contrast, settings: &Settings) {
     contrast.verdict = overall(&contrast.findings, settings);
 }
 
-/// What it would take to know, if what seems to be so is.
+/// The number of runs that would settle an inconclusive metric, if its estimate is right.
 fn outlook(measured: &MetricEstimate, level: f64, settings: &Settings) -> Outlook {
     let runs = measured.runs;
     if runs < SPREAD_RUNS_MIN {
@@ -216,7 +214,7 @@ fn outlook(measured: &MetricEstimate, level: f64, settings: &Settings) -> Outloo
     let confidence = settings.confidence();
     match measured.evidence.needed(effect, level, room, confidence) {
         None => Outlook::TooNoisy,
-        // Where as many as there are should have been enough, they were not.
+        // The estimate says that the runs so far suffice, and they did not.
         Some(needed) => Outlook::More(needed.saturating_sub(runs).max(runs.div_ceil(MORE_DIVISOR))),
     }
 }
@@ -238,12 +236,12 @@ fn verdict(finding: &MetricFinding, settings: &Settings) -> ComparisonVerdict {
     }
 }
 
-/// How far a ratio is from 1, as a share, the same for a ratio and its inverse.
+/// The distance of a ratio from 1, as a share, the same for a ratio and its inverse.
 fn distance(ratio: f64) -> f64 {
     ratio.max(ratio.recip()) - 1.0
 }
 
-/// How far from 1 an interval reaches, as a share.
+/// The largest distance of an interval from 1, as a share.
 pub(super) fn reach(interval: ConfidenceInterval) -> f64 {
     distance(interval.low).max(distance(interval.high))
 }
@@ -277,7 +275,7 @@ mod tests {
     use crate::fixture;
     use crate::result::ResultFile;
 
-    /// Runs whose CPU time per message is the fixture's times these.
+    /// Runs whose CPU time per message is the fixture's times these factors.
     fn side(label: &str, factors: &[f64]) -> Side {
         let runs: Vec<ResultFile> = factors
             .iter()
@@ -362,7 +360,7 @@ mod tests {
         let shares = levels(&[1.0; 6], &weights, LEVEL);
         assert!((shares[0] - 0.0325).abs() < 1e-12, "{shares:?}");
         assert!((shares[1] - 0.004).abs() < 1e-12, "{shares:?}");
-        // What was found gives its share to the others.
+        // A significant metric passes its share of the level on to the others.
         let shares = levels(&[0.01, 0.2, 0.2, 0.2, 0.2, 0.2], &weights, LEVEL);
         assert!((shares[1] - 0.05 * 8.0 / 35.0).abs() < 1e-12, "{shares:?}");
         let seventy_times: Vec<_> = CALM.iter().map(|factor| factor * 73.0).collect();

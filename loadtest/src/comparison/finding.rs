@@ -1,4 +1,4 @@
-//! What was found of a metric, and of all together.
+//! The findings of a comparison, by metric and overall.
 
 use std::fmt;
 
@@ -15,18 +15,18 @@ pub struct Contrast {
     pub side: String,
     /// The baseline's label.
     pub baseline: String,
-    /// What was found, metric by metric.
+    /// A finding for each metric.
     pub findings: Vec<MetricFinding>,
-    /// What they come to.
+    /// The verdict over all metrics.
     pub verdict: ComparisonVerdict,
 }
 
 /// One metric of one side against the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MetricFinding {
-    /// Which metric.
+    /// The metric.
     pub metric: Metric,
-    /// Pairs that have it, or runs of the smaller group.
+    /// The number of pairs that have it, or of runs in the smaller group.
     pub runs: usize,
     /// The baseline's median.
     pub baseline: f64,
@@ -37,35 +37,35 @@ pub struct MetricFinding {
     pub ratio: f64,
     /// Its confidence interval.
     pub interval: ConfidenceInterval,
-    /// How likely such a difference is where there is none: of the sign-flip
+    /// The probability of such a difference between servers that do not differ: of the sign-flip
     /// test for pairs, of Mann and Whitney's for groups.
     pub p_value: f64,
     /// The same, corrected for the number of metrics by Holm's procedure.
     pub adjusted_p_value: f64,
     /// There is no difference if the whole interval is this close to 1, as a share.
     pub margin: f64,
-    /// What it means.
+    /// The verdict.
     pub verdict: ComparisonVerdict,
-    /// What it would take to know, where it is inconclusive.
+    /// The runs still needed, where it is inconclusive.
     pub outlook: Option<Outlook>,
 }
 
-/// What it would take to come to a conclusion.
+/// What a conclusion still needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outlook {
-    /// About so many more pairs, or runs of each side, at the noise there is.
+    /// About this many more pairs, or runs of each side, at the present noise.
     More(usize),
-    /// So many more pairs, or runs of each side, before anything can be found or the
-    /// noise be told.
+    /// This many more pairs, or runs of each side, before anything can be found or the noise be
+    /// estimated.
     AtLeast(usize),
-    /// More than anybody will wait for: the noise has to become less.
+    /// More runs than are practical: the noise has to become less.
     TooNoisy,
     /// Runs that are VALID: of INVALID ones nothing follows.
     Invalid,
 }
 
-/// What a comparison says.
+/// The verdict of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ComparisonVerdict {
@@ -75,10 +75,10 @@ pub enum ComparisonVerdict {
     Worse,
     /// It is better in one metric and worse in another.
     Mixed,
-    /// Nothing of interest was found, and the whole interval is within the margin.
+    /// No relevant difference was found, and the whole interval is within the margin.
     NoDifference,
-    /// Nothing of interest was found, and the interval reaches beyond the margin: it
-    /// could have been missed. Or runs were INVALID.
+    /// No relevant difference was found, but the interval exceeds the margin, so one may have
+    /// been missed. Or runs were INVALID.
     Inconclusive,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for ComparisonVerdict {
 }
 
 impl Contrast {
-    /// What was found of a metric.
+    /// The finding of a metric.
     pub fn finding(&self, metric: Metric) -> Option<&MetricFinding> {
         self.findings.iter().find(|it| it.metric == metric)
     }

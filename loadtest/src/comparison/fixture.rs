@@ -15,7 +15,7 @@ const RUNS: usize = 10;
 /// A metric of the baseline and another side.
 struct MetricValues(Metric, f64, f64);
 
-/// What is found where the ratio is that of the values.
+/// A finding whose ratio is that of the values.
 fn finding(
     MetricValues(metric, baseline, value): MetricValues,
     (low, high): (f64, f64),
@@ -66,7 +66,7 @@ fn contrast(side: &str, verdict: ComparisonVerdict, findings: Vec<MetricFinding>
     }
 }
 
-/// What is asked of the statistics where nothing else is said, in a closed loop.
+/// The default settings, in a closed loop.
 pub(super) fn settings() -> Settings {
     Settings {
         metrics: Metric::ALL.to_vec(),

@@ -5,8 +5,7 @@ use crate::statistics::ConfidenceInterval;
 /// Columns on either side of the one in the middle, which is no difference.
 const HALF: usize = 12;
 
-/// How far a scale may reach, as a ratio. An interval that reaches further ends
-/// in an arrow.
+/// The largest ratio of a scale. An interval that exceeds it ends in an arrow.
 const REACHES: [(f64, [&str; 2]); 5] = [
     (1.05, ["0.952", "1.05"]),
     (1.1, ["0.909", "1.1"]),
@@ -33,7 +32,7 @@ impl ForestScale {
         Self { reach, ends }
     }
 
-    /// What stands above the column.
+    /// The labels above the column.
     pub(super) fn title(self) -> String {
         let [low, high] = self.ends;
         format!("{low:<HALF$}1{high:>HALF$}")

@@ -8,8 +8,7 @@ use super::side::Side;
 use crate::metric::Metric;
 use crate::statistics::{least_p_value, pairs_min, runs_min};
 
-/// A metric, and the fewest runs that can find a difference in it while none of the
-/// others differs.
+/// A metric, and the fewest runs that can find a difference in it if no other metric differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct MinimumRuns {
     metric: Metric,
@@ -17,12 +16,12 @@ struct MinimumRuns {
 }
 
 impl Settings {
-    /// How many pairs it takes at least to find a difference in each metric, in words.
+    /// The fewest pairs that can find a difference, by metric, as text.
     pub fn pairs_needed(&self) -> String {
         listed(&needs(&self.metrics, self.level, pairs_min))
     }
 
-    /// A warning, where so many pairs can find no difference in some of the metrics.
+    /// A warning, if this number of pairs can find no difference in some of the metrics.
     pub fn too_few_pairs(&self, pairs: usize, unit: &str) -> Option<String> {
         let needs = needs(&self.metrics, self.level, pairs_min);
         warning(&format!("{pairs} {unit}s"), &needs, |need| {
@@ -144,8 +143,8 @@ mod tests {
         assert_eq!(warning(11), None);
     }
 
-    /// As many pairs as are said to be needed, all pointing one way, are found; one less
-    /// is not.
+    /// The fewest pairs that are announced, all pointing one way, are significant; one less is
+    /// not.
     #[test]
     fn what_is_needed_is_what_the_test_and_its_correction_need() {
         let needs = needs(&Metric::ALL, 0.05, pairs_min);

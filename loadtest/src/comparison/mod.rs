@@ -1,9 +1,8 @@
-//! What a comparison of servers came to: a document like a result file, written
-//! by `ab` and `compare`, read by `report`.
+//! The result of a comparison of servers: a document like a result file, written by `ab` and
+//! `compare`, read by `report`.
 //!
-//! The unit is the run, not the message: a million messages of one run share its
-//! server process, its place in memory and its neighbours, and say nothing of how
-//! the next run will differ.
+//! The sample is the run, not the message: a million messages of one run share its server
+//! process, its memory layout and its neighbours, and do not show how the next run will differ.
 
 mod cells;
 mod csv;
@@ -44,35 +43,35 @@ pub const VERSION: u32 = 1;
 /// Servers compared, as it is on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
-    /// Tells the file from others.
+    /// Marks the file as a comparison.
     pub format: ComparisonFormat,
     /// The version of the format.
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
-    /// How the runs belong together.
+    /// Whether runs are paired.
     pub design: Design,
-    /// What was asked of the statistics.
+    /// The settings of the statistics.
     pub settings: Settings,
     /// The command line, without the program's name.
     pub args: Vec<String>,
-    /// When the first run began, in UTC, as RFC 3339 has it.
+    /// When the first run began, in UTC, in RFC 3339 format.
     pub started_at: String,
     /// The load of every run, as reports write it.
     pub workload: String,
-    /// Who was compared. The first is the baseline.
+    /// The servers that were compared. The first is the baseline.
     pub sides: Vec<Side>,
     /// The baseline against itself, where that was measured first: what two
     /// servers that do not differ seem to differ by on this machine.
     pub noise: Option<Contrast>,
     /// Each of the other sides against the baseline, in the order of the sides.
     pub contrasts: Vec<Contrast>,
-    /// What else to know: runs that are not VALID, machines that differ.
+    /// Warnings: runs that are not VALID, machines that differ.
     pub warnings: Vec<String>,
     /// The machine of the first run.
     pub environment: Environment,
 }
 
-/// What the `format` field says.
+/// The value of the `format` field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ComparisonFormat {
     /// A comparison of this program.
@@ -80,7 +79,7 @@ pub enum ComparisonFormat {
     Comparison,
 }
 
-/// How the runs of two sides belong together.
+/// How the runs of two sides are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Design {
@@ -108,8 +107,8 @@ impl Comparison {
         csv::comparison(self)
     }
 
-    /// The metrics that a comparison stands and falls with, as far as they were
-    /// asked for; all, where none of them was.
+    /// The requested metrics that decide the overall verdict; all, where none of those that
+    /// decide was requested.
     fn decisive(&self) -> Vec<Metric> {
         let decisive = self.settings.decisive().into_iter();
         let asked: Vec<_> = decisive
@@ -130,7 +129,7 @@ impl Document for Comparison {
 
     fn check(&self) -> Result<(), Problem> {
         let Some((baseline, others)) = self.sides.split_first() else {
-            return Err(Problem::Inconsistent("there is nobody to compare"));
+            return Err(Problem::Inconsistent("there are no sides to compare"));
         };
         let is_own = |contrast: &Contrast, side: &Side| {
             contrast.side == side.label && contrast.baseline == baseline.label

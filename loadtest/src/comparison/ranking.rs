@@ -1,4 +1,4 @@
-//! Who is best in a metric.
+//! The ranking of the sides in a metric.
 
 use super::Comparison;
 use super::finding::{ComparisonVerdict, MetricFinding};
@@ -14,17 +14,17 @@ pub(super) struct RankedSide<'a> {
     pub(super) rank: Option<usize>,
     /// The side.
     pub(super) side: &'a Side,
-    /// What it is to the baseline; `None` for the baseline.
+    /// The finding against the baseline; `None` for the baseline.
     pub(super) finding: Option<&'a MetricFinding>,
 }
 
 /// The sides, the best first, and those that were not measured last.
 ///
-/// A rank says no more than the tests do. First come those that were found better than
-/// the baseline, then the baseline with all that were not told from it, which share its
-/// rank whatever their ratios are, then those that were found worse. Among the better and
-/// among the worse, a side whose interval overlaps with that of the first of a rank has
-/// the same rank. The side behind two that share the first rank is the third.
+/// A rank claims no more than the tests. The first rank group has the sides found better than the
+/// baseline, the second the baseline and all that were not distinguished from it, which share its
+/// rank whatever their ratios are, the third those found worse. Among the better and among the
+/// worse, a side whose interval overlaps with that of the first of a rank has the same rank. The
+/// side after two that share the first rank is the third.
 pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<RankedSide<'_>> {
     let Some((baseline, others)) = comparison.sides.split_first() else {
         return Vec::new();
@@ -58,11 +58,11 @@ pub(super) fn ranking(comparison: &Comparison, metric: Metric) -> Vec<RankedSide
         .collect()
 }
 
-/// What the test says of a side against the baseline, the best first.
+/// The test's result of a side against the baseline, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum RankGroup {
     Better,
-    /// The baseline, and who was not told from it.
+    /// The baseline, and the sides not distinguished from it.
     Undecided,
     Worse,
 }

@@ -1,4 +1,4 @@
-//! What the description of a comparison's file says to other programs.
+//! The JSON schema of a comparison.
 
 use super::{Comparison, fixture};
 use crate::result::schema;

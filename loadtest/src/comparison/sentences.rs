@@ -1,11 +1,11 @@
-//! What a comparison says, in sentences.
+//! The sentences of a comparison.
 
 use super::Comparison;
 use super::cells::{self, changes};
 use super::finding::{ComparisonVerdict, Contrast, MetricFinding};
 use super::minimum_runs::findable;
 
-/// What one side is to the baseline.
+/// The verdict on one side against the baseline.
 pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
     let (side, baseline) = (&contrast.side, &contrast.baseline);
     let with = |verdict| {
@@ -51,7 +51,7 @@ pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
     }
 }
 
-/// What differences can be told on a machine whose noise is known.
+/// The differences that can be found on a machine of known noise.
 pub(super) fn resolution(comparison: &Comparison, noise: &Contrast) -> String {
     let findable = findable(noise, comparison.settings.level);
     let told = noise.findings.iter();
@@ -68,10 +68,10 @@ pub(super) fn resolution(comparison: &Comparison, noise: &Contrast) -> String {
     let runs = noise.findings.iter().map(|it| it.runs).min().unwrap_or(0);
     let unit = cells::unit(comparison);
     if reaches.is_empty() {
-        return format!("{runs} {unit}s tell no difference on any machine");
+        return format!("{runs} {unit}s cannot show a difference on any machine");
     }
     format!(
-        "with {runs} {unit}s, this machine can tell differences of more than: {}",
+        "with {runs} {unit}s, this machine can show differences of more than: {}",
         reaches.join(", ")
     )
 }

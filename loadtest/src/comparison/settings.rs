@@ -1,4 +1,4 @@
-//! What is asked of the statistics.
+//! The settings of the statistics.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,43 +6,43 @@ use serde::{Deserialize, Serialize};
 use super::finding::MetricFinding;
 use crate::metric::Metric;
 
-/// How often a comparison of two servers that do not differ may find a
-/// difference, all metrics together.
+/// The probability of a false alarm in a comparison of two servers that do not differ, over all
+/// metrics.
 pub const LEVEL: f64 = 0.05;
 
-/// What is asked of the statistics.
+/// The settings of the statistics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
     /// By what the servers are compared.
     pub metrics: Vec<Metric>,
-    /// The least difference that is of interest, as a share.
+    /// The smallest relevant difference, as a share.
     pub min_effect: f64,
     /// Servers are called alike if the whole interval is this close to 1, as a share,
     /// instead of each metric's own margin.
     pub margin: Option<f64>,
-    /// How often a difference may be found where there is none.
+    /// The significance level over all metrics.
     pub level: f64,
     /// Whether the load leaves the throughput to the servers.
     pub is_closed_loop: bool,
-    /// Where the bootstrap's samples come from.
+    /// The bootstrap's seed.
     pub seed: u64,
 }
 
 impl Settings {
-    /// What intervals are to contain the truth with.
+    /// The confidence level of the intervals.
     pub fn confidence(&self) -> f64 {
         1.0 - self.level
     }
 
-    /// How far from 1 the interval of a metric may reach for the sides to be alike.
+    /// The margin of a metric: sides whose interval is within it do not differ.
     pub(super) fn margin(&self, metric: Metric) -> f64 {
         self.margin
             .unwrap_or_else(|| metric.margin())
             .max(self.min_effect)
     }
 
-    /// The metrics that a comparison stands and falls with: those that the load
-    /// leaves to the servers and the machine's noise does not drown.
+    /// The metrics that decide the overall verdict: those that depend on the servers rather than
+    /// the load or the machine's noise.
     pub(super) fn decisive(&self) -> [Metric; 2] {
         if self.is_closed_loop {
             [Metric::CpuPerMessage, Metric::Throughput]
@@ -51,7 +51,7 @@ impl Settings {
         }
     }
 
-    /// What was found of those; all findings where none of them was measured.
+    /// The findings of those metrics; all findings where none of them was measured.
     pub(super) fn deciding<'a>(&self, findings: &'a [MetricFinding]) -> Vec<&'a MetricFinding> {
         let is_decisive = |finding: &&MetricFinding| self.decisive().contains(&finding.metric);
         let decisive: Vec<_> = findings.iter().filter(is_decisive).collect();

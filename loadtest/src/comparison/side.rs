@@ -15,15 +15,15 @@ use crate::statistics::ConfidenceInterval;
 /// One of those compared, and all its runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Side {
-    /// What reports call it.
+    /// The label in reports.
     pub label: String,
     /// The command that started its server, if it is known.
     pub command: Option<String>,
     /// The SHA-256 of its server's binary, if it could be read.
     pub binary_sha256: Option<String>,
-    /// How many runs there are of it.
+    /// The number of runs.
     pub runs: usize,
-    /// How many of them are INVALID.
+    /// The number of INVALID runs.
     #[serde(default)]
     pub invalid: usize,
     /// Their numbers.

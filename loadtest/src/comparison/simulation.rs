@@ -1,6 +1,5 @@
-//! How often verdicts are wrong and how often they come to something, by drawn runs of
-//! servers whose true ratio is known. The tables of `docs/measuring.md` are what this
-//! prints:
+//! The rates of wrong verdicts and of conclusions, by simulated runs of servers whose true
+//! ratio is known. It prints the tables of `docs/measuring.md`:
 //!
 //! ```text
 //! LOADTEST_TRIALS=300 cargo test -p loadtest --lib comparison::simulation -- --nocapture
@@ -21,8 +20,7 @@ fn trials() -> u64 {
     source::trials(50)
 }
 
-/// A metric that has the least share of the level but for memory, and whose margin is
-/// wider.
+/// A metric with the least share of the level but for memory, and a wider margin.
 const TAIL: Metric = Metric::P99;
 
 /// Runs that hardly differ, and such that differ by more than the servers do.
@@ -105,7 +103,7 @@ impl SimulatedServers {
         count as f64 / trials as f64
     }
 
-    /// The share of comparisons that say this of the metric with the effect.
+    /// The share of comparisons with this verdict on the metric with the effect.
     fn share_of(self, verdict: ComparisonVerdict) -> f64 {
         let metric = self.effect.0;
         self.share(&Metric::ALL, |contrast| {
@@ -154,8 +152,8 @@ fn servers_alike_are_seldom_better_or_worse_in_anything() {
     }
 }
 
-/// A server whose true ratio is that of the margin, or beyond it, is not to be called no
-/// different, however noisy the runs are.
+/// A server whose true ratio is at the margin or beyond it is seldom called no different, however
+/// noisy the runs are.
 #[test]
 fn a_difference_is_seldom_called_none_however_noisy_it_is() {
     for (design, counts) in [

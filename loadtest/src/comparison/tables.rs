@@ -28,7 +28,7 @@ pub(super) struct ComparisonRow {
     /// The interval, drawn.
     pub(super) forest: String,
     pub(super) verdict: Option<ComparisonVerdict>,
-    /// The verdict in words, and what would change it.
+    /// The verdict, and the runs still needed.
     pub(super) remark: String,
 }
 
@@ -56,7 +56,7 @@ fn contrast(
     contrast: &Contrast,
     noise: Option<&Contrast>,
 ) -> ComparisonTable {
-    // Tails would make it so wide that nothing is to be seen of the others.
+    // Tails would make the scale too wide for the other intervals.
     let deciding = comparison.settings.deciding(&contrast.findings);
     let scale = ForestScale::of(deciding.iter().map(|finding| finding.interval));
     let mut titles = vec![

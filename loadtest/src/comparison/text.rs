@@ -24,7 +24,7 @@ pub(super) fn comparison(comparison: &Comparison, color: bool) -> String {
     text
 }
 
-/// The load, the design, and who is who.
+/// The load, the design and the sides.
 fn header(comparison: &Comparison) -> String {
     let mut who = Grid::default();
     for side in &comparison.sides {
@@ -148,7 +148,7 @@ CPU/message  1000 ns  1002 ns      1.002  0.990 to 1.011  0.800
 CPU/message  ··········├─●──┤·········  no difference
 
 no difference between A and A again: CPU/message within ±1.1 %
-with 10 pairs, this machine can tell differences of more than: CPU/message 1.1 %
+with 10 pairs, this machine can show differences of more than: CPU/message 1.1 %
 "
         );
     }

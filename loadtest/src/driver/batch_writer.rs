@@ -1,22 +1,22 @@
-//! Hands the kernel as many messages as it takes, with one system call.
+//! Writes as many messages as the socket accepts with one system call.
 
 use std::io::{self, IoSlice};
 
 use super::transport::Transport;
 use crate::client::{Cursor, FramePool, HEAD_LEN_MAX, Mix};
 
-/// Frames up to this many bytes are copied together; copying longer ones costs
-/// more than the two entries each takes in a gathering write.
+/// Frames up to this length in bytes are copied together; copying longer ones costs more than the
+/// two entries that each takes in a gathering write.
 const COPIED_LEN_MAX: usize = 4 << 10;
 
-/// What is copied together for one write, in bytes.
+/// The size of the buffer for copied frames, in bytes.
 const BUFFER_LEN: usize = 128 << 10;
 
 /// Frames in one gathering write, two entries each: far below the kernel's
 /// limit (`IOV_MAX`, 1024 entries), and at least 64 KiB.
 const GATHERED_MAX: usize = 64;
 
-/// How much of what was offered the stream took.
+/// The bytes offered to the stream, and those that it accepted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     pub(super) offered: usize,
@@ -39,8 +39,8 @@ impl BatchWriter {
         }
     }
 
-    /// Writes up to `count` messages, at least one, from the cursor on. A stream
-    /// that takes nothing has taken 0 bytes, which is no error.
+    /// Writes up to `count` messages, at least one, from the cursor on. A full stream accepts 0
+    /// bytes, which is no error.
     #[inline]
     pub(super) fn send(
         &mut self,
@@ -145,7 +145,7 @@ impl BatchWriter {
     }
 }
 
-/// `count`, or as many as fit.
+/// The smaller of `count` and `fitting`.
 #[inline]
 fn fitting(count: u64, fitting: usize) -> usize {
     usize::try_from(count).map_or(fitting, |count| count.min(fitting))

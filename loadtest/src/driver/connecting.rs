@@ -1,5 +1,4 @@
-//! How a thread opens its connections: those of the plan, and those that
-//! replace others.
+//! Opening of connections: those of the plan, and those that replace others.
 
 use std::io;
 
@@ -11,9 +10,8 @@ use crate::client::Handshake;
 use crate::failure::Failure;
 use crate::plan::Protocol;
 
-/// Handshakes that a thread has under way at the same time at most, where no rate
-/// says how fast to connect: enough to keep a server busy, and below what servers
-/// commonly let wait in their accept queue.
+/// The most concurrent handshakes of a thread without `--connect-rate`: enough to keep a server
+/// busy, and below the usual accept queue.
 const OPENING_MAX: u32 = 64;
 
 impl Worker<'_> {
@@ -27,7 +25,7 @@ impl Worker<'_> {
         match self.phase {
             Phase::Connect if self.begun < self.planned() => {
                 let due_ns = at_rate(u64::from(self.number(self.begun)), self.plan.connect_pace());
-                // Who asks for a rate gets it, however long the handshakes take.
+                // A requested rate is kept, however long the handshakes take.
                 let may_begin = self.plan.connect_rate.is_some() || self.opening < OPENING_MAX;
                 may_begin.then_some(due_ns)
             }
@@ -35,7 +33,7 @@ impl Worker<'_> {
                 let rate = self.plan.churn_rate?;
                 let threads = u64::from(self.share.threads);
                 let index = self.churned * threads + u64::from(self.share.thread);
-                // The first one a period behind the start.
+                // The first replacement comes one period after the start.
                 Some(self.shared.start_ns() + at_rate(index + 1, rate))
             }
             _ => None,
@@ -160,8 +158,8 @@ impl Worker<'_> {
         self.work(slot, false, false)
     }
 
-    /// Lets a connection take over the load of another, which then closes: the
-    /// load is never without a connection.
+    /// Moves the load of a connection to its replacement, which then closes the old one: the load
+    /// always has all its connections.
     fn replace(&mut self, carrier: u32, slot: usize) -> Result<(), Failure> {
         let old = std::mem::replace(&mut self.load_connections[carrier as usize], slot);
         self.state.recorder.counts.replaced += 1;

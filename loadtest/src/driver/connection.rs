@@ -17,13 +17,13 @@ use crate::recorder::Times;
 /// The code both sides close with, "normal closure".
 const CLOSE_CODE: u16 = 1000;
 
-/// Pongs that wait for a socket to take them, in bytes. A server that sends
-/// more pings than this, and reads none of the pongs, gets no more of them.
+/// The limit of buffered pongs, in bytes. A server that sends more pings than this, and reads
+/// none of the pongs, gets no more of them.
 const PENDING_LEN_MAX: usize = 4 << 10;
 
-/// Checking this many bytes, and building as many, takes well under a
-/// microsecond, so that the clock read after the read call will do for the
-/// write call, too. The error makes latencies longer, never shorter.
+/// Checking and building this many bytes takes well under a microsecond, so that the clock read
+/// after the read call also serves the write call. The error makes latencies longer, never
+/// shorter.
 const QUICK_LEN: usize = 2 << 10;
 
 /// Messages that a slow reader has in flight: enough to fill what buffers there
@@ -33,7 +33,7 @@ const SLOW_WINDOW: u64 = 1 << 10;
 /// Bytes that a slow reader reads at once.
 const SLOW_READ_LEN: usize = 1 << 10;
 
-/// What a connection is there for.
+/// The role of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// It carries messages, and its place in the load is this one.
@@ -46,7 +46,7 @@ pub(super) enum Role {
     Slow,
 }
 
-/// Where a connection is in its life.
+/// The stage of a connection's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The handshake is under way.
@@ -66,19 +66,19 @@ struct SentBatch {
     messages: u64,
 }
 
-/// What there is per connection. Bytes to be sent or compared are not: they
-/// follow from the cursor and the checker's position.
+/// The state of a connection. Bytes to be sent or compared are not part of it: they follow from
+/// the cursor and the checker's position.
 pub(super) struct Connection {
     pub(super) id: u32,
     pub(super) role: Role,
     pub(super) stage: Stage,
     /// The socket took less than it was offered: wait until it is writable.
     pub(super) blocked: bool,
-    /// A frame was cut on purpose; its rest goes out when others had a turn.
+    /// A frame was split on purpose; its rest is written after the other connections' turn.
     pub(super) paused: bool,
-    /// The socket refused a write. What the server had to say is still read.
+    /// A write failed. Bytes that the server sent before are still read.
     write_closed: bool,
-    /// What the kernel was told to watch for.
+    /// The registered epoll interest.
     pub(super) watched: Interest,
     pub(super) transport: Transport,
     pub(super) checker: Checker,
@@ -101,7 +101,7 @@ pub(super) struct Connection {
 /// A million connections have to fit in a gigabyte.
 const _: () = assert!(size_of::<Connection>() <= 256);
 
-/// What a socket is watched for.
+/// The epoll interest of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Interest {
     pub(super) readable: bool,
@@ -134,7 +134,7 @@ impl Connection {
         }
     }
 
-    /// What it waits for.
+    /// The events that it waits for.
     #[inline]
     pub(super) fn interest(&self) -> Interest {
         Interest {
@@ -168,19 +168,19 @@ impl Connection {
         Ok(true)
     }
 
-    /// Whether TCP's handshake is behind it.
+    /// Whether the TCP connection is established.
     pub(super) fn is_connected(&self) -> bool {
         self.opening
             .as_ref()
             .is_none_or(|opening| opening.connected)
     }
 
-    /// Begins to send: what a closed loop owes is due now.
+    /// Starts to send: in a closed loop the first messages are due now.
     pub(super) fn begin(&mut self, now_ns: u64) {
         self.ready_ns = now_ns;
     }
 
-    /// Owes one more message of an open loop. `true` when it owed none.
+    /// Adds a message that an open loop has due. `true` if there was none before.
     #[inline]
     pub(super) fn add_due(&mut self, intended_ns: u64) -> bool {
         self.due_ns.push_back(intended_ns);
@@ -220,7 +220,7 @@ impl Connection {
         Ok(self.stage)
     }
 
-    /// Takes what came behind the handshake's response.
+    /// Processes the bytes that followed the handshake's response.
     pub(super) fn take_early(
         &mut self,
         bytes: &[u8],
@@ -330,7 +330,7 @@ impl Connection {
         self.answer_controls(state)
     }
 
-    /// What came instead of the reply that was due.
+    /// The failure for a wrong reply.
     #[cold]
     fn integrity_failure(&mut self, asked: u64, violation: Violation) -> Failure {
         let (connection, got) = (self.id, self.checker.take_wrong());
@@ -358,7 +358,7 @@ impl Connection {
             self.ready_ns = now_ns;
         }
         while completed > 0 {
-            // Every message that was asked for is in a flight.
+            // Every message that was sent is in a batch.
             let batch = self.batches.front_mut().expect("a flight for each reply");
             let landed = completed.min(batch.messages);
             let payload_len = state.payload_len(self.id, sequence, landed);
@@ -405,7 +405,7 @@ impl Connection {
         }
     }
 
-    /// How many messages may be out in all.
+    /// The number of messages that may have been sent in all.
     #[inline]
     fn end(&self, state: &ThreadState) -> u64 {
         match (self.role, state.load) {
@@ -414,7 +414,7 @@ impl Connection {
                 if state.send_state == SendState::Unlimited =>
             {
                 let end = self.checker.received() + u64::from(window);
-                // What is due before the measurement is no part of its quota.
+                // Messages due before the measurement do not count against the quota.
                 match state.quota {
                     Some(quota) if state.recorder.window.contains(self.ready_ns) => {
                         end.min(self.asked() + quota)
@@ -458,7 +458,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes messages with one call; `false` if the socket did not take all.
+    /// Writes messages with one call; `false` if the socket did not accept all.
     #[inline]
     fn write_messages(&mut self, count: u64, state: &mut ThreadState) -> io::Result<bool> {
         let cursor = Cursor {

@@ -1,4 +1,4 @@
-//! Where connections go, and from where.
+//! The servers' addresses, and the source addresses.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -18,11 +18,11 @@ use crate::source::SourceRange;
 use crate::target::{Scheme, Target};
 use crate::tls;
 
-/// What a slow reader's kernel keeps for it, in bytes; the kernel doubles it.
+/// The receive buffer of a slow reader, in bytes; the kernel doubles it.
 const SLOW_RECEIVE_LEN: usize = 4 << 10;
 
-/// The most source addresses of 127.0.0.0/8 that are taken to the first one, when
-/// that has no port left: with some 28,000 ports each, more than a plan can need.
+/// The most source addresses of 127.0.0.0/8 that are added when the first one has no port left:
+/// with some 28,000 ports each, more than a plan can need.
 const ADDED_SOURCES_MAX: u32 = 1024;
 
 /// A server, its addresses, and what is needed to connect to it.
@@ -36,7 +36,7 @@ pub(super) struct Endpoint {
 pub struct Endpoints {
     list: Vec<Endpoint>,
     sources: Option<SourceRange>,
-    /// Addresses of 127.0.0.0/8 that were taken because ports ran out.
+    /// Source addresses of 127.0.0.0/8 that were added because ports ran out.
     added_sources: AtomicU32,
 }
 
@@ -94,12 +94,12 @@ impl Endpoints {
             .flat_map(|endpoint| endpoint.addresses.iter().copied())
     }
 
-    /// How many addresses of 127.0.0.0/8 were taken because ports ran out.
+    /// The number of source addresses of 127.0.0.0/8 that were added because ports ran out.
     pub(super) fn added_sources(&self) -> u32 {
         self.added_sources.load(Relaxed)
     }
 
-    /// Connections go to the servers in turn.
+    /// The server of a connection: they are assigned in turn.
     pub(super) fn of_connection(&self, number: u32) -> &Endpoint {
         &self.list[number as usize % self.list.len()]
     }
@@ -109,12 +109,12 @@ impl Endpoints {
         self.list.iter()
     }
 
-    /// Chooses, for each server whose name has several addresses, the one that answers
-    /// first: connections go there. `goes_on` is asked every now and then.
+    /// Chooses, for each server whose name has several addresses, the one that answers first.
+    /// `goes_on` is polled meanwhile.
     ///
     /// # Errors
     /// [`Failure::Connect`] when none of them answers, and [`Failure::Interrupted`] when
-    /// it is not to go on.
+    /// `goes_on` returns `false`.
     pub fn choose(
         mut self,
         timeout: Duration,
@@ -177,7 +177,7 @@ impl Endpoints {
 }
 
 impl Endpoint {
-    /// What speaks to the server over a socket that is being connected.
+    /// The transport over a socket that is being connected.
     pub(super) fn transport(&self, socket: TcpStream) -> io::Result<Transport> {
         match &self.tls {
             None => Ok(Transport::Plain(socket)),
@@ -186,13 +186,13 @@ impl Endpoint {
     }
 }
 
-/// The address that is taken as number `added`, from 1.
+/// The source address added as number `added`, from 1.
 fn added_source(added: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + added)
 }
 
-/// Whether a source address has no port left: what `connect` says of one that
-/// the kernel has chosen, and `bind` of a given one.
+/// Whether a source address has no port left: `connect` fails so for an address that the kernel
+/// chose, and `bind` for a given one.
 fn has_no_port(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -220,7 +220,7 @@ fn begin(address: SocketAddr, source: Option<Ipv4Addr>, slow: bool) -> io::Resul
     }
 }
 
-/// Whether it says that a connection will come about or not, later.
+/// Whether the connect is in progress.
 pub(super) fn is_under_way(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
 }

@@ -1,4 +1,4 @@
-//! What no event says is to be done: deadlines, slow readers, the end of waiting.
+//! Work without an event of its own: deadlines, slow readers, the end of the drain.
 
 use std::io;
 
@@ -9,14 +9,14 @@ use crate::client::HandshakeError;
 use crate::failure::{Failure, Loss};
 use crate::outcome::Unclosed;
 
-/// How often slow readers read.
+/// The interval at which slow readers read.
 const SLOW_INTERVAL_NS: u64 = 100_000_000;
 
-/// Connections that are looked at for a deadline missed, each time.
+/// The most connections checked for a missed deadline per tick.
 const DEADLINE_CHECKS_MAX: usize = 1024;
 
 impl Worker<'_> {
-    /// Does what no event says is to be done.
+    /// Does the work that has no event of its own.
     pub(super) fn housekeeping(&mut self, now_ns: u64) -> Result<(), Failure> {
         self.housekeeping_ns = now_ns + HOUSEKEEPING_INTERVAL_NS;
         if now_ns >= self.slow_ns {
@@ -59,7 +59,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Looks at some connections for deadlines missed.
+    /// Checks some connections for missed deadlines.
     fn check_deadlines(&mut self, now_ns: u64) -> Result<(), Failure> {
         let slots = self.sockets.slots();
         for _ in 0..DEADLINE_CHECKS_MAX.min(slots) {
@@ -126,7 +126,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Records what an open loop that fell behind will not send any more.
+    /// Records the messages that an open loop that fell behind will not send any more.
     pub(super) fn record_unsent(&mut self, now_ns: u64) {
         let zero_ns = self.zero_ns;
         let end_ns = self.state.recorder.window.end_ns;

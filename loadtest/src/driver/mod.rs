@@ -1,8 +1,8 @@
 //! One thread's connections, from the first connect to the last Close.
 //!
-//! One epoll instance, no lock. A readiness event costs one read and, if there
-//! is something to send, one write: the socket is not read until it is empty,
-//! as epoll is level-triggered and says so if more is there.
+//! One epoll instance, no lock. A readiness event costs one read and, if there is something to
+//! send, one write: the socket is not read until it is empty, as epoll is level-triggered and
+//! reports it again if more is there.
 
 mod batch_writer;
 mod connecting;
@@ -44,25 +44,25 @@ use crate::plan::{Extent, Load, Pace, Plan, Protocol};
 use crate::recorder::Recorder;
 use crate::schedule::{Schedule, Share};
 
-/// Events taken from the kernel at once.
+/// Events per `epoll_wait`.
 const EVENTS_MAX: usize = 256;
 
-/// Sends that are due which go out before replies are looked for again.
+/// The most due messages that are sent before replies are read again.
 const SENDS_MAX: usize = 1024;
 
-/// How long before a send, and behind the last event, an open loop polls instead
-/// of sleeping: a sleeping thread wakes some 50 µs late, and at times much later.
+/// An open loop polls instead of sleeping for this long before a send, and after the last event:
+/// a sleeping thread wakes some 50 µs late, and at times much later.
 const SPIN_NS: u64 = 500_000;
 
-/// An idle turn takes about a microsecond. In one that took longer than this the
-/// thread did not spin: others had its core.
+/// The longest idle turn that counts as spinning. It usually takes about a microsecond; in a
+/// longer one, the thread had lost its core.
 const IDLE_TURN_NS_MAX: u64 = 10_000;
 
-/// How often what has no event of its own is looked after.
+/// The interval of housekeeping.
 const HOUSEKEEPING_INTERVAL_NS: u64 = 10_000_000;
 
-/// How often a thread that pauses looks whether it is its turn again. It takes a
-/// thousandth of the core from those whose turn it is.
+/// The interval at which a pausing thread polls for its next slice: it costs a thousandth of the
+/// core.
 const TURN_POLL_NS: u64 = 2_000_000;
 
 /// Builds the messages of a plan. All threads share them.
@@ -83,7 +83,7 @@ pub fn mix_for(plan: &Plan) -> Mix {
     Mix::new(&shapes, plan.seed)
 }
 
-/// What a thread is given.
+/// The assignment of a thread.
 pub struct Assignment<'a> {
     /// The whole plan.
     pub plan: &'a Plan,
@@ -93,11 +93,11 @@ pub struct Assignment<'a> {
     pub endpoints: &'a Endpoints,
     /// The messages.
     pub mix: Arc<Mix>,
-    /// What all threads look at.
+    /// State that all threads share.
     pub shared: &'a Shared,
-    /// To whom to report.
+    /// The channel to the coordinator.
     pub events: Sender<ThreadEvent>,
-    /// Histograms to record in that others have emptied.
+    /// Empty histograms to record in.
     pub empty_histograms: Receiver<Box<Latencies>>,
 }
 
@@ -115,7 +115,7 @@ pub struct Worker<'a> {
     load_connections: Vec<usize>,
     slow_readers: Vec<usize>,
     schedule: Option<Schedule>,
-    /// The slots of connections that owe messages just now.
+    /// The slots of connections with a backlog of due messages.
     backlogged: Vec<usize>,
     /// Connections of the plan that were begun, of those that this thread has.
     begun: u32,
@@ -123,17 +123,17 @@ pub struct Worker<'a> {
     opening: u32,
     /// The most there were at the same time.
     opening_max: u32,
-    /// Connections that were begun to replace others.
+    /// The number of connections begun to replace others.
     churned: u64,
-    /// Connections whose rest of a frame is to be sent.
+    /// Connections with the rest of a split frame to write.
     paused: Vec<Token>,
     phase: Phase,
     phase_end_ns: u64,
-    /// Which part of the measurement it is, or was.
+    /// The index of the current or last slice.
     slice: u32,
     /// When its load began.
     begun_ns: u64,
-    /// Where an open loop's schedule has its zero. It moves on by every pause.
+    /// The zero of an open loop's schedule. Every pause moves it on.
     zero_ns: u64,
     /// In a pause: whether all replies are there, and how long they are waited for.
     is_quiet: bool,
@@ -228,10 +228,10 @@ impl<'a> Worker<'a> {
     pub fn run(mut self) {
         let result = self.run_phases();
         let end = self.finish(result.err());
-        // Nobody listens only when the run was given up.
+        // The receiver is gone only when the run was aborted.
         let _ = self.events.send(ThreadEvent::Done(Box::new(end)));
-        // What a thread cost cannot be read when it is gone: it stays until the
-        // other end of this has looked.
+        // The cost of a thread cannot be read once it has ended: it waits until the coordinator
+        // has read it.
         while self.empty_histograms.recv().is_ok() {}
     }
 
@@ -267,8 +267,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Sends what an open loop owes by now. `false` when that was nothing. One
-    /// that fell behind joins what it owes on each connection.
+    /// Sends the messages that an open loop has due by now; `false` if there were none. If it
+    /// fell behind, those of each connection are sent together.
     fn send_due(&mut self, now_ns: u64) -> Result<bool, Failure> {
         if !self.phase.has_begun() {
             return Ok(false);
@@ -303,23 +303,21 @@ impl<'a> Worker<'a> {
         Ok(any)
     }
 
-    /// Whether what is due at this time lies behind the measurement and is not
-    /// sent.
+    /// Whether a message due at this time is after the measurement and is not sent.
     fn is_past_end(&self, intended_ns: u64) -> bool {
         let window = self.state.recorder.window;
         intended_ns >= window.end_ns
             || (self.state.quota == Some(0) && window.contains(intended_ns))
     }
 
-    /// Whether an open loop has messages left that were due in the measurement:
-    /// it fell behind, and owes them.
+    /// Whether an open loop has unsent messages that were due in the measurement.
     fn is_behind(&self) -> bool {
         self.schedule
             .as_ref()
             .is_some_and(|schedule| !self.is_past_end(self.zero_ns + schedule.peek().intended_ns))
     }
 
-    /// How long nothing has to be done, unless a socket becomes ready.
+    /// The time until the next work, unless a socket becomes ready.
     fn sleep_ns(&self, now_ns: u64) -> u64 {
         let mut until_ns = self.phase_end_ns.min(self.housekeeping_ns);
         if let Some(connect_ns) = self.next_connect_ns() {
@@ -346,7 +344,7 @@ impl<'a> Worker<'a> {
         until_ns.saturating_sub(now_ns)
     }
 
-    /// Sleeps until a socket is ready, or for so long.
+    /// Sleeps until a socket is ready, or for `sleep_ns`.
     fn wait(&self, sleep_ns: u64, events: &mut Vec<epoll::Event>) -> Result<(), Failure> {
         let most_ns = match self.phase {
             Phase::Pause => TURN_POLL_NS,
@@ -385,7 +383,7 @@ impl<'a> Worker<'a> {
             // It was closed by an event of the same batch.
             return Ok(());
         };
-        // Errors and hang-ups are read, too: the read says what they are.
+        // Errors and hang-ups are read as well: the read returns the error.
         let readable = ready.intersects(!epoll::EventFlags::OUT);
         let writable = ready.contains(epoll::EventFlags::OUT);
         if connection.opening.is_some() {
@@ -416,8 +414,7 @@ impl<'a> Worker<'a> {
         self.sockets.watch(slot)
     }
 
-    /// What goes wrong with a connection fails the run, unless it was on its way
-    /// out or meant to provoke.
+    /// A failed connection fails the run, unless it was being replaced or is a slow reader.
     #[cold]
     fn on_failure(&mut self, slot: usize, failure: Failure) -> Result<(), Failure> {
         let Some(connection) = self.sockets.at(slot) else {

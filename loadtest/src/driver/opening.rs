@@ -8,10 +8,10 @@ use super::transport::Transport;
 use crate::client::{Handshake, HandshakeError, Skip};
 use crate::tls;
 
-/// The response is read in pieces of so many bytes.
+/// The size of a read of the response, in bytes.
 const CHUNK_LEN: usize = 4 << 10;
 
-/// What there is per connection until it is open.
+/// The state of a connection until it is open.
 pub(super) struct Opening {
     /// `None` for raw TCP, which has no handshake.
     pub(super) handshake: Option<Handshake>,
@@ -21,26 +21,26 @@ pub(super) struct Opening {
     /// Whether the stream took all of it and holds nothing back.
     flushed: bool,
     response: Vec<u8>,
-    /// Whether the response is there and right.
+    /// Whether the response is complete and right.
     pub(super) is_upgraded: bool,
     /// The messages that the server sends first.
     skip: Skip,
     /// Messages to be skipped.
     skipped: u32,
-    /// What came behind the response and is not skipped.
+    /// The bytes after the response and the skipped messages.
     early: Vec<u8>,
     /// Whether TCP's handshake is done.
     pub(super) connected: bool,
     pub(super) started_ns: u64,
-    /// The carrier whose connection this one is to replace.
+    /// The load connection that this one is to replace.
     pub(super) replaces: Option<u32>,
 }
 
-/// What a step came to.
+/// The result of a step.
 pub(super) enum OpenProgress {
     /// The socket has to be ready again.
     Pending,
-    /// It is open, and this came behind the response and what was skipped.
+    /// It is open; these bytes followed the response and the skipped messages.
     Open(Vec<u8>),
 }
 
@@ -75,7 +75,7 @@ impl Opening {
         }
     }
 
-    /// Whether it waits for the socket to take something.
+    /// Whether it waits for the socket to become writable.
     pub(super) fn wants_out(&self) -> bool {
         !self.connected || !self.flushed
     }
@@ -114,7 +114,7 @@ impl Opening {
                 Ok(count) => self.take(&chunk[..count]).map_err(Closed::Handshake)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // TLS may have had something to say.
+                    // TLS may have sent an alert.
                     self.flushed = transport.flush().map_err(broken)? && self.flushed;
                     return Ok(OpenProgress::Pending);
                 }
@@ -159,7 +159,7 @@ impl Opening {
 
 fn broken(error: io::Error) -> Closed {
     Closed::Handshake(match error.kind() {
-        // What the TLS library says of what it received.
+        // The TLS library's error.
         io::ErrorKind::InvalidData => HandshakeError::Tls(tls::describe(&error)),
         _ => HandshakeError::Io(error),
     })

@@ -8,7 +8,7 @@ use crate::cpu;
 use crate::failure::Failure;
 use crate::recorder::Window;
 
-/// The index of the part that holds what came behind the measurement.
+/// The index of the interval after the measurement.
 pub const DRAIN_INTERVAL: u32 = u32::MAX;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -44,7 +44,7 @@ impl Phase {
     }
 }
 
-/// What the slices took, and where the clocks were when the last one began.
+/// The totals of the slices so far, and the clocks at the start of the last one.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_field_names, reason = "the unit belongs to each")]
 pub(super) struct SliceTotals {
@@ -67,7 +67,7 @@ impl Worker<'_> {
                 let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
                 let _ = self.events.send(ThreadEvent::Ready { thread_id });
             }
-            // Others may never get ready when all is cut short.
+            // When the run is cut short, other threads may never be ready.
             Phase::Ready if !self.shared.is_cut_short() => {
                 self.begin_when_due(now_ns)?;
             }
@@ -85,8 +85,7 @@ impl Worker<'_> {
                 self.work_all()?;
             }
             _ if self.shared.is_cut_short() && self.phase != Phase::Drain => {
-                // What was measured in earlier slices keeps its window: replies to it
-                // may be under way.
+                // Earlier slices keep their window: replies to them may be in flight.
                 if self.phase != Phase::Pause {
                     self.recorder_window().end_ns = now_ns;
                 }
@@ -175,7 +174,7 @@ impl Worker<'_> {
         }
         self.phase_end_ns = start_ns;
         if now_ns >= start_ns {
-            // An open loop's clock stands still in a pause.
+            // An open loop's schedule does not advance in a pause.
             let end_ns = self.state.recorder.window.end_ns;
             self.zero_ns += start_ns - end_ns;
             self.slice += 1;
@@ -198,7 +197,7 @@ impl Worker<'_> {
         }
         self.phase = Phase::Drain;
         self.phase_end_ns = now_ns.saturating_add(self.timeout_ns);
-        // What came behind the end belongs to the drain, the rest is sent as is.
+        // Messages due after the end belong to the drain, the rest is sent as is.
         self.next_interval(DRAIN_INTERVAL);
         self.state.send_state = if self.is_behind() {
             SendState::Backlog
@@ -228,7 +227,7 @@ impl Worker<'_> {
                 continue;
             };
             if connection.opening.is_some() {
-                // A replacement that nobody needs any more.
+                // A replacement that is not needed any more.
                 self.close(slot, None)?;
                 continue;
             }
@@ -261,7 +260,7 @@ impl Worker<'_> {
         let _ = self.events.send(ThreadEvent::Interval { thread, part });
     }
 
-    /// What the thread leaves behind, whether or not it came to its end.
+    /// The thread's results, whether or not it came to its end.
     pub(super) fn finish(&mut self, failure: Option<Failure>) -> ThreadEnd {
         let now_ns = self.state.now_ns();
         if self.phase == Phase::Measure {

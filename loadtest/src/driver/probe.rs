@@ -12,13 +12,13 @@ use super::transport::Transport;
 use crate::client::Handshake;
 use crate::plan::{Plan, Protocol};
 
-/// How often it is asked whether to go on.
+/// The interval at which `goes_on` is polled.
 const ASK_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
 };
 
-/// How long one address may be silent: whoever probes does so again.
+/// The connect timeout of an address: the caller tries again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Close 1000, masked with zeros, as a client sends it.
@@ -29,7 +29,7 @@ impl Endpoints {
     /// asked every now and then.
     ///
     /// # Errors
-    /// What was wrong with the first that failed.
+    /// The error of the first server that failed.
     pub fn probe(&self, plan: &Plan, goes_on: &mut dyn FnMut() -> bool) -> Result<(), String> {
         for endpoint in self.all() {
             let failed = |closed| format!("{}: {}", endpoint.target, reason_of(closed));
@@ -66,7 +66,7 @@ impl Endpoints {
             }
         }
         if is_websocket {
-            // A server that does not hear it sees the end of the stream.
+            // If the Close is lost, the server sees the end of the stream.
             let _ = transport.write(&CLOSE);
         }
         transport.close();

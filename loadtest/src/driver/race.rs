@@ -1,5 +1,5 @@
-//! Which of a name's addresses to connect to (RFC 8305, "Happy Eyeballs"): a name may
-//! have some that nobody answers at, and not even with a refusal.
+//! The choice among a name's addresses (RFC 8305, "Happy Eyeballs"): a name may have addresses
+//! that do not answer, not even with a reset.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -7,19 +7,17 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How long an attempt is the only one before the next address is tried as well
-/// (RFC 8305, section 5).
+/// The delay before the next address is tried as well (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// How often it is asked whether to go on.
+/// The interval at which `goes_on` is polled.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Connects to the first address that answers. `connect` begins to connect a socket
 /// that does not block; `goes_on` is asked every now and then.
 ///
 /// # Errors
-/// The last refusal where there were only those; that the time is over, or that it is
-/// not to go on.
+/// The last error if all attempts failed; a timeout; or that `goes_on` returned `false`.
 pub(super) fn race(
     addresses: &[SocketAddr],
     deadline: Instant,
@@ -76,8 +74,8 @@ pub(super) fn race(
     }
 }
 
-/// The addresses in their order, but families by turns: what is wrong with one of them
-/// is often wrong with all of its family.
+/// The addresses in their order, but with the families interleaved: a fault often affects all
+/// addresses of a family.
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let is_first = |address: &&SocketAddr| address.is_ipv6() == addresses[0].is_ipv6();
     let mut first = addresses.iter().filter(is_first);
@@ -110,8 +108,8 @@ fn answer_of(stream: &TcpStream) -> io::Result<()> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
-    // When nobody listens on a port that the kernel also gives to clients, a connect
-    // may be given that very port and meet itself.
+    // Without a listener on a port of the ephemeral range, a connect may be assigned that very
+    // port and connect to itself.
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
@@ -144,7 +142,7 @@ mod tests {
         race(addresses, deadline, connect, &mut || goes_on).map(|(address, _)| address)
     }
 
-    /// A listener that answers nobody: its queue is full.
+    /// A listener that does not answer: its queue is full.
     fn silent() -> (Vec<TcpStream>, Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -163,7 +161,7 @@ mod tests {
         (listener, address)
     }
 
-    /// An address whose port is taken by a socket that does not listen.
+    /// An address whose port is bound by a socket that does not listen.
     fn refusing() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");

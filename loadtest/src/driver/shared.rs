@@ -1,4 +1,4 @@
-//! What the threads of a run know of each other.
+//! State shared by the threads of a run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::outcome::{Counts, Histogram, Unclosed};
 use crate::recorder::IntervalRecord;
 
-/// What all threads look at, and hardly ever write.
+/// Read by all threads, and hardly ever written.
 #[derive(Debug)]
 pub struct Shared {
     /// The clock's zero.
@@ -18,7 +18,7 @@ pub struct Shared {
     cut_short: AtomicBool,
     /// Whether everything is to end now.
     aborted: AtomicBool,
-    /// Connections of the plan that are open, for those who watch.
+    /// Connections of the plan that are open, for the progress view.
     opened: AtomicU64,
 }
 
@@ -80,7 +80,7 @@ impl Default for Shared {
     }
 }
 
-/// What a thread tells of itself.
+/// What a thread reports to the coordinator.
 #[derive(Debug)]
 pub enum ThreadEvent {
     /// Its connections are open.
@@ -90,9 +90,9 @@ pub enum ThreadEvent {
     },
     /// A second of the measurement, or the drain, is over.
     Interval {
-        /// Which thread.
+        /// The thread.
         thread: u32,
-        /// What it brought.
+        /// The record of the interval.
         part: IntervalRecord,
     },
     /// Its measurement, or a slice of it, is over.
@@ -105,12 +105,12 @@ pub enum ThreadEvent {
     Done(Box<ThreadEnd>),
 }
 
-/// What a thread leaves behind.
+/// The results of a thread.
 #[derive(Debug)]
 pub struct ThreadEnd {
-    /// Which thread.
+    /// The thread.
     pub thread: u32,
-    /// What it counted.
+    /// Its counts.
     pub counts: Counts,
     /// Its handshakes.
     pub handshake_ns: Histogram,
@@ -118,16 +118,16 @@ pub struct ThreadEnd {
     pub opening_max: u32,
     /// The part that was being recorded.
     pub part: IntervalRecord,
-    /// How long it measured, in nanoseconds.
+    /// The length of its measurement, in nanoseconds.
     pub measured_ns: u64,
     /// CPU time it used while measuring, in nanoseconds.
     pub cpu_ns: u64,
     /// The part of it spent on waiting awake.
     pub spin_ns: u64,
-    /// Source addresses that were taken, by all threads, because ports ran out.
+    /// Source addresses that all threads added because ports ran out.
     pub added_sources: u32,
     /// The first connection that did not answer Close 1000 with Close 1000.
     pub unclosed: Option<Unclosed>,
-    /// What went wrong.
+    /// Its failure.
     pub failure: Option<Failure>,
 }

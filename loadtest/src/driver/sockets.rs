@@ -7,7 +7,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use super::connection::{Connection, Interest};
 use crate::failure::Failure;
 
-/// Slots for connections. A slot is used again when its connection is gone.
+/// Slots for connections. A slot is reused when its connection is closed.
 pub(super) struct Sockets {
     pub(super) epoll: OwnedFd,
     slots: Vec<Option<Connection>>,
@@ -41,7 +41,7 @@ impl Token {
 }
 
 impl Sockets {
-    /// No connections, and room for so many.
+    /// An empty table with room for `room` connections.
     pub(super) fn new(room: usize) -> Result<Self, Failure> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| Failure::Local {
             what: "creating an epoll instance",
@@ -55,7 +55,7 @@ impl Sockets {
         })
     }
 
-    /// How many slots there are, in use or not.
+    /// The number of slots, in use or not.
     pub(super) fn slots(&self) -> usize {
         self.slots.len()
     }

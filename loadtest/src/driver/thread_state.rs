@@ -1,4 +1,4 @@
-//! What all connections of a thread share while they work.
+//! State that all connections of a thread share.
 
 use std::time::Instant;
 
@@ -9,24 +9,24 @@ use crate::client::{Control, MessageId, Mix};
 use crate::plan::{Load, Protocol};
 use crate::recorder::Recorder;
 
-/// The read buffer all connections share, in bytes. With the decks and the
-/// outbox it has to fit in L2.
+/// The size of the shared read buffer, in bytes. With the frame pools and the write buffer it has
+/// to fit in L2.
 pub(super) const READ_LEN: usize = 128 << 10;
 
 /// Whether there are messages to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SendState {
-    /// Not yet.
+    /// The load has not started.
     NotStarted,
-    /// There are, without end.
+    /// Messages without end.
     Unlimited,
-    /// No new ones, but an open loop that fell behind owes some.
+    /// No new messages, but an open loop that fell behind has a backlog.
     Backlog,
-    /// No more: connections that have nothing more to do are closed.
+    /// None: idle connections are closed.
     Finished,
 }
 
-/// The tools and the numbers of one thread.
+/// The shared buffers and counters of one thread.
 pub(super) struct ThreadState {
     pub(super) mix: std::sync::Arc<Mix>,
     pub(super) load: Load,
@@ -48,11 +48,11 @@ pub(super) struct ThreadState {
     pub(super) in_flight: u64,
     /// When a server was last seen to do something for a message.
     pub(super) progress_ns: u64,
-    /// The time, as long as it is as good as a new look at the clock.
+    /// A recent clock reading that may be used once more.
     pub(super) fresh_ns: Option<u64>,
     /// Whether the connection at work was waiting for its socket until now.
     pub(super) unblocked: bool,
-    /// What came behind the handshake of the connection that just opened.
+    /// The bytes that followed the handshake of the connection that just opened.
     pub(super) early: Vec<u8>,
 }
 
@@ -84,7 +84,7 @@ impl ThreadState {
         }
     }
 
-    /// Payload bytes of so many messages of a connection.
+    /// The payload bytes of `messages` messages of a connection.
     #[inline]
     pub(super) fn payload_len(&self, connection: u32, sequence: u64, messages: u64) -> u64 {
         if let Some(pool) = self.mix.only_pool() {

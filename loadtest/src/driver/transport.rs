@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-/// What may wait in a TLS connection to be encrypted or sent, in bytes.
+/// The limit of buffered bytes in a TLS connection.
 const TLS_BUFFER_LEN: usize = 64 << 10;
 
 /// A non-blocking stream of bytes.
@@ -45,7 +45,7 @@ impl Transport {
         }
     }
 
-    /// Reads what is there, as much as fits.
+    /// Reads available bytes, up to the buffer's length.
     #[inline]
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -94,13 +94,13 @@ impl Transport {
 
 impl Tls {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // What a smaller buffer than this left behind.
+        // Decrypted bytes that a smaller buffer left.
         if let Ok(count @ 1..) = self.connection.reader().read(buffer) {
             return Ok(count);
         }
         self.connection.read_tls(&mut self.socket)?;
         if let Err(error) = self.connection.process_new_packets() {
-            // The peer learns why, if it can still be told.
+            // Sends the alert, if the peer still receives it.
             let _ = self.flush();
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }

@@ -5,11 +5,10 @@ use std::fmt::Write;
 
 use crate::outcome::Histogram;
 
-/// Lines for each halving of the distance to 100 %, as HdrHistogram has it by
-/// default.
+/// The number of lines for each halving of the distance to 100 %, HdrHistogram's default.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
-/// Nanoseconds of the unit that is written: tools take it for milliseconds.
+/// Nanoseconds per unit written: tools expect milliseconds.
 const UNIT_NS: f64 = 1e6;
 
 pub(super) fn text(times_ns: &Histogram) -> String {

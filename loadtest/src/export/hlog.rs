@@ -8,13 +8,13 @@ use crate::args::ExportTime;
 use crate::failure::Failure;
 use crate::result::{ResultFile, decode_latencies, parse_utc};
 
-/// The maximum that a line has beside its histogram is written in milliseconds.
+/// The maximum beside a line's histogram is written in milliseconds.
 const MAX_DIVISOR: f64 = 1e6;
 
 pub(super) fn text(run: &ResultFile, time: ExportTime) -> Result<String, Failure> {
     let why = |error: String| Failure::File(error);
     let start = parse_utc(&run.started_at)
-        .ok_or_else(|| why(format!("'{}' is no time", run.started_at)))?;
+        .ok_or_else(|| why(format!("'{}' is not a time", run.started_at)))?;
     let mut bytes = Vec::new();
     let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new()

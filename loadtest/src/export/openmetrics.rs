@@ -213,7 +213,7 @@ impl RunCollector {
     }
 }
 
-/// How many times are in each bucket, with its upper bound in seconds.
+/// The number of times in each bucket, with its upper bound in seconds.
 fn buckets(times_ns: &Histogram) -> Vec<(f64, u64)> {
     let decades = (0..DECADES).map(|decade| FIRST_BOUND_NS * 10_u64.pow(decade));
     let bounds_ns = decades.flat_map(|decade_ns| BOUNDS_IN_DECADE.map(|step| step * decade_ns));

@@ -1,11 +1,10 @@
-//! Where a metric changed.
+//! Detection of changes of a metric.
 //!
-//! Points are taken in order. As long as nothing changes, they are one level, and
-//! the fences are Tukey's: the quartiles of all runs of the level so far, and one
-//! and a half times their distance beyond them, but at least the least change of
-//! interest beyond the median. A point beyond them is a change when it has enough
-//! runs to say so by itself, or when the next one is beyond them on the same side:
-//! one run that was disturbed is none. A change begins a new level.
+//! Points are taken in order. As long as nothing changes, they are one level, and the fences
+//! are Tukey's: the quartiles of all runs of the level so far, and one and a half times their
+//! distance beyond them, but at least the smallest relevant change beyond the median. A point
+//! beyond them is a change if it has enough runs to be one by itself, or if the next one is
+//! beyond them on the same side: a single disturbed run is none. A change begins a new level.
 
 use std::cmp::Ordering;
 
@@ -18,7 +17,7 @@ use super::point::Point;
 /// distance between those.
 const FENCE: f64 = 1.5;
 
-/// A point, and how it stands to those before it.
+/// A point, and its relation to those before it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MarkedPoint {
     pub(super) point: Point,
@@ -28,7 +27,7 @@ pub(super) struct MarkedPoint {
     pub(super) mark: PointKind,
 }
 
-/// How a point stands to those before it.
+/// The relation of a point to those before it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum PointKind {
     /// Within the fences, or the first of them.
@@ -79,7 +78,7 @@ pub(super) fn mark(points: &[Point], metric: Metric, min_effect: f64) -> Vec<Mar
     steps
 }
 
-/// How a value is to the fences; equal is within.
+/// Compares a value with the fences; on a fence is within.
 fn side_of(value: f64, fences: ConfidenceInterval) -> Ordering {
     if value < fences.low {
         Ordering::Less

@@ -23,7 +23,7 @@ use point::{Point, points};
 /// The most files of a directory that are read.
 const FILES_MAX: usize = 10_000;
 
-/// What is shown of one server under one workload.
+/// The history of one server under one workload.
 struct WorkloadHistory {
     workload: String,
     steps: Vec<MarkedPoint>,
@@ -69,8 +69,7 @@ pub fn history(args: &History) -> Result<u8, Failure> {
     })
 }
 
-/// The complete runs of a directory, the oldest first. Documents of other kinds
-/// may lie beside them.
+/// The complete runs of a directory, the oldest first. Documents of other kinds are skipped.
 fn read(directory: &Path) -> Result<Vec<ResultFile>, Failure> {
     let (mut runs, mut known) = (Vec::new(), KnownRuns::default());
     let paths = json_files(directory)?;

@@ -17,13 +17,13 @@ const DAY_LEN: usize = "2026-11-28".len();
 /// The runs of one commit, and their numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Point {
-    /// What they have in common.
+    /// The value of the property that its runs share.
     pub(super) name: String,
     /// The day of the first.
     pub(super) day: String,
     /// At least one, in the order of the runs.
     pub(super) values: Vec<f64>,
-    /// What the user had to say about them, each once.
+    /// The labels and notes of its runs, each once.
     pub(super) annotations: BTreeSet<String>,
 }
 
@@ -41,8 +41,7 @@ impl Point {
     }
 }
 
-/// The points of runs that are in the order of time. One that was measured again
-/// later stands where it was measured first.
+/// The points of runs that are in the order of time. A point is placed at its first run.
 pub(super) fn points(runs: &[ResultFile], metric: Metric, by: GroupBy) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
     for run in runs {

@@ -1,4 +1,4 @@
-//! A history for a terminal: a line for each point, with where it lies.
+//! A history for a terminal: a line for each point, with a plot.
 
 use super::WorkloadHistory;
 use super::change::{MarkedPoint, PointKind};
@@ -6,10 +6,10 @@ use crate::metric::Metric;
 use crate::report::Grid;
 use crate::units::format_percent;
 
-/// How wide the plot is, in characters.
+/// The width of the plot, in characters.
 const PLOT_WIDTH: usize = 40;
 
-/// What of the values' range is left free on either side.
+/// The margin on either side, as a share of the values' range.
 const PLOT_MARGIN: f64 = 0.05;
 
 const LEGEND: &str = "● median  ━ runs  [ ] fences of the runs before";
@@ -70,7 +70,7 @@ fn remark(step: &MarkedPoint) -> String {
     }
 }
 
-/// Where values lie on a line of characters.
+/// Maps values to the columns of a plot.
 struct PlotScale {
     low: f64,
     high: f64,

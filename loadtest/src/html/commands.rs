@@ -37,7 +37,7 @@ pub(super) fn section(repeats: &[RepeatCommand]) -> Markup {
     }
 }
 
-/// As a shell reads it.
+/// The command line, quoted for a shell.
 fn command(args: &[String]) -> String {
     let quoted = shell_words::join(args.iter().map(|argument| sanitized(argument)));
     format!("loadtest {quoted}")

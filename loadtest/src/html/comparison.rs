@@ -37,7 +37,7 @@ pub(super) fn section(index: usize, comparison: &Comparison) -> Markup {
     }
 }
 
-/// Who was compared with whom.
+/// The labels of the sides, against the baseline.
 pub(super) fn title(comparison: &Comparison) -> String {
     let labels = comparison.sides.iter().map(|side| sanitized(&side.label));
     let mut labels: Vec<_> = labels.collect();
@@ -48,7 +48,7 @@ pub(super) fn title(comparison: &Comparison) -> String {
     format!("{} against {baseline}", labels.join(", "))
 }
 
-/// What came out, in a sentence: the verdict and what it rests on.
+/// The verdict in a sentence, with the metrics that decided it.
 pub(super) fn sentence(contrast: &Contrast) -> String {
     let told = contrast.findings.iter().filter(|finding| {
         contrast.verdict == ComparisonVerdict::NoDifference
@@ -68,7 +68,7 @@ pub(super) fn sentence(contrast: &Contrast) -> String {
         })
         .collect();
     let why = if told.is_empty() {
-        "no metric tells".to_owned()
+        "no metric decides".to_owned()
     } else {
         told.join("; ")
     };
@@ -80,7 +80,7 @@ pub(super) fn sentence(contrast: &Contrast) -> String {
     )
 }
 
-/// The word for a verdict behind "is".
+/// The text of a verdict after "is".
 fn word(verdict: ComparisonVerdict) -> &'static str {
     match verdict {
         ComparisonVerdict::Better => "better",
@@ -91,7 +91,7 @@ fn word(verdict: ComparisonVerdict) -> &'static str {
     }
 }
 
-/// A verdict with a sign, so that color is not all that tells it.
+/// A verdict with a sign, as color must not be the only mark.
 pub(super) fn signed(verdict: ComparisonVerdict) -> String {
     let sign = match verdict {
         ComparisonVerdict::Better => "▲",
@@ -103,7 +103,7 @@ pub(super) fn signed(verdict: ComparisonVerdict) -> String {
     format!("{sign} {verdict}")
 }
 
-/// What colors a verdict.
+/// The style class of a verdict.
 pub(super) const fn class(verdict: ComparisonVerdict) -> &'static str {
     match verdict {
         ComparisonVerdict::Better => "better",
@@ -163,7 +163,7 @@ fn forest(id: &str, contrast: &Contrast, comparison: &Comparison) -> Markup {
         finding: sentence(contrast),
         notes: vec![
             "A square is the ratio, its whiskers the confidence interval. Where no difference is \
-             found, an interval inside the gray band says that there is none, and one that leaves \
+             found, an interval inside the gray band shows that there is none, and one that leaves \
              it is inconclusive. Less is better, but for messages/s."
                 .to_owned(),
         ],
@@ -225,7 +225,7 @@ fn verdict(finding: &MetricFinding) -> String {
     let verdict = signed(finding.verdict);
     match finding.outlook {
         None => verdict,
-        Some(Outlook::More(runs)) => format!("{verdict}, about {runs} more would tell"),
+        Some(Outlook::More(runs)) => format!("{verdict}, about {runs} more needed"),
         Some(Outlook::AtLeast(runs)) => format!("{verdict}, at least {runs} more needed"),
         Some(Outlook::TooNoisy) => format!("{verdict}, too noisy"),
         Some(Outlook::Invalid) => format!("{verdict}, of INVALID runs"),

@@ -1,4 +1,4 @@
-//! How response times are distributed: a histogram.
+//! The distribution of response times: a histogram.
 
 use maud::Markup;
 

@@ -1,20 +1,19 @@
-//! A plot with everything that belongs to it: what is to be seen in it, a legend,
-//! and the numbers behind it.
+//! A plot with its description, legend and data.
 
 use maud::{Markup, html};
 
 use super::svg::{Caption, Chart, Size, swatch};
 use super::table::HtmlTable;
 
-/// A plot with its words and numbers.
+/// A plot with its texts and data.
 #[derive(Debug)]
 pub(super) struct Figure<'a> {
     /// Unlike every other on the page.
     pub(super) id: &'a str,
     pub(super) title: &'a str,
-    /// What is to be seen in it, in a sentence.
+    /// A description of the plot, in a sentence.
     pub(super) finding: String,
-    /// What else to know.
+    /// Notes on how to read it.
     pub(super) notes: Vec<String>,
     /// Names and styles of its series.
     pub(super) legend: Vec<(String, usize)>,

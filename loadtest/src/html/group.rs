@@ -1,5 +1,4 @@
-//! Which runs share a line: where there are too many to tell them apart, those of
-//! one label do.
+//! Runs that share a line: with too many runs, those with the same label.
 
 use crate::outcome::{Histogram, histogram};
 use crate::result::Status;
@@ -16,7 +15,7 @@ pub(super) struct RunGroup<'a> {
     pub(super) response_ns: Histogram,
 }
 
-/// The lines of a chart, and what is to be said of how they came about.
+/// The lines of a chart, and notes on how they were grouped.
 #[derive(Debug)]
 pub(super) struct RunGroups<'a> {
     pub(super) all: Vec<RunGroup<'a>>,
@@ -89,7 +88,7 @@ impl<'a> RunGroup<'a> {
         runs.all(|run| !run.file.is_invalid() && run.file.status != Status::Failed)
     }
 
-    /// Messages that were given up, whose times are lower bounds.
+    /// Messages without a reply, whose times are lower bounds.
     pub(super) fn censored(&self) -> u64 {
         self.runs.iter().map(|run| run.file.counts.unanswered).sum()
     }

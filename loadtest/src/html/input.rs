@@ -82,7 +82,7 @@ impl<T: Document> Input<T> {
 }
 
 impl<T> Input<T> {
-    /// What the page calls it.
+    /// The name on the page.
     pub(super) fn name(&self) -> String {
         shown(&self.path)
     }

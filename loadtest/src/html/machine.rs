@@ -12,10 +12,10 @@ use super::table::HtmlTable;
 /// The most machines side by side.
 const COLUMNS_MAX: usize = 8;
 
-/// What differs from run to run on one machine.
+/// Fields that differ from run to run on one machine.
 const VOLATILE: &str = "load_average_1min";
 
-/// An environment and whose it is.
+/// An environment and the name of its document.
 #[derive(Debug)]
 pub(super) struct NamedEnvironment {
     pub(super) name: String,
@@ -140,7 +140,7 @@ fn whole(kind: &EnvironmentGroup<'_>) -> HtmlTable {
     table
 }
 
-/// All fields by name, those of maps behind a dot.
+/// All fields by name, those of maps after a dot.
 fn fields(environment: &Environment) -> Vec<(String, String)> {
     let mut fields = Vec::new();
     if let Ok(Value::Object(object)) = serde_json::to_value(environment) {

@@ -1,5 +1,4 @@
-//! What is looked at first: all runs in a table, what was found, and what speaks
-//! against it.
+//! The overview: all runs in a table, their verdicts and the reasons.
 
 use std::collections::BTreeSet;
 
@@ -82,7 +81,7 @@ pub(super) fn badge(verdict: Verdict) -> Markup {
     }
 }
 
-/// What speaks against each run, and how it did by its objectives.
+/// The reasons against each run, and the results of its objectives.
 pub(super) fn verdicts(runs: &[ReportedRun]) -> Markup {
     html! {
         section id="verdicts" aria-labelledby="verdicts-title" {
@@ -118,14 +117,14 @@ fn reasons(file: &ResultFile) -> Markup {
     let judgement = &file.judgement;
     html! {
         @if judgement.reasons.is_empty() && judgement.notes.is_empty() {
-            p { "Nothing speaks against it." }
+            p { "There is no reason against it." }
         }
         @if !judgement.reasons.is_empty() {
             ul class="reasons" {
                 @for reason in &judgement.reasons {
                     li {
                         (badge(reason.verdict)) " " (sanitized(&reason.what))
-                        span class="advice" { ". What helps: " (sanitized(&reason.advice)) "." }
+                        span class="advice" { ". Advice: " (sanitized(&reason.advice)) "." }
                     }
                 }
             }

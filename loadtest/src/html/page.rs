@@ -91,7 +91,7 @@ impl Page<'_> {
         }
     }
 
-    /// What the comparisons came to, before all details.
+    /// The verdicts of the comparisons, before all details.
     fn findings(&self) -> Markup {
         let contrasts = self
             .comparisons

@@ -16,7 +16,7 @@ use super::table::HtmlTable;
 /// Points of a curve.
 const POINTS: u32 = 160;
 
-/// The percentiles of the table, in per cent, and whose points have a mark.
+/// The percentiles of the table, which have marks in the chart.
 const MARKED: [&str; 7] = ["p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99"];
 
 /// The response times of all runs, and the service times of a single one.
@@ -62,7 +62,7 @@ pub(super) fn figure(runs: &[ReportedRun]) -> Option<Markup> {
     Some(figure.draw_chart(&chart))
 }
 
-/// The dotted tail has fewer messages beyond it than tell a percentile.
+/// Points of the dotted tail have too few messages beyond them for a percentile.
 fn curve(name: &str, style: usize, times_ns: &Histogram, runs: &[&ReportedRun]) -> Series {
     let messages = times_ns.len() as f64;
     let supported = shares(messages / 3.7)
@@ -106,7 +106,7 @@ fn curve(name: &str, style: usize, times_ns: &Histogram, runs: &[&ReportedRun]) 
     }
 }
 
-/// From all messages down to one of so many, in steps of even length.
+/// Shares from all messages down to one, in even steps on a logarithmic scale.
 fn shares(messages: f64) -> Vec<f64> {
     let steps = (0..=POINTS).map(|step| f64::from(step) / f64::from(POINTS));
     steps.map(|share| messages.max(1.0).powf(-share)).collect()
@@ -225,7 +225,7 @@ fn table(runs: &[ReportedRun], groups: &[&RunGroup<'_>]) -> HtmlTable {
             .map(|(times_ns, censored)| cells::at(percentile, times_ns, *censored));
         table.add([text.to_owned()].into_iter().chain(cells));
     }
-    // The percentiles stand above, and more of them.
+    // The chart shows the percentiles, and more of them.
     let spreads: Vec<_> = columns
         .iter()
         .map(|(times_ns, censored)| cells::spread(times_ns, *censored))

@@ -15,7 +15,7 @@ const STEPS_MAX: usize = 240;
 /// A run, prepared.
 #[derive(Debug)]
 pub(super) struct ReportedRun {
-    /// What tells it from the others.
+    /// A name that is unique on the page.
     pub(super) name: String,
     /// Its file, as it was given.
     pub(super) path: String,
@@ -35,11 +35,11 @@ pub(super) struct TimeStep {
     pub(super) rate_per_s: f64,
     /// Response times of the replies that came in it, if any did.
     pub(super) response_ns: Option<LatencySummary>,
-    /// Whether it is behind the measurement.
+    /// Whether it is after the measurement.
     pub(super) is_drain: bool,
 }
 
-/// What times are read from most.
+/// The statistics that charts show.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LatencySummary {
     pub(super) p50: f64,
@@ -67,7 +67,7 @@ impl ReportedRun {
         .collect()
     }
 
-    /// How long the measurement took.
+    /// The length of the measurement.
     pub(super) fn elapsed_s(&self) -> f64 {
         self.file.elapsed_ns as f64 / 1e9
     }
@@ -79,8 +79,7 @@ impl TimeStep {
     }
 }
 
-/// Labels where they tell the runs apart, else the names of their files, else
-/// their paths.
+/// The labels if they are unique, else the names of the files, else their paths.
 fn names(inputs: &[Input<ResultFile>]) -> Vec<String> {
     let labels: Vec<_> = inputs
         .iter()

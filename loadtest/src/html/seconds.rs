@@ -9,7 +9,7 @@ use super::run::{LatencySummary, ReportedRun, TimeStep};
 use super::svg::{Axis, Chart, Mark, Rule, RulePosition, STYLES, Series, Size, compact_ns};
 use super::table::HtmlTable;
 
-/// Up to so many points of a line say their value.
+/// Lines with up to this number of points have marks with values.
 const MARKS_MAX: usize = 40;
 
 /// Something of the response times of a second.
@@ -208,7 +208,7 @@ fn line<'a>(
     }
 }
 
-/// Where the measurement ends and the last replies come.
+/// A rule between the measurement and the drain.
 fn drain_rule(run: &ReportedRun) -> Option<Rule> {
     let drain = run
         .steps
@@ -342,7 +342,7 @@ fn nanoseconds(ns: f64) -> String {
     format_ns(ns.round() as u64)
 }
 
-/// Both charts, in the order of interest.
+/// Both charts, the more important one first.
 pub(super) fn figures(runs: &[ReportedRun]) -> Markup {
     html! {
         @if let Some(figure) = latency(runs) { (figure) }

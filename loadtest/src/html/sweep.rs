@@ -14,16 +14,16 @@ use super::figure::Figure;
 use super::svg::{Axis, Band, Chart, Mark, Series};
 use super::table::HtmlTable;
 
-/// What of a sweep is shown.
+/// The data of a sweep's section.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RateSweep {
     pub(super) label: String,
     pub(super) points: Vec<RatePoint>,
-    /// What a search for the highest rate came to.
+    /// The result of a search for the highest rate.
     pub(super) answer: Option<String>,
 }
 
-/// A rate and what its runs came to.
+/// A rate and the results of its runs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RatePoint {
     pub(super) rate_per_s: f64,
@@ -74,7 +74,7 @@ impl RateRun {
     }
 }
 
-/// What a search came to.
+/// The result of a search.
 fn answer(search: &Search) -> String {
     let objective = &search.objective;
     match search.answer {
@@ -260,7 +260,7 @@ fn line(
 }
 
 impl RatePoint {
-    /// Whether half of its runs or more say nothing at this rate.
+    /// Whether at least half of its runs are INVALID.
     fn is_doubtful(&self) -> bool {
         let invalid = self
             .runs
@@ -314,7 +314,7 @@ fn notes(sweep: &RateSweep) -> Vec<String> {
     let skipped: u32 = sweep.points.iter().map(|point| point.skipped).sum();
     if skipped > 0 {
         notes.push(format!(
-            "{skipped} runs were left out, as a lower rate had been too much."
+            "{skipped} runs were left out, as a lower rate was not reached."
         ));
     }
     notes

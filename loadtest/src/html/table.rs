@@ -2,15 +2,15 @@
 
 use maud::{Markup, html};
 
-/// A table: its name, a line of titles, and lines whose first cell is theirs.
+/// A table: its name, a header, and rows whose first cell is a header.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HtmlTable {
     pub(super) name: String,
     pub(super) titles: Vec<String>,
     pub(super) rows: Vec<Vec<Markup>>,
-    /// How many columns, from the left, hold words and not numbers.
+    /// The number of columns, from the left, that hold text and not numbers.
     pub(super) words: usize,
-    /// What the style sheet knows it by.
+    /// The class in the style sheet.
     pub(super) class: &'static str,
 }
 

@@ -1,8 +1,8 @@
-//! What on this machine will disturb a measurement, and how to mend it.
+//! Checks of what disturbs a measurement on this machine, with advice.
 //!
-//! Each file below has one subject: a plain struct with what was read or
-//! measured, and judges, which make [`Finding`]s from it and look at nothing
-//! else. What a machine does not tell is left out of the report.
+//! Each file below has one subject: a plain struct with values read or measured, and functions
+//! that make [`Finding`]s from it alone. A value that the machine does not export is left out
+//! of the report.
 
 mod clocks;
 mod cores;
@@ -83,14 +83,14 @@ impl fmt::Display for DoctorReport<'_> {
 impl DoctorReport<'_> {
     fn summary(&self) -> String {
         let count = |level| count(self.0, level);
-        let mend = match count(Level::Problem) {
-            0 => "nothing to mend".to_owned(),
-            1 => "1 thing to mend".to_owned(),
-            bad => format!("{bad} things to mend"),
+        let fixes = match count(Level::Problem) {
+            0 => "nothing to fix".to_owned(),
+            1 => "1 thing to fix".to_owned(),
+            bad => format!("{bad} things to fix"),
         };
         match count(Level::Warning) {
-            0 => mend,
-            notes => format!("{mend}, {notes} to know"),
+            0 => fixes,
+            notes => format!("{fixes}, {notes} to know"),
         }
     }
 }
@@ -140,7 +140,7 @@ ok    cores         8 usable
 BAD   CPU governor  powersave
                     -> cpupower frequency-set -g performance
 note  swap          3 MiB in use
-1 thing to mend, 1 to know"
+1 thing to fix, 1 to know"
         );
     }
 
@@ -152,13 +152,13 @@ note  swap          3 MiB in use
             Finding::problem("c", ""),
         );
         for (findings, sum) in [
-            (vec![], "nothing to mend"),
-            (vec![&good], "nothing to mend"),
-            (vec![&good, &note], "nothing to mend, 1 to know"),
-            (vec![&bad, &bad], "2 things to mend"),
+            (vec![], "nothing to fix"),
+            (vec![&good], "nothing to fix"),
+            (vec![&good, &note], "nothing to fix, 1 to know"),
+            (vec![&bad, &bad], "2 things to fix"),
             (
                 vec![&bad, &note, &bad, &note, &note],
-                "2 things to mend, 3 to know",
+                "2 things to fix, 3 to know",
             ),
         ] {
             let findings: Vec<Finding> = findings.into_iter().cloned().collect();
@@ -183,7 +183,7 @@ note  swap          3 MiB in use
 
     #[test]
     fn a_finding_is_data() {
-        let finding = Finding::problem("CPU governor", "powersave").advise("mend it");
+        let finding = Finding::problem("CPU governor", "powersave").advise("fix it");
         assert_eq!(
             to_json(&[finding]),
             "\
@@ -192,7 +192,7 @@ note  swap          3 MiB in use
     \"check\": \"CPU governor\",
     \"level\": \"bad\",
     \"found\": \"powersave\",
-    \"advice\": \"mend it\"
+    \"advice\": \"fix it\"
   }
 ]
 "

@@ -1,5 +1,5 @@
-//! What a result file records of the machine, so that two results are compared
-//! knowing what else differs between them.
+//! The machine in a result file, so that a comparison of two results can show what else
+//! differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -45,9 +45,8 @@ const SYSCTLS: [&str; 21] = [
     "net.ipv4.tcp_wmem",
 ];
 
-/// The machine and the program, as far as a result depends on them. What the
-/// kernel does not tell is `None` or empty. Nothing in it names the machine or
-/// its user, unless labels do.
+/// The machine and the program, as far as a result depends on them. Values that the kernel does
+/// not export are `None` or empty. Nothing in it names the machine or its user, unless labels do.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
     /// The version of the generator.
@@ -61,7 +60,7 @@ pub struct Environment {
     pub kernel: Option<String>,
     /// The architecture the generator was compiled for.
     pub architecture: String,
-    /// What the CPU calls itself.
+    /// The CPU's model name.
     pub cpu_model: Option<String>,
     /// Cores that are switched on.
     pub cores_online: Option<usize>,
@@ -69,15 +68,15 @@ pub struct Environment {
     pub cores_allowed: Option<String>,
     /// Whether two hardware threads share a core.
     pub smt_active: Option<bool>,
-    /// Who sets the clocks of the cores allowed; several if they differ.
+    /// The frequency governors of the allowed cores; several if they differ.
     pub governors: Option<BTreeSet<String>>,
     /// Whether cores may exceed their nominal clock.
     pub turbo: Option<bool>,
-    /// Where the kernel's time comes from.
+    /// The kernel's clock source.
     pub clocksource: Option<String>,
     /// Whether a hypervisor is below the kernel.
     pub virtual_machine: Option<bool>,
-    /// What the kernel does about each weakness of the CPU.
+    /// The kernel's mitigation of each vulnerability of the CPU.
     pub mitigations: BTreeMap<String, String>,
     /// The machine's memory in bytes.
     pub memory_total_bytes: Option<u64>,
@@ -91,20 +90,19 @@ pub struct Environment {
     pub load_average_1min: Option<f64>,
     /// Kernel parameters that bear on sockets.
     pub sysctls: BTreeMap<String, String>,
-    /// How many files this process may open; `None` is no limit.
+    /// The soft limit of open files; `None` is no limit.
     pub open_files_soft: Option<u64>,
-    /// How far it may raise that; `None` is no limit.
+    /// The hard limit of open files; `None` is no limit.
     pub open_files_hard: Option<u64>,
-    /// How late the kernel may wake the calling thread on purpose, in
-    /// nanoseconds, so as to wake several at once.
+    /// The timer slack of the calling thread, in nanoseconds.
     pub timer_slack_ns: Option<u64>,
     /// Whether server and generator were on this machine and spoke over
     /// loopback.
     pub loopback: bool,
-    /// What the user called the runs: a build, a ticket, a setting.
+    /// The user's labels of the runs: a build, a ticket, a setting.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// What the user had to say about the runs.
+    /// The user's note.
     #[serde(default)]
     pub note: Option<String>,
 }
@@ -183,8 +181,7 @@ fn kernel(root: &Root) -> Option<String> {
     Some(format!("{release} {version}"))
 }
 
-/// x86 has a name for it, ARM says who made it and which part it is, and others
-/// have their own fields.
+/// x86 has a model name, ARM an implementer and a part, and others have their own fields.
 fn cpu_model(info: &str) -> Option<String> {
     for name in ["model name", "cpu model", "uarch", "cpu"] {
         if let Some(model) = field(info, name) {

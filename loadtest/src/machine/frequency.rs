@@ -1,4 +1,4 @@
-//! How fast the cores may run.
+//! Turbo frequencies.
 
 use host::Root;
 

@@ -1,8 +1,8 @@
 //! The machine a measurement runs on: what a result has to record of it, and
 //! what on it gets in the way.
 //!
-//! All of it is read from `/proc` and `/sys`, nothing is changed, and nothing
-//! fails: what a kernel does not tell stays unknown.
+//! All of it is read from `/proc` and `/sys`, nothing is changed, and nothing fails: a value
+//! that the kernel does not export is unknown.
 
 pub mod doctor;
 pub mod environment;

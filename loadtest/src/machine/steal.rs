@@ -1,11 +1,10 @@
-//! Time of the cores as `/proc/stat` counts it, and above all the time that the
-//! hypervisor gave to others.
+//! CPU time of the cores from `/proc/stat`, above all steal time.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-/// A reading of `/proc/stat`. Two of them tell what share of the time between
-/// them the hypervisor kept the cores from running, though they had work.
+/// A reading of `/proc/stat`. The difference of two of them is the share of steal time: the
+/// hypervisor kept the cores from running though they had work.
 ///
 /// The kernel counts in ticks of 10 ms, so over less than a second the shares
 /// are coarse.
@@ -27,9 +26,8 @@ impl StealClock {
         self.all.since(earlier.all).steal_share()
     }
 
-    /// The same core by core: with threads pinned, one that nobody uses hides
-    /// what happened to another. Cores that came or went in between are left
-    /// out.
+    /// The same by core: with threads pinned, an idle core would hide the steal of another. Cores
+    /// that came online or went offline in between are left out.
     pub fn core_shares_since(&self, earlier: &Self) -> BTreeMap<usize, f64> {
         self.cores_since(earlier)
             .map(|(core, time)| (core, time.steal_share()))
@@ -41,8 +39,8 @@ impl StealClock {
         self.all.steal_share()
     }
 
-    /// How many of `cores` were busy on average since an earlier reading, with
-    /// whatever.
+    /// The number of `cores` that were busy on average since an earlier reading, with any
+    /// process.
     pub(super) fn cores_busy_since(&self, earlier: &Self, cores: &[usize]) -> f64 {
         self.cores_since(earlier)
             .filter(|(core, _)| cores.contains(core))
@@ -76,7 +74,7 @@ impl StealClock {
     }
 }
 
-/// What a core did with its time, in ticks.
+/// The time of a core by state, in ticks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct CoreTime {
     busy: u64,

@@ -1,4 +1,4 @@
-//! Which cores there are, and how they belong together.
+//! The topology of the cores.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,7 @@ pub(super) fn cores_online(root: &Root) -> Option<Vec<usize>> {
     parse_list(&root.text("/sys/devices/system/cpu/online")?)
 }
 
-/// Those of `cores` that share a physical core with another of them, group by
-/// group.
+/// The cores among `cores` that share a physical core with another of them, by group.
 pub(super) fn sibling_groups(root: &Root, cores: &[usize]) -> Vec<Vec<usize>> {
     let siblings = |core: &usize| {
         let topology = format!("/sys/devices/system/cpu/cpu{core}/topology");
@@ -47,9 +46,8 @@ pub(super) fn numa_nodes(root: &Root, cores: &[usize]) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// Whether this is a virtual machine, as far as the kernel tells: x86 has a CPU
-/// flag for it, others name the hypervisor in the device tree. The absence of
-/// the latter proves nothing.
+/// Whether this is a virtual machine: x86 has a CPU flag for it, others name the hypervisor in
+/// the device tree, whose absence proves nothing.
 pub(super) fn is_virtual(root: &Root) -> Option<bool> {
     if root
         .text("/proc/device-tree/hypervisor/compatible")

@@ -29,7 +29,7 @@ pub(super) fn total_plan(parts: &[&ResultFile]) -> Result<Plan, String> {
     Ok(total)
 }
 
-/// What generators that share a load have in common.
+/// The part of a plan that generators with a shared load have in common.
 fn without_the_generators(plan: &Plan) -> Plan {
     Plan {
         pin: Vec::new(),

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 /// follows no more either.
 const LINKS_MAX: usize = 40;
 
-/// What is written to find out whether there is room, in bytes: a page.
+/// The number of bytes written to test for free space: a page.
 const PROBE_LEN: usize = 4096;
 
 /// Why a file cannot be written: one line.
@@ -28,7 +28,7 @@ const PROBE_LEN: usize = 4096;
 pub struct FileError {
     /// The file.
     pub path: PathBuf,
-    /// What the kernel said.
+    /// The kernel's error.
     pub source: io::Error,
 }
 
@@ -45,14 +45,14 @@ pub struct OutputFile {
     method: WriteMethod,
 }
 
-/// How it is written.
+/// How a file is written.
 #[derive(Debug)]
 enum WriteMethod {
     /// By another file, which then takes its name.
     Replace(PathBuf),
     /// Over what it holds: its directory takes no other file.
     Overwrite(PathBuf),
-    /// As it is: a pipe, a device, or what a shell has opened.
+    /// As a stream: to a pipe, a device, or a descriptor that a shell opened.
     Stream(File),
     /// To what results are printed to.
     Stdout,
@@ -67,9 +67,9 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 }
 
 impl OutputFile {
-    /// Finds out whether a file can be written, before the runs that it is to hold.
-    /// What is there stays as it is. What cannot be opened twice, such as a pipe, is
-    /// open from now on.
+    /// Checks whether a file can be written, before the runs whose result it is to hold. Its
+    /// content is kept. A file that cannot be opened twice, such as a pipe, stays open from now
+    /// on.
     ///
     /// # Errors
     /// One line that names the file and the system's error.
@@ -123,8 +123,8 @@ impl WriteMethod {
         if !there.is_file() {
             return stream(&target, &there).map(Self::Stream);
         }
-        // Where a shell may not write, this program does not either, though the
-        // directory lets it: somebody has protected the file.
+        // A file without write permission is refused as a shell does, though its directory
+        // permits to replace it: it was protected on purpose.
         OpenOptions::new().write(true).open(&target)?;
         match beside(&target) {
             Ok(file) => probe_room(file).map(|()| Self::Replace(target)),
@@ -146,14 +146,14 @@ impl WriteMethod {
     }
 }
 
-/// The file that a name means, all links followed. Links of `/proc` to what a process
-/// has open are none: what they say may be no name of a file.
+/// The file of a path, with all links followed, except links of `/proc` to open descriptors:
+/// their text may be no path.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
         let name = path
             .file_name()
-            .ok_or_else(|| io::Error::other("this is no name of a file"))?;
+            .ok_or_else(|| io::Error::other("this is not the name of a file"))?;
         let parent = match path.parent() {
             Some(parent) if parent != Path::new("") => fs::canonicalize(parent)?,
             _ => fs::canonicalize(".")?,
@@ -189,7 +189,7 @@ fn stream(target: &Path, there: &Metadata) -> io::Result<File> {
             if there.file_type().is_fifo()
                 && error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) =>
         {
-            log(&format!("waiting for who reads {}", target.display()));
+            log(&format!("waiting for a reader of {}", target.display()));
             OpenOptions::new().write(true).open(target)?
         }
         opened => opened?,
@@ -222,14 +222,14 @@ fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let there = fs::metadata(target);
     if let Ok(there) = &there {
         file.as_file().set_permissions(there.permissions())?;
-        // Only root may, and for nobody else is it another's.
+        // Only root may change the owner, and only for root can the owner differ.
         let _ = fchown(file.as_file(), Some(there.uid()), Some(there.gid()));
     }
-    // Without the sync, a crash may leave the new name with nothing behind it.
+    // Without the sync, a crash may leave the new name without content.
     file.as_file().sync_all()?;
     match file.persist(target) {
         Ok(_) => Ok(()),
-        // A file that is mounted by itself, as containers have it, keeps its name.
+        // A file that is itself a mount point, as in containers, cannot be renamed.
         Err(_) if there.is_ok() => overwrite(target, bytes),
         Err(error) => Err(error.error),
     }

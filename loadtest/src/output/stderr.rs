@@ -8,16 +8,16 @@ use rustix::stdio::stderr;
 
 use crate::terminal::sanitized;
 
-/// How long a line waits for whoever reads it.
+/// The longest wait for the reader of a line.
 const WRITE_TIMEOUT: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
 
-/// What a pipe takes without waiting once it takes anything (`PIPE_BUF`).
+/// The number of bytes that a writable pipe accepts without blocking (`PIPE_BUF`).
 const PIECE_LEN: usize = 4096;
 
-/// One line on standard error, whatever it quotes. Nobody may be listening.
+/// Writes one line to standard error, with control characters replaced. Errors are ignored.
 pub fn log(line: &str) {
     let line = format!("loadtest: {}\n", sanitized(line));
     let _ = write(line.as_bytes(), WRITE_TIMEOUT);
@@ -38,7 +38,7 @@ impl Write for Stderr {
     }
 }
 
-/// Writes what is taken in time, and drops the rest.
+/// Writes the bytes accepted in time, and drops the rest.
 fn write(mut bytes: &[u8], timeout: Timespec) -> io::Result<()> {
     while !bytes.is_empty() && is_writable(&timeout) {
         match rustix::io::write(stderr(), &bytes[..bytes.len().min(PIECE_LEN)]) {
@@ -57,7 +57,7 @@ fn is_writable(timeout: &Timespec) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)];
     match poll(&mut fds, Some(timeout)) {
         Ok(count) => count > 0,
-        // The write will tell.
+        // The write returns the error.
         Err(_) => true,
     }
 }

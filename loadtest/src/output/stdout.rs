@@ -8,8 +8,7 @@ use rustix::io::Errno;
 
 use crate::failure::Failure;
 
-/// Finds out whether a result could be printed, as far as that can be known before
-/// the runs that it is to tell of.
+/// Checks whether a result can be printed, as far as that can be known before the runs.
 ///
 /// # Errors
 /// [`Failure::Output`] when standard output is closed, is open for reading only, or
@@ -21,7 +20,7 @@ pub fn check_stdout() -> Result<(), Failure> {
 /// Prints a result. That a reader has seen enough, as `head` has, is no failure.
 ///
 /// # Errors
-/// [`Failure::Output`] when not all of it was taken.
+/// [`Failure::Output`] when not all of it was written.
 pub fn print(text: &str) -> Result<(), Failure> {
     output::print(text.as_bytes())
         .or_else(|error| match error.kind() {

@@ -16,14 +16,13 @@ use crate::units::format_duration;
 /// added to a clock.
 pub const PHASE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The longest timeout: longer latencies are not told apart.
+/// The longest timeout: longer latencies are not distinguished.
 pub const TIMEOUT_MAX: Duration = Duration::from_nanos(LATENCY_NS_MAX);
 
 /// The highest core that can be in an affinity mask (`CPU_SETSIZE`).
 const CORE_MAX: usize = 1023;
 
-/// What the text of a header field's name consists of beside letters and digits
-/// (RFC 9110, section 5.6.2).
+/// The characters of a header field's name, beside letters and digits (RFC 9110, section 5.6.2).
 const TOKEN_MARKS: &str = "!#$%&'*+-.^_`|~";
 
 impl Plan {
@@ -42,7 +41,7 @@ impl Plan {
 
     fn validate_targets(&self) -> Result<(), String> {
         if self.targets.is_empty() {
-            return Err("targets: there is none".to_owned());
+            return Err("targets: the list is empty".to_owned());
         }
         let is_raw = self.protocol == Protocol::RawTcp;
         match self
@@ -52,7 +51,7 @@ impl Plan {
         {
             None => Ok(()),
             Some(target) => Err(format!(
-                "targets: {target} goes with others of its kind only: tcp:// is raw TCP"
+                "targets: {target} cannot be mixed with other schemes: tcp:// is raw TCP"
             )),
         }
     }
@@ -84,8 +83,7 @@ impl Plan {
         Ok(())
     }
 
-    /// What goes on while the load stops, or does not know where to stop, cannot
-    /// be cut.
+    /// A load that goes on in pauses, or has no fixed end, cannot be sliced.
     fn validate_slices(&self) -> Result<(), String> {
         let uncut = [
             (matches!(self.extent, Extent::Messages(_)), "messages"),
@@ -159,7 +157,7 @@ impl Plan {
     fn validate_fields(&self) -> Result<(), String> {
         for (name, value) in &self.headers {
             if !is_token(name) {
-                return Err(format!("headers: {name:?} is no field name"));
+                return Err(format!("headers: {name:?} is not a field name"));
             }
             if let Some(instead) = instead_of(name) {
                 return Err(format!(
@@ -174,7 +172,7 @@ impl Plan {
         }
         match self.subprotocols.iter().find(|name| !is_token(name)) {
             None => Ok(()),
-            Some(name) => Err(format!("subprotocols: {name:?} is no token")),
+            Some(name) => Err(format!("subprotocols: {name:?} is not a token")),
         }
     }
 }
@@ -222,7 +220,7 @@ fn instead_of(name: &str) -> Option<&'static str> {
         ("sec-websocket-accept", ""),
         ("sec-websocket-extensions", "; no extension is spoken"),
         ("sec-websocket-key", ""),
-        ("sec-websocket-protocol", ": give --subprotocol"),
+        ("sec-websocket-protocol", ": use --subprotocol"),
         ("sec-websocket-version", ""),
         ("transfer-encoding", ""),
         ("upgrade", ""),
@@ -244,7 +242,7 @@ mod tests {
     use crate::fixture;
     use crate::plan::{Arrival, SizeShare};
 
-    /// What `validate` says of the fixture's plan after a change.
+    /// The error of `validate` for the fixture's plan after a change.
     fn after(change: impl FnOnce(&mut Plan)) -> String {
         let mut plan = fixture::plan();
         change(&mut plan);

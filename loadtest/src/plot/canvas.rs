@@ -1,9 +1,9 @@
 //! The area of a plot: cells, each with a character of one of the series.
 
-/// What joins two marks.
+/// The character between two marks.
 const DOT: char = '·';
 
-/// The colors of the series, in turn, as terminals number them.
+/// The ANSI colors of the series, in turn.
 const COLORS: [&str; 4] = ["36", "33", "35", "32"];
 
 /// Cells, row by row from the top.
@@ -67,7 +67,7 @@ impl Canvas {
                 column: between(from.column, to.column, share),
                 row: between(from.row, to.row, share),
             };
-            // What is there already is a series' own.
+            // A cell that is set belongs to an earlier series.
             if self.cells[place.row * self.columns + place.column].is_none() {
                 self.set(place, DOT, series);
             }
@@ -79,7 +79,7 @@ impl Canvas {
     }
 }
 
-/// The cell of so many that a share from 0 to 1 falls into.
+/// The index of the cell for a share from 0 to 1.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

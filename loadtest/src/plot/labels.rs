@@ -15,7 +15,7 @@ pub fn short_ns(value: f64) -> String {
 }
 
 fn short(value: f64, units: &[(f64, &str)]) -> String {
-    // What rounds up to the next unit is of that.
+    // A value that rounds up to the next unit is written in that.
     let fits = |unit: &&(f64, &str)| value.abs() >= unit.0 * 0.9995;
     let (scale, unit) = units
         .iter()

@@ -10,8 +10,8 @@
 //!        o p50  x p99
 //! ```
 //!
-//! Pure: values in, text out. Who asks for colors has found out that they are
-//! allowed ([`color_allowed`](crate::terminal::color_allowed)).
+//! Pure: values in, text out. The caller checks whether colors are allowed
+//! ([`color_allowed`](crate::terminal::color_allowed)).
 
 mod canvas;
 mod labels;
@@ -29,16 +29,16 @@ const X_TICKS_MAX: usize = 8;
 /// Rows from one tick of a vertical axis to the next, at least.
 const ROWS_PER_TICK: usize = 2;
 
-/// The least a plot is drawn in: columns and rows beside the axes.
+/// The smallest plot: columns and rows beside the axes.
 const SIDE_MIN: usize = 4;
 
-/// Values against others.
+/// A chart of series of points.
 pub struct Chart<'a> {
     /// To the right.
     pub x: Axis<'a>,
     /// Upwards.
     pub y: Axis<'a>,
-    /// What is drawn, a later one over those before it.
+    /// The series, drawn in this order.
     pub series: Vec<Series<'a>>,
     /// Characters in a line, labels included.
     pub columns: usize,
@@ -46,26 +46,26 @@ pub struct Chart<'a> {
     pub rows: usize,
 }
 
-/// How values are laid out along a side.
+/// The layout of values along a side.
 #[derive(Clone, Copy)]
 pub struct Axis<'a> {
-    /// What they are; empty leaves that to what stands around the plot.
+    /// The title; may be empty.
     pub title: &'a str,
-    /// How far they are apart.
+    /// The scale.
     pub scale: Scale,
-    /// How one is written.
+    /// The format of a label.
     pub label: &'a dyn Fn(f64) -> String,
 }
 
 /// Points that belong together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series<'a> {
-    /// What they are.
+    /// The name in the legend.
     pub name: &'a str,
-    /// What stands at each of them.
+    /// The mark of its points.
     pub mark: char,
-    /// Where they are. Those that their axis cannot show, such as 0 on one with
-    /// a logarithmic scale, are left out.
+    /// The points. Those that their axis cannot show, such as 0 on a logarithmic scale, are left
+    /// out.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -120,7 +120,7 @@ impl Chart<'_> {
         }
     }
 
-    /// What stands left of each row.
+    /// The labels to the left of each row.
     fn y_labels(&self, y: AxisRange, rows: usize) -> Vec<String> {
         let mut labels = vec![String::new(); rows];
         for tick in y.ticks((rows / ROWS_PER_TICK).max(2)) {
@@ -129,7 +129,7 @@ impl Chart<'_> {
         labels
     }
 
-    /// The axis below, and what stands below that.
+    /// The horizontal axis and its labels.
     fn x_axis(&self, x: AxisRange, margin: usize, columns: usize) -> String {
         let mut edge = vec!['─'; columns];
         let mut below = String::new();

@@ -6,7 +6,7 @@ use crate::result::Cost;
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
 use crate::verdict::Judgement;
 
-/// What stands for a number that is not known.
+/// The text for an unknown number.
 pub(crate) const UNKNOWN: &str = "–";
 
 /// Titles of a table that compares servers.
@@ -21,16 +21,15 @@ pub(super) const TABLE_TITLES: [&str; 8] = [
     "verdict",
 ];
 
-/// Behind the titles `p50` to `p99.9`.
+/// The percentiles of the titles `p50` to `p99.9`.
 const TABLE_PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percentile::P99_9];
 
-/// Titles of what processes cost, behind the name of the process.
+/// Titles of the costs of processes, after the process's name.
 pub(crate) const COST_TITLES: [&str; 7] = [
     "CPU/msg", "user", "system", "switches", "RSS/conn", "CPU", "waited",
 ];
 
-/// The cells of a server that was driven, behind its name, in the order of
-/// [`TABLE_TITLES`].
+/// The cells of a server, after its name, in the order of [`TABLE_TITLES`].
 pub(super) fn table(outcome: &Outcome, judgement: &Judgement) -> Vec<String> {
     let response_ns = &outcome.latencies.response_ns;
     let censored = outcome.counts.unanswered;
@@ -46,7 +45,7 @@ pub(super) fn table(outcome: &Outcome, judgement: &Judgement) -> Vec<String> {
     cells
 }
 
-/// What times are described by, in the order of [`spread`].
+/// The titles of [`spread`], in its order.
 pub(crate) fn spread_titles() -> Vec<String> {
     let percentiles = Percentile::REPORTED.iter().map(ToString::to_string);
     let ends = ["max", "mean", "stdev"].map(str::to_owned);
@@ -57,7 +56,7 @@ pub(crate) fn spread_titles() -> Vec<String> {
         .collect()
 }
 
-/// How times are spread, of which the `censored` highest are lower bounds.
+/// The distribution of times, of which the `censored` highest are lower bounds.
 pub(crate) fn spread(times_ns: &Histogram, censored: u64) -> Vec<String> {
     let known = |text: String| {
         // Without a message there is no time, rather than one of 0.
@@ -84,7 +83,7 @@ pub(crate) fn spread(times_ns: &Histogram, censored: u64) -> Vec<String> {
     cells
 }
 
-/// What a process cost, in the order of [`COST_TITLES`].
+/// The cost of a process, in the order of [`COST_TITLES`].
 pub(crate) fn cost(cost: &Cost) -> Vec<String> {
     let or_unknown = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
     vec![
@@ -110,7 +109,7 @@ pub(super) fn megabytes_per_second(outcome: &Outcome) -> String {
     format!("{:.1}", bytes_per_s / 1e6)
 }
 
-/// What became of the messages.
+/// The counts of messages.
 pub(crate) fn messages(counts: &Counts) -> String {
     let always = [
         (counts.due, "due"),
@@ -118,10 +117,10 @@ pub(crate) fn messages(counts: &Counts) -> String {
         (counts.unanswered, "unanswered"),
         (counts.timed_out, "timed out"),
     ];
-    // What is the exception is only told where it happened.
+    // Exceptions are listed only where they occurred.
     let exceptions = [
         (counts.due.saturating_sub(counts.sent), "never sent"),
-        (counts.blocked, "held up by full sockets"),
+        (counts.blocked, "blocked by full sockets"),
         (counts.fragmented, "answered in fragments"),
         (counts.replaced, "connections replaced"),
         (counts.slow_readers_cut, "slow readers cut off"),
@@ -136,7 +135,7 @@ pub(crate) fn messages(counts: &Counts) -> String {
     told.join(", ")
 }
 
-/// How many messages went through a system call.
+/// The mean number of messages per system call.
 pub(super) fn batching(counts: &Counts) -> String {
     let per_call = |messages: u64, calls: u64| match calls {
         0 => UNKNOWN.to_owned(),
@@ -155,8 +154,7 @@ pub(crate) fn nanoseconds(ns: Option<f64>) -> String {
     ns.map_or_else(|| UNKNOWN.to_owned(), |ns| format!("{ns:.0} ns"))
 }
 
-/// The time at a percentile, of whose samples the `censored` highest are lower
-/// bounds.
+/// The time at a percentile; the `censored` highest samples are lower bounds.
 pub(crate) fn at(percentile: Percentile, times_ns: &Histogram, censored: u64) -> String {
     match percentile.of(times_ns) {
         None => UNKNOWN.to_owned(),

@@ -1,15 +1,15 @@
 //! Reports for spreadsheets and scripts.
 //!
-//! Fields are quoted as RFC 4180 has it; lines end in a line feed alone, as all
-//! tools of this platform expect. Numbers are plain: nanoseconds, bytes, and `.`
-//! as the decimal point. What is not known is an empty field.
+//! Fields are quoted by RFC 4180; lines end in a line feed alone, as all tools of this platform
+//! expect. Numbers are plain: nanoseconds, bytes, and `.` as the decimal point. An unknown
+//! value is an empty field.
 
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::result::{Cost, LATER_STATISTICS, Numbers, STATISTICS};
 use crate::verdict::Judgement;
 
-/// What one line is made from.
+/// The data of one line.
 pub(super) struct RunFields<'a> {
     pub(super) server: &'a str,
     pub(super) plan: &'a Plan,
@@ -17,8 +17,8 @@ pub(super) struct RunFields<'a> {
     pub(super) judgement: &'a Judgement,
 }
 
-/// The columns in front of the times and costs. New ones go to the end of the
-/// line, so that scripts that count columns go on to work.
+/// The columns before the times and costs. New ones are appended to the line, so that scripts
+/// that count columns still work.
 const HEAD: [&str; 14] = [
     "server",
     "verdict",

@@ -9,14 +9,14 @@ use crate::verdict::Verdict;
 /// The longest name that is shown whole in text, in characters.
 const NAME_LEN_MAX: usize = 40;
 
-/// Where so few characters are left behind the cells, a remark goes below them.
+/// With less room than this after the cells, a remark goes on a line below them.
 const REMARK_LEN_MIN: usize = 24;
 
 /// Between two columns.
 const GAP: &str = "  ";
 
-/// Lines of cells. The first column holds names and is aligned to the left, the
-/// others hold numbers and are aligned to the right.
+/// Lines of cells. The first column holds names and is aligned to the left, the others hold
+/// numbers and are aligned to the right.
 #[derive(Debug, Default)]
 pub struct Grid {
     lines: Vec<Line>,
@@ -25,19 +25,19 @@ pub struct Grid {
 #[derive(Debug)]
 struct Line {
     cells: Vec<String>,
-    /// Behind the cells, and of no column.
+    /// The text after the cells, in no column.
     remark: String,
     /// The color of the remark.
     color: Option<Verdict>,
 }
 
 impl Grid {
-    /// Adds a line: a name, its cells, and what stands behind them.
+    /// Adds a line: a name, its cells, and a remark after them.
     pub fn add(&mut self, name: &str, cells: Vec<String>, remark: &str) {
         self.add_colored(name, cells, remark, None);
     }
 
-    /// The same, with a color for what stands behind the cells.
+    /// The same, with a color for the remark.
     pub fn add_colored(
         &mut self,
         name: &str,
@@ -54,9 +54,8 @@ impl Grid {
         });
     }
 
-    /// The lines, each ended by a line break, without blanks at their ends. Columns
-    /// that do not fit beside the others on a terminal of [`COLUMNS_DEFAULT`]
-    /// follow below, behind the names again.
+    /// The lines, each ended by a line break, without trailing blanks. Columns that do not fit on
+    /// a terminal of [`COLUMNS_DEFAULT`] follow below, after the names again.
     pub fn text(&self) -> String {
         let widths = self.widths();
         let mut text = String::new();
@@ -71,8 +70,8 @@ impl Grid {
         text
     }
 
-    /// The same as a table of GitHub-flavored Markdown, the first line its
-    /// header. A remark becomes the cell behind the name.
+    /// The same as a table of GitHub-flavored Markdown, the first line its header. A remark
+    /// becomes the cell after the name.
     pub fn markdown(&self) -> String {
         let columns = self.lines.iter().map(|line| line.cells.len()).max();
         let columns = columns.unwrap_or(0);
@@ -107,7 +106,7 @@ impl Grid {
 }
 
 impl Line {
-    /// What of it stands in a block, the name first; nothing if only that would.
+    /// The part of the line in a block, the name first; empty without cells.
     fn text(&self, widths: &[usize], block: &Range<usize>) -> String {
         let is_last = block.contains(&(self.cells.len() - 1)) || self.cells.len() == 1;
         let is_first = block.start <= 1;
@@ -128,8 +127,7 @@ impl Line {
         format!("{}\n", (shown + &remark).trim_end())
     }
 
-    /// What stands behind the cells: beside them, as far as there is room, and
-    /// below itself.
+    /// The remark: after the cells if there is room, else below them.
     fn remark(&self, shown: &str, name_width: usize) -> String {
         if self.remark.is_empty() {
             return String::new();
@@ -152,8 +150,7 @@ impl Line {
     }
 }
 
-/// The columns behind the names, block by block, so that each fits; one empty block
-/// where there are none.
+/// The blocks of columns that each fit after the names; one empty block without columns.
 fn blocks(widths: &[usize]) -> Vec<Range<usize>> {
     let name = widths.first().copied().unwrap_or(0);
     let mut blocks = Vec::new();

@@ -1,5 +1,5 @@
-//! Renders results for people and for spreadsheets: a [`Summary`] is one run
-//! with everything there is to say about it, a [`ServerTable`] compares servers.
+//! Renders results as text, CSV and Markdown: a [`Summary`] is one run with all details, a
+//! [`ServerTable`] compares servers.
 
 pub(crate) mod cells;
 mod csv;
@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::slo::SloResult;
 use crate::verdict::Judgement;
 
-/// How a result is written.
+/// The output format of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputFormat {
     /// For people.
@@ -36,22 +36,22 @@ pub enum OutputFormat {
 pub struct Summary<'a> {
     /// A URL or an engine.
     pub label: &'a str,
-    /// What the run was to do.
+    /// The plan of the run.
     pub plan: &'a Plan,
-    /// What it came to.
+    /// Its outcome.
     pub outcome: &'a Outcome,
     /// Whether it may be believed.
     pub judgement: &'a Judgement,
-    /// How it did by its objectives.
+    /// The results of its objectives.
     pub objectives: &'a [SloResult],
-    /// The machine, and what the user has to say.
+    /// The machine, and the user's labels and note.
     pub environment: &'a Environment,
 }
 
 /// Servers that were driven by the same plan.
 #[derive(Debug)]
 pub struct ServerTable<'a> {
-    /// What every server was asked to do.
+    /// The plan of all servers.
     pub plan: &'a Plan,
     /// The servers.
     pub rows: &'a [ServerRow],
@@ -62,11 +62,11 @@ pub struct ServerTable<'a> {
 pub struct ServerRow {
     /// An engine or a URL.
     pub server: String,
-    /// What was measured.
+    /// The measurement.
     pub measured: Measured,
 }
 
-/// What there is to say about one server.
+/// The result of one server.
 #[derive(Debug)]
 pub enum Measured {
     /// It was driven.

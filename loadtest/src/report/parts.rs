@@ -20,7 +20,7 @@ pub(super) fn targets(summary: &Summary<'_>) -> String {
     format!("{} at {places}", sanitized(summary.label))
 }
 
-/// What the servers are called, with their addresses where that is their names.
+/// The label of the servers, with their addresses if the label is their names.
 pub(super) fn label(summary: &Summary<'_>) -> String {
     if summary.label == summary.plan.label() {
         return places(summary);
@@ -55,8 +55,8 @@ pub(super) fn servers(table: &ServerTable<'_>) -> Grid {
     grid
 }
 
-/// How the times of a run are spread: a line for each statistic, so that all
-/// columns fit a terminal of 80.
+/// The distribution of a run's times: a line for each statistic, so that all columns fit a
+/// terminal of 80.
 pub(super) fn times(summary: &Summary<'_>) -> Grid {
     let latencies = &summary.outcome.latencies;
     let censored = summary.outcome.counts.unanswered;
@@ -76,7 +76,7 @@ pub(super) fn times(summary: &Summary<'_>) -> Grid {
     grid
 }
 
-/// What server and generator cost.
+/// The costs of server and generator.
 pub(super) fn costs(summary: &Summary<'_>) -> Grid {
     let outcome = summary.outcome;
     let sockets = summary.plan.sockets();
@@ -92,7 +92,7 @@ pub(super) fn costs(summary: &Summary<'_>) -> Grid {
     grid
 }
 
-/// How much came back, and how much should have.
+/// The throughput, and its target.
 pub(super) fn throughput(summary: &Summary<'_>) -> String {
     let outcome = summary.outcome;
     let facts = Facts::of(summary.plan, outcome);
@@ -112,8 +112,7 @@ pub(super) fn throughput(summary: &Summary<'_>) -> String {
     )
 }
 
-/// How the connections were opened: the time of a handshake is that of as many at
-/// a time.
+/// The number of handshakes, and how many were concurrent, on which their times depend.
 pub(super) fn connecting(summary: &Summary<'_>) -> String {
     let outcome = summary.outcome;
     let at_a_time = match outcome.handshakes_at_a_time {
@@ -124,8 +123,7 @@ pub(super) fn connecting(summary: &Summary<'_>) -> String {
     format!("{handshakes} handshakes{at_a_time}")
 }
 
-/// What the generator's CPU time was spent on, and how close to their limits
-/// both sides were.
+/// The share of spinning in the generator's CPU time, and the utilization of the busiest threads.
 pub(super) fn busiest(summary: &Summary<'_>) -> [String; 2] {
     let outcome = summary.outcome;
     let server = match outcome.server_busy_max {
@@ -144,7 +142,7 @@ pub(super) fn busiest(summary: &Summary<'_>) -> [String; 2] {
     ]
 }
 
-/// What the user has to say about the run, a line for each.
+/// The user's labels and note, a line for each.
 pub(crate) fn annotations(environment: &Environment) -> Vec<String> {
     let labels = labels(environment);
     let labels = (!labels.is_empty()).then(|| format!("labels: {labels}"));
@@ -162,7 +160,7 @@ fn labels(environment: &Environment) -> String {
     sanitized(&labels.join(", "))
 }
 
-/// How an objective ended.
+/// The status of an objective.
 pub(crate) fn objective_status(result: &SloResult) -> &'static str {
     match (result.met, result.supported) {
         (true, _) => "met",

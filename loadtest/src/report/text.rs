@@ -7,8 +7,7 @@ use crate::slo::SloResult;
 use crate::terminal::sanitized;
 use crate::verdict::{Judgement, Verdict};
 
-/// As wide as the longest name in front of a line, so that all tables of a
-/// summary begin in the same column.
+/// The width of the longest title, so that all tables of a summary begin in the same column.
 const TITLE_WIDTH: usize = "response time".len();
 
 pub(super) fn summary(summary: &Summary<'_>, color: bool) -> String {
@@ -85,7 +84,7 @@ fn objectives(results: &[SloResult], color: bool) -> String {
     "\nobjectives\n".to_owned() + &results.iter().map(line).collect::<String>()
 }
 
-/// What speaks against one server of several.
+/// The reasons against one of several servers.
 fn reasons_of(server: &str, judgement: &Judgement, color: bool) -> String {
     let lines = judgement.reasons.iter().map(|reason| {
         format!(

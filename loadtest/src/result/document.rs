@@ -26,12 +26,12 @@ pub const FILE_LEN_MAX: u64 = 1 << 30;
 pub struct ResultError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The problem.
     #[source]
     pub problem: Problem,
 }
 
-/// What can be wrong with a document that is read.
+/// A problem with a document.
 #[derive(Debug, Error)]
 pub enum Problem {
     /// The system's error.
@@ -44,11 +44,11 @@ pub enum Problem {
     #[error("the file is cut off")]
     Truncated,
     /// It is no JSON, or not of this program.
-    #[error("this is no {kind} of loadtest ({reason})")]
+    #[error("this is not a {kind} of loadtest ({reason})")]
     Foreign {
-        /// What it should have been.
+        /// The expected kind.
         kind: &'static str,
-        /// What tells that it is not.
+        /// The reason.
         reason: String,
     },
     /// It holds several results.
@@ -71,9 +71,9 @@ pub enum Problem {
     /// A field is missing, or of another type.
     #[error("broken {kind}: {reason}")]
     Malformed {
-        /// What it is.
+        /// The part that is malformed.
         kind: &'static str,
-        /// Which field, and how.
+        /// The field and the error.
         reason: String,
     },
     /// The plan is beyond a limit.
@@ -88,9 +88,9 @@ pub enum Problem {
     /// Something is wrong with one of the parts.
     #[error("{part}: {problem}")]
     Part {
-        /// Which of them.
+        /// The part.
         part: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: Box<Problem>,
     },
 }
@@ -111,26 +111,26 @@ impl From<ResultError> for Failure {
     }
 }
 
-/// What is kept in a file of its own.
+/// A document in a file of its own.
 pub trait Document: Serialize + DeserializeOwned {
-    /// What an error calls it.
+    /// The kind, in errors.
     const KIND: &'static str;
-    /// What its `format` field says.
+    /// The value of its `format` field.
     const FORMAT: &'static str;
     /// The version that is written, and the highest that is read.
     const VERSION: u32;
 
-    /// What the types of its fields do not say.
+    /// Checks constraints beyond the types of its fields.
     ///
     /// # Errors
-    /// What is wrong with it, in one line.
+    /// The problem, in one line.
     fn check(&self) -> Result<(), Problem>;
 
     /// Works out anew what follows from the rest of it, once that is checked: what was
     /// written by hand or by another version claims nothing.
     ///
     /// # Errors
-    /// What contradicts the rest, in one line.
+    /// The contradiction, in one line.
     fn recompute(&mut self) -> Result<(), Problem>;
 
     /// Reads a file and checks everything in it.
@@ -146,7 +146,7 @@ pub trait Document: Serialize + DeserializeOwned {
     /// Reads a document and checks everything in it.
     ///
     /// # Errors
-    /// What is wrong with it, in one line.
+    /// The problem, in one line.
     fn from_json(bytes: &[u8]) -> Result<Self, Problem> {
         check_header::<Self>(bytes)?;
         let mut document: Self =
@@ -213,17 +213,17 @@ pub fn json_files(directory: &Path) -> Result<Vec<PathBuf>, ResultError> {
     Ok(files)
 }
 
-/// What every document of every version begins with, whatever else it has.
+/// The fields that every document of every version begins with.
 #[derive(Deserialize)]
 struct Header {
     format: Option<Value>,
     version: Option<u64>,
 }
 
-/// What a document says that it is, if it says so at all.
+/// The value of a document's `format` field, if it has one.
 ///
 /// # Errors
-/// What is cut off, or no JSON object.
+/// A document that is cut off, or no JSON object.
 pub fn format_of(bytes: &[u8]) -> Result<Option<String>, Problem> {
     let format = header(bytes, "result")?.format;
     Ok(format.and_then(|format| format.as_str().map(str::to_owned)))
@@ -264,7 +264,7 @@ fn check_header<D: Document>(bytes: &[u8]) -> Result<(), Problem> {
     }
 }
 
-/// An object without its end. The parser tells in most cases, but takes a number
+/// Whether an object lacks its end. The parser reports that in most cases, but takes a number
 /// that ends in its dot for a wrong one.
 fn is_cut_off(bytes: &[u8]) -> bool {
     let text = bytes.trim_ascii();

@@ -1,4 +1,4 @@
-//! What has to hold in a result file beyond the types of its fields.
+//! Constraints of a result file beyond the types of its fields.
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -33,9 +33,7 @@ impl Document for ResultFile {
             return Err(Problem::Inconsistent("more messages than were sent"));
         }
         if (self.status == Status::Failed) != self.failure.is_some() {
-            return Err(Problem::Inconsistent(
-                "the status does not go with the failure",
-            ));
+            return Err(Problem::Inconsistent("the status contradicts the failure"));
         }
         let server_busy_max = self.server.as_ref().and_then(|server| server.busy_max);
         let shares = [
@@ -90,15 +88,15 @@ fn contradicts(told: &Value, own: &Value) -> bool {
     }
 }
 
-/// What numbers may differ by that were written and read, as a share.
+/// The tolerance for numbers that were written and read, as a share.
 const ROUNDING: f64 = 1e-9;
 
 impl ResultFile {
-    /// Reads a file whose run is to be repeated. What a later release's plan says
-    /// beyond what is known here would not be.
+    /// Reads a file whose run is to be repeated. A plan of a later release may have keys that
+    /// would be ignored.
     ///
     /// # Errors
-    /// As [`read`](Document::read), and a key of the plan that is not known.
+    /// As [`read`](Document::read), and an unknown key in the plan.
     pub fn read_to_repeat(path: &Path) -> Result<Self, ResultError> {
         let file = Self::read(path)?;
         let raw = read_bounded(path)
@@ -114,8 +112,8 @@ impl ResultFile {
         }
     }
 
-    /// Applies today's rules. What else was said against the run stays: its parts were
-    /// judged for themselves, or more was known when it ended.
+    /// Applies today's rules. Other reasons in the file are kept: they are of the parts of a
+    /// merged run, or of facts that the file does not have.
     fn judge_again(&mut self, outcome: &Outcome) {
         let mut own = judge(&Facts {
             failure: self.failure.clone(),
@@ -153,12 +151,12 @@ impl ResultFile {
         })
     }
 
-    /// Whether its numbers do not say what was asked.
+    /// Whether the verdict is INVALID.
     pub fn is_invalid(&self) -> bool {
         self.judgement.verdict == Verdict::Invalid
     }
 
-    /// Makes sure that the run came to its end, for those who count on its numbers.
+    /// Checks that the run came to its end.
     ///
     /// # Errors
     /// One line that names the file and what ended the run.
@@ -224,7 +222,7 @@ mod tests {
         }
     }
 
-    /// What reading the example says after a change to its JSON.
+    /// The error of reading the example after a change to its JSON.
     fn after(change: impl FnOnce(&mut Value)) -> String {
         let mut value = serde_json::to_value(example()).unwrap();
         change(&mut value);
@@ -299,7 +297,7 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             assert!(
-                problem.starts_with("this is no result of loadtest ("),
+                problem.starts_with("this is not a result of loadtest ("),
                 "{problem}"
             );
         }
@@ -309,7 +307,7 @@ mod tests {
         );
         assert_eq!(
             after(|value| value["format"] = json!("wrk")),
-            "this is no result of loadtest (its format is not \"ringback-loadtest\")"
+            "this is not a result of loadtest (its format is not \"ringback-loadtest\")"
         );
     }
 
@@ -441,7 +439,7 @@ mod tests {
         let percentiles = summary["response_ns"]["percentiles"].as_object_mut();
         percentiles.unwrap().remove("p90");
         summary["service_ns"]["max"] = Value::Null;
-        // 100 handshakes do not tell a p99.
+        // 100 handshakes are too few for a p99.
         summary["handshake_ns"]["percentiles"]["p99"] = json!(1);
         let read = ResultFile::from_json(value.to_string().as_bytes()).unwrap();
         assert_eq!(read.summary, example().summary);
@@ -500,7 +498,7 @@ mod tests {
         );
         assert_eq!(
             after(|value| value["status"] = json!("failed")),
-            "inconsistent result: the status does not go with the failure"
+            "inconsistent result: the status contradicts the failure"
         );
         assert_eq!(
             after(|value| value["steal_share"] = json!(-0.5)),

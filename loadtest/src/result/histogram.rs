@@ -13,7 +13,7 @@ pub enum DecodeError {
     /// It is not base64.
     #[error("a histogram is not in base64")]
     Base64,
-    /// What it encodes is no histogram.
+    /// The encoded bytes are no histogram.
     #[error("a histogram is not in HDR V2 format: {0}")]
     Hdr(String),
     /// It is a histogram with other bounds or another precision.
@@ -59,9 +59,8 @@ pub fn decode(text: &str) -> Result<Histogram, DecodeError> {
     }
 }
 
-/// Whether there are as many bytes as the head announces: a word that names the
-/// format, then the length of what follows it. The decoder would not miss a part
-/// of the checksum at the end.
+/// Whether the length in the head is that of the bytes. The decoder would not notice that a part
+/// of the checksum at the end is missing.
 fn is_whole(bytes: &[u8]) -> bool {
     let length = bytes.get(4..8).and_then(|word| word.try_into().ok());
     length.is_some_and(|word| bytes.len() - 8 == u32::from_be_bytes(word) as usize)

@@ -1,4 +1,4 @@
-//! Which run a file is of, so that none counts twice.
+//! The identity of a run, so that none counts twice.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::ResultFile;
 use crate::failure::Failure;
 
-/// What the generator measured, to the nanosecond: no two runs have it in common, and
-/// a copy of a file has it whatever its name, its label or its layout are.
+/// Measured values, to the nanosecond: no two runs share them, and a copy of a file has them
+/// whatever its name, its label or its layout are.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Identity {
     started_at: String,

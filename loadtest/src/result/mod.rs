@@ -38,32 +38,32 @@ pub const VERSION: u32 = 1;
 /// A run's result, as it is on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResultFile {
-    /// Tells the file from others.
+    /// Marks the file as a result.
     pub format: ResultFormat,
     /// The version of the format.
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
-    /// What reports call the server: its URL or its engine.
+    /// The label in reports: the server's URL or engine.
     pub label: String,
-    /// What the run was to do.
+    /// The plan of the run.
     pub plan: Plan,
-    /// Where connections went: an address and port for each of the plan's targets. A
-    /// name may have several addresses, of which one is chosen.
+    /// The address and port of each of the plan's targets. A name may have several addresses, of
+    /// which one is chosen.
     #[serde(default)]
     pub addresses: Vec<String>,
     /// The command line, without the program's name.
     pub args: Vec<String>,
-    /// When the measurement began, in UTC, as RFC 3339 has it.
+    /// When the measurement began, in UTC, in RFC 3339 format.
     pub started_at: String,
     /// How the run ended.
     pub status: Status,
-    /// What ended it, when it failed.
+    /// The failure that ended it.
     pub failure: Option<String>,
-    /// How long the measurement took.
+    /// The length of the measurement.
     pub elapsed_ns: u64,
-    /// What was counted.
+    /// The counters.
     pub counts: Counts,
-    /// What the counts and histograms come to.
+    /// Numbers computed from the counts and histograms.
     pub summary: Numbers,
     /// All times that were recorded.
     pub histograms: Histograms,
@@ -80,18 +80,17 @@ pub struct ResultFile {
     /// Whether server and generator were seen on the same core, where the
     /// server's process is known.
     pub shared_core: Option<bool>,
-    /// Share of the measurement that the hypervisor gave to others, 0 to 1,
-    /// where it tells.
+    /// The share of steal time in the measurement, 0 to 1, if the kernel counts it.
     pub steal_share: Option<f64>,
     /// The machine.
     pub environment: Environment,
     /// Whether the numbers may be believed.
     pub judgement: Judgement,
-    /// How the run did by the objectives it was given.
+    /// The results of the run's objectives.
     pub objectives: Vec<SloResult>,
 }
 
-/// What the `format` field says.
+/// The value of the `format` field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ResultFormat {
     /// A result of this program.
@@ -114,7 +113,7 @@ pub enum Status {
 /// The histograms of a run, each in HDR V2 format, deflated, in base64.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Histograms {
-    /// Those of the messages that were due in the measurement.
+    /// The latencies of the messages that were due in the measurement.
     pub latencies: EncodedLatencies,
     /// From connect to the handshake's response.
     pub handshake_ns: String,
@@ -123,7 +122,7 @@ pub struct Histograms {
 /// The server's process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerInfo {
-    /// What it took.
+    /// Its cost.
     pub usage: Usage,
     /// Share of the measurement that its busiest thread ran, 0 to 1.
     #[serde(default)]
@@ -134,20 +133,20 @@ pub struct ServerInfo {
     pub binary_sha256: Option<String>,
 }
 
-/// What a result file is made from.
+/// The input of a result file.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
-    /// What reports call the server.
+    /// The label in reports: the server's URL or engine.
     pub label: &'a str,
-    /// What the run was to do.
+    /// The plan of the run.
     pub plan: &'a Plan,
     /// The command line, without the program's name.
     pub args: &'a [String],
-    /// What it came to.
+    /// The outcome.
     pub outcome: &'a Outcome,
     /// Whether it may be believed.
     pub judgement: &'a Judgement,
-    /// How it did by its objectives.
+    /// The results of the run's objectives.
     pub objectives: &'a [SloResult],
     /// The server's command, if it is known.
     pub server_command: Option<&'a str>,

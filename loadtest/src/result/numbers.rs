@@ -1,5 +1,4 @@
-//! The numbers people look at first, so that a result file can be read without
-//! its histograms.
+//! The main numbers, so that a result file can be read without its histograms.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use crate::outcome::{Histogram, Outcome, per_second};
 use crate::percentile::Percentile;
 use crate::watch::Usage;
 
-/// What the counts and histograms of a run come to.
+/// Numbers computed from the counts and histograms of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Numbers {
     /// Replies per second while measuring.
@@ -26,26 +25,25 @@ pub struct Numbers {
     pub lag_ns: Spread,
     /// From connect to the handshake's response.
     pub handshake_ns: Spread,
-    /// What the generator took, spinning included.
+    /// The cost of the generator, spinning included.
     pub generator: Cost,
-    /// What the server took, where its process is known.
+    /// The cost of the server, if its process is known.
     pub server: Option<Cost>,
 }
 
 /// The names of a [`Spread`]'s values, in the order of tables for programs.
 pub const STATISTICS: [&str; 7] = ["p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"];
 
-/// Those that such tables got later: at the end of their lines, so that scripts
-/// that count columns go on to work.
+/// Statistics added later: at the end of the lines of CSV, so that scripts that count columns
+/// still work.
 pub const LATER_STATISTICS: [&str; 3] = ["p95", "min", "stdev"];
 
-/// How times are spread, in nanoseconds.
+/// The distribution of times, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Spread {
-    /// How many there are.
+    /// The number of times.
     pub samples: u64,
-    /// The values at p50, p90, p95, p99, p99.9 and p99.99; null where there are
-    /// too few samples to tell.
+    /// The values at p50, p90, p95, p99, p99.9 and p99.99; null with too few samples.
     pub percentiles: BTreeMap<String, Option<u64>>,
     /// The shortest, null without samples.
     #[serde(default)]
@@ -59,13 +57,12 @@ pub struct Spread {
     pub stdev: Option<f64>,
 }
 
-/// Below so many connections the memory that came with them is that of buffers,
-/// histograms and the allocator's pools, some hundred KiB to MiB for each thread:
-/// a server's seemed to take 81 bytes to 21 KiB for each of 100 connections.
+/// Below this number of connections their memory is mostly that of buffers, histograms and the
+/// allocator's pools, some hundred KiB to MiB for each thread: a server seemed to take from 81
+/// bytes to 21 KiB for each of 100 connections.
 pub const RSS_SOCKETS_MIN: u64 = 1_000;
 
-/// What a process took, shared out over the messages echoed while measuring or
-/// the connections; null where there are none.
+/// The cost of a process, per message echoed while measuring or per connection; null without any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
     /// CPU time per message, in nanoseconds.
@@ -89,7 +86,7 @@ pub struct Cost {
 }
 
 impl Numbers {
-    /// Those of a run with so many sockets.
+    /// The numbers of a run with this number of sockets.
     pub fn of(outcome: &Outcome, sockets: u64) -> Self {
         Self {
             rate_per_s: outcome.rate(),
@@ -107,7 +104,7 @@ impl Numbers {
 }
 
 impl Spread {
-    /// That of the times in a histogram.
+    /// The distribution of a histogram.
     pub fn of(times_ns: &Histogram) -> Self {
         let has_samples = !times_ns.is_empty();
         Self {
@@ -141,8 +138,8 @@ impl Spread {
 }
 
 impl Cost {
-    /// What a process took in a run with so many sockets. Its memory is shared
-    /// out over them from [`RSS_SOCKETS_MIN`] on.
+    /// The cost of a process in a run with this number of sockets. Memory is given per socket
+    /// from [`RSS_SOCKETS_MIN`] on.
     pub fn of(usage: &Usage, outcome: &Outcome, sockets: u64) -> Self {
         let switches = usage.voluntary_switches + usage.involuntary_switches;
         Self {

@@ -4,8 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use humantime::{format_rfc3339_millis, parse_rfc3339};
 
-/// Writes a time from 1970 on in UTC, to the millisecond, as RFC 3339 has it:
-/// `2026-11-24T23:57:16.000Z`. A clock before that is taken for 1970.
+/// Writes a time from 1970 on in UTC, to the millisecond, in RFC 3339 format:
+/// `2026-11-24T23:57:16.000Z`. An earlier time is written as 1970.
 pub fn format_utc(time: SystemTime) -> String {
     format_rfc3339_millis(time.max(UNIX_EPOCH)).to_string()
 }

@@ -1,4 +1,4 @@
-//! The thread that keeps the others in step, and watches.
+//! The thread that synchronizes the others, and samples.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -18,38 +18,37 @@ use crate::result::format_utc;
 use crate::verdict::Verdict;
 use crate::watch::{Sample, ThreadGroup, Watched};
 
-/// How often server and generator are looked at.
+/// The interval of samples of server and generator.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How many ticks apart the live view is brought up to date.
+/// The number of ticks between updates of the live view.
 const TICKS_PER_VIEW: u32 = 5;
 
 /// Seeing both on one core in more than this share of the looks is no chance:
 /// the scheduler lets them share it.
 const SHARED_SHARE_MAX: f64 = 0.05;
 
-/// The thread that keeps the others in step.
+/// The thread that synchronizes the others, and samples.
 pub(super) struct Coordinator<'a, 'b> {
     plan: &'a Plan,
     shared: &'a Shared,
     events: Receiver<ThreadEvent>,
     observers: &'a mut Observers<'b>,
-    /// Threads that have not said their last word.
+    /// Threads that are not done.
     running: u32,
     intervals: Intervals,
     thread_ids: Vec<i32>,
     generator: Option<ThreadGroup>,
     /// When the measurement is to begin, by the wall clock.
     pub(super) start_at: Option<SystemTime>,
-    /// Turns taken so far, the one that is being taken among them.
+    /// Slices so far, the current one included.
     turns: u32,
-    /// When the load of this turn begins, once that is known.
+    /// When the load of this slice begins, if known.
     start_ns: Option<u64>,
-    /// Whether the cost at the beginning of this turn's slice was read, and that
-    /// at its end.
+    /// Whether the cost at the beginning of this slice was sampled, and at its end.
     has_begun: bool,
     has_ended: bool,
-    /// Slices that threads have measured, and those whose replies are all there.
+    /// Threads that have measured this slice, and threads whose replies are all received.
     measured: u32,
     quiet: u32,
     ends: Vec<ThreadEnd>,
@@ -127,7 +126,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         self.idle.begin(cpu_ns);
     }
 
-    /// Whether it goes on as planned.
+    /// Whether there was no failure and no interrupt.
     pub(super) fn is_sound(&self) -> bool {
         self.failure.is_none() && !self.interrupted
     }
@@ -137,7 +136,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         self.shared.abort();
     }
 
-    /// Takes in what the threads say until something is so, or they are done.
+    /// Handles events of the threads until `is_so`, or until they are done.
     fn watch(&mut self, is_so: impl Fn(&Self) -> bool) {
         while self.running > 0 && !is_so(self) {
             let until = self
@@ -183,7 +182,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         self.shared.epoch.checked_add(Duration::from_nanos(at_ns))
     }
 
-    /// When this turn's slice begins, and when it ends if that is known ahead.
+    /// When this slice begins, and when it ends if that is known ahead.
     fn window_ns(&self) -> Option<(u64, Option<u64>)> {
         let slice = self.plan.slice(self.turns.checked_sub(1)?);
         let begin_ns = self.start_ns? + as_ns(slice.warmup);
@@ -200,7 +199,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         as_ns(self.shared.epoch.elapsed())
     }
 
-    /// Takes in what a thread has to say. `true` when it was its last word.
+    /// Handles an event of a thread. `true` if it was its last one.
     fn take(&mut self, report: ThreadEvent) -> bool {
         match report {
             ThreadEvent::Ready { thread_id } => {
@@ -239,13 +238,13 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         }
     }
 
-    /// The first failure is the one that is told; one thread's ends all.
+    /// The first failure is reported; one thread's failure ends all.
     fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
         self.shared.abort();
     }
 
-    /// Lets the load of this turn begin when it is time to.
+    /// Starts the load of this slice when it is time to.
     #[expect(
         clippy::disallowed_methods,
         reason = "several machines have no other clock in common"
@@ -334,8 +333,8 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         if !matches!(self.failure, Some(Failure::ServerEnded(_)))
             && let Some(ended) = (self.observers.server_ended)()
         {
-            // A thread that lost its connections says so at the same time; that
-            // the server is gone explains it.
+            // The exit of the server explains the lost connections that threads report at the
+            // same time.
             if !matches!(self.failure, Some(Failure::Integrity { .. })) {
                 self.failure = Some(Failure::ServerEnded(ended));
             }
@@ -396,8 +395,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         });
     }
 
-    /// What is being done, for how long it has been, and how long it will be in
-    /// all, where that is known.
+    /// The phase, its elapsed time, and its length if known.
     fn phase(&self) -> (Phase, Duration, Option<Duration>) {
         let now_ns = self.now_ns();
         let since = |from_ns: u64| Duration::from_nanos(now_ns.saturating_sub(from_ns));
@@ -437,7 +435,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         Some(self.shared.epoch.elapsed() + ahead)
     }
 
-    /// The verdict on what is known so far.
+    /// The verdict so far.
     fn so_far(&self) -> (Verdict, Option<String>) {
         if let Some(failure) = &self.failure {
             return (Verdict::Invalid, Some(failure.to_string()));
@@ -454,10 +452,10 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             .then(|| f64::from(self.samples_shared) > SHARED_SHARE_MAX * f64::from(self.samples))
     }
 
-    /// Waits until the threads are done, and says what they came to.
+    /// Waits until the threads are done, and returns the outcome.
     ///
     /// # Errors
-    /// What went wrong before anything was measured.
+    /// A failure before the measurement.
     pub(super) fn conclude(mut self) -> Result<Outcome, Failure> {
         self.watch(|_| false);
         let Some(started_at) = self.started_at else {
@@ -525,7 +523,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     }
 }
 
-/// What the parts of a run are that threads report.
+/// The length of the intervals that threads report.
 fn interval_length(plan: &Plan) -> Duration {
     match plan.slice(0).length {
         Some(length) if plan.slices > 1 => length,
@@ -533,7 +531,7 @@ fn interval_length(plan: &Plan) -> Duration {
     }
 }
 
-/// What this process holds before it connects. Only its memory is of interest.
+/// This process's sample before it connects, for its memory.
 fn own_memory() -> Option<Sample> {
     let own = rustix::thread::gettid().as_raw_nonzero().get();
     ThreadGroup::of(&[own]).ok().map(|mut own| own.sample())

@@ -1,20 +1,20 @@
-//! What threads take while it is measured.
+//! The cost of threads while measuring.
 
 use std::time::{Duration, Instant};
 
 use crate::watch::{Sample, Usage};
 
-/// What some threads took in the slices of a measurement, all together.
+/// The cost of some threads over all slices of a measurement.
 #[derive(Debug, Default)]
 pub(super) struct CostMeter {
     rss_before: u64,
-    /// What they had taken when the first slice began, and since then in pauses.
+    /// The sample at the start of the first slice, plus the cost of the pauses since.
     start: Option<Sample>,
     end: Option<Sample>,
 }
 
 impl CostMeter {
-    /// Of threads that had taken so much before there was any connection.
+    /// For threads with this sample before the first connection.
     pub(super) fn after(before: Option<Sample>) -> Self {
         Self {
             rss_before: before.map_or(0, |sample| sample.rss_bytes),
@@ -41,7 +41,7 @@ impl CostMeter {
     }
 }
 
-/// What a server takes while it has nothing to do.
+/// The CPU time of a server in pauses.
 #[derive(Debug, Default)]
 pub(super) struct IdleClock {
     since: Option<(Instant, u64)>,
@@ -50,7 +50,7 @@ pub(super) struct IdleClock {
 }
 
 impl IdleClock {
-    /// From here on it has nothing to do; it has taken so much CPU time so far.
+    /// A pause begins, at this CPU time.
     pub(super) fn begin(&mut self, cpu_ns: Option<u64>) {
         self.since = cpu_ns.map(|cpu_ns| (Instant::now(), cpu_ns));
     }
@@ -63,7 +63,7 @@ impl IdleClock {
         }
     }
 
-    /// The cores it kept busy meanwhile, if it was looked at.
+    /// The cores that it kept busy in pauses, if it was sampled.
     pub(super) fn cores(&self) -> Option<f64> {
         (!self.wall.is_zero()).then(|| self.cpu.as_secs_f64() / self.wall.as_secs_f64())
     }

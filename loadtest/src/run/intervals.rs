@@ -14,9 +14,9 @@ use crate::verdict::{ACHIEVED_SHARE_MIN, Verdict};
 
 /// All seconds of a run, or its slices, as they come in from its threads.
 pub(super) struct Intervals {
-    /// How long a second is.
+    /// The length of a second.
     length: Duration,
-    /// Where emptied histograms go, by thread.
+    /// Channels that return emptied histograms, by thread.
     empty_histograms: Vec<Sender<Box<Latencies>>>,
     /// Seconds that some thread has not reported yet.
     open: BTreeMap<u32, IntervalSum>,
@@ -41,7 +41,7 @@ struct IntervalSum {
     latencies: Option<Box<Latencies>>,
 }
 
-/// What the live view shows of the last second.
+/// The last second, for the live view.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LastSecond {
     pub(super) rate: f64,
@@ -69,7 +69,7 @@ impl Intervals {
         }
     }
 
-    /// Takes in a thread's second.
+    /// Adds a thread's second.
     pub(super) fn take(&mut self, thread: u32, part: IntervalRecord) {
         let thread = thread as usize;
         self.due += part.due;
@@ -99,7 +99,7 @@ impl Intervals {
         self.close_reported(thread);
     }
 
-    /// Closes the seconds that every thread has reported, or gone past.
+    /// Closes the seconds that every thread has reported or passed.
     fn close_reported(&mut self, thread: usize) {
         let Some(reported) = self.reported.iter().copied().min().flatten() else {
             return;
@@ -155,7 +155,7 @@ impl Intervals {
         self.due.saturating_sub(self.answered)
     }
 
-    /// What the last second says of an open loop, before all is known.
+    /// The verdict on the last second of an open loop.
     pub(super) fn so_far(&self, plan: &Plan) -> (Verdict, Option<String>) {
         let (Some(target), Some(_)) = (plan.rate(), self.rates.last()) else {
             return (Verdict::Valid, None);

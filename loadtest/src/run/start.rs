@@ -3,31 +3,29 @@
 
 use std::time::{Duration, SystemTime};
 
-/// How long before the load begins the threads are told when it will, at least,
-/// so that all begin together.
+/// The notice that threads get at least before the load begins, so that all begin together.
 pub(super) const START_DELAY: Duration = Duration::from_millis(30);
 
-/// How long before the load begins again, behind a pause, they are told. They
-/// look more often then.
+/// The notice before the load resumes after a pause. Threads poll more often then.
 pub(super) const RESUME_DELAY: Duration = Duration::from_millis(5);
 
-/// How long before a load that begins by the wall clock they are told. Until
-/// then a clock that is set is followed.
+/// The notice before a load that begins by the wall clock. Until then, adjustments of the clock
+/// are followed.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// What there is to do about the start.
+/// The next action for the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartAction {
     /// Nothing yet.
     Wait,
-    /// Tell the threads that the load begins in so long.
+    /// Notify the threads that the load begins after this time.
     Begin(Duration),
     /// It should have begun.
     Late,
 }
 
-/// What to do when the clock shows `now`. The measurement is to begin at
-/// `start_at`, if there is such a time, and behind a warm-up.
+/// The action at the time `now`. The measurement is to begin at `start_at`, if given, and after a
+/// warm-up.
 pub(super) fn step(
     is_ready: bool,
     start_at: Option<SystemTime>,
@@ -64,7 +62,7 @@ mod tests {
     const WARMUP: Duration = Duration::from_secs(2);
     const START: SystemTime = SystemTime::UNIX_EPOCH;
 
-    /// The step so long before the measurement begins.
+    /// The action this long before the measurement begins.
     fn before(ahead_ms: u64, is_ready: bool) -> StartAction {
         let start_at = START + Duration::from_secs(1_000);
         let now = start_at - Duration::from_millis(ahead_ms);

@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 
 use crate::units::{format_count, format_ns};
 
-/// What came of a check. Ordered: the worst of several decides.
+/// The result of a check. Ordered: the worst of several decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CheckResult {
-    /// What was reported is what was expected.
+    /// The report is as expected.
     Holds,
     /// It is not, in the way a busy machine makes it. Worth another try.
     Disturbed,

@@ -1,4 +1,4 @@
-//! What a stall makes of the latencies of an open loop.
+//! The effect of a stall on the latencies of an open loop.
 
 /// A stall in an open loop of a fixed rate.
 ///
@@ -7,7 +7,7 @@
 /// stall are spread evenly from nothing to its length.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StalledLoop {
-    /// How long the server does nothing.
+    /// The length of the stall.
     pub(super) length_ns: u64,
     /// Messages per second.
     pub(super) rate: f64,
@@ -21,7 +21,7 @@ impl StalledLoop {
         self.rate * self.length_ns as f64 / 1e9
     }
 
-    /// Messages that take `threshold_ns` or longer for the stall alone.
+    /// Messages that take `threshold_ns` or longer because of the stall alone.
     pub(super) fn slower_than(&self, threshold_ns: u64) -> u64 {
         let left_ns = self.length_ns.saturating_sub(threshold_ns);
         whole(self.rate * left_ns as f64 / 1e9)
@@ -40,14 +40,14 @@ impl StalledLoop {
         1.0 - (1.0 - within) * self.stalled() / self.due as f64
     }
 
-    /// The time in which so many messages are due, in nanoseconds.
+    /// The time in which this number of messages is due, in nanoseconds.
     pub(super) fn spacing_ns(&self, messages: u32) -> u64 {
         whole(f64::from(messages) / self.rate * 1e9)
     }
 }
 
-/// How far a number of random arrivals may lie from its mean: four standard
-/// deviations, which chance exceeds once in 16,000 runs.
+/// The tolerance of a number of random arrivals: four standard deviations, exceeded by chance
+/// once in 16,000 runs.
 pub(super) fn poisson_spread(mean: f64) -> u64 {
     whole(4.0 * mean.sqrt())
 }

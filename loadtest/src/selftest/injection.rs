@@ -1,4 +1,4 @@
-//! What is injected, and what has to come of it.
+//! Injected behaviour, and the report expected for it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::plan::{Extent, Load, Plan};
 use crate::session::{EXIT_FAILED, EXIT_INVALID, exit_code};
 use crate::verdict::{Facts, Verdict, judge};
 
-/// The message, counted from 0, with which a misdeed happens.
+/// The number of the message with which a fault happens, from 0.
 pub(super) const FAULT_AT: u64 = 20;
 
 /// A response this slow is one that a stall delayed.
@@ -23,11 +23,11 @@ const SLOW_NS: u64 = 10_000_000;
 /// and the rank of a quantile may make more or fewer.
 const EDGE: u32 = 2;
 
-/// At how much lag an overloaded generator has to own up: a tenth of the 200 ms
-/// in which it had to send what takes it seconds.
+/// The least lag that an overloaded generator has to report: a tenth of the 200 ms in which it
+/// had to send what takes it seconds.
 const OVERLOAD_LAG_NS_MIN: u64 = 20_000_000;
 
-/// What a server is told to do, and what the generator therefore has to report.
+/// The behaviour of the server, for which the generator has to report a known result.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Injection {
     /// Nothing, while messages are due at fixed times.
@@ -54,7 +54,7 @@ pub(super) enum Injection {
     Fault(Fault),
 }
 
-/// What a driven server and the generator came to.
+/// The result of a scenario's run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ScenarioRun<'a> {
     pub(super) plan: &'a Plan,
@@ -63,7 +63,7 @@ pub(super) struct ScenarioRun<'a> {
     pub(super) tolerance: Tolerance,
 }
 
-/// What the server says that it did.
+/// The server's own counters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServerCounts {
     /// Messages echoed.
@@ -72,7 +72,7 @@ pub(super) struct ServerCounts {
     pub(super) rare: u64,
 }
 
-/// What the machine may add to what was injected, in nanoseconds.
+/// The latency that the machine may add, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tolerance {
     pub(super) p50_ns: u64,
@@ -85,7 +85,7 @@ pub(super) struct Tolerance {
 }
 
 impl Injection {
-    /// What the server is told.
+    /// The script of the server.
     pub(super) fn script(&self) -> Script {
         let mut script = Script::default();
         match *self {
@@ -174,7 +174,7 @@ fn at_least(histogram: &Histogram, latency_ns: u64) -> u64 {
     histogram.count_between(latency_ns, u64::MAX)
 }
 
-/// As many messages were due as the rate makes, and all were answered.
+/// The number of due messages is that of the rate, and all were answered.
 fn every_message(run: &ScenarioRun<'_>) -> Vec<Check> {
     let due = Check::exact(
         "messages due",
@@ -239,8 +239,8 @@ fn constant(run: &ScenarioRun<'_>, delay: Duration) -> Vec<Check> {
         ("service", &latencies.service_ns),
         ("response", &latencies.response_ns),
     ] {
-        // The histogram is precise to a thousandth: the shortest latency is
-        // told as the lower end of where it was put.
+        // The histogram is precise to a thousandth: the shortest latency is reported as the
+        // lower end of its bucket.
         let shortest_ns = histogram.lowest_equivalent(delay_ns);
         checks.push(Check::time(
             &format!("{name} min"),
@@ -273,7 +273,7 @@ fn bimodal(run: &ScenarioRun<'_>, n: u64, usual: Duration, rare: Duration) -> Ve
     let mut checks = every_message(run);
     checks.extend([
         Check::exact("rarely delayed by the server", due / n, run.server.rare),
-        // Others can be as slow only when the machine was.
+        // Other replies are this slow only on a busy machine.
         Check::count(
             "responses of the rare delay",
             run.server.rare..=run.server.rare + run.strays(),
@@ -305,8 +305,7 @@ fn open_stall(run: &ScenarioRun<'_>, stall: Stall) -> Vec<Check> {
     };
     let edge_ns = stalled.spacing_ns(EDGE);
     let mut checks = every_message(run);
-    // A machine that takes its time makes others slow as well, and holds up
-    // those sent in the stall.
+    // A busy machine also makes other messages slow, and delays those sent in the stall.
     let slow = stalled.slower_than(SLOW_NS);
     let (few, many) = (slow - u64::from(EDGE), slow + due / 100 + run.strays());
     checks.push(Check::count(
@@ -367,7 +366,7 @@ fn closed_stall(run: &ScenarioRun<'_>, stall: Stall) -> Vec<Check> {
             response_ns.value_at_quantile(0.99),
             Slack::Above,
         ),
-        // The one message was sent a little before or behind the beginning.
+        // The one message was sent shortly before or after the beginning.
         Check::time(
             "response max",
             length_ns - machine_ns..=length_ns + machine_ns,
@@ -451,7 +450,7 @@ fn overload(run: &ScenarioRun<'_>) -> Vec<Check> {
     checks
 }
 
-/// What a run that cannot be believed is called, and how it ends the program.
+/// The verdict and the exit code of a run that is not valid.
 fn invalid(run: &ScenarioRun<'_>, expected_code: u8) -> Vec<Check> {
     let judgement = judge(&Facts::of(run.plan, run.outcome));
     let code = exit_code(run.outcome, &judgement, &[]);
@@ -480,7 +479,7 @@ fn text(failure: Option<&Failure>) -> String {
     failure.map_or_else(|| "none".to_owned(), ToString::to_string)
 }
 
-/// The failure that names the misdeed, and its message.
+/// The failure that names the fault, and its message.
 fn caught(run: &ScenarioRun<'_>, fault: Fault) -> Check {
     let failure = run.outcome.failure.as_ref();
     let alone = run.plan.load == Load::Closed { window: 1 };

@@ -7,8 +7,8 @@ use crate::builtin::{Fault, Stall};
 use crate::client::MessageKind;
 use crate::plan::{Arrival, Extent, Load, Pace, Plan, Protocol, SizeShare};
 
-/// A quiet machine adds tens of microseconds. These bounds are for one with
-/// neighbours, and still tell a delay from twice the delay.
+/// A quiet machine adds tens of microseconds. These bounds are for one with neighbours, and still
+/// distinguish a delay from twice the delay.
 const FULL: Tolerance = Tolerance {
     p50_ns: 1_500_000,
     p90_ns: 3_000_000,
@@ -26,9 +26,9 @@ const QUICK: Tolerance = Tolerance {
     stray_share: 0.0,
 };
 
-/// For a quick run whose cores the kernel kept giving to others, try after try. What is left
-/// are the bounds below, which hold always, and the order of the modes: p90 of
-/// replies that are 1 ms late stays below the 40 ms of the rare ones.
+/// For a quick run whose cores were taken by other processes in every attempt. The checks that
+/// remain are those without a tolerance, and the order of the modes: p90 of replies that are 1 ms
+/// late stays below the 40 ms of the rare ones.
 const QUICK_BUSY: Tolerance = Tolerance {
     p50_ns: 25_000_000,
     p90_ns: 38_000_000,
@@ -37,15 +37,14 @@ const QUICK_BUSY: Tolerance = Tolerance {
     stray_share: 0.05,
 };
 
-/// How often per second the kernel takes a core from server or generator for the
-/// machine to count as busy. On cores of their own it is a handful.
+/// Involuntary context switches of server or generator per second from which on the machine
+/// counts as busy. On cores of their own there are a handful.
 const BUSY_SWITCHES_PER_S: f64 = 20.0;
 
 /// One run: what is sent, what the server does, and what that is called.
 #[derive(Debug)]
 pub(super) struct Scenario {
-    /// What was injected, for people. Those with the same one are listed below
-    /// it together.
+    /// A description of the injected behaviour. Scenarios with the same one are listed together.
     pub(super) title: String,
     pub(super) plan: Plan,
     pub(super) injection: Injection,
@@ -53,8 +52,8 @@ pub(super) struct Scenario {
 }
 
 impl Scenario {
-    /// What the machine may add, and whether that is more than usual: in the
-    /// last try of a quick run, when it took a core away so often per second.
+    /// The tolerance, and whether it is wider than usual: in the last attempt of a quick run on a
+    /// busy machine.
     pub(super) fn tolerance(&self, is_last: bool, switches_per_s: f64) -> (Tolerance, bool) {
         let is_wide = self.quick && is_last && switches_per_s > BUSY_SWITCHES_PER_S;
         let tolerance = match self.quick {
@@ -103,8 +102,7 @@ impl ScenarioBuilder {
         self.scenario("each reply 5 ms late", plan, Injection::Constant(delay))
     }
 
-    /// Each connection has a message every 100 ms: none waits behind a reply
-    /// that is 40 ms late.
+    /// Each connection has a message every 100 ms: none waits for a reply that is 40 ms late.
     fn bimodal(&self) -> Scenario {
         let plan = self.plan(open(2_000.0), 200, self.seconds(1, 10));
         let injection = Injection::Bimodal {
@@ -170,7 +168,7 @@ impl ScenarioBuilder {
         self.scenario("no delay, random arrivals", plan, Injection::RandomArrivals)
     }
 
-    /// Each where it can be told from a server that behaves.
+    /// Each fault where it can be distinguished from correct behaviour.
     fn faults(&self) -> Vec<Scenario> {
         let [open, alone, four] = [
             open(2_000.0),
@@ -180,7 +178,7 @@ impl ScenarioBuilder {
         let fault = |load: Load, fault: Fault| {
             let mut plan = self.plan(load, 1, Duration::from_secs(5));
             match fault {
-                // Nothing but the timeout tells that a reply is missing.
+                // Only the timeout shows that a reply is missing.
                 Fault::Drop | Fault::Swap if load == alone => {
                     plan.timeout = Duration::from_millis(300);
                 }
@@ -191,7 +189,7 @@ impl ScenarioBuilder {
                 _ => {}
             }
             Scenario {
-                title: format!("one misdeed, with message {} of 1 connection", FAULT_AT + 1),
+                title: format!("one fault, with message {} of 1 connection", FAULT_AT + 1),
                 plan,
                 injection: Injection::Fault(fault),
                 quick: self.quick,

@@ -28,8 +28,8 @@ fn of(name: &str) -> Scenario {
     scenario(|scenario| format!("{:?}", scenario.injection).starts_with(name))
 }
 
-/// What is made of an outcome. Bounds for a busy machine find as much wrong as
-/// others, but for what may be the machine's.
+/// The result of the checks of an outcome. The bounds for a busy machine find the same faults,
+/// except those that the machine explains.
 fn result(scenario: &Scenario, outcome: &Outcome, rare: u64) -> CheckResult {
     let [quiet, busy] = [0.0, 1_000.0].map(|switches_per_s| {
         let (tolerance, _) = scenario.tolerance(true, switches_per_s);
@@ -225,7 +225,7 @@ fn a_generator_that_stops_sending_is_rejected_though_it_counts_from_the_intentio
 #[test]
 fn a_stall_of_another_shape_is_rejected() {
     let scenario = of("OpenStall");
-    // As many slow ones, but all as slow as the stall is long, or half of it.
+    // The same number of slow ones, but all as slow as the stall is long, or half of it.
     for ns in [500 * MS, 1_000 * MS] {
         let flat: Vec<_> = stalled()
             .into_iter()
@@ -251,7 +251,7 @@ fn a_closed_loop_has_one_slow_response() {
     assert_eq!(with(2), CheckResult::Wrong);
 }
 
-/// Stalled from 500 ms on and given up after 301 ms, 800 messages in.
+/// Stalled from 500 ms on and aborted after 301 ms, 800 messages in.
 fn timed_out(scenario: &Scenario) -> Outcome {
     let mut times_ns = vec![MACHINE_NS; 500];
     times_ns.extend((1..=301).map(|age| age * MS));
@@ -328,13 +328,13 @@ fn an_overload_has_to_be_admitted() {
         after(|outcome| outcome.counts.echoed = 4_000_000),
         CheckResult::Wrong
     );
-    // What it could not send was never due, or is forgotten.
+    // Messages that it could not send are missing from the due ones.
     assert_eq!(after(|outcome| outcome.counts.due /= 2), CheckResult::Wrong);
     assert_eq!(
         after(|outcome| outcome.counts.unanswered -= 1),
         CheckResult::Wrong
     );
-    // It was late and does not say so.
+    // It was late and does not report it.
     let punctual = after(|outcome| {
         outcome.latencies.lag_ns.reset();
         outcome.latencies.lag_ns.record_n(1_000, 4_000_000).unwrap();
@@ -361,8 +361,7 @@ fn integrity(message: u64, violation: Violation) -> Failure {
     }
 }
 
-/// What an honest generator says of each misdeed that fails a run, closed loops
-/// of one message apart.
+/// An honest generator's failure for each fault, closed loops of one message apart.
 fn failures() -> [(&'static str, Failure); 6] {
     let wrong = |sequence| {
         Violation::WrongMessage(MessageId {
@@ -401,7 +400,7 @@ fn a_misdeed_has_to_be_named_for_what_it_is() {
     for (fault, _) in failures() {
         let scenario = scenario(|scenario| {
             let injection = format!("{:?}", scenario.injection);
-            injection == format!("Misdeed({fault})") && scenario.plan.is_open_loop()
+            injection == format!("Fault({fault})") && scenario.plan.is_open_loop()
         });
         let with = |failure: Option<Failure>| {
             let outcome = Outcome {
@@ -429,7 +428,7 @@ fn a_misdeed_has_to_be_named_for_what_it_is() {
 
 #[test]
 fn a_wrong_close_code_is_noted_and_fails_no_run() {
-    let scenario = of("Misdeed(WrongCloseCode)");
+    let scenario = of("Fault(WrongCloseCode)");
     let with = |unclosed: u64, code: u16| {
         let mut outcome = answered(&[MACHINE_NS; 20]);
         outcome.counts.unclosed = unclosed;
@@ -450,7 +449,7 @@ fn a_wrong_close_code_is_noted_and_fails_no_run() {
 #[test]
 fn a_missing_reply_of_a_closed_loop_of_one_is_a_stall() {
     let scenario = scenario(|scenario| {
-        format!("{:?}", scenario.injection) == "Misdeed(Drop)"
+        format!("{:?}", scenario.injection) == "Fault(Drop)"
             && scenario.plan.load == Load::Closed { window: 1 }
     });
     let with = |message| {
@@ -524,7 +523,7 @@ fn every_scenario_has_a_sound_plan_and_its_time() {
         for mut scenario in scenarios(quick, 0) {
             scenario.plan.targets = fixture::plan().targets;
             assert_eq!(scenario.plan.validate(), Ok(()), "{}", scenario.title);
-            // Misdeeds, and a stall that times out, end their runs early.
+            // Faults, and a stall that times out, end their runs early.
             let is_cut = matches!(
                 scenario.injection,
                 Injection::Fault(_) | Injection::Timeout(_)

@@ -1,21 +1,19 @@
 //! The bootstrap of medians.
 //!
-//! It is the smoothed Bayesian bootstrap (Banks 1988, Biometrika 75:673), which
-//! gives the stretches between neighbouring values random weights, uniform among
-//! all that add up to one. The median of a resample then lies above `k` of the `n`
-//! values with the probability of `k` heads in `n` tosses of a coin, so that is
-//! what is drawn.
+//! It is the smoothed Bayesian bootstrap (Banks 1988, Biometrika 75:673), which gives the
+//! stretches between neighbouring values random weights, uniform among all that add up to one.
+//! The median of a resample then lies above `k` of the `n` values with the probability of `k`
+//! heads in `n` coin tosses, so that is drawn.
 //!
-//! Where it lies between the two values around it depends on what was not measured.
-//! For one group it is not made up: the lower one counts for the lower bound, the
-//! higher one for the upper bound. The bounds are thus those of the sign test
-//! (Thompson 1936, Annals of Mathematical Statistics 7:122), whose coverage is at
-//! least what is asked for whatever the distribution. The plain percentile bootstrap
-//! has no such lower limit. For two groups the same would be far wider than it needs
-//! to be, so each median is anywhere between the two.
+//! Its position between the two values around it depends on what was not measured. For one
+//! group it is not estimated: the lower one counts for the lower bound, the higher one for the
+//! upper bound. The bounds are thus those of the sign test (Thompson 1936, Annals of
+//! Mathematical Statistics 7:122), whose coverage is at least the requested one for any
+//! distribution. The plain percentile bootstrap has no such lower limit. For two groups the
+//! same would be far too wide, so each median is anywhere between the two.
 //!
-//! Draws are used mirrored, and for two groups exchanged as well. So whoever
-//! exchanges the groups finds the interval mirrored, and no different otherwise.
+//! Draws are used mirrored, and for two groups exchanged as well: exchanging the groups mirrors
+//! the interval, and changes nothing else.
 
 use fastrand::Rng;
 
@@ -27,14 +25,14 @@ const RESAMPLES: usize = 4_000;
 /// Resamples of two groups that one draw makes: mirrored, exchanged, and both.
 const PER_DRAW: usize = 4;
 
-/// Tosses of a coin, as the bits of a word.
+/// The number of coin tosses in the bits of a word.
 const TOSSES: usize = u64::BITS as usize;
 
 /// The interval of the median of ascending values.
 pub(super) fn median(sorted: &[f64], confidence: f64, seed: u64) -> ConfidenceInterval {
     let mut random = Rng::with_seed(seed);
     let count = sorted.len();
-    // How many resamples have a median that so many values lie below.
+    // The number of resamples by the number of values below their median.
     let mut resamples = vec![0; count + 1];
     for _ in 0..RESAMPLES / 2 {
         let [below, _] = Draw::new([count, 0], &mut random).heads;
@@ -48,7 +46,7 @@ pub(super) fn median(sorted: &[f64], confidence: f64, seed: u64) -> ConfidenceIn
     }
 }
 
-/// How many values lie below the median of the nth of the resamples that were counted.
+/// The number of values below the median of the nth of the counted resamples.
 fn below_nth(resamples: &[usize], nth: usize) -> usize {
     let mut before = 0;
     let is_reached = |count: &usize| {
@@ -80,7 +78,7 @@ pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64, seed: u64) -> Co
     ConfidenceInterval { low, high }
 }
 
-/// The values around a median that so many lie below. Nothing is known beyond the
+/// The values around a median with `below` values below it. Nothing is known beyond the
 /// outermost.
 fn around(sorted: &[f64], below: usize) -> ConfidenceInterval {
     ConfidenceInterval {
@@ -89,12 +87,12 @@ fn around(sorted: &[f64], below: usize) -> ConfidenceInterval {
     }
 }
 
-/// What a resample is made by.
+/// The random input of a resample.
 struct Draw {
-    /// The heads among the first tosses of a fair coin: as many tosses as the first
-    /// group has values, and as the second.
+    /// The heads among the first tosses of a fair coin: one toss for each value of the first
+    /// group, and of the second.
     heads: [usize; 2],
-    /// How far the median is on its way between the two values around it.
+    /// The position of the median between the two values around it.
     way: f64,
 }
 
@@ -114,8 +112,8 @@ impl Draw {
         }
     }
 
-    /// The median of the resample of ascending values, and that of its mirror image,
-    /// where so many lie below the former.
+    /// The medians of the resample of ascending values and of its mirror image, with `below`
+    /// values below the former.
     fn medians(&self, sorted: &[f64], below: usize) -> [f64; 2] {
         let one = around(sorted, below);
         let mirrored = around(sorted, sorted.len() - below);
@@ -126,7 +124,7 @@ impl Draw {
     }
 }
 
-/// The heads among the first so many of the tosses that a word is.
+/// The heads among the first `count` of the tosses in a word.
 fn heads_among(count: usize, tosses: u64) -> usize {
     match count {
         0 => 0,
@@ -134,7 +132,7 @@ fn heads_among(count: usize, tosses: u64) -> usize {
     }
 }
 
-/// How many of the resamples may lie beyond each bound.
+/// The number of resamples that may lie beyond each bound.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

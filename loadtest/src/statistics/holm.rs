@@ -10,7 +10,7 @@
 /// Holm's usual method.
 ///
 /// # Panics
-/// Where there is not one weight above 0 for every p-value.
+/// Unless there is one weight above 0 for every p-value.
 pub fn adjusted(p_values: &[f64], weights: &[f64]) -> Vec<f64> {
     assert_eq!(p_values.len(), weights.len(), "a weight for every p-value");
     assert!(

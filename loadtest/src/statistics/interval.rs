@@ -1,4 +1,4 @@
-//! What is known of a number: the bounds it lies between.
+//! Confidence intervals.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

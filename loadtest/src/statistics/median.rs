@@ -52,13 +52,13 @@ pub(super) fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
         .collect()
 }
 
-/// Whether it lies between 0 and 1, both excluded.
+/// Whether a number lies between 0 and 1, both excluded.
 pub(super) fn is_share(number: f64) -> bool {
     number > 0.0 && number < 1.0
 }
 
-/// Whether the median lies between the least and the greatest of so many values
-/// with that confidence.
+/// Whether the median lies between the least and the greatest of `count` values with that
+/// confidence.
 pub(super) fn reaches(count: usize, confidence: f64) -> bool {
     let all_on_one_side = 2.0 * 0.5_f64.powf(count as f64);
     all_on_one_side <= 1.0 - confidence

@@ -7,9 +7,9 @@
 //!
 //! # How often the intervals hold what is true
 //!
-//! Found by `tests/coverage.rs` with `LOADTEST_TRIALS=400`, so give or take 2 to 3 %.
-//! The samples are normal, Laplace, lognormal less its median, and normal with one run
-//! of ten far off. Where a range is given, these differ. Asked for are 95 %.
+//! Found by `tests/coverage.rs` with `LOADTEST_TRIALS=400`, so give or take 2 to 3 %. The
+//! samples are normal, Laplace, lognormal less its median, and normal with one run of ten far
+//! off. Where a range is given, these differ. The confidence is 95 %.
 //!
 //! | Interval                         |  n = 6    |  10       |  20       |  40       |
 //! |----------------------------------|-----------|-----------|-----------|-----------|
@@ -18,8 +18,8 @@
 //! | of the ratio of two groups' own  | 97 – 99 % | 98 – 99 % | 97 – 98 % | 97 %      |
 //! | the same, b five times as spread | 95 %      | 98 %      | 95 %      | 94 %      |
 //!
-//! With two to five pairs, or four or five runs a group, it is 95 % to 99 % for the
-//! first two, and not known for the others: those intervals rest on Student's.
+//! With two to five pairs, or four or five runs a group, it is 95 % to 99 % for the first two,
+//! and not known for the others: those intervals rest on Student's.
 
 mod bootstrap;
 mod holm;

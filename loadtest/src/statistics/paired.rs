@@ -7,7 +7,7 @@ use super::signed_rank;
 /// The most pairs a comparison may have, as the work grows with their cube.
 pub const PAIRS_MAX: usize = 1_000;
 
-/// What pairs of runs say of the ratio between two servers, b over a.
+/// The estimate of the ratio between two servers, b over a, from pairs of runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Paired {
     /// The median of the ratios: the geometric mean of the two middle ones where
@@ -15,9 +15,9 @@ pub struct Paired {
     pub median_ratio: f64,
     /// The interval of that median.
     pub interval: ConfidenceInterval,
-    /// How likely ratios as far from 1 are if the servers are alike. It also looks
-    /// at how far each is, which the interval does not, so it can be low while the
-    /// interval holds 1.
+    /// The probability of ratios as far from 1 between servers that do not differ. It also
+    /// depends on the distance of each, which the interval does not, so it can be low while the
+    /// interval contains 1.
     pub p_value: f64,
     /// The number of pairs.
     pub pairs: usize,

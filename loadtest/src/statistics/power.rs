@@ -1,8 +1,8 @@
-//! How many runs a comparison needs.
+//! The number of runs that a comparison needs.
 //!
-//! It is a plan, not a promise: the spread of few runs is itself a matter of chance.
-//! Planned by 20 pairs for a power of 80 %, between 73 % and 81 % is found, but about
-//! two thirds where some runs are far from the others (`tests/needed.rs`).
+//! It is an estimate: the spread of few runs is itself random. Planned by 20 pairs for a power
+//! of 80 %, the power found is between 73 % and 81 %, but about two thirds where some runs are
+//! far from the others (`tests/needed.rs`).
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -12,7 +12,7 @@ use super::spread;
 use super::student::quantile;
 use super::unpaired::{SAMPLES_MAX, SAMPLES_MIN};
 
-/// From so few runs on, their spread is worth telling.
+/// The least number of runs for an estimate of their spread.
 pub const SPREAD_RUNS_MIN: usize = 4;
 
 /// By how many places the bounds of a median are further out than they would be if
@@ -22,9 +22,9 @@ const ROUNDING_PLACES: f64 = 0.5;
 /// About how many pairs in all are needed until a true ratio of `effect` is found
 /// at `level` with `power`, judged by the spread of the pairs there are.
 ///
-/// `None` when the spread cannot tell (fewer than four pairs, or one that is not
-/// finite and above 0), beyond [`PAIRS_MAX`], or where what is asked for makes no
-/// sense: an effect of 1, or a probability that is none.
+/// `None` without an estimate of the spread (fewer than four pairs, or one that is not finite and
+/// above 0), beyond [`PAIRS_MAX`], or for invalid arguments: an effect of 1, or a probability
+/// that is none.
 pub fn pairs_needed(ratios: &[f64], effect: f64, level: f64, power: f64) -> Option<usize> {
     let shift = shift(effect)?;
     let logs = enough_logarithms(ratios)?;
@@ -102,7 +102,7 @@ fn least(from: usize, to: usize, is_enough: impl Fn(usize) -> bool) -> Option<us
     is_enough(low).then_some(low)
 }
 
-/// How far a ratio is from 1.
+/// The distance of a ratio from 1 on a logarithmic scale.
 fn shift(ratio: f64) -> Option<f64> {
     let shift = ratio.ln().abs();
     (shift.is_finite() && shift > 0.0).then_some(shift)
@@ -113,9 +113,9 @@ fn enough_logarithms(runs: &[f64]) -> Option<Vec<f64>> {
     logarithms(runs).filter(|logs| logs.len() >= SPREAD_RUNS_MIN)
 }
 
-/// Whether a shift is so many standard errors that it is found. Student's quantiles
-/// allow for few runs: those there will be, and those the spread is told by (Julious
-/// and Owen 2006, Statistics in Medicine 25:1).
+/// Whether a shift of this number of standard errors is significant. Student's quantiles allow
+/// for few runs: those to come, and those that the spread is estimated from (Julious and Owen
+/// 2006, Statistics in Medicine 25:1).
 fn is_found(shift: f64, error: f64, freedom: usize, level: f64, power: f64) -> bool {
     if !is_share(level) || !is_share(power) {
         return false;
@@ -125,7 +125,8 @@ fn is_found(shift: f64, error: f64, freedom: usize, level: f64, power: f64) -> b
     errors * error <= shift
 }
 
-/// The p-value of two groups that are wholly apart: the least there is of so many runs.
+/// The p-value of two groups that are wholly apart: the least possible with these numbers of
+/// runs.
 pub fn least_p_value(runs_a: usize, runs_b: usize) -> f64 {
     (1..=runs_a).fold(2.0, |p_value, nth| {
         p_value * nth as f64 / (runs_b + nth) as f64

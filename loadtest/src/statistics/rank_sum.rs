@@ -1,10 +1,9 @@
 //! The rank-sum test of Mann and Whitney (1947, Annals of Mathematical Statistics
 //! 18:50), exact.
 //!
-//! If it makes no difference which group a run is of, every way to pick as many
-//! runs of all is equally likely. The p-value is the share of those whose sum of
-//! ranks is as far from its mean as the one seen. They are counted, not
-//! approximated, so values alike are as exact as others.
+//! If the group of a run makes no difference, every way to pick the runs of one group from all
+//! is equally likely. The p-value is the share of those whose sum of ranks is as far from its
+//! mean as the observed one. They are counted, not approximated, so ties are exact as well.
 
 use super::ranks::ranks;
 
@@ -33,11 +32,11 @@ pub(super) fn p_value(a: &[f64], b: &[f64]) -> f64 {
     ((below + above) / picks(few.len(), count)).min(1.0)
 }
 
-/// In how many ways so many of the ascending ranks can be picked that add up to no
-/// more than the limit.
+/// The number of ways to pick `picked` of the ascending ranks that add up to no more than the
+/// limit.
 ///
-/// What is kept by sum is how far a pick is above the least there can be of as
-/// many, so that the tables are no longer than the sums that differ.
+/// The table is indexed by how far a pick's sum is above the least possible, so that it is no
+/// longer than the number of different sums.
 fn picks_up_to(limit: usize, picked: usize, ranks: &[usize]) -> f64 {
     let least: usize = ranks[..picked].iter().sum();
     let Some(excess_max) = limit.checked_sub(least) else {
@@ -63,7 +62,7 @@ fn picks_up_to(limit: usize, picked: usize, ranks: &[usize]) -> f64 {
     ways[picked].iter().sum()
 }
 
-/// In how many ways so many can be picked of all.
+/// The binomial coefficient.
 fn picks(picked: usize, of: usize) -> f64 {
     (1..=picked).fold(1.0, |ways, nth| {
         ways * (of - picked + nth) as f64 / nth as f64

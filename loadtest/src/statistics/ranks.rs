@@ -1,8 +1,8 @@
 //! Ranks of values, as whole numbers also where values are alike.
 
-/// Values that differ by no more than this are alike. They are logarithms, so it
-/// is a share of what they are the logarithms of: far above the rounding of their
-/// arithmetic, far below what a clock could tell.
+/// Values that differ by no more than this are ties. They are logarithms, so it is a share of the
+/// original values: far above the rounding of their arithmetic, far below the resolution of a
+/// clock.
 pub(super) const ALIKE: f64 = 1e-12;
 
 /// The ranks of the values, in their order. Those alike share the mean of their

@@ -1,18 +1,17 @@
 //! The signed-rank test of Wilcoxon (1945, Biometrics Bulletin 1:80), exact.
 //!
-//! If it makes no difference which of a pair is which, every difference is as
-//! likely to have the other sign. So all `2ⁿ` ways to sign them are equally likely,
-//! and the p-value is the share of those whose sum of ranks is as far from the
-//! middle as the one seen. They are counted, not approximated: the distribution of
-//! the sum is built up one rank at a time.
+//! If the sides of a pair are exchangeable, every difference is as likely to have the other
+//! sign. So all `2ⁿ` ways to sign them are equally likely, and the p-value is the share of
+//! those whose sum of ranks is as far from the middle as the observed one. They are counted,
+//! not approximated: the distribution of the sum is built up one rank at a time.
 
 use super::ranks::{ALIKE, ranks};
 
 /// The two-sided p-value of the differences.
 ///
-/// Those that are zero have no sign to flip. They are ranked with the others, and
-/// then left out (Pratt 1959, Journal of the American Statistical Association
-/// 54:655): dropped before, they could make more of a difference by being there.
+/// Zeros have no sign to flip. They are ranked with the others, and then left out (Pratt 1959,
+/// Journal of the American Statistical Association 54:655): dropped before, their presence could
+/// increase the significance.
 pub(super) fn p_value(differences: &[f64]) -> f64 {
     let sizes: Vec<_> = differences
         .iter()
@@ -38,7 +37,7 @@ pub(super) fn p_value(differences: &[f64]) -> f64 {
     2.0 * probability_up_to(lesser, &ranks)
 }
 
-/// How likely the ranks that a coin selects add up to no more than the limit.
+/// The probability that randomly selected ranks add up to no more than the limit.
 fn probability_up_to(limit: usize, ranks: &[usize]) -> f64 {
     let mut probabilities = vec![0.0; limit + 1];
     probabilities[0] = 1.0;

@@ -1,4 +1,4 @@
-//! How much one run differs from another, as far as medians and ranks notice it.
+//! Robust estimates of the spread of runs, for medians and ranks.
 //!
 //! Each spread is read off the width between places in the order of the values, that
 //! are a number of standard errors apart (Lehmann 1963, Annals of Mathematical
@@ -32,16 +32,16 @@ pub(super) fn of_groups(a: &[f64], b: &[f64]) -> f64 {
     half_width(differences.collect(), deviation) / (1.0 / count_a + 1.0 / count_b).sqrt()
 }
 
-/// The spread of the median: its standard error is this over the root of the
-/// number of values, for an interval of so many standard errors. Where values lie
-/// the closer the nearer to their median they are, more errors are wider ones.
+/// The spread of the median: its standard error is this over the root of the number of values,
+/// for an interval of `errors` standard errors. Where values are denser near their median, more
+/// errors are wider ones.
 pub(super) fn of_median(values: &[f64], errors: f64) -> f64 {
     let root = (values.len() as f64).sqrt();
     half_width(values.to_vec(), errors * root / 2.0) / errors * root
 }
 
-/// Half the width between what is so many places to the left and to the right of
-/// the middle; in proportion where there are fewer.
+/// Half the width between the values `places` to the left and to the right of the middle; in
+/// proportion where there are fewer.
 fn half_width(mut values: Vec<f64>, places: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let middle = (values.len() as f64 - 1.0) / 2.0;

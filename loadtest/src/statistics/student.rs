@@ -21,8 +21,8 @@ pub(super) fn difference(a: &[f64], b: &[f64], confidence: f64) -> ConfidenceInt
     around(of_b.mean - of_a.mean, variance, freedom, confidence)
 }
 
-/// The quantile of Student's distribution. Groups whose values do not differ have
-/// no freedom that could be told, and no width to be multiplied by it.
+/// The quantile of Student's distribution. Groups whose values do not differ have no degrees of
+/// freedom, and no width.
 pub(super) fn quantile(probability: f64, freedom: f64) -> f64 {
     StudentsT::new(0.0, 1.0, freedom).map_or(0.0, |student| student.inverse_cdf(probability))
 }

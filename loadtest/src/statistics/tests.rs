@@ -1,5 +1,4 @@
-//! What the statistics promise, held against enumeration, invariance and
-//! simulation. All of it is drawn from fixed seeds, so it finds the same each time.
+//! The statistics against enumeration, invariance and simulation, with fixed seeds.
 
 mod coverage;
 mod exact;

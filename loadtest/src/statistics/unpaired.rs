@@ -13,7 +13,7 @@ pub const SAMPLES_MIN: usize = 4;
 /// The most runs a group may have, as the work grows with their fourth power.
 pub const SAMPLES_MAX: usize = 200;
 
-/// What two independent groups of runs say of two servers.
+/// The comparison of two servers from two independent groups of runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unpaired {
     /// The median of a.
@@ -28,7 +28,7 @@ pub struct Unpaired {
     pub ratio: f64,
     /// The interval of that ratio.
     pub interval: ConfidenceInterval,
-    /// How likely groups as far apart are if the servers are alike.
+    /// The probability of groups as far apart from servers that do not differ.
     pub p_value: f64,
 }
 

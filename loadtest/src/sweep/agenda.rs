@@ -1,4 +1,4 @@
-//! Which rate is run when. Pure.
+//! The order of the rates. Pure.
 
 use fastrand::Rng;
 
@@ -6,9 +6,9 @@ use super::file::SweepPoint;
 use crate::result::ResultFile;
 use crate::verdict::Verdict;
 
-/// The order of the runs, as indices into the rates: every rate once, shuffled,
-/// and that so many times. What drifts while a sweep lasts, such as the clock of
-/// a machine that gets warm, then does not look like an effect of the rate.
+/// The order of the runs, as indices into the rates: every rate once, shuffled, and that
+/// `repeats` times. Drift during a sweep, such as the clock of a machine that gets warm, then
+/// does not look like an effect of the rate.
 pub(super) fn order(rates: usize, repeats: u32, seed: u64) -> Vec<usize> {
     let mut random = Rng::with_seed(seed);
     let mut order = Vec::with_capacity(rates * repeats as usize);

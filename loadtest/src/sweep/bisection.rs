@@ -1,5 +1,5 @@
-//! The search for the highest rate that holds an objective: which rate to try
-//! next, and what is known in the end. Pure: whoever asks runs the load.
+//! The search for the highest rate that holds an objective: the next rate to try, and the
+//! answer. Pure: the caller runs the load.
 //!
 //! ```text
 //!  lowest ─ holds ─▶ highest, or twice as much and again ─ fails ─▶ halve the gap
@@ -11,11 +11,11 @@
 //!                              found  unconfirmed, after so many
 //! ```
 //!
-//! A run that holds by chance is found out by the confirmation, whose runs are all
-//! new: the one that led there was chosen because it held. A run that fails by
-//! chance makes the answer lower than it could be, and never higher. A run that does not
-//! tell is made again, and if that happens three times in a row, the search ends
-//! unconfirmed: from doubtful runs nothing is concluded, neither way.
+//! A run that holds by chance is detected by the confirmation, whose runs are all new: the one
+//! that led there was chosen because it held. A run that fails by chance makes the answer lower
+//! than it could be, and never higher. An unknown run, which does not show whether the rate
+//! holds, is repeated, and after three in a row the search ends unconfirmed: doubtful runs lead
+//! to no conclusion.
 
 use std::fmt;
 
@@ -25,29 +25,28 @@ use serde::{Deserialize, Serialize};
 use super::rates::rounded;
 use crate::plan::RATE_MAX;
 
-/// How often the lowest rate may fail until it is taken for one that does not
-/// hold.
+/// The number of failures after which the lowest rate does not hold.
 pub const LOWEST_TRIES: u32 = 2;
 
-/// How often a rate that is not confirmed is lowered.
+/// The most times that a rate which is not confirmed is lowered.
 pub const LOWERINGS_MAX: u32 = 8;
 
-/// How often a rate is tried in a row whose runs do not tell whether it holds.
+/// The most unknown runs in a row at a rate.
 pub(super) const UNKNOWN_TRIES: u32 = 3;
 
 /// Digits of the rates that are tried: fewer than would make two of them one at
 /// the least tolerance there is.
 const DIGITS: usize = 4;
 
-/// How to search.
+/// The bounds and limits of a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bounds {
     /// The lowest rate that is tried, in messages per second.
     pub lowest_per_s: f64,
     /// The highest one; without it, the rate is doubled until one fails.
     pub highest_per_s: Option<f64>,
-    /// How close the rate that holds and the one that fails have to come, as a
-    /// share: 0.02 is two hundredths.
+    /// The largest distance between the rate that holds and the one that fails, as a share: 0.02
+    /// is two hundredths.
     pub tolerance: f64,
     /// The most runs until a rate is to be confirmed.
     pub steps: u32,
@@ -55,7 +54,7 @@ pub struct Bounds {
     pub confirm: u32,
 }
 
-/// What a run is for.
+/// The purpose of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
@@ -74,7 +73,7 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// What is known in the end.
+/// The result of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum Answer {
@@ -89,7 +88,7 @@ pub enum Answer {
     },
     /// Not even the lowest rate.
     NothingHolds {
-        /// That rate.
+        /// The lowest rate.
         lowest_per_s: f64,
     },
     /// The search ended before a rate was confirmed.
@@ -139,8 +138,8 @@ impl Bisection {
         }
     }
 
-    /// The rate to try next, and what for; `None` when there is an answer. The
-    /// same until [`record`](Self::tell) was told of it.
+    /// The next rate to try, and its purpose; `None` when there is an answer. It does not change
+    /// until [`record`](Self::record).
     pub fn next(&self) -> Option<(f64, Purpose)> {
         if self.answer.is_some() {
             return None;
@@ -151,7 +150,7 @@ impl Bisection {
         })
     }
 
-    /// Takes in whether the rate held that was to be tried, if its run tells.
+    /// Records whether the rate held, `None` if unknown.
     pub fn record(&mut self, held: Option<bool>) {
         let Some((rate, purpose)) = self.next() else {
             return;
@@ -176,7 +175,7 @@ impl Bisection {
         }
     }
 
-    /// What is known now.
+    /// The answer so far.
     pub fn answer(&self) -> Answer {
         self.answer.unwrap_or(Answer::Unconfirmed {
             held_per_s: self.holds,
@@ -206,7 +205,7 @@ impl Bisection {
             return;
         };
         if self.holds == Some(self.bounds.lowest_per_s) && held {
-            // What failed there before did so by chance.
+            // An earlier failure at this rate was by chance.
             self.fails = self.fails.filter(|fails| *fails > rate);
         }
         let highest = self.bounds.highest_per_s.unwrap_or(RATE_MAX).min(RATE_MAX);

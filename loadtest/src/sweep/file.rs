@@ -17,26 +17,26 @@ pub const VERSION: u32 = 1;
 /// The runs of a sweep, as they are on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SweepFile {
-    /// Tells the file from others.
+    /// Marks the file as a sweep.
     pub format: SweepFormat,
     /// The version of the format.
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
-    /// What reports call the server: its URL.
+    /// The label in reports: the server's URL.
     pub label: String,
     /// The command line, without the program's name.
     pub args: Vec<String>,
-    /// When it began, in UTC, as RFC 3339 has it.
+    /// When it began, in UTC, in RFC 3339 format.
     pub started_at: String,
     /// The rates, ascending, each with its runs.
     pub points: Vec<SweepPoint>,
-    /// The search for the highest rate that holds, if that was asked for.
+    /// The search for the highest rate that holds, with `--find-max`.
     pub search: Option<Search>,
     /// The machine.
     pub environment: Environment,
 }
 
-/// What the `format` field says.
+/// The value of the `format` field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SweepFormat {
     /// A sweep by this program.
@@ -47,38 +47,37 @@ pub enum SweepFormat {
 /// A rate and its runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SweepPoint {
-    /// The rate that was asked for, in messages per second.
+    /// The target rate, in messages per second.
     pub rate_per_s: f64,
     /// Its runs, in the order they were made.
     pub runs: Vec<ResultFile>,
-    /// Runs left out, as a lower rate had been too much already.
+    /// Runs left out, as a lower rate was not reached already.
     pub skipped: u32,
 }
 
-/// How the highest rate that holds was looked for.
+/// A search for the highest rate that holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Search {
-    /// What has to hold.
+    /// The objectives.
     pub objective: Slo,
     /// Between which rates, and how thoroughly.
     pub bounds: Bounds,
     /// All runs in the order they were made.
     pub probes: Vec<Probe>,
-    /// What came out.
+    /// The result.
     pub answer: Answer,
 }
 
 /// A run of a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Probe {
-    /// The rate that was asked for: that of its point.
+    /// The target rate, that of its point.
     pub rate_per_s: f64,
-    /// Which of the runs at that point it is, from 0.
+    /// The index of the run at that point, from 0.
     pub run: usize,
-    /// What it was for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// Whether the rate was reached and every objective met; null where the run does not
-    /// tell.
+    /// Whether the rate was reached and every objective met; null if unknown.
     pub held: Option<bool>,
 }
 
@@ -95,9 +94,9 @@ impl SweepFile {
     }
 }
 
-/// Whether a run reached its rate and met its objectives. `None` where it does not tell:
-/// it is SUSPECT, its generator was at its limit, one of both waited for a core, or it has
-/// too few messages for an objective.
+/// Whether a run reached its rate and met its objectives. `None` if unknown: it is SUSPECT, its
+/// generator was at its limit, one of both waited for a core, or it has too few messages for an
+/// objective.
 pub fn holds(run: &ResultFile) -> Option<bool> {
     let generator = &run.generator;
     let is_starved = |usage: &Usage| {
@@ -124,7 +123,7 @@ impl Document for SweepFile {
 
     fn check(&self) -> Result<(), Problem> {
         if parse_utc(&self.started_at).is_none() {
-            return Err(Problem::Inconsistent("its start is no time"));
+            return Err(Problem::Inconsistent("its start is not a time"));
         }
         if !self.points.is_sorted_by(|a, b| a.rate_per_s < b.rate_per_s) {
             return Err(Problem::Inconsistent("the rates do not ascend"));
@@ -157,9 +156,9 @@ impl SweepFile {
     fn check_probe(&self, probe: &Probe) -> Result<(), Problem> {
         match self.run_of(probe) {
             None => Err(Problem::Inconsistent("a probe has no run")),
-            // Of a run that does not tell, another version concluded all the same.
+            // Another version concluded from a run that is unknown here.
             Some(run) if holds(run).is_some_and(|held| probe.held != Some(held)) => {
-                Err(Problem::Inconsistent("a probe is not what its run is"))
+                Err(Problem::Inconsistent("a probe contradicts its run"))
             }
             Some(_) => Ok(()),
         }
@@ -194,7 +193,7 @@ mod tests {
     use crate::result::schema;
     use serde_json::{Value, json};
 
-    /// What reading a document says after a change to its JSON.
+    /// The error of reading a document after a change to its JSON.
     fn after(file: &SweepFile, change: impl FnOnce(&mut Value)) -> String {
         let mut value = serde_json::to_value(file).expect("JSON");
         change(&mut value);
@@ -251,7 +250,7 @@ mod tests {
         assert_eq!(told(|outcome| outcome.interrupted = true), None);
         let unreached = |outcome: &mut Outcome| outcome.counts.echoed /= 2;
         assert_eq!(told(unreached), Some(false));
-        // Who was at the limit there was not the server.
+        // The generator was at its limit, not the server.
         assert_eq!(
             told(|outcome| {
                 outcome.counts.echoed /= 2;
@@ -281,12 +280,12 @@ mod tests {
         let problem = SweepFile::from_json(result.as_bytes()).expect_err("a result");
         assert_eq!(
             problem.to_string(),
-            "this is no sweep of loadtest (its format is not \"ringback-loadtest-sweep\")"
+            "this is not a sweep of loadtest (its format is not \"ringback-loadtest-sweep\")"
         );
         let problem = ResultFile::from_json(sweep().to_json().as_bytes()).expect_err("a sweep");
         assert_eq!(
             problem.to_string(),
-            "this is no result of loadtest (its format is not \"ringback-loadtest\")"
+            "this is not a result of loadtest (its format is not \"ringback-loadtest\")"
         );
         assert_eq!(
             after(&sweep(), |value| value["version"] = json!(2)),
@@ -321,7 +320,7 @@ mod tests {
         );
         assert_eq!(
             told(|value| value["search"]["probes"][0]["held"] = json!(false)),
-            "inconsistent result: a probe is not what its run is"
+            "inconsistent result: a probe contradicts its run"
         );
         assert_eq!(
             told(|value| value["search"]["probes"][0]["run"] = json!(7)),
@@ -329,7 +328,7 @@ mod tests {
         );
         assert_eq!(
             told(|value| value["started_at"] = json!("today")),
-            "inconsistent result: its start is no time"
+            "inconsistent result: its start is not a time"
         );
     }
 }

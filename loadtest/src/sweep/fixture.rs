@@ -22,7 +22,7 @@ pub(super) fn run(rate: f64, is_reached: bool) -> ResultFile {
     })
 }
 
-/// The same after a change to what it came to.
+/// The same after a change to the outcome.
 pub(super) fn changed_run(rate: f64, change: impl FnOnce(&mut Outcome)) -> ResultFile {
     let plan = Plan {
         load: Load::Open {

@@ -43,8 +43,7 @@ use runs::{Runs, Stop};
 /// Makes all runs of a sweep and reports them.
 ///
 /// # Errors
-/// What went wrong before anything was measured, and a file that cannot be
-/// written.
+/// A failure before the first measurement, and a file that cannot be written.
 pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
     let rates = args.rates()?;
     let bounds = args.bounds();
@@ -78,7 +77,9 @@ fn drive_all(runs: &mut Runs<'_>, rates: &[f64], repeats: u32) {
     for (done, index) in order.into_iter().enumerate() {
         let at = format!("{} of {total}: {}/s", done + 1, format_rate(rates[index]));
         if agenda::is_beyond(index, runs.points()) {
-            log(&format!("run {at} is left out: a lower rate was too much"));
+            log(&format!(
+                "run {at} is left out: a lower rate was not reached"
+            ));
             runs.skip(index);
             continue;
         }
@@ -89,7 +90,7 @@ fn drive_all(runs: &mut Runs<'_>, rates: &[f64], repeats: u32) {
     }
 }
 
-/// Looks for the highest rate that holds.
+/// Searches the highest rate that holds.
 fn find_max(runs: &mut Runs<'_>, objective: &Slo, bounds: Bounds) -> Search {
     let mut bisection = Bisection::new(bounds.clone());
     let mut probes = Vec::new();
@@ -125,14 +126,14 @@ fn find_max(runs: &mut Runs<'_>, objective: &Slo, bounds: Bounds) -> Search {
     }
 }
 
-/// Why a run does not tell whether its rate holds.
+/// Why it is unknown whether a run's rate holds.
 fn why_unknown(run: &ResultFile) -> String {
     let reason = run.judgement.worst();
     let why = reason.map_or_else(
         || "too few messages for the objective; run longer (-d)".to_owned(),
         |reason| format!("{}: {} ({})", reason.verdict, reason.what, reason.advice),
     );
-    format!("the run does not tell; {why}")
+    format!("unknown whether it holds; {why}")
 }
 
 fn report(
@@ -163,8 +164,7 @@ fn report(
     delivered.map(|()| code)
 }
 
-/// How a sweep ends that came to its end. Rates that are too much are what it is
-/// there to find.
+/// The exit code of a complete sweep. Rates above the limit are expected.
 fn exit_code(file: &SweepFile) -> u8 {
     match file.search.as_ref().map(|search| search.answer) {
         Some(Answer::NothingHolds { .. }) => EXIT_OBJECTIVE,

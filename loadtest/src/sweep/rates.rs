@@ -8,13 +8,12 @@ use crate::units::parse_rate;
 /// The most rates of a sweep.
 pub const POINTS_MAX: usize = 100;
 
-/// Digits of the rates between two that are given: enough to tell them apart,
-/// and read well.
+/// Significant digits of the rates between the ends.
 const DIGITS: usize = 3;
 
 const ADVICE: &str = "write rates as 10k:400k:log, 10k:100k:lin:10 or 10k,20k,50k";
 
-/// Rates in messages per second: `10k:400k:log`, with `:8` for as many, or a list.
+/// Rates in messages per second: `10k:400k:log`, with `:8` for 8 of them, or a list.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rates {
     /// From one to another.
@@ -23,16 +22,16 @@ pub enum Rates {
         low: f64,
         /// The last, above it.
         high: f64,
-        /// How they are apart.
+        /// Their spacing.
         spacing: Spacing,
-        /// How many, if that is said.
+        /// Their number, if given.
         points: Option<usize>,
     },
     /// These, ascending.
     List(Vec<f64>),
 }
 
-/// How far rates are apart.
+/// The spacing of rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spacing {
     /// By the same factor.
@@ -42,11 +41,10 @@ pub enum Spacing {
 }
 
 impl Rates {
-    /// All of them, ascending; `points` are as many as a range has that does not
-    /// say.
+    /// All rates, ascending; `points` is the number for a range without one.
     ///
     /// # Errors
-    /// A sentence for the user when both say how many.
+    /// A sentence for the user when both give the number.
     pub fn all(&self, points: Option<usize>, usual: usize) -> Result<Vec<f64>, String> {
         match (self, points) {
             (
@@ -55,7 +53,7 @@ impl Rates {
                     points: Some(_), ..
                 },
                 Some(_),
-            ) => Err("--points is for --rates that do not say how many they are".to_owned()),
+            ) => Err("--points is for --rates without a number of rates".to_owned()),
             (Self::List(rates), None) => Ok(rates.clone()),
             (
                 Self::Range {
@@ -101,7 +99,7 @@ impl Spacing {
     }
 }
 
-/// The nearest number with so many digits that are not zeros.
+/// The nearest number with `digits` significant digits.
 pub(super) fn rounded(rate: f64, digits: usize) -> f64 {
     let text = format!("{rate:.*e}", digits.saturating_sub(1));
     text.parse().unwrap_or(rate)

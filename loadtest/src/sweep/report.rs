@@ -35,7 +35,7 @@ const TITLES: [&str; 8] = [
 /// The percentiles of the table.
 const PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percentile::P99_9];
 
-/// What is shown of a sweep.
+/// The report of a sweep.
 pub(super) struct SweepReport<'a> {
     pub(super) file: &'a SweepFile,
     /// Characters in a line of the terminal.
@@ -99,8 +99,7 @@ impl SweepReport<'_> {
         format!("{}: open loop, {common}", self.file.label)
     }
 
-    /// A line per rate, and one below it with the band of its runs, if that is
-    /// not to stand in the same.
+    /// A line per rate, and one below it with the band of its runs if `is_apart`.
     fn rates(&self, is_apart: bool) -> Grid {
         let mut grid = Grid::default();
         grid.add("rate", TITLES.map(str::to_owned).to_vec(), "");
@@ -109,7 +108,7 @@ impl SweepReport<'_> {
             if point.runs.is_empty() {
                 let why = match point.skipped {
                     0 => "not run",
-                    _ => "left out: a lower rate was too much",
+                    _ => "left out: a lower rate was not reached",
                 };
                 grid.add(&name, Vec::new(), why);
                 continue;
@@ -167,7 +166,7 @@ impl SweepReport<'_> {
         let series = [(Percentile::P50, "p50", 'o'), (Percentile::P99, "p99", 'x')];
         let chart = Chart {
             x: Axis {
-                title: "messages/s that were asked for",
+                title: "messages/s (target)",
                 scale: Scale::Log,
                 label: &short_count,
             },
@@ -200,8 +199,8 @@ impl SweepReport<'_> {
         points.collect()
     }
 
-    /// What speaks against runs: each kind once, the rates where it was seen, and
-    /// what was seen first.
+    /// The reasons against runs: each kind once, with the rates where it occurred, and the first
+    /// text.
     fn reasons(&self) -> Vec<(Verdict, String)> {
         let mut kinds: Vec<(&Reason, Vec<f64>)> = Vec::new();
         for point in &self.file.points {
@@ -229,7 +228,7 @@ impl SweepReport<'_> {
         lines.collect()
     }
 
-    /// What a search came to, in a line.
+    /// The result of a search, in a line.
     fn answer(&self) -> Option<String> {
         let search = self.file.search.as_ref()?;
         let objective = &search.objective;
@@ -264,14 +263,14 @@ impl SweepReport<'_> {
                 });
                 let known: String = known.collect();
                 let why = undecided(search).map_or_else(String::new, |rate| {
-                    format!("; runs at {} do not tell, as said above", per_s(rate))
+                    format!("; runs at {} are unknown, see above", per_s(rate))
                 });
                 format!("no rate was confirmed to hold {objective}{known}{why}")
             }
         })
     }
 
-    /// What to know of a confirmation whose runs are not VALID.
+    /// A remark on a confirmation whose runs are not VALID.
     fn doubt(&self, search: &Search) -> &'static str {
         let confirming = search
             .probes
@@ -283,14 +282,14 @@ impl SweepReport<'_> {
             run.is_some_and(|run| run.judgement.verdict != Verdict::Valid)
         });
         if is_suspect {
-            "; its runs are SUSPECT, as said above"
+            "; its runs are SUSPECT, see above"
         } else {
             ""
         }
     }
 }
 
-/// What a run of a search says of its rate.
+/// The result of a search's run for its rate.
 fn outcome(held: Option<bool>) -> &'static str {
     match held {
         Some(true) => "holds",
@@ -299,7 +298,7 @@ fn outcome(held: Option<bool>) -> &'static str {
     }
 }
 
-/// The rate at which a search ended because none of its runs told.
+/// The rate at which a search ended after unknown runs.
 fn undecided(search: &Search) -> Option<f64> {
     let last = search.probes.last()?;
     last.held.is_none().then_some(last.rate_per_s)

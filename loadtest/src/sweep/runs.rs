@@ -30,11 +30,11 @@ impl Stop {
     }
 }
 
-/// Makes the runs and keeps what they came to.
+/// Makes the runs and keeps their results.
 #[derive(Debug)]
 pub(super) struct Runs<'a> {
     server: &'a ServerFlags,
-    /// What they have in common.
+    /// The plan that they share, but for the rate.
     plan: Plan,
     objective: Option<&'a Slo>,
     interrupt: &'a Interrupt,
@@ -94,8 +94,8 @@ impl<'a> Runs<'a> {
         self.points[index].skipped += 1;
     }
 
-    /// Makes a run at a rate: which one of that rate it is, and what it came to.
-    /// `None` when no more are to follow.
+    /// Makes a run at a rate; returns its index at that rate, and its result. `None` when no more
+    /// are to follow.
     pub(super) fn drive(&mut self, rate: f64) -> Option<(usize, &ResultFile)> {
         match self.measure(rate) {
             Ok(result) => Some(self.keep(rate, result)),
@@ -131,8 +131,8 @@ impl<'a> Runs<'a> {
             Failure::Interrupted => Stop::Interrupted,
             failure => Stop::Failed(failure),
         };
-        // Each run has a server of its own, where one is started: what an
-        // overload left behind is not the next one's.
+        // A server that is started is started anew for each run, so that an overload does not
+        // affect the next one.
         let watch = ServerProcess::new(self.server, &plan, self.interrupt).map_err(failed)?;
         let about = RunSpec {
             label: &self.label,

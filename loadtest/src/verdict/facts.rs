@@ -3,8 +3,8 @@
 use crate::outcome::Outcome;
 use crate::plan::{Arrival, Extent, Load, Pace, Plan};
 
-/// How many standard deviations a deficit of replies has to exceed, so that
-/// short runs are not condemned by chance.
+/// The number of standard deviations that a deficit of replies has to exceed, so that chance does
+/// not make short runs INVALID.
 ///
 /// The deficit of a run that keeps up is what is in flight at its end less what
 /// usually is, `Facts::usually_in_flight`. Both fluctuate like a Poisson
@@ -23,7 +23,7 @@ pub const BLOCKED_SHARE_MAX: f64 = 0.1;
 /// The numbers that the rules judge a run by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// What ended the run before its time, or was found wrong at its end.
+    /// The failure that ended the run early, or was found at its end.
     pub failure: Option<String>,
     /// Whether the user ended it.
     pub interrupted: bool,
@@ -31,11 +31,11 @@ pub struct Facts {
     pub is_open_loop: bool,
     /// Whether an open loop slept until the kernel woke it.
     pub is_sleeping: bool,
-    /// Messages per second that were asked for, 0 in a closed loop.
+    /// The target rate in messages per second, 0 in a closed loop.
     pub target_rate: f64,
     /// Messages due in the measurement.
     pub due: u64,
-    /// Replies that an open loop's schedule asked for while measuring.
+    /// Replies that an open loop's schedule expects while measuring.
     pub scheduled: u64,
     /// Replies that came while measuring.
     pub echoed: u64,
@@ -51,11 +51,11 @@ pub struct Facts {
     pub unanswered: u64,
     /// Messages due that waited longer than the timeout.
     pub timed_out: u64,
-    /// Addresses of 127.0.0.0/8 that were taken because ports ran out.
+    /// Source addresses of 127.0.0.0/8 that were added because ports ran out.
     pub added_sources: u32,
     /// Connections that did not answer Close 1000 with Close 1000.
     pub unclosed: u64,
-    /// What the first of them did instead.
+    /// How the first of them ended instead.
     pub first_unclosed: Option<String>,
     /// Messages in the histogram of response times.
     pub samples: u64,
@@ -78,12 +78,12 @@ pub struct Facts {
     pub idle_cores: Option<f64>,
     /// Whether server and generator were seen on the same core, if known.
     pub shared_core: Option<bool>,
-    /// Share of the time that the hypervisor gave to others, if known.
+    /// The share of steal time, if known.
     pub steal_share: Option<f64>,
 }
 
 impl Facts {
-    /// Those of a run.
+    /// The facts of a run.
     pub fn of(plan: &Plan, outcome: &Outcome) -> Self {
         let (counts, latencies) = (&outcome.counts, &outcome.latencies);
         Self {
@@ -120,23 +120,23 @@ impl Facts {
         }
     }
 
-    /// Replies that came while measuring as a share of those that an open loop's
-    /// schedule asked for: the rate that was achieved, of its target.
+    /// Replies while measuring as a share of those that an open loop's schedule expects: the
+    /// achieved share of the target rate.
     pub fn achieved_share(&self) -> Option<f64> {
         (self.is_open_loop && self.scheduled > 0)
             .then(|| self.echoed as f64 / self.scheduled as f64)
     }
 
-    /// Replies that came while measuring to messages that were due in it, and to
-    /// as many of the warm-up as are in flight at its end in return.
+    /// Replies while measuring to messages due in it, and to the messages of the warm-up that the
+    /// messages in flight at its end make up for.
     pub(super) fn in_time(&self) -> f64 {
         let of_warmup = self.echoed_of_warmup as f64;
         self.echoed as f64 - of_warmup + of_warmup.min(self.usually_in_flight())
     }
 
-    /// Messages in flight at any time of a run that keeps up: as many as at its
-    /// start, unless the server had fallen behind by then, which Little's law
-    /// tells: rate times mean response time, and twice that for what varies.
+    /// The usual number of messages in flight of a run that keeps up: that at its start, unless
+    /// the server had fallen behind by then. Little's law gives the limit: rate times mean
+    /// response time, and twice that for its variation.
     fn usually_in_flight(&self) -> f64 {
         let by_response_time = 2.0 * self.response_mean_ns / 1e9 * self.target_rate;
         (self.carried_in as f64).min(by_response_time.max(1.0))
@@ -160,16 +160,14 @@ impl Facts {
     }
 }
 
-/// What of the schedule lies in the measurement: the messages due, in a run that
-/// ends by the clock. (Not rate × time: arrivals at random are as many as they
-/// are.)
+/// The part of the schedule in the measurement: the messages due, in a run that ends by the
+/// clock. (Not rate × time: the number of random arrivals varies.)
 ///
-/// A run that ends by a count goes on until all replies are there, so that all
-/// that were due have always come. There it is what the rate makes of the time
-/// it took, but no more than twice the median response time accounts for: behind
-/// a saturated server the last reply is that late, while one slow reply at the
-/// end of a short run says nothing. What is in flight anyway is not held
-/// against it.
+/// A run that ends by a count goes on until all replies are received, so that none of the due
+/// ones is missing. Its expected number is the rate times the elapsed time, but at most the
+/// excess that twice the median response time accounts for: behind a saturated server the last
+/// reply is that late, while one slow reply at the end of a short run proves nothing. The usual
+/// number of messages in flight is allowed for.
 fn scheduled(plan: &Plan, outcome: &Outcome) -> u64 {
     let due = outcome.counts.due;
     let (Extent::Messages(_), Some(rate)) = (plan.extent, plan.rate()) else {
@@ -179,7 +177,7 @@ fn scheduled(plan: &Plan, outcome: &Outcome) -> u64 {
     let by_the_clock = rate * outcome.elapsed.as_secs_f64();
     let late = (by_the_clock - due as f64).min(2.0 * response_p50_s * rate);
     let in_flight = 2.0 * outcome.counts.carried_in as f64;
-    // So many random arrivals take a time that varies by the root of their number.
+    // The time of this number of random arrivals varies by the root of their number.
     let by_chance = match plan.load {
         Load::Open {
             arrival: Arrival::Poisson,

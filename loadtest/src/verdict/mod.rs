@@ -20,7 +20,7 @@ pub use rules::{
     LAG_SHARE_MAX, RUN_QUEUE_WAIT_SHARE_MAX, STEAL_SHARE_MAX,
 };
 
-/// What a run's numbers are worth. Ordered: the worst reason decides.
+/// The validity of a run's numbers. Ordered: the worst reason decides.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -30,7 +30,7 @@ pub enum Verdict {
     Valid,
     /// They may be the generator's or the machine's rather than the server's.
     Suspect,
-    /// They do not say what was asked.
+    /// They do not answer the question of the run.
     Invalid,
 }
 
@@ -47,27 +47,27 @@ impl fmt::Display for Verdict {
 /// One thing that speaks against a run, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
-    /// How much it weighs: never valid.
+    /// Its weight: never valid.
     pub verdict: Verdict,
-    /// What was seen.
+    /// The observation.
     pub what: String,
-    /// What helps.
+    /// The advice.
     pub advice: String,
 }
 
 /// A verdict, what it rests on, and what else to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Judgement {
-    /// That of the worst reason.
+    /// The verdict of the worst reason.
     pub verdict: Verdict,
     /// Everything that speaks against the run.
     pub reasons: Vec<Reason>,
-    /// What a reader has to know, though it speaks against nothing.
+    /// Notes that do not affect the verdict.
     pub notes: Vec<String>,
 }
 
 impl Judgement {
-    /// What speaks most against the run.
+    /// The worst reason.
     pub fn worst(&self) -> Option<&Reason> {
         self.reasons.iter().max_by_key(|reason| reason.verdict)
     }

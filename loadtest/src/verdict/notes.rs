@@ -1,4 +1,4 @@
-//! What a reader has to know of a run, though it speaks against nothing.
+//! Notes on a run that do not affect its verdict.
 
 use super::Facts;
 use super::rules::{few_samples_for, is_starved};
@@ -28,7 +28,7 @@ pub(super) fn of(facts: &Facts) -> Vec<String> {
     if facts.unclosed > 0 {
         let first = facts.first_unclosed.as_ref();
         notes.push(format!(
-            "{} connections did not answer Close 1000 with Close 1000, behind the last message{}",
+            "{} connections did not answer Close 1000 with Close 1000, after the last message{}",
             format_count(facts.unclosed),
             first.map_or_else(String::new, |first| format!("; {first}"))
         ));

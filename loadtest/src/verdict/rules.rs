@@ -1,4 +1,4 @@
-//! What speaks against a run, rule by rule.
+//! The rules that make a run SUSPECT or INVALID.
 
 use super::{Facts, Reason, Verdict};
 use crate::percentile::Percentile;
@@ -9,14 +9,13 @@ use crate::units::{format_count, format_ns};
 /// function of how long the run lasted.
 pub const ACHIEVED_SHARE_MIN: f64 = 0.99;
 
-/// Of an open loop no more can come back than was due, but what was carried in
-/// from the warm-up. Above this share of it the server had fallen behind before
-/// the measurement, and the rate is that of its catching up.
+/// In an open loop no more replies than messages due can come, but for those carried in from the
+/// warm-up. Above this share the server had fallen behind before the measurement, and the rate is
+/// that of its catching up.
 pub const ACHIEVED_SHARE_MAX: f64 = 1.01;
 
-/// In a short run, replies that a hiccup at its very end delayed may be more than
-/// a hundredth. Up to so many seconds of the load are not held against it, if
-/// they all came later.
+/// In a short run, replies delayed by a hiccup at its very end may be more than a hundredth. Up
+/// to this number of seconds of the load is tolerated, if all replies came later.
 pub const HICCUP_S_MAX: f64 = 0.1;
 
 /// The same as a share of the run: what misses more of it is no hiccup.
@@ -26,27 +25,27 @@ pub const HICCUP_SHARE_MAX: f64 = 0.1;
 /// median, lag at its 99th percentile does not change what is read from it.
 pub const LAG_SHARE_MAX: f64 = 0.1;
 
-/// Time that the hypervisor gives to others stops server and generator at
-/// random. Above this share it reaches into the percentiles that are reported.
+/// Steal time stops server and generator at random. Above this share it affects the reported
+/// percentiles.
 pub const STEAL_SHARE_MAX: f64 = 0.02;
 
-/// A thread that could run and waits for a core answers later than it would, and
-/// what it waits is whatever else the machine does. Above this share of the time
-/// that it wanted to run, the numbers are those of that company. On cores of its
-/// own a thread waits some 300 ns for each time it is woken, which is 1 % of it.
+/// A runnable thread that waits for a core answers late, and its wait depends on the other load
+/// of the machine. Above this share of the time that it wanted to run, the numbers are those of
+/// that load. On cores of its own a thread waits some 300 ns for each wake-up, which is 1 % of
+/// it.
 pub const RUN_QUEUE_WAIT_SHARE_MAX: f64 = 0.05;
 
-/// A server that keeps more than this part of a core busy in the pauses between
-/// slices takes it from those whose turn it is. Less is housekeeping.
+/// A server that keeps more than this part of a core busy in the pauses between slices takes it
+/// from the server being measured. Less is housekeeping.
 pub const IDLE_CORES_MAX: f64 = 0.05;
 
 /// Whether a run breaks it, and how.
 type Rule = fn(&Facts) -> Option<Reason>;
 
-/// What follows from these is not told.
+/// Rules that end the judgement: other reasons would follow from these.
 pub(super) const FATAL: [Rule; 2] = [failure, no_reply];
 
-/// Told one beside the other.
+/// Rules that are applied independently.
 pub(super) const OTHERS: [Rule; 11] = [
     deficit,
     surplus,
@@ -241,7 +240,7 @@ fn starved(whose: &str, wait_share: Option<f64>, flags: &str) -> Option<Reason> 
             wait_share.unwrap_or(0.0) * 100.0
         ),
         advice: format!(
-            "stop what else uses its cores (loadtest doctor), or give it cores enough ({flags})"
+            "stop what else uses its cores (loadtest doctor), or give it enough cores ({flags})"
         ),
     })
 }

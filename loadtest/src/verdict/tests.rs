@@ -3,7 +3,7 @@ use crate::fixture;
 use crate::plan::{Arrival, Extent, Load, Pace};
 use std::time::Duration;
 
-/// An open loop with nothing to be said against it.
+/// An open loop without any reason against it.
 fn sound() -> Facts {
     Facts {
         failure: None,
@@ -114,7 +114,7 @@ fn a_deficit_of_a_hundredth_invalidates() {
 
 #[test]
 fn replies_to_the_warm_up_are_no_rate_of_the_measurement() {
-    // A server that stood still for the last second of the warm-up.
+    // A server that stalled for the last second of the warm-up.
     let behind = Facts {
         due: 3_000,
         scheduled: 3_000,
@@ -132,7 +132,7 @@ fn replies_to_the_warm_up_are_no_rate_of_the_measurement() {
         text.starts_with("133.3 % of the target rate came back: 1,000 replies were to"),
         "{text}"
     );
-    // As much came back as was due, but a sixth of it was the warm-up's.
+    // The number of replies is that of the due messages, but a sixth of them was the warm-up's.
     let hidden = Facts {
         echoed: 3_000,
         echoed_of_warmup: 500,
@@ -142,7 +142,7 @@ fn replies_to_the_warm_up_are_no_rate_of_the_measurement() {
     let (verdict_of_it, text) = verdict(&hidden);
     assert_eq!(verdict_of_it, Verdict::Invalid);
     assert!(text.starts_with("only 2,501 of 3,000 replies"), "{text}");
-    // What is always in flight comes in and goes out.
+    // The usual number in flight is carried in and out.
     assert_valid(&Facts {
         echoed: 3_000,
         echoed_of_warmup: 50,
@@ -556,7 +556,7 @@ fn a_run_of_a_count_is_saturated_when_it_takes_longer_than_its_schedule() {
         arrival: Arrival::Poisson,
     };
     let mut outcome = fixture::outcome();
-    // One slow reply at the end: the median tells that it is one.
+    // One slow reply at the end: the median shows that it is one.
     outcome.elapsed = Duration::from_secs(11);
     let facts = Facts::of(&plan, &outcome);
     assert_eq!(judge(&facts).verdict, Verdict::Valid, "{facts:?}");

@@ -1,4 +1,4 @@
-//! What every watched thread has taken, and all of them together.
+//! The accounting of watched threads, each and together.
 
 use std::collections::{BTreeSet, HashMap};
 use std::{io, process};
@@ -10,9 +10,8 @@ use super::sample::{Sample, grown};
 /// A thread counts as active on its core when it ran for longer than this since
 /// it was last asked about, in nanoseconds.
 ///
-/// With about ten questions a second that is 1 % of a core: timers, garbage
-/// collectors at rest and signal threads stay below, and who stays below does
-/// not noticeably disturb another thread of the same core.
+/// At ten samples a second that is 1 % of a core: timers, idle garbage collectors and signal
+/// threads stay below, and do not noticeably disturb another thread of the same core.
 const ACTIVE_NS_MIN: u64 = 1_000_000;
 
 const SCHEDSTAT_MISSING: WatchError = WatchError::Kernel {
@@ -20,7 +19,7 @@ const SCHEDSTAT_MISSING: WatchError = WatchError::Kernel {
     option: "CONFIG_SCHED_INFO",
 };
 
-/// The books of a set of threads: each thread's last known numbers, and sums
+/// The accounting of a set of threads: each thread's last numbers, and sums
 /// over all threads there ever were, which therefore never fall.
 ///
 /// Use it in rounds: [`observe`](Self::observe) every thread that is known to be
@@ -41,7 +40,7 @@ struct ThreadRecord {
     counters: Counters,
     core: usize,
     is_alive: bool,
-    /// The run time when active cores were last asked for.
+    /// The run time at the last call of `active_cores`.
     asked_cpu_ns: u64,
     /// The run time when the span that is measured began.
     span_began_ns: u64,
@@ -63,10 +62,10 @@ struct Counters {
 }
 
 impl ThreadAccounting {
-    /// Books without threads.
+    /// An accounting without threads.
     ///
     /// # Errors
-    /// When this kernel does not tell the run time of threads.
+    /// When this kernel does not export the run time of threads.
     pub(super) fn new() -> Result<Self, WatchError> {
         let mut procfs = Procfs::default();
         // Asked about a thread that cannot have ended, so what is missing is the
@@ -135,9 +134,8 @@ impl ThreadAccounting {
         let Self {
             procfs, entries, ..
         } = self;
-        // That a thread was not observed is no proof: a listing may leave out
-        // threads while others end. To forget and find it again would count all
-        // its time twice.
+        // A missing observation is no proof: a listing may leave out threads while others end.
+        // Forgetting a thread and finding it again would count all its time twice.
         entries.retain(|&tid, entry| {
             entry.round == self.round
                 || !matches!(procfs.schedstat(entry.pid, tid), Err(error) if is_gone(&error))
@@ -145,8 +143,8 @@ impl ThreadAccounting {
         self.round += 1;
     }
 
-    /// The cores on which threads were active since this was last asked, or
-    /// since they were first observed. Looks at the last round.
+    /// The cores on which threads were active since the previous call, or since they were first
+    /// observed, as of the last round.
     pub(super) fn active_cores(&mut self) -> BTreeSet<usize> {
         let mut cores = BTreeSet::new();
         for entry in self.entries.values_mut() {
@@ -173,8 +171,7 @@ impl ThreadAccounting {
         }
     }
 
-    /// How long the busiest thread ran in the spans, those that have ended left
-    /// out.
+    /// The run time of the busiest thread in the spans, without those that have ended.
     pub(super) fn busiest_ns(&self) -> u64 {
         let spans_ns = self.entries.values().map(|entry| entry.spans_ns);
         spans_ns.max().unwrap_or(0)
@@ -205,7 +202,7 @@ impl ThreadAccounting {
 }
 
 impl Default for Counters {
-    /// Those of a thread that has not run yet.
+    /// The counters of a thread that has not run yet.
     fn default() -> Self {
         Self {
             cpu_ns: 0,

@@ -15,15 +15,14 @@ use super::guard::Guard;
 use super::server_output::ServerOutput;
 use crate::cores::AllowedCores;
 
-/// How long a server may take to stop before it is killed.
+/// The time that a server has to stop before it is killed.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long killed processes may take to go. They take longer only where the
-/// kernel does not let go of them.
+/// The time that killed processes have to end. They take longer only in an uninterruptible wait.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The pauses between looks at a server that starts or stops: the first one,
-/// then growing to the longest one.
+/// The interval of polls of a server that starts or stops: the first one, growing to the longest
+/// one.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
@@ -41,10 +40,10 @@ pub struct ServerCommand {
     printed: ServerOutput,
 }
 
-/// How a server was ended.
+/// How a server was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopResult {
-    /// What the kernel says about the process that was started.
+    /// The exit status of the process that was started.
     pub status: ExitStatus,
     /// Whether the server, or a process it had started, did not stop within
     /// [`STOP_TIMEOUT`] and was killed.
@@ -52,10 +51,9 @@ pub struct StopResult {
 }
 
 impl ServerCommand {
-    /// Starts a server. The command line is split into words as a shell would,
-    /// without anything else that shells do. The server may run on `cores` only,
-    /// or where this thread may if there are none. What it prints, on either
-    /// stream, is kept.
+    /// Starts a server. The command line is split into words as by a shell, without any
+    /// expansion. The server may run on `cores` only, or on this thread's cores if there are
+    /// none. Its output, on either stream, is captured.
     ///
     /// # Errors
     /// When the command line cannot be split or is empty, when the kernel does
@@ -101,11 +99,11 @@ impl ServerCommand {
         })
     }
 
-    /// Waits until an attempt to use the server succeeds. An attempt is given what
-    /// says whether to go on with it, to be asked every now and then; why it failed is
-    /// told when time is up. `false` when it is called off before.
+    /// Waits until an attempt to use the server succeeds. An attempt gets a function that returns
+    /// whether to go on, to be polled; the error of the last one is reported at the timeout.
+    /// `false` when interrupted.
     ///
-    /// That it is the server who answers is only known if nobody did before, see
+    /// A success proves that this server answers only if the address was free before, see
     /// [`ensure_free`](super::ensure_free).
     ///
     /// # Errors
@@ -122,7 +120,7 @@ impl ServerCommand {
             let tried = attempt(&mut || {
                 self.exited().is_none() && !is_called_off() && Instant::now() < deadline
             });
-            // One that ended has not made way for another whom the attempt has met.
+            // If the server has ended, the attempt has reached another one.
             match (self.exited(), tried) {
                 (Some(status), _) => Some(Err(status)),
                 (None, Ok(())) => Some(Ok(true)),
@@ -146,7 +144,7 @@ impl ServerCommand {
         }
     }
 
-    /// How the server ended by itself, or `None` while it runs.
+    /// The exit of the server, or `None` while it runs.
     pub fn ended_itself(&mut self) -> Option<UnexpectedExit> {
         let status = self.exited()?;
         Some(self.ended(status))
@@ -159,12 +157,12 @@ impl ServerCommand {
         }
     }
 
-    /// What it has printed.
+    /// Its output.
     pub fn printed(&self) -> &ServerOutput {
         &self.printed
     }
 
-    /// How the process that was started ended, or `None` while it runs.
+    /// The exit status of the process that was started, or `None` while it runs.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         // It must not be waited for yet: see `ServerGroup`.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -177,8 +175,8 @@ impl ServerCommand {
     /// left of it after [`STOP_TIMEOUT`].
     ///
     /// # Errors
-    /// When it may not be killed, as it has become another user's, or when the
-    /// kernel does not tell how it ended, as this process ignores SIGCHLD.
+    /// When it may not be killed, as it belongs to another user now, or when its exit status is
+    /// not available, as this process ignores SIGCHLD.
     pub fn stop(self) -> Result<StopResult, WatchError> {
         self.stop_within(STOP_TIMEOUT)
     }
@@ -208,8 +206,7 @@ impl ServerCommand {
         status
     }
 
-    /// Waits until all processes of the group have ended; tells whether they
-    /// have.
+    /// Waits until all processes of the group have ended; returns whether they have.
     fn wait_for_group(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         poll_until(deadline, || (!self.group.is_alive()).then_some(())).is_some()
@@ -229,7 +226,7 @@ impl ServerCommand {
 impl Drop for ServerCommand {
     fn drop(&mut self) {
         if !self.group.is_reaped() {
-            // How it ended is of no interest any more.
+            // The exit status does not matter any more.
             let _ = self.end();
         }
     }
@@ -274,7 +271,7 @@ pub(super) fn poll_until<T>(deadline: Instant, mut ask: impl FnMut() -> Option<T
     }
 }
 
-/// Encodes what waitid(2) told the way wait(2) tells it.
+/// Encodes a status of waitid(2) as wait(2) does.
 fn exit_status(status: &WaitIdStatus) -> ExitStatus {
     const CORE_DUMPED: i32 = 0x80;
     let code = (status.exit_status().unwrap_or(0) & 0xff) << 8;
@@ -298,7 +295,7 @@ mod tests {
         ServerCommand::start(command, cores, &ServerOutput::default())
     }
 
-    /// A server that has started a process of its own, whose id comes second.
+    /// A server with a child process, whose id is second.
     fn parent_and_child() -> (ServerCommand, u32) {
         let server = started("sh -c 'sleep 30 & wait'", &[]).expect("a shell");
         let pid = server.pid();

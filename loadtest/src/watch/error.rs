@@ -1,4 +1,4 @@
-//! Why something cannot be watched, started or stopped: one clear line each.
+//! Errors of watching, starting and stopping processes: one line each.
 
 use std::fmt;
 use std::io;
@@ -12,16 +12,16 @@ use super::procfs::is_gone;
 use crate::terminal::sanitized;
 use crate::units::format_duration;
 
-/// What goes wrong with a process that is watched or started.
+/// An error of a process that is watched or started.
 #[derive(Debug, Error)]
 pub enum WatchError {
-    /// Nobody has the process id, or only a zombie has.
+    /// There is no process of this id, or only a zombie.
     #[error("there is no process {pid}")]
     NoProcess {
         /// The id.
         pid: u32,
     },
-    /// A thread of this process is gone, or never was.
+    /// A thread of this process has ended, or never existed.
     #[error("this process has no thread {tid}")]
     NoThread {
         /// The thread's id.
@@ -35,12 +35,12 @@ pub enum WatchError {
         /// The option to build a kernel with it.
         option: &'static str,
     },
-    /// `/proc` did not tell.
+    /// A file of `/proc` could not be read.
     #[error("cannot watch process {pid}: {source}")]
     Unreadable {
         /// The process.
         pid: u32,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The server's command line has a quote too few.
@@ -48,10 +48,10 @@ pub enum WatchError {
     Quoting {
         /// The command line.
         command: String,
-        /// What is wrong with it.
+        /// The error.
         source: shell_words::ParseError,
     },
-    /// The server's command line has no words.
+    /// The server's command line is empty.
     #[error("the server's command line is empty")]
     EmptyCommand,
     /// The server cannot have its cores.
@@ -61,7 +61,7 @@ pub enum WatchError {
         program: String,
         /// The cores it was to have.
         cores: Vec<usize>,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The server's program does not run.
@@ -69,13 +69,13 @@ pub enum WatchError {
     Start {
         /// The server.
         program: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The server could not be told from who is there already.
+    /// Another server already listens at the address.
     #[error("something else already listens on {address}")]
     Occupied {
-        /// Where.
+        /// The address.
         address: SocketAddr,
     },
     /// The server ended instead of serving.
@@ -83,7 +83,7 @@ pub enum WatchError {
     Ended {
         /// The server.
         program: String,
-        /// How it ended.
+        /// Its exit.
         ending: UnexpectedExit,
     },
     /// The server runs, but does not serve where it should.
@@ -98,19 +98,18 @@ pub enum WatchError {
         /// Why the last attempt failed.
         reason: String,
     },
-    /// The server lives on, or the kernel does not tell how it ended.
+    /// The server could not be stopped, or its exit status is not available.
     #[error("cannot stop {program}: {source}")]
     Stop {
         /// The server.
         program: String,
-        /// What went wrong.
+        /// The error.
         source: io::Error,
     },
 }
 
 impl WatchError {
-    /// What it means that something of a process could not be read, which is
-    /// `gone` where it is not there.
+    /// The error for a file of a process that could not be read: `gone` if it does not exist.
     pub(super) fn unreadable(pid: u32, gone: Self, source: io::Error) -> Self {
         if is_gone(&source) {
             gone
@@ -120,12 +119,12 @@ impl WatchError {
     }
 }
 
-/// How a server ended that nobody asked to.
+/// The exit of a server that was not requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnexpectedExit {
-    /// What the kernel says about the process that was started.
+    /// The exit status of the process that was started.
     pub status: ExitStatus,
-    /// What it printed last: often the reason.
+    /// Its last line of output: often the reason.
     pub last_line: Option<String>,
 }
 

@@ -12,8 +12,8 @@ use super::procfs::{self, Procfs};
 /// A handle to a server's process group, to be kept where the server may have to
 /// be killed from, for example by the thread that handles signals.
 ///
-/// The group is only ever signalled while its leader was not waited for. Until
-/// then the kernel gives the id to nobody else, so no stranger can be hit.
+/// The group is only ever signalled while its leader was not waited for. Until then the kernel
+/// does not reuse the id, so no other process can be hit.
 #[derive(Debug, Clone)]
 pub struct ServerGroup {
     leader: Arc<Mutex<Option<Pid>>>,
@@ -41,8 +41,8 @@ impl ServerGroup {
     /// Signals every process of the group.
     pub(super) fn signal(&self, signal: Signal) {
         if let Some(leader) = *self.lock() {
-            // It fails when all processes run as somebody else, who is then not
-            // to be stopped from here.
+            // It fails when all processes belong to another user, and cannot be stopped from
+            // here.
             let _ = kill_process_group(leader, signal);
         }
     }
@@ -75,7 +75,7 @@ impl ServerGroup {
                 .process_stat(pid)
                 .is_ok_and(|stat| stat.group == leader && stat.is_alive())
         };
-        // The server first: while it lives, the others need not be looked for.
+        // The server first: while it lives, the others need not be checked.
         lives(server.unsigned_abs())
             || procfs::processes()
                 .unwrap_or_default()

@@ -1,10 +1,9 @@
-//! Ends a server whose starter has ended without doing so, as after a SIGKILL.
+//! Kills a server whose starter has ended without stopping it, as after a SIGKILL.
 //!
-//! The guard is this program once more. It leads the server's process group and reads
-//! from a pipe that nobody writes to, of which the starter alone has the other end. The
-//! kernel closes that end when the starter ends, however it does; then the guard kills
-//! the group, itself included. While it leads the group, the group's id is nobody
-//! else's.
+//! The guard is a second process of this program. It leads the server's process group and reads
+//! from a pipe that is never written to, whose other end only the starter has. The kernel
+//! closes that end when the starter ends, for whatever reason; then the guard kills the group,
+//! itself included. While it leads the group, the group's id is not reused.
 
 use std::env;
 use std::io;

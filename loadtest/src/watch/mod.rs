@@ -35,7 +35,7 @@ pub use server_output::ServerOutput;
 pub use threads::ThreadGroup;
 pub use watched::Watched;
 
-/// What some threads took between two samples.
+/// The cost of some threads between two samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// CPU time in nanoseconds, as the scheduler counts it.
@@ -51,7 +51,7 @@ pub struct Usage {
     pub system_ns: u64,
     /// Context switches because there was nothing to do.
     pub voluntary_switches: u64,
-    /// Context switches because others wanted the core.
+    /// Involuntary context switches.
     pub involuntary_switches: u64,
     /// Resident memory of the process before its first connection, in bytes.
     pub rss_before: u64,
@@ -82,7 +82,7 @@ impl Usage {
     }
 }
 
-/// How long a test waits for what is bound to happen.
+/// The longest wait of a test.
 #[cfg(test)]
 const WAIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 

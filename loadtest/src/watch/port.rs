@@ -1,15 +1,15 @@
-//! Whether somebody listens.
+//! Whether an address has a listener.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::error::WatchError;
 
-/// How long a connect may take to find out whether an address is free.
+/// The timeout of the connect that checks an address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Makes sure that nobody listens where a server is about to be started: it
-/// would be measured instead.
+/// Makes sure that no other server listens where one is about to be started: it would be measured
+/// instead.
 ///
 /// # Errors
 /// [`WatchError::Occupied`] when an address accepts a connection.
@@ -25,8 +25,8 @@ pub fn ensure_free(addresses: &[SocketAddr]) -> Result<(), WatchError> {
 
 /// Whether a TCP connection comes about.
 fn accepts(address: SocketAddr, timeout: Duration) -> bool {
-    // When nobody listens on a port that the kernel also gives to clients, a
-    // connect may be given that very port and meet itself.
+    // Without a listener on a port of the ephemeral range, a connect may be assigned that very
+    // port and connect to itself.
     TcpStream::connect_timeout(&address, timeout)
         .is_ok_and(|stream| stream.local_addr().ok() != stream.peer_addr().ok())
 }
@@ -52,8 +52,8 @@ mod tests {
         );
     }
 
-    /// An address that is taken by a socket that does not listen, for as long as
-    /// the socket is kept.
+    /// An address that is bound by a socket that does not listen, for as long as the socket is
+    /// kept.
     fn closed_address() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");

@@ -17,16 +17,15 @@ const CHILDREN_MISSING: WatchError = WatchError::Kernel {
     option: "CONFIG_PROC_CHILDREN",
 };
 
-/// Watches a process, its descendants and all their threads, so that shells,
-/// package managers and servers that fork may stand between the process id and
-/// who does the work.
+/// Watches a process, its descendants and all their threads, so that shells, package managers and
+/// servers that fork may be between the process id and the server.
 ///
 /// A process that was seen once is watched until it ends, also when its parent
 /// ends before. One that is started and loses its parent between two looks is
 /// never found, and neither is one that is started and ends between two looks.
 ///
-/// What a thread did between the last look and its end is only known to within
-/// ticks, from the totals of its process; its context switches are lost.
+/// The CPU time of a thread between its last sample and its end is known only to within ticks,
+/// from the totals of its process; its context switches are lost.
 #[derive(Debug)]
 pub struct ProcessTree {
     root: u32,
@@ -45,7 +44,7 @@ struct Process {
     ticks: u64,
     /// CPU time that was read from threads, those that have ended included.
     seen_ns: u64,
-    /// CPU time that must have been taken by threads besides.
+    /// CPU time of threads that were not observed.
     unseen_ns: u64,
 }
 
@@ -53,7 +52,7 @@ impl ProcessTree {
     /// Watches the process with this id.
     ///
     /// # Errors
-    /// When there is no such process, or `/proc` does not tell what is needed.
+    /// When there is no such process, or `/proc` lacks a file.
     pub fn attach(pid: u32) -> Result<Self, WatchError> {
         let mut accounting = ThreadAccounting::new()?;
         let own_pid = process::id();
@@ -86,9 +85,8 @@ impl ProcessTree {
             .is_ok_and(|stat| stat.start_ticks == self.root_start_ticks && stat.is_alive())
     }
 
-    /// The program that the process runs, or `None` where the kernel does not
-    /// tell: it has ended, or is somebody else's. " (deleted)" is appended when
-    /// the file was replaced or removed since.
+    /// The program that the process runs, or `None` if it has ended or belongs to another user. "
+    /// (deleted)" is appended when the file was replaced or removed since.
     pub fn binary(&self) -> Option<PathBuf> {
         let binary = fs::read_link(format!("/proc/{}/exe", self.root)).ok()?;
         // Asked afterwards: then it was still this process that has the id.
@@ -123,7 +121,8 @@ impl ProcessTree {
     fn observe_process(&mut self, pid: u32, pending: &mut Vec<u32>) {
         let mut grown_ns = 0;
         for tid in self.accounting.procfs().threads(pid).unwrap_or_default() {
-            // What cannot be read now has ended, or is read the next time.
+            // A file that cannot be read now belongs to a thread that ended, or is read the
+            // next time.
             grown_ns += self.accounting.observe(pid, tid).unwrap_or(0);
             let procfs = self.accounting.procfs();
             for child in procfs.children(pid, tid).unwrap_or_default() {
@@ -201,8 +200,8 @@ mod tests {
     use super::*;
     use crate::cpu::this_thread_ns;
 
-    /// A shell that is busy, then waits for a line and ends, run by a shell that
-    /// waits for another. Without anybody to write lines they end too.
+    /// A shell that is busy, then waits for a line and ends, run by a shell that waits for
+    /// another. They also end when the pipe is closed.
     const BUSY_GRANDCHILD: &str = "\
         sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; read line'; read line";
 
@@ -269,7 +268,7 @@ mod tests {
         assert_eq!(process.account(3 * tick_ns + 5), 0);
         process.ticks = 6;
         assert_eq!(process.account(tick_ns), 2 * tick_ns - 5);
-        // What is known of the past does not change when threads go on.
+        // Later samples do not change what was counted before.
         process.ticks = 7;
         assert_eq!(process.account(2 * tick_ns), 0);
         process.ticks = 11;

@@ -1,4 +1,4 @@
-//! What `/proc` tells about processes and threads, see proc(5).
+//! Files of `/proc` about processes and threads, see proc(5).
 
 use std::fmt::{self, Write};
 use std::fs::{self, File};
@@ -81,13 +81,13 @@ pub(super) fn processes() -> io::Result<Vec<u32>> {
     numeric_entries("/proc")
 }
 
-/// Whether the error says that the process or thread is no more: the file is
-/// gone, or it was opened just before it went.
+/// Whether the error means that the process or thread has ended: the file does not exist, or it
+/// ended after the open.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || Errno::from_io_error(error) == Some(Errno::SRCH)
 }
 
-/// How often a thread gave way.
+/// The number of context switches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Switches {
     pub(super) voluntary: u64,

@@ -1,4 +1,4 @@
-//! What some threads have taken so far.
+//! The cost of some threads so far.
 
 use super::Usage;
 
@@ -18,7 +18,7 @@ pub struct Sample {
     pub system_ticks: u64,
     /// Context switches because there was nothing to do.
     pub voluntary_switches: u64,
-    /// Context switches because others wanted the core.
+    /// Involuntary context switches.
     pub involuntary_switches: u64,
     /// Resident memory of their processes now, in bytes. What processes share
     /// is counted for each of them.
@@ -28,8 +28,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// What was taken since an earlier sample of the same threads. `rss_before`
-    /// is handed through.
+    /// The cost since an earlier sample of the same threads. `rss_before` is copied.
     pub fn usage_since(&self, earlier: &Self, rss_before: u64) -> Usage {
         let cpu_ns = self.cpu_ns.saturating_sub(earlier.cpu_ns);
         let user_ns = self.user_ns(earlier, cpu_ns);
@@ -50,8 +49,7 @@ impl Sample {
         }
     }
 
-    /// The same, if what was taken between two later samples is to be no part of
-    /// what is taken since.
+    /// The same sample, with the cost between two later samples excluded from what follows.
     #[must_use]
     pub fn without(&self, from: &Self, to: &Self) -> Self {
         let and = |own: u64, from: u64, to: u64| own + to.saturating_sub(from);

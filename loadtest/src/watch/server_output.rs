@@ -1,4 +1,4 @@
-//! What a server prints, kept from the terminal until it is time to show it.
+//! The output of a server, captured until it is shown.
 
 use std::collections::VecDeque;
 use std::io::{self, PipeWriter, Read};
@@ -6,17 +6,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How much of it is kept, in bytes: the last of it.
+/// The number of bytes that are kept: the last ones.
 const KEPT_MAX: usize = 4 << 10;
 
-/// How long the last of it may take to come, once a server has ended.
+/// The longest wait for the rest of the output, once a server has ended.
 const LAST_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The end of what a server printed.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOutput {
     output: Arc<Mutex<Captured>>,
-    /// Told when the output is over.
+    /// Notified when the output is over.
     over: Arc<Condvar>,
 }
 
@@ -57,18 +57,18 @@ impl ServerOutput {
         lines_of(self.lock().tail.iter().copied())
     }
 
-    /// The lines that came since the last call. A line without its end is left for the
-    /// next one, unless a server has ended. Of more than is kept, the first line says
-    /// how much is left out.
+    /// The lines since the last call. A line without its end is left for the next one, unless a
+    /// server has ended. If more was printed than is kept, the first line has the number of bytes
+    /// left out.
     pub fn fresh_lines(&self) -> Vec<String> {
         self.lock().fresh_lines()
     }
 
-    /// Waits until all is there that a server printed which has ended, a moment at
-    /// most: others may still hold what it printed to.
+    /// Waits briefly until the output of a server that has ended is complete: other processes may
+    /// still hold the pipe.
     pub fn wait_for_last(&self) {
         let is_going_on = |output: &mut Captured| !output.is_over;
-        // What is there after the time is what there is.
+        // After the timeout, the output is used as it is.
         let _ = self
             .over
             .wait_timeout_while(self.lock(), LAST_TIMEOUT, is_going_on);
@@ -106,7 +106,7 @@ impl Captured {
         let line_len = |from: u64| Some(bytes(from).position(|byte| byte == b'\n')? as u64 + 1);
         let mut lines = Vec::new();
         if is_cut {
-            // What is left of a line does not say what it was.
+            // The rest of a cut line is meaningless.
             from = line_len(from).map_or(self.total, |len| from + len);
             lines.push(format!("({} bytes are left out)", from - self.shown));
         }

@@ -19,7 +19,7 @@ impl ThreadGroup {
     /// Watches the threads with these ids, see gettid(2).
     ///
     /// # Errors
-    /// When one of them is not there or `/proc` does not tell.
+    /// When one of them does not exist or `/proc` cannot be read.
     pub fn of(thread_ids: &[i32]) -> Result<Self, WatchError> {
         let mut accounting = ThreadAccounting::new()?;
         let pid = process::id();

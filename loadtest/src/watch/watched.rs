@@ -1,23 +1,23 @@
-//! What is asked of threads that are watched, whosever they are.
+//! The interface to watched threads.
 
 use std::collections::BTreeSet;
 
 use super::accounting::ThreadAccounting;
 use super::sample::Sample;
 
-/// Threads whose cost is of interest.
+/// Threads whose cost is measured.
 pub trait Watched {
-    /// What they took so far.
+    /// Their cost so far.
     fn sample(&mut self) -> Sample;
 
-    /// Begins a span of the measurement, and says what was taken until then.
+    /// Begins a span of the measurement, and returns the cost until then.
     fn begin_span(&mut self) -> Sample;
 
     /// Ends it, likewise.
     fn end_span(&mut self) -> Sample;
 
-    /// How long the busiest thread ran in the spans, in nanoseconds, those that
-    /// have ended left out.
+    /// The run time of the busiest thread in the spans, in nanoseconds, without those that have
+    /// ended.
     fn busiest_ns(&mut self) -> u64;
 
     /// The cores on which threads were active since the previous call, or since
@@ -25,15 +25,15 @@ pub trait Watched {
     fn active_cores(&mut self) -> BTreeSet<usize>;
 }
 
-/// Threads that a ledger is kept of.
+/// Threads with an accounting.
 pub(super) trait Accounted {
-    /// Looks at all threads there are now.
+    /// Samples all threads.
     fn refresh(&mut self);
 
-    /// What they took until that look.
+    /// Their cost until the last sample.
     fn totals(&mut self) -> Sample;
 
-    /// Where it is kept.
+    /// The accounting.
     fn accounting(&mut self) -> &mut ThreadAccounting;
 }
 

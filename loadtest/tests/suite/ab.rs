@@ -36,7 +36,7 @@ fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
     ];
     let run = loadtest(&servers.arguments(&[&keep[..], &load].concat()));
     run.error();
-    // What six pairs cannot find is said before the first.
+    // The warning about six pairs comes before the first.
     let warning = "loadtest: warning: 6 pairs cannot find all differences, however large; needed \
                    at least: messages/s, p50, p99, p99.9 9";
     let warned = run.stderr.find(warning).expect("a warning");
@@ -56,7 +56,7 @@ fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
         assert_eq!(cpu.verdict, ComparisonVerdict::Worse, "{cpu:?}");
         assert!(cpu.ratio > 2.0 && cpu.interval.low > 1.0, "{cpu:?}");
     } else {
-        // Where others have the cores, one pair may point the other way.
+        // On a busy machine, one pair may point the other way.
         let verdict = (run.code, contrast.verdict);
         assert_eq!(
             verdict,
@@ -97,7 +97,7 @@ fn a_server_against_itself_is_the_noise() {
     // Of two pairs nothing follows, however narrow their intervals are.
     assert!(
         run.stdout
-            .contains("\n2 pairs tell no difference on any machine\n"),
+            .contains("\n2 pairs cannot show a difference on any machine\n"),
         "{run:?}"
     );
     assert!(run.stdout.contains("epoll again/epoll"), "{run:?}");
@@ -106,7 +106,7 @@ fn a_server_against_itself_is_the_noise() {
         let path = format!("{directory}/{name}.json");
         ResultFile::read(path.as_ref()).expect("a result");
     }
-    // Where there are two cores, server and generator have one each.
+    // On two or more cores, server and generator have one each.
     if let Some((_, cores)) = run.stderr.split_once("server on core ") {
         let core = cores.split(',').next().expect("a core");
         assert_eq!(servers.servers[0].cores(), core);
@@ -339,7 +339,7 @@ fn a_run_that_cannot_be_kept_ends_with_the_report_of_those_before() {
     let scratch = Scratch::new();
     let directory = scratch.file("results");
     let program = in_second_pair(&servers, &["-o", &directory]);
-    // Directories in the way of the next files stand for a disk that is full.
+    // Directories in place of the next files stand for a disk that is full.
     for pair in 3..1000 {
         let _ = fs::create_dir(format!("{directory}/pair-{pair:02}-a.json"));
     }

@@ -63,15 +63,15 @@ fn wrong_arguments_are_one_line_and_exit_2() {
             "write the target as ws://HOST:PORT/PATH",
         ),
         (&["run", "http://localhost"], "http:// is not ws://"),
-        (&["run", "ws://localhost:0/"], "is no port"),
+        (&["run", "ws://localhost:0/"], "is not a port"),
         (&["run", "tcp://localhost"], "the port is missing"),
-        (&["run", URL, "tcp://127.0.0.1:1"], "others of its kind"),
+        (&["run", URL, "tcp://127.0.0.1:1"], "cannot be mixed"),
         (&["run", "tcp://h:1", "--fragment=2"], "raw TCP has none"),
         (&["run", URL, "--path=x"], "a path begins with /"),
         (&["run", URL, "-Hx"], "'Name: value'"),
-        (&["run", URL, "-Hx y: z"], "is no field name"),
+        (&["run", URL, "-Hx y: z"], "is not a field name"),
         (&["run", URL, "-Hx: y\r\nz: a"], "control characters"),
-        (&["run", URL, "--subprotocol=a b"], "is no token"),
+        (&["run", URL, "--subprotocol=a b"], "is not a token"),
         (&["run", URL, "-k", "--ca=x"], "cannot be used with"),
         (&["run", URL, "--source=::1"], "--source <RANGE>"),
         (
@@ -119,7 +119,7 @@ fn help_teaches_by_example() {
 
 #[test]
 fn a_refused_connection_is_one_clear_line() {
-    // Nobody serves tcpmux.
+    // The port tcpmux has no listener.
     let url = "ws://127.0.0.1:1/";
     for load in ["-w1", "--rate=100"] {
         let run = loadtest(&["run", url, load]);
@@ -277,8 +277,7 @@ fn a_run_interrupted_while_it_connects_has_nothing_to_report() {
     assert_eq!(run.stdout, "", "{run:?}");
 }
 
-/// Shakes hands with the first connection only, and says when the other is
-/// there as well.
+/// Completes the handshake of the first connection only, and reports when the other has arrived.
 fn half_open_server(both: impl Fn() + Send + Sync + 'static) -> SocketAddr {
     let accepted = Mutex::new(0);
     let (open, opened) = channel();
@@ -303,7 +302,7 @@ fn half_open_server(both: impl Fn() + Send + Sync + 'static) -> SocketAddr {
     })
 }
 
-/// Runs the binary until the server says that it is time to interrupt it.
+/// Runs the binary, and interrupts it at the server's signal.
 fn interrupted(arguments: &[&str], time: &Receiver<()>) -> Run {
     let program = Program::start(arguments);
     let is_time = time.recv_timeout(Duration::from_secs(120));

@@ -73,7 +73,7 @@ fn frames(mix: &Mix, messages: u64) -> Vec<u8> {
     bytes
 }
 
-/// What tungstenite, as a server, answers to the mix's first messages.
+/// The replies of tungstenite, as a server, to the mix's first messages.
 fn replies(mix: &Mix, messages: u64) -> Vec<u8> {
     let mut server = server(frames(mix, messages));
     for sequence in 0..messages {
@@ -86,7 +86,7 @@ fn replies(mix: &Mix, messages: u64) -> Vec<u8> {
     server.get_ref().output.clone()
 }
 
-/// The payload of one message of a deck.
+/// The payload of one message of a pool.
 fn payload(pool: &FramePool, sequence: u64) -> Vec<u8> {
     let reply = pool.reply(id(sequence));
     let header_len = pool.reply_len() - pool.payload_len();
@@ -133,7 +133,7 @@ fn fed<'a>(
     (checker, Ok(controls))
 }
 
-/// The same, but only says how many replies were complete.
+/// The same, but returns only the number of complete replies.
 fn feed<'a>(
     mix: &Mix,
     asked: u64,
@@ -427,7 +427,7 @@ impl InTwo {
         }
     }
 
-    /// The first fragment, and something else behind it.
+    /// The first fragment, followed by something else.
     fn behind_first(&self, rest: &[&[u8]]) -> Vec<u8> {
         [&self.first, &rest.concat()[..]].concat()
     }
@@ -566,7 +566,7 @@ fn what_else_is_wrong_with_fragments_is_said_at_every_split() {
             Violation::AfterClose,
         ),
         (
-            "another one that nobody asked for",
+            "an unsolicited one",
             behind_first(&[last, first]),
             Violation::Unsolicited,
         ),
@@ -608,8 +608,8 @@ fn tungstenite_reads_what_we_send_in_fragments() {
     }
 }
 
-/// Lengths on both sides of every stamp's and length field's, in as many
-/// fragments as there are bytes and fewer.
+/// Lengths on both sides of the limits of stamps and length fields, in one fragment per byte and
+/// fewer.
 fn sizes(raw: bool) -> Mix {
     let shape = |payload_len, fragments| Shape {
         fragments: if raw { 1 } else { fragments },
@@ -628,7 +628,7 @@ fn sizes(raw: bool) -> Mix {
     mix
 }
 
-/// How many messages of mixed sizes are looked at.
+/// The number of messages of mixed sizes.
 const MIXED: u64 = 14;
 
 #[test]

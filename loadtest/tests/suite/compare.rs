@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// The nanoseconds of CPU per message of six runs that are alike.
 const ALIKE_NS: [f64; 6] = [5_000.0, 5_010.0, 4_990.0, 5_030.0, 4_980.0, 5_020.0];
 
-/// A run's file, and others made of it.
+/// The file of a run, and files derived from it.
 struct Files {
     scratch: Scratch,
     run: Value,
@@ -208,7 +208,7 @@ fn files_that_are_no_results_are_named_in_one_line() {
     let text = files.run.to_string();
     for (content, says) in [
         (&text[..text.len() / 2], "the file is cut off"),
-        ("{\"wrk\": 1}", "this is no result of loadtest"),
+        ("{\"wrk\": 1}", "this is not a result of loadtest"),
         ("", "the file is cut off"),
         ("[]", "this is an array of results"),
     ] {

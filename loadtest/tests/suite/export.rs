@@ -8,7 +8,7 @@ use crate::support::scratch::Scratch;
 use loadtest::result::{Document, ResultFile, decode};
 use serde_json::Value;
 
-/// A run's file, and what it says.
+/// The file of a run, and its content.
 fn run_once(scratch: &Scratch) -> (String, ResultFile) {
     let file = scratch.file("run.json");
     fs::write(&file, result_of_a_run().to_string()).expect("it can be written");

@@ -14,21 +14,21 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tungstenite::{Message, WebSocket};
 
-/// How many messages a server behaves for, so that it is caught in mid-run.
+/// The number of messages before a fault, so that it is caught in mid-run.
 const GOOD: usize = 20;
 
 /// Makes a run of one connection an open loop, fast enough for the next message
 /// to come before a deadline and slow enough for the server to keep up.
 const OPEN_LOOP: &str = "--rate=250";
 
-/// Drives a server with a run long enough to meet its first misdeed.
+/// Drives a server with a run long enough to reach its first fault.
 fn drive(server: SocketAddr, arguments: &[&str]) -> Run {
     let url = format!("ws://{server}/");
     let common = ["run", "--warmup=0s", "-d60s", &url];
     loadtest(&[&common, arguments].concat())
 }
 
-/// The same, and gives up early on a server that does nothing.
+/// The same, with a short timeout for a server that does nothing.
 fn drive_impatiently(server: SocketAddr, arguments: &[&str]) -> Run {
     drive(server, &[&["--timeout=1s"], arguments].concat())
 }
@@ -46,8 +46,8 @@ fn behaving_at_first(
     })
 }
 
-/// Asserts that one connection met a server that misbehaves after [`GOOD`]
-/// messages, and that the run failed with this line.
+/// Asserts that a server with a fault after [`GOOD`] messages on one connection fails the run
+/// with this line.
 fn is_caught(
     arguments: &[&str],
     error: &str,
@@ -57,8 +57,7 @@ fn is_caught(
     drive(server, &[&["-c1"], arguments].concat()).assert_failed(error);
 }
 
-/// The same, in a closed loop with a window that the misdeed needs, and in an
-/// open loop.
+/// The same, in a closed loop with a window that the fault needs, and in an open loop.
 fn is_caught_in_both_loops(
     window: &str,
     arguments: &[&str],
@@ -73,8 +72,7 @@ fn is_caught_in_both_loops(
     is_caught(&[&[OPEN_LOOP], arguments].concat(), error, break_protocol);
 }
 
-/// Asserts that a server that does nothing any more after [`GOOD`] messages is
-/// given up in both loops.
+/// Asserts that a server that does nothing after [`GOOD`] messages ends the run in both loops.
 fn is_given_up(break_protocol: impl Fn(&mut WebSocket<TcpStream>) + Clone + Send + Sync + 'static) {
     for load in ["-w1", OPEN_LOOP] {
         let server = behaving_at_first(break_protocol.clone());
@@ -190,7 +188,7 @@ fn echo_twice(socket: &mut WebSocket<TcpStream>) {
 
 #[test]
 fn a_message_echoed_twice() {
-    is_caught(&[], "message 22: a reply that nobody asked for", echo_twice);
+    is_caught(&[], "message 22: an unsolicited reply", echo_twice);
 }
 
 #[test]
@@ -200,7 +198,7 @@ fn a_message_echoed_twice_in_an_open_loop() {
     run.assert_failed("integrity error on connection 1, message 22: ");
     // The next message may or may not have been sent by then.
     let error = run.error();
-    let either = error.contains(": a reply that nobody asked for")
+    let either = error.contains(": an unsolicited reply")
         || error.contains(": got message 21 of connection 1 instead");
     assert!(either, "{run:?}");
 }
@@ -219,7 +217,7 @@ fn a_message_of_the_last_batch_again() {
     );
 }
 
-/// A desk where two connections trade their messages.
+/// The channel on which two connections exchange their messages.
 type Trade = (SyncSender<Message>, Receiver<Message>);
 
 #[test]
@@ -594,7 +592,7 @@ fn a_reply_in_one_segment_with_the_handshake() {
         let _ = stream.read(&mut [0; 1]);
     });
     let error = "connection 1: the server sends a message first; it begins with 0x00; if it \
-                     greets its clients, give --skip 1";
+                     sends a greeting, use --skip 1";
     drive(server, &["-c1"]).assert_failed_early(error);
 }
 
@@ -614,7 +612,7 @@ fn greeting() -> SocketAddr {
 fn a_greeting_is_named_and_can_be_skipped() {
     let run = drive(greeting(), &["-c2"]);
     // Whether the first message was sent by then is a matter of chance.
-    run.assert_failed(" greets its clients, give --skip 1");
+    run.assert_failed(" sends a greeting, use --skip 1");
     assert!(
         run.error().contains("it begins with \"welcome\""),
         "{run:?}"
@@ -683,7 +681,7 @@ fn a_refusal_is_quoted_with_its_reason() {
     for (response, error) in [
         (
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\nwrong origin",
-            "status 403 Forbidden instead of 101; it says \"wrong origin\"",
+            "status 403 Forbidden instead of 101; body: \"wrong origin\"",
         ),
         (
             "HTTP/1.1 307 Moved\r\nLocation: /ws\r\nContent-Length: 0\r\n\r\n",
@@ -691,15 +689,15 @@ fn a_refusal_is_quoted_with_its_reason() {
         ),
         (
             "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\ncome back",
-            "status 503 Busy instead of 101; Retry-After: \"7\"; it says \"come back\"",
+            "status 503 Busy instead of 101; Retry-After: \"7\"; body: \"come back\"",
         ),
         (
             "SSH-2.0-x\r\n",
-            "no HTTP response; it begins with \"SSH-2.0-x\\r\\n\"",
+            "not an HTTP response; it begins with \"SSH-2.0-x\\r\\n\"",
         ),
         (
             "HTTP/1.1 400 X\r\nContent-Length: 9\r\n\r\n\x1b[2Jclear",
-            "status 400 X instead of 101; it says 0x1b5b324a636c656172",
+            "status 400 X instead of 101; body: 0x1b5b324a636c656172",
         ),
     ] {
         let server = serve_tcp(move |mut stream| {
@@ -718,7 +716,7 @@ fn a_refusal_whose_body_does_not_end_is_quoted_at_the_deadline() {
         let _ = stream.read(&mut [0; 1]);
     });
     let run = drive_impatiently(server, &["-c1"]);
-    run.assert_failed_early("status 401 Unauthorized instead of 101; it says \"who are you?\"");
+    run.assert_failed_early("status 401 Unauthorized instead of 101; body: \"who are you?\"");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The flags that say how to connect, and to whom.
+//! The flags of targets, addresses and the handshake.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
@@ -104,7 +104,7 @@ fn a_source_that_is_not_ours_is_one_clear_line() {
     let peer = Peer::echo();
     let run = loadtest(&["run", "--source=192.0.2.1", &peer.url()]);
     let error = run.refused(2);
-    let expected = "--source: 192.0.2.1 is no address of this machine ";
+    let expected = "--source: 192.0.2.1 is not an address of this machine ";
     assert!(error.starts_with(expected), "{run:?}");
     assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
 }
@@ -205,7 +205,7 @@ fn a_name_is_looked_up() {
         served += ended.iter().filter(|it| !it.request.is_empty()).count();
         (served == 4).then_some(())
     });
-    // The report says which address it was.
+    // The report has the chosen address.
     let address = peer.address().to_string();
     assert_eq!(result.addresses, [address.as_str()]);
     for format in ["text", "markdown"] {

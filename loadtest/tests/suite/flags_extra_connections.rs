@@ -1,5 +1,4 @@
-//! Connections beside the load: idle ones, churn, slow readers, and how fast
-//! they are opened.
+//! Idle connections, churn, slow readers, and the rate of opening connections.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,8 +42,7 @@ fn idle_connections_sit_there_until_the_end() {
     }
 }
 
-/// Echoes, and hangs up on a client that has said nothing by the time that
-/// others have sent a hundred messages.
+/// Echoes, and closes a client without a message by the time that others have sent a hundred.
 fn echo_to_the_talkative(tap: Tap, seen: &Seen) {
     let Ok(mut socket) = tungstenite::accept(tap) else {
         return;
@@ -116,12 +114,12 @@ fn slow_readers_spoil_nothing() {
     assert_nothing_was_lost(&result);
     assert_eq!((result.counts.due, result.counts.handshakes), (240, 4));
     assert_eq!(result.counts.slow_readers_cut, 0);
-    // What they send is beside the load, and not counted.
+    // Their messages are not part of the load, and not counted.
     assert!(server.metrics().messages > 320);
 }
 
-/// A server that cuts off two connections that send on without an answer, and then
-/// answers the others.
+/// A server that closes two connections that keep sending without a reply, and then answers the
+/// others.
 fn cuts_off_two() -> String {
     let cut_off = AtomicUsize::new(0);
     let server = serve(move |mut socket| {
@@ -151,7 +149,7 @@ fn cuts_off_two() -> String {
 
 #[test]
 fn slow_readers_that_are_cut_off_are_told() {
-    // They look at what has come ten times a second.
+    // They read ten times a second.
     let arguments = ["-c2", "-w1", "--slow-readers=2", "-d2s", "--warmup=0s"];
     let result = result_of(&[&arguments[..], &[&cuts_off_two()]].concat());
     assert_nothing_was_lost(&result);

@@ -1,5 +1,4 @@
-//! The flags that say how much is sent, and when: what a server sees of them,
-//! and what the result says.
+//! The flags of the load: its effect on a server, and the result.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -63,8 +62,7 @@ fn what_is_sent_while_warming_up_counts_in_the_total_only() {
     assert_eq!(result.counts.sent_total, messages as u64);
 }
 
-/// Answers none of the first messages until it has so many, then all at once, and
-/// the others as they come.
+/// Holds back the first messages, answers them all at once, and the others as they come.
 fn answer_late(tap: Tap, mut held_back: usize) {
     let Ok(mut socket) = tungstenite::accept(tap) else {
         return;
@@ -110,7 +108,7 @@ fn a_rate_for_a_time_is_a_number_of_messages() {
     let result = result_of(&["-c4", "--rate=1k", "-d700ms", "--warmup=100ms", &url]);
     assert_counted(&result, 700);
     assert_eq!(result.elapsed_ns, 700_000_000);
-    // In turn, the 100 of the warm-up included.
+    // In turn, including the 100 of the warm-up.
     let transcripts = peer.transcripts(4);
     for transcript in &transcripts {
         assert_eq!(transcript.messages(), 200);
@@ -206,15 +204,15 @@ fn a_sleeping_generator_is_suspect() {
     );
 }
 
-/// Lets messages gather until there are as many as the window has and no more come,
-/// and answers all of them then. Keeps count of the most that were unanswered.
+/// Waits until the window is full and no more messages come, then answers all of them. Records
+/// the most that were unanswered.
 fn answer_in_heaps(tap: Tap, seen: &Seen, window: usize, most: &AtomicUsize) {
     let Ok(mut socket) = tungstenite::accept(tap) else {
         return;
     };
     let mut heap = Vec::new();
     loop {
-        // At the end of a run there are fewer, and nothing says that it is the end.
+        // At the end of a run there are fewer, without a sign that it is the end.
         let quiet = if heap.len() < window { 2_000 } else { 50 };
         let stream = socket.get_ref().stream();
         let quiet = Duration::from_millis(quiet);
@@ -289,7 +287,7 @@ fn threads_stay_on_their_cores() {
     let url = url_of(&server);
     let core = allowed_core().to_string();
     let pin = format!("--pin={core}");
-    // Long enough to be looked at, and then told to end.
+    // Long enough to be observed, then interrupted.
     let program = Program::start(&["run", "--format=json", "-d5m", "--warmup=0s", &pin, &url]);
     let tasks = format!("/proc/{}/task", program.pid());
     let cores = poll("a thread of the generator", || {
@@ -350,7 +348,7 @@ fn a_late_reply_has_timed_out_and_is_waited_for() {
                 continue;
             }
             seen.message();
-            // One message of all is answered late; others are meanwhile.
+            // One message of all is answered late; others are answered meanwhile.
             if seen.messages() == 20 {
                 thread::sleep(2 * TIMEOUT);
             }
@@ -377,7 +375,7 @@ fn a_late_reply_has_timed_out_and_is_waited_for() {
     );
 }
 
-/// Threads that had ended before they were looked at used to cost nothing.
+/// Threads that ended before they were sampled still count.
 #[test]
 fn the_generator_says_what_it_cost() {
     let server = ringback(|_| {});

@@ -1,4 +1,4 @@
-//! The flags that say what messages are like, as the bytes on the wire tell.
+//! The flags of messages, in the bytes on the wire.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::support::peer::Peer;
 use crate::support::program::{loadtest, result_of};
 use loadtest::client::MessageKind;
 
-/// What one connection sends with these flags.
+/// The bytes that one connection sends with these flags.
 fn sent_with(arguments: &[&str]) -> Transcript {
     let peer = Peer::echo();
     let url = peer.url();

@@ -1,4 +1,4 @@
-//! The flags that say what to make of a result: formats, files, objectives.
+//! The flags of the output: formats, files, objectives.
 
 use std::fs;
 
@@ -45,7 +45,7 @@ fn text_is_for_people() {
         ] {
             assert!(run.stdout.contains(&format!("\n{name}")), "{name}: {run:?}");
         }
-        // Where others use the cores it is SUSPECT.
+        // On a busy machine it is SUSPECT.
         let verdicts = ["\nVALID\n", "\nSUSPECT\n"];
         assert!(verdicts.iter().any(|it| run.stdout.contains(it)), "{run:?}");
         let connecting = "\nconnecting     2 handshakes, ";
@@ -134,7 +134,7 @@ fn a_file_keeps_everything() {
         .map(|part| part.start.as_secs())
         .collect();
     assert!(seconds.starts_with(&[0, 1, 2]), "{seconds:?}");
-    // That the histograms add up is checked as the file is read.
+    // Reading the file checks that the histograms add up.
     let due = result.intervals.iter().map(|part| part.due);
     assert_eq!(due.sum::<u64>(), 1100);
     let counted = result.intervals.iter().map(|part| {
@@ -294,8 +294,14 @@ fn a_file_that_is_no_result_is_one_clear_line() {
     for (contents, reason) in [
         (text[..text.len() / 2].to_owned(), "the file is cut off"),
         (String::new(), "the file is cut off"),
-        ("{\"a\": 1}".to_owned(), "this is no result of loadtest ("),
-        ("# README\n".to_owned(), "this is no result of loadtest ("),
+        (
+            "{\"a\": 1}".to_owned(),
+            "this is not a result of loadtest (",
+        ),
+        (
+            "# README\n".to_owned(),
+            "this is not a result of loadtest (",
+        ),
         (format!("[{text}]"), "this is an array of results"),
         (
             edited("\"version\": 1,", "\"version\": 9,"),

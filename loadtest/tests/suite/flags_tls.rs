@@ -1,4 +1,4 @@
-//! `wss://`: whom to trust, and the same load over TLS.
+//! `wss://`: trusted certificates, and the same load over TLS.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A server with a certificate that nobody else has signed.
+/// A server with a self-signed certificate.
 struct Secure {
     peer: Peer,
     /// Its certificate, a PEM file.
@@ -26,7 +26,7 @@ impl Secure {
         Self::with(&["localhost", "127.0.0.1"], |_| {})
     }
 
-    /// One whose certificate is for these names, and different.
+    /// One whose certificate is for these names, with a change.
     fn with(names: &[&str], differ: impl FnOnce(&mut CertificateParams)) -> Self {
         let scratch = Scratch::new();
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
@@ -95,7 +95,7 @@ fn a_certificate_in_the_file_is_trusted() {
 fn an_unknown_certificate_is_one_clear_line() {
     let (secure, other) = (Secure::new(), Secure::new());
     let url = secure.url();
-    // As if that were all the certificates that the system has.
+    // As if these were all the certificates of the system.
     let mut system = command();
     system.env("SSL_CERT_FILE", &other.ca_file);
     system.env_remove("SSL_CERT_DIR");
@@ -109,13 +109,13 @@ fn an_unknown_certificate_is_one_clear_line() {
             error.starts_with(&format!("no WebSocket at {url}")),
             "{run:?}"
         );
-        let words = "TLS: nobody who is trusted here vouches for the server's certificate: give \
-                     its CA with --ca FILE, or take any with -k";
+        let words = "TLS: no trusted authority has signed the server's certificate: give its CA \
+                     with --ca FILE, or accept any with -k";
         assert!(error.contains(words), "{run:?}");
     }
 }
 
-/// As `openssl req -x509` makes them.
+/// Certificates as `openssl req -x509` makes them.
 #[test]
 fn a_certificate_that_is_its_own_authority_is_trusted_if_it_is_in_the_file() {
     let secure = Secure::with(&["localhost", "127.0.0.1"], |params| {
@@ -175,7 +175,7 @@ fn a_file_without_certificates_is_one_clear_line() {
     fs::write(&empty, "").expect("a file");
     for (file, reason) in [(&empty, "no certificate in it"), (&missing, "No such file")] {
         for command in [&["run"][..], &["sweep", "--rates=1k"]] {
-            // Before anything else is said, or started.
+            // Before any other output, or a start.
             let run = loadtest(&[command, &["--ca", file, &url]].concat());
             let error = run.refused(2);
             let expected = format!("no certificates to trust: {file}: {reason}");
@@ -219,7 +219,7 @@ fn a_server_with_tls_is_named_where_it_is_not_spoken() {
     let url = secure.url().replace("wss://", "ws://");
     let run = loadtest(&["run", "-n10", &url]);
     assert!(
-        run.refused(1).ends_with(": it speaks TLS, give wss://"),
+        run.refused(1).ends_with(": it speaks TLS, use wss://"),
         "{run:?}"
     );
 }

@@ -1,5 +1,5 @@
-//! Ctrl-C and other signals: once ends the measurement, twice the program; none leaves
-//! a server behind.
+//! Ctrl-C and other signals: the first ends the measurement, the second the program; none
+//! leaves a server running.
 
 use std::io::Read;
 
@@ -188,7 +188,7 @@ fn a_server_ends_with_the_program_whatever_ends_that() {
     let long = ["-c1", "-d5m", "--warmup=0s"];
     let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
-    // A shell that waits stands between the program and its server.
+    // A shell that waits is between the program and its server.
     let script = format!("{command} & wait; true");
     let wrapped = format!("sh -c {}", shell_words::quote(&script));
     for command in [&command, &wrapped] {

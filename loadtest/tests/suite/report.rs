@@ -131,14 +131,14 @@ fn the_same_files_make_the_same_page() {
     let first = page(&scratch, &files);
     assert_eq!(page(&scratch, &files), first);
     assert_ne!(page(&scratch, &files[..1]), first);
-    // Runs of one server are told apart by their files.
+    // Runs of one server are distinguished by their files.
     assert!(
         first.contains("At p99, ") || first.contains("laid over each other"),
         "{first}"
     );
 }
 
-/// Neither a run that failed is the best, nor any: that is for a comparison to say.
+/// No run is called the best, least of all one that failed: that takes a comparison.
 #[test]
 fn no_run_is_crowned_by_its_curve() {
     let scratch = Scratch::new();
@@ -297,7 +297,10 @@ fn what_is_no_document_is_told_in_a_line() {
             bad("foreign.json", "{\"format\": \"other\"}"),
             "its format is not that of a run",
         ),
-        (bad("text.json", "hello"), "this is no result of loadtest"),
+        (
+            bad("text.json", "hello"),
+            "this is not a result of loadtest",
+        ),
         (bad("array.json", "[]"), "this is an array of results"),
         (
             bad("new.json", &of_next_version),

@@ -52,7 +52,7 @@ fn a_running_server_is_watched() {
     let costs = lines
         .find(|line| line.starts_with("server "))
         .expect("a line");
-    // The memory of so few connections is not told.
+    // The memory of this few connections is not reported.
     assert_eq!(costs.matches(" ns ").count(), 3, "{run:?}");
 }
 
@@ -219,7 +219,7 @@ fn a_server_that_does_not_come_up_is_one_clear_line() {
         ),
         ("", "the server's command line is empty"),
     ] {
-        // What is known at once does not wait for it.
+        // An immediate error does not wait for it.
         let is_late = error == late;
         let wait = if is_late {
             "--server-wait=50ms"
@@ -245,7 +245,7 @@ fn why_a_server_ended_is_told_at_once() {
         ),
     ] {
         let command = format!("sh -c {}", shell_words::quote(script));
-        // So long that the test would fail if it waited.
+        // Longer than the test may take.
         let wait = "--server-wait=1h";
         let arguments = ["run", wait, "--server-cmd", &command, &server.url()];
         let run = loadtest(&arguments);
@@ -326,7 +326,7 @@ fn a_server_that_dies_in_mid_run_is_one_clear_line() {
     let is_told = error.starts_with("the server ended in mid-run (signal: 9 (SIGKILL)")
         || error.starts_with("lost connection ");
     assert!(is_told, "{run:?}");
-    // What was measured until then is there, and is no result.
+    // The numbers until then are reported, and are INVALID.
     assert!(run.stdout.contains("INVALID"), "{run:?}");
     let result = ResultFile::read(file.as_ref()).expect("a result");
     assert!(result.failure.is_some());

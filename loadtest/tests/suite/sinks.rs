@@ -1,5 +1,5 @@
-//! Where results go that cannot be written: every command, every stream, every kind of
-//! file that a shell can hand over.
+//! Results that cannot be written: every command, every stream, every kind of file that a shell
+//! can open.
 
 use std::fs::{self, File};
 use std::io::{Read, Write, pipe};
@@ -63,7 +63,7 @@ impl Results {
         self.scratch.path().to_str().expect("UTF-8")
     }
 
-    /// Commands that print something of what is there already.
+    /// Commands that print something from existing files.
     fn commands(&self) -> Vec<Vec<&str>> {
         let file = self.files[0].as_str();
         let mut compare = vec!["compare"];
@@ -92,7 +92,7 @@ impl Results {
     }
 }
 
-/// Commands that make runs: what is wrong before a run is said before it.
+/// Commands that make runs: an error that can be known before a run is reported before it.
 const RUNS: [&[&str]; 7] = [
     &["-c1", "-n50", "--warmup=0s"],
     &["floor", "-c1", "-n50", "--warmup=0s"],
@@ -131,7 +131,7 @@ fn a_disk_that_is_full_in_the_end_is_one_line_and_exit_2() {
     let server = ringback(|_| {});
     let url = url_of(&server);
     let out = results.scratch.file("out");
-    // A file that may not grow stands for a disk without room.
+    // A file that may not grow stands for a full disk.
     let prepare = format!("exec >'{out}'\nulimit -f 0");
     let run = [&["run"], &SHORT[..], &[&url]].concat();
     let rerun = vec!["rerun", "--target", &url, &results.files[0]];
@@ -158,8 +158,7 @@ fn a_result_file_is_written_although_its_report_cannot_be_printed() {
     let (out, kept) = (results.scratch.file("out"), results.scratch.file("kept"));
     fs::write(&kept, "before").expect("a file");
     let [a, b] = &results.groups;
-    // A report is some hundreds of bytes, which a file that is all but as long as it
-    // may be does not take.
+    // A report is some hundreds of bytes, and does not fit in a file close to its limit.
     let prepare = format!("head -c 1048500 /dev/zero >'{out}'; exec >>'{out}'; ulimit -f 1024");
     for command in [&["merge", &results.files[0]][..], &["compare", a, b]] {
         let run = by_shell(&prepare, &[command, &["-o", &kept]].concat());
@@ -254,8 +253,8 @@ fn a_pipe_is_open_from_before_the_run_until_all_is_written() {
     assert!(made.expect("mkfifo").success());
     let arguments = [&["run"], &SHORT[..], &["-o", &fifo, &url]].concat();
     let program = Program::start(&arguments);
-    // Whoever reads may come later than the program.
-    program.wait_for_stderr("waiting for who reads ");
+    // The reader may open the pipe later than the program.
+    program.wait_for_stderr("waiting for a reader of ");
     let reader = thread::spawn(move || fs::read_to_string(&fifo).expect("a pipe"));
     let run = program.finish();
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -277,7 +276,7 @@ fn a_file_that_cannot_be_written_is_refused_before_the_run() {
     let ring = scratch.file("ring");
     std::os::unix::fs::symlink(&ring, &ring).expect("a link");
     for (file, reason) in [
-        ("..", "this is no name of a file"),
+        ("..", "this is not the name of a file"),
         ("/", "Is a directory (os error 21)"),
         ("/dev/full", "No space left on device (os error 28)"),
         ("/dev/fd/77", "No such file or directory (os error 2)"),
@@ -402,7 +401,7 @@ fn a_link_to_nothing_is_followed() {
 
 #[test]
 fn a_stdout_that_does_not_wait_is_waited_for() {
-    // Who shares a pipe may have set it to fail where it would wait.
+    // A process that shares a pipe may have set it to non-blocking.
     let (mut reader, writer) = pipe().expect("a pipe");
     fcntl_setpipe_size(&writer, 4096).expect("a small pipe");
     rustix::io::ioctl_fionbio(&writer, true).expect("an option");
@@ -422,7 +421,7 @@ fn dev_null_is_a_place_to_write_to() {
     let peer = Peer::echo();
     let url = peer.url();
     let arguments = [&["run"], &SHORT[..], &["-o", "/dev/null", &url]].concat();
-    // A shell opens it for writing only, others for reading, too.
+    // A shell opens it for writing only, others also for reading.
     for null in [
         File::options().write(true).open("/dev/null"),
         File::options().read(true).write(true).open("/dev/null"),

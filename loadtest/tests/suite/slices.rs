@@ -1,4 +1,4 @@
-//! Runs that take turns, slice by slice.
+//! Runs that alternate by slices.
 
 use crate::support::ab_servers::{SHORT, Servers};
 use crate::support::child_server::Behavior;
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const TWO: [(&str, Behavior); 2] = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
 
-/// Runs of three slices, long enough for threads to come to a core on a busy machine.
+/// Runs of three slices, long enough for threads to get a core on a busy machine.
 const LONGER: [&str; 5] = ["--slice=500ms", "--", "-c2", "-d1500ms", "--warmup=20ms"];
 
 /// The runs of a comparison of two pairs, those of A first.
@@ -40,7 +40,7 @@ fn a_run_is_all_of_its_slices() {
         let counts = run.counts;
         assert_eq!(counts.due, counts.answered, "{counts:?}");
         assert_eq!(counts.handshakes, 2 + 3, "the same for all slices");
-        // The slices, and what came behind the last one.
+        // The slices, and the drain.
         let starts: Vec<_> = run
             .intervals
             .iter()
@@ -50,14 +50,14 @@ fn a_run_is_all_of_its_slices() {
         for slice in &run.intervals[..3] {
             assert_eq!(slice.length.as_millis(), 500);
         }
-        // On a busy machine no thread may come to a core in one of them.
+        // On a busy machine no thread may get a core in one of them.
         assert!(counts.echoed > 0);
         let echoed: u64 = run.intervals.iter().map(|it| it.echoed).sum();
         assert_eq!(echoed, counts.echoed);
         let server = run.server.expect("its process is known").usage;
         assert!(server.cpu_ns > 0);
-        // It may not have run for longer than it was measured, with some room for
-        // when that was looked at.
+        // It may not have run for longer than the measurement, with some tolerance for the time
+        // of the sample.
         assert!(server.cpu_ns < 3_000_000_000, "{server:?}");
     }
 }
@@ -93,8 +93,8 @@ fn runs_may_be_left_whole() {
 #[test]
 fn what_cannot_pause_is_left_whole_and_refused_if_slices_are_asked_for() {
     for (load, why) in [
-        ("-n200", "--slice does not go with -n"),
-        ("--churn=50", "--slice does not go with --churn"),
+        ("-n200", "--slice cannot be used with -n"),
+        ("--churn=50", "--slice cannot be used with --churn"),
     ] {
         let flags = ["--", "-c2", "--warmup=20ms", load];
         for run in runs_of(&TWO, &flags) {
@@ -150,8 +150,7 @@ fn a_run_in_slices_is_repeated_as_one() {
 
 #[test]
 fn a_server_that_cannot_keep_up_is_invalid_and_no_failure() {
-    // The 5,000 messages of a slice take it longer than it is waited for, and none of
-    // them as long.
+    // The 5,000 messages of a slice take longer than the timeout, and none of them alone does.
     let load = [
         "--",
         "-c2",

@@ -11,8 +11,8 @@ use crate::support::program::{Program, loadtest};
 use crate::support::scratch::Scratch;
 use loadtest::result::{Document, ResultFile, format_utc, parse_utc};
 
-/// The wall clock is read behind the other one, and a busy machine may be busy with
-/// something else in between. Less than any warm-up here.
+/// The wall clock is read after the monotonic one, with a delay on a busy machine. Less than any
+/// warm-up here.
 const CLOCKS_APART_MAX: Duration = Duration::from_millis(100);
 
 /// A start that leaves a busy machine the time to get there.

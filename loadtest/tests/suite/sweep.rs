@@ -16,7 +16,7 @@ use tungstenite::Message;
 /// Short runs of few messages. What they are worth is not the question.
 const BRIEF: [&str; 4] = ["sweep", "-c2", "-d200ms", "--warmup=20ms"];
 
-/// What a late server's replies take, at least, whatever the machine.
+/// The least time of a delayed reply, on any machine.
 const DELAY: Duration = Duration::from_millis(20);
 
 fn sweep(arguments: &[&str]) -> Run {
@@ -30,7 +30,7 @@ fn document(run: &Run) -> SweepFile {
     }
 }
 
-/// A server whose replies are late as told.
+/// A server with delayed replies.
 fn late_server(delay: Delay) -> (ScriptedServer, String) {
     let script = Script {
         delay,
@@ -126,8 +126,7 @@ fn an_objective_that_is_held_for_sure_is_held_up_to_the_bound() {
     for probe in &search.probes {
         let result = file.run_of(probe).expect("its run");
         assert!(result.objectives[0].met, "{run:?}");
-        // Only a rate that was not reached is no rate that holds, and a doubtful run does
-        // not tell.
+        // Only a rate that was not reached fails, and a doubtful run is unknown.
         match result.judgement.verdict {
             Verdict::Valid => assert_eq!(probe.held, Some(true), "{run:?}"),
             Verdict::Suspect => assert_eq!(probe.held, None, "{run:?}"),
@@ -162,7 +161,7 @@ fn an_objective_that_is_missed_for_sure_ends_the_search() {
             assert_eq!(last, "not even 2,000/s holds p50<20ms", "{run:?}");
             assert_eq!(runs("  fails  explore"), 2, "{run:?}");
         }
-        // On a machine that others use, runs may not tell.
+        // On a busy machine, runs may be unknown.
         Some(5) => assert_eq!(runs("  unknown  explore"), 3, "{run:?}"),
         _ => panic!("{run:?}"),
     }
@@ -200,8 +199,8 @@ fn from_runs_that_are_suspect_nothing_is_concluded() {
     assert_ne!(run.code, Some(0), "{run:?}");
 }
 
-/// Above this no rate is taken for reached: each of two connections has at most
-/// 500 of its messages answered in a second, and a tenth may come late.
+/// No rate above this is reached: each of two connections has at most 500 of its messages
+/// answered in a second, and a tenth may come late.
 const REACHED_MAX: f64 = 1_200.0;
 
 /// A server that takes 2 ms for each message, one after the other.
@@ -275,7 +274,7 @@ fn a_rate_that_is_not_reached_is_not_held() {
             "{run:?}"
         );
     } else {
-        // Whoever waited for a core may be the reason.
+        // A wait for a core may be the reason.
         assert_eq!(run.code, Some(5), "{run:?}");
         assert!(run.stdout.contains("  unknown  explore\n"), "{run:?}");
     }
@@ -301,7 +300,7 @@ fn above_a_rate_that_is_too_much_none_is_run_again() {
     }
     assert!(
         run.stderr
-            .contains("/s is left out: a lower rate was too much"),
+            .contains("/s is left out: a lower rate was not reached"),
         "{run:?}"
     );
 }
@@ -398,7 +397,7 @@ fn what_cannot_be_swept_is_refused() {
         (&["--rates=1k:2k"], "write rates as 10k:400k:log"),
         (
             &["--rates=1k,2k", "--points=3"],
-            "--points is for --rates that do not say",
+            "--points is for --rates without a number",
         ),
         (&["--rates=1k", "-w4"], "a sweep has --rates"),
         (&["--rates=1k", "--rate=4k"], "a sweep has --rates"),
@@ -423,7 +422,7 @@ fn a_sweep_is_no_result_and_says_so() {
     let path = scratch.file("sweep.json");
     sweep(&["--rates=200", "--repeats=1", "-o", &path, &url]).fine();
     let run = loadtest(&["rerun", &path]);
-    let error = format!("{path}: this is no result of loadtest (");
+    let error = format!("{path}: this is not a result of loadtest (");
     assert!(run.refused(2).starts_with(&error), "{run:?}");
     let text = fs::read_to_string(&path).expect("a file");
     assert!(SweepFile::from_json(&text.as_bytes()[..text.len() / 2]).is_err());

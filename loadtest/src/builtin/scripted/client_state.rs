@@ -1,7 +1,7 @@
 //! One client, from its request to its Close.
 //!
-//! This contains no networking code: bytes and the time go in, and what is to
-//! be written, and when, stands in the outbox.
+//! This contains no networking code: bytes and the time go in, and the reply queue holds the
+//! output with its due times.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use super::upgrade::{BAD_REQUEST, Request};
 /// sending long before.
 const REPLY_QUEUE_LEN_MAX: usize = 64 << 20;
 
-/// What is known of a client.
+/// The protocol state of a client.
 #[derive(Debug, Default)]
 pub(super) struct ClientState {
     read_buffer: ReadBuffer,
@@ -46,7 +46,7 @@ impl ClientState {
         Ok(())
     }
 
-    /// What is to be written.
+    /// The replies to write.
     pub(super) fn reply_queue(&mut self) -> &mut ReplyQueue {
         &mut self.echo.reply_queue
     }
@@ -104,8 +104,8 @@ mod tests {
             .collect()
     }
 
-    /// What a client gets for a request and `frames`, without the response,
-    /// which comes in these parts.
+    /// The bytes that a client receives for a request and `frames`, split into these parts,
+    /// without the response.
     fn replies(fault: Option<(u64, Fault)>, parts: &[&[u8]]) -> Result<Vec<u8>, ProtocolError> {
         let script = Script {
             fault,

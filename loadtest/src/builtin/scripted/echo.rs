@@ -1,4 +1,4 @@
-//! What is answered to frames.
+//! The replies to frames.
 
 use std::mem;
 use std::time::Instant;
@@ -20,9 +20,8 @@ const WRONG_CODES: [u16; 2] = [1001, 1000];
 
 /// Answers the frames of one connection.
 ///
-/// A message is echoed when it is whole, with the frames it came in, so that
-/// it has one delay and one place in the order. Whether text is UTF-8 is not
-/// looked at.
+/// A message is echoed when it is complete, with its own frames, so that it has one delay and one
+/// position in the order. UTF-8 is not checked.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
     pub(super) reply_queue: ReplyQueue,
@@ -52,7 +51,7 @@ impl Echo {
         Ok(())
     }
 
-    /// Ends the connection after what was answered so far.
+    /// Ends the connection after the replies so far.
     pub(super) fn end(&mut self, due: Instant) {
         self.reply_queue.push_end(due);
         self.ended = true;
@@ -80,7 +79,7 @@ impl Echo {
         let frame_at = self.reply.len();
         let header = Header::new(frame.opcode(), frame.payload.len(), None);
         self.reply.extend_from_slice(header.as_bytes());
-        // Which always has FIN.
+        // A control frame always has FIN.
         self.reply[frame_at] = frame.first;
         self.reply.extend_from_slice(frame.payload);
         if frame.is_last() {

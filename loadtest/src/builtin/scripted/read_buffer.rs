@@ -1,14 +1,13 @@
-//! What a client sent and was not yet taken.
+//! Bytes received from a client and not yet consumed.
 
 use crate::client::frame::{
     CONTROL, CONTROL_LEN_MAX, FIN, MASKED, OPCODE, RESERVED, apply_mask, declared_len,
 };
 
-/// The longest message that is taken, in bytes, and so the longest frame.
+/// The longest accepted message, in bytes, and so the longest frame.
 pub(super) const MESSAGE_LEN_MAX: usize = 16 << 20;
 
-/// The client broke the protocol, or a bound. Its connection is dropped, so
-/// there is nobody to tell how.
+/// The client violated the protocol or a limit. Its connection is dropped without a reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ProtocolError;
 
@@ -16,7 +15,7 @@ pub(super) struct ProtocolError;
 #[derive(Debug, Default)]
 pub(super) struct ReadBuffer {
     bytes: Vec<u8>,
-    /// Bytes of these that were taken.
+    /// The number of bytes that were consumed.
     taken: usize,
 }
 

@@ -1,12 +1,12 @@
-//! What is to be written to a client, and when.
+//! Replies to a client, with the times they are due.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 /// Replies in the order in which they will be written.
 ///
-/// They stand in one buffer, so that all that are due are one slice and go out
-/// with one write. A reply that is due waits for those before it.
+/// They are in one buffer, so that all that are due are one slice and go out with one write. A
+/// reply that is due waits for those before it.
 #[derive(Debug, Default)]
 pub(super) struct ReplyQueue {
     bytes: Vec<u8>,
@@ -14,7 +14,7 @@ pub(super) struct ReplyQueue {
     written: usize,
     /// Bytes of these that were due; never less than `written`.
     released: usize,
-    /// What is behind them.
+    /// The entries that are not yet due.
     waiting: VecDeque<Queued>,
     /// The end was due.
     ended: bool,
@@ -28,14 +28,14 @@ struct Queued {
 
 #[derive(Debug)]
 enum QueuedItem {
-    /// So many bytes, which echo so many messages.
+    /// `len` bytes that echo `messages` messages.
     Reply { len: usize, messages: u64 },
     /// The end of the connection.
     End,
 }
 
 impl ReplyQueue {
-    /// Adds a reply that echoes so many messages.
+    /// Adds a reply that echoes `messages` messages.
     pub(super) fn push(&mut self, reply: &[u8], messages: u64, due: Instant) {
         self.bytes.extend_from_slice(reply);
         let len = reply.len();
@@ -43,7 +43,7 @@ impl ReplyQueue {
         self.waiting.push_back(Queued { due, item });
     }
 
-    /// Ends the connection after what was added so far, and not before `due`.
+    /// Ends the connection after the replies so far, and not before `due`.
     pub(super) fn push_end(&mut self, due: Instant) {
         let item = QueuedItem::End;
         self.waiting.push_back(Queued { due, item });
@@ -82,7 +82,7 @@ impl ReplyQueue {
         }
     }
 
-    /// What may be written.
+    /// The bytes that may be written now.
     pub(super) fn writable(&self) -> &[u8] {
         &self.bytes[self.written..self.released]
     }

@@ -1,12 +1,12 @@
-//! What a scripted server is told to do.
+//! The script of a scripted server.
 
 use std::time::Duration;
 
 /// The longest delay or stall; a longer one is cut to it. No run is so patient.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
-/// What a [`ScriptedServer`](super::ScriptedServer) does besides echoing. The
-/// default is nothing: a plain, correct echo.
+/// What a [`ScriptedServer`](super::ScriptedServer) does besides echoing. The default is a plain,
+/// correct echo.
 ///
 /// Messages are counted over all connections, from 0, in the order in which the
 /// server read their ends.
@@ -20,14 +20,14 @@ pub struct Script {
     pub delay: Delay,
     /// Once, the server stops reading and writing.
     pub stall: Option<Stall>,
-    /// What the server does wrong, once, and with which message.
+    /// One fault, and the number of the message it happens with.
     pub fault: Option<(u64, Fault)>,
 }
 
-/// How long replies take.
+/// The delay of replies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Delay {
-    /// As little as they can.
+    /// No delay.
     #[default]
     None,
     /// All the same.
@@ -48,7 +48,7 @@ pub enum Delay {
 pub struct Stall {
     /// When it begins, after the first message was read.
     pub at: Duration,
-    /// How long it lasts.
+    /// Its length.
     pub length: Duration,
 }
 
@@ -67,8 +67,8 @@ pub enum Fault {
     Duplicate,
     /// Text is answered as binary and binary as text.
     WrongType,
-    /// The first Close that comes once so many messages were read is answered
-    /// with 1001, or 1000 if it was 1001.
+    /// The first Close after this number of messages is answered with 1001, or 1000 if it was
+    /// 1001.
     WrongCloseCode,
     /// Instead of the reply, when that is due, the connection ends without a
     /// Close: with FIN, or RST where the client had sent more.
@@ -89,7 +89,7 @@ impl Delay {
 }
 
 impl Stall {
-    /// The same, within what a clock can be asked for.
+    /// The same, within the range of the clock.
     pub(super) fn bounded(self) -> Self {
         Self {
             at: self.at.min(DURATION_MAX),

@@ -1,4 +1,4 @@
-//! How far a script has got.
+//! The progress of a script.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::script::{Fault, Script, Stall};
 
-/// What really happened, for whoever wants to compare.
+/// Counters of what the server did.
 #[derive(Debug, Default)]
 pub(super) struct ScriptCounters {
     echoed: AtomicU64,
@@ -35,7 +35,7 @@ pub(super) struct ScriptState {
     stall: Option<(Instant, Duration)>,
 }
 
-/// What is to be done with one message.
+/// What to do with one message.
 #[derive(Debug)]
 pub(super) struct MessageAction {
     /// When its reply is due.

@@ -1,4 +1,4 @@
-//! What an independent client sees of the server.
+//! The server as an independent client sees it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -188,7 +188,7 @@ fn a_disconnect() {
     assert_eq!(texts(&mut connect(&server), &["2"], 1), ["2"]);
 }
 
-/// How long each of `count` replies took, one after the other.
+/// The time of each of `count` round trips, one after the other.
 fn round_trips(client: &mut WebSocket<TcpStream>, count: usize) -> Vec<Duration> {
     let mut round_trip = || {
         let start = Instant::now();

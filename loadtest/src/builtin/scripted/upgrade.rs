@@ -4,19 +4,19 @@ use data_encoding::BASE64;
 
 use crate::client::handshake::accept_for;
 
-/// The longest request head that is taken, in bytes.
+/// The longest accepted request head, in bytes.
 const REQUEST_LEN_MAX: usize = 16 << 10;
 /// The most header fields it may have.
 const FIELDS_MAX: usize = 64;
 
-/// What is sent to whoever asks for anything but a WebSocket.
+/// The response to a request other than an upgrade to WebSocket.
 pub(super) const BAD_REQUEST: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// What the bytes so far ask for.
+/// The state of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request {
-    /// More bytes are needed to tell.
+    /// More bytes are needed.
     Partial,
     /// A WebSocket: this is the response, and frames follow the request's head.
     Upgrade { head_len: usize, response: String },

@@ -1,12 +1,12 @@
-//! Axes: where a value lies, and which values are marked.
+//! Axes: the position of values, and their ticks.
 
 use crate::scale::{AxisRange, ROUND, Scale, round_above, round_below};
 use crate::units::format_ns;
 
-/// About so many marks on an axis that is evenly divided.
+/// The approximate number of ticks on a linear axis.
 const TICKS: f64 = 5.0;
 
-/// The mantissas of what lies between two of them.
+/// The mantissas of the distance between two of them.
 const STEPS: [f64; 5] = [1.0, 2.0, 2.5, 5.0, 10.0];
 
 /// The percentiles that are marked, as the share of messages beyond them.
@@ -27,7 +27,7 @@ const PERCENTILES: [(f64, &str); 9] = [
 pub(in super::super) struct Tick {
     pub(in super::super) value: f64,
     pub(in super::super) label: String,
-    /// Whether it goes before others where there is no room for all.
+    /// Whether it has precedence where there is no room for all.
     pub(in super::super) is_major: bool,
 }
 
@@ -60,7 +60,7 @@ impl Axis {
         Self::linear(title, 0.0, high, round_above(high / TICKS, &STEPS), format)
     }
 
-    /// Around these values, whose distance from 0 is of no interest.
+    /// An axis around these values, without 0.
     pub(in super::super) fn around(
         title: &str,
         values: impl IntoIterator<Item = f64>,
@@ -129,9 +129,9 @@ impl Axis {
         Self::log(title, values, compact_ns)
     }
 
-    /// Percentiles as tools around HDR histograms show them: every nine of them
-    /// has the same length. A value is the share of messages beyond it, from 1 at
-    /// the minimum to that of the slowest of so many messages.
+    /// Percentiles as tools around HDR histograms show them: every nine of them has the same
+    /// length. A value is the share of messages beyond it, from 1 at the minimum to that of the
+    /// slowest of `messages`.
     pub(in super::super) fn percentiles(title: &str, messages: u64) -> Self {
         let least = (messages.max(10) as f64).recip();
         let ticks = PERCENTILES
@@ -191,8 +191,7 @@ impl Axis {
         }
     }
 
-    /// Where a value lies, 0 at the beginning and 1 at the end. Those that lie
-    /// beyond are put there.
+    /// The position of a value, from 0 at the start to 1 at the end. Values beyond are clamped.
     pub(in super::super) fn place(&self, value: f64) -> f64 {
         let share = self.span.position(value);
         // A logarithm of nothing, or of less.
@@ -204,7 +203,7 @@ impl Axis {
     }
 }
 
-/// A time of an axis: round, so that its zeros behind the point say nothing.
+/// A time as a tick's label, without trailing zeros.
 pub(in super::super) fn compact_ns(ns: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,

@@ -1,5 +1,5 @@
-//! Charts with two axes: lines, bands around them, bars, and marks that say their
-//! value when pointed at.
+//! Charts with two axes: lines, bands around them, bars, and marks with their values as
+//! tooltips.
 
 use maud::{Markup, html};
 
@@ -23,15 +23,15 @@ pub(in super::super) struct Chart {
 #[derive(Debug, Clone, Default)]
 pub(in super::super) struct Series {
     pub(in super::super) name: String,
-    /// Which color, dash and mark; they repeat after [`STYLES`].
+    /// The index of color, dash and mark; they repeat after [`STYLES`].
     pub(in super::super) style: usize,
     /// Points; where there is none, the line is interrupted.
     pub(in super::super) points: Vec<Option<(f64, f64)>>,
-    /// How the line goes on where less is known of it.
+    /// The rest of the line, of less certain values.
     pub(in super::super) tail: Vec<(f64, f64)>,
-    /// What is around it.
+    /// The band around it.
     pub(in super::super) band: Vec<Band>,
-    /// Points that say their value.
+    /// Points with tooltips.
     pub(in super::super) marks: Vec<Mark>,
 }
 
@@ -43,7 +43,7 @@ pub(in super::super) struct Band {
     pub(in super::super) high: f64,
 }
 
-/// A point and what it says.
+/// A point and its tooltip.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Mark {
     pub(in super::super) x: f64,
@@ -69,7 +69,7 @@ pub(in super::super) struct Rule {
     pub(in super::super) name: String,
 }
 
-/// Where a [`Rule`] is.
+/// The position of a [`Rule`].
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) enum RulePosition {
     /// From left to right.
@@ -103,14 +103,14 @@ impl Chart {
         drawing(id, size, size.height(), caption, &content)
     }
 
-    /// Names stand beside their lines where there is room for them.
+    /// Names are beside their lines if there is room.
     fn area(&self, size: Size) -> PlotArea {
         let has_names = size.is_wide() && self.series.len() > 1;
         let letters = self.series.iter().map(|series| series.name.chars().count());
         let letters = letters.max().unwrap_or(0).min(NAME_LETTERS_MAX);
         let labels = self.y.ticks.iter().map(|tick| tick.label.chars().count());
         let left = (labels.max().unwrap_or(0) as f64 * LETTER + 14.0).max(44.0);
-        // The words of the last mark reach beyond the axis.
+        // The label of the last tick reaches beyond the axis.
         let last = self
             .x
             .ticks
@@ -178,7 +178,7 @@ impl Series {
     }
 }
 
-/// Where the axes are.
+/// The area between the axes.
 struct PlotArea {
     left: f64,
     top: f64,
@@ -307,7 +307,7 @@ fn shape(style: usize, is_doubtful: bool, x: f64, y: f64) -> String {
     }
 }
 
-/// What a legend shows beside a name.
+/// The sample of a style in a legend.
 pub(in super::super) fn swatch(style: usize) -> Markup {
     let style = style % STYLES;
     html! {

@@ -26,7 +26,7 @@ pub(in super::super) struct Dots {
 pub(in super::super) struct DotRow {
     pub(in super::super) name: String,
     pub(in super::super) style: usize,
-    /// Values, and what each says.
+    /// Values with their tooltips.
     pub(in super::super) dots: Vec<(f64, String)>,
     pub(in super::super) median: Option<f64>,
     pub(in super::super) interval: Option<(f64, f64)>,

@@ -8,13 +8,13 @@ use super::{Axis, Caption, Size, drawing, px};
 /// The height of a row.
 const WIDE_ROW: f64 = 34.0;
 
-/// The same where its words stand above it.
+/// The same with the labels above it.
 const NARROW_ROW: f64 = 62.0;
 
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 48.0;
 
-/// Ratios to be seen beside each other.
+/// Ratios on one axis.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Forest {
     pub(in super::super) axis: Axis,
@@ -30,9 +30,9 @@ pub(in super::super) struct ForestRow {
     pub(in super::super) high: f64,
     /// Up to here it is called the same, as a share.
     pub(in super::super) margin: f64,
-    /// The ratio and its interval in words.
+    /// The ratio and its interval as text.
     pub(in super::super) numbers: String,
-    /// What it means.
+    /// The verdict.
     pub(in super::super) verdict: String,
     /// The class that colors it: `better`, `worse` or none.
     pub(in super::super) class: &'static str,

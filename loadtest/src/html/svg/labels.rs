@@ -1,4 +1,4 @@
-//! Words beside and below drawings, where they do not cover each other.
+//! Placement of labels so that they do not overlap.
 
 use super::axis::{Axis, Tick};
 
@@ -43,14 +43,14 @@ pub(super) fn spread(heights: &[f64], top: f64, bottom: f64) -> Vec<f64> {
     spread
 }
 
-/// The marks of a horizontal axis whose words fit beside each other.
+/// The ticks of a horizontal axis whose labels fit beside each other.
 pub(super) fn beside(axis: &Axis, length: f64) -> Vec<&Tick> {
     fitting(axis, length, |tick| {
         (tick.label.chars().count() + 1) as f64 * LETTER
     })
 }
 
-/// The marks of a vertical axis whose words fit above each other.
+/// The ticks of a vertical axis whose labels fit above each other.
 pub(super) fn above(axis: &Axis, length: f64) -> Vec<&Tick> {
     fitting(axis, length, |_| LINE + 2.0)
 }

@@ -18,7 +18,7 @@ use maud::{Markup, html};
 /// what is between them gives way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Size {
-    /// A desk, or paper.
+    /// A wide window, or paper.
     Wide,
     /// A phone.
     Narrow,
@@ -53,13 +53,13 @@ impl Size {
         }
     }
 
-    /// Whether there is room for words beside the drawing.
+    /// Whether there is room for labels beside the drawing.
     const fn is_wide(self) -> bool {
         matches!(self, Self::Wide)
     }
 }
 
-/// How many series are told apart by color, dash and mark.
+/// The number of styles: combinations of color, dash and mark.
 pub(super) const STYLES: usize = 8;
 
 /// A coordinate, to a tenth of a pixel.
@@ -68,8 +68,7 @@ fn px(value: f64) -> String {
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
-/// A drawing with its name and its description, which say the same as the sight
-/// of it.
+/// A drawing with its title and its description, for readers who do not see it.
 fn drawing(id: &str, size: Size, height: f64, caption: &Caption<'_>, content: &Markup) -> Markup {
     let (title_id, desc_id) = (format!("{id}-title"), format!("{id}-desc"));
     let view = format!("0 0 {} {}", px(size.width()), px(height));
@@ -83,7 +82,7 @@ fn drawing(id: &str, size: Size, height: f64, caption: &Caption<'_>, content: &M
     }
 }
 
-/// What a drawing is called, and what is to be seen in it.
+/// The title and the description of a drawing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caption<'a> {
     pub(super) title: &'a str,

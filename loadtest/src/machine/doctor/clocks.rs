@@ -1,4 +1,4 @@
-//! What it costs to know the time, and how well the kernel wakes on time.
+//! The cost of reading the clock, and the precision of timers.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ const BATCHES: usize = 201;
 
 const NAP: Duration = Duration::from_micros(100);
 const NAPS: usize = 50;
-/// Where timers are as coarse as the tick, fewer naps tell as much.
+/// Where timers are as coarse as the tick, fewer naps suffice.
 const NAPPING_MAX: Duration = Duration::from_millis(200);
 
 /// The clocks and timers of this machine.
@@ -40,7 +40,7 @@ pub(super) struct Clocks {
     timer_slack_ns: Option<u64>,
 }
 
-/// How late short sleeps wake.
+/// The lateness of short sleeps.
 #[derive(Debug, Clone, Copy)]
 struct Oversleep {
     naps: usize,

@@ -87,7 +87,7 @@ impl CoreTopology {
             return Finding::ok(CHECK, found);
         }
         if quota_cores < 2.0 || self.throttled > 0 {
-            let found = format!("{found}: once it is used up, all stands still");
+            let found = format!("{found}: once it is used up, all threads stop");
             return Finding::problem(CHECK, found).advise(advice);
         }
         Finding::warning(CHECK, found).advise(advice)

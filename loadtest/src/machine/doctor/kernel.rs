@@ -1,4 +1,4 @@
-//! What the kernel was told to do, or not to.
+//! Settings of the kernel that affect system calls.
 
 use std::collections::BTreeMap;
 

@@ -19,7 +19,7 @@ pub(super) struct Memory {
     available_bytes: Option<u64>,
     swap_used_bytes: Option<u64>,
     cgroup_max_bytes: Option<u64>,
-    /// As the kernel writes it, the one in force in brackets.
+    /// As the kernel writes it, with the active one in brackets.
     huge_pages: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl Memory {
             format_rough_size(available),
             format_rough_size(total)
         );
-        let advice = "see who has it: ps -eo rss,pid,comm --sort=-rss | head";
+        let advice = "find its users: ps -eo rss,pid,comm --sort=-rss | head";
         Some(match available {
             AVAILABLE_BYTES_GOOD.. => Finding::ok(CHECK, found),
             AVAILABLE_BYTES_MIN.. => Finding::warning(CHECK, found).advise(advice),

@@ -1,4 +1,4 @@
-//! Who else uses the cores: other processes, and other guests of the host.
+//! Other load on the cores: processes, and other guests of the host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,13 +21,13 @@ const WATCH: Duration = Duration::from_millis(200);
 /// The users of CPU time that are named.
 const NAMES_MAX: usize = 4;
 
-/// What was seen of others.
+/// The load of other processes and guests.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OtherLoad {
-    /// How many of the usable cores were busy; this process slept.
+    /// The number of usable cores that were busy while this process slept.
     cores_busy: f64,
     cores: usize,
-    /// Who kept them busy, in cores, the largest first.
+    /// The processes that used them, in cores, the largest first.
     users: Vec<(String, f64)>,
     /// Stolen time while watching and since boot, 0 to 1.
     steal: Option<(f64, f64)>,
@@ -126,7 +126,7 @@ impl OtherLoad {
     }
 }
 
-/// A process's name and the ticks it has taken.
+/// A process's name and its CPU time in ticks.
 type ProcessTicks = (String, u64);
 
 /// All processes but this one, by their ids.
@@ -146,14 +146,13 @@ fn processes_ticks() -> BTreeMap<u32, ProcessTicks> {
 fn parse_process(text: &[u8]) -> Option<ProcessTicks> {
     let stat = Stat::parse(text)?;
     let name = String::from_utf8_lossy(stat::name(text)?);
-    // What a process calls itself is printed to a terminal.
+    // Process names are printed to a terminal.
     let name = name.replace(|c: char| c.is_control(), "?");
     Some((name, stat.user_ticks + stat.system_ticks))
 }
 
-/// Who took CPU time between two readings, in cores, the largest first.
-/// Processes of the same name are taken together; one that is new took all it
-/// has in between.
+/// CPU time by process between two readings, in cores, the largest first. Processes of the same
+/// name are added up; for a new one all of its time counts.
 fn users_between(
     earlier: &BTreeMap<u32, ProcessTicks>,
     later: &BTreeMap<u32, ProcessTicks>,

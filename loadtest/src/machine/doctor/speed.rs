@@ -7,7 +7,7 @@ use host::{Root, cores};
 
 use crate::machine::frequency::Turbo;
 
-/// Who sets the clocks.
+/// The frequency settings of the cores.
 #[derive(Debug, Clone)]
 pub(super) struct Speed {
     governors: BTreeSet<String>,
@@ -41,7 +41,7 @@ impl Speed {
                 Finding::warning(CHECK, found)
             }
             ["performance"] => Finding::ok(CHECK, found),
-            // Somebody fixed the clock, and will know at what.
+            // The clock was fixed on purpose.
             ["userspace"] => Finding::warning(CHECK, found),
             _ => Finding::problem(CHECK, format!("{found}: the clock follows the load"))
                 .advise("cpupower frequency-set -g performance"),

@@ -1,4 +1,4 @@
-//! How many connections there can be, and what happens to their bytes.
+//! Limits of connections, and settings of TCP.
 
 use host::Root;
 use host::finding::Finding;
@@ -24,7 +24,7 @@ pub(super) struct Tcp {
     congestion_control: Option<String>,
     /// The largest receive and send buffer of a connection.
     buffers_max_bytes: Option<(u64, u64)>,
-    /// What all connections together may buffer.
+    /// The memory limit of all sockets together.
     memory_max_bytes: Option<u64>,
     /// Packets that the kernel's queue had no room for, since boot.
     backlog_drops: Option<u64>,
@@ -116,7 +116,7 @@ impl Tcp {
         const CHECK: &str = "local ports";
         let (first, last) = self.ports?;
         let count = (last + 1).saturating_sub(first);
-        // What an earlier run left takes up to a minute to go.
+        // Sockets of an earlier run stay for up to a minute.
         let waiting = self.time_wait >= count / 4;
         let left_over = if waiting {
             format!(", {} still in TIME-WAIT", format_count(self.time_wait))

@@ -1,4 +1,4 @@
-//! How often the intervals hold what is true.
+//! The coverage of the intervals.
 
 use fastrand::Rng;
 
@@ -66,7 +66,7 @@ fn assert_paired(distribution: Distribution, count: usize) {
     });
 }
 
-/// The second group is spread so many times as far.
+/// The spread of the second group is `spread_b` times as wide.
 fn assert_unpaired(
     distributions: [Distribution; 2],
     spread_b: f64,

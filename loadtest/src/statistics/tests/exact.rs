@@ -148,7 +148,7 @@ fn signed_ranks_agree_with_the_tables() {
 fn rank_sums_agree_with_the_tables() {
     for (count, critical) in [(4, 0), (5, 2), (6, 5), (8, 13), (10, 23), (20, 127)] {
         let with_u = |u: usize| {
-            // A run of `a` above so many of `b` adds as many to U.
+            // A run of `a` above `n` of `b` adds `n` to U.
             let above = |nth: usize| u.saturating_sub((count - 1 - nth) * count).min(count);
             let b: Vec<_> = (1..=count).map(|nth| nth as f64).collect();
             let a: Vec<_> = (0..count)

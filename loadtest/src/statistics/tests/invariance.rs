@@ -1,4 +1,4 @@
-//! What must not make a difference.
+//! Invariances of the statistics.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

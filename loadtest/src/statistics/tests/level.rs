@@ -1,4 +1,4 @@
-//! How often something is found where there is nothing.
+//! The rate of false alarms.
 
 use fastrand::Rng;
 

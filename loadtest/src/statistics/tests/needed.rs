@@ -1,4 +1,4 @@
-//! Whether as many runs as are said to be needed find what they are to find.
+//! The power at the number of runs that is estimated to be needed.
 
 use fastrand::Rng;
 
@@ -10,23 +10,23 @@ use super::super::{
 use super::source::Distribution;
 
 const LEVEL: f64 = 0.05;
-/// What Holm's procedure leaves to a metric of several, before any was found.
+/// The level that Holm's procedure leaves to one of several metrics, before any was significant.
 const SHARE: f64 = 0.004;
 
 const POWER: f64 = 0.8;
 const TRIALS: u64 = 200;
 
-/// The least and the greatest power that may be found with as many runs as were
-/// said to give 80 %, each trial by a spread of its own.
+/// The bounds of the power with the number of runs estimated for 80 %, each trial by its own
+/// spread.
 const POWER_MIN: f64 = 0.7;
 const POWER_MAX: f64 = 0.95;
 
-/// The least where some runs are far from the others, so that it is a matter of
-/// chance how many of those there were among the few seen.
+/// The lower bound where some runs are far from the others, so that their number among the few
+/// seen is random.
 const POWER_MIN_FAR: f64 = 0.6;
 
-/// How many of the trials have to tell a number: with many outliers of few runs it
-/// can be beyond what is told.
+/// The least share of trials with an estimate: with many outliers among few runs it can exceed
+/// the limit.
 const TOLD_MIN: f64 = 0.9;
 
 #[test]

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// How the logarithm of what a run finds is distributed around its median, 0.
+/// The distribution of a run's logarithm around its median, 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Distribution {
     Normal,
@@ -18,7 +18,7 @@ pub(crate) enum Distribution {
 /// The runs of ten that are not disturbed.
 const UNDISTURBED: f64 = 0.9;
 
-/// By how many standard deviations the others are slower.
+/// The distance of the others, in standard deviations.
 const DISTURBANCE: f64 = 10.0;
 
 impl Distribution {
@@ -45,7 +45,7 @@ impl Distribution {
         (0..count).map(|_| median + self.draw(random)).collect()
     }
 
-    /// What has that median, and logarithms that are spread so far.
+    /// Values with that median, and logarithms of that spread.
     pub(crate) fn runs(self, count: usize, median: f64, spread: f64, random: &mut Rng) -> Vec<f64> {
         (0..count)
             .map(|_| median * (spread * self.draw(random)).exp())
@@ -59,13 +59,13 @@ pub(crate) fn normal(random: &mut Rng) -> f64 {
     radius * (std::f64::consts::TAU * random.f64()).cos()
 }
 
-/// How many trials there are, unless the environment says.
+/// The number of trials, unless the environment sets it.
 pub(crate) fn trials(few: u64) -> u64 {
     let asked = std::env::var("LOADTEST_TRIALS").ok();
     asked.map_or(few, |count| count.parse().expect("a number of trials"))
 }
 
-/// Three standard errors of a share found by so many trials.
+/// Three standard errors of a share found in `trials` trials.
 pub(crate) fn error_of(share: f64, trials: u64) -> f64 {
     3.0 * (share * (1.0 - share) / trials as f64).sqrt()
 }

@@ -1,4 +1,4 @@
-//! What the runs of a rate came to together: the middle, the least and the most.
+//! The runs of a rate together: the median, the least and the most.
 
 use crate::percentile::Percentile;
 use crate::report::cells::UNKNOWN;

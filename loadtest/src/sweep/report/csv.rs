@@ -5,7 +5,7 @@ use super::super::file::{SweepFile, holds};
 use crate::percentile::Percentile;
 use crate::result::ResultFile;
 
-/// What there is of each run behind its rate and number.
+/// The columns of a run after its rate and number.
 const COLUMNS: [&str; 12] = [
     "target_rate_per_s",
     "run",

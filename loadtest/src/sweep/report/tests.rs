@@ -34,7 +34,7 @@ fn a_sweep_has_a_line_and_a_band_for_each_rate() {
         words(lines[4]),
         "50,000–50,000 50.0–50.0 µs 80.1 µs–4.00 ms 1.00–4.00 ms"
     );
-    // What has no room beside that.
+    // Columns that do not fit beside those.
     for line in [
         "rate max server CPU/msg verdict",
         "10,000/s 5.00 ms 5000 ns VALID",
@@ -44,7 +44,7 @@ fn a_sweep_has_a_line_and_a_band_for_each_rate() {
     }
     assert!(text.contains("INVALID, 1 left out\n"), "{text}");
     assert!(
-        text.contains("400,000/s  left out: a lower rate was too much\n"),
+        text.contains("400,000/s  left out: a lower rate was not reached\n"),
         "{text}"
     );
     assert!(
@@ -149,7 +149,7 @@ fn an_answer_by_doubtful_runs_says_so() {
     let mut file = search();
     file.points[0].runs[2] = changed_run(10e3, |outcome| outcome.shared_core = Some(true));
     let text = text(&file);
-    let expected = "confirmed 2 of 2; its runs are SUSPECT, as said above\n";
+    let expected = "confirmed 2 of 2; its runs are SUSPECT, see above\n";
     assert!(text.ends_with(expected), "{text}");
     assert!(
         text.contains("SUSPECT at 10k/s: server and generator"),
@@ -169,8 +169,8 @@ fn a_search_that_doubtful_runs_ended_says_where() {
     search.probes.truncate(3);
     search.probes[2].held = None;
     let text = text(&file);
-    let expected = "no rate was confirmed to hold p99<1ms; 10,000/s held; runs at 10,000/s do not \
-                    tell, as said above\n";
+    let expected = "no rate was confirmed to hold p99<1ms; 10,000/s held; runs at 10,000/s are \
+                    unknown, see above\n";
     assert!(text.ends_with(expected), "{text}");
     assert!(text.contains("  unknown  explore\n") || text.contains("  unknown  confirm\n"));
 }

@@ -36,8 +36,8 @@ impl Servers {
         loadtest(&self.arguments(&[flags, &SHORT[..]].concat()))
     }
 
-    /// Asserts that each was started so often, as another process each time, and
-    /// that none is left.
+    /// Asserts that each was started `count` times, as another process each time, and that none
+    /// is left.
     pub(crate) fn assert_starts(&self, count: usize) {
         for server in &self.servers {
             let starts = server.starts();

@@ -19,13 +19,13 @@ use super::scratch::Scratch;
 /// The test that serves.
 const TEST: &str = "support::child_server::serves_when_another_test_asks";
 
-/// How it is asked: what to do, the address, and the file to leave its id in.
+/// The request: the behavior, the address, and the file for its process id.
 const REQUEST: &str = "LOADTEST_FLAGS_SERVE";
 
-/// Where each process adds its id, in the directory of the other file.
+/// The file in which each process records its id.
 const STARTS: &str = "starts";
 
-/// What a server does.
+/// The behavior of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behavior {
     /// It echoes, until SIGTERM.
@@ -40,11 +40,10 @@ pub(crate) enum Behavior {
     CloseFirst,
 }
 
-/// So many that they get a part of a core from whatever else the machine does.
+/// Enough to get a part of a core from any other load of the machine.
 const POLLERS: usize = 4;
 
-/// What a server that [`BurnCpu`](Manner::Burns) takes for a message, many times
-/// what an echo costs.
+/// The CPU time of a message of [`BurnCpu`](Behavior::BurnCpu), many times that of an echo.
 const BURNT: Duration = Duration::from_micros(500);
 
 /// Connections that a server closes that [`CloseFirst`](Manner::ClosesFirst).
@@ -56,7 +55,7 @@ pub(crate) struct ChildServer {
     behavior: Behavior,
     address: SocketAddr,
     scratch: Scratch,
-    /// Bound, so that nobody else is given the port, but not listening.
+    /// Bound to reserve the port, but not listening.
     _reserved: Socket,
 }
 
@@ -169,7 +168,7 @@ impl Drop for Started {
     }
 }
 
-/// Whether a process is there and has not ended.
+/// Whether a process exists and has not ended.
 pub(crate) fn is_alive(pid: u32) -> bool {
     status(&format!("/proc/{pid}/status"), "State").is_some_and(|state| !state.starts_with('Z'))
 }
@@ -220,7 +219,7 @@ fn echo_at(address: SocketAddr, file: &str) {
     let server = server.expect("the server starts");
     write_pid_file(file);
     server.run_until_signal(signals).expect("it ends well");
-    // Without the harness's last words: nobody reads them.
+    // Ends without the harness's last output.
     process::exit(0);
 }
 
@@ -231,7 +230,7 @@ fn serve_each(
     serve: fn(&mut WebSocket<TcpStream>),
 ) {
     let socket = bound_to(address);
-    // Who sees it listen may end it at once.
+    // It may be killed as soon as it listens.
     record_start(file);
     socket.listen(128).expect("it listens");
     let listener = TcpListener::from(socket);

@@ -1,4 +1,4 @@
-//! A result that tests make others of.
+//! A result from which tests derive others.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn remove_other_load(run: &mut Value) {
     run["judgement"] = json!({"verdict": "valid", "reasons": [], "notes": []});
 }
 
-/// Makes a result's server take so much CPU time for each message.
+/// Sets the server's CPU time per message.
 pub(crate) fn set_cpu_per_message(run: &mut Value, ns: f64) {
     let number = |value: &Value| value.as_f64().expect("a number");
     let echoed = number(&run["counts"]["echoed"]);

@@ -1,5 +1,5 @@
-//! What a client sent on one connection, taken apart by the book (RFC 6455,
-//! section 5.2), without any of the generator's own code.
+//! The frames that a client sent on one connection, parsed by RFC 6455, section 5.2, without
+//! any of the generator's own code.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ pub(crate) struct Frame {
     pub(crate) opcode: u8,
     pub(crate) mask: [u8; 4],
     pub(crate) payload: Vec<u8>,
-    /// Where it ends, in bytes behind the handshake.
+    /// Its end, in bytes after the handshake.
     pub(crate) end: usize,
 }
 
@@ -25,9 +25,9 @@ pub(crate) struct Transcript {
     pub(crate) from: SocketAddr,
     /// The handshake's request.
     pub(crate) request: String,
-    /// The bytes behind it.
+    /// The bytes after it.
     pub(crate) bytes: Vec<u8>,
-    /// Where each read ended, in bytes behind the handshake.
+    /// The end of each read, in bytes after the handshake.
     pub(crate) read_ends: Vec<usize>,
 }
 
@@ -68,7 +68,7 @@ impl Transcript {
         frames
     }
 
-    /// How many messages there were, counted by their ends.
+    /// The number of messages, counted by their ends.
     pub(crate) fn messages(&self) -> usize {
         let data = self.data();
         data.iter().filter(|frame| frame.is_final).count()

@@ -1,5 +1,5 @@
-//! What the tests share: the program, servers that look at what it sends or answer as
-//! they like, and one that can be started as a process.
+//! Support for the tests: the program, servers in threads that record or misbehave, and a
+//! server in a process.
 
 pub(crate) mod ab_servers;
 pub(crate) mod child_server;
@@ -13,7 +13,7 @@ pub(crate) mod server;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that happens at once on an idle machine.
+/// The longest wait for something that is immediate on an idle machine.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Asks again and again until there is an answer.

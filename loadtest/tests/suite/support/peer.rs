@@ -44,7 +44,7 @@ impl Write for Tap {
     }
 }
 
-/// What a peer has seen of all its connections.
+/// The record of all connections of a peer.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     ended: Mutex<Vec<Transcript>>,
@@ -140,8 +140,8 @@ impl Peer {
         self.seen.open_max.load(Ordering::Relaxed)
     }
 
-    /// What came on each of `count` connections, by the order of their ends;
-    /// waits until so many have ended. What was seen is then forgotten.
+    /// The transcripts of `count` connections, by the order of their ends; waits for them. They
+    /// are removed from the record.
     pub(crate) fn transcripts(&self, count: usize) -> Vec<Transcript> {
         poll("the end of all connections", || {
             let ended = self.seen.ended.lock();
@@ -151,14 +151,13 @@ impl Peer {
         })
     }
 
-    /// What came on the connections that have ended. What was seen is then
-    /// forgotten.
+    /// The transcripts of the connections that have ended. They are removed from the record.
     pub(crate) fn ended(&self) -> Vec<Transcript> {
         let ended = self.seen.ended.lock();
         std::mem::take(&mut *ended.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What came on the one connection there was.
+    /// The transcript of the only connection.
     pub(crate) fn transcript(&self) -> Transcript {
         self.transcripts(1).remove(0)
     }

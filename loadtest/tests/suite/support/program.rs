@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::poll;
 
-/// What a run left behind.
+/// The exit code and output of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
@@ -20,7 +20,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The line that says why it failed. All lines are the program's.
+    /// The error line. All lines are the program's.
     pub(crate) fn error(&self) -> &str {
         for line in self.stderr.lines() {
             assert!(line.starts_with("loadtest: "), "{self:?}");
@@ -29,15 +29,15 @@ impl Run {
         last.strip_prefix("loadtest: ").unwrap_or_default()
     }
 
-    /// Asserts that it failed before it measured anything, and says why.
+    /// Asserts that it failed before the measurement; returns the error line.
     pub(crate) fn refused(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
         self.error()
     }
 
-    /// Asserts that it failed for this reason, and that its numbers, if it came
-    /// to any, are not passed off as a result.
+    /// Asserts that it failed for this reason, and that its numbers, if any, are not reported as
+    /// valid.
     pub(crate) fn assert_failed(&self, error: &str) {
         assert_eq!(self.code, Some(1), "{self:?}");
         assert!(self.error().contains(error), "{error}: {self:?}");
@@ -173,7 +173,7 @@ pub(crate) fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_loadtest"))
 }
 
-/// What a stream has brought so far.
+/// The output of a stream so far.
 #[derive(Debug)]
 struct Stream {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -203,7 +203,7 @@ impl Stream {
     }
 
     fn whole(&mut self) -> String {
-        // The pipe may outlive the program: what it started has it, too.
+        // The pipe may outlive the program: its child has it, too.
         poll("the end of a stream", || {
             self.reader
                 .as_ref()
