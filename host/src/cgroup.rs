@@ -186,7 +186,7 @@ mod tests {
         "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
     #[test]
-    fn the_strictest_group_around_decides() {
+    fn the_strictest_enclosing_group_sets_the_limit() {
         let tree = Tree::new();
         tree.write("proc/self/cgroup", "0::/job/server\n");
         tree.write("proc/self/mountinfo", UNIFIED);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_has_files_of_its_own() {
+    fn version_1_limits_are_read_from_its_own_files() {
         let tree = Tree::new();
         tree.write(
             "proc/self/cgroup",

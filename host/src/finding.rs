@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_change_is_below_what_was_found() {
+    fn advice_is_on_the_line_below_the_finding() {
         let findings = [
             Finding::ok("cores", "8").advise("never shown"),
             Finding::problem("governor", "power|save").advise("set it"),

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_as_high_as_it_may_be() {
+    fn the_soft_limit_is_raised_to_the_hard_limit() {
         let raised = raise_limit().expect("allowed");
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);

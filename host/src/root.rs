@@ -129,7 +129,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_there_is_read_and_the_rest_is_nothing() {
+    fn a_missing_file_or_field_is_none() {
         let tree = Tree::new();
         tree.write("proc/sys/net/core/somaxconn", "4096\n");
         tree.write(

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_is_not_counted_is_unknown_and_not_zero() {
+    fn an_uncounted_wait_is_none_and_not_zero() {
         for (text, cpu_ns, wait_ns) in [
             ("1500 700 3\n", 1_500, Some(700)),
             ("0 700 1\n", 0, Some(700)),

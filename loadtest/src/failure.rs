@@ -78,7 +78,7 @@ pub enum Failure {
         /// How it ended.
         reason: Loss,
     },
-    /// A connection that only sits there ended.
+    /// An idle connection ended.
     #[error("lost idle connection {}: {reason}", connection + 1)]
     LostIdle {
         /// The connection.

@@ -412,7 +412,7 @@ so far       150,000 messages, 0 errors, VALID so far\x1b[K
     }
 
     #[test]
-    fn a_line_of_the_server_does_not_tear_the_block() {
+    fn server_output_is_printed_above_the_block() {
         let mut written = Vec::new();
         let title = "open loop, 50,000/s";
         let mut view = LiveView::new(&mut written, title, terminal(false));
@@ -456,7 +456,7 @@ last second  p50 61.\x1b[K
     }
 
     #[test]
-    fn who_waits_is_told_what_for() {
+    fn waiting_shows_the_start_time() {
         let waiting = Progress {
             phase: Phase::Waiting {
                 start_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_907_400),
@@ -522,7 +522,7 @@ loadtest: draining 12 unanswered
     }
 
     #[test]
-    fn what_is_not_known_yet_is_left_open() {
+    fn unknown_values_are_dashes() {
         let progress = Progress {
             p50_ns: None,
             p99_ns: None,
@@ -541,7 +541,7 @@ loadtest: draining 12 unanswered
     }
 
     #[test]
-    fn nobody_looking_is_no_error() {
+    fn write_errors_are_ignored() {
         struct FailingWriter;
         impl Write for FailingWriter {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

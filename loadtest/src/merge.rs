@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn two_halves_are_a_whole() {
+    fn two_halves_add_up_to_the_whole() {
         let parts = [part("a", |_| {}), part("b", |_| {})];
         check_overlap(&parts).expect("at the same time");
         let sum = add_up(&parts).expect("added up");
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_of_a_part_is_that_of_the_sum() {
+    fn the_sum_has_the_worst_verdict_of_its_parts() {
         let busy = part("result-1.json", |outcome| outcome.generator.busy_max = 0.99);
         assert_eq!(busy.file.judgement.verdict, Verdict::Suspect);
         let mut judgement = judge(&Facts::of(&fixture::plan(), &fixture::outcome()));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_one_after_the_other_are_no_load_together() {
+    fn runs_that_do_not_overlap_are_not_merged() {
         let late = |by_ms| {
             part("late.json", |outcome| {
                 outcome.started_at += Duration::from_millis(by_ms);

@@ -238,7 +238,7 @@ pub struct Outcome {
     pub latencies: Latencies,
     /// From connect to the handshake's response, all connections of the run.
     pub handshake_ns: Histogram,
-    /// The most handshakes that were under way at the same time, at the start and
+    /// The most handshakes that were concurrent, at the start and
     /// at most: the sum of what each thread had.
     pub handshakes_at_a_time: Option<u64>,
     /// The measurement second by second, and the drain.

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_among_the_given_up_are_lower_bounds() {
+    fn percentiles_among_unanswered_messages_are_lower_bounds() {
         let p99 = Percentile::P99;
         assert!(!p99.is_censored(1_000, 0));
         assert!(!p99.is_censored(1_000, 10));

@@ -212,14 +212,14 @@ mod tests {
         child.wait().expect("it ends");
         assert!(why(check_pid(ended)).contains("there is no process"));
 
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let (end, ended) = channel::<()>();
         let thread = thread::spawn(move || {
             let id = rustix::thread::gettid().as_raw_nonzero().get();
-            tell.send(id.unsigned_abs()).expect("it listens");
+            sender.send(id.unsigned_abs()).expect("it listens");
             let _ = ended.recv();
         });
-        let error = why(check_pid(told.recv().expect("an id")));
+        let error = why(check_pid(receiver.recv().expect("an id")));
         assert!(error.contains("is a thread of process"), "{error}");
         drop(end);
         thread.join().expect("it ends");

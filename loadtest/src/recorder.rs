@@ -74,7 +74,7 @@ impl Recorder {
         }
     }
 
-    /// Takes note of a message that is due.
+    /// Counts messages that are due.
     #[inline]
     pub fn due(&mut self, intended_ns: u64, messages: u64) {
         if self.window.contains(intended_ns) {
@@ -83,7 +83,7 @@ impl Recorder {
         }
     }
 
-    /// Takes note of messages that were sent, and whether they had to wait for
+    /// Records messages that were sent, and whether they had to wait for
     /// the socket.
     #[inline]
     pub fn sent(&mut self, intended_ns: u64, messages: u64, blocked: bool) {
@@ -96,7 +96,7 @@ impl Recorder {
         }
     }
 
-    /// Takes note of replies that came at `now_ns`.
+    /// Records replies that came at `now_ns`.
     #[inline]
     pub fn answered(&mut self, times: Times, now_ns: u64, messages: u64, payload_len: u64) {
         if self.window.contains(now_ns) {
@@ -122,7 +122,7 @@ impl Recorder {
         }
     }
 
-    /// Takes note of messages that were due and are not going to be sent. They
+    /// Records messages that were due and are not going to be sent. They
     /// have no service time.
     pub fn unsent(&mut self, intended_ns: u64, now_ns: u64, messages: u64) {
         if self.window.contains(intended_ns) {
@@ -161,7 +161,7 @@ impl Recorder {
         }
     }
 
-    /// Takes note of a completed handshake.
+    /// Records a completed handshake.
     pub fn handshake(&mut self, took_ns: u64) {
         self.counts.handshakes += 1;
         self.handshake_ns
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_while_measuring_counts_whenever_its_reply_comes() {
+    fn messages_due_while_measuring_count_at_any_time_of_reply() {
         let mut recorder = recorder();
         recorder.answered(times(99, 99), 150, 1, 10);
         recorder.answered(times(100, 110), 199, 2, 20);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn before_there_is_a_window_only_the_total_of_what_was_sent_counts() {
+    fn before_the_window_only_sent_total_counts() {
         let mut recorder = Recorder::new(Duration::from_secs(1));
         recorder.due(5, 1);
         recorder.sent(5, 2, true);

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_counted_without_going_through_all_of_it() {
+    fn remaining_sends_are_counted_in_groups() {
         for arrival in [Arrival::Fixed, Arrival::Poisson] {
             let mut schedule = Schedule::new(1e9, arrival, share(0, 1, 100), 3);
             let (mut count, mut last_ns) = (0, 0);

@@ -245,10 +245,10 @@ fn show(printed: &ServerOutput) {
 
 fn printed_lines(printed: Option<&ServerOutput>) -> Vec<String> {
     let lines = printed.map(ServerOutput::fresh_lines).unwrap_or_default();
-    let told = lines
+    let printed = lines
         .iter()
         .map(|line| format!("the server printed: {line}"));
-    told.collect()
+    printed.collect()
 }
 
 /// Drives servers that alternate by slices in the order of `turns`, with a progress view.

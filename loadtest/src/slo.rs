@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_objective_is_refused_in_one_sentence() {
+    fn invalid_objectives_are_errors_of_one_sentence() {
         let advice = "write objectives as p99<2ms,errors<0.01%,rate>50k";
         let errors = "write errors as a share, 0.01%, or a whole number of messages";
         for (text, error) in [
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_is_held_against_its_limit() {
+    fn every_metric_is_compared_with_its_limit() {
         let outcome = fixture::outcome();
         for (slo, observed, met) in [
             ("p50<60us", "50.0 µs", true),
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_that_nobody_measured_is_not_met_and_says_why() {
+    fn an_unmeasured_cost_is_not_met_and_has_a_reason() {
         let slo: Slo = "rss<1m".parse().unwrap();
         let few = &slo.evaluate(&fixture::outcome(), RSS_SOCKETS_MIN - 1)[0];
         assert!(!few.met && !few.supported, "{few:?}");
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn given_up_messages_are_errors_and_make_times_lower_bounds() {
+    fn unanswered_messages_are_errors_and_make_times_lower_bounds() {
         let mut outcome = fixture::outcome();
         outcome.counts.unanswered = 600;
         outcome.counts.timed_out = 1_000;

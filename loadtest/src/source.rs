@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_and_gone_through_in_turn() {
+    fn ranges_are_parsed_and_used_in_turn() {
         for (text, count, fourth) in [
             ("127.0.0.1", 1, "127.0.0.1"),
             ("127.0.0.1-127.0.0.3", 3, "127.0.0.1"),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_is_refused() {
+    fn invalid_ranges_are_errors() {
         for wrong in [
             "",
             "127.0.0",

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_websocket_url_is_refused() {
+    fn invalid_urls_are_errors() {
         for url in [
             "",
             "h:1",

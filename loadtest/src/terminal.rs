@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_sent_commands_nothing() {
+    fn control_characters_are_replaced() {
         assert_eq!(sanitized("a\x1b[2Jb\r\nµ"), "a [2Jb  µ");
     }
 }

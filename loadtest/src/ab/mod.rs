@@ -157,11 +157,11 @@ fn announce(load: &LoadPlan, all_series: &[&RunSeries<'_>], rounds: usize, setti
     let plan = &load.plan;
     log(&format!("seed {}", plan.seed));
     log(&plan.to_string());
-    let told = all_series.iter().map(|series| {
+    let texts = all_series.iter().map(|series| {
         let labels: Vec<_> = series.sides.iter().map(|it| it.label.as_str()).collect();
         format!("{rounds} {}s of {}", series.round, labels.join(", "))
     });
-    log(&told.collect::<Vec<_>>().join(", then "));
+    log(&texts.collect::<Vec<_>>().join(", then "));
     let unit = all_series.last().map_or("pair", |series| series.round);
     log(&match settings.too_few_pairs(rounds, unit) {
         Some(warning) => format!("warning: {warning}"),

@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn every_side_has_a_turn_in_every_round() {
+    fn every_round_has_every_side_once() {
         for sides in 1..6 {
             let orders = rounds(sides, 7, 3);
             assert_eq!(orders.len(), 7);
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn every_side_is_as_often_first_as_the_others() {
+    fn every_side_has_every_position_equally_often() {
         for seed in 0..50 {
             for count in [10, 11] {
                 let places = places(2, &rounds(2, count, seed));
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_the_seed_and_no_pattern() {
+    fn the_order_is_a_function_of_the_seed() {
         assert_eq!(rounds(2, 20, 7), rounds(2, 20, 7));
         let firsts = |seed| -> Vec<_> {
             let orders = rounds(2, 20, seed).into_iter();

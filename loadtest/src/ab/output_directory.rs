@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comparisons_files_are_told_from_others() {
+    fn only_names_of_a_comparison_count_as_its_files() {
         for name in ["comparison.json", "pair-03-a.json", "aa-10-2.json"] {
             assert!(is_own(name), "{name}");
         }

@@ -106,9 +106,9 @@ impl<W: Write> ProgressView<W> {
 }
 
 fn joined(parts: &[String]) -> String {
-    let told: Vec<_> = parts.iter().filter(|part| !part.is_empty()).collect();
-    let told: Vec<_> = told.into_iter().map(String::as_str).collect();
-    told.join("; ")
+    let shown: Vec<_> = parts.iter().filter(|part| !part.is_empty()).collect();
+    let shown: Vec<_> = shown.into_iter().map(String::as_str).collect();
+    shown.join("; ")
 }
 
 /// Added to a time, it makes whole seconds of it that are no less.
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_has_one_line_that_makes_room() {
+    fn a_terminal_line_is_erased_before_other_output() {
         let kind = ViewKind::Terminal {
             columns: || 24,
             color: true,
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_to_come_take_as_long_as_those_before() {
+    fn the_time_left_is_estimated_from_the_mean_run() {
         let seconds = Duration::from_secs;
         assert_eq!(time_left(seconds(10), 4, 20), Some(seconds(40)));
         assert_eq!(time_left(seconds(10), 3, 4), Some(seconds(4)));

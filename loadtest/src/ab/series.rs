@@ -181,7 +181,7 @@ impl<'a> RunSeries<'a> {
     fn so_far(&self, by_side: &[Vec<ResultFile>], settings: &Settings) -> String {
         let metrics = settings.metrics.iter().copied();
         let cpu = metrics.clone().filter(|it| *it == Metric::CpuPerMessage);
-        let told = cpu.chain(metrics).find_map(|metric| {
+        let text = cpu.chain(metrics).find_map(|metric| {
             let ratios: Option<Vec<_>> = self.sides[1..]
                 .iter()
                 .zip(&by_side[1..])
@@ -193,7 +193,7 @@ impl<'a> RunSeries<'a> {
                 .collect();
             Some(format!("{} {}", metric.title(), ratios?.join(", ")))
         });
-        told.unwrap_or_default()
+        text.unwrap_or_default()
     }
 }
 
@@ -255,14 +255,14 @@ mod tests {
     use crate::fixture;
 
     #[test]
-    fn a_round_that_is_not_complete_does_not_count() {
+    fn incomplete_rounds_are_dropped() {
         let run = fixture::result();
         let by_side = complete(vec![vec![run.clone(); 3], vec![run; 2]]);
         assert_eq!(by_side.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
     }
 
     #[test]
-    fn a_ratio_is_that_of_the_pairs() {
+    fn the_median_ratio_is_of_the_pairs() {
         let run = |rate_per_s| {
             let mut run = fixture::result();
             run.summary.rate_per_s = rate_per_s;

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn those_without_a_name_are_called_by_their_letter() {
+    fn the_default_label_is_the_letter() {
         let ab = ab(&["--a=x", "--b=new=y", "--c=z", "--c=w"]).unwrap();
         let servers = ab.servers().unwrap();
         let labels: Vec<_> = servers.iter().map(|it| it.label.as_str()).collect();
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_one_name_cannot_be_told_apart() {
+    fn duplicate_names_are_rejected() {
         let why = |arguments: &[&str]| ab(arguments).unwrap().servers().unwrap_err();
         assert_eq!(why(&["--a=x", "--b=A=y"]), "two servers are called A");
         let many = [&["--a=x", "--b=y"][..], &["--c=z"; 25]].concat();
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn the_load_stands_behind_the_dashes() {
+    fn the_load_is_parsed_after_the_dashes() {
         let LoadPlan {
             plan,
             has_free_port,
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_cut_where_they_can_be() {
+    fn runs_are_sliced_by_default_where_possible() {
         let slices = |arguments: &[&str]| {
             let pair = [&["--a=x {port}", "--b=y {port}"][..], arguments].concat();
             load_plan(&pair).map(|load| load.plan.slices)
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_behind_the_dashes_is_one_line() {
+    fn errors_after_the_dashes_are_one_line() {
         for (load, why) in [
             ("--server-pid=1", "unexpected argument '--server-pid' found"),
             ("-h", "unexpected argument '-h' found"),
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_port_is_for_all_or_for_none() {
+    fn a_free_port_is_in_all_commands_and_the_url_or_in_none() {
         let with = |a: &str, b: &str, load: &[&str]| {
             let arguments = ["--a", a, "--b", b, "--"];
             load_plan(&[&arguments[..], load].concat())
@@ -518,14 +518,17 @@ mod tests {
     }
 
     #[test]
-    fn one_server_alone_has_only_its_noise() {
+    fn a_single_server_needs_aa() {
         for (arguments, why) in [
             (&["--a=x"][..], "--b <CMD>"),
             (&["--b=x"], "--a <CMD>"),
             (&["--a=x", "--aa", "--c=y"], "--b <CMD>"),
             (&["--a=x", "--aa", "--pairs=1"], "from 2 to 1000"),
             (&["--a=x", "--aa", "--min-effect=2"], "write a share as 2%"),
-            (&["--a=x", "--aa", "--metric=p98"], "\"p98\" is no metric"),
+            (
+                &["--a=x", "--aa", "--metric=p98"],
+                "\"p98\" is not a metric",
+            ),
             (
                 &["--a=x", "--aa", "ws://h/"],
                 "unexpected argument 'ws://h/'",

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_of_a_key_stands() {
+    fn the_last_value_of_a_label_counts() {
         let annotate = Annotate {
             labels: [("k", "1"), ("k", "2")]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -550,12 +550,12 @@ fn protocol_of(targets: &[Target]) -> Protocol {
 pub fn reason_of(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let said = text.split("\n\nUsage: ").next().unwrap_or_default();
-    let said = said
+    let message = text.split("\n\nUsage: ").next().unwrap_or_default();
+    let message = message
         .split("\n\nFor more information")
         .next()
         .unwrap_or_default();
-    let words: Vec<_> = said
+    let words: Vec<_> = message
         .split("\n\n")
         .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();

@@ -17,7 +17,7 @@ Examples:
     loadtest report results/ -o report.html
 
 Exit codes: 0 fine; 2 wrong arguments, a file that cannot be read or written, or
-is no document of loadtest.";
+is not a document of loadtest.";
 
 /// The arguments of `report`.
 #[derive(Debug, Args)]

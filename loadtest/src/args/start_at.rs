@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_as_rfc_3339_has_them() {
+    fn start_times_are_parsed_by_rfc_3339() {
         let ms = Duration::from_millis;
         let expected = UNIX_EPOCH + Duration::from_secs(1_795_907_400);
         assert_eq!(at("2026-11-28T23:10:00Z"), expected);

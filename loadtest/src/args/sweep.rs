@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_refused() {
+    fn conflicting_flags_are_rejected() {
         for arguments in [
             &[][..],
             &["--rates=x"],

@@ -26,7 +26,7 @@ fn run(arguments: &[&str]) -> Result<Plan, String> {
 }
 
 #[test]
-fn the_definition_is_sound() {
+fn the_clap_definition_is_valid() {
     Cli::command().debug_assert();
 }
 
@@ -104,7 +104,7 @@ fn every_flag_reaches_the_plan() {
 }
 
 #[test]
-fn an_open_loop_spins_and_a_closed_one_sleeps_unless_told_otherwise() {
+fn an_open_loop_spins_and_a_closed_one_sleeps_by_default() {
     let pace = |arguments: &[&str]| run(&[arguments, &[URL]].concat()).unwrap().pace;
     assert_eq!(pace(&[]), Pace::Sleep);
     assert_eq!(pace(&["--pace=spin"]), Pace::Spin);
@@ -113,7 +113,7 @@ fn an_open_loop_spins_and_a_closed_one_sleeps_unless_told_otherwise() {
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn invalid_arguments_are_rejected() {
     for wrong in [
         &["-c0"][..],
         &["-w0"],
@@ -179,7 +179,7 @@ fn options(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, clap:
 }
 
 #[test]
-fn every_wrong_value_is_told_what_is_right() {
+fn errors_of_wrong_values_name_the_right_form() {
     let command = Cli::command();
     let options = options(&command, &["loadtest".to_owned()]);
     assert!(options.len() > 100, "{}", options.len());

@@ -23,12 +23,12 @@ impl Defaults {
         warmup: Duration::from_millis(500),
     };
     /// Long enough for a p99.9 and some slices, short enough for two of them to
-    /// have the same neighbours.
+    /// see the same disturbances.
     pub const AB: Self = Self {
         duration: Duration::from_millis(400),
         warmup: Duration::from_millis(200),
     };
-    /// A measurement in earnest.
+    /// A full measurement.
     pub const RUN: Self = Self {
         duration: Duration::from_secs(10),
         warmup: Duration::from_secs(1),
@@ -127,19 +127,19 @@ pub struct Workload {
 
     /// Connections to open per second at the start [default: 1000, or more to open all within 10
     /// seconds]
-    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Connections beside the load")]
+    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Additional connections")]
     pub connect_rate: Option<f64>,
 
-    /// More connections, which only sit there
-    #[arg(long, value_name = "N", default_value = "0", value_parser = values::extra_connections, help_heading = "Connections beside the load")]
+    /// Additional idle connections
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::extra_connections, help_heading = "Additional connections")]
     pub idle: u32,
 
     /// Number of connections to replace per second
-    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Connections beside the load")]
+    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Additional connections")]
     pub churn: Option<f64>,
 
-    /// More connections, which send without pause and read slowly
-    #[arg(long, value_name = "N", default_value = "0", value_parser = values::extra_connections, help_heading = "Connections beside the load")]
+    /// Additional connections that send without pause and read slowly
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::extra_connections, help_heading = "Additional connections")]
     pub slow_readers: u32,
 
     /// Threads that generate load [default: one for each core of --pin, or 1]

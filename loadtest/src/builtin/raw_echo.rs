@@ -60,7 +60,7 @@ impl RawEcho {
     }
 
     /// Ends the thread and closes all connections. Dropping the server does
-    /// the same, but keeps silent about a panic.
+    /// the same, but ignores a panic.
     ///
     /// # Panics
     /// When the thread did.
@@ -106,7 +106,7 @@ impl EchoLoop {
             let at_once = !self.runnable.is_empty();
             let timeout = at_once.then_some(Duration::ZERO);
             self.reactor.wait(&mut events, timeout);
-            // One turn for each connection before a second one: a flooding peer delays nobody.
+            // One turn for each connection before a second one: a flooding peer delays no other.
             mem::swap(&mut self.runnable, &mut continued);
             for event in &events {
                 match reactor::token(event) {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_comes_back() {
+    fn messages_are_echoed() {
         let server = RawEcho::start(None).unwrap();
         let mut client = connect(&server);
         for len in [1, 32, READ_LEN_MAX - 1, READ_LEN_MAX, READ_LEN_MAX + 1] {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn it_listens_and_reads_as_told() {
+    fn address_and_read_length_are_those_given() {
         let taken = RawEcho::start(None).unwrap();
         let address = taken.address();
         let error = RawEcho::start_at(address, 1, None).unwrap_err();
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_reads_only_after_it_sent_all_misses_nothing() {
+    fn a_client_that_reads_after_sending_everything_receives_everything() {
         let server = RawEcho::start(None).unwrap();
         let mut client = connect(&server);
         let sent = pattern(8 << 20, 2);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_does_not_read_keeps_nobody_waiting() {
+    fn a_peer_that_does_not_read_delays_no_other_connection() {
         let server = RawEcho::start(None).unwrap();
         let accept_paused = connect(&server);
         accept_paused.set_nonblocking(true).unwrap();

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_listening_while_there_is_no_room_and_starts_again() {
+    fn accepting_pauses_without_descriptors_and_resumes() {
         let mut reactor = reactor();
         let _client = TcpStream::connect(reactor.address().unwrap()).unwrap();
         let mut events = Vec::with_capacity(8);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_ends_when_it_is_time_to_stop() {
+    fn a_sleep_ends_at_the_stop_signal() {
         let reactor = reactor();
         assert!(!reactor.sleep(Duration::from_millis(1)));
         rustix::io::write(&reactor.stop, &1_u64.to_ne_bytes()).unwrap();

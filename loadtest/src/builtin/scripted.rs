@@ -85,7 +85,7 @@ impl ScriptedServer {
     }
 
     /// Ends the thread and closes all connections. Dropping the server does
-    /// the same, but keeps silent about a panic.
+    /// the same, but ignores a panic.
     ///
     /// # Panics
     /// When the thread did.

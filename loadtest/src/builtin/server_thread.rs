@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_is_the_one_it_says_and_leaves_nothing_open() {
+    fn the_thread_has_its_name_and_closes_its_descriptors() {
         let server_thread =
             ServerThread::start("a-name", ANY_LOCAL_PORT, None, ignore_all).unwrap();
         assert!(server_thread.address().ip().is_loopback());
@@ -138,13 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_there_is_none_of_is_an_error() {
+    fn a_core_that_does_not_exist_is_an_error() {
         let core = Some(1_000);
         assert!(ServerThread::start("nowhere", ANY_LOCAL_PORT, core, ignore_all).is_err());
     }
 
     #[test]
-    fn a_panic_of_the_thread_is_heard() {
+    fn stop_reports_a_panic_of_the_thread() {
         let server_thread = ServerThread::start("panics", ANY_LOCAL_PORT, None, |_| {
             panic::resume_unwind(Box::new(7))
         });

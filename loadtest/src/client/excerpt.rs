@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_at_a_character() {
+    fn long_text_is_cut_at_a_character_boundary() {
         let text = "ö".repeat(100);
         assert_eq!(excerpt(text.as_bytes()), format!("\"{}\"…", "ö".repeat(24)));
         let odd = format!("a{text}");

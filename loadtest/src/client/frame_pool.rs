@@ -340,7 +340,7 @@ fn fill(payload: &mut [u8], kind: MessageKind, random: &mut Rng) {
 }
 
 /// Copies the stamp's first `len` bytes, with a store of constant length for
-/// the two lengths that occur in earnest.
+/// the two usual lengths.
 #[inline]
 fn put(out: &mut [u8], stamp: &[u8; STAMP_LEN_MAX], len: usize) {
     match len {
@@ -351,7 +351,7 @@ fn put(out: &mut [u8], stamp: &[u8; STAMP_LEN_MAX], len: usize) {
 }
 
 /// Whether `whole` starts with `start`. For the lengths that headers and stamps
-/// have in earnest this compares integers, as three calls of the library's
+/// usually have, this compares integers, as three calls of the library's
 /// function would cost more than all the rest about a short reply.
 #[inline]
 fn starts_with(whole: &[u8], start: &[u8]) -> bool {
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_send_a_frame_agree() {
+    fn split_frame_and_write_frame_give_the_same_bytes() {
         for kind in [MessageKind::Text, MessageKind::Binary] {
             for (len, fragments) in SIZES
                 .into_iter()
@@ -430,7 +430,7 @@ mod tests {
         }
     }
 
-    /// Takes masked frames apart again, by the book.
+    /// Parses and unmasks frames by RFC 6455.
     fn unmasked(mut frames: &[u8]) -> (Vec<(u8, usize)>, Vec<u8>) {
         let (mut headers, mut payload) = (Vec::new(), Vec::new());
         while !frames.is_empty() {

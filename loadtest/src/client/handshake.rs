@@ -287,7 +287,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_right_answer_is_taken_when_it_is_whole() {
+    fn a_valid_response_is_accepted_once_complete() {
         let with_frame = format!("{RIGHT}\u{1}");
         for end in 0..RIGHT.len() {
             let part = handshake().check(&RIGHT.as_bytes()[..end], false);
@@ -301,7 +301,7 @@ pub(super) mod tests {
 
     /// Other forms that RFC 9110 or RFC 9112 allows.
     #[test]
-    fn fields_are_read_as_http_has_them() {
+    fn fields_are_parsed_by_rfc_9110() {
         for (from, to) in [
             (
                 "Connection: keep-alive, Upgrade",
@@ -340,38 +340,38 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn wrong_answers_are_told_apart() {
-        let told = |from: &str, to: &str| {
+    fn each_wrong_response_has_its_own_error() {
+        let error_after = |from: &str, to: &str| {
             let answer = RIGHT.replace(from, to);
             handshake()
                 .check(answer.as_bytes(), true)
                 .unwrap_err()
                 .to_string()
         };
-        assert!(told("101", "200").starts_with("status 200 "));
-        assert!(told("HTTP/1.1", "HTTP/1.0").contains("101 in HTTP/1.0"));
-        let other = told("HTTP/1.1", "SSH-2.0");
+        assert!(error_after("101", "200").starts_with("status 200 "));
+        assert!(error_after("HTTP/1.1", "HTTP/1.0").contains("101 in HTTP/1.0"));
+        let other = error_after("HTTP/1.1", "SSH-2.0");
         assert!(
             other.contains("not an HTTP response; it begins with \"SSH-2.0 101"),
             "{other}"
         );
-        assert!(told("Upgrade: WebSocket", "Upgrade: websocket, h2c").contains("websocket"));
+        assert!(error_after("Upgrade: WebSocket", "Upgrade: websocket, h2c").contains("websocket"));
         for name in ["Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"] {
             let field = format!("{name}: a\r\n");
-            let twice = told("Upgrade: W", &format!("{field}{field}Upgrade: W"));
+            let twice = error_after("Upgrade: W", &format!("{field}{field}Upgrade: W"));
             assert_eq!(twice, format!("the answer has {name} twice"));
         }
-        assert!(told("Upgrade: WebSocket", "Upgrade: h2c").contains("Upgrade: websocket"));
-        assert!(told("keep-alive, Upgrade", "close").contains("Connection: Upgrade"));
-        assert!(told("s3p", "S3P").contains("wrong Sec-WebSocket-Accept"));
-        assert!(told("-Accept", "-Reject").contains("lacks Sec-WebSocket-Accept"));
+        assert!(error_after("Upgrade: WebSocket", "Upgrade: h2c").contains("Upgrade: websocket"));
+        assert!(error_after("keep-alive, Upgrade", "close").contains("Connection: Upgrade"));
+        assert!(error_after("s3p", "S3P").contains("wrong Sec-WebSocket-Accept"));
+        assert!(error_after("-Accept", "-Reject").contains("lacks Sec-WebSocket-Accept"));
         let offer = "Connection: Upgrade\r\nSec-WebSocket-Extensions: permessage-deflate";
         assert!(
-            told("Connection: keep-alive, Upgrade", offer)
+            error_after("Connection: keep-alive, Upgrade", offer)
                 .contains("the extension \"permessage-deflate\"")
         );
         let offer = "Connection: Upgrade\r\nSec-WebSocket-Protocol: chat";
-        assert!(told("Connection: keep-alive, Upgrade", offer).contains("subprotocol"));
+        assert!(error_after("Connection: keep-alive, Upgrade", offer).contains("subprotocol"));
     }
 
     #[test]
@@ -425,7 +425,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_endless_answer_is_bounded() {
+    fn the_response_length_is_bounded() {
         for endless in [
             format!("HTTP/1.1 101 X\r\nA: {}", "a".repeat(RESPONSE_LEN_MAX)),
             "HTTP/1.1 100 X\r\n\r\n".repeat(RESPONSE_LEN_MAX / 8),

@@ -101,7 +101,7 @@ mod tests {
     use super::super::handshake::tests::handshake;
 
     /// The text for a complete refusal; asserts that a part of it is incomplete.
-    fn said(answer: &str) -> String {
+    fn refusal_text(answer: &str) -> String {
         for end in 0..answer.len() {
             let part = handshake().check(&answer.as_bytes()[..end], false);
             assert!(matches!(part, Ok(None)), "{end} of {answer}: {part:?}");
@@ -115,18 +115,20 @@ mod tests {
     #[test]
     fn the_first_line_of_the_body_is_quoted() {
         assert_eq!(
-            said("HTTP/1.1 403 Forbidden\r\nContent-Length: 20\r\n\r\norigin not allowed\r\n"),
+            refusal_text(
+                "HTTP/1.1 403 Forbidden\r\nContent-Length: 20\r\n\r\norigin not allowed\r\n"
+            ),
             "status 403 Forbidden instead of 101; body: \"origin not allowed\""
         );
         assert_eq!(
-            said(
+            refusal_text(
                 "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n\
                  16\r\n<html>\n<h1>Go away</h1>\r\n0\r\n\r\n"
             ),
             "status 400 Bad Request instead of 101; body: \"Go away\""
         );
         assert_eq!(
-            said("HTTP/1.1 500\r\nContent-Length: 0\r\n\r\n"),
+            refusal_text("HTTP/1.1 500\r\nContent-Length: 0\r\n\r\n"),
             "status 500 instead of 101"
         );
     }
@@ -145,20 +147,22 @@ mod tests {
     }
 
     #[test]
-    fn redirects_and_delays_are_named() {
+    fn location_and_retry_after_are_reported() {
         assert_eq!(
-            said("HTTP/1.1 301 Moved\r\nLocation: wss://h/ws\r\nContent-Length: 0\r\n\r\n"),
+            refusal_text("HTTP/1.1 301 Moved\r\nLocation: wss://h/ws\r\nContent-Length: 0\r\n\r\n"),
             "status 301 Moved instead of 101; it redirects to \"wss://h/ws\": give that URL"
         );
         assert_eq!(
-            said("HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nContent-Length: 5\r\n\r\nfull\n"),
+            refusal_text(
+                "HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nContent-Length: 5\r\n\r\nfull\n"
+            ),
             "status 503 Busy instead of 101; Retry-After: \"120\"; body: \"full\""
         );
     }
 
     #[test]
-    fn nothing_of_it_commands_a_terminal() {
-        let text = said("HTTP/1.1 400 X\r\nContent-Length: 6\r\n\r\n\x1b[2Jab");
+    fn control_characters_are_escaped() {
+        let text = refusal_text("HTTP/1.1 400 X\r\nContent-Length: 6\r\n\r\n\x1b[2Jab");
         assert!(text.chars().all(|c| !c.is_control()), "{text:?}");
     }
 }

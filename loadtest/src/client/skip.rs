@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_skipped_and_all_else_is_kept_however_the_stream_is_cut() {
+    fn messages_are_skipped_and_the_rest_is_kept_at_every_split() {
         let long = [&[0x82, 126, 1, 0][..], &[7; 256]].concat();
         let ping = [0x89, 2, b'h', b'i'];
         let stream = [
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_named() {
+    fn invalid_frames_are_violations() {
         let wrong = |bytes: &[u8]| rest([bytes]).unwrap_err();
         assert_eq!(wrong(&[0xc1, 0]), Violation::Reserved(0xc1));
         assert_eq!(wrong(&[0x81, 0x80]), Violation::Masked);

@@ -124,7 +124,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn a_whole_stamp_tells_its_message() {
+    fn a_whole_stamp_identifies_its_message() {
         for (kind, len) in [(MessageKind::Binary, 8), (MessageKind::Text, 16)] {
             let stamper = Stamper::new(kind, 32, 0x0123_4567_89ab_cdef);
             assert_eq!(stamper.len(), len);

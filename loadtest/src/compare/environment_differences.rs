@@ -40,15 +40,15 @@ pub(super) fn differences(groups: &[ResultGroup]) -> Vec<String> {
 }
 
 fn line(key: &str, holders: &BTreeMap<&str, BTreeSet<&str>>) -> String {
-    let told = holders.iter().map(|(value, labels)| {
+    let values = holders.iter().map(|(value, labels)| {
         let labels: Vec<_> = labels.iter().copied().collect();
         format!("{} ({})", shortened(value), labels.join(", "))
     });
-    let told: Vec<_> = told.collect();
-    format!("the runs differ in {key}: {}", told.join(", "))
+    let values: Vec<_> = values.collect();
+    format!("the runs differ in {key}: {}", values.join(", "))
 }
 
-/// Every fact of a run's surroundings, by the name it has in the file.
+/// Every field of a run's environment, by its name in the file.
 fn facts(run: &ResultFile) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let environment: &Environment = &run.environment;
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_told_with_who_has_it() {
+    fn differences_are_listed_with_their_groups() {
         let groups = [
             group("A", |run| {
                 run.environment.kernel = Some("6.1".to_owned());

@@ -51,13 +51,13 @@ impl ResultGroup {
         let (label, all) = (&self.label, self.runs.len());
         let mut warnings = Vec::new();
         for verdict in [Verdict::Invalid, Verdict::Suspect] {
-            let told: Vec<_> = reasons
+            let counted: Vec<_> = reasons
                 .iter()
                 .filter(|((it, _), _)| *it == verdict)
                 .collect();
-            let count: usize = told.iter().map(|(_, count)| **count).sum();
+            let count: usize = counted.iter().map(|(_, count)| **count).sum();
             // The runs' reasons differ in their figures only; the first is quoted.
-            if let Some(((_, what), _)) = told.into_iter().max_by_key(|(_, count)| **count) {
+            if let Some(((_, what), _)) = counted.into_iter().max_by_key(|(_, count)| **count) {
                 warnings.push(format!("{label}: {count} of {all} runs {verdict}: {what}"));
             }
         }
@@ -138,14 +138,14 @@ mod tests {
     fn names(arguments: &[&str]) -> Result<Vec<(String, usize)>, String> {
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
         let groups = named(&arguments).map_err(|failure| failure.to_string())?;
-        let told = groups
+        let counted = groups
             .into_iter()
             .map(|group| (group.label, group.paths.len()));
-        Ok(told.collect())
+        Ok(counted.collect())
     }
 
     #[test]
-    fn what_has_no_name_belongs_to_the_one_before() {
+    fn files_without_a_name_belong_to_the_name_before() {
         let groups = names(&["A=a1", "a2", "./x=y", "B=b1"]).unwrap();
         assert_eq!(groups, [("A".to_owned(), 3), ("B".to_owned(), 1)]);
     }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_for_files_that_are_there() {
+    fn a_pattern_without_a_match_is_an_error() {
         let error = names(&["A=no/such/*.json"]).unwrap_err();
         assert_eq!(error, "no/such/*.json: no file has such a name");
         let error = names(&["A=***"]).unwrap_err();

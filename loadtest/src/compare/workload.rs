@@ -70,7 +70,7 @@ mod tests {
     use crate::plan::Load;
     use crate::target::Target;
 
-    fn told(change: impl FnOnce(&mut Plan)) -> Option<String> {
+    fn difference_after(change: impl FnOnce(&mut Plan)) -> Option<String> {
         let plan = fixture::plan();
         let mut other = plan.clone();
         change(&mut other);
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn another_server_seed_or_core_is_the_same_workload() {
-        let same = told(|plan| {
+        let same = difference_after(|plan| {
             plan.targets = vec!["ws://[::1]:9002/x".parse::<Target>().unwrap()];
             plan.seed = 9;
             plan.pin = vec![3];
@@ -89,17 +89,17 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_another() {
+    fn any_other_difference_is_another_workload() {
         assert_eq!(
-            told(|plan| plan.connections = 5).as_deref(),
+            difference_after(|plan| plan.connections = 5).as_deref(),
             Some("connections: 100, 5")
         );
         assert_eq!(
-            told(|plan| plan.load = Load::Closed { window: 3 }).as_deref(),
+            difference_after(|plan| plan.load = Load::Closed { window: 3 }).as_deref(),
             Some("load.arrival: \"fixed\", null")
         );
         assert_eq!(
-            told(|plan| plan.targets.push(plan.targets[0].clone())).as_deref(),
+            difference_after(|plan| plan.targets.push(plan.targets[0].clone())).as_deref(),
             Some("servers: 1, 2")
         );
     }

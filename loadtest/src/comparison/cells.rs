@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn changes_are_percentages_until_they_are_large() {
-        let told = [0.3, 0.5, 0.948, 1.0, 1.052, 1.999, 2.0, 31.25].map(change);
+        let texts = [0.3, 0.5, 0.948, 1.0, 1.052, 1.999, 2.0, 31.25].map(change);
         assert_eq!(
-            told,
+            texts,
             [
                 "×0.30", "-50.0 %", "-5.2 %", "+0.0 %", "+5.2 %", "+99.9 %", "×2.00", "×31.25"
             ]
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_p_value_is_never_nothing() {
+    fn a_small_p_value_is_shown_as_below_a_limit() {
         assert_eq!(
             [0.0, 0.0009, 0.001, 0.5, 1.0].map(p_value),
             ["<0.001", "<0.001", "0.001", "0.500", "1.000"]
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outlook_is_counted() {
+    fn an_outlook_has_the_number_of_runs() {
         assert_eq!(
             outlook(Outlook::More(1), "pair"),
             "about 1 more pair needed"

@@ -187,7 +187,7 @@ fn finding(
 
 /// Derives the verdicts of a contrast from its stored numbers: those in the file may be of other
 /// settings or another version.
-pub(super) fn reconsider(contrast: &mut Contrast, settings: &Settings) {
+pub(super) fn derive_verdicts(contrast: &mut Contrast, settings: &Settings) {
     for finding in &mut contrast.findings {
         finding.margin = settings.margin(finding.metric);
         if finding.outlook != Some(Outlook::Invalid) {
@@ -207,9 +207,9 @@ fn outlook(measured: &MetricEstimate, level: f64, settings: &Settings) -> Outloo
         let least = measured.evidence.least(level).max(SPREAD_RUNS_MIN);
         return Outlook::AtLeast(least - runs);
     }
-    let seen = distance(measured.ratio);
-    let effect = 1.0 + seen.max(settings.min_effect);
-    let room = (1.0 + settings.margin(measured.metric)) / (1.0 + seen) - 1.0;
+    let observed = distance(measured.ratio);
+    let effect = 1.0 + observed.max(settings.min_effect);
+    let room = (1.0 + settings.margin(measured.metric)) / (1.0 + observed) - 1.0;
     let room = (room > 0.0).then_some(room);
     let confidence = settings.confidence();
     match measured.evidence.needed(effect, level, room, confidence) {
@@ -322,14 +322,14 @@ mod tests {
     }
 
     #[test]
-    fn the_other_way_round_it_is_better() {
+    fn exchanged_sides_are_better_instead_of_worse() {
         let contrast = paired(&side("A", &slower(1.3)), &side("B", &CALM), &settings());
         assert_eq!(cpu(&contrast).verdict, ComparisonVerdict::Better);
         assert!(!contrast.is_regression());
     }
 
     #[test]
-    fn what_is_found_and_of_no_interest_is_none() {
+    fn a_significant_difference_below_min_effect_is_none() {
         let contrast = paired(&side("A", &CALM), &side("B", &slower(1.01)), &settings());
         let found = cpu(&contrast);
         assert!(found.p_value < LEVEL, "{found:?}");
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn of_few_pairs_the_noise_is_not_known() {
+    fn too_few_pairs_give_a_minimum_instead_of_an_estimate() {
         let contrast = paired(
             &side("A", &CALM[..2]),
             &side("B", &slower(1.3)[..2]),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn of_invalid_runs_nothing_follows() {
+    fn invalid_runs_are_inconclusive() {
         let mut slow = side("B", &slower(1.3));
         slow.invalid = 1;
         let contrast = paired(&side("A", &CALM), &slow, &settings());
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_reconsidered_by_its_numbers() {
+    fn stored_verdicts_are_derived_again_from_the_numbers() {
         let noisy = [0.8, 1.3, 0.9, 1.2, 0.7, 1.4];
         let open = paired(&side("A", &CALM), &side("B", &noisy), &settings());
         let mut kind = open.clone();
@@ -414,13 +414,13 @@ mod tests {
         for finding in &mut kind.findings {
             (finding.verdict, finding.margin) = (ComparisonVerdict::NoDifference, 9.0);
         }
-        reconsider(&mut kind, &settings());
+        derive_verdicts(&mut kind, &settings());
         assert_eq!(kind.verdict, ComparisonVerdict::Inconclusive);
         assert_eq!(cpu(&kind).verdict, ComparisonVerdict::Inconclusive);
     }
 
     #[test]
-    fn an_interval_beyond_the_margin_leaves_it_open() {
+    fn an_interval_beyond_the_margin_is_inconclusive() {
         let noisy = [0.8, 1.3, 0.9, 1.2, 0.7, 1.4];
         let strict = Settings {
             margin: Some(0.1),
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_judged_alike() {
+    fn unpaired_groups_get_the_same_verdicts() {
         let contrast = unpaired(&side("A", &CALM), &side("B", &slower(1.3)), &settings());
         assert_eq!(contrast.verdict, ComparisonVerdict::Worse);
         let contrast = unpaired(&side("A", &CALM), &side("B", &CALM), &settings());

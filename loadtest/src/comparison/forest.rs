@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_lie_beside_no_difference_or_across_it() {
+    fn intervals_are_drawn_relative_to_one() {
         for (reach, low, ratio, high, expected) in [
             (1.25, 1.05, 1.1, 1.15, "············│··├─●──┤····"),
             (1.25, 0.9, 0.95, 1.1, "······├──●──┼────┤·······"),

@@ -53,12 +53,12 @@ pub fn too_few_runs(
     let metrics: Vec<_> = contrast.findings.iter().map(|it| it.metric).collect();
     let total: f64 = metrics.iter().map(|it| it.weight()).sum();
     let known = |side: &Side, metric| side.by_run(metric).iter().flatten().count();
-    let who = format!(
+    let subject = format!(
         "{} runs of {} and {} of {}",
         baseline.runs, baseline.label, side.runs, side.label
     );
     let needs = needs(&metrics, level, runs_min);
-    warning(&who, &needs, |need| {
+    warning(&subject, &needs, |need| {
         let metric = need.metric;
         let least = least_p_value(known(baseline, metric), known(side, metric));
         least > level * metric.weight() / total
@@ -88,7 +88,7 @@ fn listed(needs: &[MinimumRuns]) -> String {
 }
 
 fn warning(
-    who: &str,
+    subject: &str,
     needs: &[MinimumRuns],
     is_short: impl Fn(&MinimumRuns) -> bool,
 ) -> Option<String> {
@@ -103,7 +103,7 @@ fn warning(
     };
     let listed = listed(&short);
     Some(format!(
-        "{who} {what}, however large; needed at least: {listed}"
+        "{subject} {what}, however large; needed at least: {listed}"
     ))
 }
 
@@ -114,7 +114,7 @@ mod tests {
     use crate::statistics::adjusted;
 
     #[test]
-    fn what_is_needed_is_said_for_each_metric() {
+    fn the_minimum_is_listed_for_each_metric() {
         let needed = settings().pairs_needed();
         assert_eq!(
             needed,
@@ -146,7 +146,7 @@ mod tests {
     /// The fewest pairs that are announced, all pointing one way, are significant; one less is
     /// not.
     #[test]
-    fn what_is_needed_is_what_the_test_and_its_correction_need() {
+    fn the_minimum_is_that_of_the_test_and_its_correction() {
         let needs = needs(&Metric::ALL, 0.05, pairs_min);
         let weights = Metric::ALL.map(Metric::weight);
         for (index, need) in needs.iter().enumerate() {

@@ -168,7 +168,7 @@ impl Document for Comparison {
         }
         // Its runs are not in the file.
         if let Some(noise) = &mut self.noise {
-            decide::reconsider(noise, settings);
+            decide::derive_verdicts(noise, settings);
         }
         Ok(())
     }

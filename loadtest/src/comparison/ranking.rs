@@ -122,11 +122,11 @@ mod tests {
     use super::super::fixture;
     use super::*;
 
-    fn told(metric: Metric) -> Vec<(Option<usize>, String)> {
-        told_of(&fixture::four(), metric)
+    fn ranks(metric: Metric) -> Vec<(Option<usize>, String)> {
+        ranks_of(&fixture::four(), metric)
     }
 
-    fn told_of(comparison: &Comparison, metric: Metric) -> Vec<(Option<usize>, String)> {
+    fn ranks_of(comparison: &Comparison, metric: Metric) -> Vec<(Option<usize>, String)> {
         let places = ranking(comparison, metric).into_iter();
         places
             .map(|place| (place.rank, place.side.label.clone()))
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn the_least_cost_is_best_and_those_that_overlap_share_a_rank() {
         assert_eq!(
-            told(Metric::CpuPerMessage),
+            ranks(Metric::CpuPerMessage),
             [place(1, "C"), place(2, "A"), place(2, "D"), place(4, "B")]
         );
     }
@@ -149,7 +149,7 @@ mod tests {
     fn the_most_throughput_is_best_and_the_unknown_is_last() {
         let unknown = (None, "D".to_owned());
         assert_eq!(
-            told(Metric::Throughput),
+            ranks(Metric::Throughput),
             [place(1, "C"), place(2, "A"), place(3, "B"), unknown]
         );
     }
@@ -165,40 +165,40 @@ mod tests {
     /// Six of six pairs with a ratio of 73 and an interval far from 1: inconclusive, where
     /// six pairs are too few for the metric.
     #[test]
-    fn what_was_not_told_from_the_baseline_shares_its_rank() {
+    fn sides_not_distinguished_from_the_baseline_share_its_rank() {
         let mut comparison = fixture::four();
         find(&mut comparison, 2, 73.0, (70.0, 76.0));
         assert_eq!(
-            told_of(&comparison, Metric::CpuPerMessage),
+            ranks_of(&comparison, Metric::CpuPerMessage),
             [place(1, "C"), place(2, "A"), place(2, "D"), place(4, "B")]
         );
         find(&mut comparison, 2, 0.1, (0.05, 0.2));
         assert_eq!(
-            told_of(&comparison, Metric::CpuPerMessage),
+            ranks_of(&comparison, Metric::CpuPerMessage),
             [place(1, "C"), place(2, "D"), place(2, "A"), place(4, "B")]
         );
     }
 
     #[test]
-    fn who_was_found_better_or_worse_has_another_rank_than_the_baseline() {
+    fn better_or_worse_sides_have_another_rank_than_the_baseline() {
         let mut comparison = fixture::four();
         // The test of signs and ranks sees more than the interval, which may hold 1.
         find(&mut comparison, 1, 0.97, (0.94, 1.01));
         find(&mut comparison, 0, 1.03, (0.99, 1.06));
         assert_eq!(
-            told_of(&comparison, Metric::CpuPerMessage),
+            ranks_of(&comparison, Metric::CpuPerMessage),
             [place(1, "C"), place(2, "A"), place(2, "D"), place(4, "B")]
         );
     }
 
     #[test]
-    fn those_found_worse_that_overlap_share_a_rank() {
+    fn worse_sides_with_overlapping_intervals_share_a_rank() {
         let mut comparison = fixture::four();
         find(&mut comparison, 2, 1.19, (1.1, 1.25));
         let findings = &mut comparison.contrasts[2].findings;
         findings.last_mut().expect("CPU time").verdict = ComparisonVerdict::Worse;
         assert_eq!(
-            told_of(&comparison, Metric::CpuPerMessage),
+            ranks_of(&comparison, Metric::CpuPerMessage),
             [place(1, "C"), place(2, "A"), place(3, "D"), place(3, "B")]
         );
     }

@@ -54,9 +54,9 @@ pub(super) fn sentence(comparison: &Comparison, contrast: &Contrast) -> String {
 /// The differences that can be found on a machine of known noise.
 pub(super) fn resolution(comparison: &Comparison, noise: &Contrast) -> String {
     let findable = findable(noise, comparison.settings.level);
-    let told = noise.findings.iter();
-    let told = told.filter(|finding| findable.contains(&finding.metric));
-    let reaches = told.map(|finding| {
+    let shown = noise.findings.iter();
+    let shown = shown.filter(|finding| findable.contains(&finding.metric));
+    let reaches = shown.map(|finding| {
         let reach = cells::reach(finding);
         format!(
             "{} {}",

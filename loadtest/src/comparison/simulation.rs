@@ -127,7 +127,7 @@ fn is_difference(contrast: &Contrast) -> bool {
 
 /// All six metrics of servers alike: any that is better or worse is a false alarm.
 #[test]
-fn servers_alike_are_seldom_better_or_worse_in_anything() {
+fn false_alarms_are_within_the_level() {
     for (design, counts) in [(Design::Paired, [6, 20]), (Design::Unpaired, [4, 12])] {
         for runs in counts {
             for (distribution, spread) in
@@ -155,7 +155,7 @@ fn servers_alike_are_seldom_better_or_worse_in_anything() {
 /// A server whose true ratio is at the margin or beyond it is seldom called no different, however
 /// noisy the runs are.
 #[test]
-fn a_difference_is_seldom_called_none_however_noisy_it_is() {
+fn a_real_difference_is_seldom_called_none_at_any_noise() {
     for (design, counts) in [
         (Design::Paired, [6, 10, 20]),
         (Design::Unpaired, [4, 6, 12]),
@@ -187,7 +187,7 @@ fn a_difference_is_seldom_called_none_however_noisy_it_is() {
 }
 
 #[test]
-fn as_many_pairs_as_there_are_by_default_find_what_they_are_for() {
+fn the_default_number_of_pairs_has_its_documented_power() {
     for (metric, ratio, spread, runs, least) in [
         (Metric::CpuPerMessage, 1.05, 0.035, 20, 0.95),
         (Metric::CpuPerMessage, 1.05, 0.035, 6, 0.4),
@@ -227,7 +227,7 @@ fn as_many_pairs_as_there_are_by_default_find_what_they_are_for() {
 }
 
 #[test]
-fn servers_alike_are_no_different_where_the_noise_allows_it() {
+fn equal_servers_are_no_different_at_low_noise() {
     for (runs, spread, least, most) in [
         (20, 0.035, 0.9, 1.0),
         (10, 0.035, 0.5, 0.9),

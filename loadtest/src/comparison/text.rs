@@ -26,16 +26,16 @@ pub(super) fn comparison(comparison: &Comparison, color: bool) -> String {
 
 /// The load, the design and the sides.
 fn header(comparison: &Comparison) -> String {
-    let mut who = Grid::default();
+    let mut sides = Grid::default();
     for side in &comparison.sides {
         let command = side.command.as_deref().unwrap_or_default();
-        who.add(&side.label, Vec::new(), command);
+        sides.add(&side.label, Vec::new(), command);
     }
     format!(
         "{}\n{}\n{}",
         sanitized(&comparison.workload),
         sanitized(&cells::design(comparison)),
-        who.text()
+        sides.text()
     )
 }
 
@@ -123,7 +123,7 @@ B is worse than A: CPU/message +5.2 % (+4.1 % to +6.4 %), p99 ×3.00 (+80.0 % to
     }
 
     #[test]
-    fn no_difference_is_told_with_what_could_have_been_missed() {
+    fn no_difference_is_reported_with_its_bounds() {
         let text = fixture::alike().text(false);
         let last = text.lines().last().unwrap();
         assert_eq!(
@@ -133,7 +133,7 @@ B is worse than A: CPU/message +5.2 % (+4.1 % to +6.4 %), p99 ×3.00 (+80.0 % to
     }
 
     #[test]
-    fn the_noise_alone_says_what_can_be_told_here() {
+    fn the_noise_alone_shows_the_resolution() {
         assert_eq!(
             fixture::one().text(false),
             "\
@@ -199,7 +199,7 @@ warning  2 of 10 runs of B are SUSPECT
     }
 
     #[test]
-    fn verdicts_have_colors_that_move_nothing() {
+    fn colors_do_not_change_the_layout() {
         let (plain, colored) = (fixture::two().text(false), fixture::two().text(true));
         assert!(colored.contains("  \x1b[1;31mworse\x1b[0m\n"), "{colored}");
         assert!(
@@ -214,7 +214,7 @@ warning  2 of 10 runs of B are SUSPECT
     }
 
     #[test]
-    fn what_others_wrote_commands_nothing() {
+    fn control_characters_of_files_are_removed() {
         let mut two = fixture::two();
         two.sides[1].command = Some("s\x1b[2J".to_owned());
         two.warnings.push("w\x1b[2J".to_owned());

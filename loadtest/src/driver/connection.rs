@@ -40,7 +40,7 @@ pub(super) enum Role {
     Load(u32),
     /// It carried messages, and closes when the last one is back.
     Retired,
-    /// It only sits there.
+    /// It is idle.
     Idle,
     /// It sends without pause and reads slowly.
     Slow,
@@ -49,7 +49,7 @@ pub(super) enum Role {
 /// The stage of a connection's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The handshake is under way.
+    /// The handshake is in progress.
     Opening,
     /// Messages go out and come back.
     Open,
@@ -188,7 +188,7 @@ impl Connection {
     }
 
     /// Gives its load to another connection, and closes when the messages that
-    /// are under way are back.
+    /// are in flight are answered.
     pub(super) fn retire(&mut self, successor: &mut Self) {
         self.role = Role::Retired;
         successor.due_ns = std::mem::take(&mut self.due_ns);
@@ -241,7 +241,7 @@ impl Connection {
         self.asked() != self.checker.received() || !self.due_ns.is_empty()
     }
 
-    /// When the oldest message that is under way was sent.
+    /// When the oldest message in flight was sent.
     pub(super) fn oldest_sent_ns(&self) -> Option<u64> {
         self.batches.front().map(|batch| batch.times.sent_ns)
     }
@@ -495,7 +495,7 @@ impl Connection {
         Ok(sent.written == sent.offered && self.transport.flush()?)
     }
 
-    /// Takes note of messages that a write call took.
+    /// Records messages that a write call took.
     #[inline]
     fn note_sent(&mut self, messages: u64, now_ns: u64, state: &mut ThreadState) {
         // A full socket that takes more is a server that reads.

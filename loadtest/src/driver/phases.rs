@@ -210,7 +210,7 @@ impl Worker<'_> {
         self.work_all()
     }
 
-    /// Closes the window, unless it is over already, and takes stock.
+    /// Closes the window, unless it is over already, and adds up the slice.
     fn end_measurement(&mut self, now_ns: u64) {
         let window = &mut self.state.recorder.window;
         window.end_ns = window.end_ns.min(now_ns);
@@ -237,7 +237,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Hands over the seconds that are over. Slices are handed over as such.
+    /// Reports the seconds that are over; a slice is one interval.
     fn finish_interval(&mut self, now_ns: u64) {
         if self.plan.slices > 1 {
             return;

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_silent_is_passed_by() {
+    fn a_silent_address_is_skipped() {
         let (_filled, _silent, silent) = silent();
         let (_listener, listening) = listening();
         let (_socket, refusing) = refusing();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_race_without_a_winner_ends() {
+    fn a_race_without_an_answer_ends() {
         let (_filled, _silent, silent) = silent();
         let (_socket, refusing) = refusing();
         let kind = |result: io::Result<SocketAddr>| result.expect_err("nobody answers").kind();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns() {
+    fn address_families_are_interleaved() {
         let parse = |text: &str| text.parse::<SocketAddr>().expect("an address");
         let given = ["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"].map(parse);
         let ordered = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"].map(parse);

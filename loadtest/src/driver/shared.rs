@@ -114,7 +114,7 @@ pub struct ThreadEnd {
     pub counts: Counts,
     /// Its handshakes.
     pub handshake_ns: Histogram,
-    /// The most handshakes at the start that it had under way at the same time.
+    /// The most concurrent handshakes at the start.
     pub opening_max: u32,
     /// The part that was being recorded.
     pub part: IntervalRecord,

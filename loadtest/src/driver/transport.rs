@@ -85,7 +85,7 @@ impl Transport {
     pub(super) fn close(&mut self) {
         if let Self::Tls(tls) = self {
             tls.connection.send_close_notify();
-            // The connection's work is done; this is courtesy.
+            // Best effort: the connection is done.
             let _ = tls.flush();
         }
         let _ = self.socket().shutdown(Shutdown::Both);

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_smaller_than_of_interest_is_none() {
+    fn changes_below_min_effect_are_ignored() {
         let little = CALM.map(|value| value * 1.015);
         assert_eq!(marks(&[&[100.0; 9], &little]), [PointKind::Level; 2]);
     }

@@ -34,8 +34,8 @@ pub(super) fn csv(histories: &[WorkloadHistory], metric: Metric) -> String {
 }
 
 fn annotations(point: &Point) -> String {
-    let told: Vec<_> = point.annotations.iter().map(String::as_str).collect();
-    told.join("; ")
+    let annotations: Vec<_> = point.annotations.iter().map(String::as_str).collect();
+    annotations.join("; ")
 }
 
 fn fields(workload: &str, metric: Metric, step: &MarkedPoint) -> [String; TITLES.len()] {

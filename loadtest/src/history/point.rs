@@ -104,12 +104,12 @@ mod tests {
             run("0123456789abcdef", 7.0),
         ];
         let points = points(&runs, Metric::CpuPerMessage, GroupBy::Commit);
-        let told: Vec<_> = points
+        let found: Vec<_> = points
             .iter()
             .map(|point| (point.name.as_str(), point.values.as_slice()))
             .collect();
         assert_eq!(
-            told,
+            found,
             [("012345678", &[5.0, 7.0][..]), ("012345678-dirty", &[6.0])]
         );
         assert_eq!((points[0].low(), points[0].high()), (5.0, 7.0));
@@ -117,17 +117,17 @@ mod tests {
     }
 
     #[test]
-    fn what_users_say_about_runs_is_kept_once() {
+    fn annotations_are_listed_once() {
         let mut run = fixture::result();
         run.environment.note = Some("cold".to_owned());
         run.environment.labels = [("build".to_owned(), "12".to_owned())].into();
         let points = points(&[run.clone(), run], Metric::P99, GroupBy::Day);
-        let told: Vec<_> = points[0].annotations.iter().collect();
-        assert_eq!(told, ["labels: build=12", "note: cold"]);
+        let found: Vec<_> = points[0].annotations.iter().collect();
+        assert_eq!(found, ["labels: build=12", "note: cold"]);
     }
 
     #[test]
-    fn what_is_not_known_has_a_name_of_its_own() {
+    fn an_unknown_property_is_a_point_of_its_own() {
         let points = points(&[fixture::result()], Metric::P99, GroupBy::Binary);
         assert_eq!(points[0].name, "unknown");
         let points = super::points(&[fixture::result()], Metric::P99, GroupBy::Day);

@@ -126,7 +126,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn a_change_is_seen_and_said() {
+    fn a_change_is_marked_with_its_verdict() {
         let point = |name: &str, values: &[f64]| Point {
             name: name.to_owned(),
             day: "2026-11-28".to_owned(),

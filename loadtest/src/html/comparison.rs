@@ -50,14 +50,14 @@ pub(super) fn title(comparison: &Comparison) -> String {
 
 /// The verdict in a sentence, with the metrics that decided it.
 pub(super) fn sentence(contrast: &Contrast) -> String {
-    let told = contrast.findings.iter().filter(|finding| {
+    let parts = contrast.findings.iter().filter(|finding| {
         contrast.verdict == ComparisonVerdict::NoDifference
             || matches!(
                 finding.verdict,
                 ComparisonVerdict::Better | ComparisonVerdict::Worse
             )
     });
-    let told: Vec<_> = told
+    let parts: Vec<_> = parts
         .map(|finding| {
             format!(
                 "{} {}, {}",
@@ -67,10 +67,10 @@ pub(super) fn sentence(contrast: &Contrast) -> String {
             )
         })
         .collect();
-    let why = if told.is_empty() {
+    let why = if parts.is_empty() {
         "no metric decides".to_owned()
     } else {
-        told.join("; ")
+        parts.join("; ")
     };
     format!(
         "{} against {} is {}: {why}.",

@@ -105,7 +105,7 @@ fn bar(bin: &Bin) -> Bar {
         from: bin.from_ns,
         to: bin.to_ns,
         value: bin.share * 100.0,
-        says: format!(
+        tooltip: format!(
             "{}: {} messages, {:.2} %",
             between(bin),
             format_count(bin.messages),
@@ -136,13 +136,13 @@ fn rounded(ns: f64) -> String {
 fn finding(bins: &[Vec<Bin>], groups: &RunGroups<'_>) -> String {
     let fullest = bins.iter().zip(&groups.all).filter_map(|(bins, group)| {
         let bin = bins.iter().max_by(|a, b| a.share.total_cmp(&b.share))?;
-        let who = if groups.all.len() > 1 {
+        let prefix = if groups.all.len() > 1 {
             format!("{}: ", group.name)
         } else {
             String::new()
         };
         Some(format!(
-            "{who}{} ({:.0} % of the messages)",
+            "{prefix}{} ({:.0} % of the messages)",
             between(bin),
             bin.share * 100.0
         ))

@@ -147,9 +147,11 @@ fn fields(environment: &Environment) -> Vec<(String, String)> {
         for (name, value) in object {
             match value {
                 Value::Object(map) => {
-                    fields.extend(map.iter().map(|(key, value)| {
+                    let named = |(key, value)| {
+                        let key: &String = key;
                         (sanitized(&format!("{name}.{key}")), text(key, value))
-                    }))
+                    };
+                    fields.extend(map.iter().map(named));
                 }
                 value => fields.push((sanitized(&name), text(&name, &value))),
             }
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lasts_makes_another_environment() {
+    fn volatile_fields_do_not_make_another_environment() {
         let all = [
             environment("6.1", 0.1),
             environment("6.1", 2.0),

@@ -120,11 +120,11 @@ impl Page<'_> {
             (self.comparisons.len(), "comparison", "comparisons"),
             (self.sweeps.len(), "sweep", "sweeps"),
         ];
-        let told = counted.into_iter().filter(|(count, _, _)| *count > 0);
-        let told: Vec<_> = told
+        let parts = counted.into_iter().filter(|(count, _, _)| *count > 0);
+        let parts: Vec<_> = parts
             .map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }))
             .collect();
-        format!("WebSocket echo, every reply checked: {}.", told.join(", "))
+        format!("WebSocket echo, every reply checked: {}.", parts.join(", "))
     }
 
     fn contents(&self) -> Markup {

@@ -82,14 +82,14 @@ fn curve(name: &str, style: usize, times_ns: &Histogram, runs: &[&ReportedRun]) 
         Some(Mark {
             x: 1.0 - percentile.quantile(),
             y: ns as f64,
-            says: format!("{name}: {text} {}", format_ns(ns)),
+            tooltip: format!("{name}: {text} {}", format_ns(ns)),
             is_doubtful: false,
         })
     });
     let max = Mark {
         x: end.0,
         y: end.1,
-        says: format!("{name}: max {}", format_ns(times_ns.max())),
+        tooltip: format!("{name}: max {}", format_ns(times_ns.max())),
         is_doubtful: false,
     };
     Series {
@@ -144,16 +144,16 @@ fn band(runs: &[&ReportedRun]) -> Vec<Band> {
 
 fn finding(groups: &[&RunGroup<'_>]) -> String {
     if let [group] = groups {
-        let told = [Percentile::P50, Percentile::P99, Percentile::P99_9];
-        let told = told.into_iter().filter_map(|percentile| {
+        let parts = [Percentile::P50, Percentile::P99, Percentile::P99_9];
+        let parts = parts.into_iter().filter_map(|percentile| {
             let ns = percentile.of(&group.response_ns)?;
             Some(format!("{percentile} {}", format_ns(ns)))
         });
-        let told: Vec<_> = told.collect();
+        let parts: Vec<_> = parts.collect();
         return format!(
             "Of {} messages the response time is {}; the slowest took {}.",
             format_count(group.response_ns.len()),
-            told.join(", "),
+            parts.join(", "),
             format_ns(group.response_ns.max())
         );
     }

@@ -191,7 +191,7 @@ fn line<'a>(
     let mark = |&(x, y): &(f64, f64)| Mark {
         x,
         y,
-        says: format!("{name} at {x:.1} s: {}", format(y)),
+        tooltip: format!("{name} at {x:.1} s: {}", format(y)),
         is_doubtful: false,
     };
     let marks = if points.len() > MARKS_MAX {
@@ -263,22 +263,22 @@ fn latency_finding(runs: &[ReportedRun]) -> String {
         let (step, times) = steps.max_by(|a, b| a.1.max.total_cmp(&b.1.max))?;
         Some((step.start_s, times.max))
     };
-    let told = runs.iter().filter_map(|run| {
+    let parts = runs.iter().filter_map(|run| {
         let (at_s, max_ns) = worst(run)?;
-        let who = if runs.len() > 1 {
+        let prefix = if runs.len() > 1 {
             format!(" in {}", run.name)
         } else {
             String::new()
         };
         let max = nanoseconds(max_ns);
-        Some(format!("{max}{who} ({at_s:.0} s after the start)"))
+        Some(format!("{max}{prefix} ({at_s:.0} s after the start)"))
     });
-    let told: Vec<_> = told.collect();
-    format!("The slowest reply took {}.", told.join(", "))
+    let parts: Vec<_> = parts.collect();
+    format!("The slowest reply took {}.", parts.join(", "))
 }
 
 fn rate_finding(runs: &[ReportedRun]) -> String {
-    let told = runs.iter().map(|run| {
+    let parts = runs.iter().map(|run| {
         let rates = run
             .steps
             .iter()
@@ -287,19 +287,19 @@ fn rate_finding(runs: &[ReportedRun]) -> String {
         let (low, high) = rates.fold((f64::MAX, 0.0), |(low, high): (f64, f64), rate| {
             (low.min(rate), high.max(rate))
         });
-        let who = if runs.len() > 1 {
+        let prefix = if runs.len() > 1 {
             format!("{}: ", run.name)
         } else {
             String::new()
         };
         format!(
-            "{who}{}/s on average, {} to {} from second to second",
+            "{prefix}{}/s on average, {} to {} from second to second",
             format_rate(run.file.summary.rate_per_s),
             format_rate(low.min(high)),
             format_rate(high)
         )
     });
-    format!("{}.", told.collect::<Vec<_>>().join("; "))
+    format!("{}.", parts.collect::<Vec<_>>().join("; "))
 }
 
 fn latency_table(runs: &[ReportedRun]) -> HtmlTable {

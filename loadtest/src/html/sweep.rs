@@ -244,7 +244,7 @@ fn line(
         line.marks.push(Mark {
             x,
             y,
-            says: format!(
+            tooltip: format!(
                 "{} at {}/s: {} ({} to {} in {} runs)",
                 quantity.name,
                 format_rate(x),
@@ -286,8 +286,8 @@ fn finding(sweep: &RateSweep) -> String {
     let first_lost = lost
         .first()
         .map(|point| format!("{}/s was not", format_rate(point.rate_per_s)));
-    let told: Vec<_> = highest.into_iter().chain(first_lost).collect();
-    format!("{}.", told.join("; "))
+    let parts: Vec<_> = highest.into_iter().chain(first_lost).collect();
+    format!("{}.", parts.join("; "))
 }
 
 fn notes(sweep: &RateSweep) -> Vec<String> {
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_were_kept_are_told_from_those_that_were_not() {
+    fn the_description_names_the_highest_rate_reached() {
         let sweep = sweep();
         assert_eq!(
             finding(&sweep),
@@ -416,7 +416,7 @@ mod tests {
         assert_eq!(line.points.len(), 3);
         assert_eq!(line.points[2], None);
         assert_eq!(
-            line.marks[0].says,
+            line.marks[0].tooltip,
             "p99 at 1,000/s: 2.00 ms (1.00 ms to 3.00 ms in 2 runs)"
         );
         let doubtful: Vec<_> = line.marks.iter().map(|mark| mark.is_doubtful).collect();

@@ -167,7 +167,7 @@ note  swap          3 MiB in use
     }
 
     #[test]
-    fn an_examination_is_quick_and_has_something_to_say() {
+    fn an_examination_has_findings() {
         let start = Instant::now();
         let findings = examine();
         // Under a second on a machine that is not as busy as a test's may be.
@@ -182,7 +182,7 @@ note  swap          3 MiB in use
     }
 
     #[test]
-    fn a_finding_is_data() {
+    fn findings_are_json() {
         let finding = Finding::problem("CPU governor", "powersave").advise("fix it");
         assert_eq!(
             to_json(&[finding]),
@@ -200,7 +200,7 @@ note  swap          3 MiB in use
     }
 
     #[test]
-    fn numbers_are_rough() {
+    fn sizes_and_shares_are_rounded() {
         assert_eq!(format_rough_size(0), "0 B");
         assert_eq!(format_rough_size(4096), "4 KiB");
         assert_eq!(format_rough_size(25_276_502_016), "23.5 GiB");

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_name_stays_at_home() {
+    fn the_host_name_is_not_captured() {
         let host = Root::of_this_machine().sysctl("kernel.hostname").unwrap();
         let environment = serde_json::to_value(Environment::capture(true)).unwrap();
         assert!(environment.get("hostname").is_none());

@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_pause_has_one_slice() {
+    fn loads_that_cannot_pause_have_one_slice() {
         for error in [
             after(|plan| plan.slices = 0),
             after(|plan| plan.slices = SLICES_MAX + 1),

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_that_say_nothing_are_left_out() {
+    fn trailing_zeros_are_left_out() {
         for (value, count, time) in [
             (0.0, "0", "0 ns"),
             (0.5, "0.5", "0.5 ns"),

@@ -118,7 +118,7 @@ fn colors_are_around_marks_and_dots_only() {
 }
 
 #[test]
-fn what_cannot_be_shown_is_left_out() {
+fn points_off_the_scale_are_left_out() {
     let points = [
         (0.0, 1.0),
         (1.0, -1.0),

@@ -128,11 +128,11 @@ pub(crate) fn messages(counts: &Counts) -> String {
     ]
     .into_iter()
     .filter(|&(count, _)| count > 0);
-    let told = always.into_iter().chain(exceptions);
-    let told: Vec<_> = told
+    let parts = always.into_iter().chain(exceptions);
+    let parts: Vec<_> = parts
         .map(|(count, what)| format!("{} {what}", format_count(count)))
         .collect();
-    told.join(", ")
+    parts.join(", ")
 }
 
 /// The mean number of messages per system call.

@@ -143,7 +143,7 @@ VALID
     }
 
     #[test]
-    fn what_speaks_against_a_run_is_told_with_advice() {
+    fn reasons_are_listed_with_advice() {
         let text = rendered(
             |_, outcome| {
                 outcome.counts.echoed = 410_000;

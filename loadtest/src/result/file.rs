@@ -74,16 +74,16 @@ impl Document for ResultFile {
 
 /// Whether one of the numbers that both have is another one. What only one of them has
 /// may be of a version that counts more, or shows less.
-fn contradicts(told: &Value, own: &Value) -> bool {
-    match (told, own) {
-        (Value::Number(told), Value::Number(own)) => {
-            let (told, own) = (told.as_f64(), own.as_f64());
-            let (told, own) = (told.unwrap_or(f64::NAN), own.unwrap_or(f64::NAN));
-            (told - own).abs() > ROUNDING * own.abs().max(1.0)
+fn contradicts(stored: &Value, own: &Value) -> bool {
+    match (stored, own) {
+        (Value::Number(stored), Value::Number(own)) => {
+            let (stored, own) = (stored.as_f64(), own.as_f64());
+            let (stored, own) = (stored.unwrap_or(f64::NAN), own.unwrap_or(f64::NAN));
+            (stored - own).abs() > ROUNDING * own.abs().max(1.0)
         }
-        (Value::Object(told), Value::Object(own)) => told
+        (Value::Object(stored), Value::Object(own)) => stored
             .iter()
-            .any(|(key, told)| own.get(key).is_some_and(|own| contradicts(told, own))),
+            .any(|(key, stored)| own.get(key).is_some_and(|own| contradicts(stored, own))),
         _ => false,
     }
 }
@@ -119,12 +119,12 @@ impl ResultFile {
             failure: self.failure.clone(),
             ..Facts::of(&self.plan, outcome)
         });
-        let told = &mut self.judgement;
-        for reason in told.reasons.drain(..) {
+        let stored = &mut self.judgement;
+        for reason in stored.reasons.drain(..) {
             own.add(reason);
         }
-        told.verdict = own.verdict.max(told.verdict);
-        told.reasons = own.reasons;
+        stored.verdict = own.verdict.max(stored.verdict);
+        stored.reasons = own.reasons;
     }
 
     /// The outcome of the run, as far as the file has it.
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_document_is_read_back() {
         let scratch = Scratch::new("written");
         let path = scratch.0.join("run.json");
         fs::write(&path, "before").unwrap();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_file_is_told() {
+    fn a_truncated_file_is_an_error() {
         let text = example().to_json();
         let whole = text.trim_end().len();
         for len in (0..whole).step_by(97).chain([whole - 1]) {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_files_are_told() {
+    fn a_file_of_another_program_is_an_error() {
         for text in [
             "PK\u{3}\u{4}",
             "{\"a\": 1}",
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn other_versions_are_told() {
+    fn an_unknown_version_is_an_error() {
         assert_eq!(
             after(|value| value["version"] = json!(0)),
             "version 0 of the format does not exist"
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_a_later_release_are_read_over() {
+    fn unknown_keys_are_ignored() {
         for pointer in [
             "",
             "/plan",
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_says_more_than_is_understood_is_not_repeated() {
+    fn a_plan_with_unknown_keys_is_not_repeated() {
         let scratch = Scratch::new("repeat");
         let path = scratch.0.join("run.json");
         example().write(&path).unwrap();
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_fields_are_told() {
+    fn malformed_fields_are_errors() {
         let error = after(|value| value["elapsed_ns"] = json!(-1));
         assert!(error.starts_with("broken result: invalid value"), "{error}");
         let error = after(|value| value["status"] = json!("no\nsuch"));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_that_its_counts_and_histograms_deny_is_refused() {
+    fn a_summary_that_contradicts_counts_and_histograms_is_an_error() {
         for (pointer, value) in [
             ("/summary/response_ns/percentiles/p50", json!(50_014)),
             ("/summary/response_ns/percentiles/p99.99", json!(1)),
@@ -433,7 +433,7 @@ mod tests {
 
     /// A version that counts less, or shows more, has been there before.
     #[test]
-    fn a_summary_is_that_of_the_counts_and_histograms_whatever_it_leaves_out() {
+    fn a_summary_with_fewer_or_more_numbers_is_accepted() {
         let mut value = serde_json::to_value(example()).unwrap();
         let summary = &mut value["summary"];
         let percentiles = summary["response_ns"]["percentiles"].as_object_mut();
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_better_than_its_numbers_whatever_its_verdict() {
+    fn the_verdict_is_derived_again_from_the_numbers() {
         let mut value = serde_json::to_value(example()).unwrap();
         value["generator"]["busy_max"] = json!(0.99);
         value["server"]["busy_max"] = json!(0.5);
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_that_the_numbers_do_not_show_stays() {
+    fn reasons_beyond_the_numbers_are_kept() {
         let mut value = serde_json::to_value(example()).unwrap();
         let reason = json!({"verdict": "invalid", "what": "a.json: lost", "advice": "look"});
         value["judgement"] = json!({"verdict": "valid", "reasons": [reason], "notes": ["so"]});
@@ -472,10 +472,10 @@ mod tests {
     }
 
     #[test]
-    fn objectives_are_held_against_the_numbers_again() {
+    fn objectives_are_evaluated_again() {
         let mut value = serde_json::to_value(example()).unwrap();
-        let told = |objective| json!({"objective": objective, "observed": "1 ns", "met": true, "supported": true});
-        value["objectives"] = json!([told("p50<1ns"), told("p50<1h"), told("joy>3")]);
+        let stored = |objective| json!({"objective": objective, "observed": "1 ns", "met": true, "supported": true});
+        value["objectives"] = json!([stored("p50<1ns"), stored("p50<1h"), stored("joy>3")]);
         let read = ResultFile::from_json(value.to_string().as_bytes()).unwrap();
         let found: Vec<_> = read
             .objectives
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_told() {
+    fn contradictions_are_errors() {
         assert_eq!(
             after(|value| value["counts"]["answered"] = json!(500_001)),
             "inconsistent result: more messages than were due"

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_histogram_is_refused() {
+    fn text_without_a_histogram_is_an_error() {
         let text = encode(&histogram());
         assert_eq!(decode("€"), Err(DecodeError::Base64));
         assert!(matches!(decode(""), Err(DecodeError::Hdr(_))));

@@ -24,7 +24,7 @@ pub struct KnownRuns {
 }
 
 impl KnownRuns {
-    /// Takes note of a run; the file that it was read from before, if it was.
+    /// Adds a run; returns the file that it was read from before, if any.
     pub fn add(&mut self, run: &ResultFile, path: &Path) -> Option<&Path> {
         let identity = Identity {
             started_at: run.started_at.clone(),
@@ -41,7 +41,7 @@ impl KnownRuns {
         }
     }
 
-    /// Takes note of a run that has to be another one than all before.
+    /// Adds a run that must differ from all before.
     ///
     /// # Errors
     /// One line that names both files.

@@ -67,7 +67,7 @@ pub struct ResultFile {
     pub summary: Numbers,
     /// All times that were recorded.
     pub histograms: Histograms,
-    /// The most handshakes that were under way at the same time, at most; null
+    /// The most handshakes that were concurrent, at most; null
     /// where it is not known.
     #[serde(default)]
     pub handshakes_at_a_time: Option<u64>,
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_tells_how_it_ended() {
+    fn the_status_is_how_the_run_ended() {
         assert_eq!(example().status, Status::Complete);
         let mut outcome = fixture::outcome();
         outcome.interrupted = true;

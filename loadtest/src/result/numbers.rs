@@ -166,7 +166,7 @@ mod tests {
     use crate::fixture;
 
     #[test]
-    fn numbers_are_shared_out() {
+    fn costs_are_per_message() {
         let numbers = Numbers::of(&fixture::outcome(), 100);
         assert_eq!(
             (Some(numbers.rate_per_s), Some(numbers.payload_bytes_per_s)),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_shared_out_over_many_sockets_only() {
+    fn memory_is_per_socket_from_the_minimum_on() {
         for sockets in [1, RSS_SOCKETS_MIN - 1] {
             let numbers = Numbers::of(&fixture::outcome(), sockets);
             let server = numbers.server.unwrap();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_null() {
+    fn unknown_numbers_are_null() {
         let spread = Numbers::of(&fixture::outcome(), 100).handshake_ns;
         assert_eq!(spread.percentiles["p90"], Some(200_063));
         assert_eq!(spread.percentiles["p99"], None);

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_idle_keeps_no_core_busy() {
+    fn idle_cores_are_cpu_time_in_pauses() {
         let mut idle = IdleClock::default();
         assert_eq!(idle.cores(), None);
         idle.end(Some(7));

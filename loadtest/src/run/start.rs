@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_ready_in_time_is_late() {
+    fn unready_threads_at_the_start_time_are_late() {
         for ahead_ms in [2_029, 2_000, 1_000, 0] {
             assert_eq!(before(ahead_ms, false), StartAction::Late);
             assert_eq!(before(ahead_ms, true), StartAction::Late);

@@ -10,7 +10,7 @@ use crate::units::{format_count, format_ns};
 pub(super) enum CheckResult {
     /// The report is as expected.
     Holds,
-    /// It is not, in the way a busy machine makes it. Worth another try.
+    /// The difference can be explained by a busy machine. Worth another attempt.
     Disturbed,
     /// It is not, and the machine cannot have done that.
     Wrong,
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_read_well() {
+    fn ranges_are_formatted_with_units() {
         let text = |expected| range(&expected, format_count);
         assert_eq!(text(7..=7), "7");
         assert_eq!(text(0..=7), "at most 7");

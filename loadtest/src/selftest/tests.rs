@@ -112,7 +112,7 @@ fn a_constant_delay_is_found_and_nothing_shorter_or_twice_as_long() {
 }
 
 #[test]
-fn messages_lost_invented_or_recorded_twice_are_found() {
+fn lost_extra_and_doubly_recorded_messages_are_found() {
     let scenario = of("Nothing");
     let honest = || answered(&[MACHINE_NS; 2_000]);
     let after = |change: fn(&mut Outcome)| {
@@ -176,7 +176,7 @@ fn two_modes_are_found_with_exactly_their_shares() {
 }
 
 #[test]
-fn a_stall_is_found_as_the_many_slow_responses_it_is() {
+fn a_stall_is_found_as_many_slow_responses() {
     let scenario = of("OpenStall");
     assert_eq!(
         result(&scenario, &answered(&stalled()), 0),
@@ -208,7 +208,7 @@ fn coordinated_omission_is_rejected() {
 }
 
 #[test]
-fn a_generator_that_stops_sending_is_rejected_though_it_counts_from_the_intention() {
+fn a_generator_that_stops_sending_is_rejected() {
     let scenario = of("OpenStall");
     let mut outcome = answered(&stalled());
     let latencies = &mut outcome.latencies;
@@ -268,7 +268,7 @@ fn timed_out(scenario: &Scenario) -> Outcome {
 }
 
 #[test]
-fn messages_given_up_count_with_their_age() {
+fn unanswered_messages_count_with_their_age() {
     let scenario = of("Timeout");
     let after = |change: fn(&mut Outcome)| {
         let mut outcome = timed_out(&scenario);
@@ -298,7 +298,7 @@ fn messages_given_up_count_with_their_age() {
 }
 
 #[test]
-fn an_overload_has_to_be_admitted() {
+fn an_overload_has_to_be_reported() {
     let scenario = of("Overload");
     let due = 4_000_000;
     let overloaded = || {
@@ -343,7 +343,7 @@ fn an_overload_has_to_be_admitted() {
 }
 
 #[test]
-fn random_arrivals_may_be_as_many_as_chance_has_it() {
+fn random_arrivals_may_vary_by_chance() {
     let scenario = of("RandomArrivals");
     let with = |due: usize| result(&scenario, &answered(&vec![MACHINE_NS; due]), 0);
     assert_eq!(with(2_000), CheckResult::Holds);
@@ -396,7 +396,7 @@ fn failures() -> [(&'static str, Failure); 6] {
 }
 
 #[test]
-fn a_misdeed_has_to_be_named_for_what_it_is() {
+fn a_fault_has_to_be_reported_as_what_it_is() {
     for (fault, _) in failures() {
         let scenario = scenario(|scenario| {
             let injection = format!("{:?}", scenario.injection);
@@ -489,7 +489,7 @@ fn settled(results: &[CheckResult]) -> (CheckResult, u32) {
 }
 
 #[test]
-fn only_what_the_machine_may_have_done_is_tried_again() {
+fn only_disturbances_are_retried() {
     use CheckResult::{Disturbed, Holds, Wrong};
     assert_eq!(settled(&[Holds]), (Holds, 1));
     assert_eq!(settled(&[Disturbed, Holds]), (Holds, 2));
@@ -512,7 +512,7 @@ fn bounds_are_wide_only_in_the_last_try_of_a_quick_run_on_a_busy_machine() {
 }
 
 #[test]
-fn an_interrupt_settles_nothing() {
+fn an_interrupt_ends_the_attempts() {
     assert!(settle("a scenario", |_| Ok(None)).unwrap().is_none());
 }
 

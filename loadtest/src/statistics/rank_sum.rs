@@ -12,11 +12,11 @@ pub(super) fn p_value(a: &[f64], b: &[f64]) -> f64 {
     let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     let mut ranks = ranks(&[few, many].concat());
     let (count, total) = (ranks.len(), ranks.iter().sum::<usize>());
-    let seen: usize = ranks[..few.len()].iter().sum();
+    let observed: usize = ranks[..few.len()].iter().sum();
     // Sums are compared multiplied by the number of runs, as the mean is no whole
     // number otherwise.
     let mean = total * few.len();
-    let distance = mean.abs_diff(seen * count);
+    let distance = mean.abs_diff(observed * count);
     if distance == 0 {
         return 1.0;
     }

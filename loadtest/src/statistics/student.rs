@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_differ_has_no_width() {
+    fn equal_values_have_no_width() {
         let still = ConfidenceInterval {
             low: 2.0,
             high: 2.0,

@@ -20,13 +20,13 @@ pub(super) fn order(rates: usize, repeats: u32, seed: u64) -> Vec<usize> {
     order
 }
 
-/// Whether a rate need not be run again, or at all: a lower one was too much
-/// every time, and none above that was not.
+/// Whether a rate need not be run again, or at all: a lower one was not reached
+/// in any run, and none above that was.
 pub(super) fn is_beyond(index: usize, points: &[SweepPoint]) -> bool {
-    let is_too_much =
+    let is_always_saturated =
         |point: &SweepPoint| !point.runs.is_empty() && point.runs.iter().all(is_saturated);
     let is_reached = |point: &SweepPoint| point.runs.iter().any(|run| !is_saturated(run));
-    let lowest = points.iter().position(is_too_much);
+    let lowest = points.iter().position(is_always_saturated);
     lowest.is_some_and(|lowest| lowest < index && !points[lowest + 1..].iter().any(is_reached))
 }
 
@@ -78,20 +78,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_a_rate_that_is_too_much_is_left_out() {
+    fn rates_above_a_saturated_one_are_left_out() {
         assert_eq!(beyond(&[&[], &[], &[]]), [0; 0]);
         assert_eq!(beyond(&[&[true], &[false], &[], &[]]), [2, 3]);
         assert_eq!(beyond(&[&[false], &[], &[false]]), [1, 2]);
     }
 
     #[test]
-    fn what_was_reached_once_speaks_against_that() {
+    fn a_rate_reached_once_is_not_saturated() {
         assert_eq!(beyond(&[&[true], &[false, true], &[], &[]]), [0; 0]);
         assert_eq!(beyond(&[&[false], &[], &[true], &[]]), [0; 0]);
     }
 
     #[test]
-    fn a_run_without_messages_was_not_too_much() {
+    fn a_run_without_messages_is_not_saturated() {
         let mut points = points(&[&[false], &[]]);
         points[0].runs[0].counts.due = 0;
         assert!(!is_beyond(1, &points));

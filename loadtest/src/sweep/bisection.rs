@@ -100,7 +100,7 @@ pub enum Answer {
     },
 }
 
-/// A search under way.
+/// A search in progress.
 #[derive(Debug, Clone)]
 pub struct Bisection {
     bounds: Bounds,

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_document_is_read_back() {
         for file in [sweep(), search()] {
             let text = file.to_json();
             assert_eq!(
@@ -238,28 +238,28 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_is_doubtful_tells_nothing() {
-        let told = |change: fn(&mut Outcome)| holds(&changed_run(10e3, change));
-        assert_eq!(told(|_| {}), Some(true));
-        assert_eq!(told(|outcome| outcome.shared_core = Some(true)), None);
+    fn a_doubtful_run_is_unknown() {
+        let checked = |change: fn(&mut Outcome)| holds(&changed_run(10e3, change));
+        assert_eq!(checked(|_| {}), Some(true));
+        assert_eq!(checked(|outcome| outcome.shared_core = Some(true)), None);
         let too_slow = |outcome: &mut Outcome| {
             let response_ns = &mut outcome.latencies.response_ns;
             response_ns.record_n(4_000_000, 20_000).expect("in range");
         };
-        assert_eq!(told(too_slow), Some(false));
-        assert_eq!(told(|outcome| outcome.interrupted = true), None);
+        assert_eq!(checked(too_slow), Some(false));
+        assert_eq!(checked(|outcome| outcome.interrupted = true), None);
         let unreached = |outcome: &mut Outcome| outcome.counts.echoed /= 2;
-        assert_eq!(told(unreached), Some(false));
+        assert_eq!(checked(unreached), Some(false));
         // The generator was at its limit, not the server.
         assert_eq!(
-            told(|outcome| {
+            checked(|outcome| {
                 outcome.counts.echoed /= 2;
                 outcome.generator.busy_max = 0.99;
             }),
             None
         );
         assert_eq!(
-            told(|outcome| {
+            checked(|outcome| {
                 outcome.counts.echoed /= 2;
                 let usage = &mut outcome.generator.usage;
                 usage.run_queue_wait_ns = Some(usage.cpu_ns);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_another_kind_are_told() {
+    fn a_document_of_another_kind_is_an_error() {
         let result = run(10e3, true).to_json();
         let problem = SweepFile::from_json(result.as_bytes()).expect_err("a result");
         assert_eq!(
@@ -298,36 +298,36 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_do_not_agree_are_told() {
-        let told = |change: fn(&mut Value)| after(&search(), change);
-        assert_eq!(told(|_| {}), "");
+    fn contradicting_parts_are_errors() {
+        let checked = |change: fn(&mut Value)| after(&search(), change);
+        assert_eq!(checked(|_| {}), "");
         assert_eq!(
-            told(|value| value["more"] = json!(1)),
+            checked(|value| value["more"] = json!(1)),
             "",
             "of a later release"
         );
         assert_eq!(
-            told(|value| value["points"][1]["runs"][2]["counts"]["answered"] = json!(600_000)),
+            checked(|value| value["points"][1]["runs"][2]["counts"]["answered"] = json!(600_000)),
             "50,000/s, run 3: inconsistent result: more messages than were due"
         );
         assert_eq!(
-            told(|value| value["points"][0]["rate_per_s"] = json!(11_000.0)),
+            checked(|value| value["points"][0]["rate_per_s"] = json!(11_000.0)),
             "11,000/s, run 1: inconsistent result: the run is of another rate"
         );
         assert_eq!(
-            told(|value| value["points"][0]["rate_per_s"] = json!(1e9)),
+            checked(|value| value["points"][0]["rate_per_s"] = json!(1e9)),
             "inconsistent result: the rates do not ascend"
         );
         assert_eq!(
-            told(|value| value["search"]["probes"][0]["held"] = json!(false)),
+            checked(|value| value["search"]["probes"][0]["held"] = json!(false)),
             "inconsistent result: a probe contradicts its run"
         );
         assert_eq!(
-            told(|value| value["search"]["probes"][0]["run"] = json!(7)),
+            checked(|value| value["search"]["probes"][0]["run"] = json!(7)),
             "inconsistent result: a probe has no run"
         );
         assert_eq!(
-            told(|value| value["started_at"] = json!("today")),
+            checked(|value| value["started_at"] = json!("today")),
             "inconsistent result: its start is not a time"
         );
     }

@@ -159,7 +159,7 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads how many rates there are to be.
+/// Parses the number of rates.
 ///
 /// # Errors
 /// A sentence for the user when that is no number, or out of range.
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn points_are_said_once() {
+    fn the_number_of_rates_is_given_once() {
         let points = |text: &str, points| text.parse::<Rates>().unwrap().all(points, 4);
         assert_eq!(points("1:3:lin", Some(3)).unwrap(), [1.0, 2.0, 3.0]);
         for text in ["1:3:lin:2", "1,2"] {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_are_no_rates_is_refused() {
+    fn invalid_rates_are_errors() {
         for text in [
             "",
             "x",

@@ -62,7 +62,7 @@ fn a_sound_run_is_valid() {
 }
 
 #[test]
-fn a_failure_invalidates_and_hides_what_follows_from_it() {
+fn a_failure_is_the_only_reason() {
     let facts = Facts {
         failure: Some("integrity error on connection 1".to_owned()),
         echoed: 1,
@@ -79,7 +79,7 @@ fn a_failure_invalidates_and_hides_what_follows_from_it() {
 }
 
 #[test]
-fn silence_is_no_measurement() {
+fn a_run_without_replies_is_invalid() {
     let facts = Facts {
         answered: 0,
         echoed: 0,
@@ -113,7 +113,7 @@ fn a_deficit_of_a_hundredth_invalidates() {
 }
 
 #[test]
-fn replies_to_the_warm_up_are_no_rate_of_the_measurement() {
+fn replies_to_the_warm_up_do_not_count_for_the_rate() {
     // A server that stalled for the last second of the warm-up.
     let behind = Facts {
         due: 3_000,
@@ -153,7 +153,7 @@ fn replies_to_the_warm_up_are_no_rate_of_the_measurement() {
 }
 
 #[test]
-fn a_hiccup_at_the_end_is_no_saturation() {
+fn a_hiccup_at_the_end_is_tolerated() {
     let hiccup = Facts {
         scheduled: 1_000,
         echoed: 982,
@@ -206,7 +206,7 @@ fn a_deficit_within_chance_is_none() {
 }
 
 #[test]
-fn the_cause_of_a_deficit_is_told() {
+fn the_advice_names_the_cause_of_a_deficit() {
     let slow = Facts {
         echoed: 50_000,
         ..sound()
@@ -305,7 +305,7 @@ fn sleeping_is_suspect() {
 }
 
 #[test]
-fn a_server_that_works_in_pauses_is_suspect() {
+fn a_server_that_is_busy_in_pauses_is_suspect() {
     for idle_cores in [None, Some(IDLE_CORES_MAX)] {
         assert_valid(&Facts {
             idle_cores,
@@ -381,7 +381,7 @@ fn waiting_for_a_core_is_suspect_on_either_side() {
 }
 
 #[test]
-fn a_starved_side_is_no_saturated_server() {
+fn a_deficit_of_a_starved_side_is_not_saturation() {
     let late = Facts {
         echoed: 80_000,
         ..sound()
@@ -504,7 +504,7 @@ fn too_few_messages_are_suspect_or_noted() {
 }
 
 #[test]
-fn what_was_given_up_and_an_interruption_are_noted() {
+fn unanswered_messages_and_an_interrupt_are_noted() {
     let judgement = judge(&Facts {
         interrupted: true,
         unanswered: 3,

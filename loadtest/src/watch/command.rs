@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_cannot_start_says_why() {
+    fn a_command_that_cannot_start_is_an_error() {
         assert_eq!(
             start_error("server 'a", &[]),
             "missing closing quote in the server's command line: server 'a"
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_prints_is_kept() {
+    fn server_output_is_captured() {
         let server = started("sh -c 'echo one; echo two >&2; sleep 30'", &[]);
         let server = server.expect("a shell");
         poll(|| (server.printed().lines() == ["one", "two"]).then_some(()));
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_ends_is_not_waited_for() {
+    fn waiting_ends_when_the_server_ends() {
         let mut server = started("sh -c 'echo reason >&2; exit 3'", &[]).expect("a shell");
         let refused = |_: &mut dyn FnMut() -> bool| Err("refused".to_owned());
         let error = server
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_has_time_to_become_ready() {
+    fn waiting_ends_at_the_timeout() {
         let mut server = started("sleep 30", &[]).expect("it starts");
         let refused = |_: &mut dyn FnMut() -> bool| Err("refused".to_owned());
         let error = server

@@ -23,7 +23,7 @@ pub fn ensure_free(addresses: &[SocketAddr]) -> Result<(), WatchError> {
     }
 }
 
-/// Whether a TCP connection comes about.
+/// Whether a TCP connect succeeds.
 fn accepts(address: SocketAddr, timeout: Duration) -> bool {
     // Without a listener on a port of the ephemeral range, a connect may be assigned that very
     // port and connect to itself.
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_free_unless_somebody_listens() {
+    fn an_address_is_free_without_a_listener() {
         let (_socket, closed) = closed_address();
         ensure_free(&[closed]).expect("nobody listens");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

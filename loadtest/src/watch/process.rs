@@ -206,7 +206,7 @@ mod tests {
         sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; read line'; read line";
 
     #[test]
-    fn what_a_descendant_took_stays_counted_when_it_has_ended() {
+    fn cpu_time_of_ended_descendants_stays_counted() {
         let mut child = Command::new("sh")
             .args(["-c", BUSY_GRANDCHILD])
             .stdin(Stdio::piped())
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_nobody_saw_is_counted_by_the_ticks_of_its_process() {
+    fn unseen_threads_count_by_the_ticks_of_their_process() {
         const BUSY_NS: u64 = 150_000_000;
         let mut tree = ProcessTree::attach(process::id()).expect("this process");
         let before = tree.sample();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_from_threads_is_not_counted_again_in_ticks() {
+    fn observed_cpu_time_is_not_counted_again_in_ticks() {
         let tick_ns = 1_000_000_000 / clock_ticks_per_second();
         let mut process = Process {
             start_ticks: 0,

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_kinds_of_switches_are_told_apart() {
+    fn voluntary_and_involuntary_switches_are_parsed() {
         let status = b"Name:\tx\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t7\n";
         let expected = Switches {
             voluntary: 150,
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_gone() {
+    fn a_missing_process_is_gone() {
         let mut procfs = Procfs::default();
         let error = procfs
             .schedstat(std::process::id(), -1)

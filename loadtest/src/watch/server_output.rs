@@ -137,7 +137,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn the_last_of_it_is_kept() {
+    fn the_end_of_the_output_is_kept() {
         let printed = ServerOutput::default();
         let mut writer = printed.begin().expect("a pipe");
         writeln!(writer, "first").expect("it is read");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_to_show_is_counted() {
+    fn omitted_bytes_are_counted() {
         let mut output = Captured::default();
         output.take(b"shown\n");
         output.fresh_lines();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_waited_for() {
+    fn wait_for_last_waits_for_the_last_line() {
         let printed = ServerOutput::default();
         let mut writer = printed.begin().expect("a pipe");
         writeln!(writer, "first\nwhy it ended\n").expect("it is read");

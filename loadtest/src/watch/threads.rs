@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_took_stays_counted_when_it_has_ended() {
+    fn cpu_time_of_ended_threads_stays_counted() {
         let (tid, end, handle) = spawn_busy(None);
         let mut group = ThreadGroup::of(&[tid]).expect("it waits");
         let busy = poll(|| {

@@ -21,7 +21,7 @@ fn comparison(run: &Run) -> Comparison {
 }
 
 #[test]
-fn a_server_that_burns_time_is_found_worse_and_everything_is_kept() {
+fn a_slower_server_is_found_worse_and_all_runs_are_kept() {
     let servers = Servers::new(&[("--a=", Behavior::Echo), ("--b=", Behavior::BurnCpu)]);
     let scratch = Scratch::new();
     let directory = scratch.file("new/results");
@@ -139,7 +139,7 @@ fn the_noise_comes_before_the_pairs() {
 }
 
 #[test]
-fn what_nothing_can_be_said_of_is_an_exit_code() {
+fn an_inconclusive_comparison_is_exit_5() {
     let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     // Nothing is ever found in two pairs, and nothing is within no margin.
@@ -236,7 +236,7 @@ fn a_run_that_fails_is_named() {
 }
 
 #[test]
-fn arguments_that_make_no_sense_are_one_line() {
+fn invalid_arguments_are_one_line() {
     let scratch = Scratch::new();
     let file = scratch.file("file");
     fs::write(&file, "").expect("a file");
@@ -250,7 +250,10 @@ fn arguments_that_make_no_sense_are_one_line() {
             &["--a=x", "--b=y", "--pairs=1"],
             "write a number from 2 to 1000",
         ),
-        (&["--a=x", "--b=y", "--metric=p98"], "\"p98\" is no metric"),
+        (
+            &["--a=x", "--b=y", "--metric=p98"],
+            "\"p98\" is not a metric",
+        ),
         (
             &["--a=x {port}", "--b=y"],
             "the URL has {port}, but the command of B has not",
@@ -310,8 +313,8 @@ fn an_interrupt_later_reports_the_pairs_that_are_complete() {
     let pairs = comparison.sides[0].runs;
     assert!((2..1000).contains(&pairs), "{pairs}");
     assert_eq!(comparison.sides[1].runs, pairs);
-    let told = format!("interrupted when {pairs} of 1000 pairs were complete");
-    assert_eq!(comparison.warnings[0], told);
+    let expected = format!("interrupted when {pairs} of 1000 pairs were complete");
+    assert_eq!(comparison.warnings[0], expected);
     let kept = Comparison::read(format!("{directory}/comparison.json").as_ref());
     assert_eq!(kept.expect("a comparison"), comparison);
     servers.assert_stopped();
@@ -333,7 +336,7 @@ fn assert_ended_early(run: &Run, code: i32, why: &str) {
 }
 
 #[test]
-fn a_run_that_cannot_be_kept_ends_with_the_report_of_those_before() {
+fn a_run_that_cannot_be_written_ends_with_a_report_of_earlier_pairs() {
     let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     let scratch = Scratch::new();
@@ -351,7 +354,7 @@ fn a_run_that_cannot_be_kept_ends_with_the_report_of_those_before() {
 }
 
 #[test]
-fn a_run_that_fails_later_is_named_behind_the_report_of_those_before() {
+fn a_failed_run_ends_with_a_report_of_earlier_pairs() {
     let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     let mut program = in_second_pair(&servers, &[]);

@@ -31,7 +31,7 @@ fn wrong_arguments_are_one_line_and_exit_2() {
         (&["-w0"], "--window <N>"),
         (&["-s1x"], "write bytes as 32, 16k or 1m"),
         (&["-s65m"], "at most 64 MiB"),
-        (&["-s64:0"], "is no weight"),
+        (&["-s64:0"], "is not a weight"),
         (&["-s1:5000"], "sizes: weight"),
         (&["-d3"], "write a duration as 500ms, 3s or 2m"),
         (&["-d0s"], "at least 1ms"),
@@ -88,7 +88,7 @@ fn wrong_arguments_are_one_line_and_exit_2() {
 }
 
 #[test]
-fn a_url_without_a_command_is_told_which() {
+fn a_url_without_a_command_names_the_run_command() {
     for arguments in [&[URL][..], &["-c4", URL], &[URL, "--rate=1k"]] {
         let error = format!("loadtest run {}", arguments.join(" "));
         assert_usage(&loadtest(arguments), &error);
@@ -101,7 +101,7 @@ fn what_is_not_utf_8_is_a_usage_error_as_well() {
 }
 
 #[test]
-fn help_teaches_by_example() {
+fn help_has_examples() {
     for (arguments, example) in [
         (&["--help"][..], "loadtest -c 50 -w 256"),
         (
@@ -250,14 +250,17 @@ fn a_saturated_server_is_exit_4() {
 #[test]
 fn an_interrupted_run_reports_what_it_has_and_is_exit_130() {
     for load in ["-w1", "--rate=500"] {
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let server = serve(move |mut socket| {
             echo(&mut socket, 20);
-            let _ = tell.send(());
+            let _ = sender.send(());
             echo(&mut socket, usize::MAX);
         });
         let url = format!("ws://{server}/");
-        let run = interrupted(&["run", &url, "-c1", load, "--warmup=0s", "-d1h"], &told);
+        let run = interrupted(
+            &["run", &url, "-c1", load, "--warmup=0s", "-d1h"],
+            &receiver,
+        );
         assert_eq!(run.code, Some(130), "{run:?}");
         assert!(run.stdout.contains("interrupted: these are"), "{run:?}");
     }
@@ -265,12 +268,12 @@ fn an_interrupted_run_reports_what_it_has_and_is_exit_130() {
 
 #[test]
 fn a_run_interrupted_while_it_connects_has_nothing_to_report() {
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let server = half_open_server(move || {
-        let _ = tell.send(());
+        let _ = sender.send(());
     });
     let url = format!("ws://{server}/");
-    let run = interrupted(&["run", &url, "-c2", "-t2", "--timeout=1h"], &told);
+    let run = interrupted(&["run", &url, "-c2", "-t2", "--timeout=1h"], &receiver);
     assert_eq!(run.code, Some(130), "{run:?}");
     let error = "interrupted before anything was measured";
     assert!(run.error().contains(error), "{run:?}");

@@ -152,7 +152,7 @@ fn cuts(bytes: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 }
 
 #[test]
-fn tungstenite_reads_what_we_send_and_we_take_its_echo() {
+fn tungstenite_reads_our_frames_and_its_echo_is_accepted() {
     for kind in KINDS {
         for len in [0, 1, 7, 8, 16, 17, 125, 126, 65_535, 65_536, 1 << 20] {
             let mix = whole(kind, len);
@@ -164,7 +164,7 @@ fn tungstenite_reads_what_we_send_and_we_take_its_echo() {
 }
 
 #[test]
-fn replies_are_taken_at_every_split() {
+fn replies_are_accepted_at_every_split() {
     for kind in KINDS {
         for len in [0, 1, 5, 8, 20, 126, 300] {
             let mix = whole(kind, len);
@@ -177,7 +177,7 @@ fn replies_are_taken_at_every_split() {
 }
 
 #[test]
-fn control_frames_between_replies_are_taken_at_every_split() {
+fn control_frames_between_replies_are_accepted_at_every_split() {
     let mix = whole(MessageKind::Binary, 20);
     let mut server = server(frames(&mix, 2));
     server.send(Message::Ping("are you there".into())).unwrap();
@@ -244,7 +244,7 @@ fn every_wrong_byte_is_caught_at_every_split() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn each_violation_is_diagnosed() {
     let mix = whole(MessageKind::Binary, 20);
     let right = replies(&mix, 3);
     let (one, rest) = right.split_at(right.len() / 3);
@@ -313,7 +313,7 @@ fn a_reply_to_another_connection_is_named() {
 }
 
 #[test]
-fn fragmented_replies_are_taken_at_every_split() {
+fn fragmented_replies_are_accepted_at_every_split() {
     for kind in KINDS {
         for len in [0, 1, 20, 130, 300] {
             let mix = whole(kind, len);
@@ -442,7 +442,7 @@ impl InTwo {
 }
 
 #[test]
-fn a_wrong_length_in_fragments_is_said_at_every_split() {
+fn a_wrong_length_in_fragments_is_diagnosed_at_every_split() {
     let in_two = InTwo::new();
     let InTwo { bytes, last, .. } = &in_two;
     let behind_first = |rest: &[&[u8]]| in_two.behind_first(rest);
@@ -494,7 +494,7 @@ fn a_wrong_length_in_fragments_is_said_at_every_split() {
 }
 
 #[test]
-fn what_else_is_wrong_with_fragments_is_said_at_every_split() {
+fn other_violations_in_fragments_are_diagnosed_at_every_split() {
     let in_two = InTwo::new();
     let InTwo {
         bytes, first, last, ..
@@ -576,7 +576,7 @@ fn what_else_is_wrong_with_fragments_is_said_at_every_split() {
 }
 
 #[test]
-fn tungstenite_reads_what_we_send_in_fragments() {
+fn tungstenite_reads_our_fragments() {
     for kind in KINDS {
         for (len, fragments) in [
             (0, 3),
@@ -632,7 +632,7 @@ fn sizes(raw: bool) -> Mix {
 const MIXED: u64 = 14;
 
 #[test]
-fn mixed_sizes_are_taken_at_every_split() {
+fn mixed_sizes_are_accepted_at_every_split() {
     let mix = sizes(false);
     for pieces in cuts(&replies(&mix, MIXED)) {
         assert_eq!(feed(&mix, MIXED, pieces), (MIXED, Ok(vec![])));
@@ -640,7 +640,7 @@ fn mixed_sizes_are_taken_at_every_split() {
 }
 
 #[test]
-fn mixed_sizes_are_taken_in_fragments() {
+fn mixed_sizes_are_accepted_in_fragments() {
     let mix = sizes(false);
     let bytes: Vec<_> = (0..MIXED)
         .flat_map(|sequence| {
@@ -676,7 +676,7 @@ fn every_wrong_byte_of_mixed_sizes_is_caught_in_its_message() {
 }
 
 #[test]
-fn a_raw_echo_is_taken_at_every_split_and_no_other() {
+fn only_a_raw_echo_is_accepted_at_every_split() {
     for mix in [
         sizes(true),
         Mix::of(

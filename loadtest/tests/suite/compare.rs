@@ -57,7 +57,7 @@ fn slower(by: f64) -> [f64; 6] {
 fn same(_: &mut Value) {}
 
 #[test]
-fn a_regression_is_found_and_told_by_the_exit_code() {
+fn a_regression_is_exit_3() {
     let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &slower(1.3), same);
@@ -97,7 +97,7 @@ fn a_regression_is_found_and_told_by_the_exit_code() {
 }
 
 #[test]
-fn what_is_alike_is_no_difference_and_what_is_noise_is_inconclusive() {
+fn equal_groups_are_no_difference_and_noisy_ones_inconclusive() {
     let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &slower(1.001), same);
@@ -120,7 +120,7 @@ fn what_is_alike_is_no_difference_and_what_is_noise_is_inconclusive() {
 }
 
 #[test]
-fn groups_too_small_to_find_anything_are_told() {
+fn groups_too_small_to_find_anything_get_a_warning() {
     let files = Files::new();
     let a = files.group("A", &ALIKE_NS[..4], same);
     let b = files.group("B", &slower(73.0)[..4], same);
@@ -137,15 +137,15 @@ fn groups_too_small_to_find_anything_are_told() {
 }
 
 #[test]
-fn numbers_that_the_file_denies_are_refused() {
+fn contradicting_numbers_are_refused() {
     let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let b = files.group("B", &ALIKE_NS, |run| {
         run["summary"]["server"]["cpu_ns_per_message"] = json!(1.0);
     });
     let run = compare(&a, &b, &[]);
-    let says = "the summary is not that of the counts and histograms";
-    assert!(run.refused(2).ends_with(says), "{run:?}");
+    let expected = "the summary is not that of the counts and histograms";
+    assert!(run.refused(2).ends_with(expected), "{run:?}");
 }
 
 #[test]
@@ -178,8 +178,9 @@ fn workloads_that_differ_are_refused() {
     });
     let run = compare(&a, &b, &[]);
     let error = run.refused(2);
-    let says = "the workloads differ, and so nothing can be compared: timeout_ns is 120000000000 in ";
-    assert!(error.starts_with(says), "{error}");
+    let expected =
+        "the workloads differ, and so nothing can be compared: timeout_ns is 120000000000 in ";
+    assert!(error.starts_with(expected), "{error}");
 }
 
 #[test]
@@ -202,11 +203,11 @@ fn too_few_runs_are_refused() {
 }
 
 #[test]
-fn files_that_are_no_results_are_named_in_one_line() {
+fn files_without_a_result_are_named_in_one_line() {
     let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let text = files.run.to_string();
-    for (content, says) in [
+    for (content, expected) in [
         (&text[..text.len() / 2], "the file is cut off"),
         ("{\"wrk\": 1}", "this is not a result of loadtest"),
         ("", "the file is cut off"),
@@ -216,14 +217,17 @@ fn files_that_are_no_results_are_named_in_one_line() {
         fs::write(&file, content).expect("it can be written");
         let run = compare(&a, &format!("B={file}"), &[]);
         let error = run.refused(2);
-        assert!(error.starts_with(&file) && error.contains(says), "{error}");
+        assert!(
+            error.starts_with(&file) && error.contains(expected),
+            "{error}"
+        );
     }
     let run = compare(&a, "B=/no/such/*.json", &[]);
     assert_eq!(run.refused(2), "/no/such/*.json: no file has such a name");
 }
 
 #[test]
-fn machines_that_differ_are_told() {
+fn differing_machines_are_listed() {
     let files = Files::new();
     let a = files.group("A", &ALIKE_NS, |run| {
         run["environment"]["kernel"] = json!("6.1.0");
@@ -238,7 +242,7 @@ fn machines_that_differ_are_told() {
 }
 
 #[test]
-fn a_run_that_is_invalid_is_told_and_one_that_failed_is_refused() {
+fn an_invalid_run_is_a_warning_and_a_failed_one_is_refused() {
     let files = Files::new();
     let a = files.group("A", &ALIKE_NS, same);
     let reason = json!({"verdict": "invalid", "what": "too slow", "advice": "wait"});

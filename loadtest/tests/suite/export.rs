@@ -113,7 +113,7 @@ fn a_file_is_written_whole() {
 }
 
 #[test]
-fn what_cannot_be_exported_is_refused_in_one_line() {
+fn invalid_exports_are_refused_in_one_line() {
     let scratch = Scratch::new();
     let (file, _) = run_once(&scratch);
     let run = loadtest(&["export", &file]);
@@ -127,7 +127,7 @@ fn what_cannot_be_exported_is_refused_in_one_line() {
     );
     let run = loadtest(&["export", "build.rs", "--csv"]);
     assert!(
-        run.refused(2).starts_with("build.rs: this is no result"),
+        run.refused(2).starts_with("build.rs: this is not a result"),
         "{run:?}"
     );
 }

@@ -247,7 +247,7 @@ fn another_type() {
     is_caught(
         &["--text"],
         "message 21: the reply is a binary message instead of a text message; if that is all the \
-         server sends, give --type binary",
+         server sends, use --type binary",
         |socket| {
             let bytes = payload(socket);
             socket.send(Message::binary(bytes)).unwrap();
@@ -426,7 +426,7 @@ fn is_noted_closing(first: &str, end: fn(&mut WebSocket<TcpStream>)) {
         let url = format!("ws://{server}/");
         let common = ["run", &url, "--warmup=0s", "-n50", "--timeout=1s"];
         let run = loadtest(&[&common, connections].concat()).fine();
-        let note = "note     2 connections did not answer Close 1000 with Close 1000, behind the \
+        let note = "note     2 connections did not answer Close 1000 with Close 1000, after the \
                     last message; connection ";
         assert!(run.stdout.contains(note), "{run:?}");
         assert!(run.stdout.contains(first), "{run:?}");
@@ -458,7 +458,7 @@ fn a_close_answered_with_another_code() {
 }
 
 #[test]
-fn bytes_that_arrive_one_by_one_are_no_misdeed() {
+fn replies_byte_by_byte_are_accepted() {
     let server = serve(|mut socket| {
         while let Some(message) = next_message(&mut socket) {
             let reply = [&[0x82, 20][..], &message.into_data()].concat();
@@ -484,7 +484,7 @@ fn drive_to_end(server: SocketAddr, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn fragmented_replies_are_no_misdeed() {
+fn fragmented_replies_are_accepted() {
     for load in ["-w3", OPEN_LOOP] {
         let server = serve(|mut socket| {
             while let Some(message) = next_message(&mut socket) {
@@ -528,7 +528,7 @@ fn pings_are_answered_in_mid_run() {
 }
 
 #[test]
-fn a_web_server_is_no_websocket_server() {
+fn a_plain_http_server_fails_the_handshake() {
     let server = serve_tcp(|mut stream| {
         let _ = stream.read(&mut [0; 2048]);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
@@ -539,7 +539,7 @@ fn a_web_server_is_no_websocket_server() {
 }
 
 #[test]
-fn a_server_that_did_not_read_the_key_is_no_websocket_server() {
+fn a_wrong_accept_key_fails_the_handshake() {
     for (accept, error) in [
         (
             "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
@@ -561,7 +561,7 @@ fn a_server_that_did_not_read_the_key_is_no_websocket_server() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_given_up() {
+fn a_handshake_without_a_response_times_out() {
     let server = serve_tcp(
         |mut stream| {
             while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
@@ -624,7 +624,7 @@ fn a_greeting_is_named_and_can_be_skipped() {
 }
 
 #[test]
-fn a_greeting_that_does_not_come_is_given_up() {
+fn a_missing_greeting_times_out() {
     let run = drive_impatiently(greeting(), &["-c1", "--skip=3"]);
     run.assert_failed_early("only 2 of the 3 messages came that --skip awaits");
     let server = serve(|mut socket| socket.send(Message::text("bye")).unwrap());
@@ -639,7 +639,7 @@ fn a_greeting_that_does_not_come_is_given_up() {
 }
 
 #[test]
-fn an_upgrade_may_come_as_http_allows() {
+fn an_upgrade_is_accepted_in_every_form_of_http() {
     for fields in [
         "Connection: keep-alive\r\nConnection: Upgrade\r\n",
         "Connection: keep-alive,\r\n Upgrade\r\n",
@@ -677,7 +677,7 @@ fn key_of_request(stream: &mut TcpStream) -> String {
 }
 
 #[test]
-fn a_refusal_is_quoted_with_its_reason() {
+fn a_rejected_handshake_is_quoted_with_its_reason() {
     for (response, error) in [
         (
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\nwrong origin",
@@ -709,7 +709,7 @@ fn a_refusal_is_quoted_with_its_reason() {
 }
 
 #[test]
-fn a_refusal_whose_body_does_not_end_is_quoted_at_the_deadline() {
+fn a_rejection_with_an_endless_body_is_quoted_at_the_deadline() {
     let server = serve_tcp(|mut stream| {
         key_of_request(&mut stream);
         let _ = stream.write_all(b"HTTP/1.1 401 Unauthorized\r\n\r\nwho are you?");

@@ -100,7 +100,7 @@ fn connections_come_from_the_source_addresses_in_turn() {
 }
 
 #[test]
-fn a_source_that_is_not_ours_is_one_clear_line() {
+fn a_source_address_of_another_machine_is_one_line() {
     let peer = Peer::echo();
     let run = loadtest(&["run", "--source=192.0.2.1", &peer.url()]);
     let error = run.refused(2);

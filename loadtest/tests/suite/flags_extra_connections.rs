@@ -24,7 +24,7 @@ fn assert_nothing_was_lost(result: &ResultFile) {
 }
 
 #[test]
-fn idle_connections_sit_there_until_the_end() {
+fn idle_connections_stay_open_until_the_end() {
     let peer = Peer::echo();
     let url = peer.url();
     for threads in ["-t1", "-t2"] {
@@ -106,7 +106,7 @@ fn connections_are_replaced_without_losing_a_message() {
 }
 
 #[test]
-fn slow_readers_spoil_nothing() {
+fn slow_readers_do_not_affect_the_load() {
     let server = ringback(|_| {});
     let url = url_of(&server);
     let arguments = ["-c2", "--rate=400", "--slow-readers=2", "-d600ms", "-s16k"];
@@ -148,7 +148,7 @@ fn cuts_off_two() -> String {
 }
 
 #[test]
-fn slow_readers_that_are_cut_off_are_told() {
+fn closed_slow_readers_are_counted() {
     // They read ten times a second.
     let arguments = ["-c2", "-w1", "--slow-readers=2", "-d2s", "--warmup=0s"];
     let result = result_of(&[&arguments[..], &[&cuts_off_two()]].concat());

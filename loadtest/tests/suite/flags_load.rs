@@ -51,7 +51,7 @@ fn a_number_of_messages_is_sent_exactly() {
 }
 
 #[test]
-fn what_is_sent_while_warming_up_counts_in_the_total_only() {
+fn messages_of_the_warm_up_count_in_sent_total_only() {
     let peer = Peer::echo();
     let url = peer.url();
     let result = result_of(&["-c2", "-w2", "-n500", "--warmup=100ms", &url]);
@@ -85,7 +85,7 @@ fn answer_late(tap: Tap, mut held_back: usize) {
 }
 
 #[test]
-fn replies_to_the_warm_up_are_no_rate_of_the_measurement() {
+fn replies_to_the_warm_up_do_not_count_for_the_rate() {
     // A second of the load is the warm-up's, half a second of it the measurement's.
     let server = Peer::serving(|tap, _| answer_late(tap, 1_500));
     let load = ["-c1", "--rate=1k", "-d3s", "--warmup=1s", "--timeout=30s"];
@@ -377,7 +377,7 @@ fn a_late_reply_has_timed_out_and_is_waited_for() {
 
 /// Threads that ended before they were sampled still count.
 #[test]
-fn the_generator_says_what_it_cost() {
+fn the_generators_cost_is_reported() {
     let server = ringback(|_| {});
     let url = url_of(&server);
     for extent in ["-d500ms", "-n100k"] {

@@ -147,7 +147,7 @@ fn a_seed_repeats_every_byte() {
 }
 
 #[test]
-fn a_seed_is_told_and_recorded() {
+fn a_seed_is_printed_and_recorded() {
     let peer = Peer::echo();
     let url = peer.url();
     let common = ["run", "--format=json", "-c1", "-n3", "--warmup=0s", &url];

@@ -25,7 +25,7 @@ fn assert_valid(document: &Value) {
 }
 
 #[test]
-fn text_is_for_people() {
+fn text_is_the_default_format() {
     let server = ringback(|_| {});
     let url = url_of(&server);
     let default = loadtest(&[&FEW[..], &[&url]].concat()).fine();
@@ -236,7 +236,7 @@ fn an_invalid_result_has_an_exit_code() {
 }
 
 #[test]
-fn objectives_that_make_no_sense_are_wrong_arguments() {
+fn invalid_objectives_are_wrong_arguments() {
     for objective in ["p99", "p99<2", "p101<2ms", "speed>3", ""] {
         let run = loadtest(&["run", "--slo", objective, "ws://127.0.0.1:9/"]);
         let error = run.refused(2);
@@ -334,7 +334,7 @@ fn a_file_that_is_no_result_is_one_clear_line() {
 }
 
 #[test]
-fn nothing_but_text_goes_into_pipes() {
+fn pipes_get_no_control_characters() {
     let server = ringback(|_| {});
     let url = url_of(&server);
     for variable in [

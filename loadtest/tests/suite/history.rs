@@ -91,8 +91,8 @@ fn a_copy_of_a_run_is_left_out() {
     let run = results.show(&["--format=csv"]);
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(run.stdout.contains(",aaaaaaaaa,2026-11-28,1,"), "{run:?}");
-    let told = format!("{copy} is left out: it is the same run as {first}");
-    assert_eq!(run.error(), told);
+    let expected = format!("{copy} is left out: it is the same run as {first}");
+    assert_eq!(run.error(), expected);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn runs_that_are_invalid_are_left_out() {
 }
 
 #[test]
-fn what_is_no_directory_of_results_is_refused_in_one_line() {
+fn a_directory_without_results_is_refused_in_one_line() {
     let results = Results::new();
     let directory = results.scratch.path().to_str().expect("UTF-8");
     let run = results.show(&[]);

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 const INTERRUPTED: Option<i32> = Some(130);
 
 #[test]
-fn once_ends_the_measurement_with_a_report() {
+fn the_first_signal_ends_the_measurement_with_a_report() {
     let server = ringback(|_| {});
     let (url, scratch) = (url_of(&server), Scratch::new());
     let file = scratch.file("run.json");
@@ -39,7 +39,7 @@ fn once_ends_the_measurement_with_a_report() {
 }
 
 #[test]
-fn once_stops_the_server_that_was_started() {
+fn the_first_signal_stops_the_started_server() {
     let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let program = Program::start(&["run", "--warmup=0s", "--server-cmd", &command, &url]);
@@ -52,7 +52,7 @@ fn once_stops_the_server_that_was_started() {
 }
 
 #[test]
-fn before_anything_was_measured_it_is_one_line() {
+fn a_signal_before_the_measurement_is_one_line() {
     // It takes the request, and never answers.
     let peer = Peer::serving(|mut tap, seen| {
         let mut chunk = [0; 1024];
@@ -68,7 +68,7 @@ fn before_anything_was_measured_it_is_one_line() {
 }
 
 #[test]
-fn while_the_server_comes_up_it_is_one_line() {
+fn a_signal_while_the_server_starts_is_one_line() {
     let server = ChildServer::new(Behavior::Echo);
     let arguments = [
         "--server-cmd",
@@ -84,7 +84,7 @@ fn while_the_server_comes_up_it_is_one_line() {
 }
 
 #[test]
-fn while_warming_up_there_is_nothing_to_report() {
+fn a_signal_in_the_warm_up_has_nothing_to_report() {
     let server = ringback(|_| {});
     let program = Program::start(&["run", "--warmup=5m", &url_of(&server)]);
     program.wait_for_stderr("warming up");
@@ -94,7 +94,7 @@ fn while_warming_up_there_is_nothing_to_report() {
 }
 
 #[test]
-fn twice_ends_the_program_at_once_and_the_server_with_it() {
+fn the_second_signal_kills_the_program_and_the_server() {
     let server = ChildServer::new(Behavior::NeverReply);
     let (command, url) = (server.command(), server.url());
     let arguments = [
@@ -184,7 +184,7 @@ fn assert_ends_with_the_program(server: &ChildServer, arguments: &[&str], sign: 
 }
 
 #[test]
-fn a_server_ends_with_the_program_whatever_ends_that() {
+fn a_started_server_ends_with_the_program() {
     let long = ["-c1", "-d5m", "--warmup=0s"];
     let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());

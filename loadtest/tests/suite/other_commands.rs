@@ -159,7 +159,7 @@ fn completions_are_read_by_bash() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_pipe_is_no_failure() {
     for arguments in [&["schema"][..], &["completions", "bash"], &["doctor"]] {
         let mut child = command()
             .args(arguments)
@@ -248,7 +248,7 @@ fn a_result_is_not_added_to_itself() {
 }
 
 #[test]
-fn what_is_no_shared_load_is_not_added_up() {
+fn results_without_a_shared_load_are_not_merged() {
     let scratch = Scratch::new();
     let [first, second] = shared_load(&scratch, ["400", "200"]);
     let why = loadtest(&["merge", &first, &second]);

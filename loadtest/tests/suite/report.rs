@@ -140,7 +140,7 @@ fn the_same_files_make_the_same_page() {
 
 /// No run is called the best, least of all one that failed: that takes a comparison.
 #[test]
-fn no_run_is_crowned_by_its_curve() {
+fn no_run_is_called_the_best() {
     let scratch = Scratch::new();
     let files = runs(&scratch, &["a", "b", "c"]);
     let files: Vec<_> = files.iter().map(String::as_str).collect();
@@ -165,9 +165,9 @@ fn no_run_is_crowned_by_its_curve() {
     let page = page(&scratch, &files);
     assert!(!page.contains("fastest") && !page.contains("slowest with"));
     if by_p99(&results[1]) < by_p99(&results[2]) {
-        let told = page.split_once("At p99, from ").expect("a sentence").1;
-        let (told, _) = told.split_once('.').expect("its end");
-        assert!(!told.contains(" of x "), "x failed: {told}");
+        let expected = page.split_once("At p99, from ").expect("a sentence").1;
+        let (expected, _) = expected.split_once('.').expect("its end");
+        assert!(!expected.contains(" of x "), "x failed: {expected}");
     } else {
         assert!(page.contains("laid over each other"));
     }
@@ -200,8 +200,8 @@ fn a_copy_of_a_run_is_left_out() {
     fs::copy(&files[0], &copy).expect("copied");
     let run = report(&[&files[0], &copy], &output);
     assert_eq!(run.code, Some(0), "{run:?}");
-    let told = format!("{copy} is left out: it is the same run as {}", files[0]);
-    assert!(run.stderr.contains(&told), "{run:?}");
+    let expected = format!("{copy} is left out: it is the same run as {}", files[0]);
+    assert!(run.stderr.contains(&expected), "{run:?}");
     let page = fs::read_to_string(output).expect("a page");
     assert!(page.contains("every reply checked: 1 run"), "one run");
 }
@@ -276,7 +276,7 @@ fn many_runs_share_lines_by_their_labels() {
 }
 
 #[test]
-fn what_is_no_document_is_told_in_a_line() {
+fn a_file_without_a_document_is_one_line() {
     let scratch = Scratch::new();
     let files = runs(&scratch, &["run"]);
     let text = fs::read_to_string(&files[0]).expect("a result");
@@ -288,7 +288,7 @@ fn what_is_no_document_is_told_in_a_line() {
     let output = scratch.file("report.html");
     fs::create_dir(scratch.file("empty")).expect("a directory");
     let of_next_version = text.replacen("\"version\": 1", "\"version\": 99", 1);
-    for (file, told) in [
+    for (file, expected) in [
         (
             bad("cut.json", &text[..text.len() / 2]),
             "the file is cut off",
@@ -311,7 +311,7 @@ fn what_is_no_document_is_told_in_a_line() {
     ] {
         let run = report(&[&files[0], &file], &output);
         let error = run.refused(2);
-        assert!(error.contains(&file) && error.contains(told), "{run:?}");
+        assert!(error.contains(&file) && error.contains(expected), "{run:?}");
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
         assert!(fs::metadata(&output).is_err(), "a page of {file}");
     }

@@ -91,7 +91,7 @@ impl Drop for BusyLoops {
 }
 
 #[test]
-fn a_side_whose_core_others_use_is_suspect_and_says_how_long_it_waited() {
+fn a_side_that_waits_for_its_core_is_suspect() {
     let (core, _) = AllowedCores::of_this_thread()
         .expect("an affinity mask")
         .server_and_generator();
@@ -232,7 +232,7 @@ fn a_server_that_does_not_come_up_is_one_clear_line() {
 }
 
 #[test]
-fn why_a_server_ended_is_told_at_once() {
+fn the_exit_of_a_server_is_reported_at_once() {
     let server = ChildServer::new(Behavior::Echo);
     for (script, ending) in [
         (
@@ -255,7 +255,7 @@ fn why_a_server_ended_is_told_at_once() {
 }
 
 #[test]
-fn a_server_is_waited_for_until_it_shakes_hands() {
+fn the_run_waits_for_the_servers_first_handshake() {
     // It closes the first connections that it accepts.
     let server = ChildServer::new(Behavior::CloseFirst);
     let (command, url) = (server.command(), server.url());
@@ -277,7 +277,7 @@ fn a_server_is_waited_for_until_it_shakes_hands() {
 }
 
 #[test]
-fn what_a_server_prints_is_shown_line_by_line() {
+fn server_output_is_shown_line_by_line() {
     let server = ChildServer::new(Behavior::Echo);
     let script = format!("echo one; echo two >&2; exec {}", server.command());
     let command = format!("sh -c {}", shell_words::quote(&script));
@@ -293,7 +293,7 @@ fn what_a_server_prints_is_shown_line_by_line() {
 }
 
 #[test]
-fn a_server_that_is_there_already_is_not_taken_for_another() {
+fn an_address_with_a_listener_is_refused() {
     let peer = Peer::echo();
     let run = loadtest(&["run", "--server-cmd=sleep 60", &peer.url()]);
     let expected = format!("something else already listens on {}", peer.address());
@@ -345,7 +345,7 @@ fn one_server_is_either_watched_or_started() {
 }
 
 #[test]
-fn a_server_that_stood_still_since_the_warm_up_is_not_valid() {
+fn a_server_stalled_since_the_warm_up_is_not_valid() {
     let server = ChildServer::new(Behavior::Echo);
     let started = server.start();
     let pid = i32::try_from(started.pid()).ok().and_then(Pid::from_raw);

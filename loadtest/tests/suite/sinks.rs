@@ -171,7 +171,7 @@ fn a_result_file_is_written_although_its_report_cannot_be_printed() {
 }
 
 #[test]
-fn a_stderr_that_takes_nothing_changes_nothing() {
+fn a_full_or_closed_stderr_changes_nothing() {
     let server = ringback(|_| {});
     let url = url_of(&server);
     for prepare in [
@@ -190,7 +190,7 @@ fn a_stderr_that_takes_nothing_changes_nothing() {
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_holds_no_run_up() {
+fn an_unread_stderr_does_not_block_a_run() {
     let server = ringback(|_| {});
     let (reader, mut writer) = pipe().expect("a pipe");
     let size = fcntl_setpipe_size(&writer, 4096).expect("a small pipe");
@@ -215,7 +215,7 @@ fn assert_result(text: &str) {
 }
 
 #[test]
-fn what_a_shell_has_opened_is_written_where_it_stands() {
+fn an_open_descriptor_is_written_at_its_position() {
     let server = ringback(|_| {});
     let (url, scratch) = (url_of(&server), Scratch::new());
     let out = scratch.file("out");
@@ -307,7 +307,7 @@ fn a_file_that_cannot_be_written_is_refused_before_the_run() {
 }
 
 #[test]
-fn every_command_that_keeps_a_document_says_when_it_cannot() {
+fn every_command_reports_a_document_that_cannot_be_written() {
     let results = Results::new();
     let file = results.files[0].as_str();
     let [a, b] = &results.groups;
@@ -349,7 +349,7 @@ fn without_privilege(arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn permissions_are_those_that_a_shell_heeds() {
+fn permissions_are_those_of_a_shell() {
     let results = Results::new();
     let file = results.files[0].as_str();
     let mode = |path: &str, mode| {
@@ -400,7 +400,7 @@ fn a_link_to_nothing_is_followed() {
 }
 
 #[test]
-fn a_stdout_that_does_not_wait_is_waited_for() {
+fn a_nonblocking_stdout_is_written_whole() {
     // A process that shares a pipe may have set it to non-blocking.
     let (mut reader, writer) = pipe().expect("a pipe");
     fcntl_setpipe_size(&writer, 4096).expect("a small pipe");
@@ -417,7 +417,7 @@ fn a_stdout_that_does_not_wait_is_waited_for() {
 }
 
 #[test]
-fn dev_null_is_a_place_to_write_to() {
+fn dev_null_is_a_valid_output() {
     let peer = Peer::echo();
     let url = peer.url();
     let arguments = [&["run"], &SHORT[..], &["-o", "/dev/null", &url]].concat();

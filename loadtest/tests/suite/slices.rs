@@ -80,7 +80,7 @@ fn an_open_loop_keeps_its_rate_over_all_slices() {
 }
 
 #[test]
-fn runs_may_be_left_whole() {
+fn slice_none_keeps_runs_whole() {
     for run in runs_of(&TWO, &[&["--slice=none"], &SHORT[..]].concat()) {
         assert_eq!(run.plan.slices, 1);
         assert_eq!(run.elapsed_ns, 150_000_000);
@@ -91,7 +91,7 @@ fn runs_may_be_left_whole() {
 }
 
 #[test]
-fn what_cannot_pause_is_left_whole_and_refused_if_slices_are_asked_for() {
+fn loads_that_cannot_pause_refuse_slices() {
     for (load, why) in [
         ("-n200", "--slice cannot be used with -n"),
         ("--churn=50", "--slice cannot be used with --churn"),
@@ -114,7 +114,7 @@ fn what_cannot_pause_is_left_whole_and_refused_if_slices_are_asked_for() {
 }
 
 #[test]
-fn a_server_that_is_never_at_rest_is_told() {
+fn a_server_busy_in_pauses_is_suspect() {
     let one = [("--a=", Behavior::Echo), ("--b=", Behavior::Poll)];
     let runs = runs_of(&one, &LONGER);
     for (index, run) in runs.iter().enumerate() {
@@ -166,7 +166,7 @@ fn a_server_that_cannot_keep_up_is_invalid_and_no_failure() {
 }
 
 #[test]
-fn a_server_that_ends_is_named_whosever_turn_it_is() {
+fn a_server_that_ends_is_named_in_any_slice() {
     for (index, name) in ["A", "B"].into_iter().enumerate() {
         let servers = Servers::new(&TWO);
         let program = Program::start(&servers.arguments(&["--", "-c2", "-d5m"]));

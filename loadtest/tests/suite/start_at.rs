@@ -132,7 +132,7 @@ fn a_time_that_cannot_be_met_is_refused() {
 }
 
 #[test]
-fn who_is_not_connected_in_time_does_not_begin() {
+fn unopened_connections_at_the_start_time_fail_the_run() {
     // It takes connections, and answers no handshake.
     let peer = Peer::serving(|mut tap, _| {
         let mut chunk = [0; 1024];

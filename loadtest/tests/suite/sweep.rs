@@ -110,7 +110,7 @@ fn every_run_has_a_server_of_its_own() {
 }
 
 #[test]
-fn an_objective_that_is_held_for_sure_is_held_up_to_the_bound() {
+fn an_objective_that_always_holds_is_found_at_the_bound() {
     let (_server, url) = late_server(Delay::Constant(DELAY));
     let arguments = [
         "--find-max=p50>=20ms",
@@ -147,7 +147,7 @@ fn an_objective_that_is_held_for_sure_is_held_up_to_the_bound() {
 }
 
 #[test]
-fn an_objective_that_is_missed_for_sure_ends_the_search() {
+fn an_objective_that_never_holds_ends_the_search() {
     let (_server, url) = late_server(Delay::Constant(DELAY));
     let run = sweep(&["--find-max=p50<20ms", "--rates=2k,4k", &url]);
     let runs = |end: &str| {
@@ -170,7 +170,7 @@ fn an_objective_that_is_missed_for_sure_ends_the_search() {
 
 /// A generator that sleeps makes every run SUSPECT, if it is nothing worse.
 #[test]
-fn from_runs_that_are_suspect_nothing_is_concluded() {
+fn suspect_runs_lead_to_no_conclusion() {
     let server = ringback(|_| {});
     let url = url_of(&server);
     let arguments = [
@@ -194,7 +194,7 @@ fn from_runs_that_are_suspect_nothing_is_concluded() {
             fails_at_per_s: None,
         };
         assert_eq!(search.answer, unknown, "{run:?}");
-        assert!(run.stderr.contains("the run does not tell; SUSPECT: "));
+        assert!(run.stderr.contains("unknown whether it holds; SUSPECT: "));
     }
     assert_ne!(run.code, Some(0), "{run:?}");
 }
@@ -281,7 +281,7 @@ fn a_rate_that_is_not_reached_is_not_held() {
 }
 
 #[test]
-fn above_a_rate_that_is_too_much_none_is_run_again() {
+fn rates_above_a_saturated_one_are_not_repeated() {
     let (_server, url) = late_server(TOO_LATE);
     let rates = ["--warmup=0s", "--rates=200,400,800", "--repeats=3"];
     let arguments = ["sweep", "-c2", "-d200ms", "--format=json", &url];
@@ -348,7 +348,7 @@ fn an_interrupted_sweep_reports_what_there_is() {
 }
 
 #[test]
-fn an_interrupted_search_says_what_it_knows() {
+fn an_interrupted_search_reports_its_bounds() {
     let server = ringback(|_| {});
     let url = url_of(&server);
     let longer = ["sweep", "-c2", "-d2s", "--warmup=20ms"];
@@ -384,7 +384,7 @@ fn before_the_first_run_there_is_nothing_to_report() {
 }
 
 #[test]
-fn what_cannot_be_swept_is_refused() {
+fn invalid_sweeps_are_refused() {
     let scratch = Scratch::new();
     let missing = scratch.file("no/sweep.json");
     let url = "ws://127.0.0.1:1/";
@@ -416,7 +416,7 @@ fn what_cannot_be_swept_is_refused() {
 }
 
 #[test]
-fn a_sweep_is_no_result_and_says_so() {
+fn a_sweep_file_is_not_a_result() {
     let server = ringback(|_| {});
     let (url, scratch) = (url_of(&server), Scratch::new());
     let path = scratch.file("sweep.json");

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn each_misdeed_is_what_its_name_says() {
+    fn each_fault_has_its_documented_effect() {
         let frames: &[(u8, &[u8])] = &[
             (TEXT, b"0"),
             (TEXT, b"one"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_code_is_wrong_for_every_close() {
+    fn a_wrong_close_code_differs_from_every_code_received() {
         for code in [1000_u16, 1001, 4000] {
             let code = code.to_be_bytes();
             let got = with(Fault::WrongCloseCode, &[(TEXT, b""), (CLOSE, &code)]);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_out_of_sequence_and_endless_messages_are_refused() {
+    fn invalid_sequences_and_oversized_messages_end_the_connection() {
         let sent = |frames: &[(u8, &[u8])]| {
             let frames = stream(frames, Some([0; 4]));
             replies(None, &[REQUEST.as_bytes(), &frames])
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_while_too_much_waits() {
+    fn reading_pauses_while_the_reply_queue_is_full() {
         let mut script_state = ScriptState::new(Script::default(), Arc::default());
         let mut client_state = ClientState::default();
         let now = Instant::now();

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_taken_whole_and_unmasked_for_every_cut() {
+    fn frames_are_unmasked_at_every_split() {
         for len in [0, 1, 125, 126, 300] {
             let payload = vec![7; len];
             let frame = masked(OPCODE_BINARY, &payload);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_client_may_send_is_refused() {
+    fn frames_that_no_client_may_send_are_errors() {
         let refused = |frame: &[u8]| {
             let mut read_buffer = ReadBuffer::default();
             read_buffer.push(frame);

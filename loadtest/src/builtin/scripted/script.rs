@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The longest delay or stall; a longer one is cut to it. No run is so patient.
+/// The longest delay or stall; a longer one is cut to it.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 /// What a [`ScriptedServer`](super::ScriptedServer) does besides echoing. The default is a plain,

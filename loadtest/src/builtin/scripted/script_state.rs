@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misdeed_happens_with_its_message_only() {
+    fn a_fault_happens_with_its_message_only() {
         let mut script_state = script_state(Script {
             fault: Some((2, Fault::Drop)),
             ..Script::default()
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn one_close_is_wrong_once_its_messages_came() {
+    fn one_close_is_answered_wrongly_after_the_messages() {
         let mut script_state = script_state(Script {
             fault: Some((1, Fault::WrongCloseCode)),
             ..Script::default()

@@ -58,7 +58,7 @@ fn close_code(client: &mut WebSocket<TcpStream>, code: CloseCode) -> CloseCode {
 }
 
 #[test]
-fn what_is_sent_comes_back() {
+fn messages_are_echoed() {
     let server = start(Script::default());
     let mut client = connect(&server);
     let mut sent = vec![Message::text("zażółć"), Message::binary(vec![])];
@@ -89,7 +89,7 @@ fn what_is_sent_comes_back() {
 }
 
 #[test]
-fn a_client_that_reads_late_misses_nothing() {
+fn a_client_that_reads_late_receives_everything() {
     let server = start(Script::default());
     let mut client = connect(&server);
     // Less than the server keeps, and more than the sockets do.
@@ -103,7 +103,7 @@ fn a_client_that_reads_late_misses_nothing() {
 }
 
 #[test]
-fn anything_but_a_websocket_gets_status_400() {
+fn a_request_without_an_upgrade_gets_status_400() {
     let server = start(Script::default());
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream
@@ -235,7 +235,7 @@ fn every_nth_message_is_delayed_over_all_connections() {
 }
 
 #[test]
-fn a_late_reply_delays_those_behind_it_and_no_other_connection() {
+fn a_late_reply_delays_later_ones_of_its_connection_only() {
     let rare = Duration::from_secs(3);
     let server = start(Script {
         delay: Delay::EveryNth {

@@ -87,7 +87,7 @@ mod tests {
         Sec-WebSocket-Version: 13\r\n\r\n";
 
     #[test]
-    fn the_right_request_is_answered_when_it_is_whole() {
+    fn a_valid_request_is_answered_once_complete() {
         for end in 0..RIGHT.len() {
             let part = Request::parse(&RIGHT.as_bytes()[..end]);
             assert_eq!(part, Request::Partial, "{end}");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn an_invalid_request_is_rejected() {
         for (from, to) in [
             ("GET", "POST"),
             ("HTTP/1.1", "HTTP/1.0"),

@@ -48,7 +48,7 @@ pub(in super::super) struct Band {
 pub(in super::super) struct Mark {
     pub(in super::super) x: f64,
     pub(in super::super) y: f64,
-    pub(in super::super) says: String,
+    pub(in super::super) tooltip: String,
     /// Drawn as a cross: there is something against it.
     pub(in super::super) is_doubtful: bool,
 }
@@ -59,7 +59,7 @@ pub(in super::super) struct Bar {
     pub(in super::super) from: f64,
     pub(in super::super) to: f64,
     pub(in super::super) value: f64,
-    pub(in super::super) says: String,
+    pub(in super::super) tooltip: String,
 }
 
 /// A line across, with its name.
@@ -223,7 +223,7 @@ impl PlotArea {
                 @let (x, y) = (self.x(chart.x.place(mark.x)), self.y(chart.y.place(mark.y)));
                 path class={ "mark f" (style) @if mark.is_doubtful { " doubtful" } }
                     d=(shape(style, mark.is_doubtful, x, y)) {
-                    title { (mark.says) }
+                    title { (mark.tooltip) }
                 }
             }
         }
@@ -254,7 +254,7 @@ impl PlotArea {
         html! {
             rect class="bar f0" x=(px(from)) width=(px((to - from - 0.6).max(0.4)))
                 y=(px(top)) height=(px(bottom - top)) {
-                title { (bar.says) }
+                title { (bar.tooltip) }
             }
         }
     }

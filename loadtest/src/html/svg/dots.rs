@@ -67,9 +67,9 @@ impl Dots {
                 rect class={ "band f" (style) } x=(px(at(low))) width=(px(at(high) - at(low)))
                     y=(px(y - 9.0)) height="18" {}
             }
-            @for (value, says) in &row.dots {
+            @for (value, tooltip) in &row.dots {
                 circle class={ "dot f" (style) } cx=(px(at(*value))) cy=(px(y)) r="4" {
-                    title { (says) }
+                    title { (tooltip) }
                 }
             }
             @if let Some(median) = row.median {

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_letters_are_moved_apart() {
+    fn overlapping_labels_are_moved_apart() {
         let moved = spread(&[100.0, 20.0, 101.0], 0.0, 110.0);
         assert_eq!(moved[1].total_cmp(&20.0), std::cmp::Ordering::Equal);
         assert!(moved[2] <= 110.0);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_whose_words_would_overlap_are_left_out() {
+    fn ticks_whose_labels_overlap_are_left_out() {
         let axis = Axis::percentiles("percentile", 10_000_000);
         let labels = |length| -> Vec<_> {
             let ticks = beside(&axis, length).into_iter();

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_bad_when_it_bites() {
+    fn a_quota_is_bad_below_the_cores_or_when_throttled() {
         for (quota_cores, throttled, level) in [
             (None, 0, Level::Ok),
             (Some(4.0), 9, Level::Ok),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_and_isolation_are_told() {
+    fn numa_nodes_and_isolated_cores_are_reported() {
         assert_eq!(cores(2).judge_nodes().level, Level::Ok);
         assert_eq!(cores(2).judge_isolation().level, Level::Ok);
         let big = CoreTopology {

@@ -21,7 +21,7 @@ impl Kernel {
         Self {
             mitigations: environment::mitigations(root),
             // Whether the sysctl, a seccomp filter or the kernel's age is in
-            // the way shows when it is tried.
+            // the way shows only in an attempt.
             io_uring_obstacle: match EngineKind::TokioUring.probe() {
                 Ok(()) => None,
                 Err(error) => Some(error.to_string()),

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn little_memory_is_told() {
+    fn little_memory_is_reported() {
         for (available_bytes, level) in [(GIB, Level::Warning), (100 * MIB, Level::Problem)] {
             let found = Memory {
                 available_bytes: Some(available_bytes),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn swap_in_use_and_huge_pages_everywhere_are_told() {
+    fn swap_in_use_and_huge_pages_are_reported() {
         let odd = Memory {
             swap_used_bytes: Some(3 * MIB),
             huge_pages: Some("[always] madvise never".to_owned()),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_told_is_left_out() {
+    fn unknown_values_are_left_out() {
         let findings = Memory::default().judge();
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].found, "none");

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calm_machine_is_good() {
+    fn an_idle_machine_is_good() {
         let calm = OtherLoad {
             cores_busy: 0.05,
             cores: 4,
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_take_the_cores_are_named() {
+    fn busy_processes_are_named() {
         let busy = OtherLoad {
             cores_busy: 1.5,
             cores: 2,
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtual_machine_is_told() {
+    fn a_virtual_machine_is_reported() {
         let level = |is_virtual| {
             let other_load = OtherLoad {
                 is_virtual,
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_may_be_called_anything() {
+    fn process_names_are_sanitized() {
         let rest = "0 ".repeat(24);
         let stat = format!("42 (a) b (c\u{1b}[2J) S 1 2 3 4 5 6 7 8 9 10 70 30 {rest}\n");
         let process = Some(("a) b (c?[2J".to_owned(), 100));

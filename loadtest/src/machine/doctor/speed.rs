@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_governor_somebody_else_decides() {
+    fn a_missing_governor_is_no_problem() {
         let speed = Speed {
             governors: BTreeSet::new(),
             turbo: None,
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn turbo_is_told_with_its_switch() {
+    fn turbo_is_reported_with_its_command() {
         let turbo = |on| {
             Speed {
                 governors: BTreeSet::new(),

@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn pacing_is_told() {
+    fn pacing_congestion_control_is_reported() {
         for (name, expected) in [("cubic", Level::Ok), ("bbr", Level::Warning)] {
             let tcp = Tcp {
                 congestion_control: Some(name.to_owned()),
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_packets_are_told() {
+    fn dropped_packets_are_reported() {
         for (drops, expected) in [(0, Level::Ok), (5, Level::Warning)] {
             let tcp = Tcp {
                 backlog_drops: Some(drops),
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_told_is_left_out() {
+    fn unknown_values_are_left_out() {
         let checks = Tcp::default().judge();
         assert_eq!(checks.len(), 2);
     }

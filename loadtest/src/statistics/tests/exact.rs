@@ -31,11 +31,11 @@ fn mid_ranks(values: &[f64]) -> Vec<f64> {
 }
 
 /// The share of the sums that are as far from their mean as the one seen.
-fn share_as_far(sums: &[f64], seen: f64) -> f64 {
+fn share_as_far(sums: &[f64], observed: f64) -> f64 {
     let mean = sums.iter().sum::<f64>() / sums.len() as f64;
     let as_far = sums
         .iter()
-        .filter(|sum| (*sum - mean).abs() >= (seen - mean).abs() - 1e-9);
+        .filter(|sum| (*sum - mean).abs() >= (observed - mean).abs() - 1e-9);
     as_far.count() as f64 / sums.len() as f64
 }
 
@@ -66,8 +66,8 @@ fn every_way_to_sign_the_ranks_is_counted() {
         let sums: Vec<_> = (0..1 << ranks.len())
             .map(|selection| sum_of_selected(&ranks, selection))
             .collect();
-        let seen = ranks.iter().zip(&signs).filter(|(_, sign)| **sign);
-        let expected = share_as_far(&sums, seen.map(|(rank, _)| rank).sum());
+        let observed = ranks.iter().zip(&signs).filter(|(_, sign)| **sign);
+        let expected = share_as_far(&sums, observed.map(|(rank, _)| rank).sum());
         assert_close(
             signed_rank(&differences),
             expected,
@@ -110,7 +110,7 @@ fn pairs_all_one_way_leave_two_of_all_signs() {
 }
 
 #[test]
-fn pairs_without_a_difference_say_nothing() {
+fn pairs_without_a_difference_have_a_p_value_of_one() {
     assert_close(signed_rank(&[0.0; 6]), 1.0, "no difference at all");
     let one_way = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
     assert_close(

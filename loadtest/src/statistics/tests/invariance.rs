@@ -45,7 +45,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_pairs_is_of_no_account(mut ratios in runs(2), seed: u64) {
+    fn the_order_of_pairs_does_not_matter(mut ratios in runs(2), seed: u64) {
         let one = Paired::of(&ratios, CONFIDENCE, seed).unwrap();
         fastrand::Rng::with_seed(seed).shuffle(&mut ratios);
         let other = Paired::of(&ratios, CONFIDENCE, seed).unwrap();
@@ -55,7 +55,7 @@ proptest! {
     }
 
     #[test]
-    fn an_interval_holds_what_it_is_of(ratios in runs(2), b in runs(4), a in runs(4), seed: u64) {
+    fn an_interval_contains_its_estimate(ratios in runs(2), b in runs(4), a in runs(4), seed: u64) {
         let paired = Paired::of(&ratios, CONFIDENCE, seed).unwrap();
         prop_assert!(paired.interval.low <= paired.median_ratio * (1.0 + 1e-9));
         prop_assert!(paired.interval.high >= paired.median_ratio * (1.0 - 1e-9));
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn the_unit_is_of_no_account(a in runs(4), b in runs(4), factor in 1e-6..1e9, seed: u64) {
+    fn the_unit_does_not_matter(a in runs(4), b in runs(4), factor in 1e-6..1e9, seed: u64) {
         let one = Unpaired::of(&a, &b, CONFIDENCE, seed).unwrap();
         let scaled = |runs: &[f64]| runs.iter().map(|run| run * factor).collect::<Vec<_>>();
         let other = Unpaired::of(&scaled(&a), &scaled(&b), CONFIDENCE, seed).unwrap();
@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_runs_is_of_no_account(a in runs(4), mut b in runs(4), seed: u64) {
+    fn the_order_of_runs_does_not_matter(a in runs(4), mut b in runs(4), seed: u64) {
         let one = Unpaired::of(&a, &b, CONFIDENCE, seed).unwrap();
         fastrand::Rng::with_seed(seed).shuffle(&mut b);
         prop_assert_eq!(Unpaired::of(&a, &b, CONFIDENCE, seed).unwrap(), one);
@@ -111,7 +111,7 @@ proptest! {
 }
 
 #[test]
-fn what_cannot_be_judged_is_not() {
+fn invalid_samples_have_no_result() {
     for ratios in [
         &[][..],
         &[1.1],
@@ -135,7 +135,7 @@ fn what_cannot_be_judged_is_not() {
 }
 
 #[test]
-fn runs_all_alike_are_one_number() {
+fn equal_runs_have_an_interval_of_one_number() {
     let paired = Paired::of(&[1.25; 3], CONFIDENCE, 1).unwrap();
     assert_close(paired.median_ratio, 1.25);
     assert_same(

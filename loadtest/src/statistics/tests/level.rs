@@ -15,7 +15,7 @@ fn assert_at_most_level(found: usize, trials: u64, what: &str) {
 }
 
 #[test]
-fn servers_alike_are_seldom_told_apart_by_pairs() {
+fn false_alarms_of_pairs_are_within_the_level() {
     for distribution in Distribution::ALL {
         for count in [6, 10, 20, 40] {
             let mut random = Rng::with_seed(count as u64);
@@ -35,7 +35,7 @@ fn servers_alike_are_seldom_told_apart_by_pairs() {
 }
 
 #[test]
-fn servers_alike_are_seldom_told_apart_by_groups() {
+fn false_alarms_of_groups_are_within_the_level() {
     for distribution in Distribution::ALL {
         for (count_a, count_b) in [(4, 4), (6, 6), (10, 20), (20, 20)] {
             let mut random = Rng::with_seed(count_b as u64);
@@ -52,7 +52,7 @@ fn servers_alike_are_seldom_told_apart_by_groups() {
 
 /// Six metrics of the same runs, alike to a degree, with weights or without.
 #[test]
-fn of_many_metrics_hardly_any_differs_by_chance() {
+fn false_alarms_of_many_metrics_are_within_the_level() {
     const METRICS: usize = 6;
     const PAIRS: usize = 12;
     for (seed, in_common) in [(1, 0.0), (2, 0.5), (3, 0.9)] {

@@ -27,7 +27,7 @@ const POWER_MIN_FAR: f64 = 0.6;
 
 /// The least share of trials with an estimate: with many outliers among few runs it can exceed
 /// the limit.
-const TOLD_MIN: f64 = 0.9;
+const ESTIMATED_MIN: f64 = 0.9;
 
 #[test]
 fn as_many_pairs_as_needed_have_the_power_asked_for() {
@@ -40,8 +40,8 @@ fn as_many_pairs_as_needed_have_the_power_asked_for() {
             let mut random = Rng::with_seed(5);
             let what = format!("pairs {distribution:?} {effect} {spread} {level}");
             assert_power(distribution, &what, level, || {
-                let seen = ratios(distribution, 20, 1.0, spread, &mut random);
-                let pairs = pairs_needed(&seen, effect, level, POWER)?;
+                let observed = ratios(distribution, 20, 1.0, spread, &mut random);
+                let pairs = pairs_needed(&observed, effect, level, POWER)?;
                 let ratios = ratios(distribution, pairs, effect, spread, &mut random);
                 Some(signed_rank::p_value(&logarithms(&ratios)?))
             });
@@ -92,12 +92,16 @@ fn assert_power(
 ) {
     let p_values: Vec<_> = (0..TRIALS).filter_map(|_| p_value()).collect();
     let found = p_values.iter().filter(|&&p_value| p_value <= level).count();
-    let (told, power) = (
+    let (estimated, power) = (
         p_values.len() as f64 / TRIALS as f64,
         found as f64 / p_values.len() as f64,
     );
-    println!("{what}: {:.1} % of {:.1} %", power * 100.0, told * 100.0);
-    assert!(told >= TOLD_MIN, "{what}: {told}");
+    println!(
+        "{what}: {:.1} % of {:.1} %",
+        power * 100.0,
+        estimated * 100.0
+    );
+    assert!(estimated >= ESTIMATED_MIN, "{what}: {estimated}");
     let power_min = match distribution {
         Distribution::Skewed | Distribution::Outliers => POWER_MIN_FAR,
         Distribution::Normal | Distribution::Laplace => POWER_MIN,
@@ -114,15 +118,15 @@ fn as_many_pairs_as_needed_have_an_interval_about_as_narrow() {
             let mut random = Rng::with_seed(7);
             let widths: Vec<_> = (0..TRIALS)
                 .filter_map(|seed| {
-                    let seen = distribution.runs(20, 1.1, spread, &mut random);
-                    let pairs = pairs_for_margin(&seen, margin, 0.95)?;
+                    let observed = distribution.runs(20, 1.1, spread, &mut random);
+                    let pairs = pairs_for_margin(&observed, margin, 0.95)?;
                     let ratios = distribution.runs(pairs, 1.1, spread, &mut random);
                     let interval = median_interval(&ratios, 0.95, seed)?;
                     Some((interval.high / interval.low).ln() / 2.0 / f64::ln(1.0 + margin))
                 })
                 .collect();
             assert!(
-                widths.len() as f64 >= TOLD_MIN * TRIALS as f64,
+                widths.len() as f64 >= ESTIMATED_MIN * TRIALS as f64,
                 "{distribution:?} {margin}"
             );
             let middle = median(&widths).unwrap();
@@ -148,7 +152,7 @@ fn small_differences_and_wide_spreads_need_more() {
 
 /// No spread makes up for too few signs or ranks.
 #[test]
-fn what_never_differs_still_needs_enough_to_be_significant() {
+fn equal_runs_still_need_the_minimum_number() {
     assert_eq!(pairs_needed(&[1.0; 4], 1.05, LEVEL, POWER), Some(6));
     assert_eq!(pairs_for_margin(&[1.0; 4], 0.05, 0.95), Some(6));
     assert_eq!(
@@ -180,7 +184,7 @@ fn the_fewest_that_find_anything_are_those_of_the_tables() {
 }
 
 #[test]
-fn what_the_spread_cannot_tell_is_not_told() {
+fn too_few_runs_have_no_estimate() {
     let ratios = [1.0, 1.1, 0.9, 1.2];
     assert_eq!(pairs_needed(&ratios[..3], 1.05, LEVEL, POWER), None);
     assert_eq!(pairs_needed(&ratios, 1.0, LEVEL, POWER), None);

@@ -66,7 +66,7 @@ fn a_limit_is_found_to_the_tolerance() {
 }
 
 #[test]
-fn what_is_found_held_every_time_and_what_fails_failed() {
+fn the_found_rate_held_in_every_confirmation() {
     let mut random = fastrand::Rng::with_seed(2);
     let mut answers = 0;
     for _ in 0..2_000 {
@@ -115,7 +115,7 @@ fn what_is_found_held_every_time_and_what_fails_failed() {
 }
 
 #[test]
-fn any_answers_at_all_come_to_an_end() {
+fn every_sequence_of_results_terminates() {
     let mut random = fastrand::Rng::with_seed(3);
     for _ in 0..2_000 {
         let odds = random.f64();
@@ -182,7 +182,7 @@ fn steps_end_a_search_early() {
 }
 
 #[test]
-fn what_is_not_confirmed_is_lowered() {
+fn an_unconfirmed_rate_is_lowered() {
     let (mut confirming, mut confirmed_at) = (0, Vec::new());
     let mut bisection = Bisection::new(BOUNDS);
     while let Some((rate, purpose)) = bisection.next() {
@@ -201,7 +201,7 @@ fn what_is_not_confirmed_is_lowered() {
 }
 
 #[test]
-fn a_search_that_is_ended_says_what_it_knows() {
+fn an_ended_search_reports_its_bounds() {
     let mut bisection = Bisection::new(BOUNDS);
     for held in [true, true, false] {
         bisection.record(Some(held));
@@ -216,7 +216,7 @@ fn a_search_that_is_ended_says_what_it_knows() {
 }
 
 #[test]
-fn a_run_that_does_not_tell_is_made_again_and_changes_nothing() {
+fn an_unknown_run_is_repeated() {
     let mut random = fastrand::Rng::with_seed(4);
     for _ in 0..200 {
         let limit = 1_000.0 * 10f64.powf(random.f64() * 2.9);
@@ -238,7 +238,7 @@ fn a_run_that_does_not_tell_is_made_again_and_changes_nothing() {
 }
 
 #[test]
-fn runs_that_never_tell_end_a_search_without_a_conclusion() {
+fn repeated_unknown_runs_end_a_search_unconfirmed() {
     let mut bisection = Bisection::new(BOUNDS);
     for held in [Some(true), Some(true), Some(false), None, None, None] {
         assert!(bisection.next().is_some());

@@ -66,7 +66,7 @@ fn the_median_of_two_runs_is_their_mean() {
 }
 
 #[test]
-fn a_plot_is_as_wide_as_it_is_read_well() {
+fn the_width_of_a_plot_is_bounded() {
     let file = sweep();
     for (columns, most) in [(20, 60), (70, 70), (500, 76)] {
         let text = SweepReport {
@@ -145,7 +145,7 @@ fn every_answer_is_a_line() {
 }
 
 #[test]
-fn an_answer_by_doubtful_runs_says_so() {
+fn an_answer_of_doubtful_runs_has_a_remark() {
     let mut file = search();
     file.points[0].runs[2] = changed_run(10e3, |outcome| outcome.shared_core = Some(true));
     let text = text(&file);
@@ -158,7 +158,7 @@ fn an_answer_by_doubtful_runs_says_so() {
 }
 
 #[test]
-fn a_search_that_doubtful_runs_ended_says_where() {
+fn a_search_that_doubtful_runs_ended_names_the_rate() {
     let mut file = search();
     let answer = Answer::Unconfirmed {
         held_per_s: Some(10e3),
