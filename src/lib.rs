@@ -37,7 +37,7 @@
 //! * `engine/`: the seam, and on it `epoll`, `ring`, `tokio_uring` and, for TLS,
 //!   `encrypted`, which do not know each other. What a WebSocket connection does on all of
 //!   them, **such as an idle timeout**, is in `connection`; its timers are in `table` and
-//!   `wheel`, what is served next in `schedule`. `runtime` is the table of engines: **a new
+//!   `wheel`, what is served next in `schedule`. `spec` is the table of engines: **a new
 //!   engine is a row there**
 //! * `http/`: routes, the gate, the upgrade, forwarded headers
 //! * `transport/`: listening sockets, the PROXY header, TLS, and the stream that comes of

@@ -6,11 +6,11 @@ use super::system::{Probe, System};
 use super::{Need, locked};
 use crate::config::Config;
 use crate::config::engine_kind::{EngineChoice, EngineKind};
-use crate::engine::runtime::PREFERENCE;
+use crate::engine::spec::AUTO;
 
 /// The engine that a server of so many workers would use, or would have to.
 pub(super) fn chosen(choice: EngineChoice, threads: u64, system: &System) -> EngineKind {
-    let [preferred @ .., last] = PREFERENCE;
+    let [preferred @ .., last] = AUTO;
     let works = |&engine: &EngineKind| {
         let mut probes = system.probes.iter();
         probes.any(|probe| probe.engine == engine && probe.outcome.is_ok())
@@ -29,7 +29,7 @@ pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
 }
 
 fn judge(probe: &Probe, need: &Need, choice: EngineChoice, system: &System) -> Finding {
-    let check = check_name(probe.engine);
+    let check = probe.engine.spec().check;
     let chosen = need.engine;
     let is_chosen = probe.engine == chosen;
     let Err(reason) = &probe.outcome else {
@@ -48,7 +48,7 @@ fn judge(probe: &Probe, need: &Need, choice: EngineChoice, system: &System) -> F
         let change = format!("--engine auto, or {}", change());
         return Finding::problem(check, found).advise(change);
     }
-    if choice == EngineChoice::Auto && PREFERENCE.contains(&probe.engine) {
+    if choice == EngineChoice::Auto && AUTO.contains(&probe.engine) {
         let found = format!("does not work, so that auto takes {chosen}: {reason}");
         return Finding::warning(check, found).advise(change());
     }
@@ -58,25 +58,12 @@ fn judge(probe: &Probe, need: &Need, choice: EngineChoice, system: &System) -> F
     )
 }
 
-const fn check_name(engine: EngineKind) -> &'static str {
-    match engine {
-        EngineKind::Epoll => "engine epoll",
-        EngineKind::TokioUring => "engine tokio-uring",
-        EngineKind::Ring => "engine ring",
-    }
-}
-
 /// What stands in the way of `io_uring`, the most general first.
 fn remedy(engine: EngineKind, system: &System) -> String {
-    let (major, minor) = match engine {
-        EngineKind::TokioUring => (6, 0),
-        _ => (6, 1),
-    };
-    if let Some(version) = system
-        .kernel_version
-        .filter(|&version| version < (major, minor))
+    if let (Some((major, minor)), Some((here, minor_here))) =
+        (engine.spec().min_kernel, system.kernel_version)
+        && (here, minor_here) < (major, minor)
     {
-        let (here, minor_here) = version;
         return format!("Linux {major}.{minor} or later; this is {here}.{minor_here}");
     }
     match system.io_uring_disabled {
@@ -134,7 +121,7 @@ mod tests {
         };
         let findings = check(&config, system);
         assert_eq!(findings.len(), EngineKind::ALL.len());
-        let is_wanted = |found: &Finding| found.check == check_name(engine);
+        let is_wanted = |found: &Finding| found.check == engine.spec().check;
         findings.into_iter().find(is_wanted).expect("judged")
     }
 

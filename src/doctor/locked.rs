@@ -6,7 +6,7 @@ use super::Need;
 use super::system::System;
 use crate::config::Config;
 use crate::config::engine_kind::{EngineChoice, EngineKind};
-use crate::engine::runtime::PREFERENCE;
+use crate::engine::spec::AUTO;
 
 const CHECK: &str = "locked memory";
 
@@ -15,24 +15,15 @@ const CHECK: &str = "locked memory";
 /// buffers were in between, and there are none.
 const CHARGED_FROM: (u32, u32) = (6, 14);
 
-/// What a worker's ring is charged with, measured on 6.18 and rounded up.
-const fn ring_kib(engine: EngineKind) -> u64 {
-    match engine {
-        EngineKind::Epoll => 0,
-        EngineKind::TokioUring => 104,
-        EngineKind::Ring => 160,
-    }
-}
-
 /// What a server is charged with when it starts. The ring of its probe is freed
 /// a little later than that.
 const fn start_kib(engine: EngineKind, threads: u64) -> u64 {
-    (threads + 1) * ring_kib(engine)
+    (threads + 1) * engine.spec().ring_kib
 }
 
 /// The same when a server is replaced: the rings of the old one are there, too.
 const fn replacement_kib(engine: EngineKind, threads: u64) -> u64 {
-    start_kib(engine, threads) + threads * ring_kib(engine)
+    start_kib(engine, threads) + threads * engine.spec().ring_kib
 }
 
 /// Whether so many workers can have their rings. What is charged is the user's,
@@ -43,7 +34,7 @@ pub(super) fn have_room(engine: EngineKind, threads: u64, system: &System) -> bo
 }
 
 fn is_charged(engine: EngineKind, system: &System) -> bool {
-    engine != EngineKind::Epoll
+    engine.spec().ring_kib > 0
         && !system.may_lock_memory
         && system
             .kernel_version
@@ -59,7 +50,7 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     let engine = match config.engine {
         EngineChoice::Only(engine) => engine,
         // Whatever else may be in its way.
-        EngineChoice::Auto => PREFERENCE[0],
+        EngineChoice::Auto => AUTO[0],
     };
     if !is_charged(engine, system) {
         return None;

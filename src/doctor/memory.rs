@@ -14,7 +14,6 @@ use host::finding::Finding;
 use super::system::System;
 use super::{Need, promise};
 use crate::config::Config;
-use crate::config::engine_kind::EngineKind;
 
 const CHECK: &str = "memory";
 
@@ -26,28 +25,10 @@ const KERNEL_BYTES: u64 = 4096;
 /// Without any connection or worker: code, and what the runtime and the log need.
 const SERVER_BYTES: u64 = 14 << 20;
 
-/// What a worker takes: its stack, its buffers, and the pool of the ring.
-const fn worker_bytes(engine: EngineKind) -> u64 {
-    match engine {
-        EngineKind::Epoll | EngineKind::TokioUring => 2 << 20,
-        EngineKind::Ring => 8 << 20,
-    }
-}
-
 /// More than `max-held-bytes` may be held, by what arrives until that is seen.
 const HELD_FACTOR: u64 = 2;
 
-/// What the server keeps for an idle connection, as `cargo bench --bench
-/// idle_memory` has it, rounded up.
-const fn user_bytes(engine: EngineKind) -> u64 {
-    match engine {
-        EngineKind::Epoll => 384,
-        EngineKind::Ring => 192,
-        EngineKind::TokioUring => 3584,
-    }
-}
-
-/// ... for one over TLS, whatever the engine: keys and a task (docs/tls.md).
+/// Bytes of an idle connection over TLS, on every engine: keys and a task (docs/tls.md).
 const TLS_BYTES: u64 = 5632;
 
 pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
@@ -61,14 +42,14 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         .chain(group)
         .min_by_key(|&(bytes, _)| bytes)?;
     let need = Need::of(config, system);
-    let mut each = user_bytes(need.engine);
+    let mut each = need.engine.spec().connection_bytes;
     if !config.tls_listen.is_empty() {
         // All of them may come over TLS.
         each = each.max(TLS_BYTES);
     }
     each += KERNEL_BYTES;
     let connections = need.connections;
-    let server = SERVER_BYTES + need.threads.saturating_mul(worker_bytes(need.engine));
+    let server = SERVER_BYTES + need.threads.saturating_mul(need.engine.spec().worker_bytes);
     let idle = connections.saturating_mul(each).saturating_add(server);
     let found = format!(
         "{connections} idle connections take about {} MiB of the {} MiB that {whose}",
@@ -120,6 +101,7 @@ mod tests {
     use host::finding::Level;
 
     use super::*;
+    use crate::config::engine_kind::EngineKind;
     use std::num::NonZeroUsize;
 
     use crate::config::engine_kind::EngineChoice;

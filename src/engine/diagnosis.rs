@@ -8,14 +8,14 @@ use rustix::process::{Resource, getrlimit};
 
 /// What an operator can do something about, and what that is; `min_kernel` is the
 /// version that has everything the engine asks for.
-pub(crate) fn explain(error: &io::Error, min_kernel: &str) -> String {
+pub(crate) fn explain(error: &io::Error, min_kernel: (u32, u32)) -> String {
     let locked_memory = getrlimit(Resource::Memlock).current;
     explain_with(error, min_kernel, disabled_by_sysctl(), locked_memory)
 }
 
 fn explain_with(
     error: &io::Error,
-    min_kernel: &str,
+    min_kernel: (u32, u32),
     sysctl: Option<u8>,
     locked_memory: Option<u64>,
 ) -> String {
@@ -28,7 +28,8 @@ fn explain_with(
         },
         Some(Errno::NOSYS) => format!("this kernel has no io_uring, or it is hidden, {SECCOMP}"),
         Some(Errno::INVAL) => {
-            format!("this kernel's io_uring is too old: {min_kernel} is needed")
+            let (major, minor) = min_kernel;
+            format!("this kernel's io_uring is too old: {major}.{minor} is needed")
         }
         Some(Errno::NOMEM) => match locked_memory {
             Some(limit) => format!(
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn an_operator_reads_what_is_in_the_way() {
-        let explained = |errno: Errno| explain_with(&errno.into(), "6.0", None, None);
+        let explained = |errno: Errno| explain_with(&errno.into(), (6, 0), None, None);
         for errno in [Errno::PERM, Errno::ACCESS, Errno::NOSYS] {
             let text = explained(errno);
             for part in ["seccomp", "container", "io_uring_setup", "--engine epoll"] {
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_only_named_where_there_is_one() {
-        let explained = |limit| explain_with(&Errno::NOMEM.into(), "6.0", None, limit);
+        let explained = |limit| explain_with(&Errno::NOMEM.into(), (6, 0), None, limit);
         let limited = explained(Some(500 << 10));
         for part in [
             "500 KiB",
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn the_sysctl_is_named_where_it_is_set() {
         for level in [1, 2] {
-            let text = explain_with(&Errno::PERM.into(), "6.0", Some(level), None);
+            let text = explain_with(&Errno::PERM.into(), (6, 0), Some(level), None);
             let setting = format!("kernel.io_uring_disabled={level}");
             assert!(text.contains(&setting), "{text}");
             assert!(!text.contains("seccomp"), "{text}");

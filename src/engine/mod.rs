@@ -37,6 +37,8 @@ mod plain;
 pub(crate) mod ring;
 pub(crate) mod runtime;
 mod schedule;
+pub(crate) mod select;
+pub(crate) mod spec;
 pub(crate) mod spin;
 pub(crate) mod table;
 pub(crate) mod timers;

@@ -58,7 +58,7 @@ use socket::RingSocket;
 use token::{Key, Op, Token};
 use uring::Uring;
 
-pub(crate) use probe::{MIN_KERNEL, probe};
+pub(crate) use probe::probe;
 
 /// Connections in bulk that are received for in one turn.
 const BULK_PER_TURN: usize = 2;

@@ -30,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_uring::net::TcpStream as UringStream;
 
-pub(crate) use probe::{MIN_KERNEL, probe};
+pub(crate) use probe::probe;
 
 use super::connection::{Connection, Context, Timer};
 use super::eviction::EvictionCandidate;

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config::engine_kind::EngineKind;
 use crate::config::error::Error;
 use crate::engine::runtime::Runtime;
+use crate::engine::select;
 use crate::limits::admission::ServerLimits;
 use crate::limits::descriptors::REJECTS_MAX;
 use crate::message::{MessageSocket, handler};
@@ -42,7 +43,7 @@ impl Worker {
     pub fn new(config: Config, engine: EngineKind, whole: bool) -> Result<Self, Error> {
         config.validate()?;
         engine.probe()?;
-        let runtime = Runtime::new(engine)?;
+        let runtime = select::runtime(engine)?;
         let tasks = LocalSet::new();
         let counters = Arc::<Counters>::default();
         let (running, shutdown) = shutdown::channel();

@@ -31,7 +31,7 @@ use crate::engine::activity::Activity;
 use crate::engine::backlog::BacklogRoom;
 use crate::engine::encrypted::Encrypted;
 use crate::engine::eviction::{EvictionCandidate, largest_first};
-use crate::engine::runtime::{self, Runtime};
+use crate::engine::select;
 use crate::engine::timers::{self, TimerBudget};
 use crate::engine::{Clock, Drain, Engine, SLOW_READER, Settings, Upgraded};
 use crate::http::{self, HttpOptions, Outcome, Refusal};
@@ -117,7 +117,7 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce() -> bool) -> Resul
     if let Some(core) = assignment.core {
         host::cores::pin(core).map_err(start("a worker on its core"))?;
     }
-    let runtime = Runtime::new(assignment.engine)?;
+    let runtime = select::runtime(assignment.engine)?;
     let ended = runtime.block_on(async {
         let (worker, listeners) = Worker::new(assignment)?;
         let worker = Rc::new(worker);
@@ -223,7 +223,7 @@ impl Worker {
                 source,
             })?;
         let worker = Self {
-            engine: runtime::engine(assignment.engine, Rc::clone(&settings))?,
+            engine: select::engine(assignment.engine, Rc::clone(&settings))?,
             encrypted: Rc::new(Encrypted::new(Rc::clone(&settings))),
             handled: Rc::new(HandlerRegistry::new(Rc::clone(&settings))),
             settings,

@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
@@ -13,13 +12,9 @@ use super::operation::{self, Target};
 use super::pool::{Line, Pool, SMALL_LEN};
 use super::token::{Key, Op, Token};
 use super::uring::Uring;
-use crate::engine::diagnosis::explain;
 
 /// Of the only connection.
 const KEY: Key = Key::new(0, 0);
-
-/// For `IORING_SETUP_DEFER_TASKRUN`.
-pub(crate) const MIN_KERNEL: &str = "6.1";
 
 /// More than any working ring takes for one echo.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,20 +23,7 @@ const MESSAGE: &[u8] = b"is anybody there?";
 
 /// Echoes a message through a ring of its own, with the operations that the
 /// engine uses.
-///
-/// # Errors
-/// Why that does not work, in words for an operator.
-pub(crate) fn probe() -> Result<(), String> {
-    // A ring belongs to the thread that made it.
-    thread::Builder::new()
-        .name("ringback-probe".into())
-        .spawn(|| echo_once().map_err(|error| explain(&error, MIN_KERNEL)))
-        .map_err(|error| format!("cannot start a thread: {error}"))?
-        .join()
-        .map_err(|_panic| "the probe panicked".to_owned())?
-}
-
-fn echo_once() -> io::Result<()> {
+pub(crate) fn probe() -> io::Result<()> {
     let (ours, mut theirs) = UnixStream::pair()?;
     theirs.set_read_timeout(Some(PATIENCE))?;
     let ours = OwnedFd::from(ours);

@@ -71,7 +71,7 @@ fn auto_goes_on_to_epoll_where_an_engine_works_but_does_not_start() {
         tried.push(kind);
         match kind {
             EngineKind::Epoll => Ok("on epoll"),
-            _ => Err(kind.cannot(Errno::NOMEM.into())),
+            _ => Err(kind.unavailable(Errno::NOMEM.into())),
         }
     });
     assert_eq!(started.expect("epoll works everywhere"), "on epoll");
@@ -100,7 +100,7 @@ fn an_engine_that_is_named_is_the_only_one_that_is_tried() {
     let mut tries = 0;
     let started = EngineChoice::Only(EngineKind::Epoll).start(|kind| -> Result<(), Error> {
         tries += 1;
-        Err(kind.cannot(Errno::MFILE.into()))
+        Err(kind.unavailable(Errno::MFILE.into()))
     });
     assert!(started.is_err());
     assert_eq!(tries, 1);

@@ -2,45 +2,21 @@
 
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
-use std::thread;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::UnixStream;
-
-use crate::engine::diagnosis::explain;
 
 /// More than any working ring takes for one echo.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// For `IORING_SETUP_SINGLE_ISSUER`.
-pub(crate) const MIN_KERNEL: &str = "6.0";
-
 const MESSAGE: &[u8] = b"is anybody there?";
 
 /// Echoes a message through a ring of its own.
-///
-/// # Errors
-/// Why that does not work, in words for an operator.
-pub(crate) fn probe() -> Result<(), String> {
-    // A ring belongs to the thread that made it.
-    thread::Builder::new()
-        .name("ringback-probe".into())
-        .spawn(echo_once)
-        .map_err(|error| format!("cannot start a thread: {error}"))?
-        .join()
-        .map_err(|_panic| "the probe panicked".to_owned())?
-}
-
-fn echo_once() -> Result<(), String> {
-    let runtime = super::runtime().map_err(|error| explain(&error, MIN_KERNEL))?;
-    runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, echo()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(explain(&error, MIN_KERNEL)),
-            Err(_elapsed) => Err("an echo through a ring got no answer".to_owned()),
-        }
-    })
+pub(crate) fn probe() -> io::Result<()> {
+    let echoed = super::runtime()?.block_on(timeout(PATIENCE, echo()));
+    echoed.unwrap_or_else(|_elapsed| Err(io::Error::other("an echo through a ring got no answer")))
 }
 
 async fn echo() -> io::Result<()> {

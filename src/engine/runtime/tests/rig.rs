@@ -23,7 +23,7 @@ use crate::config::engine_kind::EngineKind;
 use crate::engine::activity::Activity;
 use crate::engine::backlog::BacklogRoom;
 use crate::engine::ring::RingEngine;
-use crate::engine::runtime::{Runtime, engine};
+use crate::engine::select;
 use crate::engine::timers::TimerBudget;
 use crate::engine::{Buffered, Clock, Engine, Settings, Upgraded};
 use crate::limits::admission::{Admission, Decision, ServerLimits};
@@ -59,7 +59,7 @@ pub(super) struct Rig {
 /// `Config::default()` and the smallest read size for them. All its connections have to be over in the end, and the
 /// engine must not hold on to anything.
 pub(super) fn on_engine<T>(kind: EngineKind, test: impl AsyncFnOnce(&Rig) -> T) -> T {
-    let runtime = Runtime::new(kind).expect("this engine works here");
+    let runtime = select::runtime(kind).expect("this engine works here");
     runtime.block_on(async {
         let rig = Rig::new(kind);
         let result = test(&rig).await;
@@ -80,7 +80,7 @@ impl Rig {
             .map(Rc::new);
         let engine: Rc<dyn Engine> = match &ring {
             Some(ring) => Rc::<RingEngine>::clone(ring),
-            None => engine(kind, Rc::clone(&settings)).expect("an engine"),
+            None => select::engine(kind, Rc::clone(&settings)).expect("an engine"),
         };
         let server_limits = ServerLimits::new(&Config::default(), REJECTS_MAX);
         Self {
