@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn server_and_generator_share_no_core_where_there_are_two() {
         let (one, four) = (of(&[3]), of(&[3, 5, 6, 9]));
-        for (cores, asked, threads, given) in [
+        for (cores, requested, threads, given) in [
             (&four, (&[][..], &[][..]), 1, (&[3][..], &[5][..])),
             (&four, (&[], &[]), 2, (&[3], &[5, 6])),
             (&four, (&[], &[]), 9, (&[3], &[5, 6, 9])),
@@ -112,8 +112,8 @@ mod tests {
             (&one, (&[], &[3]), 1, (&[], &[3])),
             (&one, (&[], &[4]), 1, (&[3], &[4])),
         ] {
-            let (server, generator) = cores.apart(asked.0, asked.1, threads);
-            assert_eq!((&server[..], &generator[..]), given, "{asked:?}");
+            let (server, generator) = cores.apart(requested.0, requested.1, threads);
+            assert_eq!((&server[..], &generator[..]), given, "{requested:?}");
         }
     }
 }

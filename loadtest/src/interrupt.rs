@@ -18,7 +18,7 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 /// Whether the user wants the run to end.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
-    asked: Arc<AtomicBool>,
+    requested: Arc<AtomicBool>,
     /// The servers that must not outlive this program.
     servers: Arc<Mutex<Vec<ServerGroup>>>,
 }
@@ -47,7 +47,7 @@ impl Interrupt {
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
-                    if caught.asked.swap(true, Ordering::AcqRel) && signal != SIGHUP {
+                    if caught.requested.swap(true, Ordering::AcqRel) && signal != SIGHUP {
                         caught.kill_servers();
                         process::exit(i32::from(EXIT_INTERRUPTED));
                     }
@@ -58,8 +58,8 @@ impl Interrupt {
     }
 
     /// Whether an interrupt was requested.
-    pub fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Acquire)
     }
 
     /// Names a server that is to end with this program. Those that have ended

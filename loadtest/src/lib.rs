@@ -39,7 +39,7 @@
 //! that delays, stalls and misbehaves by a script, with which [`selftest`] proves the reports.
 //! `benches/peers/` has servers on other libraries. `docs/loadtest.md` is the user's manual.
 //!
-//! # What a latency is
+//! # Latencies
 //!
 //! Every message has three times, read from one monotonic clock: its intended send,
 //! its actual send, and its reply. An open loop's
@@ -67,7 +67,7 @@
 //! their age, a lower bound, and those never sent are in all of them but that of the service
 //! time.
 //!
-//! # Who imports whom
+//! # Imports
 //!
 //! - [`client`], [`schedule`], [`recorder`], [`verdict`], [`statistics`],
 //!   [`comparison`] and [`plot`] do no I/O:

@@ -27,17 +27,17 @@ use loadtest::report::color_allowed;
 use loadtest::result::{ResultFile, schema};
 use loadtest::selftest;
 use loadtest::session::{
-    EXIT_FAILED, EXIT_FINE, EXIT_USAGE, FinishedRun, ServerProcess, arguments, log, print,
+    EXIT_FAILED, EXIT_OK, EXIT_USAGE, FinishedRun, ServerProcess, arguments, log, print,
     raise_file_limit,
 };
 use loadtest::sweep::{SweepFile, sweep};
-use loadtest::watch::guard_if_asked;
+use loadtest::watch::guard_if_requested;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    guard_if_asked();
+    guard_if_requested();
     output::prepare();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
@@ -83,14 +83,14 @@ fn execute(cli: &Cli) -> Result<u8, Failure> {
                 DocumentKind::Comparison => schema::<Comparison>(),
                 DocumentKind::Sweep => schema::<SweepFile>(),
             })?;
-            Ok(EXIT_FINE)
+            Ok(EXIT_OK)
         }
         Some(Command::Completions { shell }) => {
             // The generator panics where it cannot write.
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "loadtest", &mut script);
             print(&String::from_utf8_lossy(&script))?;
-            Ok(EXIT_FINE)
+            Ok(EXIT_OK)
         }
     }
 }
@@ -160,7 +160,7 @@ fn doctor(args: &Doctor) -> Result<u8, Failure> {
         DoctorFormat::Text => print(&format!("{}\n", DoctorReport(&findings))),
         DoctorFormat::Json => print(&loadtest::machine::to_json(&findings)),
     }?;
-    Ok(EXIT_FINE)
+    Ok(EXIT_OK)
 }
 
 /// Shows help, or a usage error in one line.
@@ -172,7 +172,7 @@ fn explain(error: &clap::Error) -> ExitCode {
         } else {
             text.to_string()
         });
-        return exit(printed.map(|()| EXIT_FINE));
+        return exit(printed.map(|()| EXIT_OK));
     }
     let reason = reason_of(error);
     let arguments = arguments();

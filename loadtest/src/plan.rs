@@ -191,7 +191,7 @@ pub enum Pace {
 impl Pace {
     /// The default for a load: a thread that spins in a closed loop has its latencies without the
     /// time that waking it takes, and takes the core of a server that shares it.
-    pub const fn usual(load: &Load) -> Self {
+    pub const fn default_for(load: &Load) -> Self {
         match load {
             Load::Open { .. } => Self::Spin,
             Load::Closed { .. } => Self::Sleep,
@@ -268,8 +268,8 @@ impl Plan {
     /// each would wait for those before it, and the time of a handshake would be
     /// that of the queue.
     pub fn connect_pace(&self) -> f64 {
-        let usual = CONNECT_PACE_PER_S.max(self.sockets() as f64 / CONNECT_TIME_MAX_S);
-        self.connect_rate.unwrap_or(usual)
+        let default_for = CONNECT_PACE_PER_S.max(self.sockets() as f64 / CONNECT_TIME_MAX_S);
+        self.connect_rate.unwrap_or(default_for)
     }
 
     /// The label of servers without a name: their URLs.

@@ -83,15 +83,15 @@ pub fn run_in_turns(
                 Err(failure) => return conclude(all, Some((index, failure))),
             };
             coordinator.connect();
-            let is_sound = coordinator.is_sound();
+            let is_ok = coordinator.is_ok();
             all.push(coordinator);
-            if !is_sound {
+            if !is_ok {
                 return conclude(all, None);
             }
         }
         for &index in turns {
             all[index].run_slice();
-            if !all[index].is_sound() {
+            if !all[index].is_ok() {
                 break;
             }
         }
@@ -108,10 +108,10 @@ fn conclude(
     all: Vec<Coordinator<'_, '_>>,
     mut first_wrong: Option<(usize, Failure)>,
 ) -> Result<Vec<Outcome>, (usize, Failure)> {
-    let is_whole = first_wrong.is_none() && all.iter().all(Coordinator::is_sound);
+    let is_whole = first_wrong.is_none() && all.iter().all(Coordinator::is_ok);
     let mut outcomes = Vec::with_capacity(all.len());
     for (index, mut coordinator) in all.into_iter().enumerate() {
-        let is_sound = coordinator.is_sound();
+        let is_ok = coordinator.is_ok();
         if !is_whole {
             coordinator.abort();
         }
@@ -123,7 +123,7 @@ fn conclude(
             Err(failure) => Some(failure),
         };
         // A run that was aborted because of another is not the cause.
-        if let (Some(failure), true, None) = (failure, is_whole || !is_sound, &first_wrong) {
+        if let (Some(failure), true, None) = (failure, is_whole || !is_ok, &first_wrong) {
             first_wrong = Some((index, failure));
         }
     }
@@ -143,7 +143,7 @@ impl<'a> RunContext<'a> {
         let endpoints = Endpoints::of(plan)?;
         Ok(Self {
             plan,
-            endpoints: endpoints.choose(plan.timeout, &mut || !interrupt.is_asked())?,
+            endpoints: endpoints.choose(plan.timeout, &mut || !interrupt.is_requested())?,
             mix: Arc::new(mix_for(plan)),
             shared: Shared::new(),
         })

@@ -25,7 +25,7 @@ pub struct Send {
     /// When, from the epoch.
     pub intended_ns: u64,
     /// The index of the connection among the thread's, from 0.
-    pub carrier: u32,
+    pub connection_index: u32,
 }
 
 /// The part of the connections that a thread has: every `threads`-th.
@@ -63,14 +63,14 @@ enum Arrivals {
         share: Share,
         period_ns: f64,
         round: u64,
-        carrier: u32,
+        connection_index: u32,
     },
     /// The gaps are drawn from an exponential distribution, and each message's
     /// connection evenly from all: that makes every connection's messages, and
     /// those of all threads together, Poisson processes as well.
     Poisson {
         random: Rng,
-        carriers: u32,
+        own_connections: u32,
         gap_ns_mean: f64,
         at_ns: f64,
     },
@@ -85,13 +85,13 @@ impl Schedule {
                 share,
                 period_ns,
                 round: 0,
-                carrier: 0,
+                connection_index: 0,
             },
             Arrival::Poisson => {
                 let key = u64::from(share.thread).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 Arrivals::Poisson {
                     random: Rng::with_seed(seed ^ key),
-                    carriers: share.own(),
+                    own_connections: share.own(),
                     gap_ns_mean: period_ns * f64::from(share.connections) / f64::from(share.own()),
                     at_ns: 0.0,
                 }
@@ -153,14 +153,15 @@ impl Arrivals {
                 share,
                 period_ns,
                 round,
-                carrier,
+                connection_index,
             } => {
-                let done =
-                    |round: u64, carrier: u32| round * u64::from(share.own()) + u64::from(carrier);
-                let before = done(*round, *carrier);
+                let done = |round: u64, connection_index: u32| {
+                    round * u64::from(share.own()) + u64::from(connection_index)
+                };
+                let before = done(*round, *connection_index);
                 let rounds = to_ns as f64 / (*period_ns * f64::from(share.connections));
-                (*round, *carrier) = (rounds as u64, 0).max((*round, *carrier));
-                done(*round, *carrier) - before + 1
+                (*round, *connection_index) = (rounds as u64, 0).max((*round, *connection_index));
+                done(*round, *connection_index) - before + 1
             }
             Self::Poisson {
                 gap_ns_mean, at_ns, ..
@@ -183,27 +184,27 @@ impl Arrivals {
                 share,
                 period_ns,
                 round,
-                carrier,
+                connection_index,
             } => {
-                let connection = u64::from(*carrier * share.threads + share.thread);
+                let connection = u64::from(*connection_index * share.threads + share.thread);
                 let index = *round * u64::from(share.connections) + connection;
                 // Below 2^53 messages and nanoseconds (104 days) the product is
                 // off by less than a nanosecond, and errors do not add up.
                 let intended_ns = (index as f64 * *period_ns) as u64;
                 let send = Send {
                     intended_ns,
-                    carrier: *carrier,
+                    connection_index: *connection_index,
                 };
-                *carrier += 1;
-                if *carrier == share.own() {
-                    *carrier = 0;
+                *connection_index += 1;
+                if *connection_index == share.own() {
+                    *connection_index = 0;
                     *round += 1;
                 }
                 send
             }
             Self::Poisson {
                 random,
-                carriers,
+                own_connections,
                 gap_ns_mean,
                 at_ns,
             } => {
@@ -211,7 +212,7 @@ impl Arrivals {
                 *at_ns -= (1.0 - random.f64()).ln() * *gap_ns_mean;
                 Send {
                     intended_ns: *at_ns as u64,
-                    carrier: random.u32(..*carriers),
+                    connection_index: random.u32(..*own_connections),
                 }
             }
         }
@@ -238,7 +239,7 @@ mod tests {
             let send = schedule.pop(late).unwrap();
             let expected_ns = index * 1_000_000_000 / 3;
             assert!(send.intended_ns.abs_diff(expected_ns) <= 1, "{index}");
-            assert_eq!(u64::from(send.carrier), index % 2);
+            assert_eq!(u64::from(send.connection_index), index % 2);
         }
         assert_eq!(schedule.pop(0), None, "and never early");
     }
@@ -261,14 +262,14 @@ mod tests {
         let mut schedule = Schedule::new(1e6, Arrival::Poisson, share(1, 2, 7), 4);
         let count = 100_000;
         let mut last_ns = 0;
-        let (mut sum, mut squares, mut carriers) = (0.0, 0.0, [0; 3]);
+        let (mut sum, mut squares, mut own_connections) = (0.0, 0.0, [0; 3]);
         for _ in 0..count {
             let send = schedule.pop(u64::MAX).unwrap();
             let gap = (send.intended_ns - last_ns) as f64;
             last_ns = send.intended_ns;
             sum += gap;
             squares += gap * gap;
-            carriers[send.carrier as usize] += 1;
+            own_connections[send.connection_index as usize] += 1;
         }
         // Three of seven connections: 3/7 of a million per second.
         let expected = 1e3 * 7.0 / 3.0;
@@ -276,8 +277,8 @@ mod tests {
         let deviation = (squares / f64::from(count) - mean * mean).sqrt();
         assert!((mean / expected - 1.0).abs() < 0.02, "{mean}");
         assert!((deviation / expected - 1.0).abs() < 0.03, "{deviation}");
-        for carried in carriers {
-            assert!((32_300..34_400).contains(&carried), "{carriers:?}");
+        for carried in own_connections {
+            assert!((32_300..34_400).contains(&carried), "{own_connections:?}");
         }
         let again = Schedule::new(1e6, Arrival::Poisson, share(1, 2, 7), 4);
         let other = Schedule::new(1e6, Arrival::Poisson, share(0, 2, 7), 4);

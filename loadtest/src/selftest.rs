@@ -21,7 +21,7 @@ use crate::failure::{Failure, affinity};
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use crate::outcome::{Outcome, per_second};
 use crate::plan::Plan;
-use crate::session::{EXIT_FAILED, EXIT_FINE, drive, log, print, raise_file_limit};
+use crate::session::{EXIT_FAILED, EXIT_OK, drive, log, print, raise_file_limit};
 use crate::target::{Scheme, Target};
 use crate::units::format_rate;
 use crate::watch::ThreadGroup;
@@ -52,7 +52,7 @@ pub fn run(quick: bool, interrupt: &Interrupt) -> Result<u8, Failure> {
     let mut heading = String::new();
     for scenario in scenarios(quick, generator_core) {
         raise_file_limit(&scenario.plan, scenario.plan.sockets())?;
-        let scenario_result = settle(&scenario.title, |is_last| {
+        let scenario_result = retry(&scenario.title, |is_last| {
             attempt(&scenario, is_last, server_core, interrupt)
         })?;
         let Some(scenario_result) = scenario_result else {
@@ -76,7 +76,7 @@ pub fn run(quick: bool, interrupt: &Interrupt) -> Result<u8, Failure> {
     }
     print(&format!("{passed} of {total} checks passed\n"))?;
     Ok(if passed == total {
-        EXIT_FINE
+        EXIT_OK
     } else {
         EXIT_FAILED
     })
@@ -119,7 +119,7 @@ impl ScenarioResult {
 /// Repeats a scenario, at most [`TRIES_MAX`] times in all, as long as all that is wrong can be
 /// explained by a busy machine. `attempt` gets whether it is the last one. `None` after an
 /// interrupt.
-fn settle(
+fn retry(
     title: &str,
     mut attempt: impl FnMut(bool) -> Result<Option<Attempt>, Failure>,
 ) -> Result<Option<ScenarioResult>, Failure> {

@@ -27,7 +27,7 @@ use crate::watch::{
 };
 
 /// Everything was as it should be.
-pub const EXIT_FINE: u8 = 0;
+pub const EXIT_OK: u8 = 0;
 /// A reply was wrong or missing, a connection refused or lost, or this program
 /// could not do its work.
 pub const EXIT_FAILED: u8 = 1;
@@ -126,7 +126,7 @@ impl ServerProcess {
     /// [`Failure::Watch`], and [`Failure::Resolve`] for the addresses to wait on.
     pub fn new(server: &ServerFlags, plan: &Plan, interrupt: &Interrupt) -> Result<Self, Failure> {
         let printed = ServerOutput::default();
-        let started = Self::quietly(server, plan, interrupt, &printed, true);
+        let started = Self::start_captured(server, plan, interrupt, &printed, true);
         if started.is_err() {
             show(&printed);
         }
@@ -137,7 +137,7 @@ impl ServerProcess {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn quietly(
+    pub fn start_captured(
         server: &ServerFlags,
         plan: &Plan,
         interrupt: &Interrupt,
@@ -164,7 +164,7 @@ impl ServerProcess {
             if is_shown {
                 show(printed);
             }
-            interrupt.is_asked()
+            interrupt.is_requested()
         };
         if !command.wait_until_ready(attempt, server.wait, is_called_off)? {
             return Err(Failure::Interrupted);
@@ -256,14 +256,14 @@ fn printed_lines(printed: Option<&ServerOutput>) -> Vec<String> {
 /// # Errors
 /// The first failure, and the index of its server.
 pub fn drive_in_turns(
-    watches: &mut [ServerProcess],
+    processes: &mut [ServerProcess],
     plans: &[Plan],
     turns: &[usize],
     show: &mut dyn FnMut(),
     interrupt: &Interrupt,
 ) -> Result<Vec<Outcome>, (usize, Failure)> {
     let show = RefCell::new(show);
-    let mut parts: Vec<_> = watches
+    let mut parts: Vec<_> = processes
         .iter_mut()
         .map(|ServerProcess { command, tree, .. }| {
             let ended = || command.as_mut().and_then(ServerCommand::ended_itself);
@@ -431,7 +431,7 @@ pub fn exit_code(outcome: &Outcome, judgement: &Judgement, objectives: &[SloResu
     if objectives.iter().any(|objective| !objective.met) {
         return EXIT_OBJECTIVE;
     }
-    EXIT_FINE
+    EXIT_OK
 }
 
 /// The command line without the program's name. (File names need not be UTF-8.)

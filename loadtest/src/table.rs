@@ -8,7 +8,7 @@ use crate::machine::Environment;
 use crate::plan::Plan;
 use crate::report::{Measured, OutputFormat, ServerRow, ServerTable, color_allowed};
 use crate::result::to_json_array;
-use crate::session::{EXIT_FAILED, EXIT_FINE, FinishedRun, exit_code, log, print};
+use crate::session::{EXIT_FAILED, EXIT_OK, FinishedRun, exit_code, log, print};
 
 /// A table whose rows are added as servers are measured.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl TableBuilder {
                 EXIT_INTERRUPTED => u8::MAX - 1,
                 code => code,
             })
-            .unwrap_or(EXIT_FINE)
+            .unwrap_or(EXIT_OK)
     }
 
     fn json(&self, plan: &Plan) -> String {

@@ -21,7 +21,7 @@ pub(super) struct CompletedRounds<'a> {
     /// The servers, where there are several.
     pub(super) pairs: Option<Rounds<'a>>,
     /// The number of rounds requested for each series.
-    pub(super) rounds_asked: usize,
+    pub(super) rounds_requested: usize,
     /// The failure that ended the comparison early, if one did.
     pub(super) failure: Option<Failure>,
 }
@@ -70,9 +70,13 @@ impl CompletedRounds<'_> {
     fn warnings(&self, noise: Option<&Contrast>, settings: &Settings) -> Vec<String> {
         let mut all = Vec::new();
         let count = self.all().last().map_or(0, Rounds::count);
-        if count < self.rounds_asked {
+        if count < self.rounds_requested {
             let failure = self.failure.as_ref();
-            all.push(warnings::of_early_end(count, self.rounds_asked, failure));
+            all.push(warnings::of_early_end(
+                count,
+                self.rounds_requested,
+                failure,
+            ));
         }
         if let Some(pairs) = &self.pairs {
             all.extend(settings.too_few_pairs(count, pairs.unit()));

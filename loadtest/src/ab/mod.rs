@@ -79,7 +79,7 @@ pub fn measure(args: &Ab) -> Result<u8, Failure> {
     let any_invalid = measured.any_invalid();
     first_failure(measured.failure.map_or(Ok(()), Err), reported)?;
     Ok(match comparison {
-        Some(it) if !interrupt.is_asked() => exit_code(&it, &args.criteria, any_invalid),
+        Some(it) if !interrupt.is_requested() => exit_code(&it, &args.criteria, any_invalid),
         Some(_) => EXIT_INTERRUPTED,
         None => {
             log("interrupted before two pairs were complete");
@@ -148,7 +148,7 @@ fn measure_all<'a>(
     Ok(CompletedRounds {
         noise: measure(noise),
         pairs: measure(pairs),
-        rounds_asked: args.pairs,
+        rounds_requested: args.pairs,
         failure: context.failure,
     })
 }

@@ -67,7 +67,7 @@ impl Runner<'_> {
         turns: &[usize],
         view: &mut ProgressView<Stderr>,
     ) -> Result<Option<Vec<ResultFile>>, Failure> {
-        if self.interrupt.is_asked() {
+        if self.interrupt.is_requested() {
             return Ok(None);
         }
         match self.drive(entries, turns, view) {
@@ -84,7 +84,7 @@ impl Runner<'_> {
         turns: &[usize],
         view: &mut ProgressView<Stderr>,
     ) -> Result<Vec<ResultFile>, (usize, FailedRun)> {
-        let (mut plans, mut watches, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut plans, mut processes, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
             let plan = self
                 .plan_of_a_run()
@@ -93,19 +93,19 @@ impl Runner<'_> {
                 .start(entry.server, &plan)
                 .map_err(|fault| (index, fault))?;
             plans.push(plan);
-            watches.push(watch);
+            processes.push(watch);
             outputs.push(printed);
         }
         let driven = drive_in_turns(
-            &mut watches,
+            &mut processes,
             &plans,
             turns,
             &mut || view.draw(),
             self.interrupt,
         );
         view.clear();
-        let identities: Vec<_> = watches.iter().map(ServerProcess::identity).collect();
-        watches.into_iter().for_each(ServerProcess::stop);
+        let identities: Vec<_> = processes.iter().map(ServerProcess::identity).collect();
+        processes.into_iter().for_each(ServerProcess::stop);
         let outcomes =
             driven.map_err(|(index, failure)| (index, (outputs.swap_remove(index), failure)))?;
         let file = |index: usize| {
@@ -143,7 +143,7 @@ impl Runner<'_> {
             wait: self.server_wait,
         };
         let printed = ServerOutput::default();
-        match ServerProcess::quietly(&server, plan, self.interrupt, &printed, false) {
+        match ServerProcess::start_captured(&server, plan, self.interrupt, &printed, false) {
             Ok(watch) => Ok((watch, printed)),
             Err(failure) => Err((printed, failure)),
         }

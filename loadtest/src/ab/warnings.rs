@@ -26,8 +26,8 @@ pub(super) fn of_runs(label: &str, runs: &[ResultFile]) -> Vec<String> {
 }
 
 /// A comparison that was not brought to its end.
-pub(super) fn of_early_end(count: usize, asked: usize, failure: Option<&Failure>) -> String {
-    let complete = format!("when {count} of {asked} pairs were complete");
+pub(super) fn of_early_end(count: usize, requested: usize, failure: Option<&Failure>) -> String {
+    let complete = format!("when {count} of {requested} pairs were complete");
     match failure {
         Some(failure) => format!("ended {complete}: {failure}"),
         None => format!("interrupted {complete}"),

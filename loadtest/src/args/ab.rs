@@ -256,7 +256,7 @@ impl Ab {
 
     /// The number of slices of a run: by default one where a run cannot be divided.
     fn slices(&self, plan: &Plan, has_free_port: bool) -> Result<u32, String> {
-        let (length, is_asked) = match self.slice {
+        let (length, is_requested) = match self.slice {
             None => (SLICE, false),
             Some(SliceLength::Whole) => return Ok(1),
             Some(SliceLength::Time(length)) => (length, true),
@@ -275,7 +275,7 @@ impl Ab {
                 Ok(u32::try_from(slices).unwrap_or(SLICES_MAX))
             }
         };
-        if is_asked {
+        if is_requested {
             slices
         } else {
             Ok(slices.unwrap_or(1))

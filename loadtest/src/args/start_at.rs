@@ -72,9 +72,9 @@ impl StartAt {
 
 /// The least that connecting takes.
 fn connect_time(plan: &Plan) -> Duration {
-    let asked_s = plan.sockets() as f64 / plan.connect_pace();
-    let asked = Duration::try_from_secs_f64(asked_s).unwrap_or(START_AHEAD_MAX);
-    CONNECT_TIME_MIN + asked.min(START_AHEAD_MAX)
+    let requested_s = plan.sockets() as f64 / plan.connect_pace();
+    let requested = Duration::try_from_secs_f64(requested_s).unwrap_or(START_AHEAD_MAX);
+    CONNECT_TIME_MIN + requested.min(START_AHEAD_MAX)
 }
 
 fn whole_millis(time: Duration) -> Duration {

@@ -183,7 +183,7 @@ impl Workload {
             slow_readers: self.slow_readers,
             threads: self.threads.unwrap_or(pins.clamp(1, self.connections)),
             pin: self.pin.0.clone(),
-            pace: self.pace.unwrap_or_else(|| Pace::usual(&load)),
+            pace: self.pace.unwrap_or_else(|| Pace::default_for(&load)),
             sizes: self.size.0.clone(),
             kind: if self.text {
                 MessageKind::Text

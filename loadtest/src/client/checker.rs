@@ -126,7 +126,7 @@ impl Checker {
         self.partial.as_mut()?.wrong.take()
     }
 
-    /// Compares the next bytes. `asked` messages have been sent so far, whole or in part; control
+    /// Compares the next bytes. `begun` messages have been sent so far, whole or in part; control
     /// frames are appended to `controls`.
     ///
     /// # Errors
@@ -136,24 +136,24 @@ impl Checker {
     pub fn feed(
         &mut self,
         mix: &Mix,
-        asked: u64,
+        begun: u64,
         mut bytes: &[u8],
         controls: &mut Vec<Control>,
     ) -> Result<(), Violation> {
         loop {
-            bytes = self.take_whole_replies(mix, asked, bytes);
+            bytes = self.take_whole_replies(mix, begun, bytes);
             let Some(&first) = bytes.first() else {
                 return Ok(());
             };
             let pool = mix.pool(self.due());
             if self.at == 0 {
                 if !pool.is_raw()
-                    && let Some(rest) = self.feed_partial(pool, asked, first, bytes, controls)?
+                    && let Some(rest) = self.feed_partial(pool, begun, first, bytes, controls)?
                 {
                     bytes = rest;
                     continue;
                 }
-                if self.received >= asked {
+                if self.received >= begun {
                     self.quote(pool, bytes);
                     return Err(Violation::Unsolicited);
                 }
@@ -175,7 +175,7 @@ impl Checker {
     /// Consumes whole right replies, which is what most bytes are. The caller handles whatever
     /// stops it.
     #[inline]
-    fn take_whole_replies<'a>(&mut self, mix: &Mix, asked: u64, bytes: &'a [u8]) -> &'a [u8] {
+    fn take_whole_replies<'a>(&mut self, mix: &Mix, begun: u64, bytes: &'a [u8]) -> &'a [u8] {
         if self.at != 0 || self.closed || self.is_partial() {
             return bytes;
         }
@@ -183,7 +183,7 @@ impl Checker {
         let mut rest = bytes;
         if let Some(pool) = mix.only_pool() {
             while let Some((reply, behind)) = rest.split_at_checked(pool.reply_len())
-                && due.sequence < asked
+                && due.sequence < begun
                 && pool.is_reply(due, reply)
             {
                 due.sequence += 1;
@@ -195,7 +195,7 @@ impl Checker {
                 let Some((reply, behind)) = rest.split_at_checked(pool.reply_len()) else {
                     break;
                 };
-                if due.sequence >= asked || !pool.is_reply(due, reply) {
+                if due.sequence >= begun || !pool.is_reply(due, reply) {
                     break;
                 }
                 due.sequence += 1;
@@ -226,7 +226,7 @@ impl Checker {
     fn feed_partial<'a>(
         &mut self,
         pool: &FramePool,
-        asked: u64,
+        begun: u64,
         first: u8,
         bytes: &'a [u8],
         controls: &mut Vec<Control>,
@@ -241,7 +241,7 @@ impl Checker {
             return self.feed_control(bytes, controls).map(Some);
         }
         let begins = !in_fragments
-            && self.received < asked
+            && self.received < begun
             && first & (FIN | RESERVED) == 0
             && first & OPCODE == pool.kind().opcode();
         if begins {

@@ -58,7 +58,7 @@ pub struct FramePool {
     stamp_start: usize,
     stamp_end: usize,
     /// The positions of the stamp's bytes, where it is not contiguous.
-    stamp_places: Option<Vec<usize>>,
+    stamp_positions: Option<Vec<usize>>,
     /// Masked frames, one after the other, and what masks each one's stamp.
     frames: Vec<u8>,
     masks: Vec<u128>,
@@ -97,7 +97,7 @@ impl FramePool {
             frame_len: 0,
             stamp_start: 0,
             stamp_end: 0,
-            stamp_places: None,
+            stamp_positions: None,
             frames: Vec::new(),
             masks: Vec::with_capacity(templates),
             reply_header,
@@ -240,7 +240,7 @@ impl FramePool {
         self.stamp_start = places.first().copied().unwrap_or(0);
         self.stamp_end = places.last().map_or(self.stamp_start, |last| last + 1);
         let in_one_piece = self.stamp_end - self.stamp_start == places.len();
-        self.stamp_places = (!in_one_piece).then_some(places);
+        self.stamp_positions = (!in_one_piece).then_some(places);
     }
 
     fn push_template(&mut self, payload: &[u8], random: &mut Rng) {
@@ -278,7 +278,7 @@ impl FramePool {
     fn put_stamp(&self, id: MessageId, template: usize, frame: &mut [u8]) {
         let stamp = u128::from_le_bytes(self.stamper.stamp(id));
         let stamp = (stamp ^ self.masks[template]).to_le_bytes();
-        if self.stamp_places.is_some() {
+        if self.stamp_positions.is_some() {
             return self.scatter(stamp, frame);
         }
         put(&mut frame[self.stamp_start..], &stamp, self.stamper.len());
@@ -287,7 +287,7 @@ impl FramePool {
     /// Puts a stamp's bytes where they are, apart from each other.
     #[cold]
     fn scatter(&self, stamp: [u8; STAMP_LEN_MAX], frame: &mut [u8]) {
-        let places = self.stamp_places.iter().flatten();
+        let places = self.stamp_positions.iter().flatten();
         for (&place, byte) in places.zip(stamp) {
             frame[place] = byte;
         }

@@ -15,7 +15,7 @@ use crate::output::{OutputFile, deliver};
 use crate::plan::Plan;
 use crate::report::{OutputFormat, color_allowed};
 use crate::result::Document;
-use crate::session::{EXIT_FINE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, arguments};
+use crate::session::{EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, EXIT_OK, arguments};
 use crate::statistics::SAMPLES_MIN;
 
 pub use workload::is_one_workload;
@@ -99,7 +99,7 @@ pub fn exit_code(comparison: &Comparison, criteria: &Criteria, has_invalid: bool
     } else if criteria.fail_on_inconclusive && contrasts.any(is_inconclusive) {
         EXIT_INCONCLUSIVE
     } else {
-        EXIT_FINE
+        EXIT_OK
     }
 }
 

@@ -8,7 +8,7 @@ use crate::statistics::ConfidenceInterval;
 use crate::units::format_percent;
 
 /// From here on a ratio is read more easily than a percentage.
-const RATIO_TO_TELL: f64 = 2.0;
+const RATIO_SHOWN_FROM: f64 = 2.0;
 
 /// A smaller p-value is shown as below this.
 const P_VALUE_MIN: f64 = 0.001;
@@ -23,7 +23,7 @@ pub(super) fn ratios(interval: ConfidenceInterval) -> String {
 
 /// The difference of a ratio from 1, in percent.
 pub(super) fn change(ratio: f64) -> String {
-    if (RATIO_TO_TELL.recip()..RATIO_TO_TELL).contains(&ratio) {
+    if (RATIO_SHOWN_FROM.recip()..RATIO_SHOWN_FROM).contains(&ratio) {
         format!("{:+.1} %", (ratio - 1.0) * 100.0)
     } else {
         format!("×{ratio:.2}")

@@ -111,13 +111,13 @@ impl Comparison {
     /// decide was requested.
     fn decisive(&self) -> Vec<Metric> {
         let decisive = self.settings.decisive().into_iter();
-        let asked: Vec<_> = decisive
+        let requested: Vec<_> = decisive
             .filter(|metric| self.settings.metrics.contains(metric))
             .collect();
-        if asked.is_empty() {
+        if requested.is_empty() {
             self.settings.metrics.clone()
         } else {
-            asked
+            requested
         }
     }
 }

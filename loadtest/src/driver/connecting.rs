@@ -59,11 +59,11 @@ impl Worker<'_> {
                 self.connect(number, role, None)?;
             } else {
                 let load_connections = self.load_connections.len() as u64;
-                let carrier = u32::try_from(self.churned % load_connections).unwrap_or(0);
+                let index = u32::try_from(self.churned % load_connections).unwrap_or(0);
                 let planned = u64::from(self.planned());
                 let number = self.number_of(planned + self.churned);
                 self.churned += 1;
-                self.connect(number, Role::Load(carrier), Some(carrier))?;
+                self.connect(number, Role::Load(index), Some(index))?;
             }
         }
         Ok(())
@@ -146,8 +146,8 @@ impl Worker<'_> {
             connection.take_early(&early, &mut self.state)?;
         }
         match (connection.role, replaces) {
-            (_, Some(carrier)) => self.replace(carrier, slot)?,
-            (Role::Load(carrier), None) => self.load_connections[carrier as usize] = slot,
+            (_, Some(index)) => self.replace(index, slot)?,
+            (Role::Load(index), None) => self.load_connections[index as usize] = slot,
             (Role::Slow, None) => self.slow_readers.push(slot),
             _ => {}
         }
@@ -160,8 +160,8 @@ impl Worker<'_> {
 
     /// Moves the load of a connection to its replacement, which then closes the old one: the load
     /// always has all its connections.
-    fn replace(&mut self, carrier: u32, slot: usize) -> Result<(), Failure> {
-        let old = std::mem::replace(&mut self.load_connections[carrier as usize], slot);
+    fn replace(&mut self, index: u32, slot: usize) -> Result<(), Failure> {
+        let old = std::mem::replace(&mut self.load_connections[index as usize], slot);
         self.state.recorder.counts.replaced += 1;
         if let Some([old, new]) = self.sockets.pair(old, slot) {
             old.retire(new);

@@ -232,13 +232,13 @@ impl Connection {
 
     /// Messages of which at least a byte was sent.
     #[inline]
-    pub(super) fn asked(&self) -> u64 {
+    pub(super) fn begun(&self) -> u64 {
         self.sent + u64::from(self.offset > 0)
     }
 
     /// Whether it waits for replies, or has messages to send that are due.
     pub(super) fn has_outstanding(&self) -> bool {
-        self.asked() != self.checker.received() || !self.due_ns.is_empty()
+        self.begun() != self.checker.received() || !self.due_ns.is_empty()
     }
 
     /// When the oldest message in flight was sent.
@@ -310,10 +310,10 @@ impl Connection {
     #[inline]
     fn take(&mut self, bytes: &[u8], now_ns: u64, state: &mut ThreadState) -> Result<(), Failure> {
         let before = self.checker.position();
-        let asked = self.asked();
+        let begun = self.begun();
         self.checker
-            .feed(&state.mix, asked, bytes, &mut state.controls)
-            .map_err(|violation| self.integrity_failure(asked, violation))?;
+            .feed(&state.mix, begun, bytes, &mut state.controls)
+            .map_err(|violation| self.integrity_failure(begun, violation))?;
         let after = self.checker.position();
         if after != before {
             self.since_ns = now_ns;
@@ -332,9 +332,9 @@ impl Connection {
 
     /// The failure for a wrong reply.
     #[cold]
-    fn integrity_failure(&mut self, asked: u64, violation: Violation) -> Failure {
+    fn integrity_failure(&mut self, begun: u64, violation: Violation) -> Failure {
         let (connection, got) = (self.id, self.checker.take_wrong());
-        if asked == 0 && violation == Violation::Unsolicited {
+        if begun == 0 && violation == Violation::Unsolicited {
             return Failure::Greeting { connection, got };
         }
         Failure::Integrity {
@@ -352,7 +352,7 @@ impl Connection {
         let mut sequence = before;
         state.in_flight -= completed;
         if let Load::Closed { window } = state.load
-            && self.asked() - before >= u64::from(window)
+            && self.begun() - before >= u64::from(window)
         {
             // Nothing could be sent until now.
             self.ready_ns = now_ns;
@@ -409,7 +409,7 @@ impl Connection {
     #[inline]
     fn end(&self, state: &ThreadState) -> u64 {
         match (self.role, state.load) {
-            (Role::Load(_), Load::Open { .. }) => self.asked() + self.due_ns.len() as u64,
+            (Role::Load(_), Load::Open { .. }) => self.begun() + self.due_ns.len() as u64,
             (Role::Load(_), Load::Closed { window })
                 if state.send_state == SendState::Unlimited =>
             {
@@ -417,7 +417,7 @@ impl Connection {
                 // Messages due before the measurement do not count against the quota.
                 match state.quota {
                     Some(quota) if state.recorder.window.contains(self.ready_ns) => {
-                        end.min(self.asked() + quota)
+                        end.min(self.begun() + quota)
                     }
                     _ => end,
                 }
@@ -426,7 +426,7 @@ impl Connection {
                 self.checker.received() + SLOW_WINDOW
             }
             // A message that is out in part has to be finished.
-            _ => self.asked(),
+            _ => self.begun(),
         }
     }
 
@@ -483,11 +483,11 @@ impl Connection {
         };
         if sent.written > 0 {
             state.count_write(now_ns);
-            let asked_before = self.asked();
+            let begun_before = self.begun();
             let cursor = state.mix.advance(cursor, sent.written);
             self.sent = cursor.next.sequence;
             self.offset = cursor.offset;
-            let messages = self.asked() - asked_before;
+            let messages = self.begun() - begun_before;
             if self.carries() {
                 self.note_sent(messages, now_ns, state);
             }

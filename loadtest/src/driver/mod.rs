@@ -63,7 +63,7 @@ const HOUSEKEEPING_INTERVAL_NS: u64 = 10_000_000;
 
 /// The interval at which a pausing thread polls for its next slice: it costs a thousandth of the
 /// core.
-const TURN_POLL_NS: u64 = 2_000_000;
+const SLICE_POLL_NS: u64 = 2_000_000;
 
 /// Builds the messages of a plan. All threads share them.
 pub fn mix_for(plan: &Plan) -> Mix {
@@ -286,7 +286,7 @@ impl<'a> Worker<'a> {
             }
             self.state.recorder.due(intended_ns, 1);
             self.state.spend(intended_ns, 1);
-            let slot = self.load_connections[next.carrier as usize];
+            let slot = self.load_connections[next.connection_index as usize];
             if let Some(connection) = self.sockets.at(slot) {
                 let is_first = connection.add_due(intended_ns);
                 // One that is blocked has its event to come.
@@ -347,7 +347,7 @@ impl<'a> Worker<'a> {
     /// Sleeps until a socket is ready, or for `sleep_ns`.
     fn wait(&self, sleep_ns: u64, events: &mut Vec<epoll::Event>) -> Result<(), Failure> {
         let most_ns = match self.phase {
-            Phase::Pause => TURN_POLL_NS,
+            Phase::Pause => SLICE_POLL_NS,
             _ => HOUSEKEEPING_INTERVAL_NS,
         };
         let timeout = Duration::from_nanos(sleep_ns.min(most_ns));

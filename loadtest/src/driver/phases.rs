@@ -79,7 +79,7 @@ impl Worker<'_> {
                     self.drain(now_ns)?;
                 }
             }
-            Phase::Pause if !self.shared.is_cut_short() => self.wait_for_turn(now_ns)?,
+            Phase::Pause if !self.shared.is_cut_short() => self.wait_for_slice(now_ns)?,
             Phase::Drain if self.state.send_state == SendState::Backlog && !self.is_behind() => {
                 self.state.send_state = SendState::Finished;
                 self.work_all()?;
@@ -150,12 +150,12 @@ impl Worker<'_> {
         self.is_quiet = false;
         self.state.send_state = SendState::NotStarted;
         let _ = self.events.send(ThreadEvent::Measured);
-        self.wait_for_turn(now_ns)
+        self.wait_for_slice(now_ns)
     }
 
     /// Begins the next slice if it is time to. Until the replies that are due
     /// are there, it is not.
-    fn wait_for_turn(&mut self, now_ns: u64) -> Result<(), Failure> {
+    fn wait_for_slice(&mut self, now_ns: u64) -> Result<(), Failure> {
         if !self.is_quiet {
             self.is_quiet = self.state.in_flight == 0
                 && !self.is_behind()

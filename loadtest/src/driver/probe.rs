@@ -13,7 +13,7 @@ use crate::client::Handshake;
 use crate::plan::{Plan, Protocol};
 
 /// The interval at which `goes_on` is polled.
-const ASK_INTERVAL: Timespec = Timespec {
+const POLL_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
 };
@@ -79,7 +79,7 @@ fn is_readable(transport: &Transport, opening: &Opening) -> io::Result<bool> {
     let mut flags = PollFlags::IN;
     flags.set(PollFlags::OUT, opening.wants_out());
     let mut fds = [PollFd::new(transport.socket(), flags)];
-    match poll(&mut fds, Some(&ASK_INTERVAL)) {
+    match poll(&mut fds, Some(&POLL_INTERVAL)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(errno) => return Err(errno.into()),
     }

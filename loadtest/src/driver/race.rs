@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// The interval at which `goes_on` is polled.
-const ASK_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Connects to the first address that answers. `connect` begins to connect a socket
 /// that does not block; `goes_on` is asked every now and then.
@@ -47,7 +47,7 @@ pub(super) fn race(
             }
         }
         let now = Instant::now();
-        let mut until = deadline.min(now + ASK_INTERVAL);
+        let mut until = deadline.min(now + POLL_INTERVAL);
         if waiting.len() > 0 {
             until = until.min(next_at);
         }

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::outcome::{Histogram, Latencies};
 use crate::output::{print, write_file};
 use crate::result::{Document, KnownRuns, ResultFile};
-use crate::session::EXIT_FINE;
+use crate::session::EXIT_OK;
 
 /// Writes results in another format.
 ///
@@ -44,7 +44,7 @@ pub fn export(args: &Export) -> Result<u8, Failure> {
         None => print(&text)?,
         Some(path) => write_file(path, text.as_bytes())?,
     }
-    Ok(EXIT_FINE)
+    Ok(EXIT_OK)
 }
 
 fn times(run: &ResultFile, time: ExportTime) -> Result<Histogram, Failure> {

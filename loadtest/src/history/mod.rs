@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::result::{
     Document, KnownRuns, Problem, ResultFile, format_of, json_files, read_bounded,
 };
-use crate::session::{EXIT_FINE, EXIT_OBJECTIVE, log, print};
+use crate::session::{EXIT_OBJECTIVE, EXIT_OK, log, print};
 
 use change::{MarkedPoint, mark};
 use point::{Point, points};
@@ -65,7 +65,7 @@ pub fn history(args: &History) -> Result<u8, Failure> {
     Ok(if args.fail_on_regression && newest_is_worse {
         EXIT_OBJECTIVE
     } else {
-        EXIT_FINE
+        EXIT_OK
     })
 }
 

@@ -83,7 +83,7 @@ impl<'a> RunGroup<'a> {
     }
 
     /// Whether all of its runs did what was asked of them.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(super) fn are_all_valid(&self) -> bool {
         let mut runs = self.runs.iter();
         runs.all(|run| !run.file.is_invalid() && run.file.status != Status::Failed)
     }

@@ -109,7 +109,7 @@ fn differences(groups: &[EnvironmentGroup<'_>]) -> HtmlTable {
     });
     let titles = ["what".to_owned()].into_iter().chain(heads);
     let mut table = HtmlTable::new("What differs between the environments", titles);
-    table.words = groups.len() + 1;
+    table.text_columns = groups.len() + 1;
     let mut names: Vec<_> = groups
         .iter()
         .flat_map(|kind| &kind.fields)
@@ -133,7 +133,7 @@ fn differences(groups: &[EnvironmentGroup<'_>]) -> HtmlTable {
 fn whole(kind: &EnvironmentGroup<'_>) -> HtmlTable {
     let name = format!("The whole environment of {}", kind.names[0]);
     let mut table = HtmlTable::new(&name, ["what", "value"]);
-    table.words = 2;
+    table.text_columns = 2;
     for (name, value) in &kind.fields {
         table.add([name, value]);
     }

@@ -24,7 +24,7 @@ mod table;
 use crate::args::ReportArgs;
 use crate::failure::Failure;
 use crate::output::OutputFile;
-use crate::session::{EXIT_FINE, log};
+use crate::session::{EXIT_OK, log};
 use crate::terminal::sanitized;
 
 use commands::RepeatCommand;
@@ -43,7 +43,7 @@ pub fn report(args: &ReportArgs) -> Result<u8, Failure> {
     let file = OutputFile::open(&args.output)?;
     file.write(page(&args.title, inputs)?.as_bytes())?;
     log(&format!("{} is written", args.output.display()));
-    Ok(EXIT_FINE)
+    Ok(EXIT_OK)
 }
 
 fn page(title: &str, inputs: Inputs) -> Result<String, Failure> {

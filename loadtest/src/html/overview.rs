@@ -21,7 +21,7 @@ pub(super) fn table(runs: &[ReportedRun]) -> Markup {
     let load = |run: &ReportedRun| sanitized(&run.file.plan.to_string());
     let loads: BTreeSet<_> = runs.iter().map(load).collect();
     let in_common = loads.first().filter(|_| loads.len() == 1 && runs.len() > 1);
-    let words: &[_] = match in_common {
+    let text_columns: &[_] = match in_common {
         Some(_) => &["run"],
         None => &["run", "load"],
     };
@@ -35,8 +35,8 @@ pub(super) fn table(runs: &[ReportedRun]) -> Markup {
         "max",
         "server CPU/msg",
     ];
-    let mut table = HtmlTable::new("All runs", words.iter().copied().chain(numbers));
-    table.words = words.len();
+    let mut table = HtmlTable::new("All runs", text_columns.iter().copied().chain(numbers));
+    table.text_columns = text_columns.len();
     table.class = "runs";
     for run in runs {
         let (times, censored) = (&run.latencies.response_ns, run.file.counts.unanswered);
@@ -140,7 +140,7 @@ fn reasons(file: &ResultFile) -> Markup {
 fn objectives(run: &ReportedRun) -> Markup {
     let name = format!("Objectives of {}", run.name);
     let mut table = HtmlTable::new(&name, ["objective", "observed", "result"]);
-    table.words = 3;
+    table.text_columns = 3;
     for result in &run.file.objectives {
         table.rows.push(vec![
             html! { (sanitized(&result.objective)) },
@@ -167,7 +167,7 @@ pub(super) fn costs(runs: &[ReportedRun]) -> Markup {
         "CPU and memory",
         titles.chain(["spinning", "busiest thread"]),
     );
-    table.words = 2;
+    table.text_columns = 2;
     for run in runs {
         let summary = &run.file.summary;
         let mut server = vec![run.name.clone(), "server".to_owned()];

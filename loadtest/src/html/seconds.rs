@@ -305,7 +305,7 @@ fn rate_finding(runs: &[ReportedRun]) -> String {
 fn latency_table(runs: &[ReportedRun]) -> HtmlTable {
     let titles = ["run", "from", "p50", "p99", "max"];
     let mut table = HtmlTable::new("Response time over time", titles);
-    table.words = 1;
+    table.text_columns = 1;
     for run in runs {
         for step in &run.steps {
             let Some(times) = &step.response_ns else {

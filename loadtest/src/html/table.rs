@@ -9,7 +9,7 @@ pub(super) struct HtmlTable {
     pub(super) titles: Vec<String>,
     pub(super) rows: Vec<Vec<Markup>>,
     /// The number of columns, from the left, that hold text and not numbers.
-    pub(super) words: usize,
+    pub(super) text_columns: usize,
     /// The class in the style sheet.
     pub(super) class: &'static str,
 }
@@ -20,7 +20,7 @@ impl HtmlTable {
             name: name.to_owned(),
             titles: titles.into_iter().map(Into::into).collect(),
             rows: Vec::new(),
-            words: 1,
+            text_columns: 1,
             class: "",
         }
     }
@@ -33,7 +33,7 @@ impl HtmlTable {
 
     pub(super) fn draw(&self) -> Markup {
         let class = |column: usize| {
-            if column < self.words {
+            if column < self.text_columns {
                 "words"
             } else {
                 "number"

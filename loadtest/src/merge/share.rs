@@ -13,9 +13,9 @@ pub(super) fn total_plan(parts: &[&ResultFile]) -> Result<Plan, String> {
         return Err("there is nothing to merge".to_owned());
     };
     let count = u32::try_from(parts.len()).map_err(|_| "there are too many results")?;
-    let share = without_the_generators(&first.plan);
+    let share = shared_part(&first.plan);
     for (index, other) in others.iter().enumerate() {
-        let other = without_the_generators(&other.plan);
+        let other = shared_part(&other.plan);
         if other != share {
             return Err(format!(
                 "result {} is of another plan than the first one: {other} instead of {share}",
@@ -30,7 +30,7 @@ pub(super) fn total_plan(parts: &[&ResultFile]) -> Result<Plan, String> {
 }
 
 /// The part of a plan that generators with a shared load have in common.
-fn without_the_generators(plan: &Plan) -> Plan {
+fn shared_part(plan: &Plan) -> Plan {
     Plan {
         pin: Vec::new(),
         sources: None,
@@ -98,17 +98,11 @@ mod tests {
             pin: vec![1],
             ..plan.clone()
         };
-        assert_eq!(
-            without_the_generators(&plan),
-            without_the_generators(&other)
-        );
+        assert_eq!(shared_part(&plan), shared_part(&other));
         let another = Plan {
             connections: 5,
             ..plan.clone()
         };
-        assert_ne!(
-            without_the_generators(&plan),
-            without_the_generators(&another)
-        );
+        assert_ne!(shared_part(&plan), shared_part(&another));
     }
 }

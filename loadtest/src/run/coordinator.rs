@@ -95,7 +95,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             failure: None,
             interrupted: false,
             server: CostMeter::after(server),
-            generator_cost: CostMeter::after(own_memory()),
+            generator_cost: CostMeter::after(own_sample()),
             idle: IdleClock::default(),
             steal: None,
             started_at: None,
@@ -127,7 +127,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     }
 
     /// Whether there was no failure and no interrupt.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(super) fn is_ok(&self) -> bool {
         self.failure.is_none() && !self.interrupted
     }
 
@@ -326,7 +326,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
     }
 
     fn tick(&mut self) {
-        if self.observers.interrupt.is_asked() && !self.interrupted {
+        if self.observers.interrupt.is_requested() && !self.interrupted {
             self.interrupted = true;
             self.shared.cut_short();
         }
@@ -532,7 +532,7 @@ fn interval_length(plan: &Plan) -> Duration {
 }
 
 /// This process's sample before it connects, for its memory.
-fn own_memory() -> Option<Sample> {
+fn own_sample() -> Option<Sample> {
     let own = rustix::thread::gettid().as_raw_nonzero().get();
     ThreadGroup::of(&[own]).ok().map(|mut own| own.sample())
 }

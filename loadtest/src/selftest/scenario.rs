@@ -238,7 +238,7 @@ impl ScenarioBuilder {
             slow_readers: 0,
             threads: 1,
             pin: vec![self.generator_core],
-            pace: Pace::usual(&load),
+            pace: Pace::default_for(&load),
             sizes: vec![SizeShare { len: 32, weight: 1 }],
             kind: MessageKind::Binary,
             fragments: 1,

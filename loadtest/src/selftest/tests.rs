@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::check::{Check, CheckResult, Slack};
 use super::injection::{FAULT_AT, Injection, ScenarioRun, ServerCounts, Tolerance};
 use super::scenario::{Scenario, scenarios};
-use super::{Attempt, settle, worst};
+use super::{Attempt, retry, worst};
 use crate::client::{CloseReason, MessageId, Violation};
 use crate::failure::{Failure, Loss};
 use crate::fixture;
@@ -469,7 +469,7 @@ fn a_missing_reply_of_a_closed_loop_of_one_is_a_stall() {
 
 /// Settles runs that find this, one after the other. Returns what was found in
 /// the end and in how many tries.
-fn settled(results: &[CheckResult]) -> (CheckResult, u32) {
+fn retried(results: &[CheckResult]) -> (CheckResult, u32) {
     let mut runs: VecDeque<_> = results.iter().copied().collect();
     let attempt = |_| {
         let reported = match runs.pop_front().expect("no more tries") {
@@ -484,18 +484,18 @@ fn settled(results: &[CheckResult]) -> (CheckResult, u32) {
             is_wide: false,
         }))
     };
-    let settled = settle("a scenario", attempt).unwrap().unwrap();
-    (worst(&settled.checks), settled.tries)
+    let retried = retry("a scenario", attempt).unwrap().unwrap();
+    (worst(&retried.checks), retried.tries)
 }
 
 #[test]
 fn only_disturbances_are_retried() {
     use CheckResult::{Disturbed, Holds, Wrong};
-    assert_eq!(settled(&[Holds]), (Holds, 1));
-    assert_eq!(settled(&[Disturbed, Holds]), (Holds, 2));
-    assert_eq!(settled(&[Disturbed; 3]), (Disturbed, 3));
-    assert_eq!(settled(&[Wrong]), (Wrong, 1));
-    assert_eq!(settled(&[Disturbed, Wrong]), (Wrong, 2));
+    assert_eq!(retried(&[Holds]), (Holds, 1));
+    assert_eq!(retried(&[Disturbed, Holds]), (Holds, 2));
+    assert_eq!(retried(&[Disturbed; 3]), (Disturbed, 3));
+    assert_eq!(retried(&[Wrong]), (Wrong, 1));
+    assert_eq!(retried(&[Disturbed, Wrong]), (Wrong, 2));
 }
 
 #[test]
@@ -513,7 +513,7 @@ fn bounds_are_wide_only_in_the_last_try_of_a_quick_run_on_a_busy_machine() {
 
 #[test]
 fn an_interrupt_ends_the_attempts() {
-    assert!(settle("a scenario", |_| Ok(None)).unwrap().is_none());
+    assert!(retry("a scenario", |_| Ok(None)).unwrap().is_none());
 }
 
 #[test]

@@ -9,11 +9,11 @@
 //!                                     SweepFile ─▶ report, file
 //! ```
 
-mod agenda;
 mod bisection;
 mod file;
 #[cfg(test)]
 mod fixture;
+mod order;
 mod rates;
 mod report;
 mod runs;
@@ -32,7 +32,7 @@ use crate::preflight::{check_plan, check_server};
 use crate::report::{OutputFormat, color_allowed};
 use crate::result::{Document, ResultFile};
 use crate::session::{
-    EXIT_FAILED, EXIT_FINE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, log, raise_file_limit,
+    EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OBJECTIVE, EXIT_OK, log, raise_file_limit,
 };
 use crate::slo::Slo;
 use crate::units::format_rate;
@@ -72,11 +72,11 @@ pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
 /// Every rate as often as it is to be run.
 fn drive_all(runs: &mut Runs<'_>, rates: &[f64], repeats: u32) {
     runs.expect(rates);
-    let order = agenda::order(rates.len(), repeats, runs.seed());
+    let order = order::order(rates.len(), repeats, runs.seed());
     let total = order.len();
     for (done, index) in order.into_iter().enumerate() {
         let at = format!("{} of {total}: {}/s", done + 1, format_rate(rates[index]));
-        if agenda::is_beyond(index, runs.points()) {
+        if order::is_beyond(index, runs.points()) {
             log(&format!(
                 "run {at} is left out: a lower rate was not reached"
             ));
@@ -170,6 +170,6 @@ fn exit_code(file: &SweepFile) -> u8 {
         Some(Answer::NothingHolds { .. }) => EXIT_OBJECTIVE,
         Some(Answer::Unconfirmed { .. }) => EXIT_INCONCLUSIVE,
         None if file.runs().all(ResultFile::is_invalid) => EXIT_INVALID,
-        Some(Answer::Found { .. }) | None => EXIT_FINE,
+        Some(Answer::Found { .. }) | None => EXIT_OK,
     }
 }

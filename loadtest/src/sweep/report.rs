@@ -247,7 +247,7 @@ impl SweepReport<'_> {
                     "highest rate that holds {objective}: {} ({beyond}), confirmed {confirmed} of \
                      {confirmed}{}",
                     per_s(rate_per_s),
-                    self.doubt(search)
+                    self.confirmation_remark(search)
                 )
             }
             Answer::NothingHolds { lowest_per_s } => {
@@ -271,7 +271,7 @@ impl SweepReport<'_> {
     }
 
     /// A remark on a confirmation whose runs are not VALID.
-    fn doubt(&self, search: &Search) -> &'static str {
+    fn confirmation_remark(&self, search: &Search) -> &'static str {
         let confirming = search
             .probes
             .iter()

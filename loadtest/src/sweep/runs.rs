@@ -122,7 +122,7 @@ impl<'a> Runs<'a> {
     }
 
     fn measure(&mut self, rate: f64) -> Result<ResultFile, Stop> {
-        if self.interrupt.is_asked() {
+        if self.interrupt.is_requested() {
             return Err(Stop::Interrupted);
         }
         let plan = self.plan_at(rate);

@@ -90,7 +90,7 @@ pub fn judge(facts: &Facts) -> Judgement {
     let reasons: Vec<Reason> = if fatal.is_some() {
         fatal.into_iter().collect()
     } else {
-        let rules = rules::OTHERS.iter();
+        let rules = rules::INDEPENDENT.iter();
         rules.filter_map(|rule| rule(facts)).collect()
     };
     Judgement {

@@ -46,7 +46,7 @@ type Rule = fn(&Facts) -> Option<Reason>;
 pub(super) const FATAL: [Rule; 2] = [failure, no_reply];
 
 /// Rules that are applied independently.
-pub(super) const OTHERS: [Rule; 11] = [
+pub(super) const INDEPENDENT: [Rule; 11] = [
     deficit,
     surplus,
     lag,

@@ -26,7 +26,7 @@ static IS_AVAILABLE: AtomicBool = AtomicBool::new(false);
 
 /// Guards, if that is what this process was started for, and then does not return.
 /// Servers that are started later have a guard. To be called first of all.
-pub fn guard_if_asked() {
+pub fn guard_if_requested() {
     if env::args_os().next().is_some_and(|name| name == NAME) {
         guard();
     }

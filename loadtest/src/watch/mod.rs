@@ -4,7 +4,7 @@
 //! - [`ThreadGroup`] watches some threads of this process.
 //! - Both give a [`Sample`] at any time; two of them make a [`Usage`].
 //! - [`ServerCommand`] starts a server and stops it, [`ServerGroup`] kills it
-//!   from elsewhere, a guard where this program was killed ([`guard_if_asked`]).
+//!   from elsewhere, a guard where this program was killed ([`guard_if_requested`]).
 //!
 //! All numbers come from `/proc`, so this works on Linux only.
 
@@ -27,7 +27,7 @@ mod watched;
 pub use command::{STOP_TIMEOUT, ServerCommand, StopResult};
 pub use error::{UnexpectedExit, WatchError};
 pub use group::ServerGroup;
-pub use guard::guard_if_asked;
+pub use guard::guard_if_requested;
 pub use port::ensure_free;
 pub use process::ProcessTree;
 pub use sample::Sample;

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The number of bytes that are kept: the last ones.
-const KEPT_MAX: usize = 4 << 10;
+const TAIL_LEN_MAX: usize = 4 << 10;
 
 /// The longest wait for the rest of the output, once a server has ended.
 const LAST_TIMEOUT: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ impl ServerOutput {
         thread::Builder::new()
             .name("server-output".to_owned())
             .spawn(move || {
-                let mut buffer = [0; KEPT_MAX];
+                let mut buffer = [0; TAIL_LEN_MAX];
                 while let Ok(len @ 1..) = reader.read(&mut buffer) {
                     printed.lock().take(&buffer[..len]);
                 }
@@ -91,7 +91,7 @@ impl Captured {
     fn take(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
         self.tail.extend(bytes);
-        let excess = self.tail.len().saturating_sub(KEPT_MAX);
+        let excess = self.tail.len().saturating_sub(TAIL_LEN_MAX);
         self.tail.drain(..excess);
     }
 
@@ -148,7 +148,7 @@ mod tests {
         poll(|| (printed.lines().last().map(String::as_str) == Some("last")).then_some(()));
         let lines = printed.lines();
         assert!(!lines.contains(&"first".to_owned()));
-        assert!(lines.iter().map(String::len).sum::<usize>() <= KEPT_MAX);
+        assert!(lines.iter().map(String::len).sum::<usize>() <= TAIL_LEN_MAX);
     }
 
     #[test]
@@ -171,12 +171,12 @@ mod tests {
         let mut output = Captured::default();
         output.take(b"shown\n");
         output.fresh_lines();
-        output.take("0123456789abcde\n".repeat(KEPT_MAX).as_bytes());
+        output.take("0123456789abcde\n".repeat(TAIL_LEN_MAX).as_bytes());
         let lines = output.fresh_lines();
-        let left_out = KEPT_MAX * 16 - (lines.len() - 1) * 16;
+        let left_out = TAIL_LEN_MAX * 16 - (lines.len() - 1) * 16;
         assert_eq!(lines[0], format!("({left_out} bytes are left out)"));
         assert!(lines[1..].iter().all(|line| line == "0123456789abcde"));
-        assert!(lines.len() > KEPT_MAX / 16 - 2);
+        assert!(lines.len() > TAIL_LEN_MAX / 16 - 2);
         assert_eq!(output.fresh_lines(), [""; 0]);
     }
 

@@ -186,7 +186,7 @@ fn a_running_server_gets_a_report_on_stdout_and_progress_on_stderr() {
         ),
     ] {
         let common = ["run", &url, "--warmup=20ms", "-n50", "--seed=7"];
-        let run = loadtest(&[&common, arguments].concat()).fine();
+        let run = loadtest(&[&common, arguments].concat()).assert_ok();
         let lines: Vec<_> = run.stdout.lines().collect();
         assert_eq!(lines[0], format!("{plan}, 50 messages after 20ms warm-up"));
         assert_eq!(lines[1], url);

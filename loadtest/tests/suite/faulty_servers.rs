@@ -29,7 +29,7 @@ fn drive(server: SocketAddr, arguments: &[&str]) -> Run {
 }
 
 /// The same, with a short timeout for a server that does nothing.
-fn drive_impatiently(server: SocketAddr, arguments: &[&str]) -> Run {
+fn drive_with_timeout(server: SocketAddr, arguments: &[&str]) -> Run {
     drive(server, &[&["--timeout=1s"], arguments].concat())
 }
 
@@ -76,7 +76,7 @@ fn is_caught_in_both_loops(
 fn is_given_up(break_protocol: impl Fn(&mut WebSocket<TcpStream>) + Clone + Send + Sync + 'static) {
     for load in ["-w1", OPEN_LOOP] {
         let server = behaving_at_first(break_protocol.clone());
-        let run = drive_impatiently(server, &["-c1", load]);
+        let run = drive_with_timeout(server, &["-c1", load]);
         run.assert_failed("no progress on connection 1 for 1s: no reply to message 21");
     }
 }
@@ -355,7 +355,7 @@ fn an_idle_connection_that_is_cut_off() {
 fn a_server_that_never_answers() {
     for load in ["-w8", OPEN_LOOP] {
         let server = serve(|mut socket| while socket.read().is_ok() {});
-        let run = drive_impatiently(server, &["-c3", load]);
+        let run = drive_with_timeout(server, &["-c3", load]);
         run.assert_failed("no progress on connection 1 for 1s: no reply to message 1");
         assert!(run.error().ends_with("message 1"), "{run:?}");
     }
@@ -369,7 +369,7 @@ fn a_server_that_stops_reading() {
                 thread::park();
             }
         });
-        drive_impatiently(server, &["-c2", load, "-s1m"]).assert_failed("no progress on");
+        drive_with_timeout(server, &["-c2", load, "-s1m"]).assert_failed("no progress on");
     }
 }
 
@@ -425,7 +425,7 @@ fn is_noted_closing(first: &str, end: fn(&mut WebSocket<TcpStream>)) {
         });
         let url = format!("ws://{server}/");
         let common = ["run", &url, "--warmup=0s", "-n50", "--timeout=1s"];
-        let run = loadtest(&[&common, connections].concat()).fine();
+        let run = loadtest(&[&common, connections].concat()).assert_ok();
         let note = "note     2 connections did not answer Close 1000 with Close 1000, after the \
                     last message; connection ";
         assert!(run.stdout.contains(note), "{run:?}");
@@ -475,7 +475,7 @@ fn replies_byte_by_byte_are_accepted() {
 fn drive_to_end(server: SocketAddr, arguments: &[&str]) -> Run {
     let url = format!("ws://{server}/");
     let common = ["run", &url, "--warmup=0s", "-n200"];
-    let run = loadtest(&[&common, arguments].concat()).fine();
+    let run = loadtest(&[&common, arguments].concat()).assert_ok();
     assert!(
         run.stdout.contains("200 due, 200 answered, 0 unanswered"),
         "{run:?}"
@@ -567,7 +567,7 @@ fn a_handshake_without_a_response_times_out() {
             while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
         },
     );
-    drive_impatiently(server, &["-c1"]).assert_failed_early("no answer to the handshake");
+    drive_with_timeout(server, &["-c1"]).assert_failed_early("no answer to the handshake");
 }
 
 #[test]
@@ -625,7 +625,7 @@ fn a_greeting_is_named_and_can_be_skipped() {
 
 #[test]
 fn a_missing_greeting_times_out() {
-    let run = drive_impatiently(greeting(), &["-c1", "--skip=3"]);
+    let run = drive_with_timeout(greeting(), &["-c1", "--skip=3"]);
     run.assert_failed_early("only 2 of the 3 messages came that --skip awaits");
     let server = serve(|mut socket| socket.send(Message::text("bye")).unwrap());
     let run = drive(server, &["-c1", "--skip=2"]);
@@ -715,7 +715,7 @@ fn a_rejection_with_an_endless_body_is_quoted_at_the_deadline() {
         let _ = stream.write_all(b"HTTP/1.1 401 Unauthorized\r\n\r\nwho are you?");
         let _ = stream.read(&mut [0; 1]);
     });
-    let run = drive_impatiently(server, &["-c1"]);
+    let run = drive_with_timeout(server, &["-c1"]);
     run.assert_failed_early("status 401 Unauthorized instead of 101; body: \"who are you?\"");
 }
 

@@ -209,7 +209,7 @@ fn a_name_is_looked_up() {
     let address = peer.address().to_string();
     assert_eq!(result.addresses, [address.as_str()]);
     for format in ["text", "markdown"] {
-        let run = loadtest(&[&["run", "--format", format], &FEW[..], &[&url]].concat()).fine();
+        let run = loadtest(&[&["run", "--format", format], &FEW[..], &[&url]].concat()).assert_ok();
         assert!(
             run.stdout.contains(&format!("{url} ({address})")),
             "{run:?}"

@@ -154,7 +154,7 @@ fn closed_slow_readers_are_counted() {
     let result = result_of(&[&arguments[..], &[&cuts_off_two()]].concat());
     assert_nothing_was_lost(&result);
     assert_eq!(result.counts.slow_readers_cut, 2);
-    let run = loadtest(&[&["run"], &arguments[..], &[&cuts_off_two()]].concat()).fine();
+    let run = loadtest(&[&["run"], &arguments[..], &[&cuts_off_two()]].concat()).assert_ok();
     assert!(
         run.report().contains(", 2 slow readers cut off "),
         "{run:?}"
@@ -168,7 +168,7 @@ fn connections_are_opened_at_a_rate() {
     let arguments = ["run", "-c13", "--idle=2", "--connect-rate=20", "-n10"];
     let began = Instant::now();
     let program = Program::start(&[&arguments[..], &["--warmup=0s", &url]].concat());
-    let run = program.finish().fine();
+    let run = program.finish().assert_ok();
     // The fifteenth is due 14 periods after the first.
     assert!(began.elapsed() >= Duration::from_millis(14 * 50), "{run:?}");
     assert_eq!(peer.transcripts(15).len(), 15);

@@ -172,7 +172,7 @@ fn reports_are_labelled_with_their_loop() {
         ),
     ] {
         let arguments = [&["run", "-c3", "-n90", "--warmup=20ms"], load, &[&url]].concat();
-        let run = loadtest(&arguments).fine();
+        let run = loadtest(&arguments).assert_ok();
         let first = run.stdout.lines().next().unwrap_or_default();
         assert_eq!(first, format!("{label} after 20ms warm-up"), "{run:?}");
     }
@@ -197,7 +197,7 @@ fn a_sleeping_generator_is_suspect() {
     let mut reasons = result.judgement.reasons.iter();
     let sleeps = reasons.any(|reason| reason.what.starts_with("--pace sleep: "));
     assert!(sleeps, "{:?}", result.judgement);
-    let run = loadtest(&[&["run"], &arguments[..]].concat()).fine();
+    let run = loadtest(&[&["run"], &arguments[..]].concat()).assert_ok();
     assert!(
         run.stdout.contains("\n  SUSPECT  --pace sleep: "),
         "{run:?}"

@@ -151,10 +151,10 @@ fn a_seed_is_printed_and_recorded() {
     let peer = Peer::echo();
     let url = peer.url();
     let common = ["run", "--format=json", "-c1", "-n3", "--warmup=0s", &url];
-    let run = loadtest(&[&common[..], &["--seed=12"]].concat()).fine();
+    let run = loadtest(&[&common[..], &["--seed=12"]].concat()).assert_ok();
     assert!(run.stderr.starts_with("loadtest: seed 12\n"), "{run:?}");
     assert_eq!(run.result().plan.seed, 12);
-    let seeds = [(), ()].map(|()| loadtest(&common).fine().result().plan.seed);
+    let seeds = [(), ()].map(|()| loadtest(&common).assert_ok().result().plan.seed);
     assert_ne!(seeds[0], seeds[1], "it is random by default");
 }
 

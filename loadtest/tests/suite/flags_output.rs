@@ -28,8 +28,8 @@ fn assert_valid(document: &Value) {
 fn text_is_the_default_format() {
     let server = ringback(|_| {});
     let url = url_of(&server);
-    let default = loadtest(&[&FEW[..], &[&url]].concat()).fine();
-    let asked = loadtest(&[&FEW[..], &["--format=text", &url]].concat()).fine();
+    let default = loadtest(&[&FEW[..], &[&url]].concat()).assert_ok();
+    let asked = loadtest(&[&FEW[..], &["--format=text", &url]].concat()).assert_ok();
     for run in [default, asked] {
         let mut lines = run.stdout.lines();
         let label = "closed loop, 2 connections × 3 in flight, 32 B binary, 600 messages";
@@ -61,7 +61,7 @@ fn text_is_the_default_format() {
 fn json_is_one_document_of_the_schema() {
     let server = ringback(|_| {});
     let url = url_of(&server);
-    let run = loadtest(&[&FEW[..], &["--format=json", &url]].concat()).fine();
+    let run = loadtest(&[&FEW[..], &["--format=json", &url]].concat()).assert_ok();
     assert_valid(&serde_json::from_str(&run.stdout).expect("JSON"));
     let result = run.result();
     assert_eq!((result.counts.due, result.counts.answered), (600, 600));
@@ -72,7 +72,7 @@ fn json_is_one_document_of_the_schema() {
 #[test]
 fn csv_is_a_header_and_a_line() {
     let server = ringback(|_| {});
-    let run = loadtest(&[&FEW[..], &["--format=csv", &url_of(&server)]].concat()).fine();
+    let run = loadtest(&[&FEW[..], &["--format=csv", &url_of(&server)]].concat()).assert_ok();
     let lines: Vec<_> = run.stdout.lines().collect();
     let [header, line] = lines[..] else {
         panic!("{run:?}");
@@ -92,7 +92,7 @@ fn csv_is_a_header_and_a_line() {
 fn markdown_is_made_of_tables() {
     let server = ringback(|_| {});
     let url = url_of(&server);
-    let run = loadtest(&[&FEW[..], &["--format=markdown", &url]].concat()).fine();
+    let run = loadtest(&[&FEW[..], &["--format=markdown", &url]].concat()).assert_ok();
     assert!(run.stdout.contains(&url), "{run:?}");
     let rows: Vec<_> = run
         .stdout
@@ -120,7 +120,7 @@ fn a_file_keeps_everything() {
         "-d2200ms",
         "--warmup=100ms",
     ];
-    let run = loadtest(&[&arguments[..], &["-o", &file, &url]].concat()).fine();
+    let run = loadtest(&[&arguments[..], &["-o", &file, &url]].concat()).assert_ok();
     assert!(
         run.stdout.starts_with("open loop, "),
         "the report is not replaced"
@@ -258,9 +258,9 @@ fn a_file_is_run_again() {
         "--text",
     ];
     let fields = ["-HX-A: b", "--path=/chat", "-o", &first, &url];
-    loadtest(&[&["run"], &flags[..], &fields].concat()).fine();
+    loadtest(&[&["run"], &flags[..], &fields].concat()).assert_ok();
     let original = peer.transcript();
-    loadtest(&["rerun", &first, "-o", &second]).fine();
+    loadtest(&["rerun", &first, "-o", &second]).assert_ok();
     let repeated = peer.transcript();
     assert_eq!(original.bytes, repeated.bytes);
     assert_eq!(original.request, repeated.request);
@@ -271,7 +271,7 @@ fn a_file_is_run_again() {
     // Another server gets the same messages.
     let other = Peer::echo();
     let target = format!("--target={}chat", other.url());
-    let run = loadtest(&["rerun", "--format=json", &first, &target]).fine();
+    let run = loadtest(&["rerun", "--format=json", &first, &target]).assert_ok();
     assert_eq!(
         run.result().plan.targets[0].to_string(),
         format!("{}chat", other.url())
@@ -345,7 +345,7 @@ fn pipes_get_no_control_characters() {
         let mut command = command();
         command.args(["run", "-c2", "-d1100ms", "--warmup=0s", &url]);
         command.envs(variable);
-        let run = Program::start_as(&mut command).finish().fine();
+        let run = Program::start_as(&mut command).finish().assert_ok();
         assert!(
             !run.stdout.contains('\x1b') && !run.stderr.contains('\x1b'),
             "{run:?}"
@@ -366,7 +366,7 @@ fn labels_and_a_note_are_kept_and_shown() {
         "--label=host=a b",
         "--note=after the fix",
     ];
-    let run = loadtest(&[&FEW[..], &words, &["-o", &file, &url]].concat()).fine();
+    let run = loadtest(&[&FEW[..], &words, &["-o", &file, &url]].concat()).assert_ok();
     for line in ["labels: build=12, host=a b", "note: after the fix"] {
         assert!(run.stdout.lines().any(|it| it == line), "{run:?}");
     }
@@ -377,7 +377,7 @@ fn labels_and_a_note_are_kept_and_shown() {
     assert_eq!(environment.labels["host"], "a b");
     assert_eq!(environment.note.as_deref(), Some("after the fix"));
     let page = scratch.file("report.html");
-    loadtest(&["report", &file, "-o", &page]).fine();
+    loadtest(&["report", &file, "-o", &page]).assert_ok();
     let page = fs::read_to_string(page).expect("a page");
     assert!(page.contains("labels: build=12, host=a b"), "{page}");
     for wrong in ["--label=build", "--label==1"] {

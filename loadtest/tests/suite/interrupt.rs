@@ -165,7 +165,7 @@ fn a_hangup_that_is_ignored_stays_ignored() {
     let program = Program::start_as(&mut command);
     program.wait_for_stderr("measuring");
     program.signal(Signal::HUP);
-    let run = program.finish().fine();
+    let run = program.finish().assert_ok();
     assert!(!run.stdout.contains("interrupted"), "{run:?}");
 }
 

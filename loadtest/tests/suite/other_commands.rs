@@ -19,7 +19,7 @@ fn the_floor_is_a_row_of_its_own() {
         &["-s70k", "--split"],
         &["--text", "--fragment=2"],
     ] {
-        let run = loadtest(&[&FEW[..], load].concat()).fine();
+        let run = loadtest(&[&FEW[..], load].concat()).assert_ok();
         let rows: Vec<_> = run
             .stdout
             .lines()
@@ -35,7 +35,7 @@ fn the_floor_is_a_row_of_its_own() {
 fn a_server_is_set_beside_the_floor() {
     let server = ringback(|_| {});
     let url = url_of(&server);
-    let run = loadtest(&[&FEW[..], &["-w4", &url]].concat()).fine();
+    let run = loadtest(&[&FEW[..], &["-w4", &url]].concat()).assert_ok();
     let row = |name: &str| run.stdout.lines().any(|line| line.starts_with(name));
     assert!(row("raw TCP echo ") && row(&format!("{url} ")), "{run:?}");
     let ratio = format!("{url} to the floor: messages/s ");
@@ -59,7 +59,7 @@ fn the_floors_server_may_be_started_for_it() {
     assert!(!is_alive(server.pid()));
     let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
-    let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
+    let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).assert_ok();
     let ratio = run
         .stdout
         .lines()
@@ -73,14 +73,14 @@ fn the_floors_server_may_be_started_for_it() {
 
 #[test]
 fn the_floor_is_written_in_every_format() {
-    let json = loadtest(&[&FEW[..], &["--format=json"]].concat()).fine();
+    let json = loadtest(&[&FEW[..], &["--format=json"]].concat()).assert_ok();
     let results: Vec<ResultFile> = serde_json::from_str(&json.stdout).expect("an array");
     assert_eq!(results.len(), 1);
     assert_eq!(results[0].label, "raw TCP echo");
     assert!(results[0].server.is_some());
-    let csv = loadtest(&[&FEW[..], &["--format=csv"]].concat()).fine();
+    let csv = loadtest(&[&FEW[..], &["--format=csv"]].concat()).assert_ok();
     assert_eq!(csv.stdout.lines().count(), 2, "{csv:?}");
-    let markdown = loadtest(&[&FEW[..], &["--format=markdown"]].concat()).fine();
+    let markdown = loadtest(&[&FEW[..], &["--format=markdown"]].concat()).assert_ok();
     assert!(markdown.stdout.contains("| raw TCP echo |"), "{markdown:?}");
 }
 
@@ -189,7 +189,7 @@ fn shared_load(scratch: &Scratch, rates: [&str; 2]) -> [String; 2] {
         Program::start(&[&load[..], &["-o", &files[index]]].concat())
     };
     for program in [start(0), start(1)] {
-        program.finish().fine();
+        program.finish().assert_ok();
     }
     // A busy machine may start the second one late; whether that is noticed is
     // another test.
@@ -209,7 +209,7 @@ fn results_of_a_shared_load_are_added_up() {
     let scratch = Scratch::new();
     let [first, second] = shared_load(&scratch, ["400", "400"]);
     let merged = scratch.file("merged.json");
-    let run = loadtest(&["merge", &first, &second, "-o", &merged]).fine();
+    let run = loadtest(&["merge", &first, &second, "-o", &merged]).assert_ok();
     assert!(run.stdout.contains("from 2 generators"), "{run:?}");
     let (first, second, merged) = (result(&first), result(&second), result(&merged));
     let sum = |count: fn(&ResultFile) -> u64| count(&first) + count(&second);

@@ -29,7 +29,7 @@ fn runs(scratch: &Scratch, names: &[&str]) -> Vec<String> {
             "-o",
             &file,
         ];
-        loadtest(&arguments).fine();
+        loadtest(&arguments).assert_ok();
         file
     };
     names.iter().map(drive).collect()
@@ -241,7 +241,7 @@ fn a_sweep_is_drawn_against_its_load() {
         &file,
         &url,
     ];
-    loadtest(&arguments).fine();
+    loadtest(&arguments).assert_ok();
     let page = page(&scratch, &[&file]);
     for text in [
         "Response time against load",

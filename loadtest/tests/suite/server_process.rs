@@ -32,7 +32,7 @@ fn a_running_server_is_watched() {
         &pid,
         &url,
     ];
-    let run = loadtest(&[&["run", "--format=json"], &arguments[..]].concat()).fine();
+    let run = loadtest(&[&["run", "--format=json"], &arguments[..]].concat()).assert_ok();
     let result = run.result();
     let info = result.server.expect("its process is known");
     assert!(info.usage.cpu_ns > 0 && info.usage.threads >= 2, "{info:?}");
@@ -47,7 +47,7 @@ fn a_running_server_is_watched() {
     assert!(result.shared_core.is_some());
     // It is not this program's to stop.
     assert!(is_alive(started.pid()));
-    let run = loadtest(&[&["run"], &arguments[..]].concat()).fine();
+    let run = loadtest(&[&["run"], &arguments[..]].concat()).assert_ok();
     let mut lines = run.stdout.lines();
     let costs = lines
         .find(|line| line.starts_with("server "))
@@ -102,7 +102,7 @@ fn a_side_that_waits_for_its_core_is_suspect() {
         let (command, url) = (server.command(), server.url());
         let load = ["-c4", "-d1s", "--warmup=100ms", flag, &core];
         let arguments = [&load[..], &["--server-cmd", &command, &url]].concat();
-        let run = loadtest(&[&["run", "--format=json"], &arguments[..]].concat()).fine();
+        let run = loadtest(&[&["run", "--format=json"], &arguments[..]].concat()).assert_ok();
         let result = run.result();
         let summary = &result.summary;
         let cost = match side {
@@ -126,7 +126,7 @@ fn a_process_that_is_not_there_is_one_clear_line() {
     let server = ringback(|_| {});
     let (url, result) = (url_of(&server), Scratch::new());
     let file = result.file("run.json");
-    loadtest(&[&FEW[..], &["-o", &file, &url]].concat()).fine();
+    loadtest(&[&FEW[..], &["-o", &file, &url]].concat()).assert_ok();
     for command in [
         &["run", &url][..],
         &["sweep", "--rates=1k", &url],
@@ -159,7 +159,7 @@ fn a_process_that_is_not_there_is_one_clear_line() {
 fn a_server_is_started_and_stopped_with_the_run() {
     let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
-    let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
+    let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).assert_ok();
     let result = run.result();
     assert_eq!(
         (result.counts.due, result.counts.answered),
@@ -182,7 +182,7 @@ fn a_server_has_the_cores_it_is_given() {
     let allowed = status("/proc/self/status", "Cpus_allowed_list").expect("a list");
     let core = allowed.rsplit([',', '-']).next().expect("a core");
     let arguments = ["--server-cmd", &command, "--server-pin", core, &url];
-    loadtest(&[&FEW[..], &arguments].concat()).fine();
+    loadtest(&[&FEW[..], &arguments].concat()).assert_ok();
     assert_eq!(server.cores(), core);
     let run = loadtest(
         &[
@@ -259,7 +259,7 @@ fn the_run_waits_for_the_servers_first_handshake() {
     // It closes the first connections that it accepts.
     let server = ChildServer::new(Behavior::CloseFirst);
     let (command, url) = (server.command(), server.url());
-    loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
+    loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).assert_ok();
     let arguments = [
         "run",
         "--server-wait=100ms",
@@ -282,7 +282,7 @@ fn server_output_is_shown_line_by_line() {
     let script = format!("echo one; echo two >&2; exec {}", server.command());
     let command = format!("sh -c {}", shell_words::quote(&script));
     let url = server.url();
-    let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).fine();
+    let run = loadtest(&[&FEW[..], &["--server-cmd", &command, &url]].concat()).assert_ok();
     run.error();
     let lines = run
         .stderr
@@ -357,7 +357,7 @@ fn a_server_stalled_since_the_warm_up_is_not_valid() {
     signal(Signal::STOP);
     program.wait_for_stderr("measuring 1s/3s");
     signal(Signal::CONT);
-    let run = program.finish().fine();
+    let run = program.finish().assert_ok();
     let judgement = run.result().judgement;
     assert_ne!(judgement.verdict, Verdict::Valid, "{run:?}");
     let mut reasons = judgement.reasons.iter();

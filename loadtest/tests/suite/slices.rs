@@ -20,7 +20,7 @@ fn runs_of(behaviors: &[(&str, Behavior)], flags: &[&str]) -> Vec<ResultFile> {
     let scratch = Scratch::new();
     let directory = scratch.file("results");
     let keep = ["--pairs=2", "-o", &directory];
-    loadtest(&servers.arguments(&[&keep, flags].concat())).fine();
+    loadtest(&servers.arguments(&[&keep, flags].concat())).assert_ok();
     servers.assert_starts(3);
     let names = ["01-a", "02-a", "01-b", "02-b"].into_iter();
     names

@@ -42,7 +42,7 @@ fn the_measurement_begins_at_the_time_and_the_warm_up_before() {
     let start = format!("--start-at={}", format_utc(at));
     let load = ["--rate=1k", "-c2", "-d500ms", "--warmup=300ms"];
     let arguments = [&["run", "--format=json", &start, &url][..], &load].concat();
-    let run = loadtest(&arguments).fine();
+    let run = loadtest(&arguments).assert_ok();
     let announced = format!("the measurement begins at {}, in ", format_utc(at));
     assert!(run.stderr.contains(&announced), "{run:?}");
     assert!(run.stderr.contains("loadtest: waiting for "), "{run:?}");
@@ -72,9 +72,9 @@ fn generators_that_start_together_merge() {
         })
         .collect();
     for run in runs {
-        run.join().expect("no panic").fine();
+        run.join().expect("no panic").assert_ok();
     }
-    let merged = loadtest(&["merge", "--format=json", &files[0], &files[1]]).fine();
+    let merged = loadtest(&["merge", "--format=json", &files[0], &files[1]]).assert_ok();
     let parts = files.map(|file| ResultFile::read(file.as_ref()).expect("a result"));
     assert_eq!(parts[0].plan.connections, 2);
     let apart = apart(started_at(&parts[0]), started_at(&parts[1]));
@@ -93,11 +93,11 @@ fn a_rerun_begins_at_another_time() {
     let (url, scratch) = (url_of(&server), Scratch::new());
     let file = scratch.file("run.json");
     let load = ["run", "-n50", "-c2", "--warmup=0s"];
-    let first = loadtest(&[&load[..], &["--start-at=+2s", "-o", &file, &url]].concat()).fine();
+    let first = loadtest(&[&load[..], &["--start-at=+2s", "-o", &file, &url]].concat()).assert_ok();
     assert!(first.stderr.contains("the measurement begins at "));
-    let at_once = loadtest(&["rerun", "--format=json", &file]).fine();
+    let at_once = loadtest(&["rerun", "--format=json", &file]).assert_ok();
     assert!(!at_once.stderr.contains("the measurement begins at "));
-    let later = loadtest(&["rerun", "--format=json", "--start-at=+2s", &file]).fine();
+    let later = loadtest(&["rerun", "--format=json", "--start-at=+2s", &file]).assert_ok();
     assert!(later.stderr.contains("the measurement begins at "));
     assert_eq!(at_once.result().plan, later.result().plan);
 }

@@ -54,7 +54,7 @@ fn every_rate_is_run_as_often_as_asked() {
         &path,
         &url,
     ];
-    let run = sweep(&arguments).fine();
+    let run = sweep(&arguments).assert_ok();
     let file = SweepFile::read(path.as_ref()).expect("a sweep");
     let rates: Vec<_> = file.points.iter().map(|point| point.rate_per_s).collect();
     assert_eq!(rates, [400.0, 1_000.0]);
@@ -80,14 +80,14 @@ fn a_sweep_is_written_in_every_format() {
     let server = ringback(|_| {});
     let url = url_of(&server);
     let once = ["--rates=200:800:log:3", "--repeats=1", &url];
-    let file = document(&sweep(&[&once[..], &["--format=json"]].concat()).fine());
+    let file = document(&sweep(&[&once[..], &["--format=json"]].concat()).assert_ok());
     assert_eq!(file.points.len(), 3);
     assert!(file.search.is_none());
     let runs: usize = file.points.iter().map(|point| point.runs.len()).sum();
     assert!(runs > 0);
-    let csv = sweep(&[&once[..], &["--format=csv"]].concat()).fine();
+    let csv = sweep(&[&once[..], &["--format=csv"]].concat()).assert_ok();
     assert!(csv.stdout.starts_with("target_rate_per_s,run,"), "{csv:?}");
-    let markdown = sweep(&[&once[..], &["--format=markdown"]].concat()).fine();
+    let markdown = sweep(&[&once[..], &["--format=markdown"]].concat()).assert_ok();
     assert!(
         markdown.stdout.contains("| rate | reached |"),
         "{markdown:?}"
@@ -100,7 +100,7 @@ fn every_run_has_a_server_of_its_own() {
     let server = ChildServer::new(Behavior::Echo);
     let (command, url) = (server.command(), server.url());
     let arguments = ["--rates=200,400", "--repeats=2", "--format=json"];
-    let run = sweep(&[&arguments[..], &["--server-cmd", &command, &url]].concat()).fine();
+    let run = sweep(&[&arguments[..], &["--server-cmd", &command, &url]].concat()).assert_ok();
     let file = document(&run);
     for result in file.runs() {
         assert!(result.server.is_some(), "{run:?}");
@@ -420,7 +420,7 @@ fn a_sweep_file_is_not_a_result() {
     let server = ringback(|_| {});
     let (url, scratch) = (url_of(&server), Scratch::new());
     let path = scratch.file("sweep.json");
-    sweep(&["--rates=200", "--repeats=1", "-o", &path, &url]).fine();
+    sweep(&["--rates=200", "--repeats=1", "-o", &path, &url]).assert_ok();
     let run = loadtest(&["rerun", &path]);
     let error = format!("{path}: this is not a result of loadtest (");
     assert!(run.refused(2).starts_with(&error), "{run:?}");

@@ -97,7 +97,7 @@ impl Forest {
         html! {
             rect class="margin" x=(px(from)) width=(px(to - from)) y=(px(y - height / 2.0))
                 height=(px(height)) {}
-            (area.words(top, y, row))
+            (area.draw_labels(top, y, row))
             g class={ "whisker " (row.class) } {
                 title { (row.name) ": " (row.numbers) ", " (row.verdict) }
                 line x1=(px(low)) x2=(px(high)) y1=(px(y)) y2=(px(y)) {}
@@ -120,7 +120,7 @@ impl PlotArea {
         self.left + share * self.width
     }
 
-    fn words(&self, top: f64, y: f64, row: &ForestRow) -> Markup {
+    fn draw_labels(&self, top: f64, y: f64, row: &ForestRow) -> Markup {
         let column = self.left + self.width + 18.0;
         html! {
             @if self.is_wide {

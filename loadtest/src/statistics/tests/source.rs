@@ -61,8 +61,8 @@ pub(crate) fn normal(random: &mut Rng) -> f64 {
 
 /// The number of trials, unless the environment sets it.
 pub(crate) fn trials(few: u64) -> u64 {
-    let asked = std::env::var("LOADTEST_TRIALS").ok();
-    asked.map_or(few, |count| count.parse().expect("a number of trials"))
+    let requested = std::env::var("LOADTEST_TRIALS").ok();
+    requested.map_or(few, |count| count.parse().expect("a number of trials"))
 }
 
 /// Three standard errors of a share found in `trials` trials.

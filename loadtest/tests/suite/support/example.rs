@@ -21,7 +21,7 @@ pub(crate) fn result_of_a_run() -> Value {
         &command,
         &url,
     ]);
-    let mut run = serde_json::from_str(&run.fine().stdout).expect("JSON");
+    let mut run = serde_json::from_str(&run.assert_ok().stdout).expect("JSON");
     remove_other_load(&mut run);
     run
 }

@@ -62,7 +62,7 @@ impl Run {
     /// Asserts that nothing was wrong with the run. A busy machine may keep an
     /// open loop from its rate, which makes the result invalid but loses no
     /// message.
-    pub(crate) fn fine(self) -> Self {
+    pub(crate) fn assert_ok(self) -> Self {
         assert!(matches!(self.code, Some(0 | 4)), "{self:?}");
         self
     }
@@ -84,7 +84,7 @@ pub(crate) fn loadtest(arguments: &[impl AsRef<OsStr>]) -> Run {
 /// Runs `loadtest run` and asserts that nothing was wrong with it.
 pub(crate) fn result_of(arguments: &[&str]) -> ResultFile {
     loadtest(&[&["run", "--format=json"], arguments].concat())
-        .fine()
+        .assert_ok()
         .result()
 }
 
