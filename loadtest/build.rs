@@ -1,4 +1,4 @@
-//! Tells the crate which commit it is built from, as `BUILD_COMMIT`.
+//! Sets `BUILD_COMMIT` to the commit that the crate is built from.
 
 #[path = "../build/commit.rs"]
 mod commit;

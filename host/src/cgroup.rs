@@ -57,11 +57,11 @@ enum Version {
     Two,
 }
 
-/// The groups this process is in, as far as one controller is concerned.
+/// The control groups of this process, for one controller.
 #[derive(Debug, PartialEq, Eq)]
 struct ControlGroups {
     version: Version,
-    /// Their directories, from the innermost outward.
+    /// The directories of its group and of those around it, from the innermost outward.
     enclosing: Vec<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! The cores, and the threads on them.
+//! The cores, and the affinity of threads.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -26,8 +26,8 @@ pub fn pin(core: usize) -> io::Result<()> {
     bind(&[core])
 }
 
-/// Binds the calling thread, and what it will spawn, to those of these cores that
-/// are online and that its cpuset has.
+/// Binds the calling thread, and threads that it will spawn, to the given cores that are online
+/// and in its cpuset.
 ///
 /// # Errors
 /// The kernel's; `EINVAL` also for a core that no machine has.
@@ -50,8 +50,7 @@ pub fn governors(root: &Root, cores: &[usize]) -> BTreeSet<String> {
     cores.iter().filter_map(governor).collect()
 }
 
-/// Reads a list as the kernel writes cores and ports: `0-3,8`. Nothing at all is an
-/// empty list.
+/// Parses a list as the kernel writes cores and ports: `0-3,8`. An empty text is an empty list.
 pub fn parse_list(text: &str) -> Option<Vec<usize>> {
     let mut numbers = Vec::new();
     for range in text.trim().split(',').filter(|range| !range.is_empty()) {

@@ -8,8 +8,7 @@ use std::iter;
 pub enum Level {
     /// Nothing to change.
     Ok,
-    /// It works, but less well than it might, or to be known when results are
-    /// compared.
+    /// It works, but could work better, or matters when results are compared.
     Warning,
     /// It does not work as promised, or results will be wrong.
     Problem,
@@ -24,28 +23,27 @@ pub struct Finding {
     pub level: Level,
     /// The finding, in one line.
     pub found: String,
-    /// The command or setting that changes it, where something is to be changed.
-    /// Most commands need root.
+    /// The command or setting that changes it, if any. Most commands need root.
     pub change: Option<String>,
 }
 
 impl Finding {
-    /// One with nothing to change.
+    /// A finding without advice.
     pub fn ok(check: &'static str, found: impl Into<String>) -> Self {
         Self::new(Level::Ok, check, found)
     }
 
-    /// One at [`Level::Warning`].
+    /// A finding at [`Level::Warning`].
     pub fn warning(check: &'static str, found: impl Into<String>) -> Self {
         Self::new(Level::Warning, check, found)
     }
 
-    /// One at [`Level::Problem`].
+    /// A finding at [`Level::Problem`].
     pub fn problem(check: &'static str, found: impl Into<String>) -> Self {
         Self::new(Level::Problem, check, found)
     }
 
-    /// One at a level that depends.
+    /// A finding at a given level.
     pub fn new(level: Level, check: &'static str, found: impl Into<String>) -> Self {
         Self {
             check,
@@ -55,7 +53,7 @@ impl Finding {
         }
     }
 
-    /// Adds what to change, unless all is well.
+    /// Adds advice, unless the level is [`Level::Ok`].
     #[must_use]
     pub fn advise(mut self, change: impl Into<String>) -> Self {
         if self.level > Level::Ok {

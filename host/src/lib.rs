@@ -1,12 +1,11 @@
-//! The machine, as ringback and its load generator see it: both read the same files
-//! of `/proc` and `/sys`, stay on the same cores and report what they find in the
-//! same form.
+//! Access to the machine that ringback and its load generator share: files of `/proc` and
+//! `/sys`, cores, limits, and the form of findings.
 //!
 //! * [`Root`]: the files, each as text, a number or a field
 //! * [`cgroup`]: the limits of control groups
-//! * [`cores`]: which there are, and which of them a thread runs on
-//! * [`stat`]: what the kernel counts for a process or a thread
-//! * [`open_files`]: their limit
+//! * [`cores`]: the cores, and the affinity of threads
+//! * [`stat`]: the kernel's counters of a process or a thread
+//! * [`open_files`]: the limit of open files
 //! * [`finding`]: the results of checks
 //!
 //! A value that the kernel does not export is `None` or empty, not an error.

@@ -5,8 +5,7 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises it as far as it may be raised; returns what it is then, `None` if there
-/// is none.
+/// Raises the soft limit to the hard limit; returns it, `None` if there is none.
 ///
 /// # Errors
 /// The kernel's, if it refuses a limit within the hard limit.

@@ -15,7 +15,7 @@ impl Root {
         Self::at("/")
     }
 
-    /// A tree that looks like one, for tests.
+    /// A tree of test files.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
         Self(directory.into())
     }
@@ -56,8 +56,8 @@ impl Root {
         self.bytes("proc/meminfo", name)
     }
 
-    /// A kernel parameter by the name that `sysctl` knows it by; what is between
-    /// its values becomes one space.
+    /// A kernel parameter by its name in `sysctl`; white space between its values becomes one
+    /// space.
     pub fn sysctl(&self, name: &str) -> Option<String> {
         let value = self.text(format!("proc/sys/{}", name.replace('.', "/")))?;
         Some(value.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -73,8 +73,8 @@ impl Root {
     }
 }
 
-/// Reads a short file of the kernel's from its start: one that was kept open can be
-/// read when there are no descriptors left.
+/// Reads a short file of the kernel from its start again: a file that is kept open can be read
+/// when there are no descriptors left.
 pub fn read_again(file: &File) -> Option<String> {
     let mut text = [0; 256];
     let len = file.read_at(&mut text, 0).ok()?;

@@ -23,7 +23,7 @@ impl Stat {
     /// Reads the file's text; `None` if it is not whole.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (_, rest) = split(text)?;
-        // In proc(5) the fields count from 1, and two were cut off.
+        // In proc(5) the fields count from 1; the first two are removed.
         let rest = str::from_utf8(rest).ok()?;
         let mut fields = rest.split_ascii_whitespace().zip(3..);
         let mut field = |number: usize| fields.find(|&(_, n)| n == number).map(|(text, _)| text);
@@ -64,8 +64,8 @@ impl Schedstat {
             .map_while(|it| it.parse().ok());
         let cpu_ns = fields.next()?;
         let wait_ns = fields.next();
-        // A kernel that does not count waits writes zeros, and a thread that ran was
-        // given a core at least once.
+        // A kernel that does not count waits writes zeros, but a thread that ran got a core at
+        // least once.
         let is_counted = cpu_ns == 0 || fields.next().is_some_and(|times| times > 0);
         Some(Self {
             cpu_ns,

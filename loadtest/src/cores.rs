@@ -5,8 +5,7 @@ use std::io;
 use host::cores::{bind, usable};
 use rustix::io::Errno;
 
-/// The cores the calling thread may run on, remembered so that they can be
-/// given back after it was pinned.
+/// The cores that the calling thread may run on, saved to restore them after pinning.
 #[derive(Debug, Clone)]
 pub struct AllowedCores {
     allowed: Vec<usize>,

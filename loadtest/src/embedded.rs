@@ -23,8 +23,7 @@ use crate::watch::ThreadGroup;
 /// second, unless it is pinned elsewhere.
 ///
 /// # Errors
-/// The first thing that went wrong with any engine; the table of those before
-/// it is printed all the same.
+/// The first failure of any engine; the table of those before it is printed all the same.
 pub fn compare_engines(cli: &Cli, interrupt: &Interrupt) -> Result<u8, Failure> {
     let cores = AllowedCores::of_this_thread().map_err(affinity)?;
     let (server_core, generator_core) = cores.server_and_generator();

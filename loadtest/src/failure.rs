@@ -21,7 +21,7 @@ pub enum Failure {
         /// The resolver's error.
         source: io::Error,
     },
-    /// No TCP connection came about.
+    /// The TCP connect failed.
     #[error("cannot connect to {target} (connection {}): {}", connection + 1, connect_text(.source))]
     Connect {
         /// The target's URL.
@@ -121,7 +121,7 @@ pub enum Failure {
         /// The time without progress.
         timeout: Duration,
     },
-    /// Arguments that do not fit together.
+    /// Arguments that contradict each other.
     #[error("{0} (see loadtest --help)")]
     Usage(String),
     /// A core that the threads cannot be pinned to.
@@ -138,7 +138,7 @@ pub enum Failure {
     /// A result that did not arrive where it was to be printed.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
-    /// One run of several.
+    /// The failure of one of several runs.
     #[error("{run}: {failure}")]
     OneOf {
         /// The name of the run.
@@ -160,7 +160,7 @@ pub enum Failure {
         /// Its error.
         reason: String,
     },
-    /// This machine did not give what the run needs.
+    /// A resource of this machine is missing.
     #[error("{what}: {source}")]
     Local {
         /// The operation that failed.
@@ -168,7 +168,7 @@ pub enum Failure {
         /// The kernel's error.
         source: io::Error,
     },
-    /// More files than this process may open.
+    /// The run needs more open files than the hard limit.
     #[error("{needed} open files are needed, but the hard limit is {limit} (ulimit -Hn)")]
     OpenFiles {
         /// Files needed.
@@ -178,7 +178,7 @@ pub enum Failure {
     },
 }
 
-/// Why a thread's cores could not be read or set.
+/// The affinity of a thread could not be read or set.
 pub(crate) fn affinity(source: io::Error) -> Failure {
     Failure::Local {
         what: "choosing a core",
@@ -199,13 +199,13 @@ pub enum Loss {
     /// FIN without a Close frame.
     #[error("the server closed the TCP connection without a Close frame")]
     Eof,
-    /// A Close frame that was not due, or with another code.
+    /// An unexpected Close frame, or another code.
     #[error("the server sent {}", close_text(.0.as_ref()))]
     Close(Option<CloseReason>),
     /// The socket's error.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Nothing came for as long as the plan allows.
+    /// No progress for the plan's timeout.
     #[error("no answer within {}", format_duration(*.0))]
     Silence(Duration),
 }

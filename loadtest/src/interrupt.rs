@@ -1,4 +1,4 @@
-//! Ctrl-C and the like: once ends the measurement early, twice ends the program.
+//! Ctrl-C and similar signals: the first ends the measurement early, the second the program.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,8 +62,7 @@ impl Interrupt {
         self.requested.load(Ordering::Acquire)
     }
 
-    /// Names a server that is to end with this program. Those that have ended
-    /// need not be named any more.
+    /// Registers a server to be killed with this program.
     pub fn guard(&self, server: ServerGroup) {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         servers.retain(|server| !server.is_reaped());

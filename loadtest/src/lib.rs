@@ -77,20 +77,18 @@
 //! - [`watch`] and [`machine`] read `/proc` and `/sys` and do not depend on load.
 //! - [`verdict`], [`report`] and [`result`] see a plan and an outcome, never a
 //!   thread or a socket.
-//! - [`session`], [`embedded`], [`floor`], [`sweep`](mod@sweep), [`ab`] and
-//!   [`selftest`] are the only ones that know a whole command, from the arguments to
-//!   the exit code.
-//! - [`comparison`] sees results, never a run; it judges and writes what [`ab`] has
-//!   measured and [`compare`](mod@compare) has read.
+//! - [`session`], [`embedded`], [`floor`], [`sweep`](mod@sweep), [`ab`] and [`selftest`] are
+//!   the only ones that implement a whole command, from the arguments to the exit code.
+//! - [`comparison`] uses results, never a run; it judges and writes what [`ab`] has measured
+//!   and [`compare`](mod@compare) has read.
 //! - Only [`output`] writes: to standard output, standard error and files.
-//! - [`preflight`] asks this machine whether a plan can be carried out, before a run.
-//! - [`html`] makes a page of files and sees nothing but [`result`], [`comparison`]
-//!   and [`sweep`].
+//! - [`preflight`] checks before a run whether this machine can carry out a plan.
+//! - [`html`] makes a page from files and uses only [`result`], [`comparison`] and [`sweep`].
 //! - What the server reads of a machine as well is in the crate `host`; [`machine`] is the
 //!   rest.
-//! - Of the server's library, [`embedded`] uses what starts and stops a server, and
-//!   [`machine`] asks which engines work here. The codec in [`client`] is the
-//!   generator's own, so that one bug cannot hide in both ends.
+//! - Of the server's library, [`embedded`] uses what starts and stops a server, and [`machine`]
+//!   the check of engines. The codec in [`client`] is the generator's own, so that a bug cannot
+//!   hide in both.
 
 pub mod ab;
 pub mod args;

@@ -26,7 +26,7 @@ const SPARSE_STEP_S: u64 = 10;
 /// The kind of output.
 #[derive(Debug, Clone, Copy)]
 pub enum ViewKind {
-    /// On a terminal, where what was written can be written over.
+    /// A terminal, where lines can be redrawn.
     Terminal {
         /// The width of a line in characters; asked at every update, as windows change their
         /// size.
@@ -34,7 +34,7 @@ pub enum ViewKind {
         /// Whether to use colors.
         color: bool,
     },
-    /// In a file or pipe, line after line.
+    /// A file or pipe, line by line.
     Log,
 }
 
@@ -61,7 +61,7 @@ pub enum Phase {
         /// Of this number.
         total: u64,
     },
-    /// All are open, and the time to begin is to come.
+    /// All connections are open; the start time is awaited.
     Waiting {
         /// When the measurement begins.
         start_at: SystemTime,
@@ -70,7 +70,7 @@ pub enum Phase {
     WarmUp,
     /// Load that is.
     Measuring,
-    /// No more load: replies are waited for.
+    /// The load has ended; replies are awaited.
     Draining {
         /// The number of replies still due.
         unanswered: u64,
@@ -84,7 +84,7 @@ pub struct Progress<'a> {
     pub phase: Phase,
     /// The share of the phase that is over, 0 to 1.
     pub fraction: f64,
-    /// For how long it has done this.
+    /// The elapsed time of the phase.
     pub elapsed: Duration,
     /// The time left in the phase, if known.
     pub remaining: Option<Duration>,
@@ -119,8 +119,7 @@ pub struct LiveView<W> {
     kind: ViewKind,
     /// Lines on the terminal that the next update replaces.
     drawn: usize,
-    /// The last line of the log: its phase, and the time by its clock, in steps
-    /// of the log.
+    /// The last line of the log: its phase, and its time in steps of the log.
     logged: Option<(&'static str, u64)>,
 }
 
@@ -143,7 +142,7 @@ impl<W: Write> LiveView<W> {
         }
     }
 
-    /// Shows how far the run is. To be called about once per second.
+    /// Shows the progress of the run. To be called about once per second.
     pub fn update(&mut self, progress: &Progress<'_>) {
         match self.kind {
             ViewKind::Terminal { columns, color } => self.redraw(progress, columns(), color),
@@ -203,7 +202,7 @@ impl<W: Write> LiveView<W> {
     }
 
     fn write(&mut self, text: &str) {
-        // In one piece, so that a terminal does not show half of it.
+        // In one write, so that a terminal never shows half of it.
         let _ = self.to.write_all(text.as_bytes());
         let _ = self.to.flush();
     }
@@ -285,7 +284,7 @@ fn how_far(progress: &Progress<'_>) -> String {
     }
 }
 
-/// To the nearest second: updates come a little before or after it.
+/// Rounded to the nearest second, as updates come a little before or after it.
 fn whole_seconds(time: Duration) -> u64 {
     (time + Duration::from_millis(500)).as_secs()
 }
@@ -308,8 +307,7 @@ fn rate(progress: &Progress<'_>) -> String {
     }
 }
 
-/// The last rates as columns, the highest of them (or the target) the full
-/// height.
+/// The last rates as columns, scaled to the highest of them (or the target).
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

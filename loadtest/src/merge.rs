@@ -1,4 +1,4 @@
-//! Results of generators that shared a load, added up to one.
+//! Results of generators that shared a load, merged into one.
 //!
 //! The parts are runs of one plan, at the same time, each with its share of the
 //! connections and of the rate: as pods of an Indexed Job make them. Counts and
@@ -150,7 +150,7 @@ fn add_up(parts: &[GeneratorResult]) -> Result<Outcome, DecodeError> {
             },
             ..GeneratorUse::default()
         },
-        // Each has seen its own machine's, if any.
+        // Each generator has sampled its own machine, if at all.
         server: None,
         server_busy_max: None,
         idle_cores: None,
@@ -170,7 +170,7 @@ fn add_up(parts: &[GeneratorResult]) -> Result<Outcome, DecodeError> {
         let handshake_ns = decode(&file.histograms.handshake_ns)?;
         sum.handshake_ns.add(handshake_ns).expect("the same bounds");
         add_generator(&mut sum.generator, &file.generator);
-        // They connected at the same time, or nearly so.
+        // They connected at about the same time.
         sum.handshakes_at_a_time = sum
             .handshakes_at_a_time
             .zip(file.handshakes_at_a_time)

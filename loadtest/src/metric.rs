@@ -10,7 +10,7 @@ use crate::percentile::Percentile;
 use crate::result::ResultFile;
 use crate::units::{format_bytes, format_ns, format_rate};
 
-/// One number of a run. Ordered as tables have them.
+/// A number of a run. Ordered as in tables.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -37,7 +37,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// All of them, in the order of tables.
+    /// All metrics, in the order of tables.
     pub const ALL: [Self; 6] = [
         Self::Throughput,
         Self::CpuPerMessage,
@@ -76,8 +76,7 @@ impl Metric {
         matches!(self, Self::Throughput)
     }
 
-    /// Its share of the level at which a difference is found, as a weight of
-    /// Holm's procedure.
+    /// Its share of the significance level, as a weight of Holm's procedure.
     ///
     /// CPU time per message is the steadiest of them, so it gets most: six pairs that all point
     /// one way have a p-value of 2/64, which is significant at its share of 5 %, and would not be
@@ -119,7 +118,7 @@ impl Metric {
                 .and_then(|cost| cost.rss_bytes_per_connection)
                 .map(|bytes| bytes as f64),
         };
-        // Of nothing there is no ratio.
+        // There is no ratio to 0.
         value.filter(|value| value.is_finite() && *value > 0.0)
     }
 

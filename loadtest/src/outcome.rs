@@ -27,12 +27,11 @@ pub fn histogram() -> Histogram {
 /// in the measurement.
 #[derive(Debug, Clone)]
 pub struct Latencies {
-    /// From the intended send to the reply: what a client experiences.
+    /// From the intended send to the reply: the client's view.
     pub response_ns: Histogram,
-    /// From the actual send to the reply: what the server, the network and the
-    /// kernel took.
+    /// From the actual send to the reply: the time of server, network and kernel.
     pub service_ns: Histogram,
-    /// From the intended to the actual send: what the generator was late.
+    /// From the intended to the actual send: the delay of the generator.
     pub lag_ns: Histogram,
 }
 
@@ -60,7 +59,7 @@ impl Latencies {
         }
     }
 
-    /// Forgets everything, keeps the memory.
+    /// Resets the counts, keeps the memory.
     pub fn reset(&mut self) {
         self.response_ns.reset();
         self.service_ns.reset();
@@ -81,8 +80,8 @@ pub struct Counts {
     pub due: u64,
     /// Of those, the ones that were sent.
     pub sent: u64,
-    /// Messages sent from the start of the run on, the warm-up's included: what the
-    /// server has received at the end. 0 in files from before it was counted.
+    /// Messages sent since the start of the run, warm-up included: the number that the server has
+    /// received at the end. 0 in files from before it was counted.
     #[serde(default)]
     pub sent_total: u64,
     /// Of those, the ones whose reply came, during the measurement or after it.
@@ -92,7 +91,7 @@ pub struct Counts {
     /// Of those due, the ones without a reply for longer than the timeout,
     /// whether or not it came later.
     pub timed_out: u64,
-    /// Replies that came while measuring, to whatever message. Throughput.
+    /// Replies that came while measuring, to any message: the throughput.
     pub echoed: u64,
     /// Their payload bytes.
     pub echoed_bytes: u64,
@@ -101,12 +100,12 @@ pub struct Counts {
     pub echoed_of_warmup: u64,
     /// Messages due before the measurement and not answered when it began.
     pub carried_in: u64,
-    /// Messages due in the measurement that had to wait until the socket took
-    /// more: the server does not read as fast as it is sent to.
+    /// Messages due in the measurement that had to wait for a full socket: the server does not
+    /// read as fast as messages are sent.
     pub blocked: u64,
-    /// Read calls that brought something, while measuring.
+    /// Read calls that returned bytes, while measuring.
     pub reads: u64,
-    /// Write calls that took something, while measuring.
+    /// Write calls that wrote bytes, while measuring.
     pub writes: u64,
     /// Replies that came in fragments.
     pub fragmented: u64,
@@ -116,7 +115,7 @@ pub struct Counts {
     pub handshakes: u64,
     /// Connections replaced by new ones.
     pub replaced: u64,
-    /// Slow readers that the server cut off.
+    /// Slow readers whose connection the server closed.
     pub slow_readers_cut: u64,
     /// Messages that the server sent first, and that `--skip` skipped.
     #[serde(default)]
@@ -199,8 +198,8 @@ pub struct EncodedLatencies {
 pub struct GeneratorUse {
     /// CPU time, context switches, memory.
     pub usage: Usage,
-    /// CPU time spent on waiting for the next send, awake, in nanoseconds. It is
-    /// part of the usage's CPU time.
+    /// CPU time of busy waiting for the next send, in nanoseconds. It is part of the usage's CPU
+    /// time.
     pub spin_ns: u64,
     /// Share of the measurement that the busiest thread worked, spinning apart,
     /// 0 to 1.
@@ -250,16 +249,14 @@ pub struct Outcome {
     /// Share of the measurement that the server's busiest thread ran, 0 to 1,
     /// where its process is known.
     pub server_busy_max: Option<f64>,
-    /// The cores that the server kept busy while it had nothing to do, in the
-    /// pauses between slices.
+    /// The cores that the server kept busy in the pauses between slices.
     pub idle_cores: Option<f64>,
     /// Whether server and generator were seen on the same core, where the
     /// server's process is known.
     pub shared_core: Option<bool>,
     /// The share of steal time in the measurement, 0 to 1, if the kernel counts it.
     pub steal_share: Option<f64>,
-    /// Addresses of 127.0.0.0/8 that connections were made from because ports ran
-    /// out.
+    /// Source addresses of 127.0.0.0/8 that were added because ports ran out.
     pub added_sources: u32,
     /// The first of the connections that [`Counts::unclosed`] counts.
     pub unclosed: Option<Unclosed>,
@@ -288,8 +285,7 @@ impl Outcome {
         per_second(self.counts.echoed, self.elapsed)
     }
 
-    /// `total` shared out over the messages echoed while measuring, or `None`
-    /// where there were none.
+    /// `total` per message echoed while measuring, or `None` without any.
     pub fn per_message(&self, total: u64) -> Option<f64> {
         (self.counts.echoed > 0).then(|| total as f64 / self.counts.echoed as f64)
     }

@@ -20,15 +20,14 @@ pub use file::{FileError, OutputFile, write_file};
 pub use stderr::{Stderr, log};
 pub use stdout::{check_stdout, print};
 
-/// Has a file that would grow beyond `ulimit -f` be an error of the write, instead of
-/// a signal that ends the program.
+/// Makes a write beyond `ulimit -f` an error, instead of a signal that ends the program.
 pub fn prepare() {
-    // Without it, that signal ends the program, as it would without this call.
+    // If it fails, the signal ends the program as before.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
-/// Prints a result, and writes its document where one is to be kept. Each is written
-/// whether or not the other can be.
+/// Prints a result, and writes its document, if it has a file. Each is written whether or not the
+/// other can be.
 ///
 /// # Errors
 /// [`Failure::Output`] and [`Failure::File`]: the first is returned, the second logged.

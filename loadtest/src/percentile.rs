@@ -12,14 +12,14 @@ use crate::outcome::Histogram;
 /// latency seen.
 const TENTHS_BEYOND_MIN: u64 = 37;
 
-/// A whole, in the unit percentiles are kept in.
+/// 100 %, in millionths.
 const MILLION: u32 = 1_000_000;
 
 /// A percentile between 0 and 100, both excluded, with up to four decimals. Its
 /// text is `p99.9`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percentile {
-    /// Kept whole, so that it is compared and written exactly.
+    /// An integer, to be compared and written exactly.
     millionths: u32,
 }
 

@@ -57,7 +57,7 @@ pub const SKIP_MAX: u32 = 1 << 16;
 /// The most threads.
 pub const THREADS_MAX: u32 = 1024;
 
-/// Everything a run depends on, but for the machine.
+/// Everything that a run depends on, except the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// The servers, at least one. Connections are assigned to them in turn.
@@ -130,7 +130,7 @@ pub struct Plan {
 pub enum Protocol {
     /// RFC 6455.
     WebSocket,
-    /// Nothing: the same bytes over TCP must come back as they went.
+    /// None: the same bytes have to come back over TCP.
     RawTcp,
 }
 
@@ -182,7 +182,7 @@ pub enum Extent {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Pace {
-    /// Polls while the next send, or the last event, is near; sleeps while both are far.
+    /// Polls near the next send or the last event; sleeps otherwise.
     Spin,
     /// Always sleeps. The kernel's timer wakes an open loop late.
     Sleep,
@@ -204,13 +204,13 @@ impl Pace {
 pub struct SizeShare {
     /// Bytes, at most [`PAYLOAD_LEN_MAX`].
     pub len: usize,
-    /// Of the sum of all weights, this many messages have this length.
+    /// The share of the messages with this length: the weight over the sum of all weights.
     pub weight: u32,
 }
 
-/// Connections opened per second unless more are needed to open all within
-/// [`CONNECT_TIME_MAX_S`]: a millisecond for each, within which most servers on
-/// most machines have done a handshake, TLS included.
+/// Connections opened per second, unless more are needed to open all within
+/// [`CONNECT_TIME_MAX_S`]: a millisecond for each, in which most servers complete a handshake,
+/// TLS included.
 const CONNECT_PACE_PER_S: f64 = 1_000.0;
 
 /// The longest time to open all connections at the default pace, in seconds.
@@ -257,16 +257,15 @@ impl Plan {
         self.rate().is_some()
     }
 
-    /// All sockets that are open at the same time, but for those that churn.
+    /// All sockets that are open at the same time, except those of churn.
     pub fn sockets(&self) -> u64 {
         u64::from(self.connections)
             + u64::from(self.idle_connections)
             + u64::from(self.slow_readers)
     }
 
-    /// Connections opened per second at the start. As fast as a server takes them,
-    /// each would wait for those before it, and the time of a handshake would be
-    /// that of the queue.
+    /// Connections opened per second at the start. Opened faster, each would wait in the accept
+    /// queue, and the handshake time would be that of the queue.
     pub fn connect_pace(&self) -> f64 {
         let default_for = CONNECT_PACE_PER_S.max(self.sockets() as f64 / CONNECT_TIME_MAX_S);
         self.connect_rate.unwrap_or(default_for)

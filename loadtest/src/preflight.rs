@@ -15,8 +15,8 @@ use crate::tls;
 /// The most source addresses that are tried: one has room for some 28,000 connections.
 const SOURCES_MAX: u32 = 1 << 16;
 
-/// Whether this machine has the cores, the addresses and the certificates that a plan
-/// names, and the cores for a server.
+/// Checks that this machine has the cores, the addresses and the certificates that a plan names,
+/// and the cores for a server.
 ///
 /// # Errors
 /// [`Failure::Usage`] with the flag and what is wrong with it, and [`Failure::Trust`].
@@ -31,8 +31,8 @@ pub fn check_plan(plan: &Plan, server_pin: &[usize]) -> Result<(), Failure> {
 fn check_cores(flag: &str, cores: &[usize]) -> Result<(), Failure> {
     let own = AllowedCores::of_this_thread().map_err(affinity)?;
     for &core in cores {
-        // Asked of the kernel: what it grants is more than where this thread may run
-        // now, and less than there is.
+        // The kernel decides: it grants more cores than this thread may run on now, and fewer
+        // than exist.
         let granted = AllowedCores::pin_to(&[core]);
         let restored = own.restore();
         if granted.is_err() || restored.is_err() {
@@ -69,9 +69,8 @@ fn check_sources(sources: SourceRange, sockets: u64) -> Result<(), Failure> {
 /// Checks the server's flags.
 ///
 /// # Errors
-/// [`Failure::Usage`] when a command has a port left open, which only `ab` gives; when
-/// there is no process with an id, when it is no process but a thread of one, or this
-/// program is among its descendants.
+/// [`Failure::Usage`] when a command has a port placeholder, which only `ab` replaces; when there
+/// is no process with the id, when it is the id of a thread, or of an ancestor of this program.
 pub fn check_server(server: &ServerFlags) -> Result<(), Failure> {
     if server.command.as_ref().is_some_and(|it| it.contains(PORT)) {
         let why = format!("--server-cmd: {PORT} is for loadtest ab; write the port of the URL");
@@ -102,7 +101,7 @@ fn is_self_or_ancestor(pid: u32) -> bool {
     let mut seen = BTreeSet::new();
     let mut own = std::process::id();
     while own != pid {
-        // Ids are given anew, so that a line that changes meanwhile may have a circle.
+        // Ids are reused, so the chain of parents may change meanwhile and have a cycle.
         let parent = ProcessStatus::of(own).map(|status| status.parent);
         match parent.filter(|&parent| parent != 0 && seen.insert(parent)) {
             Some(parent) => own = parent,

@@ -1,10 +1,10 @@
-//! One thread's numbers, while it takes them.
+//! The counts and histograms of one thread.
 
 use std::time::Duration;
 
 use crate::outcome::{Counts, Histogram, LATENCY_NS_MAX, Latencies, histogram};
 
-/// When what counts was due, from the run's epoch: a half-open range.
+/// The range of due times that are measured, from the run's epoch, half-open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The first nanosecond of the measurement.
@@ -21,13 +21,13 @@ impl Window {
     }
 }
 
-/// When some messages that were sent together were due, and when they were sent.
+/// The due time and the send time of messages sent together.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// When they should have been sent.
+    /// The intended send.
     pub intended_ns: u64,
-    /// When they were: the clock before the write call that took the first
-    /// byte of the first one.
+    /// The actual send: the clock before the write call that took the first byte of the first
+    /// one.
     pub sent_ns: u64,
 }
 

@@ -1,5 +1,5 @@
-//! A whole run: starts the threads, keeps them in step, puts together what they
-//! report, and watches what the server and they themselves cost.
+//! A whole run: starts and synchronizes the threads, merges their reports, and samples the cost
+//! of server and generator.
 
 mod coordinator;
 mod cost;
@@ -31,7 +31,7 @@ pub struct Observers<'a> {
     pub server: Option<&'a mut dyn Watched>,
     /// Returns the server's exit, where it was started for the run.
     pub server_ended: &'a mut dyn FnMut() -> Option<UnexpectedExit>,
-    /// Shows how far the run is.
+    /// Shows the progress of the run.
     pub show: &'a mut dyn FnMut(&Progress<'_>),
     /// Whether the user wants it to end.
     pub interrupt: &'a Interrupt,

@@ -22,8 +22,7 @@ pub(crate) const ROUND: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
 /// The rounding error of a tick at an end.
 const SLACK: f64 = 1e-9;
 
-/// From the lowest to the highest value of a side, or from where it begins to where
-/// it ends.
+/// The range of values along a side.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct AxisRange {
     pub(crate) scale: Scale,
@@ -134,7 +133,8 @@ pub(crate) fn round_below(value: f64) -> f64 {
         .map_or(value, |one| one * scale)
 }
 
-/// The number of these mantissas, the last of them 10, that is no less.
+/// The least number with one of these mantissas that is not below the value; the last mantissa is
+/// 10.
 pub(crate) fn round_above(value: f64, mantissas: &[f64]) -> f64 {
     let scale = power(exponent(value));
     let fits = |one: &&f64| **one * scale >= value * (1.0 - SLACK);

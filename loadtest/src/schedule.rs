@@ -1,4 +1,4 @@
-//! When an open loop's messages are to be sent.
+//! The intended send times of an open loop.
 //!
 //! The times are a function of the plan alone, in nanoseconds from the run's epoch. Nothing
 //! that happens during the run moves them, and none is left out: a generator that falls behind
@@ -15,14 +15,14 @@ const SINGLE_MAX: u32 = 1_000_000;
 #[derive(Debug)]
 pub struct Schedule {
     arrivals: Arrivals,
-    /// The next one, worked out ahead.
+    /// The next one, computed ahead.
     next: Send,
 }
 
 /// One intended send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Send {
-    /// When, from the epoch.
+    /// The time, from the epoch.
     pub intended_ns: u64,
     /// The index of the connection among the thread's, from 0.
     pub connection_index: u32,
@@ -101,7 +101,7 @@ impl Schedule {
         Self { arrivals, next }
     }
 
-    /// The next send, which stays the next.
+    /// The next send, without removing it.
     #[inline]
     pub fn peek(&self) -> Send {
         self.next

@@ -154,7 +154,7 @@ fn worst(checks: &[Check]) -> CheckResult {
     findings.max().unwrap_or(CheckResult::Holds)
 }
 
-/// Drives a scenario once. The last try has to do, even on a busy machine.
+/// Runs a scenario once. The last attempt decides, even on a busy machine.
 fn attempt(
     scenario: &Scenario,
     is_last: bool,

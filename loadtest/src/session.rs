@@ -26,10 +26,9 @@ use crate::watch::{
     ProcessTree, ServerCommand, ServerOutput, UnexpectedExit, Watched, ensure_free,
 };
 
-/// Everything was as it should be.
+/// Success.
 pub const EXIT_OK: u8 = 0;
-/// A reply was wrong or missing, a connection refused or lost, or this program
-/// could not do its work.
+/// A reply was wrong or missing, a connection refused or lost, or the program failed.
 pub const EXIT_FAILED: u8 = 1;
 /// The arguments are wrong.
 pub const EXIT_USAGE: u8 = 2;
@@ -59,8 +58,7 @@ pub fn drive(
     drive_at(plan, None, server, &mut || None, None, interrupt)
 }
 
-/// The same, the measurement beginning at a time, if there is one. What the server
-/// prints is shown above the view.
+/// The same, with an optional start time. The server's output is shown above the view.
 fn drive_at(
     plan: &Plan,
     start_at: Option<SystemTime>,
@@ -119,8 +117,8 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Attaches to the server's process, or starts it and waits until it serves. What
-    /// it prints is shown.
+    /// Attaches to the server's process, or starts it and waits until it serves. Its output is
+    /// shown.
     ///
     /// # Errors
     /// [`Failure::Watch`], and [`Failure::Resolve`] for the addresses to wait on.
@@ -185,7 +183,7 @@ impl ServerProcess {
         self.drive_at(plan, None, interrupt)
     }
 
-    /// Drives it, and begins to measure at a time, if there is one.
+    /// Drives it, with an optional start time of the measurement.
     ///
     /// # Errors
     /// As [`drive`](Self::drive), and when the start time was missed.
@@ -236,7 +234,7 @@ impl ServerProcess {
     }
 }
 
-/// Shows what a server has printed since the last time.
+/// Shows the server's output since the last call.
 fn show(printed: &ServerOutput) {
     for line in printed_lines(Some(printed)) {
         log(&line);
@@ -283,12 +281,10 @@ pub fn drive_in_turns(
     run_in_turns(plans, &mut observers, turns)
 }
 
-/// One run of several: drives a server that was started for it, stops it, and
-/// gives the result.
+/// One run of several: drives a server that was started for it, stops it, and returns the result.
 ///
 /// # Errors
-/// Whatever ended the run before its time: [`Failure::Interrupted`] when the user
-/// did.
+/// The failure that ended the run early: [`Failure::Interrupted`] after an interrupt.
 pub fn run_once(
     mut watch: ServerProcess,
     about: &RunSpec<'_>,

@@ -1,4 +1,4 @@
-//! Service level objectives: what a run has to keep to, and whether it did.
+//! Service level objectives of a run, and their evaluation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,11 +40,11 @@ pub struct SloResult {
 }
 
 impl Slo {
-    /// Holds a run against the objectives, in their order.
+    /// Evaluates the objectives for a run, in their order.
     ///
     /// A time that is only a lower bound, because messages were unanswered, is below no limit.
     ///
-    /// Memory is shared out over `sockets`.
+    /// Memory is per socket of `sockets`.
     pub fn evaluate(&self, outcome: &Outcome, sockets: u64) -> Vec<SloResult> {
         self.objectives
             .iter()
@@ -250,7 +250,7 @@ struct Observed {
 }
 
 impl Relation {
-    /// Longer ones first, as the shorter ones are their beginnings.
+    /// Longer ones first, as the shorter ones are their prefixes.
     const ALL: [Self; 4] = [Self::AtMost, Self::AtLeast, Self::Less, Self::More];
 
     fn text(self) -> &'static str {

@@ -15,7 +15,7 @@ pub enum Scheme {
     Ws,
     /// WebSocket over TLS.
     Wss,
-    /// A raw TCP echo, which no standard has a scheme for.
+    /// A raw TCP echo, for which there is no standard scheme.
     Tcp,
 }
 
@@ -28,7 +28,7 @@ impl Scheme {
         }
     }
 
-    /// The port that need not be written; raw TCP has none.
+    /// The scheme's default port; raw TCP has none.
     fn default_port(self) -> Option<u16> {
         match self {
             Self::Ws => Some(80),

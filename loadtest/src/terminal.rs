@@ -8,8 +8,8 @@ use rustix::termios::{isatty, tcgetwinsize};
 /// The width of a terminal that does not report one.
 pub const COLUMNS_DEFAULT: usize = 80;
 
-/// Whether colors belong on a stream: it is a terminal that can do more than
-/// print, and the user has not set `NO_COLOR` (<https://no-color.org>).
+/// Whether colors may be used on a stream: it is a terminal with control sequences, and
+/// `NO_COLOR` is not set (<https://no-color.org>).
 pub fn color_allowed(stream: impl AsFd) -> bool {
     is_terminal(stream) && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -27,8 +27,8 @@ pub fn columns(stream: impl AsFd) -> usize {
     }
 }
 
-/// Text without control characters: errors may quote what a server sent, which
-/// has no business commanding the terminal.
+/// Replaces control characters: errors may quote a server's bytes, which must not control the
+/// terminal.
 pub fn sanitized(text: &str) -> String {
     text.replace(char::is_control, " ")
 }

@@ -49,7 +49,7 @@ pub fn config_for(plan: &Plan) -> Result<Option<Arc<ClientConfig>>, Failure> {
         None => builder.with_root_certificates(from_system()?),
     };
     let mut config = builder.with_no_client_auth();
-    // Servers that also speak HTTP/2 would choose it.
+    // A server with HTTP/2 would choose it.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
 }
@@ -166,7 +166,7 @@ impl ServerCertVerifier for Verifier {
             now,
         );
         match verified {
-            // It is checked for these after its time (RFC 5280, section 6.1).
+            // The validity is checked here, as it is for authorities (RFC 5280, section 6.1).
             Err(Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::Other(_),
             )) if certificates.contains(end_entity) => {

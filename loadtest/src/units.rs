@@ -1,4 +1,4 @@
-//! Sizes and durations as people write and read them.
+//! Sizes and durations as text.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(count * scale_s).map_err(|_| ADVICE.to_owned())
 }
 
-/// Writes a byte count the way [`parse_size`] reads it, with a unit.
+/// Writes a byte count in the form that [`parse_size`] reads, with a unit.
 pub fn format_size(bytes: usize) -> String {
     match bytes {
         _ if bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),

@@ -20,7 +20,7 @@ const FACTS: [&str; 7] = [
 /// A failure that is one of time.
 const TIMED_OUT: &str = "  no progress on connection ";
 
-/// The rows of checks that failed, but for times on a machine that was busy.
+/// The failed checks, without those of times on a busy machine.
 fn failures(stdout: &str) -> Vec<&str> {
     let (mut failures, mut of_scenario) = (Vec::new(), Vec::new());
     for line in stdout.lines() {

@@ -1,4 +1,4 @@
-//! From the runs to a comparison.
+//! The comparison from the measured runs.
 
 use super::runner::Runner;
 use super::series::Rounds;
@@ -18,7 +18,7 @@ const ROUNDS_MIN: usize = 2;
 pub(super) struct CompletedRounds<'a> {
     /// The baseline against itself, with `--aa`.
     pub(super) noise: Option<Rounds<'a>>,
-    /// The servers, where there are several.
+    /// The rounds of all servers, if there are several.
     pub(super) pairs: Option<Rounds<'a>>,
     /// The number of rounds requested for each series.
     pub(super) rounds_requested: usize,
@@ -43,7 +43,7 @@ impl CompletedRounds<'_> {
         let noise = noise_sides
             .as_ref()
             .and_then(|sides| contrasts(sides, settings).pop());
-        // Interrupted in its second half, there is the noise.
+        // After an interrupt in the second half, only the noise is complete.
         let sides = enough(&self.pairs).or_else(|| Some(vec![noise_sides?.swap_remove(0)]))?;
         let mut runs = self.all().flat_map(Rounds::runs);
         let first = runs.find_map(|(_, runs)| runs.first())?;
@@ -92,7 +92,7 @@ impl CompletedRounds<'_> {
     }
 }
 
-/// Each of the other sides against the first.
+/// The contrast of each other side with the first.
 fn contrasts(sides: &[Side], settings: &Settings) -> Vec<Contrast> {
     let others = sides[1..].iter();
     others

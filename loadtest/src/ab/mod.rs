@@ -1,4 +1,4 @@
-//! Servers compared by interleaved runs, each started afresh for every one.
+//! Servers compared by interleaved runs, with a fresh server for each run.
 //!
 //! Disturbances of a machine last for seconds, so runs that follow each other belong together:
 //! a round has one run of each side, and the ratios within rounds are compared. The order
@@ -97,7 +97,7 @@ fn sockets_of_others(args: &Ab, plan: &Plan, servers: &[ServerSpec]) -> u64 {
     plan.sockets() * (together as u64 - 1)
 }
 
-/// The cores of the servers; the generator's go into the plan.
+/// Assigns the cores of the servers and the generator; returns the servers'.
 fn assign_cores(args: &Ab, plan: &mut Plan) -> Result<CoreList, Failure> {
     let cores = AllowedCores::of_this_thread().map_err(affinity)?;
     let (server, generator) = cores.apart(&args.server_pin.0, &plan.pin, plan.threads as usize);

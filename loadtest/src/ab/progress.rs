@@ -111,7 +111,7 @@ fn joined(parts: &[String]) -> String {
     shown.join("; ")
 }
 
-/// Added to a time, it makes whole seconds of it that are no less.
+/// Added to a time before its fraction is dropped, it rounds up.
 const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
 
 /// An estimate of the time that the remaining runs take, in whole seconds, from the mean of those

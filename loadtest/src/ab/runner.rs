@@ -1,4 +1,4 @@
-//! Runs: servers are started afresh, warmed up, measured and stopped.
+//! Runs: servers are started, warmed up, measured and stopped.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl Runner<'_> {
         }
     }
 
-    /// The same, with the index of the run that went wrong.
+    /// As [`measure`](Self::measure), with the index of the run that failed.
     fn drive(
         &self,
         entries: &[PlannedRun<'_>],
@@ -120,7 +120,7 @@ impl Runner<'_> {
         Ok((0..entries.len()).map(file).collect())
     }
 
-    /// The plan of the next run, at a port of its own if it is to have one.
+    /// The plan of the next run, with a port of its own if there is a placeholder.
     fn plan_of_a_run(&self) -> Result<Plan, Failure> {
         let mut plan = self.load.plan.clone();
         if self.load.has_free_port {
@@ -150,8 +150,8 @@ impl Runner<'_> {
     }
 }
 
-/// A failure with the name of its run, once what the server printed is on stderr:
-/// it may be the reason.
+/// Prints the server's output, which may contain the reason, and adds the name of the run to the
+/// failure.
 fn of_run(run: &str, (printed, failure): FailedRun) -> Failure {
     let lines = printed.lines();
     for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {

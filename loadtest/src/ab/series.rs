@@ -1,4 +1,4 @@
-//! Rounds of runs: one of each side, in an order left to chance.
+//! Rounds of runs: one of each side, in random order.
 
 use super::order;
 use super::output_directory::OutputDirectory;
@@ -23,7 +23,7 @@ pub(super) struct SeriesSide<'a> {
     pub(super) suffix: String,
 }
 
-/// Rounds that belong together.
+/// A series of rounds.
 #[derive(Debug)]
 pub(super) struct RunSeries<'a> {
     /// The name of a round.
@@ -87,7 +87,7 @@ impl<'a> RunSeries<'a> {
         }
     }
 
-    /// Measures all rounds, or those until it is interrupted or fails.
+    /// Measures all rounds, until an interrupt or a failure.
     pub(super) fn measure(&self, context: &mut SeriesContext<'_>) -> Rounds<'a> {
         let (count, seed) = (context.rounds, context.settings.seed);
         let mut by_side = vec![Vec::new(); self.sides.len()];

@@ -147,7 +147,7 @@ pub struct Ab {
     pub load: Vec<String>,
 }
 
-/// A server's command, and a name where it was given one.
+/// A server's command, with an optional name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedCommand {
     name: Option<String>,
@@ -163,14 +163,14 @@ pub enum SliceLength {
     Whole,
 }
 
-/// One of those compared.
+/// A server to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
     /// The label in reports.
     pub label: String,
     /// The letter in file names, and the label of a server without a name.
     pub letter: char,
-    /// The command that starts it, [`PORT`] and all.
+    /// The command that starts it, with the placeholder [`PORT`].
     command: String,
 }
 
@@ -201,7 +201,7 @@ impl Ab {
     /// The servers to compare, A first.
     ///
     /// # Errors
-    /// A sentence for the user when there are too many, or two of one name.
+    /// A sentence for the user when there are too many, or two with the same name.
     pub fn servers(&self) -> Result<Vec<ServerSpec>, String> {
         let candidates = [&self.a].into_iter().chain(&self.b).chain(&self.c);
         let servers: Vec<_> = ('a'..='z')
@@ -293,7 +293,7 @@ impl ServerSpec {
         }
     }
 
-    /// Its command as it was given.
+    /// Its command as given.
     pub fn template(&self) -> &str {
         &self.command
     }

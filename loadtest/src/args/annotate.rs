@@ -19,7 +19,7 @@ pub struct Annotate {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
 
-    /// Keep this sentence in the result
+    /// Record a note in the result
     #[arg(long, value_name = "TEXT", value_parser = note)]
     pub note: Option<String>,
 }

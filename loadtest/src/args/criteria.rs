@@ -17,8 +17,8 @@ pub struct Criteria {
     #[arg(long, value_name = "SHARE", default_value = MIN_EFFECT, value_parser = parse_percent)]
     pub min_effect: f64,
 
-    /// Servers are called alike if the whole interval is this close to 1 [default:
-    /// 5%; p99, p99.9 and rss-per-connection: 10%]
+    /// Servers do not differ if the whole interval is this close to 1 [default: 5%; p99, p99.9
+    /// and rss-per-connection: 10%]
     #[arg(long, value_name = "SHARE", value_parser = parse_percent)]
     pub margin: Option<f64>,
 

@@ -142,8 +142,7 @@ pub enum Command {
     Floor(Box<Floor>),
     /// Prove the percentiles against a server that injects known delays
     ///
-    /// It is built in, and stalls and misbehaves, too: all that was injected has
-    /// to be in the report.
+    /// It also stalls and misbehaves: all that was injected has to be in the report.
     Selftest(Selftest),
     /// Check this machine for what disturbs a measurement, with advice
     Doctor(Doctor),
@@ -296,8 +295,7 @@ pub struct ServerFlags {
     )]
     pub pid: Option<u32>,
 
-    /// Start the server with this command, which no shell sees, measure it, stop
-    /// it
+    /// Start the server with this command, run without a shell, measure it, and stop it
     #[arg(id = "server-cmd", long, value_name = "CMD")]
     pub command: Option<String>,
 

@@ -1,4 +1,4 @@
-//! When a measurement begins, where that is not as soon as it can.
+//! The start time of a measurement.
 
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -13,11 +13,10 @@ use crate::units::{format_duration, parse_duration};
 /// takes.
 pub(super) const CONNECT_TIME_MIN: Duration = Duration::from_millis(200);
 
-/// The furthest a start may lie ahead: a day that is mistyped is found at once,
-/// and not by waiting for it.
+/// The furthest start time: a mistyped day is detected at once, and not by waiting for it.
 pub(super) const START_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Digits of a second's fraction, as RFC 3339 is written here.
+/// The digits of a second's fraction.
 const FRACTION_DIGITS: usize = 3;
 
 /// When to begin.
@@ -31,7 +30,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// The time at which a plan's measurement is to begin, if one is given.
+    /// The start time of a plan's measurement, if one is given.
     ///
     /// # Errors
     /// A sentence for the user when it is too near or too far.

@@ -25,8 +25,7 @@ Examples:
     loadtest sweep ws://127.0.0.1:9001/ --find-max 'p99<1ms'
     loadtest sweep ws://127.0.0.1:9001/ --find-max 'p99<1ms' --rates 50k:400k:log";
 
-/// Between these is what may be asked of a search's rate: runs differ by more
-/// than the least of it.
+/// The range of a search's tolerance: runs differ by more than its minimum.
 const TOLERANCE: std::ops::RangeInclusive<f64> = 0.005..=1.0;
 
 /// The number of rates in a range without one.

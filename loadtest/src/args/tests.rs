@@ -1,4 +1,4 @@
-//! The flags, and the plans that come of them.
+//! The flags, and their plans.
 
 use std::time::Duration;
 

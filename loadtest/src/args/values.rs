@@ -1,4 +1,4 @@
-//! Values as people write them on the command line.
+//! Parsers of command line values.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::plan::{
 };
 use crate::units::{format_size, parse_count, parse_duration, parse_rate, parse_size};
 
-/// The most runs of a rate, until a search confirms, and of a confirmation.
+/// The most runs of a rate, of a search before its confirmation, and of a confirmation.
 const RUNS_MAX: u32 = 100;
 
 /// Cores: `0`, `1,3-5`, or none.

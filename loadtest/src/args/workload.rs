@@ -33,7 +33,7 @@ impl Defaults {
         duration: Duration::from_secs(10),
         warmup: Duration::from_secs(1),
     };
-    /// One of many measurements.
+    /// For one of many measurements.
     pub const SWEEP: Self = Self {
         duration: Duration::from_secs(5),
         warmup: Duration::from_secs(1),
@@ -53,8 +53,8 @@ pub struct Workload {
     #[arg(short, long, value_name = "N", value_parser = values::window)]
     pub window: Option<u32>,
 
-    /// Open loop: messages per second over all connections, whatever the server
-    /// does. For latency
+    /// Open loop: messages per second over all connections, independent of the server. For
+    /// latency
     #[arg(long, value_name = "RATE", value_parser = values::rate, conflicts_with_all = ["window", "rate_per_connection"])]
     pub rate: Option<f64>,
 
@@ -117,7 +117,7 @@ pub struct Workload {
     #[arg(long = "fragment", value_name = "N", default_value = "1", value_parser = values::fragments, help_heading = "Messages")]
     pub fragments: u32,
 
-    /// Cut frames across TCP writes, at random places
+    /// Split frames across TCP writes, at random positions
     #[arg(long, help_heading = "Messages")]
     pub split: bool,
 

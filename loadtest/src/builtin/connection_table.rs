@@ -1,7 +1,7 @@
 //! A server's connections.
 
-/// Connections by their token, which is their descriptor: the kernel hands out
-/// the lowest that is free, so a plain array is the shortest way to each.
+/// Connections by their token, which is their descriptor: the kernel assigns the lowest free one,
+/// so an array is the fastest lookup.
 #[derive(Debug)]
 pub(super) struct ConnectionTable<T> {
     slots: Vec<Option<T>>,

@@ -1,4 +1,4 @@
-//! Servers that come with the generator, to judge it and its results by.
+//! Built-in servers, for comparison with the server under test and for the self-test.
 //!
 //! Neither is the server under test. [`RawEcho`] is the floor: the kernel's share of the cost
 //! of an echo. [`ScriptedServer`] delays, stalls and misbehaves as its [`Script`] says, so that
@@ -7,7 +7,7 @@
 //! Each runs on one thread of this process, by default on a free port of 127.0.0.1:
 //!
 //! - `ServerThread` is that thread, from its start to its end.
-//! - `Reactor` is what it waits on: the listener, the connections, the stop.
+//! - `Reactor` is its event loop: the listener, the connections, the stop signal.
 //! - `ConnectionTable` holds its connections.
 
 mod connection_table;

@@ -63,7 +63,7 @@ impl RawEcho {
     /// the same, but ignores a panic.
     ///
     /// # Panics
-    /// When the thread did.
+    /// When the thread panicked.
     pub fn stop(self) {
         self.server_thread.stop();
     }
@@ -73,8 +73,7 @@ impl RawEcho {
         self.server_thread.address()
     }
 
-    /// Its thread's id, to look up what that has used in
-    /// `/proc/self/task/TID/schedstat`.
+    /// The id of its thread, for `/proc/self/task/TID/schedstat`.
     pub fn thread_id(&self) -> i32 {
         self.server_thread.thread_id()
     }
@@ -157,8 +156,8 @@ impl EchoLoop {
 
 struct EchoConnection {
     socket: OwnedFd,
-    /// Read and not yet written. While there is any, nothing is read, so it is
-    /// at most one buffer.
+    /// Bytes read and not yet written. The socket is not read while there are any, so they are at
+    /// most one buffer.
     unsent: Vec<u8>,
     // Edge-triggered events are not repeated, so the flags are kept.
     /// There may be bytes to read.
@@ -204,8 +203,7 @@ impl EchoConnection {
         self.readable && self.unsent.is_empty()
     }
 
-    /// Writes what was kept, and when nothing is left of that, reads once and
-    /// writes once.
+    /// Writes the buffered bytes, and when none are left, reads once and writes once.
     #[inline]
     fn turn(&mut self, buffer: &mut [u8]) -> TurnResult {
         if !self.unsent.is_empty() {
@@ -233,9 +231,8 @@ impl EchoConnection {
             Err(Errno::INTR) => return TurnResult::Runnable,
             Err(_) => return TurnResult::Closed,
         };
-        // Fewer bytes than there was room for: the socket is empty, and the
-        // next byte makes an event of its own. Only the end of the stream may
-        // have made its event already.
+        // A short read: the socket is empty, and the next byte makes an event of its own. Only
+        // the end of the stream may already have made its event.
         self.readable = len == buffer.len() || self.hung_up;
         match self.write(&buffer[..len]) {
             Err(_) => TurnResult::Closed,

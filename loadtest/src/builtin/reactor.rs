@@ -12,13 +12,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
 
-/// Connections that may wait to be accepted. A generator opens its connections
-/// faster than one thread takes them, and the kernel cuts this down to its own
-/// limit.
+/// The length of the accept queue. A generator opens its connections faster than one thread
+/// accepts them; the kernel reduces it to its own limit.
 const BACKLOG: i32 = 65_535;
 
-/// The token of the listener. Connections are named by their descriptors, which
-/// are never so large.
+/// The token of the listener. Tokens of connections are their descriptors, which are never so
+/// large.
 pub(super) const LISTENER: usize = usize::MAX;
 /// The token of the signal to stop.
 pub(super) const STOP: usize = usize::MAX - 1;
@@ -29,7 +28,7 @@ pub(super) struct Reactor {
     epoll: OwnedFd,
     listener: TcpListener,
     stop: Arc<OwnedFd>,
-    /// There were no descriptors left, so the listener is not watched.
+    /// The listener is not watched, as there were no descriptors left.
     accept_paused: bool,
 }
 
@@ -40,8 +39,7 @@ impl Reactor {
         let listener = TcpListener::bind(address)?;
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
-        // Linux hands this option on to what is accepted, so that it costs
-        // connections no system call of their own.
+        // Accepted sockets inherit this option on Linux, without a system call for each.
         sockopt::set_tcp_nodelay(&listener, true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, data(LISTENER), EventFlags::IN)?;
@@ -58,7 +56,7 @@ impl Reactor {
     /// milliseconds. There may be none.
     ///
     /// # Panics
-    /// When the epoll instance is none.
+    /// When the descriptor is no epoll instance.
     pub(super) fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) {
         events.clear();
         let timeout = timeout.map(timespec);
@@ -68,8 +66,8 @@ impl Reactor {
         }
     }
 
-    /// Accepts a connection that is watched for `interest` from then on, as
-    /// the token that comes with it. `None` when there is none (left).
+    /// Accepts a connection and registers it for `interest`; returns its token and socket. `None`
+    /// when there is none left.
     pub(super) fn accept(&mut self, interest: EventFlags) -> Option<(usize, OwnedFd)> {
         loop {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -92,13 +90,13 @@ impl Reactor {
         }
     }
 
-    /// Changes what a connection is watched for.
+    /// Changes the registered interest of a connection.
     pub(super) fn watch(&self, token: usize, socket: &OwnedFd, interest: EventFlags) {
-        // Cannot fail for what is watched already.
+        // Cannot fail for a registered socket.
         let _ = epoll::modify(&self.epoll, socket, data(token), interest);
     }
 
-    /// To be called after a connection was closed: there is room for another.
+    /// Has to be called after a connection was closed: there is a descriptor for another.
     pub(super) fn connection_closed(&mut self) {
         if self.accept_paused {
             self.watch_listener(true);
@@ -130,7 +128,7 @@ impl Reactor {
 
 /// The source of an event: a connection, [`LISTENER`] or [`STOP`].
 pub(super) fn token(event: &Event) -> usize {
-    // It was a `usize` when it was registered.
+    // The value was a `usize` when it was registered.
     usize::try_from(event.data.u64()).unwrap_or(LISTENER)
 }
 

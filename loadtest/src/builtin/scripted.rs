@@ -7,7 +7,7 @@
 //!          frames                          replies, each with the time it is due
 //! ```
 //!
-//! Everything but this file is free of networking code and of clocks.
+//! The submodules contain no networking code and no clocks.
 
 mod client_state;
 mod echo;
@@ -88,7 +88,7 @@ impl ScriptedServer {
     /// the same, but ignores a panic.
     ///
     /// # Panics
-    /// When the thread did.
+    /// When the thread panicked.
     pub fn stop(self) {
         self.server_thread.stop();
     }
@@ -111,8 +111,7 @@ impl ScriptedServer {
         self.server_thread.address()
     }
 
-    /// Its thread's id, to look up what that has used in
-    /// `/proc/self/task/TID/schedstat`.
+    /// The id of its thread, for `/proc/self/task/TID/schedstat`.
     pub fn thread_id(&self) -> i32 {
         self.server_thread.thread_id()
     }
@@ -121,8 +120,8 @@ impl ScriptedServer {
 struct ScriptLoop {
     reactor: Reactor,
     connections: ConnectionTable<ScriptedConnection>,
-    /// When the next reply of a connection is due. What differs from the
-    /// connection's own `timer` is out of date.
+    /// The deadlines of the connections' next replies. An entry that differs from its
+    /// connection's `timer` is stale.
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     script_state: ScriptState,
     /// Shared by all connections: one read is processed before the next.
@@ -158,7 +157,7 @@ impl ScriptLoop {
         }
     }
 
-    /// When there is something to do without an event.
+    /// The next deadline.
     fn next_due(&self) -> Option<Instant> {
         let reply = self.timers.peek().map(|Reverse((due, _))| *due);
         reply.into_iter().chain(self.script_state.stall_at()).min()
@@ -227,7 +226,7 @@ impl ScriptLoop {
         self.write(token, now);
     }
 
-    /// Writes what is due, and sees to it that the rest will be.
+    /// Writes what is due, and sets the timer for the rest.
     fn write(&mut self, token: usize, now: Instant) {
         let Some(connection) = self.connections.get_mut(token) else {
             return;
@@ -280,7 +279,7 @@ impl ScriptedConnection {
         }
     }
 
-    /// Reads once. Returns when that was, from which delays count.
+    /// Reads once. Returns the time of the read, from which delays count.
     fn read(
         &mut self,
         buffer: &mut [u8],

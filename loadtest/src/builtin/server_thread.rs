@@ -65,7 +65,7 @@ impl ServerThread {
     /// Ends the thread and waits for it.
     ///
     /// # Panics
-    /// When the thread did.
+    /// When the thread panicked.
     pub(super) fn stop(mut self) {
         if let Err(panic) = self.end() {
             panic::resume_unwind(panic);
@@ -84,7 +84,7 @@ impl ServerThread {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        // Fails only when the counter is full, and then it is readable too.
+        // Fails only when the counter is full, and then it is readable as well.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         thread.join()
     }
@@ -114,7 +114,7 @@ mod tests {
     use super::super::reactor::{self, STOP};
     use super::*;
 
-    /// Takes connections and does nothing with them.
+    /// Accepts connections and ignores them.
     fn ignore_all(mut reactor: Reactor) {
         let mut events = Vec::with_capacity(1);
         while !events.iter().any(|event| reactor::token(event) == STOP) {

@@ -48,7 +48,7 @@ pub struct Checker {
     connection: u32,
     closed: bool,
     received: u64,
-    /// Bytes of reply `received` that were there and right.
+    /// The number of right bytes of reply `received`.
     at: usize,
     /// State that only some connections need, and rarely.
     partial: Option<Box<PartialFrames>>,
@@ -72,13 +72,13 @@ struct PartialFrames {
 struct Fragments {
     /// The part of the next frame's header that was received; empty within a payload.
     header: Vec<u8>,
-    /// Payload bytes still due of this frame.
+    /// Remaining payload bytes of this frame.
     frame_left: usize,
     /// Whether this frame is the last.
     last: bool,
     /// Whether a frame's header was complete before.
     continued: bool,
-    /// Payload bytes of the reply that were right.
+    /// The number of right payload bytes of the reply.
     payload_at: usize,
 }
 
@@ -94,22 +94,21 @@ impl Checker {
         }
     }
 
-    /// Replies that have come in whole, which is also the number of the one
-    /// that is due.
+    /// The number of complete replies, which is also the sequence number of the next one.
     #[inline]
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Replies that have come in fragments.
+    /// The number of complete fragmented replies.
     pub fn fragmented(&self) -> u64 {
         self.partial
             .as_ref()
             .map_or(0, |partial| partial.fragmented)
     }
 
-    /// Replies that have come in whole, and payload bytes or more of the one
-    /// that is due. It moves with right bytes only, control frames do not count.
+    /// The number of complete replies, and of payload bytes or more of the next one. It advances
+    /// with right bytes only, not with control frames.
     #[inline]
     pub fn position(&self) -> (u64, usize) {
         let fragments = self
@@ -120,8 +119,7 @@ impl Checker {
         (self.received, at)
     }
 
-    /// The first bytes of what came instead of the reply that was due, quoted, if
-    /// [`feed`](Self::feed) has found such a thing.
+    /// The quoted first bytes of a wrong reply, after an error of [`feed`](Self::feed).
     pub fn take_wrong(&mut self) -> Option<String> {
         self.partial.as_mut()?.wrong.take()
     }
@@ -221,8 +219,8 @@ impl Checker {
         }
     }
 
-    /// Takes what is no plain reply off the front: a part of a control frame or
-    /// of a fragmented reply. `None` when a plain reply is what comes next.
+    /// Consumes a part of a control frame or of a fragmented reply. `None` when an unfragmented
+    /// reply comes next.
     fn feed_partial<'a>(
         &mut self,
         pool: &FramePool,
@@ -235,7 +233,7 @@ impl Checker {
         let fragments = partial.and_then(|partial| partial.fragments.as_ref());
         let in_control = partial.is_some_and(|partial| !partial.control.is_empty());
         let in_fragments = fragments.is_some();
-        // Control frames may stand between fragments (RFC 6455, section 5.4).
+        // Control frames may come between fragments (RFC 6455, section 5.4).
         let at_frame_start = fragments.is_none_or(Fragments::is_at_frame_start);
         if in_control || self.closed || (at_frame_start && first & CONTROL != 0) {
             return self.feed_control(bytes, controls).map(Some);
@@ -253,7 +251,7 @@ impl Checker {
         Ok(None)
     }
 
-    /// Takes one control frame, or what there is of it, off the front.
+    /// Consumes one control frame, or its available part.
     #[cold]
     fn feed_control<'a>(
         &mut self,
@@ -288,7 +286,7 @@ impl Checker {
         Ok(bytes.as_slice())
     }
 
-    /// Takes a header, or a payload's part, of a fragmented reply off the front.
+    /// Consumes a header, or a part of the payload, of a fragmented reply.
     #[cold]
     fn feed_fragments<'a>(
         &mut self,
@@ -335,7 +333,7 @@ impl Checker {
         Ok(bytes)
     }
 
-    /// Keeps the first bytes of a message that is no reply.
+    /// Stores the first bytes of a wrong message.
     #[cold]
     fn quote(&mut self, pool: &FramePool, message: &[u8]) {
         let payload = match declared_len(message) {
@@ -345,7 +343,7 @@ impl Checker {
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
                 &payload[..payload.len().min(len)]
             }
-            // It ends within its header.
+            // The message ends within its header.
             None => return,
         };
         self.partial.get_or_insert_default().wrong = Some(excerpt(payload));
@@ -384,7 +382,7 @@ impl Checker {
         if let Some(violation) = diagnose_header(&got, header, pool.reply_len() - header.len()) {
             return violation;
         }
-        // Most random payloads would be messages from a far future.
+        // Random payloads would mostly be stamps of far later messages.
         if let Some(id) = pool.identify(&got)
             && id != self.due()
             && id.sequence <= 2 * self.received + SEQUENCE_LEAD_MAX
@@ -406,7 +404,7 @@ impl Fragments {
         self.frame_left == 0 && self.header.is_empty()
     }
 
-    /// Takes a frame's header, or what there is of it, off the front.
+    /// Consumes a frame's header, or its available part.
     fn feed_header<'a>(
         &mut self,
         pool: &FramePool,

@@ -5,8 +5,7 @@ use std::fmt::Write;
 /// The most bytes that are quoted.
 const EXCERPT_LEN_MAX: usize = 48;
 
-/// The first of these bytes, for people: quoted where they are text, and else in
-/// hexadecimal. Nothing in it commands a terminal.
+/// The first bytes: quoted if they are text, else in hexadecimal, without control characters.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     let part = &bytes[..bytes.len().min(EXCERPT_LEN_MAX)];
     let more = if part.len() < bytes.len() { "…" } else { "" };

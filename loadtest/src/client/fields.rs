@@ -14,8 +14,8 @@ pub(super) fn values<'a>(
         .map(|field| field.value.trim_ascii())
 }
 
-/// The members of a list that may be spread over several fields, empty ones
-/// apart (RFC 9110, section 5.6.1).
+/// The members of a list that may be spread over several fields, without empty ones (RFC 9110,
+/// section 5.6.1).
 pub(super) fn members<'a>(
     fields: &'a [Header<'a>],
     name: &'a str,

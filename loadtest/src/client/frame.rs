@@ -138,8 +138,8 @@ fn control_frame(opcode: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     frame
 }
 
-/// Masks or unmasks a payload from its first byte on. Made for building, not
-/// for the hot path: that only ever sends what is masked already.
+/// Masks or unmasks a payload from its first byte on. For building frames, not for the hot path,
+/// which only sends frames masked before.
 pub(crate) fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     for (byte, key) in payload.iter_mut().zip(mask.into_iter().cycle()) {
         *byte ^= key;

@@ -27,8 +27,8 @@ pub struct Shape {
     pub payload_len: usize,
     /// Frames each message is sent in, at least one.
     pub fragments: usize,
-    /// Whether the very bytes that were sent have to come back, as from a raw
-    /// TCP echo. Masks are zero then, so that all frames have the same header.
+    /// Whether the reply is the unchanged frame, as from a raw TCP echo. Masks are zero then, so
+    /// that all frames have the same header.
     pub raw: bool,
 }
 
@@ -59,7 +59,7 @@ pub struct FramePool {
     stamp_end: usize,
     /// The positions of the stamp's bytes, where it is not contiguous.
     stamp_positions: Option<Vec<usize>>,
-    /// Masked frames, one after the other, and what masks each one's stamp.
+    /// Masked frames, one after the other, and the mask of each one's stamp.
     frames: Vec<u8>,
     masks: Vec<u128>,
     reply_header: Header,
@@ -235,8 +235,8 @@ impl FramePool {
             at += part.len();
         }
         self.frame_len = at;
-        // An empty stamp is anywhere: none of the frame is its head then, which
-        // may have any number of fragments.
+        // An empty stamp has no position: the frame has no separate head, which would have any
+        // number of fragments.
         self.stamp_start = places.first().copied().unwrap_or(0);
         self.stamp_end = places.last().map_or(self.stamp_start, |last| last + 1);
         let in_one_piece = self.stamp_end - self.stamp_start == places.len();
@@ -284,7 +284,7 @@ impl FramePool {
         put(&mut frame[self.stamp_start..], &stamp, self.stamper.len());
     }
 
-    /// Puts a stamp's bytes where they are, apart from each other.
+    /// Writes the bytes of a stamp that is not contiguous.
     #[cold]
     fn scatter(&self, stamp: [u8; STAMP_LEN_MAX], frame: &mut [u8]) {
         let places = self.stamp_positions.iter().flatten();

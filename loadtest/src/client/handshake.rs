@@ -20,7 +20,7 @@ const FIELDS_MAX: usize = 128;
 
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Why there is no WebSocket connection.
+/// Why the handshake failed.
 #[derive(Debug, Error)]
 pub enum HandshakeError {
     /// The socket's error.
@@ -65,7 +65,7 @@ pub enum HandshakeError {
     /// Subprotocols were offered, and the server chose none.
     #[error("the server chose none of the subprotocols")]
     NoSubprotocol,
-    /// No encrypted connection came about.
+    /// The TLS handshake failed.
     #[error("TLS: {0}")]
     Tls(String),
     /// The server chose what was not offered.
@@ -89,7 +89,7 @@ pub enum HandshakeError {
     Greeting(Violation),
 }
 
-/// One connection's opening handshake: what to send, and what it must bring.
+/// The client's side of one opening handshake.
 #[derive(Debug)]
 pub struct Handshake {
     key: String,
@@ -97,7 +97,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// The handshake, and the request it begins with. The nonce makes the key.
+    /// The handshake, and its request. The nonce makes the key.
     pub fn new(
         target: &Target,
         headers: &[(String, String)],
@@ -236,7 +236,7 @@ fn parse_head<'b>(
     }
 }
 
-/// A head that is not there in whole: more is to come, unless nothing can.
+/// An incomplete head: an error if no more bytes will come.
 fn incomplete(bytes: &[u8], is_over: bool) -> Result<Option<usize>, HandshakeError> {
     if bytes.len() >= RESPONSE_LEN_MAX {
         Err(HandshakeError::TooLong)

@@ -1,8 +1,7 @@
 //! The client's side of the protocol: what it sends and what must come back.
 //!
-//! Nothing here is shared with the server, so that one mistake cannot hide in
-//! both ends. Apart from [`handshake`], which drives one blocking exchange,
-//! this module contains no networking code:
+//! Nothing here is shared with the server, so that a bug cannot hide in both. Apart from
+//! [`handshake`], which drives one blocking exchange, this module contains no networking code:
 //!
 //! - [`FramePool`] turns a [`MessageId`] into the bytes of its masked frame, and into the bytes
 //!   of the one right reply. Both are a function of the id alone, so nothing is kept per message

@@ -5,7 +5,7 @@ use std::fmt;
 use super::excerpt::excerpt;
 use super::fields::values;
 
-/// A response other than 101, as far as a user can do something about it.
+/// The parts of a response other than 101 that help a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     status: u16,
@@ -18,7 +18,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Reads it, or gives `None` while its body may still bring the reason.
+    /// Parses it; `None` while its body may still contain the reason.
     pub(super) fn read(
         response: &httparse::Response<'_, '_>,
         body: &[u8],
@@ -69,8 +69,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The first line with something in it but markup and, where the body comes in
-/// chunks, their lengths.
+/// The first line of the body with text other than markup and chunk lengths.
 fn first_line(body: &[u8], is_chunked: bool) -> Option<Vec<u8>> {
     let is_length = |line: &[u8]| is_chunked && line.iter().all(u8::is_ascii_hexdigit);
     body.split(|&byte| byte == b'\n')

@@ -1,4 +1,4 @@
-//! Messages that a server sends first, and that are to be skipped.
+//! Messages that a server sends first, to be skipped.
 
 use super::frame::{
     CONTROL, CONTROL_LEN_MAX, FIN, MASKED, OPCODE, OPCODE_BINARY, OPCODE_CONTINUATION, OPCODE_TEXT,

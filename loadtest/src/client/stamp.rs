@@ -19,12 +19,12 @@ const SEQUENCE_BITS: u32 = 40;
 const SCRAMBLE: u64 = 0x9e37_79b9_7f4a_7c15;
 const UNSCRAMBLE: u64 = inverse(SCRAMBLE);
 
-/// Names one message of a run.
+/// Identifies one message of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageId {
     /// The connection it is sent on, from 0, below 2^24.
     pub connection: u32,
-    /// Its place in the connection's order, from 0, below 2^40.
+    /// Its sequence number on the connection, from 0, below 2^40.
     pub sequence: u64,
 }
 
@@ -57,15 +57,14 @@ impl Stamper {
         self.len
     }
 
-    /// The stamp; bytes past [`len`](Self::len) mean nothing.
+    /// The stamp; bytes past [`len`](Self::len) are unused.
     #[inline]
     pub(crate) fn stamp(&self, id: MessageId) -> [u8; STAMP_LEN_MAX] {
         let connection = u64::from(id.connection);
         let identity = if self.whole {
             connection << SEQUENCE_BITS | id.sequence
         } else {
-            // The high bits are cut off, so the connection has to show in the
-            // low ones.
+            // The high bits are cut off, so the connection has to affect the low ones.
             id.sequence.wrapping_add(connection.wrapping_mul(101))
         };
         let word = identity.wrapping_mul(SCRAMBLE) ^ self.key;

@@ -54,7 +54,7 @@ pub enum Violation {
     /// Bytes after a Close frame.
     #[error("more bytes after the Close frame")]
     AfterClose,
-    /// A control frame against RFC 6455, section 5.5.
+    /// A control frame that violates RFC 6455, section 5.5.
     #[error("a broken control frame (0x{0:02x} 0x{1:02x})")]
     BrokenControl(u8, u8),
 }

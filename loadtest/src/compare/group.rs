@@ -73,7 +73,7 @@ impl ResultGroup {
     }
 }
 
-/// The groups that the arguments name, nothing of them read.
+/// The groups named by the arguments, without their files' content.
 fn named(arguments: &[String]) -> Result<Vec<ResultGroup>, Failure> {
     let mut groups: Vec<ResultGroup> = Vec::new();
     for argument in arguments {

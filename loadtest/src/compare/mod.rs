@@ -70,7 +70,7 @@ pub fn compare(args: &Compare) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Prints a comparison, and writes it where it is to be kept.
+/// Prints a comparison, and writes it to its file, if any.
 ///
 /// # Errors
 /// [`Failure::Output`] and [`Failure::File`].
@@ -103,7 +103,7 @@ pub fn exit_code(comparison: &Comparison, criteria: &Criteria, has_invalid: bool
     }
 }
 
-/// Whether the groups can be compared at all; what all of them ran.
+/// Checks that the groups can be compared; returns their plan.
 fn check(groups: &[ResultGroup]) -> Result<&Plan, Failure> {
     if groups.len() < 2 {
         let why = "there has to be something to compare with: 'A=a*.json' 'B=b*.json'";

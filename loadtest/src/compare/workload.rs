@@ -11,7 +11,7 @@ use super::group::ResultGroup;
 /// reported as differences of the environment.
 const FREE: [&str; 6] = ["targets", "seed", "pin", "sources", "insecure", "ca_file"];
 
-/// Makes sure that all runs are of one workload, and gives it.
+/// Checks that all runs have the same workload, and returns it.
 pub(super) fn ensure_one(groups: &[ResultGroup]) -> Result<&Plan, Failure> {
     let first = &groups[0];
     let (plan, path) = (&first.runs[0].plan, first.paths[0].display());
@@ -32,8 +32,7 @@ pub(super) fn ensure_one(groups: &[ResultGroup]) -> Result<&Plan, Failure> {
     Ok(plan)
 }
 
-/// Whether two plans are of one workload, be it of other servers, seeds or
-/// cores.
+/// Whether two plans have the same workload, regardless of servers, seeds and cores.
 pub fn is_one_workload(a: &Plan, b: &Plan) -> bool {
     difference(&fixed(a), &fixed(b)).is_none()
 }
@@ -49,7 +48,7 @@ fn fixed(plan: &Plan) -> Value {
     value
 }
 
-/// The first key in which two differ, and what either has.
+/// The first key in which two values differ, and both values.
 fn difference<'a>(a: &'a Value, b: &'a Value) -> Option<(String, &'a Value, &'a Value)> {
     let (Value::Object(a_keys), Value::Object(b_keys)) = (a, b) else {
         return None;

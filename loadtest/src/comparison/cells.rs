@@ -1,4 +1,4 @@
-//! Numbers of a comparison as people read them.
+//! Numbers of a comparison as text.
 
 use super::finding::{MetricFinding, Outlook};
 use super::{Comparison, Design};
@@ -7,7 +7,7 @@ use crate::report::cells::UNKNOWN;
 use crate::statistics::ConfidenceInterval;
 use crate::units::format_percent;
 
-/// From here on a ratio is read more easily than a percentage.
+/// The ratio from which on it is shown instead of a percentage.
 const RATIO_SHOWN_FROM: f64 = 2.0;
 
 /// A smaller p-value is shown as below this.
@@ -61,7 +61,7 @@ pub(super) fn values(metric: Metric, interval: Option<ConfidenceInterval>) -> St
     )
 }
 
-/// A verdict, and what would change it.
+/// A verdict, and the runs still needed.
 pub(super) fn verdict(finding: &MetricFinding, unit: &str) -> String {
     match finding.outlook {
         None => finding.verdict.to_string(),

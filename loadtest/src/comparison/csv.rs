@@ -39,7 +39,7 @@ pub(super) fn comparison(comparison: &Comparison) -> String {
 fn fields(kind: &str, contrast: &Contrast, finding: &MetricFinding) -> [String; TITLES.len()] {
     let more = match finding.outlook {
         Some(Outlook::More(runs) | Outlook::AtLeast(runs)) => runs.to_string(),
-        // There is no number that would do.
+        // No number of runs is enough.
         Some(Outlook::TooNoisy) => "inf".to_owned(),
         Some(Outlook::Invalid) | None => String::new(),
     };

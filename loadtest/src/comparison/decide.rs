@@ -1,4 +1,4 @@
-//! From numbers to verdicts.
+//! The verdicts from the numbers.
 
 use crate::metric::Metric;
 use crate::statistics::{
@@ -13,7 +13,7 @@ use super::side::Side;
 /// The power that the outlook aims at for the smallest relevant effect.
 const POWER: f64 = 0.8;
 
-/// Less than this part of the runs there are is no prospect of a conclusion.
+/// An estimate below this part of the present runs is taken for none.
 const MORE_DIVISOR: usize = 4;
 
 /// Compares sides whose runs are paired. A metric with fewer than two pairs is left out.
@@ -137,8 +137,8 @@ fn contrast(
     }
 }
 
-/// The level that Holm's procedure leaves to each metric that was not found to differ:
-/// its share of the whole, once those that were found have given theirs up.
+/// The level that Holm's procedure leaves to each metric that is not significant: its share of
+/// the whole, plus those of the significant ones.
 fn levels(adjusted: &[f64], weights: &[f64], level: f64) -> Vec<f64> {
     let open = adjusted.iter().zip(weights).filter(|(p, _)| **p > level);
     let open: f64 = open.map(|(_, weight)| weight).sum();
@@ -152,7 +152,7 @@ fn levels(adjusted: &[f64], weights: &[f64], level: f64) -> Vec<f64> {
     adjusted.iter().zip(weights).map(level_of).collect()
 }
 
-/// Runs that did not do what was asked show nothing of either side, however sure it is.
+/// Invalid runs show nothing of either side, however certain the difference is.
 fn of_invalid(mut finding: MetricFinding) -> MetricFinding {
     finding.verdict = ComparisonVerdict::Inconclusive;
     finding.outlook = Some(Outlook::Invalid);
@@ -352,8 +352,8 @@ mod tests {
         }
     }
 
-    /// The forecast is for the level that Holm's procedure leaves to the metric, at which
-    /// fewer pairs find nothing.
+    /// The forecast uses the level that Holm's procedure leaves to the metric, at which fewer
+    /// pairs find nothing.
     #[test]
     fn the_forecast_is_at_the_level_that_the_metric_has() {
         let weights = [65.0, 8.0, 8.0, 8.0, 8.0, 3.0];

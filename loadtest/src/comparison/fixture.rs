@@ -1,4 +1,4 @@
-//! Comparisons for the tests of what is made of them.
+//! Comparisons for tests.
 
 use std::collections::BTreeMap;
 
@@ -201,7 +201,7 @@ pub(super) fn four() -> Comparison {
     }
 }
 
-/// No difference in anything.
+/// Two sides without a difference.
 pub(super) fn alike() -> Comparison {
     let mut two = two();
     two.contrasts[0].verdict = ComparisonVerdict::NoDifference;

@@ -2,7 +2,7 @@
 
 use crate::statistics::ConfidenceInterval;
 
-/// Columns on either side of the one in the middle, which is no difference.
+/// The columns on either side of the middle, which is a ratio of 1.
 const HALF: usize = 12;
 
 /// The largest ratio of a scale. An interval that exceeds it ends in an arrow.
@@ -23,7 +23,7 @@ pub(super) struct ForestScale {
 }
 
 impl ForestScale {
-    /// The narrowest that all of the intervals fit in, or the widest.
+    /// The narrowest scale that fits all of the intervals, or the widest.
     pub(super) fn of(intervals: impl IntoIterator<Item = ConfidenceInterval>) -> Self {
         let far = |interval: ConfidenceInterval| interval.high.max(interval.low.recip());
         let farthest = intervals.into_iter().map(far).fold(1.0, f64::max);

@@ -1,6 +1,5 @@
-//! The fewest runs that can find anything: below them a difference is not found however
-//! large it is, as the least p-value there can be is above what Holm's procedure leaves
-//! to its metric.
+//! The fewest runs that can find a difference: with fewer, none is found however large it is,
+//! as the least possible p-value is above the level that Holm's procedure leaves to its metric.
 
 use super::finding::Contrast;
 use super::settings::Settings;
@@ -42,8 +41,8 @@ pub(super) fn findable(contrast: &Contrast, level: f64) -> Vec<Metric> {
         .collect()
 }
 
-/// A warning, where two groups have too few runs to find a difference in some of the
-/// metrics that both have.
+/// A warning, if two groups have too few runs to find a difference in some of the metrics that
+/// both have.
 pub fn too_few_runs(
     baseline: &Side,
     side: &Side,

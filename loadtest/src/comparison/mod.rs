@@ -60,8 +60,8 @@ pub struct Comparison {
     pub workload: String,
     /// The servers that were compared. The first is the baseline.
     pub sides: Vec<Side>,
-    /// The baseline against itself, where that was measured first: what two
-    /// servers that do not differ seem to differ by on this machine.
+    /// The baseline against itself, if that was measured: the differences found on this machine
+    /// where there are none.
     pub noise: Option<Contrast>,
     /// Each of the other sides against the baseline, in the order of the sides.
     pub contrasts: Vec<Contrast>,
@@ -83,10 +83,10 @@ pub enum ComparisonFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Design {
-    /// In pairs, one after the other on one machine, so that what disturbs one
-    /// is likely to disturb the other.
+    /// Pairs of runs, one after the other on one machine, so that a disturbance is likely to
+    /// affect both.
     Paired,
-    /// In two groups, measured whenever.
+    /// Two groups, measured at any time.
     Unpaired,
 }
 

@@ -154,7 +154,7 @@ mod tests {
         );
     }
 
-    /// Changes what was found of a side in CPU time.
+    /// Changes the finding of a side in CPU time.
     fn find(comparison: &mut Comparison, side: usize, ratio: f64, interval: (f64, f64)) {
         let findings = &mut comparison.contrasts[side].findings;
         let cpu = findings.last_mut().expect("CPU time");
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn better_or_worse_sides_have_another_rank_than_the_baseline() {
         let mut comparison = fixture::four();
-        // The test of signs and ranks sees more than the interval, which may hold 1.
+        // The signed-rank test uses more information than the interval, which may contain 1.
         find(&mut comparison, 1, 0.97, (0.94, 1.01));
         find(&mut comparison, 0, 1.03, (0.99, 1.06));
         assert_eq!(

@@ -13,12 +13,12 @@ pub const LEVEL: f64 = 0.05;
 /// The settings of the statistics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
-    /// By what the servers are compared.
+    /// The metrics to compare.
     pub metrics: Vec<Metric>,
     /// The smallest relevant difference, as a share.
     pub min_effect: f64,
-    /// Servers are called alike if the whole interval is this close to 1, as a share,
-    /// instead of each metric's own margin.
+    /// Servers do not differ if the whole interval is this close to 1, as a share, instead of
+    /// each metric's own margin.
     pub margin: Option<f64>,
     /// The significance level over all metrics.
     pub level: f64,

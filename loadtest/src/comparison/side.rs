@@ -1,4 +1,4 @@
-//! One of those compared.
+//! One side of a comparison.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::statistics::{median, median_interval};
 use super::settings::Settings;
 use crate::statistics::ConfidenceInterval;
 
-/// One of those compared, and all its runs.
+/// One side of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Side {
     /// The label in reports.
@@ -42,7 +42,7 @@ pub struct Values {
 }
 
 impl Side {
-    /// Puts together the runs of one side.
+    /// Combines the runs of one side.
     pub fn of(label: &str, runs: &[ResultFile], settings: &Settings) -> Self {
         let server = runs.iter().find_map(|run| run.server.as_ref());
         let values = settings.metrics.iter().map(|&metric| {

@@ -5,7 +5,7 @@
 //! LOADTEST_TRIALS=300 cargo test -p loadtest --lib comparison::simulation -- --nocapture
 //! ```
 //!
-//! A run's logarithms have in common half of what varies in them. The spread is the
+//! Half of the variance of a run's logarithms is common to its metrics. The spread is the
 //! standard deviation of the ratios between two runs, where it is normal.
 
 use fastrand::Rng;
@@ -23,7 +23,7 @@ fn trials() -> u64 {
 /// A metric with the least share of the level but for memory, and a wider margin.
 const TAIL: Metric = Metric::P99;
 
-/// Runs that hardly differ, and such that differ by more than the servers do.
+/// From runs that hardly differ to runs that differ by more than the servers do.
 const NOISE: [(Distribution, f64); 7] = [
     (Distribution::Normal, 0.03),
     (Distribution::Normal, 0.1),
@@ -125,7 +125,7 @@ fn is_difference(contrast: &Contrast) -> bool {
     )
 }
 
-/// All six metrics of servers alike: any that is better or worse is a false alarm.
+/// All six metrics of servers that do not differ: any better or worse one is a false alarm.
 #[test]
 fn false_alarms_are_within_the_level() {
     for (design, counts) in [(Design::Paired, [6, 20]), (Design::Unpaired, [4, 12])] {

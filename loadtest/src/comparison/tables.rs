@@ -49,8 +49,8 @@ pub(super) fn all(comparison: &Comparison, rankings: &[Metric]) -> Vec<Compariso
     }
 }
 
-/// One side against the baseline, a line for each metric. Where the noise is
-/// known, with how far the baseline seemed to differ from itself.
+/// One side against the baseline, a line for each metric; with the baseline's difference from
+/// itself, if the noise was measured.
 fn contrast(
     comparison: &Comparison,
     contrast: &Contrast,

@@ -23,8 +23,8 @@ pub(super) struct Sent {
     pub(super) written: usize,
 }
 
-/// The write buffers that all connections share. A connection keeps no bytes
-/// that wait to be sent: they are built again from its [`Cursor`].
+/// The write buffers that all connections share. Unsent bytes are not buffered per connection:
+/// they are built again from its [`Cursor`].
 #[derive(Debug)]
 pub(super) struct BatchWriter {
     buffer: Vec<u8>,

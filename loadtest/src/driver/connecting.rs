@@ -20,7 +20,7 @@ impl Worker<'_> {
         super::planned(self.plan, self.share)
     }
 
-    /// When the next connection may be begun, if any is to be.
+    /// When the next connection may be begun, if any is left.
     pub(super) fn next_connect_ns(&self) -> Option<u64> {
         match self.phase {
             Phase::Connect if self.begun < self.planned() => {
@@ -170,7 +170,7 @@ impl Worker<'_> {
     }
 }
 
-/// When number `index` of things that happen at a rate is due, in nanoseconds.
+/// When event number `index` of a rate is due, in nanoseconds.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

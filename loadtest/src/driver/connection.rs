@@ -1,4 +1,4 @@
-//! One connection's state and what it does when its socket is ready.
+//! The state of one connection, and its work when its socket is ready.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,8 +26,8 @@ const PENDING_LEN_MAX: usize = 4 << 10;
 /// shorter.
 const QUICK_LEN: usize = 2 << 10;
 
-/// Messages that a slow reader has in flight: enough to fill what buffers there
-/// are between it and the server.
+/// Messages that a slow reader has in flight: enough to fill the buffers between it and the
+/// server.
 const SLOW_WINDOW: u64 = 1 << 10;
 
 /// Bytes that a slow reader reads at once.
@@ -36,9 +36,9 @@ const SLOW_READ_LEN: usize = 1 << 10;
 /// The role of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It carries messages, and its place in the load is this one.
+    /// It carries messages; the index is its place in the schedule.
     Load(u32),
-    /// It carried messages, and closes when the last one is back.
+    /// It carried messages, and closes after the last reply.
     Retired,
     /// It is idle.
     Idle,
@@ -51,9 +51,9 @@ pub(super) enum Role {
 pub(super) enum Stage {
     /// The handshake is in progress.
     Opening,
-    /// Messages go out and come back.
+    /// Messages are sent and received.
     Open,
-    /// Close is on its way; the answer is due.
+    /// Close was sent; the server's is awaited.
     Closing,
     /// It is over.
     Closed,
@@ -82,16 +82,15 @@ pub(super) struct Connection {
     pub(super) watched: Interest,
     pub(super) transport: Transport,
     pub(super) checker: Checker,
-    /// When it began to open or to close, or when the last bytes of a message
-    /// came.
+    /// When the stage began, or when the last bytes of a message came.
     pub(super) since_ns: u64,
-    /// Messages wholly written, and bytes written of the next one.
+    /// The number of messages wholly written, and of bytes of the next one.
     sent: u64,
     offset: usize,
-    /// In a closed loop: since when there has been a message to send.
+    /// In a closed loop: since when there is a message to send.
     ready_ns: u64,
     batches: VecDeque<SentBatch>,
-    /// In an open loop: when the messages that wait to be sent were due.
+    /// In an open loop: the due times of the messages that wait to be sent.
     due_ns: VecDeque<u64>,
     /// Control frames to be sent at the next message boundary.
     pending: Vec<u8>,
@@ -194,8 +193,8 @@ impl Connection {
         successor.due_ns = std::mem::take(&mut self.due_ns);
     }
 
-    /// Does what can be done now: reads once if the socket is readable, sends
-    /// what is to be sent, closes when all is done.
+    /// Does the work that is possible now: reads once if the socket is readable, sends due
+    /// messages, closes when all is done.
     #[inline]
     pub(super) fn work(
         &mut self,
@@ -230,7 +229,7 @@ impl Connection {
         self.take(bytes, now_ns, state)
     }
 
-    /// Messages of which at least a byte was sent.
+    /// The number of messages of which at least a byte was sent.
     #[inline]
     pub(super) fn begun(&self) -> u64 {
         self.sent + u64::from(self.offset > 0)
@@ -252,7 +251,7 @@ impl Connection {
         under_way + self.due_ns.len() as u64
     }
 
-    /// Records what will not be waited for any more.
+    /// Records the messages whose replies are not awaited any more.
     pub(super) fn abandon(&mut self, now_ns: u64, state: &mut ThreadState) {
         for batch in self.batches.drain(..) {
             state
@@ -306,7 +305,7 @@ impl Connection {
         taken
     }
 
-    /// Checks what came and records the messages it completed.
+    /// Checks received bytes and records the replies they complete.
     #[inline]
     fn take(&mut self, bytes: &[u8], now_ns: u64, state: &mut ThreadState) -> Result<(), Failure> {
         let before = self.checker.position();
@@ -345,7 +344,7 @@ impl Connection {
         }
     }
 
-    /// Records the replies that came since there were `before`.
+    /// Records the replies since there were `before`.
     #[inline]
     fn note_replies(&mut self, before: u64, now_ns: u64, state: &mut ThreadState) {
         let mut completed = self.checker.received() - before;
@@ -354,7 +353,7 @@ impl Connection {
         if let Load::Closed { window } = state.load
             && self.begun() - before >= u64::from(window)
         {
-            // Nothing could be sent until now.
+            // The window was full until now.
             self.ready_ns = now_ns;
         }
         while completed > 0 {
@@ -397,7 +396,7 @@ impl Connection {
     }
 
     fn queue_pong(&mut self, payload: &[u8], state: &mut ThreadState) {
-        // After Close nothing may be sent.
+        // No frame may be sent after Close.
         if self.stage == Stage::Open && self.pending.len() <= PENDING_LEN_MAX {
             state.recorder.counts.pings += 1;
             let mask = state.random.u32(..).to_ne_bytes();

@@ -25,7 +25,7 @@ const SLOW_RECEIVE_LEN: usize = 4 << 10;
 /// with some 28,000 ports each, more than a plan can need.
 const ADDED_SOURCES_MAX: u32 = 1024;
 
-/// A server, its addresses, and what is needed to connect to it.
+/// A server, its addresses, and its TLS configuration.
 pub(super) struct Endpoint {
     pub(super) target: Target,
     addresses: Vec<SocketAddr>,
@@ -41,7 +41,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Looks up the plan's servers, and the certificates to trust.
+    /// Resolves the plan's servers, and reads the certificates to trust.
     ///
     /// # Errors
     /// [`Failure::Resolve`] and [`Failure::Trust`].
@@ -54,7 +54,7 @@ impl Endpoints {
             };
             let mut addresses = target.resolve().map_err(resolve)?;
             if plan.sources.is_some() {
-                // Sources are IPv4, so they reach no other.
+                // Source addresses are IPv4, so they reach no other.
                 addresses.retain(SocketAddr::is_ipv4);
                 if addresses.is_empty() {
                     return Err(resolve(io::Error::other(
@@ -87,7 +87,7 @@ impl Endpoints {
         })
     }
 
-    /// The addresses of all servers: one of each, once they are chosen.
+    /// The addresses of all servers: one for each, once chosen.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.list
             .iter()
@@ -140,7 +140,7 @@ impl Endpoints {
         Ok(self)
     }
 
-    /// Connects to whichever address of a server answers first.
+    /// Connects to the address of a server that answers first.
     pub(super) fn first_to_answer(
         &self,
         endpoint: &Endpoint,
@@ -155,7 +155,7 @@ impl Endpoints {
     /// Begins to connect to the server of the connection with this number.
     pub(super) fn connect(&self, number: u32, slow: bool) -> io::Result<Transport> {
         let endpoint = self.of_connection(number);
-        // There is one: a name without any is not resolved.
+        // A name without any address is not resolved.
         let address = endpoint.addresses[0];
         let given = self.sources.map(|sources| sources.address(number));
         let may_add = given.is_none() && address.is_ipv4() && address.ip().is_loopback();
@@ -164,7 +164,7 @@ impl Endpoints {
             let source = given.or_else(|| (added > 0).then(|| added_source(added)));
             match begin(address, source, slow) {
                 Err(error) if may_add && has_no_port(&error) && added < ADDED_SOURCES_MAX => {
-                    // Another thread may have come here first.
+                    // Another thread may have added it.
                     let next = added + 1;
                     let _ = self
                         .added_sources

@@ -95,9 +95,8 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Ends the wait for replies. Messages of a server that still works through
-    /// its queue are unanswered; a connection on which nothing happened for the
-    /// whole timeout has lost them.
+    /// Ends the wait for replies. Messages of a server that still makes progress are unanswered;
+    /// a connection without progress for the whole timeout fails the run.
     fn abandon(&mut self, now_ns: u64) -> Result<(), Failure> {
         self.record_unsent(now_ns);
         let is_lost = |connection: &Connection| {
@@ -133,7 +132,7 @@ impl Worker<'_> {
         let Some(mut schedule) = self.schedule.take() else {
             return;
         };
-        // A quota that is left ends what is due, where no time does.
+        // In a run of a number of messages, the quota is the limit, and not the time.
         let most = self.state.quota.unwrap_or(u64::MAX);
         let until_ns = end_ns.min(now_ns).saturating_sub(zero_ns);
         schedule.pop_all(until_ns, most, |intended_ns, messages| {
@@ -143,7 +142,7 @@ impl Worker<'_> {
         });
     }
 
-    /// Ends a connection's life, well or with the reason why not.
+    /// Closes a connection, with the reason if it did not close normally.
     pub(super) fn close(&mut self, slot: usize, wrong: Option<Loss>) -> Result<(), Failure> {
         if let Some(connection) = self.sockets.at(slot) {
             let counts = &mut self.state.recorder.counts;

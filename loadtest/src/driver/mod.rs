@@ -117,9 +117,9 @@ pub struct Worker<'a> {
     schedule: Option<Schedule>,
     /// The slots of connections with a backlog of due messages.
     backlogged: Vec<usize>,
-    /// Connections of the plan that were begun, of those that this thread has.
+    /// The number of the plan's connections that this thread has begun.
     begun: u32,
-    /// Connections of the plan that are being opened.
+    /// The number of the plan's connections in the handshake.
     opening: u32,
     /// The most there were at the same time.
     opening_max: u32,
@@ -131,11 +131,11 @@ pub struct Worker<'a> {
     phase_end_ns: u64,
     /// The index of the current or last slice.
     slice: u32,
-    /// When its load began.
+    /// The start of its load.
     begun_ns: u64,
     /// The zero of an open loop's schedule. Every pause moves it on.
     zero_ns: u64,
-    /// In a pause: whether all replies are there, and how long they are waited for.
+    /// In a pause: whether all replies are received, and the end of the wait for them.
     is_quiet: bool,
     pause_ends_ns: u64,
     housekeeping_ns: u64,
@@ -149,10 +149,10 @@ pub struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// A thread's load, nothing of it begun.
+    /// A worker whose load has not begun.
     ///
     /// # Errors
-    /// [`Failure::Local`] when the kernel has no epoll instance to give.
+    /// [`Failure::Local`] if there is no epoll instance.
     pub fn new(assignment: Assignment<'a>) -> Result<Self, Failure> {
         let Assignment {
             plan,
@@ -289,7 +289,7 @@ impl<'a> Worker<'a> {
             let slot = self.load_connections[next.connection_index as usize];
             if let Some(connection) = self.sockets.at(slot) {
                 let is_first = connection.add_due(intended_ns);
-                // One that is blocked has its event to come.
+                // A blocked one continues at its event.
                 if is_first && !connection.blocked {
                     self.backlogged.push(slot);
                 }
@@ -351,7 +351,7 @@ impl<'a> Worker<'a> {
             _ => HOUSEKEEPING_INTERVAL_NS,
         };
         let timeout = Duration::from_nanos(sleep_ns.min(most_ns));
-        // Bounded far below what does not fit.
+        // The sleep is far below the limit of the type.
         let timeout = Timespec::try_from(timeout).expect("a short time");
         match epoll::wait(&self.sockets.epoll, spare_capacity(events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -376,11 +376,11 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Reads, checks and writes what a connection can.
+    /// Handles the readiness of a connection.
     #[inline]
     fn on_ready(&mut self, token: Token, ready: epoll::EventFlags) -> Result<(), Failure> {
         let Some(connection) = self.sockets.get(token) else {
-            // It was closed by an event of the same batch.
+            // An event of the same batch closed it.
             return Ok(());
         };
         // Errors and hang-ups are read as well: the read returns the error.
@@ -392,7 +392,7 @@ impl<'a> Worker<'a> {
         self.work(token.slot, readable, writable)
     }
 
-    /// Lets a connection do what it can, and watches its socket accordingly.
+    /// Lets a connection work, and updates its epoll interest.
     #[inline]
     fn work(&mut self, slot: usize, readable: bool, writable: bool) -> Result<(), Failure> {
         let Some(connection) = self.sockets.at(slot) else {
@@ -435,7 +435,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Connections of the plan that a thread has.
+/// The number of the plan's connections that a thread has.
 fn planned(plan: &Plan, share: Share) -> u32 {
     let all = u32::try_from(plan.sockets()).unwrap_or(u32::MAX);
     (all - share.thread).div_ceil(share.threads)

@@ -1,4 +1,4 @@
-//! A connection's beginning: TCP, TLS, the opening handshake.
+//! The opening of a connection: TCP, TLS, the opening handshake.
 
 use std::io;
 use std::mem;
@@ -48,7 +48,7 @@ pub(super) enum OpenProgress {
 pub(super) enum Closed {
     /// No TCP connection.
     Connect(io::Error),
-    /// TCP, but no WebSocket.
+    /// TCP, but no WebSocket connection.
     Handshake(HandshakeError),
 }
 
@@ -80,7 +80,7 @@ impl Opening {
         !self.connected || !self.flushed
     }
 
-    /// Does what the socket is ready for.
+    /// Continues as far as the socket is ready.
     pub(super) fn step(
         &mut self,
         transport: &mut Transport,
@@ -126,7 +126,7 @@ impl Opening {
         }
     }
 
-    /// Takes what came, cut anywhere.
+    /// Processes received bytes, split anywhere.
     fn take(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
         let mut behind = bytes;
         if let Some(handshake) = self.handshake.as_ref().filter(|_| !self.is_upgraded) {
@@ -142,7 +142,7 @@ impl Opening {
             .map_err(HandshakeError::Greeting)
     }
 
-    /// Why it is not open, when no more will come.
+    /// The error of an incomplete opening, when no more bytes will come.
     pub(super) fn unfinished(&self) -> HandshakeError {
         if self.is_upgraded {
             return HandshakeError::NoGreeting {

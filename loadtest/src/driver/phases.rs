@@ -1,5 +1,5 @@
-//! A thread's way through its phases: connect, warm up, measure, drain. A
-//! measurement in slices has pauses between them.
+//! The phases of a thread: connect, warm up, measure, drain. A measurement in slices has pauses
+//! between them.
 
 use super::shared::{ThreadEnd, ThreadEvent};
 use super::thread_state::SendState;
@@ -18,7 +18,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub(super) enum Phase {
     /// Connections are opened.
     Connect,
-    /// All are open here, but not in every thread, or the start is to come.
+    /// All connections of this thread are open; other threads or the start time are awaited.
     Ready,
     /// Load, not counted.
     WarmUp,
@@ -104,7 +104,7 @@ impl Worker<'_> {
         &mut self.state.recorder.window
     }
 
-    /// Begins when all threads do.
+    /// Begins the load at the common start time.
     fn begin_when_due(&mut self, now_ns: u64) -> Result<(), Failure> {
         let start_ns = self.shared.start_ns();
         self.phase_end_ns = start_ns;
@@ -153,8 +153,7 @@ impl Worker<'_> {
         self.wait_for_slice(now_ns)
     }
 
-    /// Begins the next slice if it is time to. Until the replies that are due
-    /// are there, it is not.
+    /// Begins the next slice at its start time, once all replies are received.
     fn wait_for_slice(&mut self, now_ns: u64) -> Result<(), Failure> {
         if !self.is_quiet {
             self.is_quiet = self.state.in_flight == 0
@@ -184,7 +183,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// In a run that counts messages: whether they are all back.
+    /// In a run that counts messages: whether all are answered.
     fn is_all_answered(&self) -> bool {
         let counts = &self.state.recorder.counts;
         self.state.quota == Some(0) && counts.answered == counts.due
@@ -214,13 +213,13 @@ impl Worker<'_> {
     fn end_measurement(&mut self, now_ns: u64) {
         let window = &mut self.state.recorder.window;
         window.end_ns = window.end_ns.min(now_ns);
-        // The clock that counted is the window's, not that of this late look.
+        // The end is that of the window, not the later time of this call.
         self.measured.wall_ns += window.end_ns.saturating_sub(window.start_ns);
         self.measured.cpu_ns += cpu::this_thread_ns() - self.measured.cpu_began_ns;
         self.measured.spin_ns += self.spin_ns - self.measured.spin_began_ns;
     }
 
-    /// Lets every connection do what a new phase makes it do.
+    /// Lets every connection work after a change of the phase.
     fn work_all(&mut self) -> Result<(), Failure> {
         for slot in 0..self.sockets.slots() {
             let Some(connection) = self.sockets.at(slot) else {

@@ -1,4 +1,4 @@
-//! One connection before a run: whether a server serves.
+//! A single connection before a run, to check that a server serves.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -25,8 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 
 impl Endpoints {
-    /// Completes an opening handshake with each of the plan's servers. `goes_on` is
-    /// asked every now and then.
+    /// Completes an opening handshake with each of the plan's servers. `goes_on` is polled
+    /// meanwhile.
     ///
     /// # Errors
     /// The error of the first server that failed.
@@ -74,7 +74,7 @@ impl Endpoints {
     }
 }
 
-/// Waits for the socket a moment; whether there is something to read.
+/// Waits for the socket for a moment; returns whether it is readable.
 fn is_readable(transport: &Transport, opening: &Opening) -> io::Result<bool> {
     let mut flags = PollFlags::IN;
     flags.set(PollFlags::OUT, opening.wants_out());

@@ -13,8 +13,8 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// The interval at which `goes_on` is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Connects to the first address that answers. `connect` begins to connect a socket
-/// that does not block; `goes_on` is asked every now and then.
+/// Connects to the first address that answers. `connect` starts a non-blocking connect; `goes_on`
+/// is polled meanwhile.
 ///
 /// # Errors
 /// The last error if all attempts failed; a timeout; or that `goes_on` returned `false`.
@@ -57,7 +57,7 @@ pub(super) fn race(
                 Ok(()) => return Ok((address, stream)),
                 Err(error) => {
                     refusal = error;
-                    // There is nothing to wait for.
+                    // No attempt is left.
                     next_at = Instant::now();
                 }
             }
@@ -88,7 +88,7 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     ordered
 }
 
-/// The attempts that have an answer, the last one first.
+/// The attempts with a result, the last one first.
 fn ready(attempts: &[(SocketAddr, TcpStream)], timeout: Duration) -> io::Result<Vec<usize>> {
     let mut fds: Vec<_> = attempts
         .iter()

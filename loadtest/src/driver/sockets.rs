@@ -16,7 +16,7 @@ pub(super) struct Sockets {
     pub(super) open: usize,
 }
 
-/// A slot, and which of the connections that were ever in it.
+/// A slot, and the connection in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) slot: usize,
@@ -66,7 +66,7 @@ impl Sockets {
         self.slots.get_mut(slot)?.as_mut()
     }
 
-    /// The connection of a token, if it is still there.
+    /// The connection of a token, if it is still open.
     #[inline]
     pub(super) fn get(&mut self, token: Token) -> Option<&mut Connection> {
         self.at(token.slot)
@@ -85,7 +85,7 @@ impl Sockets {
         slots.filter_map(|(slot, connection)| Some((slot, connection.as_ref()?)))
     }
 
-    /// Takes a connection in and watches it.
+    /// Adds a connection and watches it.
     pub(super) fn insert(&mut self, connection: Connection) -> Result<usize, Failure> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -97,7 +97,7 @@ impl Sockets {
         Ok(slot)
     }
 
-    /// Watches a connection for what it waits for.
+    /// Registers the interest of a connection.
     #[inline]
     pub(super) fn watch(&mut self, slot: usize) -> Result<(), Failure> {
         let Some(Some(connection)) = self.slots.get_mut(slot) else {

@@ -42,11 +42,11 @@ pub(super) struct ThreadState {
     pub(super) epoch: Instant,
     /// Whether there are messages to send.
     pub(super) send_state: SendState,
-    /// Messages of the measurement still to be sent, where they are counted.
+    /// The messages of the measurement still to be sent, if their number is given.
     pub(super) quota: Option<u64>,
-    /// Messages sent and not answered, slow readers' apart.
+    /// Messages sent and not answered, without slow readers'.
     pub(super) in_flight: u64,
-    /// When a server was last seen to do something for a message.
+    /// When a server last made progress.
     pub(super) progress_ns: u64,
     /// A recent clock reading that may be used once more.
     pub(super) fresh_ns: Option<u64>,
@@ -101,7 +101,7 @@ impl ThreadState {
             .sum()
     }
 
-    /// Takes messages of the measurement off the quota.
+    /// Subtracts messages of the measurement from the quota.
     #[inline]
     pub(super) fn spend(&mut self, intended_ns: u64, messages: u64) {
         if let Some(quota) = &mut self.quota

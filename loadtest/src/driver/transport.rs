@@ -23,8 +23,8 @@ pub(super) struct Tls {
 }
 
 impl Transport {
-    /// Speaks TLS over a socket that is being connected. What is written before
-    /// the TLS handshake is done waits for it.
+    /// TLS over a socket that is being connected. Bytes written before the TLS handshake are
+    /// buffered.
     pub(super) fn tls(
         socket: TcpStream,
         config: &Arc<ClientConfig>,
@@ -72,7 +72,7 @@ impl Transport {
         }
     }
 
-    /// Sends what waits in the stream itself; `false` while something still does.
+    /// Writes buffered bytes; `false` while some are left.
     #[inline]
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         match self {
@@ -129,7 +129,7 @@ impl Tls {
             match self.connection.write_tls(&mut self.socket) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Not connected yet is as good as full: both end with OUT.
+                // A socket that is not connected yet counts as full: both become writable.
                 Err(error)
                     if matches!(
                         error.kind(),

@@ -21,8 +21,7 @@ const FENCE: f64 = 1.5;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MarkedPoint {
     pub(super) point: Point,
-    /// Within which its median is expected; none where too few runs are before
-    /// it.
+    /// The range in which its median is expected; none with too few runs before it.
     pub(super) fences: Option<ConfidenceInterval>,
     pub(super) mark: PointKind,
 }
@@ -30,9 +29,9 @@ pub(super) struct MarkedPoint {
 /// The relation of a point to those before it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum PointKind {
-    /// Within the fences, or the first of them.
+    /// Within the fences, or without any.
     Level,
-    /// Beyond them, by itself.
+    /// Beyond them, alone.
     Outlier,
     /// The first of a new level: its median over that of the one before.
     Change { ratio: f64, is_better: bool },

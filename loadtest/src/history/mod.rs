@@ -1,5 +1,4 @@
-//! A metric over commits: what the runs of each were, within which fences those
-//! before it lie, and where it changed.
+//! A metric over commits: the runs of each, the fences of those before, and the changes.
 
 mod change;
 mod csv;
@@ -29,7 +28,7 @@ struct WorkloadHistory {
     steps: Vec<MarkedPoint>,
 }
 
-/// Shows how a metric went.
+/// Shows the history of a metric.
 ///
 /// # Errors
 /// A directory or result that cannot be read, and one without results.
@@ -86,7 +85,7 @@ fn read(directory: &Path) -> Result<Vec<ResultFile>, Failure> {
             continue;
         }
         let run = ResultFile::from_json(&bytes).map_err(|problem| problem.of(&path))?;
-        // A copy, such as a link to the latest, would make a point surer than it is.
+        // A copy, such as a link to the latest, would count twice.
         let why = match run.judgement.worst() {
             Some(reason) if run.is_invalid() => Some(format!("it is INVALID: {}", reason.what)),
             _ => known

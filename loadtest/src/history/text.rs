@@ -91,7 +91,7 @@ impl PlotScale {
         }
     }
 
-    /// The column of a value, or the outermost where it is beyond.
+    /// The column of a value; values beyond are clamped.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

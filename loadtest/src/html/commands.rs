@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::terminal::sanitized;
 
-/// A command line, and another way to the same.
+/// A command line, and the file to repeat it from.
 #[derive(Debug)]
 pub(super) struct RepeatCommand {
     pub(super) name: String,

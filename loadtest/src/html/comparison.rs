@@ -1,4 +1,4 @@
-//! Comparisons of servers: what was found, how sure it is, and every run's values.
+//! The section of a comparison: verdicts, intervals, and every run's values.
 
 use maud::{Markup, html};
 
@@ -145,7 +145,7 @@ fn forest(id: &str, contrast: &Contrast, comparison: &Comparison) -> Markup {
             sanitized(&contrast.baseline)
         )
     };
-    // One scale for all of a comparison, so that they can be held together.
+    // One scale for all plots of a comparison, so that they can be compared.
     let all = comparison.contrasts.iter().chain(&comparison.noise);
     let reach = all
         .flat_map(|contrast| &contrast.findings)

@@ -8,7 +8,7 @@ use super::table::HtmlTable;
 /// A plot with its texts and data.
 #[derive(Debug)]
 pub(super) struct Figure<'a> {
-    /// Unlike every other on the page.
+    /// An id that is unique on the page.
     pub(super) id: &'a str,
     pub(super) title: &'a str,
     /// A description of the plot, in a sentence.

@@ -93,8 +93,7 @@ pub(super) fn shown(path: &Path) -> String {
     sanitized(&path.to_string_lossy())
 }
 
-/// Files as they are, and of directories what ends in `.json`, by name. What is
-/// named twice is read once.
+/// Files as given, and the `.json` files of directories, by name. Duplicates are read once.
 fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files: Vec<PathBuf> = Vec::new();
     let mut known = Vec::new();

@@ -1,4 +1,4 @@
-//! The machines that runs were made on: what differs between them, and all of it.
+//! The environments of the runs: their differences, and the whole of one.
 
 use maud::{Markup, html};
 use serde_json::Value;

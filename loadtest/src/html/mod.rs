@@ -1,9 +1,9 @@
 //! Results as one HTML file: tables, plots, verdicts, environment and commands.
 //!
-//! The file asks for nothing else, runs no script, and is the same to the byte
-//! whenever it is made from the same files. Whatever text those hold is shown as
-//! text. Markup is written with `maud`, which escapes all that is not literally
-//! in the source; plots are SVG of this crate's own, in `svg`.
+//! The file refers to no other, runs no script, and is the same to the byte whenever it is made
+//! from the same files. All text of those files is escaped: markup is written with `maud`,
+//! which escapes everything but literals of the source; plots are SVG of this crate's own, in
+//! `svg`.
 
 mod commands;
 mod comparison;

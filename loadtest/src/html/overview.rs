@@ -25,7 +25,7 @@ pub(super) fn table(runs: &[ReportedRun]) -> Markup {
         Some(_) => &["run"],
         None => &["run", "load"],
     };
-    // The verdict first, so that it is seen however wide the page is.
+    // The verdict comes first, to be visible at any width of the page.
     let numbers = [
         "verdict",
         "messages/s",

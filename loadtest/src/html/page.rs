@@ -9,7 +9,7 @@ use super::sweep::RateSweep;
 use super::{comparison, distribution, overview, percentiles, seconds, sweep};
 use crate::comparison::Comparison;
 
-/// Nothing is fetched and nothing is run, whatever the files may hold.
+/// Nothing is fetched and nothing is run, whatever the files contain.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 const STYLE: &str = include_str!("style.css");

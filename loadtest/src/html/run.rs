@@ -1,4 +1,4 @@
-//! A run as the page shows it: its name, its histograms, its seconds.
+//! A run prepared for the page: its name, its histograms, its seconds.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -51,7 +51,7 @@ impl ReportedRun {
     /// Prepares runs that were read.
     ///
     /// # Errors
-    /// Never for those: their histograms were decoded when they were checked.
+    /// Never for those: their histograms were checked.
     pub(super) fn all(inputs: Vec<Input<ResultFile>>) -> Result<Vec<Self>, DecodeError> {
         let names = names(&inputs);
         let runs = inputs.into_iter().zip(names);

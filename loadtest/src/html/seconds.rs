@@ -12,7 +12,7 @@ use super::table::HtmlTable;
 /// Lines with up to this number of points have marks with values.
 const MARKS_MAX: usize = 40;
 
-/// Something of the response times of a second.
+/// A statistic of the response times of a second.
 struct LatencyStatistic {
     name: &'static str,
     of: fn(&LatencySummary) -> f64,

@@ -100,7 +100,7 @@ fn answer(search: &Search) -> String {
     }
 }
 
-/// Something of a run that is drawn against the load.
+/// A quantity of a run that is drawn against the load.
 struct Quantity {
     name: &'static str,
     of: fn(&RateRun) -> Option<f64>,
@@ -205,7 +205,7 @@ fn load_axis(sweep: &RateSweep) -> Axis {
             (low.min(rate), high.max(rate))
         });
     let title = "load, messages/s";
-    // Rates that double and double again would crowd at the beginning.
+    // Rates that double each time would crowd at the start of a linear axis.
     if high / low > 10.0 {
         Axis::log(title, rates, format_rate)
     } else {

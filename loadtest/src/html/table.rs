@@ -1,4 +1,4 @@
-//! Tables, in a frame that scrolls by itself and that the keyboard reaches.
+//! Tables in a container that scrolls by itself and can be focused by keyboard.
 
 use maud::{Markup, html};
 

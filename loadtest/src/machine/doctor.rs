@@ -32,7 +32,7 @@ use crate::terminal::{COLUMNS_DEFAULT, wrapped};
 pub fn examine() -> Vec<Finding> {
     let root = &Root::of_this_machine();
     let mut findings = Vec::new();
-    // First, as the checks after it are themselves load.
+    // First, as the other checks cause load.
     findings.extend(OtherLoad::watch(root).judge());
     findings.extend(CoreTopology::read(root).judge());
     findings.extend(Speed::read(root).judge());
@@ -67,8 +67,7 @@ pub fn to_json(findings: &[Finding]) -> String {
     text
 }
 
-/// Findings as a table for a terminal, the advice below what it mends, and a
-/// line that sums it up.
+/// Findings as a table for a terminal, with advice below each, and a summary line.
 #[derive(Debug, Clone, Copy)]
 pub struct DoctorReport<'a>(pub &'a [Finding]);
 
@@ -109,7 +108,7 @@ fn format_rough_size(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
-/// Writes a share of 0 to 1 in percent: whole, but for what would become 0.
+/// Writes a share of 0 to 1 in percent: whole, except below 1 %.
 fn percent(share: f64) -> String {
     let decimals = match share {
         _ if share >= 0.095 || share == 0.0 => 0,

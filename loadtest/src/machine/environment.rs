@@ -108,8 +108,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads all there is. Takes some milliseconds, most of them for the
-    /// checksum of the binary.
+    /// Reads all fields. Takes some milliseconds, mostly for the checksum of the binary.
     pub fn capture(loopback: bool) -> Self {
         let root = Root::of_this_machine();
         let cores = cores::usable().ok();

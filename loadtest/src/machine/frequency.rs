@@ -2,8 +2,7 @@
 
 use host::Root;
 
-/// Whether the cores may run faster than their nominal clock while it is cool
-/// enough, and how to stop that.
+/// Whether the cores may exceed their nominal frequency, and the command that disables it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Turbo {
     /// Whether it is switched on.
@@ -13,7 +12,7 @@ pub(super) struct Turbo {
 }
 
 impl Turbo {
-    /// Asks the drivers that have a switch for it.
+    /// Reads the switches of the drivers.
     pub(super) fn read(root: &Root) -> Option<Self> {
         let intel: Option<u8> = root.number("/sys/devices/system/cpu/intel_pstate/no_turbo");
         if let Some(no_turbo) = intel {

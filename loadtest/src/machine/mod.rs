@@ -1,5 +1,4 @@
-//! The machine a measurement runs on: what a result has to record of it, and
-//! what on it gets in the way.
+//! The machine of a measurement: its description for results, and checks for disturbances.
 //!
 //! All of it is read from `/proc` and `/sys`, nothing is changed, and nothing fails: a value
 //! that the kernel does not export is unknown.

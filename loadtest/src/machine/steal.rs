@@ -110,7 +110,7 @@ impl CoreTime {
         })
     }
 
-    /// Waiting for I/O is known to be counted backwards at times.
+    /// The kernel's counter of I/O wait may decrease.
     fn since(self, earlier: Self) -> Self {
         Self {
             busy: self.busy.saturating_sub(earlier.busy),

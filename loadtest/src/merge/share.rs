@@ -3,11 +3,11 @@
 use crate::plan::{Extent, Load, Plan};
 use crate::result::ResultFile;
 
-/// The sum of the results' plans, which have to be the same but for what belongs
-/// to a generator: seed, cores, source addresses.
+/// The sum of the results' plans, which have to be equal except for seed, cores and source
+/// addresses.
 ///
 /// # Errors
-/// A sentence for the user when they are not, or are too much together.
+/// A sentence for the user if they differ, or exceed a limit together.
 pub(super) fn total_plan(parts: &[&ResultFile]) -> Result<Plan, String> {
     let [first, others @ ..] = parts else {
         return Err("there is nothing to merge".to_owned());

@@ -1,4 +1,4 @@
-//! Files that documents are kept in: there is all of it, or what was there before.
+//! Files of documents: written completely, or left unchanged.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -15,8 +15,7 @@ use thiserror::Error;
 use super::{log, stdout};
 use crate::failure::Failure;
 
-/// Links that are followed from one name to the file that is meant, as the kernel
-/// follows no more either.
+/// The most symbolic links that are followed, the kernel's limit.
 const LINKS_MAX: usize = 40;
 
 /// The number of bytes written to test for free space: a page.
@@ -38,7 +37,7 @@ impl From<FileError> for Failure {
     }
 }
 
-/// A file that is going to be written, found to be one that can be.
+/// An output file that was found to be writable.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
@@ -48,13 +47,13 @@ pub struct OutputFile {
 /// How a file is written.
 #[derive(Debug)]
 enum WriteMethod {
-    /// By another file, which then takes its name.
+    /// Writes a temporary file and renames it.
     Replace(PathBuf),
-    /// Over what it holds: its directory takes no other file.
+    /// Overwrites the content: the directory accepts no new file.
     Overwrite(PathBuf),
     /// As a stream: to a pipe, a device, or a descriptor that a shell opened.
     Stream(File),
-    /// To what results are printed to.
+    /// To standard output.
     Stdout,
 }
 
@@ -87,8 +86,8 @@ impl OutputFile {
     /// Writes it.
     ///
     /// # Errors
-    /// One line that names the file and the system's error. A file in a directory
-    /// that takes no other, a pipe and a device may then have a part of it.
+    /// One line that names the file and the system's error. With overwriting, and on a pipe or
+    /// device, a part may have been written.
     pub fn write(self, bytes: &[u8]) -> Result<(), FileError> {
         let written = match self.method {
             WriteMethod::Replace(target) => replace(&target, bytes),
@@ -132,7 +131,7 @@ impl WriteMethod {
         }
     }
 
-    /// `/dev/stdout` and the like: what was written there before stays.
+    /// `/dev/stdout` and the like: earlier content is kept.
     fn to_descriptor(descriptor: u32, target: &Path) -> io::Result<Self> {
         if descriptor == 1 {
             return stdout::check().map(|()| Self::Stdout);
@@ -164,7 +163,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
         }
         match fs::read_link(&target) {
             Ok(link) => path = parent.join(link),
-            // It is no link, or not there.
+            // It is no link, or does not exist.
             Err(_) => return Ok(target),
         }
     }
@@ -196,7 +195,7 @@ fn stream(target: &Path, there: &Metadata) -> io::Result<File> {
     };
     let flags = fcntl_getfl(&file)?;
     fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
-    // It does nothing, or fails as another one would: on `/dev/full`.
+    // An empty write has no effect, or fails as any other: on `/dev/full`.
     let _ = (&file).write(&[])?;
     Ok(file)
 }
@@ -206,9 +205,9 @@ fn probe_room(mut file: NamedTempFile) -> io::Result<()> {
     file.as_file_mut().write_all(&[0; PROBE_LEN])
 }
 
-/// A new file with a name of its own, which goes with it unless it is given another.
+/// A temporary file in the same directory, which is deleted unless it is renamed.
 fn beside(target: &Path) -> io::Result<NamedTempFile> {
-    // In the same directory, as a rename does not cross file systems.
+    // A rename does not cross file systems.
     tempfile::Builder::new()
         .prefix(".loadtest-")
         .make_in(target.parent().unwrap_or(Path::new("/")), |path| {

@@ -1,4 +1,4 @@
-//! Standard error, which notes and live views go to.
+//! Standard error, for log lines and progress.
 
 use std::io::{self, Write};
 
@@ -23,7 +23,7 @@ pub fn log(line: &str) {
     let _ = write(line.as_bytes(), WRITE_TIMEOUT);
 }
 
-/// Standard error for what is soon out of date: what would have to wait is dropped.
+/// Standard error for progress: bytes that would block are dropped.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stderr;
 
@@ -51,8 +51,8 @@ fn write(mut bytes: &[u8], timeout: Timespec) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until standard error takes something, or an error is to be had from it; no
-/// longer than for the timeout. Whether it does.
+/// Waits until standard error is writable or has an error, up to the timeout; returns whether it
+/// is.
 fn is_writable(timeout: &Timespec) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)];
     match poll(&mut fds, Some(timeout)) {

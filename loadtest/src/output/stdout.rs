@@ -1,4 +1,4 @@
-//! Standard output, which results go to.
+//! Standard output, for results.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub fn check_stdout() -> Result<(), Failure> {
     check().map_err(Failure::Output)
 }
 
-/// Prints a result. That a reader has seen enough, as `head` has, is no failure.
+/// Prints a result. A closed pipe, as of `head`, is no failure.
 ///
 /// # Errors
 /// [`Failure::Output`] when not all of it was written.
@@ -35,8 +35,8 @@ pub(super) fn check() -> io::Result<()> {
     match FileType::from_raw_mode(fstat(stdout)?.st_mode) {
         // An empty write is an empty message to some.
         FileType::Socket => Ok(()),
-        // It does nothing, or fails as another one would: on `/dev/full`, or on what
-        // was opened for reading only.
+        // An empty write has no effect, or fails as any other: on `/dev/full`, or on a
+        // descriptor open for reading only.
         _ => match rustix::io::write(stdout, &[]) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::PIPE) => Ok(()),
             Err(errno) => Err(errno.into()),

@@ -1,5 +1,4 @@
-//! The limits of a plan, for those that come from elsewhere than the command
-//! line: a result file may have been edited by hand.
+//! The limits of a plan, also for plans from result files, which may have been edited by hand.
 
 use std::fmt;
 use std::time::Duration;
@@ -211,8 +210,8 @@ fn phase(field: &str, time: Duration, min: Duration) -> Result<(), String> {
     Ok(())
 }
 
-/// For a field that the handshake makes by itself, or that a GET without a body
-/// cannot have: what there is instead.
+/// The alternative to a field that the handshake sets itself, or that a GET without a body cannot
+/// have.
 fn instead_of(name: &str) -> Option<&'static str> {
     let own = [
         ("connection", ""),

@@ -20,7 +20,7 @@ pub(super) struct Cell {
 }
 
 impl Canvas {
-    /// An empty one; neither side may be 0.
+    /// An empty canvas; neither side may be 0.
     pub(super) fn new(columns: usize, rows: usize) -> Self {
         Self {
             columns,

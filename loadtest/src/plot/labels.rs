@@ -1,4 +1,4 @@
-//! Values as short as a tick's label has to be.
+//! Short labels of ticks.
 
 const COUNTS: [(f64, &str); 4] = [(1e9, "g"), (1e6, "m"), (1e3, "k"), (1.0, "")];
 

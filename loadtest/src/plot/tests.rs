@@ -1,4 +1,4 @@
-//! Whole plots, as they are seen.
+//! Whole plots.
 
 use super::*;
 

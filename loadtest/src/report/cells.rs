@@ -59,7 +59,7 @@ pub(crate) fn spread_titles() -> Vec<String> {
 /// The distribution of times, of which the `censored` highest are lower bounds.
 pub(crate) fn spread(times_ns: &Histogram, censored: u64) -> Vec<String> {
     let known = |text: String| {
-        // Without a message there is no time, rather than one of 0.
+        // Without messages the value is unknown, not 0.
         if times_ns.is_empty() {
             UNKNOWN.to_owned()
         } else {
@@ -148,8 +148,7 @@ pub(super) fn batching(counts: &Counts) -> String {
     )
 }
 
-/// A number of nanoseconds, with its unit, so that two of them can be
-/// subtracted in the head.
+/// Nanoseconds with their unit, so that values can be subtracted easily.
 pub(crate) fn nanoseconds(ns: Option<f64>) -> String {
     ns.map_or_else(|| UNKNOWN.to_owned(), |ns| format!("{ns:.0} ns"))
 }
@@ -164,7 +163,7 @@ pub(crate) fn at(percentile: Percentile, times_ns: &Histogram, censored: u64) ->
 
 /// The longest time, a lower bound where any is.
 pub(crate) fn max(times_ns: &Histogram, censored: u64) -> String {
-    // Without a message there is no time, rather than one of 0.
+    // Without messages the value is unknown, not 0.
     if times_ns.is_empty() {
         UNKNOWN.to_owned()
     } else {

@@ -72,7 +72,7 @@ pub(super) fn header() -> String {
 /// The names of the columns that have these statistics of these times.
 pub(crate) fn time_names(times: &[&str], statistics: &[&str]) -> Vec<String> {
     let of_time = |time: &&str| {
-        // Not every reader of CSV takes a dot in a name.
+        // Some readers of CSV reject a dot in a name.
         let name = |name: &&str| format!("{time}_{}_ns", name.replace('.', "_"));
         statistics.iter().map(name).collect::<Vec<_>>()
     };

@@ -179,7 +179,7 @@ fn len(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Text that Markdown takes as text, on one line.
+/// Text escaped for Markdown, on one line.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in sanitized(text).chars() {

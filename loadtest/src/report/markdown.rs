@@ -51,8 +51,7 @@ pub(super) fn table(table: &ServerTable<'_>) -> String {
     ])
 }
 
-/// Blocks with an empty line between them, without which Markdown takes them
-/// for one; those that are empty left out.
+/// Joins blocks with an empty line between them, which Markdown needs; empty ones are left out.
 fn apart(mut blocks: Vec<String>) -> String {
     blocks.retain(|block| !block.is_empty());
     blocks.join("\n")

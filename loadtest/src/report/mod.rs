@@ -99,7 +99,7 @@ impl Summary<'_> {
 }
 
 impl ServerTable<'_> {
-    /// A line per server, aligned, and what speaks against their numbers.
+    /// A line per server, aligned, and the reasons against their numbers.
     pub fn text(&self, color: bool) -> String {
         text::table(self, color)
     }

@@ -11,7 +11,7 @@ use crate::terminal::sanitized;
 use crate::units::{format_count, format_rate};
 use crate::verdict::Facts;
 
-/// The servers, and what they are called where that is something else.
+/// The servers, with their label if it differs.
 pub(super) fn targets(summary: &Summary<'_>) -> String {
     let places = places(summary);
     if summary.label == summary.plan.label() {
@@ -28,7 +28,7 @@ pub(super) fn label(summary: &Summary<'_>) -> String {
     summary.label.to_owned()
 }
 
-/// The servers' URLs, with the address that was chosen where there is a name.
+/// The servers' URLs, with the chosen address if the host is a name.
 fn places(summary: &Summary<'_>) -> String {
     let addresses = &summary.outcome.addresses;
     let place = |(index, target): (usize, &Target)| match addresses.get(index) {

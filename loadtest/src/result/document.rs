@@ -1,6 +1,6 @@
-//! Documents on disk: JSON with a format and a version, read and written whole.
-//! What is read is checked: the file may be cut off, another program's, or edited
-//! by hand.
+//! Documents on disk: JSON with a format and a version, read and written as a whole. Every
+//! field is checked when it is read: the file may be truncated, another program's, or edited by
+//! hand.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -37,13 +37,13 @@ pub enum Problem {
     /// The system's error.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is longer than [`FILE_LEN_MAX`].
+    /// The file is longer than [`FILE_LEN_MAX`].
     #[error("over {} MiB is too long for a file of loadtest", FILE_LEN_MAX >> 20)]
     TooLong,
-    /// It ends in the middle.
+    /// The file is truncated.
     #[error("the file is cut off")]
     Truncated,
-    /// It is no JSON, or not of this program.
+    /// It is not JSON, or not of this program.
     #[error("this is not a {kind} of loadtest ({reason})")]
     Foreign {
         /// The expected kind.
@@ -54,10 +54,10 @@ pub enum Problem {
     /// It holds several results.
     #[error("this is an array of {0}s; a file with one is needed")]
     Several(&'static str),
-    /// It has a version that never was.
+    /// A version that does not exist.
     #[error("version {0} of the format does not exist")]
     Version(u64),
-    /// It is of a later version than this program.
+    /// A version newer than this program.
     #[error(
         "version {version} of the format is newer than this loadtest, which reads up to \
          {version_max}"
@@ -96,7 +96,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// The same, of this file.
+    /// Adds the path.
     pub fn of(self, path: &Path) -> ResultError {
         ResultError {
             path: path.to_owned(),
@@ -126,8 +126,8 @@ pub trait Document: Serialize + DeserializeOwned {
     /// The problem, in one line.
     fn check(&self) -> Result<(), Problem>;
 
-    /// Works out anew what follows from the rest of it, once that is checked: what was
-    /// written by hand or by another version claims nothing.
+    /// Recomputes derived values from the rest, once that is checked, as they may have been
+    /// edited or be of another version.
     ///
     /// # Errors
     /// The contradiction, in one line.
@@ -159,8 +159,8 @@ pub trait Document: Serialize + DeserializeOwned {
         Ok(document)
     }
 
-    /// Writes the file; there is all of it, or what was there before. What is
-    /// no regular file, such as `/dev/stdout`, is written to as it is.
+    /// Writes the file, completely or not at all. A file that is not regular, such as
+    /// `/dev/stdout`, is written as a stream.
     ///
     /// # Errors
     /// One line that names the file and the system's error.
@@ -185,7 +185,7 @@ pub(crate) fn to_pretty_json<T: Serialize + ?Sized>(value: &T) -> String {
 /// A file's bytes, [`FILE_LEN_MAX`] of them at most.
 ///
 /// # Errors
-/// The system's, and a file that is longer.
+/// The system's error, or a file that is longer.
 pub fn read_bounded(path: &Path) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     // The length a file claims to have is not what it gives: `/dev/zero`.

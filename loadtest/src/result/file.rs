@@ -28,7 +28,7 @@ impl Document for ResultFile {
         if due_most.iter().any(|&count| count > counts.due) || counts.answered > counts.sent {
             return Err(Problem::Inconsistent("more messages than were due"));
         }
-        // Files from before it was counted have none.
+        // Files from before it was counted have 0.
         if counts.sent_total != 0 && counts.sent_total < counts.sent {
             return Err(Problem::Inconsistent("more messages than were sent"));
         }
@@ -72,8 +72,7 @@ impl Document for ResultFile {
     }
 }
 
-/// Whether one of the numbers that both have is another one. What only one of them has
-/// may be of a version that counts more, or shows less.
+/// Whether a number that both have differs. A number that only one has may be of another version.
 fn contradicts(stored: &Value, own: &Value) -> bool {
     match (stored, own) {
         (Value::Number(stored), Value::Number(own)) => {
@@ -176,7 +175,7 @@ impl ResultFile {
     }
 }
 
-/// The first key of an object, or of one in it, that another does not have.
+/// The first key of an object, or of a nested one, that the other does not have.
 fn unknown_key(raw: &Value, known: &Value) -> Option<String> {
     raw.as_object()?.iter().find_map(|(key, value)| {
         let Some(known) = known.get(key) else {
@@ -431,7 +430,7 @@ mod tests {
         }
     }
 
-    /// A version that counts less, or shows more, has been there before.
+    /// An earlier version counted less, or showed more.
     #[test]
     fn a_summary_with_fewer_or_more_numbers_is_accepted() {
         let mut value = serde_json::to_value(example()).unwrap();

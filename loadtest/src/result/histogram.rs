@@ -24,8 +24,7 @@ pub enum DecodeError {
 /// Writes a histogram.
 ///
 /// # Panics
-/// When a counter is beyond `i64::MAX`, which takes longer to count up to than
-/// machines last.
+/// When a counter is beyond `i64::MAX`, which no run reaches.
 pub fn encode(histogram: &Histogram) -> String {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new()
@@ -37,7 +36,7 @@ pub fn encode(histogram: &Histogram) -> String {
 /// Reads a histogram that has the bounds of [`histogram`].
 ///
 /// # Errors
-/// [`DecodeError`], when it is anything else.
+/// [`DecodeError`], for any other text.
 pub fn decode(text: &str) -> Result<Histogram, DecodeError> {
     let bytes = BASE64
         .decode(text.as_bytes())

@@ -1,4 +1,4 @@
-//! The result file: everything a run was, in one versioned JSON document.
+//! The result file: all of a run, in one versioned JSON document.
 //!
 //! It holds the plan, so that the run can be repeated, and the histograms, so
 //! that results can be added up and compared without loss. [`schema`] describes
@@ -106,7 +106,7 @@ pub enum Status {
     Complete,
     /// The user ended it before its time.
     Interrupted,
-    /// It ended before its time, or something was wrong at its end.
+    /// It ended early, or a failure was found at its end.
     Failed,
 }
 
@@ -157,7 +157,7 @@ pub struct Record<'a> {
 }
 
 impl ResultFile {
-    /// Puts together what is known of a run.
+    /// Combines what is known of a run.
     pub fn new(record: &Record<'_>) -> Self {
         let outcome = record.outcome;
         let status = match (&outcome.failure, outcome.interrupted) {

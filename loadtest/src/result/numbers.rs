@@ -76,11 +76,10 @@ pub struct Cost {
     /// Resident memory that came with the connections, per connection, in bytes;
     /// null below 1,000 connections, where it is noise.
     pub rss_bytes_per_connection: Option<u64>,
-    /// CPU time over time: 2 is two cores.
+    /// CPU time over elapsed time: 2 is two cores.
     pub cores: f64,
-    /// Time on run queues as a share of the time that the threads wanted to run,
-    /// which is that and the time they did, 0 to 1; null where the kernel does not
-    /// count it.
+    /// Time on run queues as a share of the time that the threads wanted to run, which is that
+    /// and their run time, 0 to 1; null where the kernel does not count it.
     #[serde(default)]
     pub run_queue_wait_share: Option<f64>,
 }

@@ -24,8 +24,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// The number of ticks between updates of the live view.
 const TICKS_PER_VIEW: u32 = 5;
 
-/// Seeing both on one core in more than this share of the looks is no chance:
-/// the scheduler lets them share it.
+/// A shared core in more than this share of the samples is not by chance: the scheduler lets them
+/// share it.
 const SHARED_SHARE_MAX: f64 = 0.05;
 
 /// The thread that synchronizes the others, and samples.
@@ -107,13 +107,13 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         }
     }
 
-    /// Waits until all connections are open, or that has failed.
+    /// Waits until all connections are open, or one has failed.
     pub(super) fn connect(&mut self) {
         self.watch(Self::is_ready);
     }
 
-    /// Has the load begin, and waits until its slice is over and all is quiet; for
-    /// the last slice, until the threads are done.
+    /// Starts the load, and waits until its slice is over and all replies are received; for the
+    /// last slice, until the threads are done.
     pub(super) fn run_slice(&mut self) {
         let cpu_ns = self.server_cpu_ns();
         self.idle.end(cpu_ns);
@@ -274,7 +274,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         }
     }
 
-    /// Samples what there is to sample when a slice of the measurement begins.
+    /// Takes the samples at the beginning of a slice.
     #[expect(clippy::disallowed_methods, reason = "the report says when it was")]
     fn sample_at_start(&mut self) {
         let Some((begin_ns, _)) = self.window_ns() else {
@@ -291,14 +291,14 @@ impl<'a, 'b> Coordinator<'a, 'b> {
             .begin(generator.map(ThreadGroup::sample));
         if self.started_at.is_none() {
             self.steal = StealClock::now().map(|clock| (clock, None));
-            // When it began, and not when that was seen.
+            // The start time, not the time of this sample.
             let ago = Duration::from_nanos(self.now_ns() - begin_ns);
             self.started_at = SystemTime::now().checked_sub(ago);
         }
         self.active_cores();
     }
 
-    /// Samples it again when the slice ends, however it does.
+    /// Takes the samples at the end of a slice, for whatever reason.
     fn sample_at_end(&mut self) {
         if !self.has_begun || self.has_ended {
             return;
@@ -319,7 +319,7 @@ impl<'a, 'b> Coordinator<'a, 'b> {
         if let Some((clock, share)) = &mut self.steal {
             *share = StealClock::now().map(|now| now.share_since(clock));
         }
-        // No tick may have been in it.
+        // The slice may have been shorter than a tick.
         if self.plan.slices > 1 {
             self.sample_cores();
         }

@@ -55,7 +55,7 @@ impl IdleClock {
         self.since = cpu_ns.map(|cpu_ns| (Instant::now(), cpu_ns));
     }
 
-    /// From here on it has.
+    /// The pause is over.
     pub(super) fn end(&mut self, cpu_ns: Option<u64>) {
         if let (Some((since, cpu_before_ns)), Some(cpu_ns)) = (self.since.take(), cpu_ns) {
             self.wall += since.elapsed();

@@ -1,5 +1,5 @@
-//! When the load begins: as soon as all threads are ready, or so that the
-//! measurement begins at a time by the wall clock.
+//! The start of the load: as soon as all threads are ready, or so that the measurement begins
+//! at a time by the wall clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,7 @@ pub(super) enum StartAction {
     Wait,
     /// Notify the threads that the load begins after this time.
     Begin(Duration),
-    /// It should have begun.
+    /// The start time has passed.
     Late,
 }
 

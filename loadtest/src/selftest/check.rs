@@ -1,4 +1,4 @@
-//! One thing expected, and what was reported.
+//! One check: an expected and a reported value.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -12,16 +12,16 @@ pub(super) enum CheckResult {
     Holds,
     /// The difference can be explained by a busy machine. Worth another attempt.
     Disturbed,
-    /// It is not, and the machine cannot have done that.
+    /// It differs, and a busy machine cannot explain it.
     Wrong,
 }
 
-/// On which side of what is expected the machine may have put a number.
+/// The direction in which a busy machine may change a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slack {
     /// On neither.
     None,
-    /// Above: what takes its time takes longer on a busy machine, never shorter.
+    /// Above: durations get longer on a busy machine, never shorter.
     Above,
     /// On both.
     Both,
@@ -37,7 +37,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Something that is or is not as it should be.
+    /// A condition.
     pub(super) fn fact(what: &str, expected: &str, reported: String, holds: bool) -> Self {
         let result = if holds {
             CheckResult::Holds

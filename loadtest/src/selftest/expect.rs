@@ -52,7 +52,7 @@ pub(super) fn poisson_spread(mean: f64) -> u64 {
     whole(4.0 * mean.sqrt())
 }
 
-/// A positive number without its fraction, nearest.
+/// The nearest whole number.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_quantiles_are_those_of_the_messages_one_by_one() {
-        // The stall lasts from 2 s to 3 s, each other message takes no time.
+        // The stall lasts from 2 s to 3 s, other messages take no time.
         let mut latencies_ns: Vec<u64> = (0..5_000_u64)
             .map(|index| index * 1_000_000)
             .map(|due_ns| match due_ns {

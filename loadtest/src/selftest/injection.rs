@@ -19,8 +19,8 @@ pub(super) const FAULT_AT: u64 = 20;
 /// A response this slow is one that a stall delayed.
 const SLOW_NS: u64 = 10_000_000;
 
-/// Messages that a stall's beginning and end, which fall between two of them,
-/// and the rank of a quantile may make more or fewer.
+/// The tolerance in messages for the beginning and end of a stall, which fall between two of
+/// them, and for the rank of a quantile.
 const EDGE: u32 = 2;
 
 /// The least lag that an overloaded generator has to report: a tenth of the 200 ms in which it
@@ -50,7 +50,7 @@ pub(super) enum Injection {
     Timeout(Stall),
     /// Nothing, while more messages are due than any generator can send.
     Overload,
-    /// One thing done wrong.
+    /// One fault.
     Fault(Fault),
 }
 
@@ -465,7 +465,7 @@ fn invalid(run: &ScenarioRun<'_>, expected_code: u8) -> Vec<Check> {
     ]
 }
 
-/// No message that was due is forgotten.
+/// Every due message is counted.
 fn accounted(outcome: &Outcome) -> Check {
     let counts = outcome.counts;
     Check::exact(
@@ -549,7 +549,7 @@ fn caught(run: &ScenarioRun<'_>, fault: Fault) -> Check {
     )
 }
 
-/// Whether a message came again where the next one was due, or none.
+/// Whether a message came again instead of the next one, or unexpectedly.
 fn is_repeated(violation: Option<(u64, &Violation)>) -> bool {
     let Some((message, violation)) = violation else {
         return false;

@@ -1,4 +1,4 @@
-//! The scenarios, in the order in which they are driven.
+//! The scenarios, in their order.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ const QUICK_BUSY: Tolerance = Tolerance {
 /// counts as busy. On cores of their own there are a handful.
 const BUSY_SWITCHES_PER_S: f64 = 20.0;
 
-/// One run: what is sent, what the server does, and what that is called.
+/// One run: the load, the server's behaviour, and a title.
 #[derive(Debug)]
 pub(super) struct Scenario {
     /// A description of the injected behaviour. Scenarios with the same one are listed together.
@@ -182,7 +182,7 @@ impl ScenarioBuilder {
                 Fault::Drop | Fault::Swap if load == alone => {
                     plan.timeout = Duration::from_millis(300);
                 }
-                // It is found at the end.
+                // It is detected at the end.
                 Fault::WrongCloseCode => {
                     plan.extent = Extent::Duration(Duration::from_millis(100));
                 }

@@ -58,7 +58,7 @@ fn finding_within(
     worst(&checks)
 }
 
-/// All answered, with these response times and next to no lag.
+/// All answered, with these response times and almost no lag.
 fn answered(response_ns: &[u64]) -> Outcome {
     let mut latencies = Latencies::new();
     for &ns in response_ns {
@@ -467,8 +467,8 @@ fn a_missing_reply_of_a_closed_loop_of_one_is_a_stall() {
     assert_eq!(with(FAULT_AT + 1), CheckResult::Wrong);
 }
 
-/// Settles runs that find this, one after the other. Returns what was found in
-/// the end and in how many tries.
+/// Retries runs with these results, one after the other. Returns the final result and the number
+/// of attempts.
 fn retried(results: &[CheckResult]) -> (CheckResult, u32) {
     let mut runs: VecDeque<_> = results.iter().copied().collect();
     let attempt = |_| {

@@ -1,5 +1,4 @@
-//! Several tests at once: what is left of each, once there were many to find
-//! something by chance.
+//! The correction of p-values for multiple tests.
 
 /// Adjusted p-values by the weighted method of Holm (1979, Scandinavian Journal of
 /// Statistics 6:65), in the order given.

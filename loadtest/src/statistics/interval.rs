@@ -21,7 +21,7 @@ impl ConfidenceInterval {
         }
     }
 
-    /// From logarithms back to what they are the logarithms of.
+    /// The exponential of both bounds.
     pub(super) fn exp(self) -> Self {
         Self {
             low: self.low.exp(),

@@ -1,4 +1,4 @@
-//! The middle of a group, and how well it is known.
+//! The median of a group, and its interval.
 
 use super::bootstrap;
 use super::interval::ConfidenceInterval;

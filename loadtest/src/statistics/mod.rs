@@ -1,9 +1,7 @@
-//! The statistics by which the runs of two servers are compared: numbers in,
-//! numbers out.
+//! The statistics of comparing the runs of two servers: numbers in, numbers out.
 //!
-//! The unit is the run, never the message. The messages of a run share its server,
-//! its machine and its minute, so a million of them are one observation of what
-//! another run would show.
+//! The sample is the run, never the message. The messages of a run share its server, its
+//! machine and its time, so a million of them are one observation.
 //!
 //! # How often the intervals hold what is true
 //!

@@ -1,4 +1,4 @@
-//! Two servers that were measured in pairs of runs.
+//! Two servers measured in pairs of runs.
 
 use super::interval::ConfidenceInterval;
 use super::median::{is_share, logarithms, median, median_interval};
@@ -24,7 +24,7 @@ pub struct Paired {
 }
 
 impl Paired {
-    /// Judges the ratios, one a pair.
+    /// Evaluates the ratios, one per pair.
     ///
     /// `None` with fewer than two or more than [`PAIRS_MAX`], with one that is not
     /// finite and above 0, or a confidence that is not between 0 and 1.

@@ -1,9 +1,8 @@
 //! Robust estimates of the spread of runs, for medians and ranks.
 //!
-//! Each spread is read off the width between places in the order of the values, that
-//! are a number of standard errors apart (Lehmann 1963, Annals of Mathematical
-//! Statistics 34:1507), and freed from the number of runs. So a run that went wrong
-//! weighs as little here as in the tests, unlike in a standard deviation.
+//! Each spread is the width between order statistics that are a number of standard errors apart
+//! (Lehmann 1963, Annals of Mathematical Statistics 34:1507), normalized by the number of runs.
+//! So an outlier has as little weight here as in the tests, unlike in a standard deviation.
 
 /// The spread that the signed-rank test has to overcome: the standard error of
 /// the shift it sees is this over the root of the number of pairs.

@@ -1,4 +1,4 @@
-//! Two servers that were measured on their own, at different times.
+//! Two servers measured independently.
 
 use super::bootstrap;
 use super::interval::ConfidenceInterval;
@@ -33,7 +33,7 @@ pub struct Unpaired {
 }
 
 impl Unpaired {
-    /// Judges the two groups.
+    /// Evaluates the two groups.
     ///
     /// `None` where one has fewer than [`SAMPLES_MIN`] or more than [`SAMPLES_MAX`]
     /// runs, or one that is not finite and above 0, or with a confidence that is

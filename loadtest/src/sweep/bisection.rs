@@ -34,8 +34,8 @@ pub const LOWERINGS_MAX: u32 = 8;
 /// The most unknown runs in a row at a rate.
 pub(super) const UNKNOWN_TRIES: u32 = 3;
 
-/// Digits of the rates that are tried: fewer than would make two of them one at
-/// the least tolerance there is.
+/// Significant digits of the rates that are tried: enough to keep two of them apart at the
+/// smallest tolerance.
 const DIGITS: usize = 4;
 
 /// The bounds and limits of a search.
@@ -50,7 +50,7 @@ pub struct Bounds {
     pub tolerance: f64,
     /// The most runs until a rate is to be confirmed.
     pub steps: u32,
-    /// In how many runs, all of them, it has to hold.
+    /// The number of confirmation runs, all of which have to hold.
     pub confirm: u32,
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for Purpose {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum Answer {
-    /// It held in every run of its confirmation.
+    /// The rate held in every run of its confirmation.
     Found {
         /// The rate.
         rate_per_s: f64,
@@ -86,7 +86,7 @@ pub enum Answer {
         /// Runs of the confirmation.
         confirmed: u32,
     },
-    /// Not even the lowest rate.
+    /// Not even the lowest rate held.
     NothingHolds {
         /// The lowest rate.
         lowest_per_s: f64,
@@ -244,7 +244,7 @@ impl Bisection {
         } else if confirmation.lowered == LOWERINGS_MAX {
             self.answer = Some(self.answer());
         } else {
-            // Twice as far each time: where much has changed, it is not for ever.
+            // The step doubles each time, so that the search ends also after a large change.
             let by = self.bounds.tolerance * f64::from(1 << confirmation.lowered);
             confirmation.rate = rounded(confirmation.rate / (1.0 + by), DIGITS).max(lowest);
             confirmation.lowered += 1;

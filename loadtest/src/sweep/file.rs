@@ -1,4 +1,4 @@
-//! The document of a sweep: every run of it, whole.
+//! The document of a sweep, with all of its runs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ pub struct SweepPoint {
 pub struct Search {
     /// The objectives.
     pub objective: Slo,
-    /// Between which rates, and how thoroughly.
+    /// The bounds and limits of the search.
     pub bounds: Bounds,
     /// All runs in the order they were made.
     pub probes: Vec<Probe>,
@@ -266,7 +266,7 @@ mod tests {
             }),
             None
         );
-        // A p99.9 of so few messages is not known, which is no failure.
+        // A p99.9 of this few messages is unknown, which is no failure.
         let mut few = changed_run(10e3, |_| {});
         few.objectives[0].met = false;
         assert_eq!(holds(&few), Some(false));

@@ -1,5 +1,5 @@
-//! Several runs at several rates: how latency grows with the load, or which rate
-//! is the highest that holds an objective.
+//! Many runs at different rates: latency against load, or the highest rate that holds an
+//! objective.
 //!
 //! ```text
 //!  agenda, bisection ─ which rate next ─▶ runs ─▶ session ─▶ ResultFile
@@ -69,7 +69,7 @@ pub fn sweep(args: &Sweep, interrupt: &Interrupt) -> Result<u8, Failure> {
     report(args, &file, stop, out)
 }
 
-/// Every rate as often as it is to be run.
+/// Runs every rate `repeats` times.
 fn drive_all(runs: &mut Runs<'_>, rates: &[f64], repeats: u32) {
     runs.expect(rates);
     let order = order::order(rates.len(), repeats, runs.seed());

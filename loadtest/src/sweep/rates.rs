@@ -86,7 +86,7 @@ impl Spacing {
                 share => rounded(self.at(low, high, share), DIGITS).clamp(low, high),
             })
             .collect();
-        // Some may have become one by rounding.
+        // Rounding may have made some equal.
         rates.dedup();
         rates
     }

@@ -43,7 +43,7 @@ pub(super) struct SweepReport<'a> {
 }
 
 impl SweepReport<'_> {
-    /// Tables, a plot, and what speaks against the numbers.
+    /// Tables, a plot, and the reasons against the numbers.
     pub(super) fn text(&self, color: bool) -> String {
         let mut blocks = vec![format!("{}\n", self.title())];
         match &self.file.search {
@@ -315,7 +315,7 @@ fn bands(point: &SweepPoint) -> Vec<Band> {
     bands
 }
 
-/// The worst verdict of a rate's runs, and of how many.
+/// The worst verdict of a rate's runs, and its number of runs.
 fn verdict(point: &SweepPoint) -> String {
     let verdicts = || point.runs.iter().map(|run| run.judgement.verdict);
     let Some(worst) = verdicts().max() else {

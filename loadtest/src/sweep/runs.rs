@@ -12,7 +12,7 @@ use crate::result::{ResultFile, format_utc};
 use crate::session::{RunSpec, ServerProcess, arguments, run_once};
 use crate::slo::Slo;
 
-/// Why a sweep ended before its time.
+/// Why a sweep ended early.
 #[derive(Debug)]
 pub(super) enum Stop {
     /// The user wanted it to.
@@ -89,7 +89,7 @@ impl<'a> Runs<'a> {
         self.points = points.collect();
     }
 
-    /// Leaves out a run of a rate.
+    /// Skips a run of a rate.
     pub(super) fn skip(&mut self, index: usize) {
         self.points[index].skipped += 1;
     }
@@ -106,7 +106,7 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// Everything, and why it ended early if it did.
+    /// The document, and why the sweep ended early, if it did.
     pub(super) fn finish(self, search: Option<Search>) -> (SweepFile, Option<Stop>) {
         let file = SweepFile {
             format: SweepFormat::RingbackLoadtestSweep,
@@ -143,8 +143,8 @@ impl<'a> Runs<'a> {
         run_once(watch, &about, self.interrupt).map_err(failed)
     }
 
-    /// Payloads and random arrivals are new ones each time: what only happens
-    /// with some of them does not then happen in every run.
+    /// Payloads and random arrivals differ in each run, so that an effect of some of them does
+    /// not occur in every run.
     fn plan_at(&self, rate: f64) -> Plan {
         let arrival = match self.plan.load {
             Load::Open { arrival, .. } => arrival,

@@ -6,18 +6,18 @@ use crate::plan::{Arrival, Extent, Load, Pace, Plan};
 /// The number of standard deviations that a deficit of replies has to exceed, so that chance does
 /// not make short runs INVALID.
 ///
-/// The deficit of a run that keeps up is what is in flight at its end less what
-/// usually is, `Facts::usually_in_flight`. Both fluctuate like a Poisson
-/// variable, with a variance as large as its mean; the variance of the difference
-/// is twice that, and one more where nothing is in flight.
+/// The deficit of a run that keeps up is the number in flight at its end less the usual number,
+/// `Facts::usually_in_flight`. Both fluctuate like a Poisson variable, with a variance as large
+/// as its mean; the variance of the difference is twice that, and one more where nothing is in
+/// flight.
 pub const FLUCTUATION_SIGMAS: f64 = 3.0;
 
-/// A generator thread that works for more of the time than this has no slack
-/// left: its own queue is part of what it measures.
+/// A generator thread that works for a larger share of the time is saturated: its own queue is
+/// part of what it measures.
 pub const BUSY_MAX: f64 = 0.9;
 
-/// From this share of the messages on, a socket that took no more is the cause
-/// of what is late, and not an exception.
+/// From this share of the messages on, full sockets are the cause of the delay, and not an
+/// exception.
 pub const BLOCKED_SHARE_MAX: f64 = 0.1;
 
 /// The numbers that the rules judge a run by.

@@ -26,9 +26,9 @@ pub use rules::{
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Nothing speaks against them.
+    /// No reason against them was found.
     Valid,
-    /// They may be the generator's or the machine's rather than the server's.
+    /// They may be those of the generator or the machine rather than the server.
     Suspect,
     /// They do not answer the question of the run.
     Invalid,
@@ -44,7 +44,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// One thing that speaks against a run, and what to do about it.
+/// A reason against a run, with advice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// Its weight: never valid.
@@ -55,12 +55,12 @@ pub struct Reason {
     pub advice: String,
 }
 
-/// A verdict, what it rests on, and what else to know.
+/// A verdict with its reasons, and notes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Judgement {
     /// The verdict of the worst reason.
     pub verdict: Verdict,
-    /// Everything that speaks against the run.
+    /// The reasons against the run.
     pub reasons: Vec<Reason>,
     /// Notes that do not affect the verdict.
     pub notes: Vec<String>,
@@ -72,7 +72,7 @@ impl Judgement {
         self.reasons.iter().max_by_key(|reason| reason.verdict)
     }
 
-    /// Adds a reason that its own rules do not see, if it is not there.
+    /// Adds a reason from elsewhere, unless it is there.
     pub fn add(&mut self, reason: Reason) {
         self.verdict = self.verdict.max(reason.verdict);
         if !self.reasons.contains(&reason) {
@@ -83,8 +83,8 @@ impl Judgement {
 
 /// Judges a run.
 ///
-/// A run that failed, or in which nothing was answered, is not judged further:
-/// what else is wrong with its numbers follows from that.
+/// A run that failed, or in which nothing was answered, is not judged further, as its other
+/// reasons follow from that.
 pub fn judge(facts: &Facts) -> Judgement {
     let fatal = rules::FATAL.iter().find_map(|rule| rule(facts));
     let reasons: Vec<Reason> = if fatal.is_some() {

@@ -4,9 +4,8 @@ use super::{Facts, Reason, Verdict};
 use crate::percentile::Percentile;
 use crate::units::{format_count, format_ns};
 
-/// An open loop that gets fewer of its messages back in time is no measurement
-/// at its target rate: what is missing queues up, and every latency is then a
-/// function of how long the run lasted.
+/// An open loop with a smaller share of replies in time is no measurement at its target rate:
+/// missing messages queue up, and every latency then depends on the length of the run.
 pub const ACHIEVED_SHARE_MIN: f64 = 0.99;
 
 /// In an open loop no more replies than messages due can come, but for those carried in from the
@@ -21,8 +20,8 @@ pub const HICCUP_S_MAX: f64 = 0.1;
 /// The same as a share of the run: what misses more of it is no hiccup.
 pub const HICCUP_SHARE_MAX: f64 = 0.1;
 
-/// The response time contains the generator's lag. Up to this share of the
-/// median, lag at its 99th percentile does not change what is read from it.
+/// The response time contains the generator's lag. Up to this share of the median, lag at its
+/// 99th percentile does not matter.
 pub const LAG_SHARE_MAX: f64 = 0.1;
 
 /// Steal time stops server and generator at random. Above this share it affects the reported
@@ -39,7 +38,7 @@ pub const RUN_QUEUE_WAIT_SHARE_MAX: f64 = 0.05;
 /// from the server being measured. Less is housekeeping.
 pub const IDLE_CORES_MAX: f64 = 0.05;
 
-/// Whether a run breaks it, and how.
+/// Returns the reason if a run breaks the rule.
 type Rule = fn(&Facts) -> Option<Reason>;
 
 /// Rules that end the judgement: other reasons would follow from these.
@@ -81,7 +80,7 @@ fn deficit(facts: &Facts) -> Option<Reason> {
     let in_time = facts.in_time();
     let missing = facts.scheduled as f64 - in_time;
     let share = in_time / facts.scheduled as f64;
-    // Late, but not lost.
+    // The replies were late, but not lost.
     let by_hiccup = if facts.answered == facts.due {
         (HICCUP_S_MAX * facts.target_rate).min(HICCUP_SHARE_MAX * facts.scheduled as f64)
     } else {
@@ -125,8 +124,7 @@ fn whole(messages: f64) -> u64 {
     messages.round() as u64
 }
 
-/// Replies to the warm-up that came while measuring are no rate of the
-/// measurement's.
+/// Replies to the warm-up that came while measuring do not count for the rate.
 fn surplus(facts: &Facts) -> Option<Reason> {
     let share = facts.achieved_share()?;
     let more = facts.echoed.saturating_sub(facts.scheduled) as f64;
@@ -177,7 +175,7 @@ fn lag(facts: &Facts) -> Option<Reason> {
     })
 }
 
-/// A server that polls, or collects garbage, when there is nothing to do.
+/// A server that polls, or collects garbage, while it has no load.
 fn busy_in_pauses(facts: &Facts) -> Option<Reason> {
     let cores = facts.idle_cores.filter(|cores| *cores > IDLE_CORES_MAX)?;
     Some(Reason {

@@ -172,7 +172,7 @@ fn a_hiccup_at_the_end_is_tolerated() {
         echoed: 180_000,
         ..most
     });
-    // The same deficit where what is missing never came, or is more of a load.
+    // The same deficit where replies are missing, or a larger share of the load.
     let lost = Facts {
         answered: hiccup.due - 1,
         ..hiccup.clone()
@@ -284,7 +284,7 @@ fn a_busy_generator_is_suspect() {
     assert_eq!(verdict_, Verdict::Suspect);
     assert!(text.starts_with("a generator thread worked 91 %"), "{text}");
 
-    // In a closed loop it is the rule, and only worth a note.
+    // In a closed loop it is normal, and only a note.
     let closed = Facts {
         is_open_loop: false,
         ..facts
@@ -560,7 +560,7 @@ fn a_run_of_a_count_is_saturated_when_it_takes_longer_than_its_schedule() {
     outcome.elapsed = Duration::from_secs(11);
     let facts = Facts::of(&plan, &outcome);
     assert_eq!(judge(&facts).verdict, Verdict::Valid, "{facts:?}");
-    // A second late at the end, half a second in the middle.
+    // The last reply is a second late, the median half a second.
     outcome.latencies.response_ns.reset();
     let ramp = &mut outcome.latencies.response_ns;
     for late_ms in 1..=1_000 {

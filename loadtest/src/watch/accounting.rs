@@ -7,8 +7,8 @@ use super::error::WatchError;
 use super::procfs::{Procfs, Schedstat, is_gone};
 use super::sample::{Sample, grown};
 
-/// A thread counts as active on its core when it ran for longer than this since
-/// it was last asked about, in nanoseconds.
+/// The least run time since the previous call for a thread to count as active on its core, in
+/// nanoseconds.
 ///
 /// At ten samples a second that is 1 % of a core: timers, idle garbage collectors and signal
 /// threads stay below, and do not noticeably disturb another thread of the same core.
@@ -68,8 +68,8 @@ impl ThreadAccounting {
     /// When this kernel does not export the run time of threads.
     pub(super) fn new() -> Result<Self, WatchError> {
         let mut procfs = Procfs::default();
-        // Asked about a thread that cannot have ended, so what is missing is the
-        // file. The first thread has the process's id.
+        // This thread cannot have ended, so it is the file that is missing. The first thread
+        // has the process's id.
         let pid = process::id();
         procfs
             .schedstat(pid, pid.cast_signed())
@@ -82,15 +82,15 @@ impl ThreadAccounting {
         })
     }
 
-    /// Brings a thread's numbers up to date. Returns by how many nanoseconds its
-    /// run time has grown since it was last observed.
+    /// Updates a thread's counters. Returns the growth of its run time since the last
+    /// observation, in nanoseconds.
     ///
     /// # Errors
-    /// The kernel's; [`is_gone`] when the thread has ended, even in mid-read.
+    /// The kernel's; [`is_gone`] when the thread has ended, even during the read.
     pub(super) fn observe(&mut self, pid: u32, tid: i32) -> io::Result<u64> {
         let Schedstat { cpu_ns, wait_ns } = self.procfs.schedstat(pid, tid)?;
-        // A thread that did not run has not ticked, switched or moved either.
-        // Most threads of most servers are idle, so this saves most reads.
+        // A thread that did not run has no new ticks or switches, and has not moved. Most
+        // threads of most servers are idle, so this saves most reads.
         if let Some(entry) = self.entries.get_mut(&tid)
             && entry.pid == pid
             && (entry.counters.cpu_ns, entry.counters.wait_ns) == (cpu_ns, wait_ns)
@@ -129,7 +129,7 @@ impl ThreadAccounting {
         Ok(cpu_ns.saturating_sub(previous_counters.cpu_ns))
     }
 
-    /// Ends a round: forgets the threads that have ended, but not what they took.
+    /// Ends a round: removes the threads that have ended, but keeps their cost in the totals.
     pub(super) fn end_round(&mut self) {
         let Self {
             procfs, entries, ..
@@ -157,7 +157,7 @@ impl ThreadAccounting {
         cores
     }
 
-    /// Begins a span of the measurement, with the numbers of the last round.
+    /// Begins a span of the measurement, at the counters of the last round.
     pub(super) fn begin_span(&mut self) {
         for entry in self.entries.values_mut() {
             entry.span_began_ns = entry.counters.cpu_ns;
@@ -177,7 +177,7 @@ impl ThreadAccounting {
         spans_ns.max().unwrap_or(0)
     }
 
-    /// The sums as of the last round, with the resident memory of `pids` now.
+    /// The totals as of the last round, with the present resident memory of `pids`.
     pub(super) fn sample(&mut self, pids: impl IntoIterator<Item = u32>) -> Sample {
         let alive = self.entries.values().filter(|entry| entry.is_alive).count();
         Sample {

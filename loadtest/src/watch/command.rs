@@ -1,4 +1,4 @@
-//! A server that is started, and stopped, with the load.
+//! A server that is started and stopped with the load.
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -56,9 +56,8 @@ impl ServerCommand {
     /// none. Its output, on either stream, is captured.
     ///
     /// # Errors
-    /// When the command line cannot be split or is empty, when the kernel does
-    /// not grant the cores, when there is nothing to keep the output in, or when the
-    /// program cannot be started.
+    /// When the command line is malformed or empty, when the kernel does not grant the cores,
+    /// when there is no pipe for the output, or when the program cannot be started.
     pub fn start(
         command: &str,
         cores: &[usize],
@@ -85,7 +84,7 @@ impl ServerCommand {
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)
-            // A Ctrl-C is for the generator, which then stops the server.
+            // Ctrl-C must reach only the generator, which then stops the server.
             .process_group(group);
         pinned(program, cores, || {
             let child = command.spawn().map_err(start_error)?;
@@ -107,7 +106,7 @@ impl ServerCommand {
     /// [`ensure_free`](super::ensure_free).
     ///
     /// # Errors
-    /// When the server ends before that, or the timeout does.
+    /// When the server ends before, or at the timeout.
     pub fn wait_until_ready(
         &mut self,
         mut attempt: impl FnMut(&mut dyn FnMut() -> bool) -> Result<(), String>,
@@ -171,8 +170,8 @@ impl ServerCommand {
         Some(exit_status(&status))
     }
 
-    /// Stops the server: asks its process group with SIGTERM, and kills what is
-    /// left of it after [`STOP_TIMEOUT`].
+    /// Stops the server: SIGTERM to its process group, then SIGKILL to the rest of it after
+    /// [`STOP_TIMEOUT`].
     ///
     /// # Errors
     /// When it may not be killed, as it belongs to another user now, or when its exit status is
@@ -201,7 +200,7 @@ impl ServerCommand {
             ));
         }
         let status = self.group.reap(&mut self.child);
-        // It is waited for, too, now that the group's id may become another's.
+        // The leader is waited for as well, as the group's id may be reused from now on.
         drop(self.guard.take());
         status
     }
@@ -217,7 +216,7 @@ impl ServerCommand {
         self.child.id()
     }
 
-    /// A handle to the server's process group, with which it can be killed.
+    /// A handle to kill the server's process group.
     pub fn group(&self) -> ServerGroup {
         self.group.clone()
     }
@@ -232,8 +231,8 @@ impl Drop for ServerCommand {
     }
 }
 
-/// Spawns with this thread pinned to `cores`, if there are any, and gives the
-/// thread its own cores back: children inherit them.
+/// Spawns with this thread pinned to `cores`, if any, as children inherit them, and restores the
+/// thread's own cores.
 fn pinned(
     program: &str,
     cores: &[usize],
@@ -254,8 +253,7 @@ fn pinned(
     spawned
 }
 
-/// Asks again and again until there is an answer, or `None` after the deadline.
-/// It asks at least once.
+/// Polls until there is a value; `None` after the deadline. Polls at least once.
 pub(super) fn poll_until<T>(deadline: Instant, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let mut pause = PAUSE_MIN;
     loop {

@@ -86,16 +86,16 @@ pub enum WatchError {
         /// Its exit.
         ending: UnexpectedExit,
     },
-    /// The server runs, but does not serve where it should.
+    /// The server runs, but does not serve at its address.
     #[error(
         "{program} completed no handshake within {}: {reason}", format_duration(*timeout)
     )]
     NotReady {
         /// The server.
         program: String,
-        /// For how long it was tried.
+        /// The timeout.
         timeout: Duration,
-        /// Why the last attempt failed.
+        /// The error of the last attempt.
         reason: String,
     },
     /// The server could not be stopped, or its exit status is not available.

@@ -9,15 +9,15 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::guard::Guard;
 use super::procfs::{self, Procfs};
 
-/// A handle to a server's process group, to be kept where the server may have to
-/// be killed from, for example by the thread that handles signals.
+/// A handle to a server's process group, for places that may have to kill the server, such as the
+/// thread that handles signals.
 ///
 /// The group is only ever signalled while its leader was not waited for. Until then the kernel
 /// does not reuse the id, so no other process can be hit.
 #[derive(Debug, Clone)]
 pub struct ServerGroup {
     leader: Arc<Mutex<Option<Pid>>>,
-    /// The server, or what was started as it.
+    /// The process that was started.
     server: Pid,
 }
 
@@ -32,8 +32,7 @@ impl ServerGroup {
         }
     }
 
-    /// Kills every process of the group; none is left to kill once the server
-    /// was stopped.
+    /// Kills every process of the group; does nothing once the server was stopped.
     pub fn kill(&self) {
         self.signal(Signal::KILL);
     }
@@ -47,8 +46,8 @@ impl ServerGroup {
         }
     }
 
-    /// Kills what is left of the group and waits for the server. From then on the
-    /// group is not signalled any more.
+    /// Kills the rest of the group and waits for the server. From then on the group is not
+    /// signalled any more.
     pub(super) fn reap(&self, server: &mut Child) -> io::Result<ExitStatus> {
         let mut leader = self.lock();
         if let Some(leader) = leader.take() {
@@ -62,7 +61,7 @@ impl ServerGroup {
         self.lock().is_none()
     }
 
-    /// Whether a process of the group has not ended, the guard aside.
+    /// Whether a process of the group, other than the guard, has not ended.
     pub(super) fn is_alive(&self) -> bool {
         let Some(leader) = *self.lock() else {
             return false;

@@ -18,14 +18,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 /// The name by which this program is called to be a guard.
 const NAME: &str = "loadtest-guard";
 
-/// The program itself, whatever became of its file.
+/// The program itself, even if its file was replaced.
 const PROGRAM: &str = "/proc/self/exe";
 
 /// Whether this program, started by [`NAME`], is a guard. A test's is not.
 static IS_AVAILABLE: AtomicBool = AtomicBool::new(false);
 
-/// Guards, if that is what this process was started for, and then does not return.
-/// Servers that are started later have a guard. To be called first of all.
+/// Runs as a guard if this process was started as one, and then does not return. Enables guards
+/// for servers that are started later. Has to be called first.
 pub fn guard_if_requested() {
     if env::args_os().next().is_some_and(|name| name == NAME) {
         guard();
@@ -34,7 +34,7 @@ pub fn guard_if_requested() {
 }
 
 fn guard() -> ! {
-    // They are meant for the server, to end or to reload.
+    // These signals are meant for the server, to end or to reload.
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
@@ -51,7 +51,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Starts one, if this program can be one.
+    /// Starts a guard, if this program can be one.
     pub(super) fn start() -> io::Result<Option<Self>> {
         if !IS_AVAILABLE.load(Ordering::Relaxed) {
             return Ok(None);
@@ -66,7 +66,7 @@ impl Guard {
         Ok(Some(Self { process }))
     }
 
-    /// Its process, and the group that it leads.
+    /// Its process id, and that of the group it leads.
     pub(super) fn pid(&self) -> Pid {
         Pid::from_child(&self.process)
     }
@@ -74,7 +74,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // It closes the pipe, where the group was not killed already.
+        // Closes the pipe, if the group was not killed already.
         let _ = self.process.wait();
     }
 }

@@ -1,4 +1,4 @@
-//! Watching what processes cost, and starting the ones that are watched.
+//! Measuring the cost of processes, and starting servers.
 //!
 //! - [`ProcessTree`] watches a server: a process and all its descendants.
 //! - [`ThreadGroup`] watches some threads of this process.
@@ -40,8 +40,8 @@ pub use watched::Watched;
 pub struct Usage {
     /// CPU time in nanoseconds, as the scheduler counts it.
     pub cpu_ns: u64,
-    /// Time on run queues in nanoseconds, all threads together: they could have
-    /// run and had no core. Null where the kernel does not count it.
+    /// Time on run queues in nanoseconds, all threads together: runnable, but without a core.
+    /// Null where the kernel does not count it.
     #[serde(default)]
     pub run_queue_wait_ns: Option<u64>,
     /// The part of it in user space. The kernel counts it in ticks, so this is
@@ -49,7 +49,7 @@ pub struct Usage {
     pub user_ns: u64,
     /// The part of it in the kernel, likewise.
     pub system_ns: u64,
-    /// Context switches because there was nothing to do.
+    /// Voluntary context switches.
     pub voluntary_switches: u64,
     /// Involuntary context switches.
     pub involuntary_switches: u64,
@@ -57,24 +57,24 @@ pub struct Usage {
     pub rss_before: u64,
     /// Resident memory of the process at the end of the measurement, in bytes.
     pub rss_after: u64,
-    /// Threads that were there.
+    /// The number of threads.
     pub threads: u32,
 }
 
 impl Usage {
-    /// Time on run queues as a share of the time that the threads wanted to run,
-    /// which is that and the time they did, 0 to 1. `None` where the kernel does
-    /// not count it, and where no thread wanted to run.
+    /// Time on run queues as a share of the time that the threads wanted to run, which is that
+    /// and their run time, 0 to 1. `None` where the kernel does not count it, and where no thread
+    /// wanted to run.
     ///
-    /// It is no share of the wall clock's time: that of a thread with little to
-    /// do would stay small though it waited for longer than it worked.
+    /// It is not a share of elapsed time, which would be small for a mostly idle thread even if
+    /// it waited for longer than it ran.
     pub fn run_queue_wait_share(&self) -> Option<f64> {
         let wait_ns = self.run_queue_wait_ns? as f64;
         let wanted_ns = wait_ns + self.cpu_ns as f64;
         (wanted_ns > 0.0).then(|| wait_ns / wanted_ns)
     }
 
-    /// Resident memory that came with the connections, shared out over them.
+    /// Resident memory that came with the connections, per connection.
     pub fn rss_per_connection(&self, connections: u64) -> Option<u64> {
         self.rss_after
             .saturating_sub(self.rss_before)
@@ -86,7 +86,7 @@ impl Usage {
 #[cfg(test)]
 const WAIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Asks again and again until there is an answer.
+/// Polls until there is a value.
 #[cfg(test)]
 fn poll<T>(ask: impl FnMut() -> Option<T>) -> T {
     let deadline = std::time::Instant::now() + WAIT_TIMEOUT;

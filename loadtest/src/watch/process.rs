@@ -1,4 +1,4 @@
-//! A process and all its descendants, the server's.
+//! The server's process and all its descendants.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,9 +20,9 @@ const CHILDREN_MISSING: WatchError = WatchError::Kernel {
 /// Watches a process, its descendants and all their threads, so that shells, package managers and
 /// servers that fork may be between the process id and the server.
 ///
-/// A process that was seen once is watched until it ends, also when its parent
-/// ends before. One that is started and loses its parent between two looks is
-/// never found, and neither is one that is started and ends between two looks.
+/// A known process is watched until it ends, also when its parent ends before. One that is
+/// started between two samples and loses its parent is never found, and neither is one that ends
+/// before the next sample.
 ///
 /// The CPU time of a thread between its last sample and its end is known only to within ticks,
 /// from the totals of its process; its context switches are lost.
@@ -30,9 +30,9 @@ const CHILDREN_MISSING: WatchError = WatchError::Kernel {
 pub struct ProcessTree {
     root: u32,
     root_start_ticks: u64,
-    /// The processes known to live, by id.
+    /// The known processes that are alive, by id.
     processes: BTreeMap<u32, Process>,
-    /// CPU time of threads that were never seen, or not in their last moments.
+    /// CPU time of threads that were not observed, or not until their end.
     unseen_ns: u64,
     accounting: ThreadAccounting,
 }
@@ -42,7 +42,7 @@ struct Process {
     start_ticks: u64,
     /// CPU time of all its threads in ticks, as of the beginning of the round.
     ticks: u64,
-    /// CPU time that was read from threads, those that have ended included.
+    /// CPU time read from threads, including those that have ended.
     seen_ns: u64,
     /// CPU time of threads that were not observed.
     unseen_ns: u64,
@@ -89,12 +89,12 @@ impl ProcessTree {
     /// (deleted)" is appended when the file was replaced or removed since.
     pub fn binary(&self) -> Option<PathBuf> {
         let binary = fs::read_link(format!("/proc/{}/exe", self.root)).ok()?;
-        // Asked afterwards: then it was still this process that has the id.
+        // The order matters: the id still was this process's.
         self.is_alive().then_some(binary)
     }
 
-    /// The command line of the process, quoted for a shell, or `None` once it
-    /// has ended. For a moment after its start there is none yet.
+    /// The command line of the process, quoted for a shell; `None` once it has ended, and for a
+    /// moment after its start.
     pub fn command_line(&self) -> Option<String> {
         let bytes = fs::read(format!("/proc/{}/cmdline", self.root)).ok()?;
         let text = String::from_utf8_lossy(&bytes);
@@ -102,8 +102,7 @@ impl ProcessTree {
         (!text.is_empty() && self.is_alive()).then(|| shell_words::join(words))
     }
 
-    /// Brings the states of the known processes up to date. An id that has
-    /// become another process's is not followed.
+    /// Updates the states of the known processes. A reused id is not followed.
     fn forget_ended(&mut self) {
         let procfs = self.accounting.procfs();
         self.processes
@@ -173,12 +172,10 @@ impl Process {
         }
     }
 
-    /// Adds what was read from threads; returns by how much the time grew that
-    /// was not.
+    /// Adds CPU time read from threads; returns the growth of the time that was not.
     ///
-    /// The ticks of a process are its whole run time, rounded down. They were
-    /// read before the threads, so they exceed what was read from them only
-    /// where threads were missed.
+    /// The ticks of a process are its whole run time, rounded down. They were read before the
+    /// threads, so they exceed the threads' sum only where threads were missed.
     fn account(&mut self, grown_ns: u64) -> u64 {
         self.seen_ns += grown_ns;
         let tick_ns = 1_000_000_000 / clock_ticks_per_second();
@@ -249,8 +246,8 @@ mod tests {
             }
         });
         busy.join().expect("it ends");
-        // Ticks in user space and in the kernel are both rounded down, and what
-        // runs lags by a tick.
+        // Ticks in user space and in the kernel are both rounded down, and those of a running
+        // thread lag by one.
         let tick_ns = 1_000_000_000 / clock_ticks_per_second();
         let counted_ns = tree.sample().cpu_ns - before.cpu_ns;
         assert!(counted_ns >= BUSY_NS - 3 * tick_ns, "{counted_ns}");

@@ -9,8 +9,7 @@ pub(super) use host::stat::{Schedstat, Stat};
 use rustix::io::Errno;
 use rustix::param::page_size;
 
-/// Reads files of `/proc`, all into the same memory: it is done often while a
-/// measurement runs.
+/// Reads files of `/proc` into one buffer, as it is done often during a measurement.
 #[derive(Debug, Default)]
 pub(super) struct Procfs {
     path: String,
@@ -18,8 +17,8 @@ pub(super) struct Procfs {
 }
 
 impl Procfs {
-    /// The state of a process. Its ticks are those of all its threads, also of
-    /// the ones that have ended.
+    /// The state of a process. Its ticks are those of all its threads, including those that have
+    /// ended.
     pub(super) fn process_stat(&mut self, pid: u32) -> io::Result<Stat> {
         Stat::parse(self.read(format_args!("/proc/{pid}/stat"))?).ok_or_else(malformed)
     }
@@ -29,9 +28,9 @@ impl Procfs {
         Stat::parse(self.read(format_args!("/proc/{pid}/task/{tid}/stat"))?).ok_or_else(malformed)
     }
 
-    /// The run time of one thread, and how long it waited for a core. The
-    /// scheduler brings the run time up to date at every switch and tick, so it
-    /// lags by at most one tick, and the wait when the thread gets its core.
+    /// The run time and run-queue wait of one thread. The scheduler updates the run time at every
+    /// switch and tick, so it lags by at most one tick, and the wait when the thread gets its
+    /// core.
     pub(super) fn schedstat(&mut self, pid: u32, tid: i32) -> io::Result<Schedstat> {
         let text = self.read(format_args!("/proc/{pid}/task/{tid}/schedstat"))?;
         Schedstat::parse(text).ok_or_else(malformed)
@@ -43,14 +42,14 @@ impl Procfs {
         parse_switches(text).ok_or_else(malformed)
     }
 
-    /// The processes that one thread has started and that have not been waited
-    /// for. While threads and processes end, some may be left out.
+    /// The children of one thread that have not been waited for. While threads and processes end,
+    /// some may be missing.
     pub(super) fn children(&mut self, pid: u32, tid: i32) -> io::Result<Vec<u32>> {
         let text = self.read(format_args!("/proc/{pid}/task/{tid}/children"))?;
         Ok(numbers(text).collect())
     }
 
-    /// The threads of a process. While threads end, some may be left out.
+    /// The threads of a process. While threads end, some may be missing.
     pub(super) fn threads(&mut self, pid: u32) -> io::Result<Vec<i32>> {
         self.path.clear();
         let _ = write!(self.path, "/proc/{pid}/task");
@@ -76,7 +75,7 @@ impl Procfs {
     }
 }
 
-/// All processes there are, those that end meanwhile aside.
+/// All processes, except those that end meanwhile.
 pub(super) fn processes() -> io::Result<Vec<u32>> {
     numeric_entries("/proc")
 }

@@ -2,28 +2,27 @@
 
 use super::Usage;
 
-/// The numbers of some threads from their start on, those that have ended
-/// included. No number but the resident memory and the threads ever falls.
+/// The counters of some threads since their start, including those that have ended. Only the
+/// resident memory and the number of threads can fall.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sample {
     /// CPU time in nanoseconds, as the scheduler counts it.
     pub cpu_ns: u64,
-    /// Time on run queues in nanoseconds: threads could have run and had no core.
-    /// `None` where the kernel does not count it. What a thread waited between
-    /// the last look and its end is lost.
+    /// Time on run queues in nanoseconds: runnable, but without a core. `None` where the kernel
+    /// does not count it. The wait of a thread between the last sample and its end is lost.
     pub wait_ns: Option<u64>,
     /// CPU time in user space, in ticks.
     pub user_ticks: u64,
     /// CPU time in the kernel, in ticks.
     pub system_ticks: u64,
-    /// Context switches because there was nothing to do.
+    /// Voluntary context switches.
     pub voluntary_switches: u64,
     /// Involuntary context switches.
     pub involuntary_switches: u64,
-    /// Resident memory of their processes now, in bytes. What processes share
-    /// is counted for each of them.
+    /// The present resident memory of their processes, in bytes. Shared pages count for each
+    /// process.
     pub rss_bytes: u64,
-    /// Threads that are there now.
+    /// The present number of threads.
     pub threads: u32,
 }
 
@@ -72,9 +71,8 @@ impl Sample {
         }
     }
 
-    /// The part of `cpu_ns` in user space. Where no tick has passed since the
-    /// earlier sample, the best guess is the proportion since the start; where
-    /// there was none at all, nothing is known, and each half gets one.
+    /// The part of `cpu_ns` in user space. Where no tick has passed since the earlier sample, it
+    /// is in the proportion since the start; without any tick, half of it.
     fn user_ns(&self, earlier: &Self, cpu_ns: u64) -> u64 {
         let since = (
             self.user_ticks.saturating_sub(earlier.user_ticks),
@@ -90,7 +88,7 @@ impl Sample {
     }
 }
 
-/// A sum and what another one grew by; unknown where any of the three is.
+/// A sum plus the growth of another counter; unknown if any of the three is.
 pub(super) fn grown(sum: Option<u64>, from: Option<u64>, to: Option<u64>) -> Option<u64> {
     Some(sum? + to?.saturating_sub(from?))
 }

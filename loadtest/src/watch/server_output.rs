@@ -23,7 +23,7 @@ pub struct ServerOutput {
 #[derive(Debug, Default)]
 struct Captured {
     tail: VecDeque<u8>,
-    /// Bytes that there were in all, and of these the ones that were shown.
+    /// The total number of bytes, and of those shown.
     total: u64,
     shown: u64,
     /// Whether all processes that could print have closed it.
@@ -31,11 +31,11 @@ struct Captured {
 }
 
 impl ServerOutput {
-    /// Gives a server something to print to. It is read until all its processes have
-    /// closed it, so none of them ever waits.
+    /// Returns a pipe for a server's output. It is read until all its processes have closed it,
+    /// so none of them ever blocks.
     ///
     /// # Errors
-    /// The kernel's, when there are no more files or threads.
+    /// The kernel's, without a free descriptor or thread.
     pub fn begin(&self) -> io::Result<PipeWriter> {
         let printed = self.clone();
         let (mut reader, writer) = io::pipe()?;
@@ -52,7 +52,7 @@ impl ServerOutput {
         Ok(writer)
     }
 
-    /// The lines that are kept, of which the first may lack its beginning.
+    /// The captured lines; the first may be cut.
     pub fn lines(&self) -> Vec<String> {
         lines_of(self.lock().tail.iter().copied())
     }

@@ -1,4 +1,4 @@
-//! Some threads of this process, the generator's.
+//! The generator's threads.
 
 use std::process;
 
@@ -74,8 +74,8 @@ mod tests {
 
     const BUSY_NS: u64 = 50_000_000;
 
-    /// A thread that is busy for as long as [`BUSY_NS`], then idle until its
-    /// sender is dropped. It runs on one core only if that is given.
+    /// A thread that is busy for [`BUSY_NS`], then idle until its sender is dropped. It is pinned
+    /// to a core if that is given.
     fn spawn_busy(core: Option<usize>) -> (i32, Sender<()>, JoinHandle<()>) {
         let (id_sender, id) = channel();
         let (end, ended) = channel();

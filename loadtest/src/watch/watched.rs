@@ -20,8 +20,7 @@ pub trait Watched {
     /// ended.
     fn busiest_ns(&mut self) -> u64;
 
-    /// The cores on which threads were active since the previous call, or since
-    /// they are watched.
+    /// The cores on which threads were active since the previous call, or since the start.
     fn active_cores(&mut self) -> BTreeSet<usize>;
 }
 

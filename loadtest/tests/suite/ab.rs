@@ -44,7 +44,7 @@ fn a_slower_server_is_found_worse_and_all_runs_are_kept() {
         warned < run.stderr.find("pair 1/6").expect("a pair"),
         "{run:?}"
     );
-    // Once to see that it starts, and then for every pair.
+    // One start as a check, and one for every pair.
     servers.assert_starts(7);
 
     let comparison = comparison(&run);
@@ -94,7 +94,7 @@ fn a_server_against_itself_is_the_noise() {
     let directory = scratch.file("results");
     let run = servers.compared(&["--aa", "--pairs=2", "-o", &directory]);
     assert_eq!(run.code, Some(0), "{run:?}");
-    // Of two pairs nothing follows, however narrow their intervals are.
+    // Two pairs lead to no conclusion, however narrow their intervals are.
     assert!(
         run.stdout
             .contains("\n2 pairs cannot show a difference on any machine\n"),
@@ -142,7 +142,7 @@ fn the_noise_comes_before_the_pairs() {
 fn an_inconclusive_comparison_is_exit_5() {
     let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
-    // Nothing is ever found in two pairs, and nothing is within no margin.
+    // Two pairs never find anything, and no interval is within a margin of 0.
     let run = servers.compared(&[
         "--pairs=2",
         "--margin=0%",
@@ -167,7 +167,7 @@ fn an_inconclusive_comparison_is_exit_5() {
 #[test]
 fn a_rate_that_a_server_does_not_reach_makes_it_invalid() {
     let servers = Servers::new(&[("--a=", Behavior::BurnCpu), ("--b=", Behavior::BurnCpu)]);
-    // Of one connection it answers 2,000 messages in a second, at most.
+    // On one connection it answers at most 2,000 messages in a second.
     let load = ["--", "-c1", "-d200ms", "--warmup=0s", "--rate=4k"];
     let flags = ["--pairs=2", "--format=markdown"];
     let run = loadtest(&servers.arguments(&[&flags[..], &load].concat()));
@@ -192,7 +192,7 @@ fn more_than_two_are_ranked() {
     let mut lines = run.stdout.lines();
     let title = lines.find(|line| line.starts_with("CPU/message  rank"));
     assert!(title.is_some(), "{run:?}");
-    // Of three, the last by far.
+    // The slowest of the three.
     let last = lines.nth(2).expect("a line");
     assert!(last.starts_with("three "), "{run:?}");
     assert!(
@@ -277,7 +277,7 @@ fn an_interrupt_in_the_first_pair_is_one_line() {
     let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     let program = Program::start(&servers.arguments(&["--", "-d5m", "--warmup=0s"]));
-    // Each has started once, and one of them for its run.
+    // One start of each as a check, and one for a run.
     poll("a run", || {
         let starts = servers.servers.iter().map(|it| it.starts().len());
         (starts.sum::<usize>() >= 3).then_some(())
@@ -358,7 +358,7 @@ fn a_failed_run_ends_with_a_report_of_earlier_pairs() {
     let both = [("--a=", Behavior::Echo), ("--b=", Behavior::Echo)];
     let servers = Servers::new(&both);
     let mut program = in_second_pair(&servers, &[]);
-    // One that is killed when it is to end anyway ends no run.
+    // A server killed after the end of its last slice fails no run.
     poll("a run that ends", || {
         let pid = servers.servers[1].starts().pop().expect("a process");
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -1,4 +1,4 @@
-//! The command line's contract: exit codes, and what is on which stream.
+//! The command line's contract: exit codes, and the streams of the output.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;

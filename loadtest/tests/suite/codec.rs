@@ -1,4 +1,4 @@
-//! The client's codec against tungstenite's, which it shares nothing with.
+//! The client's codec against tungstenite's, with which it shares no code.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -95,8 +95,8 @@ fn payload(pool: &FramePool, sequence: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Sends a message in frames that begin at the start and at these places, with
-/// pings in front of all but the first.
+/// Sends a message in frames that begin at the start and at these positions, with pings before
+/// all but the first.
 fn send_in_fragments(server: &mut WebSocket<Tape>, message: &Message, starts: &[usize]) {
     let payload = message.clone().into_data();
     let mut opcode = match message {
@@ -143,8 +143,7 @@ fn feed<'a>(
     (checker.received(), result)
 }
 
-/// All the ways to cut bytes that a test goes through: whole, byte by byte, and
-/// in two at every place.
+/// All splits that a test uses: none, byte by byte, and in two at every position.
 fn cuts(bytes: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     let whole_and_bytes = [vec![bytes], bytes.chunks(1).collect()];
     let in_two = (1..bytes.len()).map(|at| vec![&bytes[..at], &bytes[at..]]);
@@ -407,7 +406,7 @@ fn by_hand(kind: MessageKind, payload: &[u8], starts: &[usize]) -> Vec<u8> {
     bytes
 }
 
-/// A reply in two fragments, of 8 and 12 bytes, for tests to spoil.
+/// A reply in two fragments, of 8 and 12 bytes, for tests to corrupt.
 struct InTwo {
     mix: Mix,
     bytes: Vec<u8>,
@@ -432,7 +431,7 @@ impl InTwo {
         [&self.first, &rest.concat()[..]].concat()
     }
 
-    /// Asserts that this is what is wrong, wherever the bytes are cut.
+    /// Asserts this violation at every split.
     fn assert_said(&self, what: &str, wrong: &[u8], violation: &Violation) {
         for pieces in cuts(wrong) {
             let (_, result) = feed(&self.mix, 1, pieces);
@@ -695,7 +694,7 @@ fn only_a_raw_echo_is_accepted_at_every_split() {
         let too_many = feed(&mix, MIXED, [&twice[..]]);
         assert_eq!(too_many, (MIXED, Err(Violation::Unsolicited)));
 
-        // Even what would be a control frame is nothing but a wrong byte.
+        // Even the bytes of a control frame are wrong bytes.
         for at in 0..mix.pool(id(0)).reply_len() {
             for bit in 0..8 {
                 let mut wrong = echo.clone();

@@ -30,8 +30,8 @@ impl Files {
         }
     }
 
-    /// Writes a file for each of these, and gives the argument that names them. Each is
-    /// a run of its own, begun a second after the one before.
+    /// Writes a file for each of these, and returns the argument that names them. Each is a run
+    /// of its own, begun a second after the one before.
     fn group(&self, label: &str, cpu_ns: &[f64], change: impl Fn(&mut Value)) -> String {
         for (index, ns) in cpu_ns.iter().enumerate() {
             let mut run = self.run.clone();
@@ -106,7 +106,7 @@ fn equal_groups_are_no_difference_and_noisy_ones_inconclusive() {
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(run.stdout.contains("no difference"), "{run:?}");
 
-    // However much runs of one server differ, the margin is what it is.
+    // The margin does not depend on the noise of the runs.
     let values_ns = [1_000.0, 30_000.0, 5_000.0, 40_000.0, 2_000.0, 9_000.0];
     let noisy = files.group("C", &values_ns, same);
     for (one, other) in [(&a, &noisy), (&noisy, &a)] {
@@ -157,7 +157,7 @@ fn the_same_run_counts_once() {
     let run = loadtest(&["compare", &a, &first, &b]);
     let given_twice = format!("{first} is given twice; a run counts once");
     assert_eq!(run.refused(2), given_twice);
-    // A copy is found by what is in it, also where it is of the other side.
+    // A copy is detected by its content, also in the other group.
     let text = fs::read_to_string(&first).expect("a file");
     let mut renamed: Value = serde_json::from_str(&text).expect("JSON");
     renamed["label"] = json!("another");

@@ -78,7 +78,7 @@ fn dashboards_get_medians_by_direction() {
             .map(|entry| (name(entry), value(entry)))
             .collect()
     };
-    // The same numbers, of a run that was another one.
+    // The same numbers, of another run.
     let second = scratch.file("second.json");
     let mut other = result.clone();
     other.started_at = "2026-11-28T10:00:00.000Z".to_owned();

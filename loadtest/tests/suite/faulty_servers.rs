@@ -1,4 +1,4 @@
-//! Servers that break their promise are caught, and named for what they did.
+//! Faulty servers are detected, and the error names the fault.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -33,7 +33,7 @@ fn drive_with_timeout(server: SocketAddr, arguments: &[&str]) -> Run {
     drive(server, &[&["--timeout=1s"], arguments].concat())
 }
 
-/// Serves connections that are in order for [`GOOD`] messages, and then not.
+/// Serves connections correctly for [`GOOD`] messages, and then with a fault.
 fn behaving_at_first(
     break_protocol: impl Fn(&mut WebSocket<TcpStream>) + Send + Sync + 'static,
 ) -> SocketAddr {
@@ -404,13 +404,13 @@ fn one_stuck_connection_among_others_fails_the_run_at_its_end() {
         );
         let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
         assert_eq!(report["judgement"]["verdict"], "invalid", "{run:?}");
-        // It was no reason to end before the time.
+        // It did not end the run early.
         assert_eq!(report["elapsed_ns"], 2_000_000_000u64, "{run:?}");
     }
 }
 
-/// Runs two connections to their end against a server that ends them its way:
-/// that is noted, and speaks against none of the messages that were answered.
+/// Runs two connections to their end against a server that closes them incorrectly: that is a
+/// note, and no reason against the run.
 fn is_noted_closing(first: &str, end: fn(&mut WebSocket<TcpStream>)) {
     for connections in [&["-c2"][..], &["-c1", "--idle=1"]] {
         let server = serve(move |mut socket| {

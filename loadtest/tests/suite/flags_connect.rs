@@ -116,7 +116,7 @@ fn a_subprotocol_has_to_be_chosen() {
     let offered = ["--subprotocol=chat", "--subprotocol=echo.v1"];
     let plan = result_of(&[&FEW[..], &offered, &[&url]].concat()).plan;
     assert_eq!(plan.subprotocols, ["chat", "echo.v1"]);
-    // This server chooses none, as it knows none of them.
+    // This server supports none, and chooses none.
     let peer = Peer::echo();
     let url = peer.url();
     let run = loadtest(&[&["run"], &FEW[..], &offered, &[&url]].concat());
@@ -198,7 +198,7 @@ fn a_name_is_looked_up() {
     let result = result_of(&[&FEW[..], &[&url]].concat());
     assert_eq!(result.counts.answered, 40);
     assert!(result.environment.loopback);
-    // Of several addresses one is chosen first, by a connection that asks for nothing.
+    // Of several addresses one is chosen first, by a connection without a request.
     let mut served = 0;
     poll("the end of all connections", || {
         let ended = peer.ended();

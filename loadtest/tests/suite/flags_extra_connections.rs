@@ -92,7 +92,7 @@ fn connections_are_replaced_without_losing_a_message() {
         assert_eq!(counts.handshakes, 4 + counts.replaced, "{counts:?}");
         // A closed loop goes on for as long as it takes to see the end.
         assert!(counts.due <= peer.seen.messages() as u64, "{counts:?}");
-        // One more may have been begun, and not been needed in the end.
+        // One more replacement may have been begun at the end.
         poll("the end of all connections", || {
             (peer.seen.open() == 0).then_some(())
         });
@@ -126,7 +126,7 @@ fn cuts_off_two() -> String {
         let Some(first) = next_message(&mut socket) else {
             return;
         };
-        // Nothing wakes it when another connection has been cut off.
+        // It is not woken when another connection is closed.
         let now_and_then = Some(Duration::from_millis(5));
         socket.get_ref().set_read_timeout(now_and_then).unwrap();
         while cut_off.load(Ordering::Relaxed) < 2 {

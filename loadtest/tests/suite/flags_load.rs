@@ -86,7 +86,7 @@ fn answer_late(tap: Tap, mut held_back: usize) {
 
 #[test]
 fn replies_to_the_warm_up_do_not_count_for_the_rate() {
-    // A second of the load is the warm-up's, half a second of it the measurement's.
+    // The warm-up has a second of the load, the measurement half a second.
     let server = Peer::serving(|tap, _| answer_late(tap, 1_500));
     let load = ["-c1", "--rate=1k", "-d3s", "--warmup=1s", "--timeout=30s"];
     let result = result_of(&[&load[..], &[&server.url()]].concat());
@@ -297,7 +297,7 @@ fn threads_stay_on_their_cores() {
                 let file = task.path().join("status");
                 let file = file.to_str()?;
                 let is_load = status(file, "Name")? == "load-0";
-                // It is pinned when it has a socket to wait for.
+                // It is pinned once it has an epoll instance.
                 is_load.then(|| status(file, "Cpus_allowed_list"))?
             })
             .filter(|cores| *cores == core)

@@ -162,7 +162,7 @@ fn a_file_that_cannot_be_written_is_one_clear_line() {
     assert_eq!(run.stdout, "", "before the run, not behind it: {run:?}");
 }
 
-/// A run's exit code, and what became of its one objective.
+/// A run's exit code, and the result of its one objective.
 fn with_objective(objective: &str, load: &[&str]) -> (Run, loadtest::slo::SloResult) {
     let server = ringback(|_| {});
     let url = url_of(&server);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const CALM_NS: [f64; 5] = [5_000.0, 5_010.0, 4_990.0, 5_020.0, 4_980.0];
 
-/// A directory of results, made of one run.
+/// A directory of results derived from one run.
 struct Results {
     scratch: Scratch,
     run: Value,
@@ -77,7 +77,7 @@ fn a_commit_that_is_slower_is_marked() {
     );
     assert!(lines[3].contains(",worse,1.2"), "{run:?}");
 
-    // Nothing of it is in the throughput.
+    // The throughput does not change.
     let run = results.show(&["--metric=throughput", "--fail-on-regression"]);
     assert_eq!(run.code, Some(0), "{run:?}");
 }

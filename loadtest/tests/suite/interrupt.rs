@@ -169,7 +169,7 @@ fn a_hangup_that_is_ignored_stays_ignored() {
     assert!(!run.stdout.contains("interrupted"), "{run:?}");
 }
 
-/// Asserts that a server ends when the program is killed, and all that it started.
+/// Asserts that a server and its children end when the program is killed.
 fn assert_ends_with_the_program(server: &ChildServer, arguments: &[&str], sign: &str) {
     let program = Program::start_as(command().args(arguments));
     program.wait_for_stderr(sign);
@@ -199,7 +199,7 @@ fn a_started_server_ends_with_the_program() {
     let arguments = [&rates[..], &[wrapped.as_str(), &url]].concat();
     assert_ends_with_the_program(&server, &arguments, "measuring");
 
-    // One that ignores what it could ignore.
+    // A server that ignores signals.
     let deaf = ChildServer::new(Behavior::NeverReply);
     let script = format!("trap '' TERM HUP INT; {} & wait; wait", deaf.command());
     let wrapped = format!("sh -c {}", shell_words::quote(&script));

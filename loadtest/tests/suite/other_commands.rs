@@ -1,4 +1,4 @@
-//! The commands beside `run`: floor, doctor, schema, completions.
+//! The commands other than `run`: floor, doctor, schema, completions.
 
 use std::process::Stdio;
 
@@ -53,7 +53,7 @@ fn the_floors_server_may_be_started_for_it() {
         &command,
         &url,
     ];
-    // It chooses no subprotocol, which only a WebSocket server is asked to do.
+    // The floor's raw server chooses no subprotocol, which is asked only of WebSocket servers.
     let run = loadtest(&[&FEW[..], &arguments].concat());
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(!is_alive(server.pid()));
@@ -191,8 +191,7 @@ fn shared_load(scratch: &Scratch, rates: [&str; 2]) -> [String; 2] {
     for program in [start(0), start(1)] {
         program.finish().assert_ok();
     }
-    // A busy machine may start the second one late; whether that is noticed is
-    // another test.
+    // A busy machine may start the second one late, which another test covers.
     let first = result(&files[0]).started_at;
     let text = std::fs::read_to_string(&files[1]).expect("a result");
     let text = text.replace(&result(&files[1]).started_at, &first);
@@ -227,7 +226,7 @@ fn results_of_a_shared_load_are_added_up() {
         (merged.plan.connections, merged.plan.rate()),
         (8, Some(800.0))
     );
-    // Its objectives are judged anew.
+    // Its objectives are evaluated again.
     let files = [scratch.file("result-0.json"), scratch.file("result-1.json")];
     let missed = loadtest(&["merge", &files[0], &files[1], "--slo", "rate>1g"]);
     assert!(matches!(missed.code, Some(3 | 4)), "{missed:?}");

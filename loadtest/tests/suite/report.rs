@@ -48,8 +48,7 @@ fn report(files: &[&str], output: &str) -> Run {
     loadtest(&[&["report", "-o", output], files].concat())
 }
 
-/// Two servers, of which the second costs less. What follows from the values is worked
-/// out when it is read.
+/// Two servers, of which the second costs less. Derived values are computed when it is read.
 fn comparison() -> Comparison {
     let side = |label: &str, factor: f64| Side {
         label: label.to_owned(),

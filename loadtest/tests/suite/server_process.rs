@@ -45,7 +45,7 @@ fn a_running_server_is_watched() {
     let cost = result.summary.server.expect("its process is known");
     assert!(cost.cpu_ns_per_message.expect("messages") > 0.0, "{cost:?}");
     assert!(result.shared_core.is_some());
-    // It is not this program's to stop.
+    // The program must not stop it.
     assert!(is_alive(started.pid()));
     let run = loadtest(&[&["run"], &arguments[..]].concat()).assert_ok();
     let mut lines = run.stdout.lines();
@@ -56,7 +56,7 @@ fn a_running_server_is_watched() {
     assert_eq!(costs.matches(" ns ").count(), 3, "{run:?}");
 }
 
-/// Threads that are never at rest, on one core, until this is dropped.
+/// Threads that are always busy, on one core, until this is dropped.
 struct BusyLoops {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,

@@ -28,7 +28,7 @@ fn by_shell(prepare: &str, arguments: &[&str]) -> Run {
     Program::start_as(&mut command).finish()
 }
 
-/// Results for the commands that read some.
+/// Results for the commands that read files.
 struct Results {
     scratch: Scratch,
     files: Vec<String>,
@@ -40,7 +40,7 @@ impl Results {
     fn new() -> Self {
         let scratch = Scratch::new();
         let mut result = result_of_a_run();
-        // A run counts once, so each is one of its own.
+        // Each is a run of its own, as copies do not count.
         let file = |index: usize| {
             result["started_at"] = json!(format!("2026-11-28T10:00:0{index}.000Z"));
             let file = scratch.file(&format!("{index}.json"));
@@ -357,7 +357,7 @@ fn permissions_are_those_of_a_shell() {
     };
     let export = |to: &str| without_privilege(&["export", "--csv", file, "-o", to]);
 
-    // A file that is protected, in a directory that is not.
+    // A write-protected file in a writable directory.
     let protected = results.scratch.file("protected");
     fs::write(&protected, "before").expect("a file");
     mode(&protected, 0o444);
@@ -365,7 +365,7 @@ fn permissions_are_those_of_a_shell() {
     assert_eq!(export(&protected).refused(2), denied);
     assert_eq!(fs::read_to_string(&protected).expect("a file"), "before");
 
-    // A file that may be written, in a directory that takes no other.
+    // A writable file in a directory that accepts no new one.
     let directory = results.scratch.file("directory");
     fs::create_dir(&directory).expect("a directory");
     let inside = format!("{directory}/out.csv");

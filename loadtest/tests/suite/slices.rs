@@ -70,7 +70,7 @@ fn an_open_loop_keeps_its_rate_over_all_slices() {
             assert_eq!(run.plan.slices, 6);
             let counts = run.counts;
             assert_eq!(counts.due, counts.answered, "{counts:?}");
-            // 600, within four standard deviations of the most random.
+            // 600, within four standard deviations of a Poisson number.
             assert!((500..700).contains(&counts.due), "{counts:?}");
             if arrival == "--arrival=fixed" {
                 assert!((594..=606).contains(&counts.due), "{counts:?}");

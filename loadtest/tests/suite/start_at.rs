@@ -22,7 +22,7 @@ const CLOCKS_APART_MAX: Duration = Duration::from_millis(100);
 )]
 fn soon() -> SystemTime {
     let at = SystemTime::now() + Duration::from_secs(5);
-    // To the millisecond, as it is written.
+    // Rounded to the millisecond, as it is written.
     parse_utc(&format_utc(at)).expect("a time")
 }
 
@@ -133,7 +133,7 @@ fn a_time_that_cannot_be_met_is_refused() {
 
 #[test]
 fn unopened_connections_at_the_start_time_fail_the_run() {
-    // It takes connections, and answers no handshake.
+    // It accepts connections, and answers no handshake.
     let peer = Peer::serving(|mut tap, _| {
         let mut chunk = [0; 1024];
         while std::io::Read::read(&mut tap, &mut chunk).is_ok_and(|count| count > 0) {}

@@ -13,7 +13,7 @@ use loadtest::sweep::{Answer, Purpose, SweepFile};
 use loadtest::verdict::Verdict;
 use tungstenite::Message;
 
-/// Short runs of few messages. What they are worth is not the question.
+/// Short runs of few messages. Their validity does not matter.
 const BRIEF: [&str; 4] = ["sweep", "-c2", "-d200ms", "--warmup=20ms"];
 
 /// The least time of a delayed reply, on any machine.
@@ -65,7 +65,7 @@ fn every_rate_is_run_as_often_as_asked() {
             assert_eq!(result.plan.rate(), Some(point.rate_per_s));
         }
     }
-    // Each run has payloads of its own, and all of them are those of the seed.
+    // The payloads differ in each run, and all are a function of the seed.
     let mut seeds: Vec<_> = file.runs().map(|run| run.plan.seed).collect();
     seeds.sort_unstable();
     let expected: Vec<_> = (5..).take(seeds.len()).collect();
@@ -105,7 +105,7 @@ fn every_run_has_a_server_of_its_own() {
     for result in file.runs() {
         assert!(result.server.is_some(), "{run:?}");
     }
-    // The last one's; were one still there, the next would not have started.
+    // The last one's: if another were still running, the next would not have started.
     assert!(!is_alive(server.pid()));
 }
 
@@ -156,7 +156,7 @@ fn an_objective_that_never_holds_ends_the_search() {
     };
     let last = run.stdout.lines().last().unwrap_or_default();
     match run.code {
-        // Once could have been chance.
+        // A single failure may be by chance.
         Some(3) => {
             assert_eq!(last, "not even 2,000/s holds p50<20ms", "{run:?}");
             assert_eq!(runs("  fails  explore"), 2, "{run:?}");
@@ -168,7 +168,7 @@ fn an_objective_that_never_holds_ends_the_search() {
     assert_eq!(runs("  holds  explore"), 0, "{run:?}");
 }
 
-/// A generator that sleeps makes every run SUSPECT, if it is nothing worse.
+/// A sleeping generator makes every run at least SUSPECT.
 #[test]
 fn suspect_runs_lead_to_no_conclusion() {
     let server = ringback(|_| {});
@@ -257,8 +257,7 @@ fn a_search_ends_below_a_limit_that_is_known() {
     }
 }
 
-/// Replies that come so late that a part of them is missing at the end of a run
-/// that warmed up for no time.
+/// Replies so late that some are missing at the end of a run without a warm-up.
 const TOO_LATE: Delay = Delay::Constant(Duration::from_millis(60));
 
 #[test]
@@ -295,7 +294,7 @@ fn rates_above_a_saturated_one_are_not_repeated() {
     let counts: Vec<_> = counts.collect();
     assert_eq!(counts[0], (3, 0));
     for (runs, skipped) in &counts[1..] {
-        // Each may have come before the lowest in the first round.
+        // Each may precede the lowest in the first round.
         assert!(*runs <= 1 && *runs + *skipped as usize == 3, "{counts:?}");
     }
     assert!(

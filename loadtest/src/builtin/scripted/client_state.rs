@@ -1,4 +1,4 @@
-//! One client, from its request to its Close.
+//! The protocol of one client, from its request to its Close.
 //!
 //! This contains no networking code: bytes and the time go in, and the reply queue holds the
 //! output with its due times.
@@ -11,9 +11,8 @@ use super::reply_queue::ReplyQueue;
 use super::script_state::ScriptState;
 use super::upgrade::{BAD_REQUEST, Request};
 
-/// Bytes that may wait to be written. Beyond that nothing is read, which makes
-/// delays longer than they should be; a generator that is kept waiting stops
-/// sending long before.
+/// The limit of queued output. Beyond it nothing is read, which makes delays longer than
+/// scripted; a generator without replies stops sending long before.
 const REPLY_QUEUE_LEN_MAX: usize = 64 << 20;
 
 /// The protocol state of a client.
@@ -26,7 +25,7 @@ pub(super) struct ClientState {
 }
 
 impl ClientState {
-    /// Takes bytes that were read `now`, cut anywhere.
+    /// Processes bytes that were read `now`, split anywhere.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],

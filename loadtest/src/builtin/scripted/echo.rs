@@ -14,8 +14,8 @@ use crate::client::frame::{
 /// The opcode of a fragment that is not the first.
 const OPCODE_CONTINUATION: u8 = 0x0;
 
-/// The status code that a wrong answer to a Close has, and what it has where
-/// that would be right (RFC 6455, section 7.4.1).
+/// The wrong status code for a Close, and the one used if that would be right (RFC 6455, section
+/// 7.4.1).
 const WRONG_CODES: [u16; 2] = [1001, 1000];
 
 /// Answers the frames of one connection.
@@ -29,12 +29,12 @@ pub(super) struct Echo {
     reply: Vec<u8>,
     /// The reply that changes places with the next one.
     held: Option<(Vec<u8>, Instant)>,
-    /// Nothing is answered any more.
+    /// Frames are ignored from now on.
     ended: bool,
 }
 
 impl Echo {
-    /// Takes a frame that was read `now`.
+    /// Processes a frame that was read `now`.
     pub(super) fn take(
         &mut self,
         frame: &Frame<'_>,
@@ -85,7 +85,7 @@ impl Echo {
         if frame.is_last() {
             let mut reply = mem::take(&mut self.reply);
             self.answer(&mut reply, frame.payload.is_empty(), now, script_state);
-            // To be filled again.
+            // The buffer is reused.
             reply.clear();
             self.reply = reply;
         }

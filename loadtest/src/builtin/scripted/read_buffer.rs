@@ -11,7 +11,7 @@ pub(super) const MESSAGE_LEN_MAX: usize = 16 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ProtocolError;
 
-/// Bytes of a client, cut anywhere.
+/// Bytes of a client, split anywhere.
 #[derive(Debug, Default)]
 pub(super) struct ReadBuffer {
     bytes: Vec<u8>,
@@ -44,12 +44,12 @@ impl ReadBuffer {
         self.bytes.extend_from_slice(chunk);
     }
 
-    /// Takes `len` of the bytes that were left.
+    /// Consumes `len` bytes.
     pub(super) fn take(&mut self, len: usize) {
         self.taken += len;
     }
 
-    /// Takes a frame, if there is a whole one.
+    /// Consumes a frame, if there is a complete one.
     pub(super) fn take_frame(&mut self) -> Result<Option<Frame<'_>>, ProtocolError> {
         let left = &mut self.bytes[self.taken..];
         let Some((payload_len, mask_at)) = declared_len(left) else {

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Replies in the order in which they will be written.
+/// Replies in the order in which they are written.
 ///
 /// They are in one buffer, so that all that are due are one slice and go out with one write. A
 /// reply that is due waits for those before it.
 #[derive(Debug, Default)]
 pub(super) struct ReplyQueue {
     bytes: Vec<u8>,
-    /// Bytes of these that were written.
+    /// The number of its bytes that were written.
     written: usize,
-    /// Bytes of these that were due; never less than `written`.
+    /// The number of its bytes that were due; never less than `written`.
     released: usize,
     /// The entries that are not yet due.
     waiting: VecDeque<Queued>,
@@ -49,7 +49,7 @@ impl ReplyQueue {
         self.waiting.push_back(Queued { due, item });
     }
 
-    /// Makes writable what is due `now`; returns how many messages it echoes.
+    /// Makes the entries due `now` writable; returns the number of messages they echo.
     pub(super) fn release(&mut self, now: Instant) -> u64 {
         let mut echoed = 0;
         while let Some(next) = self.waiting.front()
@@ -67,7 +67,7 @@ impl ReplyQueue {
         echoed
     }
 
-    /// Takes bytes off that were written.
+    /// Removes written bytes.
     pub(super) fn wrote(&mut self, len: usize) {
         self.written += len;
         if self.written == self.bytes.len() {
@@ -75,7 +75,7 @@ impl ReplyQueue {
             self.written = 0;
             self.released = 0;
         } else if self.written > self.bytes.len() / 2 {
-            // Moves less than was written since the last time.
+            // The move is shorter than the bytes written since the last one.
             self.bytes.drain(..self.written);
             self.released -= self.written;
             self.written = 0;
@@ -87,12 +87,12 @@ impl ReplyQueue {
         &self.bytes[self.written..self.released]
     }
 
-    /// When there will be more of it.
+    /// When the next entry is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.waiting.front().map(|next| next.due)
     }
 
-    /// Bytes that were not written, due or not.
+    /// The number of bytes not written, due or not.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.written
     }

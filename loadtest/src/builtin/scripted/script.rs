@@ -8,17 +8,17 @@ const DURATION_MAX: Duration = Duration::from_secs(3600);
 /// What a [`ScriptedServer`](super::ScriptedServer) does besides echoing. The default is a plain,
 /// correct echo.
 ///
-/// Messages are counted over all connections, from 0, in the order in which the
-/// server read their ends.
+/// Messages are counted over all connections, from 0, in the order in which the server read their
+/// last bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Script {
     /// The delay of every reply, from the read of the message to the write of
     /// the reply.
     ///
-    /// It is never shorter. It is longer when the reply before it on the same
-    /// connection is later still, as order is kept, and during a stall.
+    /// The delay is never shorter. It is longer if the previous reply of the same connection is
+    /// later still, as order is kept, and during a stall.
     pub delay: Delay,
-    /// Once, the server stops reading and writing.
+    /// A single stall of reading and writing.
     pub stall: Option<Stall>,
     /// One fault, and the number of the message it happens with.
     pub fault: Option<(u64, Fault)>,
@@ -46,7 +46,7 @@ pub enum Delay {
 /// A time in which the server does not read, write or accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stall {
-    /// When it begins, after the first message was read.
+    /// The start, counted from the first message.
     pub at: Duration,
     /// Its length.
     pub length: Duration,

@@ -30,8 +30,7 @@ pub(super) struct ScriptState {
     counters: Arc<ScriptCounters>,
     /// Messages read.
     messages: u64,
-    /// When the stall begins and how long it lasts, from the first message on
-    /// and until it began.
+    /// The start and the length of the stall, from the first message until it begins.
     stall: Option<(Instant, Duration)>,
 }
 
@@ -92,12 +91,12 @@ impl ScriptState {
         self.counters.echoed.fetch_add(messages, Ordering::Release);
     }
 
-    /// When the stall begins, if it is still to come.
+    /// When the stall begins, if it has not begun.
     pub(super) fn stall_at(&self) -> Option<Instant> {
         self.stall.map(|(at, _)| at)
     }
 
-    /// The length of the stall if it is to begin now; it does so once.
+    /// The length of the stall, once it is due; returned once.
     pub(super) fn begin_stall(&mut self, now: Instant) -> Option<Duration> {
         let (_, length) = self.stall.take_if(|(at, _)| *at <= now)?;
         Some(length)

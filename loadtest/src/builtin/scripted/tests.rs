@@ -92,7 +92,7 @@ fn messages_are_echoed() {
 fn a_client_that_reads_late_receives_everything() {
     let server = start(Script::default());
     let mut client = connect(&server);
-    // Less than the server keeps, and more than the sockets do.
+    // Less than the server's limit, and more than the socket buffers.
     let message = |n| Message::binary(vec![n; 4 << 20]);
     for n in 0..8 {
         client.send(message(n)).unwrap();
@@ -145,7 +145,7 @@ fn two_messages_swapped_on_their_connection() {
     let mut other = connect(&server);
     assert_eq!(texts(&mut one, &["0"], 1), ["0"]);
     one.send(Message::text("1")).unwrap();
-    // It was read, for this was.
+    // The pong proves that the message was read.
     one.send(Message::Ping("".into())).unwrap();
     assert_eq!(one.read().unwrap(), Message::Pong("".into()));
     assert_eq!(texts(&mut other, &["other"], 1), ["other"]);

@@ -54,7 +54,7 @@ impl Axis {
         Self::linear(title, 0.0, high, step, format)
     }
 
-    /// From 0 to this very value, such as the end of a run.
+    /// From 0 to exactly this value, such as the end of a run.
     pub(in super::super) fn up_to(title: &str, high: f64, format: impl Fn(f64) -> String) -> Self {
         let high = if high > 0.0 { high } else { 1.0 };
         Self::linear(title, 0.0, high, round_above(high / TICKS, &STEPS), format)
@@ -194,7 +194,7 @@ impl Axis {
     /// The position of a value, from 0 at the start to 1 at the end. Values beyond are clamped.
     pub(in super::super) fn place(&self, value: f64) -> f64 {
         let share = self.span.position(value);
-        // A logarithm of nothing, or of less.
+        // The logarithm of a value that is not positive.
         if share.is_nan() {
             0.0
         } else {

@@ -9,7 +9,7 @@ use super::{Axis, Caption, STYLES, Size, drawing, px};
 /// The most letters of a name beside its line.
 const NAME_LETTERS_MAX: usize = 20;
 
-/// Everything in a chart, what is first at the back.
+/// The content of a chart, from back to front.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Chart {
     pub(in super::super) x: Axis,
@@ -25,7 +25,7 @@ pub(in super::super) struct Series {
     pub(in super::super) name: String,
     /// The index of color, dash and mark; they repeat after [`STYLES`].
     pub(in super::super) style: usize,
-    /// Points; where there is none, the line is interrupted.
+    /// Points; `None` interrupts the line.
     pub(in super::super) points: Vec<Option<(f64, f64)>>,
     /// The rest of the line, of less certain values.
     pub(in super::super) tail: Vec<(f64, f64)>,
@@ -35,7 +35,7 @@ pub(in super::super) struct Series {
     pub(in super::super) marks: Vec<Mark>,
 }
 
-/// At one place, from where to where.
+/// The range at one x value.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Band {
     pub(in super::super) x: f64,
@@ -49,7 +49,7 @@ pub(in super::super) struct Mark {
     pub(in super::super) x: f64,
     pub(in super::super) y: f64,
     pub(in super::super) tooltip: String,
-    /// Drawn as a cross: there is something against it.
+    /// Whether it is drawn as a cross: its run is INVALID.
     pub(in super::super) is_doubtful: bool,
 }
 
@@ -292,8 +292,7 @@ impl PlotArea {
     }
 }
 
-/// A mark's outline: circle, square, diamond, triangle, and again. What is
-/// doubtful is crossed.
+/// The outline of a mark: circle, square, diamond, triangle, in turn; a cross if doubtful.
 fn shape(style: usize, is_doubtful: bool, x: f64, y: f64) -> String {
     let (x, y) = (px(x), px(y));
     if is_doubtful {

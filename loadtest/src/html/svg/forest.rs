@@ -28,7 +28,7 @@ pub(in super::super) struct ForestRow {
     pub(in super::super) ratio: f64,
     pub(in super::super) low: f64,
     pub(in super::super) high: f64,
-    /// Up to here it is called the same, as a share.
+    /// The margin, as a share.
     pub(in super::super) margin: f64,
     /// The ratio and its interval as text.
     pub(in super::super) numbers: String,

@@ -11,7 +11,7 @@ pub(super) const LETTER: f64 = 6.8;
 /// The same of bold letters, as names are written.
 pub(super) const BOLD_LETTER: f64 = 8.2;
 
-/// Cuts a name in its middle, as URLs and files differ at their ends.
+/// Shortens a name in its middle, as URLs and files differ at their ends.
 pub(in super::super) fn shorten(name: &str, letters_max: usize) -> String {
     let letters: Vec<_> = name.chars().collect();
     if letters.len() <= letters_max {
@@ -24,8 +24,8 @@ pub(in super::super) fn shorten(name: &str, letters_max: usize) -> String {
     format!("{head}…{tail}")
 }
 
-/// Moves heights apart so that lines of letters at them do not overlap, in an
-/// order that does not change, between a top and a bottom if they fit at all.
+/// Moves labels apart so that they do not overlap, keeping their order, between a top and a
+/// bottom if they fit.
 pub(super) fn spread(heights: &[f64], top: f64, bottom: f64) -> Vec<f64> {
     let mut order: Vec<_> = (0..heights.len()).collect();
     order.sort_by(|&a, &b| heights[a].total_cmp(&heights[b]));
@@ -55,7 +55,7 @@ pub(super) fn above(axis: &Axis, length: f64) -> Vec<&Tick> {
     fitting(axis, length, |_| LINE + 2.0)
 }
 
-/// Major marks first, each where those that have been placed leave room.
+/// Major ticks first, each if those placed before leave room.
 fn fitting(axis: &Axis, length: f64, room: impl Fn(&Tick) -> f64) -> Vec<&Tick> {
     let (majors, minors): (Vec<_>, Vec<_>) = axis.ticks.iter().partition(|tick| tick.is_major);
     let mut placed: Vec<(f64, f64, &Tick)> = Vec::new();

@@ -14,8 +14,8 @@ pub(super) use forest::{Forest, ForestRow};
 
 use maud::{Markup, html};
 
-/// A drawing is made for the window it is seen in: letters keep their size, and
-/// what is between them gives way.
+/// A drawing is made for the width of the window: letters keep their size, and the space between
+/// them varies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Size {
     /// A wide window, or paper.

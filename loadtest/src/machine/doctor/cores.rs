@@ -7,7 +7,7 @@ use host::finding::Finding;
 
 use crate::machine::topology;
 
-/// Cores, and how they hang together.
+/// The cores, and their topology.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CoreTopology {
     allowed: Vec<usize>,
@@ -110,7 +110,7 @@ impl CoreTopology {
             "pin them to different ones: \
              taskset -c {server} ringback ..., taskset -c {generator} loadtest ..."
         );
-        // These two are what a program takes that counts from the first on.
+        // Programs that count from the first core use these two.
         let first_two_together = self
             .sibling_groups
             .iter()

@@ -1,4 +1,4 @@
-//! Whether there is memory enough, and whether it stays where it is.
+//! The size of the memory, and its limits, swap and huge pages.
 
 use host::Root;
 use host::cgroup::Limits;
@@ -9,7 +9,7 @@ use super::format_rough_size;
 /// Enough for server and generator with ten thousands of connections.
 const AVAILABLE_BYTES_GOOD: u64 = 2 << 30;
 
-/// Less than this, and a test of a few thousand connections may fail.
+/// With less, a test of a few thousand connections may fail.
 const AVAILABLE_BYTES_MIN: u64 = 256 << 20;
 
 /// The state of this machine's memory.

@@ -14,8 +14,8 @@ use rustix::param::clock_ticks_per_second;
 use super::percent;
 use crate::machine::{StealClock, topology};
 
-/// Twenty ticks of the kernel's accounting: a process is seen if it took a
-/// twentieth of a core.
+/// Twenty ticks of the kernel's accounting: a process is detected if it took a twentieth of a
+/// core.
 const WATCH: Duration = Duration::from_millis(200);
 
 /// The users of CPU time that are named.
@@ -78,8 +78,8 @@ impl OtherLoad {
             .collect();
         found.push_str(": ");
         found.push_str(&named.join(", "));
-        // Compilers and the like come and go within the interval, and a
-        // container sees the time of all processes, but not them.
+        // Short-lived processes start and end within the interval, and a container sees the CPU
+        // time of all processes, but not the processes.
         let unnamed = self.cores_busy - self.users.iter().map(|(_, cores)| cores).sum::<f64>();
         if unnamed > 0.25 {
             let comma = if named.is_empty() { "" } else { ", " };

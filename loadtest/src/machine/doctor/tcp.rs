@@ -12,8 +12,7 @@ use crate::units::format_count;
 /// Limits and settings of sockets.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tcp {
-    /// The hard limit, as server and generator raise theirs to it; `None` is
-    /// none.
+    /// The hard limit, to which server and generator raise theirs; `None` if there is none.
     open_files_max: Option<u64>,
     somaxconn: Option<u64>,
     /// First and last port for outgoing connections.
@@ -26,9 +25,9 @@ pub(super) struct Tcp {
     buffers_max_bytes: Option<(u64, u64)>,
     /// The memory limit of all sockets together.
     memory_max_bytes: Option<u64>,
-    /// Packets that the kernel's queue had no room for, since boot.
+    /// Packets dropped because the kernel's queue was full, since boot.
     backlog_drops: Option<u64>,
-    /// Connections the firewall keeps track of, and the most it can.
+    /// The connections in conntrack, and its limit.
     conntrack: Option<(u64, u64)>,
 }
 
@@ -152,8 +151,7 @@ impl Tcp {
     fn judge_congestion_control(&self) -> Option<Finding> {
         const CHECK: &str = "congestion control";
         let name = self.congestion_control.as_deref()?;
-        // It sends by a timer at the rate that it thinks the path has, and
-        // loopback has none.
+        // BBR paces sends at its estimate of the path's rate, and loopback has none.
         Some(if name.starts_with("bbr") {
             Finding::warning(
                 CHECK,

@@ -1,4 +1,4 @@
-//! Searches for a limit that is known.
+//! Searches for a known limit.
 
 use super::*;
 
@@ -10,8 +10,7 @@ const BOUNDS: Bounds = Bounds {
     confirm: 3,
 };
 
-/// Searches until there is an answer; the rates that were tried, and whether
-/// they held.
+/// Searches until there is an answer; returns the rates that were tried, and whether they held.
 fn search(
     bounds: &Bounds,
     mut holds: impl FnMut(f64) -> bool,
@@ -71,7 +70,7 @@ fn the_found_rate_held_in_every_confirmation() {
     let mut answers = 0;
     for _ in 0..2_000 {
         let limit = 1_000.0 * 10f64.powf(random.f64() * 2.0);
-        // Around the limit it is a matter of chance.
+        // Around the limit the result is random.
         let noise = random.f64() * 0.3;
         let mut chance = random.fork();
         let (answer, tried) = search(&BOUNDS, |rate| {

@@ -20,7 +20,7 @@ enum Unit {
     PerSecond,
     /// With the unit that fits.
     Time,
-    /// In nanoseconds, so that two can be subtracted in the head.
+    /// In nanoseconds, so that values can be subtracted easily.
     Nanoseconds,
 }
 
@@ -74,7 +74,7 @@ impl Band {
         median(&self.values)
     }
 
-    /// The middle value, to be read.
+    /// The median as text.
     pub(super) fn median(&self) -> String {
         let bound = if self.is_bound { "≥" } else { "" };
         self.middle().map_or_else(
@@ -83,7 +83,7 @@ impl Band {
         )
     }
 
-    /// From the least to the most, to be read.
+    /// From the least to the most, as text.
     pub(super) fn range(&self) -> String {
         let (Some(&least), Some(&most)) = (self.values.first(), self.values.last()) else {
             return UNKNOWN.to_owned();

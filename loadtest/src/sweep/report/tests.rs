@@ -1,4 +1,4 @@
-//! Reports as they are read.
+//! Reports as text.
 
 use super::super::fixture::{changed_run, search, sweep};
 use super::*;

@@ -1,5 +1,4 @@
-//! A server that is a process: the test binary, run once more for one test, which
-//! serves.
+//! A server in a process of its own: the test binary, started again for one test that serves.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -30,11 +29,11 @@ const STARTS: &str = "starts";
 pub(crate) enum Behavior {
     /// It echoes, until SIGTERM.
     Echo,
-    /// It echoes, and burns [`BURNT`] of CPU time over each message.
+    /// It echoes, and uses [`BURNT`] of CPU time for each message.
     BurnCpu,
-    /// It echoes, and [`POLLERS`] threads of it are never at rest.
+    /// It echoes, and [`POLLERS`] of its threads are always busy.
     Poll,
-    /// It takes connections and messages, and never answers one.
+    /// It accepts connections and messages, and never answers one.
     NeverReply,
     /// It closes the first [`CLOSED`] connections unanswered, and then echoes.
     CloseFirst,
@@ -49,7 +48,7 @@ const BURNT: Duration = Duration::from_micros(500);
 /// Connections that a server closes that [`CloseFirst`](Manner::ClosesFirst).
 const CLOSED: usize = 5;
 
-/// A server that can be started, and the address that is kept free for it.
+/// A server that can be started, and the address reserved for it.
 #[derive(Debug)]
 pub(crate) struct ChildServer {
     behavior: Behavior,
@@ -76,8 +75,8 @@ impl ChildServer {
         format!("ws://{}/", self.address)
     }
 
-    /// The command that starts it, for `--server-cmd`. What the test harness
-    /// prints is none of the program's business.
+    /// The command that starts it, for `--server-cmd`. The output of the test harness is
+    /// discarded.
     pub(crate) fn command(&self) -> String {
         self.command_at(&self.address.to_string())
     }
@@ -124,7 +123,7 @@ impl ChildServer {
         ["sh".to_owned(), "-c".to_owned(), script, own, request]
     }
 
-    /// Its process, which has left its id once it listens.
+    /// Its process id, which it writes once it listens.
     pub(crate) fn pid(&self) -> u32 {
         self.pid_file()[0].parse().expect("a number")
     }
@@ -134,8 +133,7 @@ impl ChildServer {
         self.pid_file().swap_remove(1)
     }
 
-    /// The ids of all processes that were started, be it that they have not listened
-    /// yet.
+    /// The ids of all processes that were started, listening or not.
     pub(crate) fn starts(&self) -> Vec<u32> {
         let text = fs::read_to_string(self.scratch.file(STARTS)).unwrap_or_default();
         text.lines()
@@ -283,7 +281,7 @@ fn write_pid_file(file: &str) {
 
 fn bound_to(address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
-    // Two sockets that both ask for it may have one port while none listens.
+    // Two sockets with the option may be bound to one port while none listens.
     socket.set_reuse_address(true).expect("an option");
     socket.bind(&address.into()).expect("a free port");
     socket

@@ -26,7 +26,7 @@ pub(crate) fn result_of_a_run() -> Value {
     run
 }
 
-/// Whatever else the machine did, it speaks against no result.
+/// Removes other load of the machine, which would be a reason against the result.
 fn remove_other_load(run: &mut Value) {
     for place in [
         "/shared_core",

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// The longest wait for something that is immediate on an idle machine.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Asks again and again until there is an answer.
+/// Polls until there is a value.
 pub(crate) fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + WAIT_TIMEOUT;
     loop {

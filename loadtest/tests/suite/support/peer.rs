@@ -1,4 +1,4 @@
-//! Servers in threads: tungstenite, which keeps what it read, and ringback.
+//! Servers in threads: tungstenite, with a record of what it read, and ringback.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use tungstenite::{Message, WebSocket};
 use super::frames::Transcript;
 use super::poll;
 
-/// A stream that keeps what was read from it, read by read.
+/// A stream that records each read.
 #[derive(Debug)]
 pub(crate) struct Tap {
     stream: TcpStream,
@@ -175,7 +175,7 @@ pub(crate) fn echo<S: Read + Write>(socket: &mut WebSocket<S>, seen: &Seen) {
     }
 }
 
-/// A ringback server in this process, with a change to what it would be.
+/// A ringback server in this process, with a changed configuration.
 pub(crate) fn ringback(change: impl FnOnce(&mut ringback::Config)) -> ringback::Server {
     let mut config = ringback::Config {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],

@@ -1,4 +1,4 @@
-//! The program under test, run to its end or signalled on its way.
+//! The program under test, run to its end or interrupted.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -54,14 +54,13 @@ impl Run {
         assert!(found.contains(error), "{error}: {self:?}");
     }
 
-    /// Its report on one line, as the width of a terminal cuts it anywhere.
+    /// Its report on one line, without the line breaks of the terminal's width.
     pub(crate) fn report(&self) -> String {
         self.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Asserts that nothing was wrong with the run. A busy machine may keep an
-    /// open loop from its rate, which makes the result invalid but loses no
-    /// message.
+    /// Asserts that the run succeeded. A busy machine may keep an open loop from its rate, which
+    /// makes the result invalid but loses no message.
     pub(crate) fn assert_ok(self) -> Self {
         assert!(matches!(self.code, Some(0 | 4)), "{self:?}");
         self
@@ -88,7 +87,7 @@ pub(crate) fn result_of(arguments: &[&str]) -> ResultFile {
         .result()
 }
 
-/// The program on its way. Dropped, it is killed.
+/// The running program. Dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Program {
     child: Child,

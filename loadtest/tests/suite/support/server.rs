@@ -1,4 +1,4 @@
-//! Servers that a closure is, on a thread for each connection.
+//! Servers made from a closure, with a thread for each connection.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
