@@ -28,7 +28,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// A server that was started from a command line, in a process group of its
 /// own. Dropped, it is killed with all the group, and also when this process is
-/// killed, see [`guard_if_requested`](super::guard_if_asked).
+/// killed, see [`guard_if_requested`](super::guard_if_requested).
 ///
 /// A process that leaves the group, as daemons do, is not stopped.
 #[derive(Debug)]

@@ -213,7 +213,7 @@ impl Tcp {
         const CHECK: &str = "conntrack";
         let found = match self.conntrack {
             None => return Finding::ok(CHECK, "not loaded"),
-            // It is hooked in only when a firewall rule needs it.
+            // It is used only if a firewall rule needs it.
             Some((0, _)) => return Finding::ok(CHECK, "tracks nothing"),
             Some((count, max)) => format!(
                 "tracks {} of at most {} connections, at a cost for each packet",
