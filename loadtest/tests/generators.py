@@ -1,7 +1,7 @@
-"""Holds a merged result against the sum of its parts: generators.py START MERGED PART...
+"""Compares a merged result with the sum of its parts: generators.py START MERGED PART...
 
-The histograms are decoded and added up by what the HDR format's description says, and
-by nothing of the program that is under test."""
+The histograms are decoded and added up by the description of the HDR format, without any
+code of the program under test."""
 
 import base64
 import json
@@ -101,10 +101,10 @@ def main():
         assert decode(merged['histograms']['latencies'][name]) == added, name
         spread = merged['summary'][name]
         assert spread['samples'] == sum(added.values()) > 0, name
-        for percent, told in spread['percentiles'].items():
-            if told is not None:
+        for percent, value in spread['percentiles'].items():
+            if value is not None:
                 expected = percentile(added, percent.removeprefix('p'))
-                assert told == expected, f'{name} {percent}: {told} instead of {expected}'
+                assert value == expected, f'{name} {percent}: {value} instead of {expected}'
                 compared += 1
     assert compared >= 3 * len(TIMES), compared
     print(f'{len(parts)} generators began {apart_ms:.0f} ms apart, at most {late_ms:.0f} ms from '

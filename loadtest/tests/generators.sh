@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Four generators that share a load, each a machine of its own as far as the network
-# can tell, against one ringback: generators.sh BIN_DIR, BIN_DIR having the binaries of
-# ringback and loadtest. They begin at one time (--start-at), their results are merged,
-# and generators.py adds the same results up on its own.
+# Four generators that share a load on one ringback, each in its own network namespace:
+# generators.sh BIN_DIR, the directory of the binaries of ringback and loadtest. They
+# begin at the same time (--start-at), their results are merged, and generators.py adds
+# up the same results independently.
 # It needs root and Debian's iproute2, and changes nothing outside: the bridge, its
-# four wires and the namespaces at their ends are in a namespace of this script's.
+# four links and the namespaces at their ends are in a namespace of this script.
 set -euo pipefail
 bin=$(realpath "${1:?usage: generators.sh BIN_DIR}")
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,19 +12,19 @@ here=$(cd "$(dirname "$0")" && pwd)
 generators=4
 server=10.77.0.254
 port=9001
-# In how many seconds they begin, which is to be enough for all to connect.
+# The seconds until they begin: enough for all to connect.
 ahead_s=6
 load=(-c 5 --rate 250 -d 3s --warmup 500ms)
 
 if [ "${2:-}" != inside ]; then
     [ "$(id -u)" -eq 0 ] || { echo 'generators.sh: only root can make these namespaces' >&2; exit 1; }
-    # With the first process of the namespace all others end.
+    # All processes of the namespace end with its first one.
     exec unshare --net --mount --pid --fork --kill-child --mount-proc "$here/generators.sh" "$bin" inside
 fi
 
 main() {
     work=$(mktemp -d)
-    # Names of network namespaces are files, which are to be this namespace's only.
+    # Names of network namespaces are files; these are visible in this namespace only.
     mount -t tmpfs tmpfs /run
     trap 'rm -rf "$work"' EXIT
     build_network
@@ -75,7 +75,7 @@ generate() {
     for index in $(seq "$generators"); do
         status=0
         wait "${pids[index - 1]}" || status=$?
-        # A busy machine may keep a generator from its rate, which is no mistake in adding up.
+        # A busy machine may keep a generator from its rate, which is no error of the merge.
         [ "$status" -eq 0 ] || [ "$status" -eq 4 ] || {
             echo "generators.sh: generator $index ended with $status" >&2
             cat "$work/report-$index" >&2

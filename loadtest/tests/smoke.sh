@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What only whole processes show of the load generator: `smoke.sh BIN_DIR [PART...]`,
-# BIN_DIR having the release binaries of ringback and loadtest. PART is `ringback`
-# or `ws` (which needs node and npm); without one it is both.
+# Checks of the load generator as a process: `smoke.sh BIN_DIR [PART...]`, the directory
+# of the release binaries of ringback and loadtest. PART is `ringback` or `ws` (which
+# needs node and npm); the default is both.
 #
-# Each check runs loadtest against a server that it starts itself, and holds it to
-# its exit status and the lines that matter.
+# Each check runs loadtest against a server that it starts itself, and compares its
+# exit status and the main lines of its output.
 set -euo pipefail
 
 bin=${1:?usage: smoke.sh BIN_DIR [ringback|ws]...}
@@ -14,7 +14,7 @@ peers=$(cd "$(dirname "$0")/../../benches/peers" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Ports nobody else is likely to have; loadtest refuses to start if somebody does.
+# Ports that are unlikely to be in use; loadtest refuses to start if they are.
 ringback_port=19401
 ws_port=19402
 short=(-c 4 --warmup 100ms)
@@ -69,7 +69,7 @@ drives_closed() {
 
 drives_open() {
     drive "$1" --rate 2k --arrival poisson --churn 20 --idle 3 --slow-readers 1
-    # On a machine that does other things as well, the verdict may be INVALID.
+    # On a busy machine, the verdict may be INVALID.
     [ "$status" -eq 4 ] || expect_status 0
     expect_line out '^open loop, 2,000/s Poisson over 4 connections'
     expect_line out ' 0 unanswered, 0 timed out, [1-9]'
@@ -163,7 +163,7 @@ loadtest() {
     timeout -k 5 180 "$bin/loadtest" "$@" >"$work/out" 2>"$work/err" || status=$?
 }
 
-# What every reader of the file relies on.
+# The fields that every reader of the file needs.
 is_result() {
     grep -q '"version": 1' "$1" || complain "no version in $1"
     grep -q '"verdict": "' "$1" || complain "no verdict in $1"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Connections to a server on loopback when 127.0.0.1 has no port left: sources.sh BIN_DIR,
-# BIN_DIR having the binaries of ringback and loadtest. As root: it makes a network
+# the directory of the binaries of ringback and loadtest. As root: it makes a network
 # namespace whose addresses have 20 ports each, and changes nothing outside.
 set -euo pipefail
 bin=$(realpath "${1:?usage: sources.sh BIN_DIR}")
@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 if [ "${2:-}" != inside ]; then
     [ "$(id -u)" -eq 0 ] || { echo 'sources.sh: only root can make this namespace' >&2; exit 1; }
-    # With the first process of the namespace all others end.
+    # All processes of the namespace end with its first one.
     exec unshare --net --mount --pid --fork --kill-child --mount-proc "$here/sources.sh" "$bin" inside
 fi
 

@@ -17,7 +17,7 @@ const RUN_MS = 480_000;
 const WIDTHS = [320, 375, 768, 1280];
 const SHOWN_WIDTHS = [320, 1280];
 const PAGE_BYTES_MAX = 2 << 20;
-// What WCAG asks of parts of graphics, 1.4.11.
+// The contrast that WCAG 1.4.11 requires of graphics.
 const CONTRAST_MIN = 3;
 const [loadtest, server, outdir] = process.argv.slice(2).map(path => resolve(path));
 
@@ -81,7 +81,7 @@ async function checkReport(name, path) {
       await page.setViewportSize({width: 1280, height: 900});
       assert.deepEqual(await page.evaluate(hiddenVerdicts), []);
     });
-    await check(`${name}: colors can be told from the paper, ${colorScheme}`, async () => {
+    await check(`${name}: colors contrast with the background, ${colorScheme}`, async () => {
       const weak = (await page.evaluate(contrasts)).filter(([, ratio]) => ratio < CONTRAST_MIN);
       assert.deepEqual(weak, []);
     });
@@ -116,7 +116,7 @@ async function checkReport(name, path) {
     await page.screenshot({path: join(outdir, `${name}-print.png`), fullPage: true});
     await page.pdf({path: join(outdir, `${name}.pdf`), format: 'A4'});
   });
-  await check(`${name}: nothing was fetched, and nothing said on the console`, async () => assert.deepEqual(noise, []));
+  await check(`${name}: nothing was fetched, and nothing printed on the console`, async () => assert.deepEqual(noise, []));
   await page.close();
 }
 
@@ -202,29 +202,29 @@ async function assertKeyboard(page) {
 
 // ---- inside the page, each a function of its own -------------------------------
 
-// Words of a drawing that cover each other or leave it.
+// Labels of a drawing that overlap or exceed it.
 function coveredWords() {
   const SLACK = 1;
-  const told = [];
+  const problems = [];
   for (const svg of document.querySelectorAll('svg.plot')) {
     const frame = svg.getBoundingClientRect();
     if (frame.width === 0) continue;
     const words = [...svg.querySelectorAll('text')].map(text => [text.firstChild.data, text.getBoundingClientRect()]);
     words.forEach(([word, box], index) => {
       if (box.left < frame.left - SLACK || box.right > frame.right + SLACK || box.bottom > frame.bottom + SLACK) {
-        told.push(`${svg.firstChild.textContent}: "${word}" leaves it`);
+        problems.push(`${svg.firstChild.textContent}: "${word}" leaves it`);
       }
       for (const [other, its] of words.slice(index + 1)) {
         const across = Math.min(box.right, its.right) - Math.max(box.left, its.left);
         const down = Math.min(box.bottom, its.bottom) - Math.max(box.top, its.top);
-        if (across > SLACK && down > 4) told.push(`${svg.firstChild.textContent}: "${word}" and "${other}"`);
+        if (across > SLACK && down > 4) problems.push(`${svg.firstChild.textContent}: "${word}" and "${other}"`);
       }
     });
   }
-  return told;
+  return problems;
 }
 
-// Verdicts that are only seen when their table is scrolled sideways.
+// Verdicts that are visible only after horizontal scrolling.
 function hiddenVerdicts() {
   const badges = [...document.querySelectorAll('.runs tbody .badge')];
   return badges.filter(badge => {

@@ -1,4 +1,4 @@
-// The files that reports are made of: real runs, and what is made from those.
+// The input files of reports: real runs, and files derived from them.
 import {execFileSync} from 'node:child_process';
 import {readFileSync, writeFileSync} from 'node:fs';
 import {createServer} from 'node:net';
@@ -6,7 +6,7 @@ import {join} from 'node:path';
 
 const RUN_MS = 60_000;
 
-// What a label would be if it were to become markup, a style or a script.
+// Labels that would be markup, a style or a script if they were not escaped.
 export const HOSTILE = [
   '<script>window.hacked = 1</script>',
   '" onload="window.hacked = 1" x="',
@@ -63,7 +63,7 @@ function hostileRun(run, text) {
   };
 }
 
-// Sides that differ in cost and in nothing else; the last one in everything.
+// Sides that differ only in cost; the last one differs in everything.
 function comparison(run, labels) {
   const metrics = ['throughput', 'cpu-per-message', 'p50', 'p99', 'p99.9'];
   const base = {'throughput': 2000, 'cpu-per-message': 5200, 'p50': 51e3, 'p99': 240e3, 'p99.9': 1.9e6};

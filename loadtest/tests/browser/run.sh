@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # usage: run.sh LOADTEST SERVER OUTDIR
-# Makes reports of real runs and looks at them in headless Chromium: nothing is
-# fetched, nothing in a file becomes markup, words do not cover each other, and axe
-# finds nothing that shuts anybody out. Screenshots and the pages are in OUTDIR.
+# Makes reports of real runs and checks them in headless Chromium: nothing is
+# fetched, nothing in a file becomes markup, labels do not overlap, and axe finds no
+# barrier. Screenshots and the pages are in OUTDIR.
 #
 # LOADTEST and SERVER are the binaries, SERVER ringback's.
 # CHROMIUM: the browser, default /usr/bin/chromium. Needs node and npm; the packages
