@@ -129,7 +129,7 @@ pub struct Ab {
     )]
     pub format: OutputFormat,
 
-    /// Keep the result of every run and the comparison in this directory
+    /// Write the result of every run and the comparison to this directory
     #[arg(
         short = 'o',
         long = "output",

@@ -35,7 +35,7 @@ pub struct Compare {
     #[command(flatten)]
     pub report: ReportFlags,
 
-    /// Keep the comparison in this file
+    /// Write the comparison to this file
     #[arg(
         short = 'o',
         long = "output",

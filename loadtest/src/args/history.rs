@@ -59,7 +59,7 @@ pub enum GroupBy {
 /// The output format of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HistoryFormat {
-    /// For people, with a plot.
+    /// Text for a terminal, with a plot.
     Text,
     /// A header and a line for each point.
     Csv,

@@ -344,7 +344,7 @@ pub struct OutputFlags {
     #[command(flatten)]
     pub report: ReportFlags,
 
-    /// Keep everything in this file: plan, histograms, environment
+    /// Write everything to this file: plan, histograms, environment
     #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub file: Option<PathBuf>,
 
@@ -378,7 +378,7 @@ pub struct Doctor {
 /// The output format of the doctor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum DoctorFormat {
-    /// For people.
+    /// Text for a terminal.
     Text,
     /// For programs.
     Json,

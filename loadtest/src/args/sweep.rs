@@ -98,7 +98,7 @@ pub struct Sweep {
     #[command(flatten)]
     pub report: ReportFlags,
 
-    /// Keep every run in this file
+    /// Write every run to this file
     #[arg(
         short = 'o',
         long = "output",

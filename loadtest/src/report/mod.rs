@@ -21,7 +21,7 @@ use crate::verdict::Judgement;
 /// The output format of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputFormat {
-    /// For people.
+    /// Text for a terminal.
     Text,
     /// The result file; an array of them for several servers.
     Json,

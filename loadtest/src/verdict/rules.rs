@@ -238,7 +238,7 @@ fn starved(whose: &str, wait_share: Option<f64>, flags: &str) -> Option<Reason> 
             wait_share.unwrap_or(0.0) * 100.0
         ),
         advice: format!(
-            "stop what else uses its cores (loadtest doctor), or give it enough cores ({flags})"
+            "stop what else uses its cores (loadtest doctor), or give it cores enough ({flags})"
         ),
     })
 }
