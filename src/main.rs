@@ -21,15 +21,15 @@ use serde_json::{Map, Value};
 use tracing::Level;
 
 use cli::args::{CommandLine, ReportFormat, Task, possible_values};
-use cli::logging::{self, Format};
+use cli::logging::{self, LogFormat};
 use cli::settings::{self, Effective};
 
-// A sanitizer watches the allocator that it brings.
+// A sanitizer checks only its own allocator.
 #[cfg(not(asan))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Wrong arguments, as shells and clap have it.
+/// The exit status for wrong arguments, as in shells and clap.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -41,22 +41,22 @@ fn main() -> ExitCode {
 fn run() -> ExitCode {
     let command_line = match CommandLine::parse(env::args_os()) {
         Ok(command_line) => command_line,
-        Err(error) => return explain_usage(&error),
+        Err(error) => return report_usage(&error),
     };
     let (effective, config) = match configure(&command_line) {
         Ok(configured) => configured,
-        Err(message) => return refuse(&message),
+        Err(message) => return reject(&message),
     };
-    let found = match command_line.task() {
+    let result = match command_line.task() {
         Task::ShowConfig => Ok(settings::show(&effective)),
         Task::Reload => reload(effective.args().pid_file()),
-        Task::Examine(format) => return examine(&config, format),
-        Task::Ask(question, patience) => ask(&config, question, patience),
+        Task::Doctor(format) => return run_doctor(&config, format),
+        Task::Probe(probe, timeout) => run_probe(&config, probe, timeout),
         Task::Serve => return log_and_serve(&effective, &config),
     };
-    match found {
+    match result {
         Ok(text) => print(&text, ExitCode::SUCCESS),
-        Err(message) => fail(Format::Text, 1, &message),
+        Err(message) => fail(LogFormat::Text, 1, &message),
     }
 }
 
@@ -66,18 +66,22 @@ fn configure(command_line: &CommandLine) -> Result<(Effective, Config), String> 
     Ok((effective, config))
 }
 
-/// Prints what a command has found, and ends with this status if that works.
+/// Prints a command's output; returns `status` if that works.
 fn print(text: &str, status: ExitCode) -> ExitCode {
     match output::print(text.as_bytes()) {
         Ok(()) => status,
-        // As `head` does: what reads the output has enough of it.
+        // The reader has closed the pipe, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        Err(error) => fail(Format::Text, 1, &format!("cannot write to stdout: {error}")),
+        Err(error) => fail(
+            LogFormat::Text,
+            1,
+            &format!("cannot write to stdout: {error}"),
+        ),
     }
 }
 
-/// A problem is no error of the examination: it gets its status, and no line.
-fn examine(config: &Config, format: ReportFormat) -> ExitCode {
+/// A problem that the doctor finds sets the exit status; it is no error of the command.
+fn run_doctor(config: &Config, format: ReportFormat) -> ExitCode {
     let system = System::read(config);
     let report = doctor::examine(config, &system);
     let text = match format {
@@ -87,18 +91,18 @@ fn examine(config: &Config, format: ReportFormat) -> ExitCode {
     print(&text, ExitCode::from(u8::from(report.has_problem())))
 }
 
-fn ask(config: &Config, question: Probe, patience: Duration) -> Result<String, String> {
+fn run_probe(config: &Config, probe: Probe, timeout: Duration) -> Result<String, String> {
     let admin = config
         .admin
-        .ok_or("there is nobody to ask: no --admin is set")?;
-    let answer = ringback::ask(admin, question, patience)?;
+        .ok_or("--admin is not set: give the server's address")?;
+    let answer = ringback::ask(admin, probe, timeout)?;
     Ok(format!("{answer}\n"))
 }
 
 fn reload(pid_file: Option<&Path>) -> Result<String, String> {
     let pid_file = pid_file.ok_or(
-        "reload needs the server's pid-file: set it for the server and here; \
-         where there is none, kill -USR2 PID does the same",
+        "reload needs --pid-file: set it for the server and here; \
+         without one, kill -USR2 PID does the same",
     )?;
     let reloaded = ringback::reload(pid_file)?;
     Ok(format!("{reloaded}\n"))
@@ -119,11 +123,11 @@ fn log_and_serve(effective: &Effective, config: &Config) -> ExitCode {
     }
 }
 
-fn printing_handler(format: Format) -> Handler {
+fn printing_handler(format: LogFormat) -> Handler {
     message::handler(move |socket| cli::printing::echo_and_print(socket, format))
 }
 
-fn serve(config: &Config, format: Format, handler: Option<&Handler>) -> Result<(), Error> {
+fn serve(config: &Config, format: LogFormat, handler: Option<&Handler>) -> Result<(), Error> {
     let mut inherited = Inherited::from_environment()?;
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "cannot raise the limit on open files");
@@ -143,7 +147,7 @@ fn serve(config: &Config, format: Format, handler: Option<&Handler>) -> Result<(
     server.run_until_signal(signals)
 }
 
-/// Logs what runs, where, and with which limits. One that is not set is missing.
+/// Logs the version, the addresses and the limits; a limit that is not set is left out.
 fn log_start(server: &Server, config: &Config) {
     let list = |addresses: &[Address]| {
         let texts: Vec<_> = addresses.iter().map(Address::to_string).collect();
@@ -165,8 +169,8 @@ fn log_start(server: &Server, config: &Config) {
     );
 }
 
-/// One line for each address; scripts wait for them.
-fn announce(server: &Server, format: Format) {
+/// Prints one line for each address; scripts wait for them.
+fn announce(server: &Server, format: LogFormat) {
     let (engine, threads) = (server.engine(), server.threads());
     let plain = server.addresses().iter().map(|address| ("ws", address));
     let tls = server.tls_addresses().iter();
@@ -177,8 +181,8 @@ fn announce(server: &Server, format: Format) {
         };
         let url = format!("{scheme}{address}");
         let line = match format {
-            Format::Text => format!("listening {url} engine={engine} threads={threads}\n"),
-            Format::Json => printed_object(
+            LogFormat::Text => format!("listening {url} engine={engine} threads={threads}\n"),
+            LogFormat::Json => printed_object(
                 "listening",
                 [
                     ("url", url.into()),
@@ -192,21 +196,21 @@ fn announce(server: &Server, format: Format) {
     if let Some(address) = server.admin_address() {
         let url = format!("http://{address}");
         let line = match format {
-            Format::Text => format!("admin {url}\n"),
-            Format::Json => printed_object("admin", [("url", url.into())]),
+            LogFormat::Text => format!("admin {url}\n"),
+            LogFormat::Json => printed_object("admin", [("url", url.into())]),
         };
         output::stdout().push(line.as_bytes());
     }
 }
 
-/// A line on stdout where programs read the log: both may go to one place.
+/// A line of stdout in the log's JSON format: both may go to the same file.
 fn printed_object<const N: usize>(message: &str, fields: [(&str, Value); N]) -> String {
     let fields = fields.map(|(name, value)| (name.to_owned(), value));
     logging::object(Level::INFO, message, Map::from_iter(fields))
 }
 
-/// Help goes to stdout in full; a mistake gets one line on stderr.
-fn explain_usage(error: &clap::Error) -> ExitCode {
+/// Prints help to stdout, or a usage error as one line to stderr.
+fn report_usage(error: &clap::Error) -> ExitCode {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
@@ -227,23 +231,23 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
         (_, Some(expected)) => format!(": {expected}"),
         _ => String::new(),
     };
-    refuse(&format!("{line}{hint} (try --help)"))
+    reject(&format!("{line}{hint} (try --help)"))
 }
 
-/// Wrong arguments, of which a predecessor is told as well.
-fn refuse(message: &str) -> ExitCode {
+/// Reports wrong arguments to stderr and to the predecessor, if there is one.
+fn reject(message: &str) -> ExitCode {
     if let Ok(mut inherited) = Inherited::from_environment() {
         inherited.report_failure(message);
     }
-    fail(Format::asked_for(), USAGE, message)
+    fail(LogFormat::from_raw_arguments(), USAGE, message)
 }
 
-/// Says in a line why the process ends, if stderr takes it.
-fn fail(format: Format, status: u8, message: &str) -> ExitCode {
+/// Writes `message` to stderr as one line; returns the exit status.
+fn fail(format: LogFormat, status: u8, message: &str) -> ExitCode {
     let line = format.fatal(message);
     match output::stderr().start() {
         Ok(()) => output::stderr().push(line.as_bytes()),
-        // There is no thread to be had, which may be what the line is about.
+        // No thread can be started, which may be the very error.
         Err(_) => drop(io::stderr().write_all(line.as_bytes())),
     }
     ExitCode::from(status)

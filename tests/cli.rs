@@ -124,7 +124,7 @@ fn expired_certificate_and_readable_key_log_warnings() {
 fn sighup_without_tls_is_ignored() {
     let server = Server::start("epoll", &[]);
     server.signal(rustix::process::Signal::HUP);
-    server.wait_for_log("nothing to read again");
+    server.wait_for_log("no TLS certificate to reload");
     Client::connect(server.address()).echo("still here");
 }
 

@@ -116,7 +116,7 @@ fn auto_falls_back_to_epoll_and_logs_reason(ring: &str) {
         serve_and_end(start(TOO_LITTLE_KIB, "auto"), ring);
         return;
     };
-    expect_finding(&finding, "warning", "so that auto takes epoll");
+    expect_finding(&finding, "warning", "so auto takes epoll");
     let log = serve_and_end(start(TOO_LITTLE_KIB, "auto"), "epoll");
     let mut lines = log.lines().filter(|line| line.contains("falling back"));
     let line = lines.next().unwrap_or_else(|| panic!("not logged: {log}"));
@@ -178,11 +178,11 @@ fn replacement_needs_rings_beside_its_predecessor(ring: &str) {
     let first = wait_for("the pid file", pid);
     server.signal(Signal::USR2);
     let start_line = server.printed().expect("the replacement's start line");
-    let successor = wait_for("its pid file", || pid().filter(|&pid| pid != first));
+    let replacement = wait_for("its pid file", || pid().filter(|&pid| pid != first));
     expect_engine(&start_line, expected);
     server.wait_for_success();
     Client::connect(address).echo(Message::text("on what is left"));
-    let successor = Pid::from_raw(successor).expect("a process");
-    kill_process(successor, Signal::TERM).expect("it serves");
+    let replacement = Pid::from_raw(replacement).expect("a process");
+    kill_process(replacement, Signal::TERM).expect("it serves");
     assert_eq!(server.printed(), None, "it ends");
 }

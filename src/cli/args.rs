@@ -1,6 +1,6 @@
-//! The command line, and with it every setting that there is: [`Args`] has
-//! their names, values, defaults and help. Raw arguments first, a validated
-//! [`Config`] second; [`settings`](crate::cli::settings) is what lies between.
+//! The command line, and with it every setting: [`Args`] has the names, values,
+//! defaults and help. [`settings`](crate::cli::settings) makes a validated [`Config`]
+//! of the raw arguments.
 
 mod profile;
 mod value;
@@ -19,36 +19,35 @@ use ringback::{
     TlsFiles,
 };
 
-use crate::cli::logging::{Directives, Format};
+use crate::cli::logging::{Directives, LogFormat};
 pub(crate) use profile::Profile;
 pub(crate) use value::{Mode, RateLimit, Size, Span, Switch, expected};
 
 /// The subcommand that prints the configuration.
 const CONFIG: &str = "config";
 
-/// The one that replaces a running server.
+/// The subcommand that replaces a running server.
 const RELOAD: &str = "reload";
 
 /// The subcommand that examines the machine.
 const DOCTOR: &str = "doctor";
 
-/// The subcommand that asks a server whether it is well.
+/// The subcommand that probes a server's health.
 const HEALTH: &str = "health";
 
 const FORMAT: &str = "format";
 const READY: &str = "ready";
 const TIMEOUT: &str = "timeout";
 
-const ADMIN_WORDS: &str = "an address and port such as 127.0.0.1:9090 or [::1]:9090";
-const THREADS_WORDS: &str = "a whole number from 1 to 1024";
-const COUNT_WORDS: &str = "a whole number from 1 to 4294967295";
-const LIMIT_WORDS: &str = "a whole number, 0 for no limit";
+const ADMIN_EXPECTED: &str = "an address and port such as 127.0.0.1:9090 or [::1]:9090";
+const THREADS_EXPECTED: &str = "a whole number from 1 to 1024";
+const COUNT_EXPECTED: &str = "a whole number from 1 to 4294967295";
+const LIMIT_EXPECTED: &str = "a whole number, 0 for no limit";
 
 /// A WebSocket echo server, thread per core, on epoll and io_uring.
 ///
-/// Every message comes back as it went, fragment by fragment. What a client
-/// may do is what RFC 6455 allows; whatever it does, a connection's memory does
-/// not depend on the size of its messages.
+/// Every message is sent back unchanged, fragment by fragment, by the rules of RFC 6455.
+/// A connection's memory does not depend on the size of its messages.
 #[derive(Debug, Parser)]
 #[expect(clippy::doc_markdown, reason = "help is plain text")]
 #[command(
@@ -59,25 +58,25 @@ const LIMIT_WORDS: &str = "a whole number, 0 for no limit";
 Sizes take k, m or g (powers of 1024), times take us, ms, s, m or h.
 
 Every option but --config is also a variable and a key of the file: --max-message,
-RINGBACK_MAX_MESSAGE (lists with commas), max-message = \"1m\" (TOML). The strongest
-comes first: flag, environment, file, profile, default.
+RINGBACK_MAX_MESSAGE (lists with commas), max-message = \"1m\" (TOML). Precedence:
+flag, environment, file, profile, default.
 
 When it accepts connections, ringback prints one line per address on stdout:
   listening ws://127.0.0.1:9001 engine=epoll threads=2
-Logs go to stderr. SIGTERM, SIGINT and SIGQUIT drain and exit with 0, a second one exits at
-once. SIGHUP reads the certificate again, SIGUSR2 is as ringback reload, SIGUSR1 is ignored.
-Exit status: 0 drained, 1 cannot start or go on, 2 wrong arguments.
+Logs go to stderr. SIGTERM, SIGINT and SIGQUIT drain and exit with 0; a second one exits at
+once. SIGHUP reads the certificate again, SIGUSR2 does what ringback reload does, SIGUSR1 is
+ignored. Exit status: 0 drained, 1 start or a worker failed, 2 wrong arguments.
 
 Examples:
   ringback                                     echo on ws://127.0.0.1:9001
   ringback --listen 0.0.0.0:80 --path /echo    any address, one path
   ringback --engine epoll --threads 1          one core, without io_uring
-  ringback --print-messages                    show who sends what"
+    ringback --print-messages                    print every message"
 )]
 pub(crate) struct Args {
-    /// Address to listen on, or unix:PATH (unix:@NAME is no file); may be given
-    /// several times, port 0 takes a free port. Sockets that systemd passes come
-    /// instead. With --tls-listen there is none unless it is given
+    /// Address to listen on, or unix:PATH (unix:@NAME for an abstract socket); may be
+    /// given several times, port 0 takes a free port. Sockets that systemd passes replace
+    /// it. With --tls-listen there is no default
     #[arg(
         long,
         value_name = "ADDR:PORT",
@@ -86,17 +85,17 @@ pub(crate) struct Args {
     )]
     listen: Vec<Address>,
 
-    /// Mode of a Unix-domain socket's file: who may connect
+    /// Mode of a Unix-domain socket's file, which decides what users may connect
     #[arg(long, value_name = "MODE", default_value = "660")]
     unix_mode: Mode,
 
-    /// Address to listen on for TLS, that is wss://, or unix:PATH; may be given
-    /// several times [default: nowhere]
+    /// Address to listen on for TLS (wss://), or unix:PATH; may be given several times
+    /// [default: none]
     #[arg(long, value_name = "ADDR:PORT")]
     tls_listen: Vec<Address>,
 
-    /// Certificate chain in PEM, the server's own first; it and the key are read
-    /// again on SIGHUP, and when they change [default: none]
+    /// Certificate chain in PEM, the server's own first; chain and key are read again
+    /// on SIGHUP, and when they change [default: none]
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
 
@@ -104,65 +103,63 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
 
-    /// How often to look whether the certificate and its key have changed, and
-    /// then use them; 0 never does
+    /// How often to check whether the certificate and its key have changed, and load
+    /// them if so; 0 never does
     #[arg(long, value_name = "TIME", default_value = "60s")]
     tls_reload: Span,
 
     /// Proxies that must begin each connection with a PROXY header, version 1 or 2,
-    /// such as 10.0.0.0/8, or unix; may be given several times. Nobody else may
-    /// [default: none]
+    /// such as 10.0.0.0/8, or unix; may be given several times. Connections from other
+    /// addresses are rejected [default: none]
     #[arg(long, value_name = "CIDR")]
     proxy_protocol: Vec<ProxySource>,
 
-    /// Proxies whose word on the client's address is taken, such as 10.0.0.0/8, or
-    /// unix; may be given several times. Limits per address and the log then go by
-    /// the client [default: none]
+    /// Proxies whose header for the client's address is trusted, such as 10.0.0.0/8, or
+    /// unix; may be given several times. Limits per address and the log then use that
+    /// address [default: none]
     #[arg(long, value_name = "CIDR")]
     forwarded_from: Vec<ProxySource>,
 
-    /// The header in which they give it: x-forwarded-for, or forwarded (RFC 7239)
+    /// The header with the client's address: x-forwarded-for, or forwarded (RFC 7239)
     #[arg(long, value_name = "NAME", default_value = "x-forwarded-for")]
     forwarded_header: ForwardedHeader,
 
     /// Answer /healthz, /readyz and /metrics on this address, which must not be
-    /// public; port 0 takes a free port [default: nowhere]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = expected::<SocketAddr>(ADMIN_WORDS))]
+    /// public; port 0 takes a free port [default: none]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = expected::<SocketAddr>(ADMIN_EXPECTED))]
     admin: Option<SocketAddr>,
 
-    /// What moves the bytes: auto, ring, epoll or tokio-uring. auto takes ring
-    /// where an echo through it works, and else epoll; one that is named must
-    /// work
+    /// I/O engine: auto, ring (io_uring), epoll or tokio-uring. auto takes ring if an echo
+    /// through it works, else epoll; a named engine that does not work is an error
     #[arg(long, value_name = "NAME", default_value = "auto")]
     engine: EngineChoice,
 
-    /// Tune for throughput, latency or memory: docs/tuning.md says what that
-    /// changes [default: none]
+    /// Tune for throughput, latency or memory: see docs/tuning.md [default: none]
     #[arg(long, value_name = "NAME")]
     profile: Option<Profile>,
 
-    /// Worker threads, at most 1024 [default: one for each core this process may
-    /// run on, or as many as a CPU quota has work for]
-    #[arg(long, value_name = "N", value_parser = expected::<NonZeroUsize>(THREADS_WORDS))]
+    /// Worker threads, at most 1024 [default: one per core this process may run on, at most
+    /// the CPU quota rounded up]
+    #[arg(long, value_name = "N", value_parser = expected::<NonZeroUsize>(THREADS_EXPECTED))]
     threads: Option<NonZeroUsize>,
 
-    /// Do not bind each worker to a core; where a CPU quota is below the cores,
-    /// none is bound anyway
+    /// Do not pin each worker to a core; with a CPU quota below the number of cores, none
+    /// is pinned anyway
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
     no_pin: Switch,
 
-    /// Let a worker look for the next event for this long before it sleeps, at
-    /// most 1s: quicker answers for all of its core while messages come
+    /// Busy-poll for events for this long before a worker sleeps, at most 1s: lower
+    /// latency, but the core is fully used while messages come
     #[arg(long, value_name = "TIME", default_value = "0")]
     busy_poll: Span,
 
-    /// Connections that may wait to be accepted, per worker (the kernel caps it
-    /// at net.core.somaxconn)
-    #[arg(long, value_name = "N", value_parser = expected::<NonZeroU32>(COUNT_WORDS), default_value_t = Config::default().backlog)]
+    /// Connections that may wait to be accepted, per worker; the kernel caps it at
+    /// net.core.somaxconn
+    #[arg(long, value_name = "N", value_parser = expected::<NonZeroU32>(COUNT_EXPECTED), default_value_t = Config::default().backlog)]
     backlog: NonZeroU32,
 
-    /// Accept a connection once its first bytes are here, or after this time, at
-    /// least 1s (TCP_DEFER_ACCEPT); 0 accepts at once
+    /// Accept a connection when its first bytes arrive, or after this time, at least 1s
+    /// (TCP_DEFER_ACCEPT); 0 accepts at once
     #[arg(
         long,
         value_name = "TIME",
@@ -171,7 +168,7 @@ pub(crate) struct Args {
     )]
     defer_accept: Span,
 
-    /// Time after which sent bytes that are not acknowledged end a connection
+    /// Close a connection whose sent bytes are not acknowledged for this long
     /// (TCP_USER_TIMEOUT); 0 is the kernel's, about 15 minutes
     #[arg(
         long,
@@ -181,8 +178,8 @@ pub(crate) struct Args {
     )]
     user_timeout: Span,
 
-    /// Silence after which the kernel asks whether a peer is still there, three
-    /// times, 10 s apart (SO_KEEPALIVE); 0 never does
+    /// Idle time before the kernel sends keepalive probes, three, 10 s apart (SO_KEEPALIVE);
+    /// 0 sends none
     #[arg(
         long,
         value_name = "TIME",
@@ -191,9 +188,8 @@ pub(crate) struct Args {
     )]
     keepalive: Span,
 
-    /// Let the kernel look for packets in the network device for this long when
-    /// nothing is there (SO_BUSY_POLL; needs CAP_NET_ADMIN); 0 leaves it to
-    /// net.core.busy_read
+    /// Let the kernel busy-poll the network device for this long when no packet is there
+    /// (SO_BUSY_POLL; needs CAP_NET_ADMIN); 0 is net.core.busy_read
     #[arg(
         long,
         value_name = "TIME",
@@ -202,9 +198,9 @@ pub(crate) struct Args {
     )]
     socket_busy_poll: Span,
 
-    /// What the kernel may keep that one client has not acknowledged (SO_SNDBUF): it
-    /// counts twice as much, with its overhead, and takes no more than
-    /// net.core.wmem_max. 0 lets it grow to net.ipv4.tcp_wmem
+    /// Most unacknowledged bytes the kernel buffers for one client (SO_SNDBUF), at most
+    /// net.core.wmem_max; the kernel doubles it for its overhead. 0 lets it grow to
+    /// net.ipv4.tcp_wmem
     #[arg(
         long,
         value_name = "SIZE",
@@ -213,8 +209,8 @@ pub(crate) struct Args {
     )]
     socket_send_buffer: Size,
 
-    /// What the kernel may keep of one client that is not read (SO_RCVBUF), in the
-    /// same way, up to net.core.rmem_max. 0 lets it grow to net.ipv4.tcp_rmem
+    /// Most unread bytes the kernel buffers from one client (SO_RCVBUF), at most
+    /// net.core.rmem_max, doubled as well. 0 lets it grow to net.ipv4.tcp_rmem
     #[arg(
         long,
         value_name = "SIZE",
@@ -223,8 +219,8 @@ pub(crate) struct Args {
     )]
     socket_receive_buffer: Size,
 
-    /// What the kernel may keep for one client beyond what it has sent and the client
-    /// has yet to acknowledge (TCP_NOTSENT_LOWAT). 0 is net.ipv4.tcp_notsent_lowat
+    /// Most unsent bytes the kernel buffers for one client (TCP_NOTSENT_LOWAT). 0 is
+    /// net.ipv4.tcp_notsent_lowat
     #[arg(
         long,
         value_name = "SIZE",
@@ -233,13 +229,13 @@ pub(crate) struct Args {
     )]
     tcp_notsent_lowat: Size,
 
-    /// Hand a connection to the worker on whose core its packets are handled
+    /// Give a connection to the worker on the core that handles its packets
     /// (SO_INCOMING_CPU)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = "Sockets")]
     incoming_cpu: Switch,
 
-    /// Write the process id here, and lock the file while the server serves: one
-    /// server at a time. ringback reload needs it [default: nowhere]
+    /// Write the process id to this file, and lock it while the server serves: one server
+    /// at a time. ringback reload needs it [default: none]
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
 
@@ -247,35 +243,33 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
 
-    /// Let only pages of this origin connect (403 for others), such as
-    /// https://example.org, or https://*.example.org for all hosts below it; may be
-    /// given several times. Clients that are no browsers send none and may connect
-    /// [default: all origins]
+    /// Accept only this Origin (403 for others), such as https://example.org, or
+    /// https://*.example.org for all hosts below it; may be given several times. Requests
+    /// without an Origin, from clients that are no browsers, are accepted [default: all
+    /// origins]
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<Origin>,
 
-    /// Offer this subprotocol; may be given several times. A client gets the
-    /// first of its own list that is offered; * is all of them [default: none]
+    /// Support this subprotocol; may be given several times. A client gets the first of
+    /// its own list that is supported; * is all of them [default: none]
     #[arg(long = "subprotocol", value_name = "NAME")]
     subprotocols: Vec<String>,
 
-    /// Print every message to stdout as `ADDR sent: TEXT`. Messages are then
-    /// read and answered whole
+    /// Print every message to stdout as `ADDR sent: TEXT`. Each is then read whole before
+    /// it is echoed
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
     print_messages: Switch,
 
-    /// Largest message, over all its fragments; a longer one gets Close 1009. 0
-    /// sets no limit, and 16m with --print-messages, which collects it [default:
-    /// no limit]
+    /// Largest message, over all its fragments; a longer one gets Close 1009. 0 sets no
+    /// limit, but 16m with --print-messages, which buffers messages [default: no limit]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     max_message: Option<Size>,
 
     /// Most fragments in a message; more get Close 1009. 0 sets no limit
-    #[arg(long, value_name = "N", value_parser = expected::<u32>(LIMIT_WORDS), default_value_t = Config::default().max_fragments.get(), help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = expected::<u32>(LIMIT_EXPECTED), default_value_t = Config::default().max_fragments.get(), help_heading = "Limits")]
     max_fragments: u32,
 
-    /// Largest frame that is held until it is complete; a longer one streams
-    /// through
+    /// Largest frame that is buffered until it is complete; a longer one streams through
     #[arg(
         long,
         value_name = "SIZE",
@@ -284,40 +278,40 @@ pub(crate) struct Args {
     )]
     window: Size,
 
-    /// Bytes read at once from a client with much to say; at least twice the
-    /// window, at most 2m. Others wait while they are answered [default: 68k, or
-    /// twice the window where that is more]
+    /// Most bytes per read from a client that sends much; at least twice the window, at
+    /// most 2m. Other clients wait while they are echoed [default: 68k, or twice the window
+    /// if that is more]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     read_size: Option<Size>,
 
     /// Most connections at a time, over all workers; more get 503. The limit on
     /// open files lowers it. 0 sets no other limit
-    #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_WORDS), default_value_t = Config::default().max_connections.get(), help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_EXPECTED), default_value_t = Config::default().max_connections.get(), help_heading = "Limits")]
     max_connections: usize,
 
     /// Most connections at a time from one address, a /64 for IPv6; more get
     /// 429. 0 sets no limit
-    #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_WORDS), default_value_t = 0, help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_EXPECTED), default_value_t = 0, help_heading = "Limits")]
     max_connections_per_address: usize,
 
-    /// Most handshakes in progress at a time; one more ends the oldest. 0 sets no
-    /// limit [default: as many as fill half of max-held-bytes with max-header-bytes
-    /// each, at most half of max-connections, at least 256]
-    #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_WORDS), help_heading = "Limits")]
+    /// Most handshakes in progress at a time; one more closes the oldest. 0 sets no limit
+    /// [default: half of max-held-bytes / max-header-bytes, at most half of max-connections,
+    /// at least 256]
+    #[arg(long, value_name = "N", value_parser = expected::<usize>(LIMIT_EXPECTED), help_heading = "Limits")]
     max_handshakes: Option<usize>,
 
-    /// How often an address may connect, such as 10/s, 30/m or 600/h; who comes
-    /// more often gets 429. 0 sets no limit [default: no limit]
+    /// Most connections an address may open over time, such as 10/s, 30/m or 600/h; more
+    /// get 429. 0 sets no limit [default: no limit]
     #[arg(long, value_name = "RATE", help_heading = "Limits")]
     handshake_rate: Option<RateLimit>,
 
-    /// Most connections that an address may open at once within that rate
-    /// [default: as many as the rate names]
-    #[arg(long, value_name = "N", value_parser = expected::<NonZeroU32>(COUNT_WORDS), help_heading = "Limits")]
+    /// Most connections an address may open at once within handshake-rate [default: the
+    /// number in the rate]
+    #[arg(long, value_name = "N", value_parser = expected::<NonZeroU32>(COUNT_EXPECTED), help_heading = "Limits")]
     handshake_burst: Option<NonZeroU32>,
 
-    /// Most bytes of handshakes, incomplete frames and unread replies, over all
-    /// connections; beyond, those that hold most are ended. 0 sets no limit
+    /// Most bytes buffered for handshakes, incomplete frames and unread replies, over all
+    /// connections; beyond, the largest are evicted. 0 sets no limit
     #[arg(
         long,
         value_name = "SIZE",
@@ -326,20 +320,19 @@ pub(crate) struct Args {
     )]
     max_held_bytes: Size,
 
-    /// Most bytes of replies that wait for one client that sends before it reads;
-    /// beyond, it is not read. 0 sets no limit but max-held-bytes [default: 80m, or
-    /// half of max-held-bytes]
+    /// Most bytes of unread replies for one client; beyond, reading from it pauses. 0 sets no
+    /// limit but max-held-bytes [default: 80m, or half of max-held-bytes]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     max_backlog: Option<Size>,
 
-    /// Most memory of TCP on this machine, for all processes; beyond, clients that do
-    /// not read are cut off, those first for whom the kernel keeps most. 0 sets no limit
-    /// [default: three quarters of the second number of net.ipv4.tcp_mem, or of a
-    /// sixteenth of the memory]
+    /// Most TCP memory of this machine, over all processes; beyond, clients that do not read
+    /// are cut off, those with most bytes in the kernel first. 0 sets no limit [default:
+    /// three quarters of the second number of net.ipv4.tcp_mem, or of a sixteenth of the
+    /// memory]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     max_tcp_memory: Option<Size>,
 
-    /// Silence after which a client is pinged; 0 never does
+    /// Idle time before a client gets a Ping; 0 sends none
     #[arg(
         long,
         value_name = "TIME",
@@ -348,7 +341,7 @@ pub(crate) struct Args {
     )]
     idle_timeout: Span,
 
-    /// Silence after that ping until Close 1001
+    /// Time a client has to answer that Ping before it gets Close 1001
     #[arg(
         long,
         value_name = "TIME",
@@ -357,8 +350,7 @@ pub(crate) struct Args {
     )]
     pong_timeout: Span,
 
-    /// Time a client may take to read the replies to one buffer, before it is
-    /// cut off
+    /// Time a client has to read the replies to one read; a slower one is cut off
     #[arg(
         long,
         value_name = "TIME",
@@ -367,8 +359,7 @@ pub(crate) struct Args {
     )]
     write_timeout: Span,
 
-    /// Time from accepting a connection to the end of its handshake; a slower
-    /// one gets 408
+    /// Time from accept to the end of the handshake; a slower client gets 408
     #[arg(
         long,
         value_name = "TIME",
@@ -377,7 +368,7 @@ pub(crate) struct Args {
     )]
     handshake_timeout: Span,
 
-    /// Time a client may take to hang up once the connection is closed
+    /// Time a client has to close the TCP connection after the closing handshake
     #[arg(
         long,
         value_name = "TIME",
@@ -395,7 +386,7 @@ pub(crate) struct Args {
     )]
     max_header_bytes: Size,
 
-    /// Time that connections have to end when the server stops
+    /// Time a drain may take; connections left after it are cut off
     #[arg(
         long,
         value_name = "TIME",
@@ -404,7 +395,7 @@ pub(crate) struct Args {
     )]
     drain_timeout: Span,
 
-    /// Time over which a drain closes the connections, at most half of the drain timeout
+    /// Time over which a drain spreads its Closes, at most half of drain-timeout
     #[arg(
         long,
         value_name = "TIME",
@@ -413,7 +404,7 @@ pub(crate) struct Args {
     )]
     drain_spread: Span,
 
-    /// Time between the signal to stop, from which /readyz says 503, and the drain
+    /// Time from the signal to stop, when /readyz turns to 503, to the drain
     #[arg(
         long,
         value_name = "TIME",
@@ -422,35 +413,33 @@ pub(crate) struct Args {
     )]
     shutdown_delay: Span,
 
-    /// What is logged to stderr: off, error, warn, info, debug, trace, or
-    /// directives such as ringback=debug [default: RUST_LOG, or info]
+    /// Log level: off, error, warn, info, debug, trace, or directives such as
+    /// ringback=debug [default: RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<Directives>,
 
-    /// What a line of the log is: text, or a json object; then so are the lines on
-    /// stdout
+    /// LogFormat of the log and of the lines on stdout: text, or json (an object per line)
     #[arg(
         long,
         value_name = "FORMAT",
         default_value = "text",
         hide_possible_values = true
     )]
-    log_format: Format,
+    log_format: LogFormat,
 
-    /// Log a line for each connection at its end, in the same format: who, how
-    /// long, how much, and why it ended
+    /// Log a line for each connection when it ends: address, duration, bytes, and reason
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
     access_log: Switch,
 
-    /// Add what clients have sent to the access log, escaped and cut; with commas or
+    /// Add values that clients sent to the access log, escaped and cut; with commas or
     /// several times: query, host, origin, user-agent, x-request-id, traceparent,
     /// x-forwarded-for, forwarded, sec-websocket-protocol, sec-websocket-extensions
     /// [default: none]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     access_log_fields: Vec<AccessField>,
 
-    /// Most lines of the access log, over all workers; what is left out is counted.
-    /// 0 sets no limit
+    /// Most access log lines, over all workers; lines beyond are dropped and counted. 0 sets
+    /// no limit
     #[arg(long, value_name = "RATE", default_value = "1000/s")]
     access_log_rate: RateLimit,
 }
@@ -468,14 +457,14 @@ impl Args {
         self.log.as_ref()
     }
 
-    pub(crate) fn log_format(&self) -> Format {
+    pub(crate) fn log_format(&self) -> LogFormat {
         self.log_format
     }
 
-    /// What the server is told.
+    /// The server's configuration.
     ///
     /// # Errors
-    /// [`Error::Config`] with the first thing that is wrong.
+    /// [`Error::Config`] with the first setting that is not valid.
     pub(crate) fn config(&self) -> Result<Config, Error> {
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles {
@@ -483,8 +472,8 @@ impl Args {
                 key: key.clone(),
             }),
             (None, None) => None,
-            (Some(_), None) => return Err(alone("tls-cert", "tls-key")),
-            (None, Some(_)) => return Err(alone("tls-key", "tls-cert")),
+            (Some(_), None) => return Err(needs("tls-cert", "tls-key")),
+            (None, Some(_)) => return Err(needs("tls-key", "tls-cert")),
         };
         let config = Config {
             listen: self.listen.clone(),
@@ -543,15 +532,15 @@ impl Args {
     }
 }
 
-/// One of two settings that say nothing without each other.
-fn alone(setting: &'static str, other: &str) -> Error {
+/// The error for a setting that needs another one.
+fn needs(setting: &'static str, other: &str) -> Error {
     Error::Config {
         setting,
         reason: format!("--{setting} needs --{other}"),
     }
 }
 
-/// The words that a value must be one of, where an error is about one of them.
+/// The values that were possible, if the error is about such a value.
 pub(crate) fn possible_values(error: &clap::Error) -> Option<String> {
     match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(values)) if !values.is_empty() => {
@@ -561,20 +550,20 @@ pub(crate) fn possible_values(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// What was typed.
+/// The parsed arguments.
 pub(crate) struct CommandLine(ArgMatches);
 
-/// What it asks for.
+/// The subcommand, or to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     Serve,
     ShowConfig,
     Reload,
-    Examine(ReportFormat),
-    Ask(Probe, Duration),
+    Doctor(ReportFormat),
+    Probe(Probe, Duration),
 }
 
-/// How findings are written.
+/// The format of the doctor's report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportFormat {
     Text,
@@ -605,25 +594,25 @@ impl CommandLine {
         };
         match name {
             RELOAD => Task::Reload,
-            DOCTOR => Task::Examine(value(matches, FORMAT)),
+            DOCTOR => Task::Doctor(value(matches, FORMAT)),
             HEALTH => {
-                let question = if matches.get_flag(READY) {
+                let probe = if matches.get_flag(READY) {
                     Probe::Readiness
                 } else {
                     Probe::Health
                 };
-                Task::Ask(question, value::<Span>(matches, TIMEOUT).0)
+                Task::Probe(probe, value::<Span>(matches, TIMEOUT).0)
             }
             _config => Task::ShowConfig,
         }
     }
 
-    /// The file to be read.
+    /// The value of `--config`.
     pub(crate) fn config(&self) -> Option<PathBuf> {
         self.flags().get_one(CONFIG).cloned()
     }
 
-    /// The flags of the task.
+    /// The flags, of the subcommand if there is one.
     pub(crate) fn flags(&self) -> &ArgMatches {
         self.0.subcommand().map_or(&self.0, |(_name, flags)| flags)
     }
@@ -637,31 +626,31 @@ fn value<T: Copy + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> T
 fn config_command() -> Command {
     subcommand(
         CONFIG,
-        "Print the effective configuration as TOML, with where each value comes from",
-        "The options are those of the server. What is printed is a file for --config.",
+        "Print the effective configuration as TOML, with the source of each value",
+        "The options are those of the server. The output is a file for --config.",
     )
 }
 
 fn reload_command() -> Command {
     subcommand(
         RELOAD,
-        "Replace the running server by a new process; nobody who connects is refused meanwhile",
-        "The options are those of the server, and only --pid-file matters. What the server's \
-         command would start now is started, with its arguments, environment and listening \
-         sockets. Once that serves, the old process drains: every open WebSocket gets Close \
-         1001.\n\nExit status: 0 the new process serves, 1 it does not, and the reason is said, \
-         2 wrong arguments.",
+        "Replace the running server by a new process, without a refused connection",
+        "The options are those of the server, and only --pid-file matters. The server starts \
+         its command again, with its arguments, environment and listening sockets. Once the \
+         new process serves, the old one drains: every open WebSocket gets Close 1001.\n\n\
+         Exit status: 0 the new process serves, 1 it does not, with the reason on stderr, 2 wrong \
+         arguments.",
     )
 }
 
 fn doctor_command() -> Command {
     subcommand(
         DOCTOR,
-        "Say what to change on this machine for a server with this configuration",
-        "The options are those of the server. To see what the server will see, run it as the \
-         server's user, in its unit or container. It listens on the addresses for a moment and \
-         changes nothing.\n\nExit status: 0 no problem, 1 a problem, 2 wrong arguments. \
-         Warnings are no problem.",
+        "Check this machine for a server with this configuration, and print what to change",
+        "The options are those of the server. Run it as the server's user, in its unit or \
+         container, or it checks another environment. It listens on the addresses for a moment \
+         and changes nothing.\n\nExit status: 0 no problem (warnings are none), 1 a problem, 2 \
+         wrong arguments.",
     )
     .arg(
         Arg::new(FORMAT)
@@ -670,7 +659,7 @@ fn doctor_command() -> Command {
             .value_parser(value_parser!(ReportFormat))
             .default_value("text")
             .hide_possible_values(true)
-            .help("How findings are written: text, or json for programs")
+            .help("Format of the report: text or json")
             .display_order(0),
     )
 }
@@ -678,16 +667,16 @@ fn doctor_command() -> Command {
 fn health_command() -> Command {
     subcommand(
         HEALTH,
-        "Ask the server with this configuration, at --admin, whether it is well",
-        "The options are those of the server, of which only --admin matters. In a container, \
-         the environment has them already.\n\nExit status: 0 it is, 1 it is not or there is \
-         no answer, 2 wrong arguments.",
+        "Probe /healthz of the server with this configuration, at --admin",
+        "The options are those of the server, and only --admin matters. In a container, the \
+         environment has it already.\n\nExit status: 0 healthy, 1 not healthy or no answer, 2 \
+         wrong arguments.",
     )
     .arg(
         Arg::new(READY)
             .long(READY)
             .action(ArgAction::SetTrue)
-            .help("Ask /readyz, which wants room for another connection, instead of /healthz")
+            .help("Probe /readyz, which fails at a limit on connections too, instead of /healthz")
             .display_order(0),
     )
     .arg(
@@ -696,12 +685,12 @@ fn health_command() -> Command {
             .value_name("TIME")
             .value_parser(value_parser!(Span))
             .default_value("5s")
-            .help("Time that the answer may take")
+            .help("Time the answer may take")
             .display_order(0),
     )
 }
 
-/// A task with the options of the server.
+/// A subcommand with the options of the server.
 fn subcommand(name: &'static str, about: &'static str, after_help: &'static str) -> Command {
     with_file(Args::command())
         .name(name)
@@ -710,7 +699,7 @@ fn subcommand(name: &'static str, about: &'static str, after_help: &'static str)
         .after_help(after_help)
 }
 
-/// Adds the one option that is no setting: a file cannot say where it is.
+/// Adds `--config`, which is no setting: a file cannot name itself.
 fn with_file(command: Command) -> Command {
     command.arg(
         Arg::new(CONFIG)
@@ -734,7 +723,7 @@ mod tests {
             .expect("a valid configuration")
     }
 
-    fn refusal(args: &[&str]) -> String {
+    fn rejection(args: &[&str]) -> String {
         match Args::try_parse_from([&["ringback"], args].concat()) {
             Ok(args) => args.config().expect_err("refused").to_string(),
             Err(error) => error.to_string(),
@@ -742,7 +731,7 @@ mod tests {
     }
 
     #[test]
-    fn no_arguments_are_the_default_configuration() {
+    fn without_arguments_the_configuration_is_the_default() {
         assert_eq!(
             format!("{:?}", config(&[])),
             format!("{:?}", Config::default())
@@ -890,7 +879,7 @@ mod tests {
     }
 
     #[test]
-    fn who_listens_for_tls_listens_for_nothing_else_unasked() {
+    fn tls_listen_removes_the_default_of_listen() {
         let tls = ["--tls-listen=[::1]:443", "--tls-cert=a", "--tls-key=b"];
         assert!(config(&tls).listen.is_empty());
         let both = [&tls[..], &["--listen=127.0.0.1:80"]].concat();
@@ -898,19 +887,19 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_timeout_of_nothing_is_none() {
+    fn an_idle_timeout_of_0_is_none() {
         assert_eq!(config(&["--idle-timeout=0"]).idle_timeout, None);
     }
 
     #[test]
-    fn connections_can_only_follow_their_packets_to_workers_that_stay() {
+    fn incoming_cpu_needs_pinned_workers() {
         assert!(config(&["--incoming-cpu"]).incoming_cpu);
-        let refused = refusal(&["--incoming-cpu", "--no-pin"]);
+        let refused = rejection(&["--incoming-cpu", "--no-pin"]);
         assert!(refused.contains("no-pin"), "{refused}");
     }
 
     #[test]
-    fn nonsense_is_refused_by_name() {
+    fn an_invalid_value_is_rejected_with_the_name_of_its_setting() {
         for (arg, name) in [
             ("--listen=here", "--listen"),
             ("--tls-listen=here", "--tls-listen"),
@@ -960,7 +949,11 @@ mod tests {
             ("--pong-timeout=0", "pong timeout"),
             ("--max-header-bytes=1k", "header bytes"),
         ] {
-            assert!(refusal(&[arg]).contains(name), "{arg}: {}", refusal(&[arg]));
+            assert!(
+                rejection(&[arg]).contains(name),
+                "{arg}: {}",
+                rejection(&[arg])
+            );
         }
     }
 
@@ -984,9 +977,8 @@ mod tests {
         assert_eq!(config.max_held_bytes, None);
     }
 
-    /// What is no limit is refused where it would be nothing at all.
     #[test]
-    fn other_numbers_of_0_are_refused_with_what_is_valid() {
+    fn numbers_out_of_range_are_rejected_with_the_valid_range() {
         for (arg, valid) in [
             ("--threads=0", "from 1 to 1024"),
             ("--threads=4294967296", "at most 1024"),
@@ -1003,21 +995,21 @@ mod tests {
             ("--close-timeout=0", "10ms"),
             ("--handshake-rate=0/s", "10/s, 30/m or 600/h, or 0"),
         ] {
-            let refused = refusal(&[arg]);
+            let refused = rejection(&[arg]);
             assert!(refused.contains(valid), "{arg}: {refused}");
         }
     }
 
     #[test]
-    fn a_switch_may_be_turned_off() {
+    fn a_switch_takes_true_and_false() {
         assert!(!config(&["--no-pin"]).pin);
         assert!(!config(&["--no-pin=true"]).pin);
         assert!(config(&["--no-pin=false"]).pin);
-        assert!(refusal(&["--no-pin=no"]).contains("--no-pin"));
+        assert!(rejection(&["--no-pin=no"]).contains("--no-pin"));
     }
 
     #[test]
-    fn the_configuration_is_shown_where_that_is_asked_for() {
+    fn config_prints_the_configuration_and_takes_the_servers_options() {
         let parse = |args: &[&str]| CommandLine::parse([&["ringback"], args].concat());
         assert_eq!(parse(&[]).expect("valid").task(), Task::Serve);
         let shown = parse(&["config", "--config=x.toml", "--window=1k"]).expect("valid");
@@ -1028,24 +1020,24 @@ mod tests {
     }
 
     #[test]
-    fn other_tasks_take_the_options_of_the_server_and_their_own() {
+    fn doctor_and_health_take_the_servers_options_and_their_own() {
         let parse = |args: &[&str]| CommandLine::parse([&["ringback"], args].concat());
         let task = |args: &[&str]| parse(args).expect("valid").task();
         assert_eq!(
             task(&["doctor", "--window=1k"]),
-            Task::Examine(ReportFormat::Text)
+            Task::Doctor(ReportFormat::Text)
         );
         assert_eq!(
             task(&["doctor", "--format=json"]),
-            Task::Examine(ReportFormat::Json)
+            Task::Doctor(ReportFormat::Json)
         );
         assert_eq!(
             task(&["health", "--admin=127.0.0.1:9090"]),
-            Task::Ask(Probe::Health, Duration::from_secs(5))
+            Task::Probe(Probe::Health, Duration::from_secs(5))
         );
         assert_eq!(
             task(&["health", "--ready", "--timeout=200ms"]),
-            Task::Ask(Probe::Readiness, Duration::from_millis(200))
+            Task::Probe(Probe::Readiness, Duration::from_millis(200))
         );
         for wrong in [
             &["doctor", "--format=xml"][..],

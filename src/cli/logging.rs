@@ -1,4 +1,4 @@
-//! What is logged to stderr, and in which form.
+//! The log on stderr: its filter, its format, and panics.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
@@ -24,31 +24,28 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The filter's parser looks for the level at a fixed place, and panics if a
-/// character lies across it.
-const NOT_ASCII: &str = "it holds more than ASCII, which the name of no module does";
+/// `EnvFilter`'s parser slices at a fixed byte, and panics inside a character.
+const NOT_ASCII: &str = "it is not ASCII, as every module's name is";
 
-/// What makes the access lines pass, which are written only if that is configured.
+/// The directive that lets access lines pass the filter.
 const ACCESS: &str = "access=info";
 
-/// The target of lines that are not made by `tracing`, as that of those that are.
+/// The target of lines that are written without `tracing`.
 const TARGET: &str = "ringback";
 
-/// How long a panic of the main thread, with which the process ends, waits for its
-/// line to be written.
+/// A panic of the main thread ends the process; its line has this long to be written.
 const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 const EXPECTED: &str = "off, error, warn, info, debug, trace, or directives such as ringback=debug";
 
-/// A level, or directives such as `ringback=debug`, which are checked.
+/// A valid level, or valid directives such as `ringback=debug`.
 #[derive(Clone, Debug)]
 pub(crate) struct Directives(String);
 
 impl FromStr for Directives {
     type Err = String;
 
-    /// The filter takes any word for the name of a module, and `--log loud`
-    /// would silence everything.
+    /// `EnvFilter` takes any text for a module's name: `--log loud` would silence the log.
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.is_ascii() {
             return Err(format!("{NOT_ASCII}; expected {EXPECTED}"));
@@ -69,17 +66,16 @@ impl FromStr for Directives {
 }
 
 impl Directives {
-    /// What is logged where nobody says otherwise.
-    fn usual() -> Self {
+    fn info() -> Self {
         Self("info".to_owned())
     }
 
-    /// What `RUST_LOG` says. It is not ours alone: a value that is not valid is
-    /// ignored, and the reason returned.
+    /// The directives in `RUST_LOG`. Other programs share the variable, so an invalid
+    /// value is ignored, and the reason returned.
     fn from_environment() -> (Self, Option<String>) {
         let text = env::var_os(EnvFilter::DEFAULT_ENV).unwrap_or_default();
         if text.is_empty() {
-            return (Self::usual(), None);
+            return (Self::info(), None);
         }
         let parsed = match text.to_str() {
             Some(text) => text.parse(),
@@ -87,7 +83,7 @@ impl Directives {
         };
         match parsed {
             Ok(directives) => (directives, None),
-            Err(reason) => (Self::usual(), Some(reason)),
+            Err(reason) => (Self::info(), Some(reason)),
         }
     }
 
@@ -98,20 +94,17 @@ impl Directives {
     }
 }
 
-/// What a line of the log looks like.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
+pub(crate) enum LogFormat {
     Text,
-    /// For programs: an object with timestamp, level, target, message, and
-    /// what belongs to it.
+    /// An object with timestamp, level, target, message and fields.
     Json,
 }
 
-impl Format {
-    /// As the arguments and the environment say, where the settings are not known
-    /// since they are wrong.
-    pub(crate) fn asked_for() -> Self {
+impl LogFormat {
+    /// The format in the arguments or the environment, for errors in the settings.
+    pub(crate) fn from_raw_arguments() -> Self {
         let is_json = |value: &str| value.eq_ignore_ascii_case("json");
         let args: Vec<_> = env::args_os()
             .skip(1)
@@ -133,7 +126,7 @@ impl Format {
         }
     }
 
-    /// The line for what ends the process.
+    /// The line for an error that ends the process.
     pub(crate) fn fatal(self, message: &str) -> String {
         let priority = if is_journal() { "<3>" } else { "" };
         match self {
@@ -143,7 +136,7 @@ impl Format {
     }
 }
 
-/// A line as those of a log for programs are.
+/// A line of the JSON log.
 pub(crate) fn object(level: Level, message: &str, mut fields: Map<String, Value>) -> String {
     let mut timestamp = String::new();
     // Writing into memory does not fail.
@@ -159,14 +152,13 @@ pub(crate) fn object(level: Level, message: &str, mut fields: Map<String, Value>
     format!("{}\n", Value::Object(fields))
 }
 
-/// Starts to log. Without directives it is as `RUST_LOG` says; whatever they say,
-/// access lines are written where they were asked for.
+/// Starts to log, by `RUST_LOG` if `directives` is `None`. Access lines pass any filter.
 ///
 /// # Errors
-/// Why there is no thread that writes the lines.
+/// The thread that writes the lines cannot be started.
 pub(crate) fn start(
     directives: Option<&Directives>,
-    format: Format,
+    format: LogFormat,
     access_log: bool,
 ) -> io::Result<()> {
     output::stderr().start()?;
@@ -184,20 +176,20 @@ pub(crate) fn start(
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(output::stderr)
-        // They would be written to stderr past the queue.
+        // These would bypass the queue to stderr.
         .log_internal_errors(false);
     match format {
-        // The journal has a time of its own.
-        Format::Text if is_journal => subscriber
+        // The journal adds the time.
+        LogFormat::Text if is_journal => subscriber
             .with_ansi(false)
             .without_time()
             .map_event_format(|format| Line { format, is_journal })
             .init(),
-        Format::Text => subscriber
+        LogFormat::Text => subscriber
             .with_ansi(io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none())
             .init(),
         // A connection's span has no parent, so a list of spans would repeat it.
-        Format::Json => subscriber
+        LogFormat::Json => subscriber
             .json()
             .flatten_event(true)
             .with_span_list(false)
@@ -207,14 +199,14 @@ pub(crate) fn start(
     log_panics();
     if let Some(reason) = ignored {
         tracing::warn!(
-            "RUST_LOG is ignored, the level is info: {reason} \
+            "RUST_LOG is ignored and the level is info: {reason} \
              (off, error, warn, info, debug, trace, or MODULE=LEVEL)"
         );
     }
     Ok(())
 }
 
-/// A line, and in the journal its priority before it, as `sd-daemon(3)` has it.
+/// Writes the priority before a line of the journal, as in `sd-daemon(3)`.
 struct Line<F> {
     format: F,
     is_journal: bool,
@@ -239,7 +231,7 @@ where
     }
 }
 
-/// A level as `syslog(3)` numbers it.
+/// A level's number in `syslog(3)`.
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -266,10 +258,10 @@ fn names(variable: &OsString, device: u64, inode: u64) -> bool {
     variable.to_str() == Some(&format!("{device}:{inode}"))
 }
 
-/// Has each panic logged in one line. What comes of it is not decided here.
+/// Logs each panic in one line.
 fn log_panics() {
     panic::set_hook(Box::new(|panic| {
-        // "panicked at FILE:LINE:COLUMN:", and what it says on the lines after that.
+        // "panicked at FILE:LINE:COLUMN:", and the message on the next lines.
         let text = panic.to_string().replace('\n', " ");
         let thread = thread::current();
         let thread = thread.name().unwrap_or("without a name");
@@ -277,7 +269,7 @@ fn log_panics() {
         let backtrace = (backtrace.status() == BacktraceStatus::Captured)
             .then(|| tracing::field::debug(backtrace.to_string()));
         if thread == output::LOG_THREAD {
-            // Nothing that is pushed is written any more.
+            // This is the thread that would write a pushed line.
             let _ = writeln!(io::stderr(), "ringback: thread {thread} {text}");
         } else if tracing::enabled!(Level::ERROR) {
             tracing::error!(thread, backtrace, "{text}");
@@ -299,21 +291,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_that_does_not_name_stderr_makes_no_journal() {
+    fn journal_stream_counts_only_if_it_names_stderr() {
         assert!(names(&"8:12".into(), 8, 12));
         for other in ["8:13", "9:12", "8", "", "8:12:0", "x"] {
             assert!(!names(&other.into(), 8, 12), "{other}");
         }
     }
 
-    /// Whatever the level, and on one line.
     #[test]
-    fn a_panic_is_one_line_of_the_log() {
+    fn a_panic_is_logged_on_one_line_at_every_level() {
         for (level, is_object) in [("info", true), ("off", false)] {
             let output = Command::new(env::current_exe().expect("this test"))
                 .args([
                     "--exact",
-                    "logging::tests::a_thread_that_panics",
+                    "cli::logging::tests::a_thread_that_panics",
                     "--ignored",
                 ])
                 .args(["--nocapture", "--test-threads=1"])
@@ -333,7 +324,7 @@ mod tests {
                 assert!(log.contains("thread ringback-7 "), "{log}");
                 log
             };
-            assert!(text.contains("panicked at src/logging.rs:"), "{text}");
+            assert!(text.contains("panicked at src/cli/logging.rs:"), "{text}");
             assert!(text.contains(": first second"), "{text}");
         }
     }
@@ -345,7 +336,7 @@ mod tests {
             return;
         };
         let level = level.parse().expect("a level");
-        start(Some(&level), Format::Json, false).expect("started");
+        start(Some(&level), LogFormat::Json, false).expect("started");
         let thread = thread::Builder::new().name("ringback-7".into());
         let thread = thread.spawn(|| panic!("first\nsecond")).expect("started");
         thread.join().expect_err("a panic");

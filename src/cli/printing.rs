@@ -1,5 +1,4 @@
-//! The loop that this server grew from: read a message, print who sent what,
-//! write it back, and end at the first error.
+//! `--print-messages`: a handler that prints and echoes each message.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,14 +7,14 @@ use ringback::{Message, MessageSocket, output};
 use serde_json::Value;
 use tracing::Level;
 
-use crate::cli::logging::{Format, object};
+use crate::cli::logging::{LogFormat, object};
 
-/// Bytes of a text that are printed, so that nobody's message keeps the other
-/// connections waiting, or hides the lines of others.
+/// Most bytes of a text that are printed: a longer line would delay other
+/// connections, and crowd out their lines.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
-/// Echoes the messages of one connection and prints each on stdout.
-pub(crate) async fn echo_and_print(mut socket: MessageSocket, format: Format) {
+/// Echoes the messages of one connection, and prints each on stdout.
+pub(crate) async fn echo_and_print(mut socket: MessageSocket, format: LogFormat) {
     while let Ok(message) = socket.read_message().await {
         output::stdout().push(line(&socket, &message, format).as_bytes());
         if socket.write_message(&message).await.is_err() {
@@ -24,12 +23,14 @@ pub(crate) async fn echo_and_print(mut socket: MessageSocket, format: Format) {
     }
 }
 
-fn line(socket: &MessageSocket, message: &Message, format: Format) -> String {
+fn line(socket: &MessageSocket, message: &Message, format: LogFormat) -> String {
     let peer = socket.peer();
     match (message, format) {
-        (Message::Text(text), Format::Text) => format!("{peer} sent: {}\n", OneLine(&cut(text))),
-        (Message::Binary(bytes), Format::Text) => format!("{peer} sent: {} bytes\n", bytes.len()),
-        (message, Format::Json) => {
+        (Message::Text(text), LogFormat::Text) => format!("{peer} sent: {}\n", OneLine(&cut(text))),
+        (Message::Binary(bytes), LogFormat::Text) => {
+            format!("{peer} sent: {} bytes\n", bytes.len())
+        }
+        (message, LogFormat::Json) => {
             let sent: (&str, Value) = match message {
                 Message::Text(text) => ("text", (&*cut(text)).into()),
                 Message::Binary(bytes) => ("bytes", bytes.len().into()),
@@ -41,7 +42,7 @@ fn line(socket: &MessageSocket, message: &Message, format: Format) -> String {
     }
 }
 
-/// As much of a text as is printed. A longer one ends in `…`.
+/// The first [`TEXT_BYTES_MAX`] bytes of a text, with `…` if there are more.
 fn cut(text: &str) -> Cow<'_, str> {
     if text.len() <= TEXT_BYTES_MAX {
         return text.into();
@@ -51,8 +52,8 @@ fn cut(text: &str) -> Cow<'_, str> {
     format!("{}…", &text[..end.unwrap_or(0)]).into()
 }
 
-/// Text as it is, but without the control characters with which a peer could
-/// write lines of its own or talk to the terminal.
+/// Text with its control characters escaped: a peer could forge lines with them, or
+/// control the terminal.
 struct OneLine<'a>(&'a str);
 
 impl fmt::Display for OneLine<'_> {
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_printed_as_it_is_on_one_line() {
+    fn control_characters_are_escaped_and_other_text_is_unchanged() {
         let shown = |text| OneLine(text).to_string();
         assert_eq!(shown("Grüße, \"Welt\" \\ 🦀"), "Grüße, \"Welt\" \\ 🦀");
         assert_eq!(shown("a\nb\r\n"), "a\\nb\\r\\n");
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut() {
+    fn text_is_cut_at_its_limit_between_characters() {
         let longest = "x".repeat(TEXT_BYTES_MAX);
         assert_eq!(cut(&longest), longest);
         assert_eq!(cut(&format!("{longest}x")), format!("{longest}…"));

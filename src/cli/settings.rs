@@ -1,13 +1,13 @@
-//! From what the user says, wherever it is said, to one [`Config`].
+//! Merges the layers of settings into one [`Config`].
 //!
 //! ```text
 //! flags ▶ environment ▶ file ▶ profile ▶ defaults       stronger ▶ weaker
-//!   └──────────┴──────────┴───────┴─▶ by name, as text ─▶ Args ─▶ Config
+//!   └──────────┴──────────┴───────┴─▶ text by name ─▶ Args ─▶ Config
 //! ```
 //!
-//! Each layer is values as text, which clap parses: a value means the same and
-//! is refused with the same words wherever it is written. A stronger layer
-//! replaces what a weaker one says of a setting, lists included.
+//! The values of each layer are text, which clap parses: a value has the same meaning
+//! and the same error in every layer. A stronger layer replaces the value of a weaker
+//! one, lists included.
 
 mod environment;
 mod file;
@@ -27,20 +27,20 @@ use schema::{Schema, Setting};
 
 pub(crate) use show::show;
 
-/// What is in effect.
+/// The settings in effect.
 #[derive(Debug)]
 pub(crate) struct Effective {
     args: Args,
-    /// What they were made from.
+    /// `args` as text.
     matches: ArgMatches,
     given: BTreeMap<String, Given>,
 }
 
 impl Effective {
-    /// Lays the layers over each other.
+    /// Merges the layers.
     ///
     /// # Errors
-    /// The first thing that is wrong, and where it was said.
+    /// The first invalid value, with its source.
     pub(crate) fn resolve(
         command_line: &CommandLine,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -72,15 +72,14 @@ impl Effective {
         })
     }
 
-    /// The part that says how to run, rather than what to serve.
     pub(crate) fn args(&self) -> &Args {
         &self.args
     }
 
-    /// What the server is told.
+    /// The server's configuration.
     ///
     /// # Errors
-    /// The first value that does not fit, and where it was said.
+    /// The first value that is out of range, with its source.
     pub(crate) fn config(&self) -> Result<Config, String> {
         self.args.config().map_err(|error| match &error {
             Error::Config { setting, .. } => match self.given(setting).map(|given| &given.source) {
@@ -91,7 +90,7 @@ impl Effective {
         })
     }
 
-    /// What is in effect where nothing was given.
+    /// The values of a setting that no layer gives.
     fn default_values(&self, setting: &Setting<'_>) -> Vec<String> {
         setting.values(&self.matches)
     }

@@ -1,4 +1,4 @@
-//! Whether the server could listen where it is to.
+//! Whether the server could listen on its addresses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,26 +18,26 @@ fn judge(attempt: &Attempt, system: &System) -> Finding {
     let Attempt {
         check,
         address,
-        outcome,
+        result,
     } = attempt;
-    match outcome {
-        Ok(()) => reach(check, address),
+    match result {
+        Ok(()) => reachable(check, address),
         Err(error) => {
             let change = match address {
-                Address::Tcp(address) => internet_way_out(error, *address, system),
-                Address::Unix(_) => unix_way_out(error),
+                Address::Tcp(address) => tcp_advice(error, *address, system),
+                Address::Unix(_) => unix_advice(error),
             };
             Finding::problem(check, format!("{address}: {error}")).advise(change)
         }
     }
 }
 
-fn internet_way_out(error: &io::Error, address: SocketAddr, system: &System) -> String {
+fn tcp_advice(error: &io::Error, address: SocketAddr, system: &System) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "see who has it, ss -ltnp 'sport = :{port}', and end that, or choose another port; \
-             two settings must not name the same address"
+            "end the process that uses it (ss -ltnp 'sport = :{port}' shows it), or choose another \
+             port; two settings must not name the same address"
         ),
         io::ErrorKind::PermissionDenied => {
             let first = system.unprivileged_port_first.unwrap_or(1024);
@@ -59,22 +59,22 @@ fn internet_way_out(error: &io::Error, address: SocketAddr, system: &System) -> 
     }
 }
 
-fn unix_way_out(error: &io::Error) -> String {
+fn unix_advice(error: &io::Error) -> String {
     let change = match error.kind() {
-        io::ErrorKind::AddrInUse => "see who listens there, ss -lxp, and end that",
+        io::ErrorKind::AddrInUse => "end the process that listens there: ss -lxp shows it",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "a directory that the server may write: RuntimeDirectory=ringback in the unit"
         }
         io::ErrorKind::NotFound => {
-            "make the directory: RuntimeDirectory=ringback in the unit, or mkdir"
+            "create the directory: RuntimeDirectory=ringback in the unit, or mkdir"
         }
         _ => "another path",
     };
     change.to_owned()
 }
 
-/// Who will be able to connect to an address that can be listened on.
-fn reach(check: &'static str, address: &Address) -> Finding {
+/// The finding for a free address: what hosts can reach it.
+fn reachable(check: &'static str, address: &Address) -> Finding {
     let Some(internet) = address.internet() else {
         return Finding::ok(check, format!("{address} is free"));
     };
@@ -86,10 +86,10 @@ fn reach(check: &'static str, address: &Address) -> Finding {
     if check == ADMIN && ip.is_unspecified() {
         return Finding::warning(
             check,
-            format!("{found}, and whoever reaches this machine may ask"),
+            format!("{found}, and open to every host that reaches this machine"),
         )
         .advise(
-            "--admin 127.0.0.1:PORT, or keep the port from the public: a firewall, or \
+            "--admin 127.0.0.1:PORT, or close the port to the public: a firewall, or \
              deploy/kubernetes/networkpolicy.yaml",
         );
     }
@@ -107,45 +107,45 @@ mod tests {
     use crate::config::Config;
     use crate::doctor::tests::system;
 
-    fn judged(check: &'static str, address: &str, outcome: Result<(), Errno>) -> Finding {
+    fn finding(check: &'static str, address: &str, result: Result<(), Errno>) -> Finding {
         let attempt = Attempt {
             check,
             address: address.parse().expect("an address"),
-            outcome: outcome.map_err(io::Error::from),
+            result: result.map_err(io::Error::from),
         };
         judge(&attempt, &system())
     }
 
     #[test]
-    fn what_is_free_is_fine() {
-        let local = judged(LISTEN, "127.0.0.1:9001", Ok(()));
+    fn a_free_address_is_ok_and_a_public_admin_address_a_warning() {
+        let local = finding(LISTEN, "127.0.0.1:9001", Ok(()));
         assert_eq!(local.level, Level::Ok);
         assert!(local.found.ends_with("this machine only"), "{local:?}");
-        assert_eq!(judged(LISTEN, "0.0.0.0:80", Ok(())).level, Level::Ok);
-        assert_eq!(judged(ADMIN, "10.0.0.1:9090", Ok(())).level, Level::Ok);
-        assert_eq!(judged(ADMIN, "0.0.0.0:9090", Ok(())).level, Level::Warning);
+        assert_eq!(finding(LISTEN, "0.0.0.0:80", Ok(())).level, Level::Ok);
+        assert_eq!(finding(ADMIN, "10.0.0.1:9090", Ok(())).level, Level::Ok);
+        assert_eq!(finding(ADMIN, "0.0.0.0:9090", Ok(())).level, Level::Warning);
     }
 
     #[test]
-    fn each_obstacle_has_its_way_out() {
+    fn the_advice_fits_the_error() {
         for (address, errno, word) in [
             ("127.0.0.1:9001", Errno::ADDRINUSE, "sport = :9001"),
             ("0.0.0.0:80", Errno::ACCESS, "CAP_NET_BIND_SERVICE"),
             ("192.0.2.1:9001", Errno::ADDRNOTAVAIL, "ip -brief address"),
             ("[::]:9001", Errno::AFNOSUPPORT, "disable_ipv6"),
         ] {
-            let found = judged(LISTEN, address, Err(errno));
+            let found = finding(LISTEN, address, Err(errno));
             assert_eq!(found.level, Level::Problem);
             assert!(found.found.starts_with(address), "{found:?}");
-            assert!(found.change.expect("a way out").contains(word), "{address}");
+            assert!(found.change.expect("advice").contains(word), "{address}");
         }
     }
 
     #[test]
-    fn a_socket_is_a_file_in_a_directory() {
+    fn a_unix_socket_is_tried_and_its_file_removed() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("echo.sock");
-        let tried = |path: std::path::PathBuf| {
+        let finding = |path: std::path::PathBuf| {
             let config = Config {
                 listen: vec![Address::Unix(path)],
                 ..Config::default()
@@ -155,17 +155,17 @@ mod tests {
             };
             judge(attempt, &system())
         };
-        assert_eq!(tried(path.clone()).level, Level::Ok);
-        assert!(!path.exists(), "its file is gone with it");
-        let nowhere = tried(directory.path().join("no/echo.sock"));
-        assert!(nowhere.change.expect("a way out").contains("mkdir"));
+        assert_eq!(finding(path.clone()).level, Level::Ok);
+        assert!(!path.exists(), "its file is removed");
+        let nowhere = finding(directory.path().join("no/echo.sock"));
+        assert!(nowhere.change.expect("advice").contains("mkdir"));
         let _listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
-        let taken = tried(path);
-        assert!(taken.change.expect("a way out").contains("ss -lxp"));
+        let taken = finding(path);
+        assert!(taken.change.expect("advice").contains("ss -lxp"));
     }
 
     #[test]
-    fn listening_is_tried() {
+    fn every_address_is_tried() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let taken = taken.local_addr().map(|address| (taken, address));
         let (_taken, address) = taken.expect("bound");
@@ -173,7 +173,7 @@ mod tests {
             listen: vec![
                 "127.0.0.1:0".parse().expect("an address"),
                 address.into(),
-                "192.0.2.1:0".parse().expect("an address of nobody"),
+                "192.0.2.1:0".parse().expect("an address of no host"),
             ],
             tls_listen: vec!["127.0.0.1:0".parse().expect("an address"), address.into()],
             admin: Some(address),
@@ -181,7 +181,7 @@ mod tests {
         };
         let attempts = attempt(&config);
         let kinds = attempts.iter().map(|attempt| {
-            let error = attempt.outcome.as_ref().err();
+            let error = attempt.result.as_ref().err();
             (attempt.check, error.map(io::Error::kind))
         });
         let in_use = Some(io::ErrorKind::AddrInUse);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_named_twice_is_in_use() {
+    fn an_address_that_is_set_twice_is_in_use() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("bound");
         drop(taken);
@@ -211,6 +211,6 @@ mod tests {
         let [first, second, third] = &attempt(&config)[..] else {
             panic!("three attempts");
         };
-        assert!(first.outcome.is_ok() && second.outcome.is_err() && third.outcome.is_err());
+        assert!(first.result.is_ok() && second.result.is_err() && third.result.is_err());
     }
 }

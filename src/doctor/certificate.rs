@@ -12,11 +12,10 @@ use crate::transport::tls::{Examination, Standing};
 const CHECK: &str = "certificate";
 const KEY: &str = "private key";
 
-/// Little time for a new one, as the alert of docs/metrics.md has it.
+/// The time before the end of validity, as in the alert of docs/metrics.md.
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// What one that is about to end, or has, is to be replaced by.
-const RENEW: &str = "a new certificate in its place; a server that runs takes it within \
+const RENEW: &str = "replace it by a new certificate; a running server loads that within \
                      --tls-reload, or at once after kill -HUP";
 
 pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
@@ -53,11 +52,11 @@ fn judge_dates(file: &Path, standing: Option<Standing>) -> Finding {
     let file = file.display();
     let date = humantime::format_rfc3339_seconds;
     match standing {
-        None => Finding::warning(CHECK, format!("cannot make out when {file} ends"))
-            .advise("openssl x509 -noout -dates shows what is in it"),
+        None => Finding::warning(CHECK, format!("{file} has no readable date of expiry"))
+            .advise("see what is in it: openssl x509 -noout -dates"),
         Some(Standing::NotYet { from }) => {
             Finding::problem(CHECK, format!("{file} is valid from {} on", date(from)))
-                .advise("a certificate that is valid now, or the right time: timedatectl")
+                .advise("a certificate that is valid now, or set the clock: timedatectl")
         }
         Some(Standing::Expired { at }) => Finding::problem(
             CHECK,
@@ -111,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn without_tls_there_is_nothing_to_judge() {
+    fn without_tls_there_is_no_finding() {
         assert!(check(&Config::default(), &system()).is_empty());
     }
 
     #[test]
-    fn a_certificate_has_to_be_valid_now_and_for_a_while() {
+    fn a_certificate_that_expires_soon_is_a_warning_and_an_invalid_one_a_problem() {
         let day = Duration::from_secs(24 * 60 * 60);
         let then = SystemTime::UNIX_EPOCH + 10_000 * day;
         let valid = |left| Some(Standing::Valid { until: then, left });
@@ -130,13 +129,13 @@ mod tests {
             let found = dated(standing);
             assert_eq!(found.level, level, "{found:?}");
             assert!(found.found.contains("cert.pem"), "{found:?}");
-            let says_when = found.found.contains("1997-05-19T00:00:00Z");
-            assert_eq!(says_when, standing.is_some(), "{found:?}");
+            let has_date = found.found.contains("1997-05-19T00:00:00Z");
+            assert_eq!(has_date, standing.is_some(), "{found:?}");
         }
     }
 
     #[test]
-    fn files_that_are_no_good_are_a_problem_and_an_open_key_a_warning() {
+    fn unusable_files_are_a_problem_and_a_readable_key_is_a_warning() {
         let findings = checked(Err(Error::Tls {
             file: "key.pem".into(),
             reason: "the key does not match".into(),

@@ -1,4 +1,4 @@
-//! Who sets the clock of the cores.
+//! The CPU frequency governor.
 
 use host::finding::Finding;
 
@@ -10,12 +10,12 @@ pub(super) fn check(system: &System) -> Finding {
     let names: Vec<_> = system.governors.iter().map(String::as_str).collect();
     match names[..] {
         [] => Finding::ok(CHECK, "none: the firmware or the hypervisor sets the clock"),
-        // Who fixed the clock knows at what.
+        // `userspace`: the operator sets the clock.
         ["performance" | "userspace"] => Finding::ok(CHECK, names[0]),
         _ => Finding::warning(
             CHECK,
             format!(
-                "{}: a core that was idle answers at a lower clock first",
+                "{}: an idle core starts at a lower clock, which adds latency",
                 names.join(", ")
             ),
         )
@@ -31,7 +31,7 @@ mod tests {
     use crate::doctor::tests::system;
 
     #[test]
-    fn a_clock_that_follows_the_load_is_told() {
+    fn a_governor_that_scales_the_clock_is_a_warning() {
         for (governors, level) in [
             (&[][..], Level::Ok),
             (&["performance"], Level::Ok),

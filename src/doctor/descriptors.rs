@@ -6,7 +6,7 @@ use host::finding::Finding;
 use host::open_files::how_to_raise;
 
 use super::system::System;
-use super::{Need, promise};
+use super::{Need, shortfall_level};
 use crate::config::Config;
 use crate::limits::descriptors::{DescriptorBudget, besides_connections, room_for};
 
@@ -14,12 +14,12 @@ const CHECK: &str = "open files";
 
 pub(super) fn check(config: &Config, system: &System) -> Finding {
     let besides = besides_connections(config, Need::of(config, system).threads);
-    let asked = config.max_connections;
-    let needed = besides.saturating_add(room_for(asked));
+    let requested = config.max_connections;
+    let needed = besides.saturating_add(room_for(requested));
     let Some(hard) = system.open_files.maximum else {
         return Finding::ok(CHECK, "no limit");
     };
-    let found = format!("{hard} at most (hard limit), {needed} needed for {asked} connections");
+    let found = format!("{hard} at most (hard limit), {needed} needed for {requested} connections");
     // The binary raises its limit to the hard one.
     match DescriptorBudget::share_out(config, besides, Some(hard)) {
         None => {
@@ -27,8 +27,8 @@ pub(super) fn check(config: &Config, system: &System) -> Finding {
             let found = format!("{found}: the server cannot even start");
             Finding::problem(CHECK, found).advise(needed)
         }
-        Some(budget) if budget.connections == asked => Finding::ok(CHECK, found),
-        Some(budget) if asked == NonZeroUsize::MAX => {
+        Some(budget) if budget.connections == requested => Finding::ok(CHECK, found),
+        Some(budget) if requested == NonZeroUsize::MAX => {
             let found = format!(
                 "{hard} at most (hard limit), for {} connections",
                 budget.connections
@@ -42,12 +42,12 @@ pub(super) fn check(config: &Config, system: &System) -> Finding {
                 "--max-connections {allowed}, or {}",
                 raise_to(system, needed)
             );
-            Finding::new(promise(config), CHECK, found).advise(change)
+            Finding::new(shortfall_level(config), CHECK, found).advise(change)
         }
     }
 }
 
-/// How to have so many.
+/// The advice to raise the limit to `needed`.
 fn raise_to(system: &System, needed: u64) -> String {
     let everywhere = how_to_raise(needed);
     match system.open_files_max {
@@ -75,22 +75,22 @@ mod tests {
     }
 
     #[test]
-    fn every_connection_needs_a_descriptor() {
+    fn too_few_descriptors_for_max_connections_are_a_problem() {
         assert_eq!(checked(None, 1000).level, Level::Ok);
         assert_eq!(checked(Some(20_000), 10_000).level, Level::Ok);
         let few = checked(Some(8192), 10_000);
         assert_eq!(few.level, Level::Problem);
         assert!(few.found.starts_with("8192 at most"), "{few:?}");
         assert!(few.found.contains(": it serves 7"), "{few:?}");
-        let change = few.change.expect("a way out");
+        let change = few.change.expect("advice");
         assert!(change.starts_with("--max-connections 7"), "{change}");
         assert!(change.contains("LimitNOFILE=10"), "{change}");
         assert!(!change.contains("nr_open"), "{change}");
     }
 
     #[test]
-    fn what_is_advised_is_enough() {
-        let change = checked(Some(8192), 10_000).change.expect("a way out");
+    fn the_advised_number_of_connections_fits() {
+        let change = checked(Some(8192), 10_000).change.expect("advice");
         let room = change.split([' ', ',']).nth(1).expect("a number");
         let room = room.parse().expect("a number");
         assert_eq!(checked(Some(8192), room).level, Level::Ok);
@@ -98,31 +98,31 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_on_connections_is_what_the_limit_on_open_files_leaves() {
+    fn without_max_connections_the_limit_on_open_files_is_the_limit() {
         let unlimited = checked(Some(8192), usize::MAX);
         assert_eq!(unlimited.level, Level::Ok);
         assert!(unlimited.found.ends_with("connections"), "{unlimited:?}");
     }
 
     #[test]
-    fn nobody_chose_the_default() {
+    fn fewer_connections_than_the_default_are_a_warning() {
         let few = checked(Some(8192), 1_000_000);
         assert_eq!(few.level, Level::Warning);
     }
 
     #[test]
-    fn a_limit_below_what_the_server_itself_needs_stops_it() {
+    fn a_limit_below_the_servers_own_descriptors_is_a_problem() {
         let few = checked(Some(40), 1_000_000);
         assert_eq!(few.level, Level::Problem);
         assert!(few.found.ends_with("cannot even start"), "{few:?}");
     }
 
     #[test]
-    fn the_kernel_has_a_limit_of_limits() {
+    fn the_advice_raises_nr_open_if_it_is_too_low() {
         let few = checked(Some(8192), 2_000_000);
         assert!(
             few.change
-                .expect("a way out")
+                .expect("advice")
                 .contains("sysctl -w fs.nr_open=2000")
         );
     }

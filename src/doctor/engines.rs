@@ -1,4 +1,4 @@
-//! Which engines work here, found out by an echo through each.
+//! The engines, each probed by an echo.
 
 use host::finding::Finding;
 
@@ -8,13 +8,13 @@ use crate::config::Config;
 use crate::config::engine_kind::{EngineChoice, EngineKind};
 use crate::engine::spec::AUTO;
 
-/// The engine that a server of so many workers would use, or would have to.
+/// The engine that a server with `threads` workers would use, or has to by its settings.
 pub(super) fn chosen(choice: EngineChoice, threads: u64, system: &System) -> EngineKind {
     let [preferred @ .., last] = AUTO;
     let works = |&engine: &EngineKind| {
         let mut probes = system.probes.iter();
-        probes.any(|probe| probe.engine == engine && probe.outcome.is_ok())
-            && locked::have_room(engine, threads, system)
+        probes.any(|probe| probe.engine == engine && probe.result.is_ok())
+            && locked::fits(engine, threads, system)
     };
     match choice {
         EngineChoice::Only(engine) => engine,
@@ -32,15 +32,15 @@ fn judge(probe: &Probe, need: &Need, choice: EngineChoice, system: &System) -> F
     let check = probe.engine.spec().check;
     let chosen = need.engine;
     let is_chosen = probe.engine == chosen;
-    let Err(reason) = &probe.outcome else {
-        let use_of_it = if !locked::have_room(probe.engine, need.threads, system) {
-            "works, but not every thread can have its ring: see locked memory"
+    let Err(reason) = &probe.result else {
+        let found = if !locked::fits(probe.engine, need.threads, system) {
+            "works, but the limit does not allow a ring for each thread: see locked memory"
         } else if is_chosen {
             "works, and is used"
         } else {
             "works"
         };
-        return Finding::ok(check, use_of_it);
+        return Finding::ok(check, found);
     };
     let change = || remedy(probe.engine, system);
     if is_chosen {
@@ -49,16 +49,13 @@ fn judge(probe: &Probe, need: &Need, choice: EngineChoice, system: &System) -> F
         return Finding::problem(check, found).advise(change);
     }
     if choice == EngineChoice::Auto && AUTO.contains(&probe.engine) {
-        let found = format!("does not work, so that auto takes {chosen}: {reason}");
+        let found = format!("does not work, so auto takes {chosen}: {reason}");
         return Finding::warning(check, found).advise(change());
     }
-    Finding::ok(
-        check,
-        format!("does not work, and is not asked for: {reason}"),
-    )
+    Finding::ok(check, format!("does not work, and is not used: {reason}"))
 }
 
-/// What stands in the way of `io_uring`, the most general first.
+/// The advice for an `io_uring` engine that does not work, the most general first.
 fn remedy(engine: EngineKind, system: &System) -> String {
     if let (Some((major, minor)), Some((here, minor_here))) =
         (engine.spec().min_kernel, system.kernel_version)
@@ -79,7 +76,7 @@ fn remedy(engine: EngineKind, system: &System) -> String {
                 docker run --security-opt seccomp=deploy/seccomp.json"
             .to_owned();
     }
-    "what the reason names".to_owned()
+    "see the reason".to_owned()
 }
 
 #[cfg(test)]
@@ -102,13 +99,13 @@ mod tests {
     }
 
     fn probes(io_uring: &Result<(), String>) -> Vec<Probe> {
-        let outcome = |engine| match engine {
+        let result = |engine| match engine {
             EngineKind::Epoll => Ok(()),
             _ => io_uring.clone(),
         };
         let probe = |&engine: &EngineKind| Probe {
             engine,
-            outcome: outcome(engine),
+            result: result(engine),
         };
         EngineKind::ALL.iter().map(probe).collect()
     }
@@ -121,12 +118,12 @@ mod tests {
         };
         let findings = check(&config, system);
         assert_eq!(findings.len(), EngineKind::ALL.len());
-        let is_wanted = |found: &Finding| found.check == engine.spec().check;
-        findings.into_iter().find(is_wanted).expect("judged")
+        let is_of_engine = |found: &Finding| found.check == engine.spec().check;
+        findings.into_iter().find(is_of_engine).expect("a finding")
     }
 
     #[test]
-    fn auto_takes_the_best_that_works() {
+    fn auto_takes_the_first_engine_that_works() {
         let works = System {
             probes: probes(&Ok(())),
             ..system()
@@ -138,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn falling_back_is_a_warning_and_what_nobody_wants_is_none() {
+    fn a_fallback_of_auto_is_a_warning_and_an_unused_engine_is_ok() {
         let ring = finding(EngineKind::Ring, EngineChoice::Auto, &blocked());
         assert_eq!(ring.level, Level::Warning);
         assert!(ring.found.contains("auto takes epoll"), "{ring:?}");
@@ -149,12 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_is_asked_for_has_to_work() {
+    fn a_named_engine_that_does_not_work_is_a_problem() {
         for engine in [EngineKind::Ring, EngineKind::TokioUring] {
             let found = finding(engine, EngineChoice::Only(engine), &blocked());
             assert_eq!(found.level, Level::Problem);
             assert!(found.found.ends_with(BLOCKED), "{found:?}");
-            let change = found.change.expect("a way out");
+            let change = found.change.expect("advice");
             assert!(change.starts_with("--engine auto, or"), "{change}");
         }
         let epoll = EngineChoice::Only(EngineKind::Epoll);
@@ -163,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn each_obstacle_has_its_remedy() {
+    fn the_advice_fits_the_reason() {
         let remedy = |change: fn(&mut System)| {
             let mut system = blocked();
             change(&mut system);
@@ -177,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn every_engine_is_tried() {
+    fn every_engine_is_probed() {
         let probes = probe_all();
         assert_eq!(probes.len(), EngineKind::ALL.len());
         assert!(
             probes
                 .iter()
-                .any(|probe| probe.engine == EngineKind::Epoll && probe.outcome.is_ok())
+                .any(|probe| probe.engine == EngineKind::Epoll && probe.result.is_ok())
         );
         let system = System { probes, ..system() };
         let engine = EngineChoice::Auto.start(Ok).expect("epoll at least");

@@ -1,4 +1,4 @@
-//! The limit on locked memory, which rings may be charged to.
+//! The limit on locked memory, to which the kernel may charge rings.
 
 use host::finding::Finding;
 
@@ -10,25 +10,24 @@ use crate::engine::spec::AUTO;
 
 const CHECK: &str = "locked memory";
 
-/// From this kernel on rings are charged to the limit, whatever the manual says
-/// of 5.12 and later: reported of 6.14, measured on 6.18. Only registered
-/// buffers were in between, and there are none.
+/// The first kernel that charges rings to the limit, unlike the manual's 5.12 and later:
+/// reported for 6.14, measured on 6.18. Earlier ones charge registered buffers only,
+/// which are not used here.
 const CHARGED_FROM: (u32, u32) = (6, 14);
 
-/// What a server is charged with when it starts. The ring of its probe is freed
-/// a little later than that.
+/// The charge for a server at its start. The probe's ring is freed a little later.
 const fn start_kib(engine: EngineKind, threads: u64) -> u64 {
     (threads + 1) * engine.spec().ring_kib
 }
 
-/// The same when a server is replaced: the rings of the old one are there, too.
+/// The charge while a server is replaced, with the rings of the old one.
 const fn replacement_kib(engine: EngineKind, threads: u64) -> u64 {
     start_kib(engine, threads) + threads * engine.spec().ring_kib
 }
 
-/// Whether so many workers can have their rings. What is charged is the user's,
-/// over all processes; others are not counted here.
-pub(super) fn have_room(engine: EngineKind, threads: u64, system: &System) -> bool {
+/// Whether the limit allows a ring for each of `threads` workers. The kernel charges the
+/// user, over all processes; other processes are not counted here.
+pub(super) fn fits(engine: EngineKind, threads: u64, system: &System) -> bool {
     !is_charged(engine, system)
         || limit_kib(system).is_none_or(|limit| limit >= start_kib(engine, threads))
 }
@@ -49,7 +48,7 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     let threads = Need::of(config, system).threads;
     let engine = match config.engine {
         EngineChoice::Only(engine) => engine,
-        // Whatever else may be in its way.
+        // Even if it does not work for another reason.
         EngineChoice::Auto => AUTO[0],
     };
     if !is_charged(engine, system) {
@@ -75,7 +74,7 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         let found = format!("{found}, but {replacement} {meanwhile}");
         Finding::warning(CHECK, found).advise(change())
     } else if config.engine == EngineChoice::Auto {
-        let found = format!("{found}, so that auto takes epoll");
+        let found = format!("{found}, so auto takes epoll");
         Finding::warning(CHECK, found).advise(change())
     } else {
         let found = format!("{found}: the server will not start");
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn every_worker_has_a_ring_and_so_has_a_successors() {
+    fn the_limit_must_allow_the_rings_of_server_and_replacement() {
         assert_eq!(level(RING, 799), Some(Level::Problem));
         assert_eq!(level(RING, 800), Some(Level::Warning));
         assert_eq!(level(RING, 1439), Some(Level::Warning));
@@ -126,17 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn auto_goes_without_rings() {
+    fn auto_below_the_limit_is_a_warning() {
         let finding = found(EngineChoice::Auto, 799, |_| {}).expect("charged");
         assert_eq!(finding.level, Level::Warning);
         assert!(finding.found.ends_with("auto takes epoll"), "{finding:?}");
-        let change = finding.change.expect("a way out");
+        let change = finding.change.expect("advice");
         assert!(change.starts_with("LimitMEMLOCK=1440K "), "{change}");
         assert!(change.contains("memlock=1474560,"), "{change}");
     }
 
     #[test]
-    fn the_limit_does_not_bind_everybody() {
+    fn without_a_charge_there_is_no_finding() {
         assert_eq!(level(EngineChoice::Only(EngineKind::Epoll), 0), None);
         let changes: [fn(&mut System); 2] = [
             |system| system.may_lock_memory = true,

@@ -1,34 +1,34 @@
-//! Memory for as many connections as there may be.
+//! Memory for the most connections.
 //!
 //! ```text
 //! server + threads x worker + connections x (kernel + idle) + 2 x max-held-bytes
 //! ```
 //!
-//! A connection in its handshake is none of its own: all that it takes in user space is
-//! among the held bytes, which count twice, as more may be held until that is seen, and
-//! the allocator keeps what was freed for a while. `tests/kubernetes/fill.py` fills a
-//! control group of the size that this makes right for the pod of deploy/kubernetes.
+//! A connection in its handshake has no term: its memory in user space is part of the
+//! buffered bytes. Those count twice, since more may be buffered before the next check,
+//! and the allocator keeps freed memory for a while. `tests/kubernetes/fill.py` fills a
+//! control group of the size that this formula gives for the pod of deploy/kubernetes.
 
 use host::finding::Finding;
 
 use super::system::System;
-use super::{Need, promise};
+use super::{Need, shortfall_level};
 use crate::config::Config;
 
 const CHECK: &str = "memory";
 
-/// What the kernel keeps for an idle connection, buffers apart. On Linux 6.18,
-/// 1.5 KiB are charged to the control group (file, inode, registration), and the
-/// socket itself is 2.4 KiB, which newer kernels charge as well.
+/// Kernel memory of an idle connection, without buffers. Linux 6.18 charges 1.5 KiB to
+/// the control group (file, inode, registration); the socket is 2.4 KiB more, which
+/// newer kernels charge as well.
 const KERNEL_BYTES: u64 = 4096;
 
-/// Without any connection or worker: code, and what the runtime and the log need.
+/// Without any connection or worker: code, runtime and log.
 const SERVER_BYTES: u64 = 14 << 20;
 
-/// More than `max-held-bytes` may be held, by what arrives until that is seen.
+/// More than `max-held-bytes` may arrive before the next check.
 const HELD_FACTOR: u64 = 2;
 
-/// Bytes of an idle connection over TLS, on every engine: keys and a task (docs/tls.md).
+/// Bytes of an idle TLS connection, on every engine: keys and a task (docs/tls.md).
 const TLS_BYTES: u64 = 5632;
 
 pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
@@ -37,14 +37,14 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         .map(|bytes| (bytes, "this machine has"));
     let group = system.cgroup.memory_max_bytes;
     let group = group.map(|bytes| (bytes, "the control group allows"));
-    let (most, whose) = total
+    let (most, source) = total
         .into_iter()
         .chain(group)
         .min_by_key(|&(bytes, _)| bytes)?;
     let need = Need::of(config, system);
     let mut each = need.engine.spec().connection_bytes;
     if !config.tls_listen.is_empty() {
-        // All of them may come over TLS.
+        // Every connection may use TLS.
         each = each.max(TLS_BYTES);
     }
     each += KERNEL_BYTES;
@@ -52,16 +52,16 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     let server = SERVER_BYTES + need.threads.saturating_mul(need.engine.spec().worker_bytes);
     let idle = connections.saturating_mul(each).saturating_add(server);
     let found = format!(
-        "{connections} idle connections take about {} MiB of the {} MiB that {whose}",
+        "{connections} idle connections take about {} MiB of the {} MiB that {source}",
         mib(idle),
         mib(most)
     );
     if idle > most {
         let room = most.saturating_sub(server) / each;
         let change = format!("--max-connections {}, or {}", room.max(1), raise(idle));
-        return Some(Finding::new(promise(config), CHECK, found).advise(change));
+        return Some(Finding::new(shortfall_level(config), CHECK, found).advise(change));
     }
-    // Half a frame, and replies that are not read; a handshake holds less.
+    // A partial frame and unread replies; a handshake needs less.
     let most_each = (config.window as u64).saturating_add(config.effective_max_backlog() as u64);
     let wanted = connections.saturating_mul(most_each);
     let held = config.max_held_bytes.map_or(wanted, |max| {
@@ -70,8 +70,8 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     let worst = idle.saturating_add(held);
     if worst > most {
         let found = format!(
-            "{found}, and {} MiB if they never end their handshakes or do not read their \
-             replies, up to twice --max-held-bytes, as more may be held until that is seen",
+            "{found}, and {} MiB if they do not end their handshakes or do not read their \
+             replies: up to twice --max-held-bytes, as more may arrive before the next check",
             mib(worst),
         );
         let change = format!(
@@ -118,11 +118,11 @@ mod tests {
             },
             ..system()
         };
-        check(&config(max_connections), &system).expect("judged")
+        check(&config(max_connections), &system).expect("a finding")
     }
 
     #[test]
-    fn idle_connections_have_to_fit() {
+    fn idle_connections_that_do_not_fit_are_a_problem_if_the_number_is_set() {
         let fits = checked(1000, 4096, None);
         assert_eq!(fits.level, Level::Ok);
         assert!(
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_advised_fits() {
+    fn the_advice_fits() {
         for total in [64, 128, 1000] {
             let idle = checked(3_000_000, total, None);
             assert_eq!(idle.level, Level::Problem, "{idle:?}");
@@ -171,13 +171,13 @@ mod tests {
                 max_held_bytes: NonZeroUsize::new(mib << 20),
                 ..config(connections)
             };
-            let found = check(&config, &with_memory(total)).expect("judged");
+            let found = check(&config, &with_memory(total)).expect("a finding");
             assert_eq!(found.level, Level::Ok, "{found:?}");
         }
     }
 
     #[test]
-    fn connections_over_tls_take_more() {
+    fn a_tls_connection_needs_more_memory() {
         let system = System {
             memory_total_bytes: Some(1024 * MIB),
             ..system()
@@ -190,22 +190,22 @@ mod tests {
             tls_listen: vec!["127.0.0.1:443".parse().expect("an address")],
             ..plain.clone()
         };
-        let level = |config| check(&config, &system).expect("judged").level;
+        let level = |config| check(&config, &system).expect("a finding").level;
         assert_eq!(level(plain), Level::Ok);
         assert_eq!(level(tls), Level::Problem);
     }
 
     #[test]
-    fn what_is_not_read_may_not_fit() {
+    fn unread_replies_that_do_not_fit_are_a_warning() {
         let found = checked(100, 512, None);
         assert_eq!(found.level, Level::Warning);
         assert!(found.found.contains("do not read"), "{found:?}");
-        // It is bounded by their number, too.
+        // The number of connections bounds it, too.
         assert_eq!(checked(1, 512, None).level, Level::Ok);
     }
 
     #[test]
-    fn no_more_waits_than_may_be_held() {
+    fn max_held_bytes_bounds_the_unread_replies() {
         let system = System {
             memory_total_bytes: Some(128 * MIB),
             ..system()
@@ -215,7 +215,7 @@ mod tests {
             ..config(10_000)
         };
         for (max_held_mib, level) in [(32, Level::Ok), (80, Level::Warning), (0, Level::Warning)] {
-            let found = check(&with(max_held_mib), &system).expect("judged");
+            let found = check(&with(max_held_mib), &system).expect("a finding");
             assert_eq!(found.level, level, "{max_held_mib}: {found:?}");
         }
     }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pod_of_the_manifest_has_room_for_all_that_it_allows_and_little_more() {
+    fn the_memory_limit_of_the_manifest_is_enough_and_not_much_more() {
         let held_mib: usize = deployed("RINGBACK_MAX_HELD_BYTES");
         let pod = Config {
             max_held_bytes: NonZeroUsize::new(held_mib << 20),
@@ -243,7 +243,7 @@ mod tests {
                 engine: EngineChoice::Only(engine),
                 ..pod.clone()
             };
-            let found = check(&config, &with_memory(memory_mib)).expect("judged");
+            let found = check(&config, &with_memory(memory_mib)).expect("a finding");
             found.level
         };
         let memory_mib = deployed("memory:");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_does_not_tell_is_not_judged() {
+    fn without_the_size_of_the_memory_there_is_no_finding() {
         let system = System {
             memory_total_bytes: None,
             ..system()

@@ -1,19 +1,17 @@
-//! What an operator has to change on this machine before the server does what
-//! its settings promise.
+//! Checks whether this machine allows what the server's settings promise, and advises
+//! what to change.
 //!
-//! Each check is a function of the configuration and a [`System`], which is what
-//! was read and tried, once; the checks look at nothing else, and change
-//! nothing.
+//! Each check is a function of the configuration and a [`System`], which is read once;
+//! the checks read nothing else, and change nothing.
 //!
-//! * `descriptors`, `locked`, `threads`, `memory`: limits, of the process and of
-//!   its control groups, against what the settings ask for
+//! * `descriptors`, `locked`, `threads`, `memory`: limits of the process and its
+//!   control groups
 //! * `queue`, `addresses`, `ports`, `tcp_memory`: sockets
 //! * `certificate`: the files for TLS; `pid_file`
 //! * `engines`: an echo through each
 //! * `clock`: the CPU governor
 //!
-//! What is not checked does not matter here: swap and huge pages, which nothing
-//! of the server depends on.
+//! Swap and huge pages are not checked: the server does not depend on them.
 
 mod addresses;
 mod attempts;
@@ -42,7 +40,7 @@ pub use host::finding::{Finding, Level};
 pub use report::Report;
 pub use system::System;
 
-/// Judges a machine by what a server with this configuration needs.
+/// Checks a machine against the needs of a server with this configuration.
 pub fn examine(config: &Config, system: &System) -> Report {
     let mut findings = vec![descriptors::check(config, system)];
     findings.extend(locked::check(config, system));
@@ -59,11 +57,11 @@ pub fn examine(config: &Config, system: &System) -> Report {
     Report::new(findings)
 }
 
-/// What a server would run with.
+/// The engine and the sizes that a server would run with.
 struct Need {
     engine: EngineKind,
     threads: u64,
-    /// What is asked for, or what the limit on open files allows.
+    /// `max_connections`, or what the limit on open files allows.
     connections: u64,
 }
 
@@ -76,7 +74,7 @@ impl Need {
         );
         let threads = threads as u64;
         let besides = besides_connections(config, threads);
-        // Where nothing is left, nothing depends on how many there are.
+        // Without a budget the server does not start: any number will do.
         let connections = DescriptorBudget::share_out(config, besides, system.open_files.maximum)
             .map_or(config.max_connections, |budget| budget.connections);
         Self {
@@ -87,11 +85,11 @@ impl Need {
     }
 }
 
-/// How bad it is if not all of `max_connections` fit: the default of a million
-/// is a ceiling that nobody chose, as is no limit at all.
-fn promise(config: &Config) -> Level {
-    let unchosen = [Config::default().max_connections, NonZeroUsize::MAX];
-    if unchosen.contains(&config.max_connections) {
+/// The level if not all of `max_connections` fit: a warning for the default and for no
+/// limit, which no operator has set as a goal.
+fn shortfall_level(config: &Config) -> Level {
+    let defaults = [Config::default().max_connections, NonZeroUsize::MAX];
+    if defaults.contains(&config.max_connections) {
         Level::Warning
     } else {
         Level::Problem
@@ -106,9 +104,9 @@ mod tests {
 
     use super::*;
 
-    /// A machine that tells nothing.
+    /// A machine of which nothing can be read.
     pub(super) fn system() -> System {
-        System::silent()
+        System::unreadable()
     }
 
     pub(super) fn config(max_connections: usize) -> Config {
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_judged_and_every_finding_is_a_line() {
+    fn every_finding_is_one_line_with_advice_unless_ok() {
         let config = Config {
             listen: vec!["127.0.0.1:0".parse().expect("an address")],
             ..config(10)
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_tells_nothing_is_no_problem() {
+    fn an_unreadable_machine_has_no_problem() {
         let report = examine(&config(10), &system());
         assert!(!report.has_problem(), "{report}");
     }

@@ -1,4 +1,4 @@
-//! The file for the process id.
+//! The pid file.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use host::finding::Finding;
 
 use super::system::System;
 use crate::config::Config;
-use crate::server::restart::pid_file::Obstacle;
+use crate::server::restart::pid_file::ClaimError;
 
 const CHECK: &str = "pid file";
 
@@ -15,13 +15,13 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     Some(judge(path, system.pid_file.as_ref()?))
 }
 
-fn judge(path: &Path, outcome: &Result<(), Obstacle>) -> Finding {
+fn judge(path: &Path, result: &Result<(), ClaimError>) -> Finding {
     let path = path.display();
-    match outcome {
+    match result {
         Ok(()) => Finding::ok(CHECK, format!("{path} can be written")),
-        Err(taken @ Obstacle::Taken(_)) => Finding::problem(CHECK, format!("{path} {taken}"))
+        Err(error @ ClaimError::Locked(_)) => Finding::problem(CHECK, format!("{path} {error}"))
             .advise("end that server, or --pid-file: a file for each server"),
-        Err(Obstacle::Unusable(reason)) => Finding::problem(CHECK, format!("{path} {reason}"))
+        Err(ClaimError::Unusable(reason)) => Finding::problem(CHECK, format!("{path} {reason}"))
             .advise(
                 "--pid-file in a directory that the server may write: RuntimeDirectory=ringback in \
              the unit, and /run/ringback/pid",
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_a_problem() {
+    fn a_pid_file_that_cannot_be_claimed_is_a_problem() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pid");
         assert_eq!(examined(&path).level, Level::Ok);
@@ -52,9 +52,12 @@ mod tests {
         assert_eq!(nowhere.level, Level::Problem);
         assert!(nowhere.found.contains("No such file"), "{nowhere:?}");
         fs::write(&path, "not = 'a pid file'").expect("written");
-        let in_the_way = examined(&path);
-        assert!(in_the_way.found.contains("in the way"), "{in_the_way:?}");
-        let taken = judge(&path, &Err(Obstacle::Taken(Owner::Elsewhere)));
-        assert!(taken.change.expect("a way out").contains("end that server"));
+        let other_file = examined(&path);
+        assert!(
+            other_file.found.contains("is no pid file"),
+            "{other_file:?}"
+        );
+        let locked = judge(&path, &Err(ClaimError::Locked(Owner::Elsewhere)));
+        assert!(locked.change.expect("advice").contains("end that server"));
     }
 }

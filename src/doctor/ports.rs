@@ -9,9 +9,9 @@ use crate::net::address::Address;
 
 const CHECK: &str = "local ports";
 
-/// A listening port in that range may be an outgoing connection's when the
-/// server starts; for load generators on this host, the range is the most
-/// connections they can open from an address to an address.
+/// An outgoing connection may use a listening port in that range when the server starts.
+/// For a load generator on this host, the size of the range is the most connections from
+/// one address to one address and port.
 pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     let range = system.local_ports.clone()?;
     let (first, last) = (*range.start(), *range.end());
@@ -29,7 +29,7 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
         None => Finding::ok(CHECK, found),
         Some(port) => Finding::warning(
             CHECK,
-            format!("{found}: {port} may be taken by one when the server starts"),
+            format!("{found}: one of them may use {port} when the server starts"),
         )
         .advise(format!(
             "sysctl -w net.ipv4.ip_local_reserved_ports={port}, or a port below {first}"
@@ -37,7 +37,7 @@ pub(super) fn check(config: &Config, system: &System) -> Option<Finding> {
     })
 }
 
-/// Whether a list as `8080,9000-9010` has this port.
+/// Whether a list such as `8080,9000-9010` has this port.
 fn is_reserved(port: u16, list: &str) -> bool {
     cores::parse_list(list).is_some_and(|ports| ports.contains(&port.into()))
 }
@@ -61,11 +61,11 @@ mod tests {
             reserved_ports: reserved.to_owned(),
             ..system()
         };
-        check(&config, &system).expect("judged").level
+        check(&config, &system).expect("a finding").level
     }
 
     #[test]
-    fn a_port_that_an_outgoing_connection_may_have_is_at_risk() {
+    fn a_listening_port_in_the_range_of_outgoing_ones_is_a_warning() {
         assert_eq!(level(9001, ""), Level::Ok);
         assert_eq!(level(0, ""), Level::Ok);
         assert_eq!(level(40_000, ""), Level::Warning);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_port_is_one_as_well() {
+    fn the_admin_port_is_checked_as_well() {
         let config = Config {
             admin: Some(([127, 0, 0, 1], 50_000).into()),
             ..Config::default()
@@ -84,7 +84,7 @@ mod tests {
             local_ports: Some(32_768..=60_999),
             ..system()
         };
-        let found = check(&config, &system).expect("judged");
+        let found = check(&config, &system).expect("a finding");
         assert_eq!(found.level, Level::Warning);
         assert!(found.found.contains("28232 to one address"), "{found:?}");
     }

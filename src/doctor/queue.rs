@@ -1,4 +1,4 @@
-//! How many connections may wait to be accepted.
+//! The accept queue and the SYN queue.
 
 use host::finding::Finding;
 
@@ -13,7 +13,7 @@ pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
         .collect()
 }
 
-/// `listen(2)` cuts the backlog without a word.
+/// `listen(2)` caps the backlog without an error.
 fn accept_queue(backlog: u64, system: &System) -> Option<Finding> {
     const CHECK: &str = "accept queue";
     let somaxconn = system.somaxconn?;
@@ -22,7 +22,7 @@ fn accept_queue(backlog: u64, system: &System) -> Option<Finding> {
         return Some(Finding::ok(CHECK, found));
     }
     let found = format!(
-        "{somaxconn} for each worker, as net.core.somaxconn cuts --backlog {backlog}: when it \
+        "{somaxconn} for each worker, as net.core.somaxconn caps --backlog {backlog}: when it \
          is full, a client's connect takes a second longer"
     );
     let change = format!(
@@ -32,8 +32,8 @@ fn accept_queue(backlog: u64, system: &System) -> Option<Finding> {
     Some(Finding::warning(CHECK, found).advise(change))
 }
 
-/// Only without SYN cookies does `tcp_max_syn_backlog` turn anybody away: with
-/// them, what does not fit gets a cookie (`tcp_conn_request` of the kernel).
+/// Only without SYN cookies does the kernel drop connections beyond
+/// `tcp_max_syn_backlog`; with them, these get a cookie (`tcp_conn_request`).
 fn syn_queue(backlog: u64, system: &System) -> Option<Finding> {
     const CHECK: &str = "SYN queue";
     let (cookies, most) = (system.syn_cookies?, system.syn_backlog_max?);
@@ -45,8 +45,8 @@ fn syn_queue(backlog: u64, system: &System) -> Option<Finding> {
         return Some(Finding::ok(CHECK, found));
     }
     let found = format!(
-        "{most} (net.ipv4.tcp_max_syn_backlog) is less than --backlog {backlog}, and without \
-         SYN cookies a burst of clients is turned away before that"
+        "{most} (net.ipv4.tcp_max_syn_backlog) is less than --backlog {backlog}: without SYN \
+         cookies, connections beyond it are dropped"
     );
     let change =
         format!("sysctl -w net.ipv4.tcp_syncookies=1, or net.ipv4.tcp_max_syn_backlog={backlog}");
@@ -61,13 +61,13 @@ mod tests {
     use crate::doctor::tests::system;
 
     #[test]
-    fn the_kernel_cuts_the_backlog() {
+    fn a_backlog_above_somaxconn_is_a_warning() {
         for (somaxconn, level) in [(4096, Level::Ok), (4095, Level::Warning)] {
             let system = System {
                 somaxconn: Some(somaxconn),
                 ..system()
             };
-            let found = accept_queue(4096, &system).expect("judged");
+            let found = accept_queue(4096, &system).expect("a finding");
             assert_eq!(found.level, level, "{found:?}");
         }
         let unknown = System {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_syn_queue_counts_only_without_cookies() {
+    fn a_short_syn_queue_is_a_warning_only_without_cookies() {
         for (cookies, most, level) in [
             (1, 128, Level::Ok),
             (0, 4096, Level::Ok),
@@ -89,7 +89,7 @@ mod tests {
                 syn_backlog_max: Some(most),
                 ..system()
             };
-            let found = syn_queue(4096, &system).expect("judged");
+            let found = syn_queue(4096, &system).expect("a finding");
             assert_eq!(found.level, level, "{found:?}");
         }
     }

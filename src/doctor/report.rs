@@ -1,14 +1,14 @@
-//! All findings, for people and for programs.
+//! All findings, as text and as JSON.
 
 use std::fmt;
 
 use host::finding::{Finding, Level, count, write_table};
 use serde_json::{Value, json};
 
-/// The words for the levels.
+/// The names of the levels.
 const LEVELS: [&str; 3] = ["ok", "warning", "problem"];
 
-/// What an examination came to, in the order of its checks.
+/// All findings, in the order of the checks.
 #[derive(Clone, Debug)]
 pub struct Report {
     findings: Vec<Finding>,
@@ -19,13 +19,12 @@ impl Report {
         Self { findings }
     }
 
-    /// What was found.
+    /// In the order of the checks.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// Whether something will keep the server from doing what its settings
-    /// promise.
+    /// Whether a finding keeps the server from what its settings promise.
     pub fn has_problem(&self) -> bool {
         count(&self.findings, Level::Problem) > 0
     }
@@ -45,10 +44,10 @@ impl Report {
     }
 }
 
-/// A line for each finding, with what to change below it, and a sum.
+/// A line for each finding, its advice below it, and the totals.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not wrapped: to a script, a finding is a line.
+        // Not wrapped: scripts read a finding as one line.
         let whole = |text: &str, _indent| vec![text.to_owned()];
         write_table(f, &self.findings, LEVELS, whole)?;
         let [problems, warnings] =
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn people_get_a_table_with_what_to_change_below() {
+    fn text_is_a_table_with_advice_below_each_finding() {
         assert_eq!(
             report().to_string(),
             "\
@@ -88,13 +87,13 @@ warning  CPU governor  powersave
 1 problem, 1 warning
 "
         );
-        let well = Report::new(Vec::new());
-        assert_eq!(well.to_string(), "0 problems, 0 warnings\n");
-        assert!(report().has_problem() && !well.has_problem());
+        let healthy = Report::new(Vec::new());
+        assert_eq!(healthy.to_string(), "0 problems, 0 warnings\n");
+        assert!(report().has_problem() && !healthy.has_problem());
     }
 
     #[test]
-    fn programs_get_json() {
+    fn json_has_every_finding() {
         let findings: Value = serde_json::from_str(&report().to_json()).expect("JSON");
         let open_files = json!({
             "check": "open files",

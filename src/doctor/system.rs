@@ -1,4 +1,4 @@
-//! What this machine tells of itself, read once.
+//! The state of this machine, read once.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -15,28 +15,28 @@ use crate::limits::tcp_memory;
 use crate::server::restart::pid_file;
 use crate::transport::tls;
 
-/// What came of an echo through an engine.
+/// The result of an echo through an engine.
 #[derive(Debug)]
 pub(super) struct Probe {
     pub(super) engine: EngineKind,
-    pub(super) outcome: Result<(), String>,
+    pub(super) result: Result<(), String>,
 }
 
-/// Whatever the checks judge. `None`, or empty, is what a machine does not tell.
+/// The input of the checks. `None` or empty if it cannot be read.
 #[derive(Debug)]
 pub struct System {
     pub(super) open_files: Rlimit,
     /// The largest limit on open files that the kernel allows: `fs.nr_open`.
     pub(super) open_files_max: Option<u64>,
     pub(super) locked_memory: Rlimit,
-    /// Whether that limit does not bind this process: `CAP_IPC_LOCK`.
+    /// Whether the process has `CAP_IPC_LOCK`, so that the limit does not apply.
     pub(super) may_lock_memory: bool,
     pub(super) somaxconn: Option<u64>,
     pub(super) syn_cookies: Option<u8>,
     pub(super) syn_backlog_max: Option<u64>,
-    /// From so many bytes on the kernel presses TCP for less.
+    /// The bytes at which TCP enters memory pressure.
     pub(super) tcp_pressure: Option<u64>,
-    /// The largest buffers of sockets that may be asked for, and that TCP's grow to.
+    /// The largest buffers that a socket may set, and that TCP's grow to.
     pub(super) send_buffer_max: Option<u64>,
     pub(super) receive_buffer_max: Option<u64>,
     pub(super) tcp_send_buffer_max: Option<u64>,
@@ -45,30 +45,29 @@ pub struct System {
     /// Ports and ranges of them, as the kernel writes them: `8080,9000-9010`.
     pub(super) reserved_ports: String,
     pub(super) unprivileged_port_first: Option<u16>,
-    /// Those that this process may run on.
+    /// The cores that this process may run on.
     pub(super) cores: Vec<usize>,
-    /// Of those cores.
+    /// The governors of those cores.
     pub(super) governors: BTreeSet<String>,
     pub(super) memory_total_bytes: Option<u64>,
     pub(super) cgroup: Limits,
     pub(super) kernel_version: Option<(u32, u32)>,
     /// `kernel.io_uring_disabled`.
     pub(super) io_uring_disabled: Option<u8>,
-    /// Whether this process lives under a seccomp filter.
+    /// Whether a seccomp filter applies to this process.
     pub(super) seccomp_filters: bool,
     pub(super) attempts: Vec<Attempt>,
     pub(super) probes: Vec<Probe>,
-    /// What came of reading the certificate and its key, if there are some.
+    /// The certificate and its key, if they are configured.
     pub(super) credentials: Option<Result<tls::Examination, Error>>,
-    /// Whether the pid file can be had, if there is to be one.
-    pub(super) pid_file: Option<Result<(), pid_file::Obstacle>>,
+    /// Whether the pid file can be claimed, if it is configured.
+    pub(super) pid_file: Option<Result<(), pid_file::ClaimError>>,
 }
 
 impl System {
-    /// Looks at what the kernel's files say, at the limits of this process,
-    /// and tries what a server with this configuration would do first: to read
-    /// the certificate, to listen, and to echo on each engine. Addresses are held
-    /// for a moment.
+    /// Reads the kernel's files and the limits of this process, and tries what a server
+    /// with this configuration does first: read the certificate, listen, and echo on each
+    /// engine. The addresses are in use for a moment.
     pub fn read(config: &Config) -> Self {
         let cores = cores::usable().unwrap_or_default();
         Self {
@@ -82,7 +81,7 @@ impl System {
         }
     }
 
-    /// The part of it that is in files.
+    /// The part that is read from files.
     fn files(root: &Root, cores: Vec<usize>) -> Self {
         let seccomp = root.field("proc/self/status", "Seccomp");
         let port = |index| root.sysctl_number("net.ipv4.ip_local_port_range", index);
@@ -114,7 +113,7 @@ impl System {
                 .text("proc/sys/kernel/osrelease")
                 .and_then(|release| parse_version(&release)),
             io_uring_disabled: root.number("proc/sys/kernel/io_uring_disabled"),
-            // 1 is strict mode, in which nothing of this could run.
+            // 1 is strict mode, in which this code could not run.
             seccomp_filters: seccomp.as_deref() == Some("2"),
             attempts: Vec::new(),
             probes: Vec::new(),
@@ -125,11 +124,11 @@ impl System {
 }
 
 impl System {
-    /// From so many bytes on the kernel presses TCP for less, as it tells or as it
-    /// follows from the memory.
+    /// The bytes at which TCP enters memory pressure: the kernel's number, or its default
+    /// for this machine's memory.
     pub(super) fn tcp_pressure(&self) -> Option<u64> {
-        let usual = self.memory_total_bytes.map(tcp_memory::usual_pressure);
-        self.tcp_pressure.or(usual)
+        let default = self.memory_total_bytes.map(tcp_memory::usual_pressure);
+        self.tcp_pressure.or(default)
     }
 }
 
@@ -155,7 +154,7 @@ fn parse_version(release: &str) -> Option<(u32, u32)> {
 pub(super) fn probe_all() -> Vec<Probe> {
     let probe = |&engine: &EngineKind| Probe {
         engine,
-        outcome: engine.probe().map_err(|error| match error {
+        result: engine.probe().map_err(|error| match error {
             Error::Engine { reason, .. } => reason,
             other => other.to_string(),
         }),
@@ -170,8 +169,8 @@ pub(super) mod tests {
     use super::*;
 
     impl System {
-        /// One that tells nothing, and on which nothing was tried.
-        pub(crate) fn silent() -> Self {
+        /// A machine of which nothing can be read, and on which nothing was tried.
+        pub(crate) fn unreadable() -> Self {
             Self::files(&Root::at("/dev/null"), Vec::new())
         }
     }

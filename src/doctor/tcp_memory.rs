@@ -1,11 +1,11 @@
-//! What the kernel may keep for clients that do not read.
+//! Kernel memory for clients that do not read.
 //!
 //! ```text
 //! connections x (send queue + receive buffer)
 //! ```
 //!
-//! The kernel's memory for TCP has a limit for the whole machine, and counts in the
-//! control group, where nobody evicts it.
+//! The kernel limits TCP's memory for the whole machine. It also charges the control
+//! group, which cannot reclaim it.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 
@@ -16,14 +16,14 @@ use super::system::System;
 use crate::config::Config;
 use crate::limits::tcp_memory;
 
-/// The kernel counts its overhead as much as what is in a buffer.
+/// The kernel charges a buffer's overhead like its content.
 const OVERHEAD_FACTOR: u64 = 2;
 
 pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
     let [send, receive] = buffers(config, system);
     let mut findings: Vec<_> = [&send, &receive]
         .into_iter()
-        .filter_map(Buffer::cut)
+        .filter_map(Buffer::capped)
         .collect();
     findings.extend(all(config, system, &send, &receive));
     findings
@@ -32,11 +32,11 @@ pub(super) fn check(config: &Config, system: &System) -> Vec<Finding> {
 /// The buffers of a socket in one direction.
 struct Buffer {
     setting: &'static str,
-    asked: Option<NonZeroUsize>,
-    /// What the kernel allows to ask for, and where.
+    requested: Option<NonZeroUsize>,
+    /// The kernel's limit on that, in `sysctl`.
     allowed: Option<u64>,
     sysctl: &'static str,
-    /// How large it gets where nothing is asked for.
+    /// The size it grows to if the setting is 0.
     grows_to: Option<u64>,
 }
 
@@ -44,14 +44,14 @@ fn buffers(config: &Config, system: &System) -> [Buffer; 2] {
     [
         Buffer {
             setting: "--socket-send-buffer",
-            asked: config.socket_send_buffer,
+            requested: config.socket_send_buffer,
             allowed: system.send_buffer_max,
             sysctl: "net.core.wmem_max",
             grows_to: system.tcp_send_buffer_max,
         },
         Buffer {
             setting: "--socket-receive-buffer",
-            asked: config.socket_receive_buffer,
+            requested: config.socket_receive_buffer,
             allowed: system.receive_buffer_max,
             sysctl: "net.core.rmem_max",
             grows_to: system.tcp_receive_buffer_max,
@@ -60,25 +60,25 @@ fn buffers(config: &Config, system: &System) -> [Buffer; 2] {
 }
 
 impl Buffer {
-    /// The kernel takes less without a word.
-    fn cut(&self) -> Option<Finding> {
-        let (asked, allowed) = (self.asked?.get() as u64, self.allowed?);
-        (asked > allowed).then(|| {
+    /// The kernel reduces the size without an error.
+    fn capped(&self) -> Option<Finding> {
+        let (requested, allowed) = (self.requested?.get() as u64, self.allowed?);
+        (requested > allowed).then(|| {
             let Self {
                 setting, sysctl, ..
             } = self;
-            let found = format!("{sysctl} cuts {setting} {asked} to {allowed}");
-            let change = format!("sysctl -w {sysctl}={asked}, or {setting} {allowed}");
+            let found = format!("{sysctl} caps {setting} {requested} to {allowed}");
+            let change = format!("sysctl -w {sysctl}={requested}, or {setting} {allowed}");
             Finding::warning("socket buffers", found).advise(change)
         })
     }
 
-    /// The most that the kernel keeps in it.
+    /// The most bytes that the kernel charges for it.
     fn most(&self) -> Option<u64> {
-        let Some(asked) = self.asked else {
+        let Some(requested) = self.requested else {
             return self.grows_to;
         };
-        let taken = (asked.get() as u64).min(self.allowed.unwrap_or(u64::MAX));
+        let taken = (requested.get() as u64).min(self.allowed.unwrap_or(u64::MAX));
         Some(taken.saturating_mul(OVERHEAD_FACTOR))
     }
 }
@@ -101,8 +101,8 @@ fn all(config: &Config, system: &System, send: &Buffer, receive: &Buffer) -> Opt
     let bound = most.min(max.map_or(u64::MAX, NonZeroU64::get));
     if bound > pressure {
         let found = format!(
-            "{found}, and it resets connections of all servers when TCP has half as much again \
-             as {} MiB (net.ipv4.tcp_mem)",
+            "{found}; the kernel resets connections of all servers when TCP has one and a half \
+             times {} MiB (net.ipv4.tcp_mem)",
             mib(pressure)
         );
         let change = format!("--max-tcp-memory {}m", mib(pressure / 4 * 3));
@@ -111,8 +111,7 @@ fn all(config: &Config, system: &System, send: &Buffer, receive: &Buffer) -> Opt
     let group = system.cgroup.memory_max_bytes;
     if let Some(group) = group.filter(|&group| bound > group) {
         let found = format!(
-            "{found}, {} MiB before they are reset; the control group allows {} MiB for \
-             them and all else",
+            "{found}, {} MiB before they are reset; the control group allows {} MiB in all",
             mib(bound),
             mib(group)
         );
@@ -163,15 +162,15 @@ mod tests {
         }
     }
 
-    fn judged(config: &Config, group_mib: Option<u64>) -> Finding {
+    fn finding(config: &Config, group_mib: Option<u64>) -> Finding {
         let mut findings = check(config, &machine(group_mib));
         assert_eq!(findings.len(), 1, "{findings:?}");
         findings.remove(0)
     }
 
     #[test]
-    fn the_most_is_the_unsent_and_the_receive_buffer_of_all() {
-        let found = judged(&config(100), None);
+    fn the_most_is_the_unsent_bytes_and_the_receive_buffer_of_each_client() {
+        let found = finding(&config(100), None);
         assert_eq!(found.level, Level::Ok);
         // 256 KiB and 6 MiB.
         assert!(found.found.contains("625 MiB of the kernel, 6400 KiB each"));
@@ -181,29 +180,29 @@ mod tests {
             ..config(100)
         };
         // 4 MiB and 128 KiB.
-        let found = judged(&config, None).found;
+        let found = finding(&config, None).found;
         assert!(found.contains("4224 KiB each"), "{found}");
     }
 
     #[test]
-    fn who_is_not_reset_before_the_kernel_presses_is_warned_of() {
+    fn without_a_limit_below_memory_pressure_there_is_a_warning() {
         let many = config(10_000);
-        let found = judged(&many, None);
+        let found = finding(&many, None);
         assert_eq!(found.level, Level::Ok);
         assert!(found.found.contains("reset when TCP has 750 MiB"));
         let unlimited = Config {
             max_tcp_memory: Some(0),
             ..many
         };
-        let found = judged(&unlimited, None);
+        let found = finding(&unlimited, None);
         assert_eq!(found.level, Level::Warning);
         assert_eq!(found.change.as_deref(), Some("--max-tcp-memory 750m"));
-        assert_eq!(judged(&config(10), None).level, Level::Ok);
+        assert_eq!(finding(&config(10), None).level, Level::Ok);
     }
 
     #[test]
-    fn what_is_advised_for_a_control_group_fits_it() {
-        let found = judged(&config(10_000), Some(512));
+    fn the_advice_fits_the_control_group() {
+        let found = finding(&config(10_000), Some(512));
         assert_eq!(found.level, Level::Warning);
         let change = found.change.expect("advice");
         assert!(change.starts_with("--max-tcp-memory 128m"), "{change}");
@@ -211,12 +210,12 @@ mod tests {
             max_tcp_memory: Some(128 << 20),
             ..config(10_000)
         };
-        assert_eq!(judged(&advised, Some(512)).level, Level::Ok);
-        assert_eq!(judged(&config(10), Some(512)).level, Level::Ok);
+        assert_eq!(finding(&advised, Some(512)).level, Level::Ok);
+        assert_eq!(finding(&config(10), Some(512)).level, Level::Ok);
     }
 
     #[test]
-    fn a_buffer_that_the_kernel_cuts_is_warned_of() {
+    fn a_buffer_that_the_kernel_caps_is_a_warning() {
         let large = Config {
             socket_send_buffer: NonZeroUsize::new(4 << 20),
             socket_receive_buffer: NonZeroUsize::new(1 << 20),
@@ -226,7 +225,7 @@ mod tests {
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert_eq!(
             findings[0].found,
-            "net.core.wmem_max cuts --socket-send-buffer 4194304 to 1048576"
+            "net.core.wmem_max caps --socket-send-buffer 4194304 to 1048576"
         );
         assert!(check(&large, &system()).is_empty());
     }

@@ -1,4 +1,4 @@
-//! Worker threads against the cores, and the time on them, that there are.
+//! Worker threads against cores, CPU quota and task limit.
 
 use host::finding::Finding;
 
@@ -26,21 +26,20 @@ fn cores(threads: u64, system: &System) -> Option<Finding> {
     Some(if threads <= cores {
         Finding::ok(CHECK, found)
     } else {
-        Finding::warning(CHECK, format!("{found}: they take turns")).advise(format!(
+        Finding::warning(CHECK, format!("{found}: several share a core")).advise(format!(
             "--threads {cores}, or more cores: taskset, CPUAffinity= in the unit"
         ))
     })
 }
 
-/// A server that names no number of threads starts no more than have work for
-/// the quota.
+/// Without `--threads`, a server starts at most as many as the quota has cores.
 fn cpu_quota(config: &Config, threads: u64, system: &System) -> Finding {
     const CHECK: &str = "CPU quota";
     let Some(quota) = system.cgroup.cpu_cores_max else {
         return Finding::ok(CHECK, "none");
     };
     let found = format!(
-        "{quota:.2} cores for {threads} threads, used up {} times so far",
+        "{quota:.2} cores for {threads} threads, throttled {} times so far",
         system.cgroup.throttled
     );
     let most = usize::try_from(threads).unwrap_or(usize::MAX);
@@ -55,7 +54,7 @@ fn cpu_quota(config: &Config, threads: u64, system: &System) -> Finding {
     };
     Finding::warning(
         CHECK,
-        format!("{found}: whenever it is, every connection waits for the next period{spinning}"),
+        format!("{found}: then every connection waits for the next period{spinning}"),
     )
     .advise(format!(
         "--threads {fitting}, or a quota of {threads} cores: CPUQuota={}% in the unit, docker \
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn more_threads_than_cores_take_turns() {
+    fn more_threads_than_cores_are_a_warning() {
         let cores_of = |threads, count| {
             let system = System {
                 cores: (0..count).collect(),
@@ -104,15 +103,15 @@ mod tests {
             };
             cores(threads, &system)
         };
-        assert_eq!(cores_of(2, 2).expect("judged").level, Level::Ok);
-        let many = cores_of(4, 2).expect("judged");
+        assert_eq!(cores_of(2, 2).expect("a finding").level, Level::Ok);
+        let many = cores_of(4, 2).expect("a finding");
         assert_eq!(many.level, Level::Warning);
-        assert!(many.change.expect("a way out").starts_with("--threads 2"));
+        assert!(many.change.expect("advice").starts_with("--threads 2"));
         assert_eq!(cores_of(4, 0), None);
     }
 
     #[test]
-    fn a_quota_below_the_threads_makes_everybody_wait() {
+    fn a_quota_below_the_threads_is_a_warning() {
         for (quota, level, fitting) in [
             (None, Level::Ok, 4),
             (Some(4.0), Level::Ok, 4),
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn spinning_uses_a_quota_up() {
+    fn busy_polling_under_a_quota_is_named() {
         let system = with_cgroup(Limits {
             cpu_cores_max: Some(1.0),
             throttled: 9,
@@ -149,12 +148,12 @@ mod tests {
             ..Config::default()
         };
         let found = cpu_quota(&config, 2, &system).found;
-        assert!(found.contains("used up 9 times"), "{found}");
+        assert!(found.contains("throttled 9 times"), "{found}");
         assert!(found.ends_with("--busy-poll uses it up"), "{found}");
     }
 
     #[test]
-    fn every_thread_is_a_task() {
+    fn too_few_tasks_for_all_threads_are_a_problem() {
         let level = |tasks_max| {
             let system = with_cgroup(Limits {
                 tasks_max,

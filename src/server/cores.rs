@@ -1,4 +1,4 @@
-//! How many workers a server has, and the cores that they run on.
+//! The number of workers, and the core of each.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -9,8 +9,7 @@ use host::cores::usable;
 
 use crate::config::{Config, THREADS_MAX};
 
-/// How many workers there are where nobody says: one for each core, but no more
-/// than have work for the CPU time that there is. A quota is rounded up.
+/// The default number of workers: one per core, at most the CPU quota rounded up.
 pub(crate) fn default_threads(cores: usize, quota_cores: Option<f64>) -> usize {
     let most = cores.clamp(1, THREADS_MAX);
     let quota_cores = quota_cores.unwrap_or(f64::INFINITY);
@@ -19,11 +18,11 @@ pub(crate) fn default_threads(cores: usize, quota_cores: Option<f64>) -> usize {
         .unwrap_or(most)
 }
 
-/// The workers of a server with this configuration on this machine: for each the
-/// core that it is bound to, if it is. Logs what a CPU quota changes.
+/// One item per worker: the core that it is pinned to, if any. Logs what a CPU quota
+/// changes.
 ///
 /// # Errors
-/// What the kernel says to a question about the cores.
+/// The kernel's, for the list of cores.
 pub(crate) fn assign(config: &Config) -> io::Result<Vec<Option<usize>>> {
     let cores = usable()?;
     let limits = Limits::read(&Root::of_this_machine());
@@ -34,11 +33,11 @@ pub(crate) fn assign(config: &Config) -> io::Result<Vec<Option<usize>>> {
     Ok(assigned)
 }
 
-/// ... where there are these cores and limits; with what the quota changes.
+/// [`assign`] for these cores and limits, with the line to log.
 ///
-/// A quota rations time on cores that other groups use as well. Each of these
-/// groups would bind its workers to the same first cores, so that nobody binds
-/// any, unless connections are to follow their packets to cores.
+/// A CPU quota limits time on cores that other groups use as well. Every group would
+/// pin its workers to the same first cores, so with a quota none is pinned, unless
+/// `incoming_cpu` needs it.
 fn assign_to(
     config: &Config,
     cores: &[usize],
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_scarce_quota_every_worker_is_bound_to_a_core_and_nothing_is_logged() {
+    fn without_a_smaller_quota_every_worker_is_pinned_and_nothing_is_logged() {
         for limits in [Limits::default(), quota(4.0), quota(9.5)] {
             let (assigned, reason) = assign_to(&Config::default(), &FOUR, &limits);
             assert_eq!(assigned, FOUR.map(Some));
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_bounds_the_threads_and_says_so() {
+    fn a_quota_limits_the_default_threads_and_is_logged() {
         let (assigned, reason) = assign_to(&Config::default(), &FOUR, &quota(0.5));
         assert_eq!(assigned, [None]);
         let reason = reason.expect("a line");
@@ -132,13 +131,13 @@ mod tests {
             ..Config::default()
         };
         let (assigned, reason) = assign_to(&named, &FOUR, &quota(2.0));
-        assert_eq!(assigned, [None; 3], "who names a number gets it");
+        assert_eq!(assigned, [None; 3], "a number that is set is not changed");
         let reason = reason.expect("a line");
         assert!(reason.contains("not bound to cores"), "{reason}");
     }
 
     #[test]
-    fn workers_that_follow_packets_are_bound_in_spite_of_a_quota() {
+    fn incoming_cpu_pins_workers_in_spite_of_a_quota() {
         let config = Config {
             incoming_cpu: true,
             ..Config::default()

@@ -11,18 +11,18 @@ use crate::server::restart::inherited::{Inherited, Origin};
 use crate::sys::owned_path::OwnedPath;
 use crate::transport::listener::{Listeners, Listening};
 
-/// Everything that is listened on.
+/// All listening sockets, without and with TLS.
 pub(super) struct ListeningSockets {
     pub(super) plain: Vec<Listening>,
     pub(super) tls: Vec<Listening>,
 }
 
 impl ListeningSockets {
-    /// Listens on what systemd has passed, or else on what is configured, as far
-    /// as possible with the sockets of a predecessor.
+    /// Takes the sockets that systemd has passed, or else listens on the configured
+    /// addresses, with the predecessor's sockets if it has them.
     ///
     /// # Errors
-    /// [`Error::Listen`], or that systemd has not passed what it should.
+    /// [`Error::Listen`], or systemd has not passed a socket for a TLS address.
     pub(super) fn open(
         config: &Config,
         inherited: &mut Inherited,
@@ -31,9 +31,11 @@ impl ListeningSockets {
         let listeners = Listeners::new(config, cores);
         let tls = config.tls_listen.clone();
         let plain = if inherited.is_activated() {
-            tracing::info!("listening on what systemd has passed, not on what is configured");
+            tracing::info!(
+                "listening on the sockets from systemd, not on the configured addresses"
+            );
             let passed = inherited.addresses();
-            // Without this, what is to be encrypted might be served as it is.
+            // Otherwise an address for TLS might be served without it.
             if let Some(address) = tls.iter().find(|address| !passed.contains(address)) {
                 return Err(Error::Config {
                     setting: "tls-listen",
@@ -66,17 +68,16 @@ impl ListeningSockets {
         self.plain.iter().chain(&self.tls)
     }
 
-    /// The files of the sockets that were made here, which go with the server,
-    /// and even if it does not start.
+    /// The files of sockets that this process created: removed with the server, even if
+    /// it does not start.
     pub(super) fn own_files(&self) -> Vec<OwnedPath> {
         let own = self.all().filter(|it| !it.is_adopted);
         let files = own.filter_map(|it| it.address.file());
         files.filter_map(|path| OwnedPath::of(path).ok()).collect()
     }
 
-    /// The files of those that a predecessor has made. They go with the server
-    /// once it serves, and are the predecessor's until then; those that systemd
-    /// has made are always systemd's.
+    /// The files of sockets that the predecessor created: its own until this server
+    /// serves, then removed with it. Those from systemd stay systemd's.
     pub(super) fn adopted_files(&self, origin: Origin) -> Vec<PathBuf> {
         let adopted = self.all().filter(|it| it.is_adopted);
         let files = adopted.filter_map(|it| it.address.file());
@@ -91,7 +92,7 @@ pub(super) fn addresses(listening: &[Listening]) -> Vec<Address> {
     listening.iter().map(|it| it.address.clone()).collect()
 }
 
-/// Every worker's listeners.
+/// Distributes the sockets over the workers.
 pub(super) fn by_worker(listening: Vec<Listening>, workers: usize) -> Vec<Vec<OwnedFd>> {
     let mut by_worker: Vec<Vec<OwnedFd>> = (0..workers).map(|_| Vec::new()).collect();
     for Listening { sockets, .. } in listening {
@@ -102,7 +103,7 @@ pub(super) fn by_worker(listening: Vec<Listening>, workers: usize) -> Vec<Vec<Ow
     by_worker
 }
 
-/// The same sockets once more.
+/// Duplicates the descriptors.
 pub(super) fn clones(sockets: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
     sockets.iter().map(OwnedFd::try_clone).collect()
 }

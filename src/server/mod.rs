@@ -1,8 +1,8 @@
-//! A server as a whole: bind, one worker per core, drain, join.
+//! The server: bind, start one worker per core, drain, join.
 
+mod certificate_reload;
 pub(crate) mod cores;
 mod listening_sockets;
-mod renewal;
 pub(crate) mod restart;
 pub(crate) mod signals;
 mod workers;
@@ -27,7 +27,7 @@ use crate::limits::descriptors::DescriptorBudget;
 use crate::message::{self, Handler, MessageSocket};
 use crate::net::address::Address;
 use crate::observe::metrics::Snapshot;
-use crate::server::restart::inherited::{Inherited, Report};
+use crate::server::restart::inherited::{Inherited, ReadinessPipe};
 use crate::server::restart::pid_file::PidFile;
 use crate::server::restart::replacement::{self, Replacement};
 use crate::server::restart::systemd::Systemd;
@@ -39,35 +39,34 @@ use crate::sys::task_kind::TaskKind;
 use crate::transport::listener::{all_for_this_kernel, ipv4_ports};
 use crate::transport::tls::Tls;
 use crate::worker::Assignment;
+use certificate_reload::CertificateReload;
 use listening_sockets::{ListeningSockets, addresses, by_worker, clones};
-use renewal::Renewal;
 use restart::state::RestartState;
 use signals::{Interrupt, Request, Signals};
 use workers::{Worker, Workers};
 
 /// A server that accepts connections, on threads of its own.
 ///
-/// Dropping it stops it without a drain's patience: its workers are told to
-/// stop, and nobody waits for them. Use [`stop`](Self::stop) or
-/// [`run_until_signal`](Self::run_until_signal).
+/// Dropping it makes the workers drain, but does not wait for them. Use
+/// [`stop`](Self::stop) or [`run_until_signal`](Self::run_until_signal).
 pub struct Server {
     addresses: Vec<Address>,
     tls_addresses: Vec<Address>,
     tls: Option<Arc<Tls>>,
-    /// What a successor would be handed, while this server accepts.
-    handover: Option<RestartState>,
-    /// Where a predecessor waits to hear that this server serves.
-    report: Option<Report>,
-    /// The files of Unix-domain sockets, which go with the server.
+    /// `None` once the server drains.
+    restart_state: Option<RestartState>,
+    /// The pipe to the predecessor that started this process.
+    readiness: Option<ReadinessPipe>,
+    /// The files of Unix-domain sockets, removed with the server.
     files: Vec<OwnedPath>,
     workers: Workers,
     trigger: Trigger,
     admin: Option<Admin>,
-    /// What the workers' heartbeats count from.
+    /// The start of the workers' heartbeat clocks.
     epoch: Instant,
     max_connections: NonZeroUsize,
     pid_file: Option<PidFile>,
-    /// How often the certificate's files are looked at.
+    /// How often the certificate's files are checked for changes.
     tls_reload: Option<Duration>,
     shutdown_delay: Duration,
 }
@@ -75,12 +74,11 @@ pub struct Server {
 /// Serves every connection with `handler`, until SIGTERM or SIGINT and the
 /// drain that follows.
 ///
-/// `handler` is called on the worker that accepted the connection, and what it
-/// returns runs there, beside the other connections of that core; it must not
-/// block.
+/// `handler` is called on the worker that accepted the connection, and its future
+/// runs there with the other connections of that core; it must not block.
 ///
 /// # Errors
-/// Why the server could not start, or that a worker failed.
+/// The server could not start, or a worker failed.
 pub fn serve<H, F>(config: Config, handler: H) -> Result<(), Error>
 where
     H: Fn(MessageSocket) -> F + Send + Sync + 'static,
@@ -96,13 +94,12 @@ where
 }
 
 impl Server {
-    /// Starts a server that echoes. It accepts connections when this returns.
+    /// Starts a server that echoes. It accepts connections once this returns.
     ///
     /// Its workers run on the cores that the calling thread may run on.
     ///
     /// # Errors
-    /// What is wrong with the configuration, an address, the engine, or a
-    /// thread.
+    /// The configuration, an address, the engine or a thread failed.
     pub fn start(config: Config) -> Result<Self, Error> {
         Self::launch(config, None, None, &Interrupt::default())
     }
@@ -126,8 +123,8 @@ impl Server {
     /// server can be replaced: see [`run_until_signal`](Self::run_until_signal).
     ///
     /// # Errors
-    /// As [`start`](Self::start), and [`Error::Interrupted`] if a signal asks the
-    /// server to stop meanwhile. A predecessor is told.
+    /// As [`start`](Self::start), and [`Error::Interrupted`] if a signal to stop comes
+    /// meanwhile. The error is reported to the predecessor.
     pub fn start_inheriting(
         config: Config,
         mut inherited: Inherited,
@@ -136,7 +133,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let mut started = Self::start_interruptibly(config, Some(&mut inherited), handler, signals);
         match &mut started {
-            Ok(server) => server.report = inherited.report.take(),
+            Ok(server) => server.readiness = inherited.readiness.take(),
             Err(error) => inherited.report_failure(&error.to_string()),
         }
         started
@@ -148,8 +145,8 @@ impl Server {
         handler: Option<&Handler>,
         signals: &mut Signals,
     ) -> Result<Self, Error> {
-        let (started, is_interrupted) =
-            signals.during(|interrupt| Self::launch(config, inherited, handler, interrupt));
+        let (started, is_interrupted) = signals
+            .run_interruptibly(|interrupt| Self::launch(config, inherited, handler, interrupt));
         match started {
             Ok(server) if is_interrupted => {
                 server.stop()?;
@@ -159,22 +156,22 @@ impl Server {
         }
     }
 
-    /// Where the server listens without TLS, in the order of the configuration.
+    /// The addresses without TLS, in the order of the configuration.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
-    /// Where the server listens for TLS, in the order of the configuration.
+    /// The addresses with TLS, in the order of the configuration.
     pub fn tls_addresses(&self) -> &[Address] {
         &self.tls_addresses
     }
 
-    /// Where the admin listener listens, if there is one.
+    /// The address of the admin listener, if there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(Admin::address)
     }
 
-    /// What moves the bytes.
+    /// The I/O engine.
     pub fn engine(&self) -> EngineKind {
         self.workers.engine
     }
@@ -184,19 +181,17 @@ impl Server {
         self.workers.threads.len()
     }
 
-    /// Connections that may be open at a time: as many as the configuration says, or
-    /// as the limit on open files allows.
+    /// Most connections at a time, by the configuration and the limit on open files.
     pub fn max_connections(&self) -> NonZeroUsize {
         self.max_connections
     }
 
-    /// The workers' thread ids as the kernel counts them, for those who look
-    /// into `/proc/self/task`.
+    /// The workers' thread ids, as in `/proc/self/task`.
     pub fn worker_thread_ids(&self) -> &[i32] {
         &self.workers.thread_ids
     }
 
-    /// What all workers have counted so far.
+    /// The metrics of all workers.
     pub fn metrics(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
         for worker in &self.workers.threads {
@@ -206,13 +201,13 @@ impl Server {
     }
 
     /// Drains the server and waits for its end: no connection is accepted any
-    /// more, everything that has arrived is answered, everybody gets a Close
-    /// with code 1001, and after the drain timeout whoever is left is cut off.
+    /// more, everything that has arrived is echoed, every client gets Close 1001, and
+    /// connections left after the drain timeout are cut off.
     ///
     /// # Errors
-    /// [`Error::Worker`] if a worker had failed.
+    /// [`Error::Worker`] if a worker has failed.
     pub fn stop(mut self) -> Result<(), Error> {
-        self.depart(StopReason::Stopped);
+        self.begin_drain(StopReason::Stopped);
         self.join()
     }
 
@@ -222,78 +217,77 @@ impl Server {
     /// ([`Config::tls_reload`]). SIGUSR1 is ignored.
     ///
     /// SIGUSR2 replaces a server that was started
-    /// [inheriting](Self::start_inheriting): what the command that started this
-    /// process would start now is started with its arguments, environment and
-    /// listening sockets, and once it serves, this server stops accepting and
-    /// drains. If it does not, this server goes on. Process 1, with which a
-    /// container ends, is not replaced.
+    /// [inheriting](Self::start_inheriting): the command that started this process is
+    /// started again with its arguments, environment and listening sockets, and once that
+    /// process serves, this server stops accepting and drains. If it does not serve, this
+    /// server goes on. Process 1, with which a container ends, is not replaced.
     ///
-    /// Where systemd supervises the process (`NOTIFY_SOCKET`, `WATCHDOG_USEC`), it
-    /// is told when the server serves and when it drains, and its watchdog is
-    /// fed for as long as every worker is alive.
+    /// If systemd supervises the process (`NOTIFY_SOCKET`, `WATCHDOG_USEC`), it is
+    /// notified when the server serves and when it drains, and its watchdog for as long
+    /// as every worker is alive.
     ///
     /// A panic or an error that ends a worker, or another thread of the server,
     /// drains what is left of it.
     ///
     /// # Errors
     /// [`Error::Worker`] if a worker failed, [`Error::Ended`] if another part did,
-    /// [`Error::PidFile`] if the file cannot take the place of a predecessor's.
+    /// [`Error::PidFile`] if the file cannot replace the predecessor's.
     pub fn run_until_signal(mut self, signals: Signals) -> Result<(), Error> {
         let wait = || {
-            self.begin()?;
+            self.report_ready()?;
             signals.block_on(|signals| self.wait_for_end(signals));
             Ok(())
         };
         let waited = catch_unwind(AssertUnwindSafe(wait)).unwrap_or_else(|panic| {
             Err(Error::Ended {
-                what: "what waits for signals",
+                what: "the signal handler",
                 reason: panic_message(&*panic),
             })
         });
         if waited.is_err() {
-            self.depart(StopReason::Stopped);
+            self.begin_drain(StopReason::Stopped);
         }
         waited.and(self.join())
     }
 
-    /// Waits for a signal, tells the workers, and waits until they have ended.
-    /// systemd hears of each step.
+    /// Waits for a signal, starts the drain, and waits until the workers have ended.
+    /// systemd is notified of each step.
     async fn wait_for_end(&mut self, mut signals: signals::Stream) {
         let mut systemd = Systemd::from_environment();
-        let mut renewal = Renewal::new(self.tls.clone(), self.tls_reload);
-        let mut successor = None;
+        let mut certificate = CertificateReload::new(self.tls.clone(), self.tls_reload);
+        let mut replacement = None;
         let mut drain_at = None;
-        let departure = loop {
+        let reason = loop {
             calls::poll(TaskKind::Signals);
             tokio::select! {
                 request = signals.next() => match request {
                     Request::Stop(signal) if drain_at.is_some() => signals::exit_at_once(signal),
                     Request::Stop(_) => drain_at = Some(self.announce_drain()),
                     Request::Replace if drain_at.is_some() => {
-                        tracing::info!("no successor is started: the server is to stop");
+                        tracing::info!("SIGUSR2: ignored; the server is stopping");
                     }
-                    Request::Replace if successor.is_none() => successor = self.start_successor(),
-                    Request::Replace => tracing::info!("a successor is starting already"),
-                    Request::Hangup => renewal.ask(),
+                    Request::Replace if replacement.is_none() => replacement = self.start_replacement(),
+                    Request::Replace => tracing::info!("SIGUSR2: ignored; a replacement is starting already"),
+                    Request::Hangup => certificate.request(),
                     Request::ReopenLog => tracing::info!(
                         "SIGUSR1: ignored; the log goes to stderr, so there is no file to reopen"
                     ),
                 },
-                outcome = replacement::outcome(&mut successor) => {
-                    successor = None;
-                    match outcome {
+                started = replacement::started(&mut replacement) => {
+                    replacement = None;
+                    match started {
                         Ok(pid) => {
-                            tracing::info!(pid, "a successor serves; draining");
+                            tracing::info!(pid, "the replacement serves; draining");
                             if let Some(pid_file) = &mut self.pid_file {
                                 pid_file.status().end(Ok(pid));
                             }
-                            systemd.hand_over(pid);
+                            systemd.set_main_pid(pid);
                             break StopReason::HandedOver;
                         }
-                        Err(reason) => self.go_on(&reason),
+                        Err(reason) => self.abort_reload(&reason),
                     }
                 }
-                () = renewal.step() => {}
+                () = certificate.step() => {}
                 () = tokio::time::sleep_until(drain_at.unwrap_or_else(Instant::now).into()), if drain_at.is_some() => {
                     tracing::info!("draining; a second signal exits at once");
                     break StopReason::Stopped;
@@ -306,13 +300,13 @@ impl Server {
                     tracing::error!("the admin thread ended; draining");
                     break StopReason::Stopped;
                 }
-                () = systemd.hungry() => self.feed(&mut systemd),
+                () = systemd.watchdog_due() => self.notify_watchdog(&mut systemd),
             }
         };
-        if departure == StopReason::Stopped {
-            if let Some(mut successor) = successor {
-                // How it ended is of no interest any more.
-                let _ = successor.end();
+        if reason == StopReason::Stopped {
+            if let Some(mut replacement) = replacement {
+                // Its exit status does not matter any more.
+                let _ = replacement.kill();
             }
             if let Some(pid_file) = &mut self.pid_file {
                 pid_file.status().stop();
@@ -320,7 +314,7 @@ impl Server {
             Systemd::stopping("draining");
         }
         let drain = Drain::start(&self.workers);
-        self.depart(departure);
+        self.begin_drain(reason);
         loop {
             tokio::select! {
                 request = signals.next() => if let Request::Stop(signal) = request {
@@ -330,25 +324,25 @@ impl Server {
                     drain.log(&self.workers);
                     return;
                 },
-                () = systemd.hungry() => self.feed(&mut systemd),
+                () = systemd.watchdog_due() => self.notify_watchdog(&mut systemd),
             }
         }
     }
 
-    /// Tells everybody who waits for it that the server serves.
+    /// Notifies the predecessor, or else systemd, that the server serves.
     ///
     /// # Errors
     /// [`Error::PidFile`].
-    fn begin(&mut self) -> Result<(), Error> {
-        // systemd hears it from the predecessor, and would not listen to us.
-        let Some(report) = self.report.take() else {
+    fn report_ready(&mut self) -> Result<(), Error> {
+        // systemd takes the notification from its main process only: the predecessor.
+        let Some(readiness) = self.readiness.take() else {
             Systemd::ready(&self.status());
             return Ok(());
         };
         match self.publish_pid_file() {
-            Ok(()) => report.serves(),
+            Ok(()) => readiness.serves(),
             Err(error) => {
-                report.failed(&error.to_string());
+                readiness.failed(&error.to_string());
                 return Err(error);
             }
         }
@@ -359,35 +353,32 @@ impl Server {
         self.pid_file.as_mut().map_or(Ok(()), PidFile::publish)
     }
 
-    fn start_successor(&mut self) -> Option<Replacement> {
+    fn start_replacement(&mut self) -> Option<Replacement> {
         if let Some(pid_file) = &mut self.pid_file {
             pid_file.status().begin();
         }
-        let started = match &self.handover {
+        let started = match &self.restart_state {
             None => Err("this program cannot be replaced".to_owned()),
-            // A container ends with its first process, and with it a successor.
+            // A container ends with its first process, and the replacement with it.
             Some(_) if process::id() == 1 => {
                 Err("the first process of a container cannot be replaced".to_owned())
             }
-            Some(handover) => {
+            Some(state) => {
                 Systemd::reloading();
-                let RestartState {
-                    invocation, origin, ..
-                } = handover;
                 Replacement::start(
-                    invocation,
-                    *origin,
-                    &handover.sockets,
-                    handover.admin.as_ref(),
+                    &state.invocation,
+                    state.origin,
+                    &state.sockets,
+                    state.admin.as_ref(),
                 )
-                .map_err(|error| format!("cannot start a successor: {error}"))
+                .map_err(|error| format!("cannot start a replacement: {error}"))
             }
         };
-        started.inspect_err(|reason| self.go_on(reason)).ok()
+        started.inspect_err(|reason| self.abort_reload(reason)).ok()
     }
 
-    /// There is no successor, for this reason.
-    fn go_on(&mut self, reason: &str) {
+    /// Reports a failed reload, and restores the pid file.
+    fn abort_reload(&mut self, reason: &str) {
         tracing::error!("the reload failed, this server goes on: {reason}");
         if let Some(pid_file) = &mut self.pid_file {
             if let Err(error) = pid_file.restore() {
@@ -401,13 +392,13 @@ impl Server {
         ));
     }
 
-    /// Has balancers send nobody new; answers when the drain is to begin.
+    /// Makes the server not ready, for load balancers; returns when the drain is to begin.
     fn announce_drain(&self) -> Instant {
         let delay = self.shutdown_delay;
         if !delay.is_zero() {
             tracing::info!(
                 ?delay,
-                "not ready any more; draining after the shutdown delay; a second signal exits at once"
+                "not ready; draining after the shutdown delay; a second signal exits at once"
             );
             self.trigger.announce();
             Systemd::stopping("waiting for the shutdown delay");
@@ -415,22 +406,21 @@ impl Server {
         Instant::now() + delay
     }
 
-    /// Lets the workers drain. The listening sockets are theirs alone from here
-    /// on, or a successor's.
-    fn depart(&mut self, departure: StopReason) {
-        self.handover = None;
-        if departure == StopReason::HandedOver {
+    /// Makes the workers drain. From here on only they and a replacement have the
+    /// listening sockets.
+    fn begin_drain(&mut self, reason: StopReason) {
+        self.restart_state = None;
+        if reason == StopReason::HandedOver {
             self.pid_file = None;
             self.files.drain(..).for_each(OwnedPath::leave);
             if let Some(Err(error)) = self.admin.take().map(Admin::stop) {
-                tracing::error!(%error, "draining all the same");
+                tracing::error!(%error, "the admin thread failed; draining anyway");
             }
         }
-        self.trigger.initiate(departure);
+        self.trigger.initiate(reason);
     }
 
-    /// Whether every worker gets around to its work that has not ended in good
-    /// order.
+    /// Checks the heartbeat of every worker, except of those that ended without an error.
     fn workers_are_alive(&self) -> Result<(), Trouble> {
         let mut workers = self.workers.threads.iter().enumerate();
         workers.try_for_each(|(index, worker)| {
@@ -442,18 +432,18 @@ impl Server {
         })
     }
 
-    /// Feeds the watchdog only while all is well with the workers.
-    fn feed(&self, systemd: &mut Systemd) {
+    /// Notifies the watchdog if every worker is alive.
+    fn notify_watchdog(&self, systemd: &mut Systemd) {
         match self.workers_are_alive() {
-            Ok(()) => systemd.feed(),
+            Ok(()) => systemd.notify_watchdog(),
             Err(trouble) => {
-                tracing::error!(%trouble, "the watchdog is not fed");
-                systemd.starve(&trouble.to_string());
+                tracing::error!(%trouble, "the watchdog is not notified");
+                systemd.skip_watchdog(&trouble.to_string());
             }
         }
     }
 
-    /// What the server does, in a line.
+    /// The status line for systemd.
     fn status(&self) -> String {
         let plain = self.addresses.iter().map(ToString::to_string);
         let tls = self.tls_addresses.iter();
@@ -475,29 +465,29 @@ impl Server {
         interrupt: &Interrupt,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let may_hand_over = inherited.is_some();
-        let mut nothing = Inherited::default();
-        let inherited = inherited.unwrap_or(&mut nothing);
-        let predecessor = inherited.report.as_ref().map(|it| it.predecessor);
+        let is_replaceable = inherited.is_some();
+        let mut empty = Inherited::default();
+        let inherited = inherited.unwrap_or(&mut empty);
+        let predecessor = inherited.readiness.as_ref().map(|it| it.predecessor);
         let (config, cores, budget) = adapt(config, inherited.sockets.len())?;
         let threads = cores.len();
         let claim = |path: &PathBuf| PidFile::claim(path, predecessor);
         let pid_file = config.pid_file.as_ref().map(claim).transpose()?;
         let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let admin = bind_admin(&config, inherited)?;
-        let doors = ListeningSockets::open(&config, inherited, cores.clone())?;
-        let files = doors.own_files();
-        let adopted_files = doors.adopted_files(inherited.origin);
-        let handover = may_hand_over
-            .then(|| RestartState::new(inherited, &doors, admin.as_ref()))
+        let listening = ListeningSockets::open(&config, inherited, cores.clone())?;
+        let files = listening.own_files();
+        let adopted_files = listening.adopted_files(inherited.origin);
+        let restart_state = is_replaceable
+            .then(|| RestartState::new(inherited, &listening, admin.as_ref()))
             .transpose()?;
         let (trigger, shutdown) = shutdown::channel();
         let server_limits = ServerLimits::new(&config, budget.rejects);
         let config = Arc::new(config);
         let epoch = Instant::now();
-        let (addresses, tls_addresses) = (addresses(&doors.plain), addresses(&doors.tls));
-        let listeners = by_worker(doors.plain, threads);
-        let tls_listeners = by_worker(doors.tls, threads);
+        let (addresses, tls_addresses) = (addresses(&listening.plain), addresses(&listening.tls));
+        let listeners = by_worker(listening.plain, threads);
+        let tls_listeners = by_worker(listening.tls, threads);
         let workers = config.engine.start(|engine| {
             let assignment = |index: usize| {
                 Ok(Assignment {
@@ -506,7 +496,7 @@ impl Server {
                     index,
                     workers: threads,
                     core: cores[index],
-                    // Another engine may need them.
+                    // The next engine that is tried needs them, too.
                     listeners: clones(&listeners[index])?,
                     tls_listeners: clones(&tls_listeners[index])?,
                     tls: tls.clone(),
@@ -523,12 +513,12 @@ impl Server {
             addresses,
             tls_addresses,
             tls,
-            handover,
+            restart_state,
             files,
             pid_file,
             tls_reload: config.tls_reload,
             shutdown_delay: config.shutdown_delay,
-            report: None,
+            readiness: None,
             workers,
             trigger,
             admin: None,
@@ -570,10 +560,10 @@ impl Server {
     }
 }
 
-/// A drain, from its start.
+/// Start and totals of a drain, for its log line.
 struct Drain {
     start: Instant,
-    /// Connections that were over by then.
+    /// Connections closed before it.
     closed_before: u64,
 }
 
@@ -585,7 +575,7 @@ impl Drain {
         }
     }
 
-    /// Logs what came of it, once the workers have ended.
+    /// Logs the result, once the workers have ended.
     fn log(&self, workers: &Workers) {
         let cut_off = workers
             .threads
@@ -603,7 +593,7 @@ impl Drain {
     }
 }
 
-/// Connections that were accepted and are over.
+/// The number of connections that were accepted and have been closed.
 fn closed(workers: &Workers) -> u64 {
     let closed = workers.threads.iter().map(|Worker { counters, .. }| {
         let accepted = counters.accepted.get();
@@ -620,7 +610,7 @@ fn bind_admin(config: &Config, inherited: &mut Inherited) -> Result<Option<Bound
     config.admin.map(bind).transpose()
 }
 
-/// Waits until the admin thread ends by itself; for ever where there is none.
+/// Waits until the admin thread ends by itself; for ever if there is none.
 async fn ended(admin: &mut Option<Admin>) {
     match admin {
         Some(admin) => admin.ended().await,
@@ -628,8 +618,8 @@ async fn ended(admin: &mut Option<Admin>) {
     }
 }
 
-/// A configuration as this machine allows it, the core of each worker, and how
-/// descriptors are shared out.
+/// The configuration within this machine's limits, the core of each worker, and the
+/// descriptor budget.
 fn adapt(
     config: Config,
     inherited_sockets: usize,

@@ -1,4 +1,4 @@
-//! The signals that stop a server, replace it, or have it read files again.
+//! The signals that stop a server, replace it, or reload its certificate.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -17,48 +17,46 @@ use tokio::time::timeout;
 use crate::config::error::Error;
 use crate::observe::output;
 
-/// The time that the log has when a second signal ends the process.
-const LAST_LINES: Duration = Duration::from_millis(100);
+/// The time to flush the log when a second signal ends the process.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The time that a server which is starting has to end when a signal asks it to.
+/// The time that a start has to end after a signal to stop.
 const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The signals that ask a server for something, caught from the moment this is
-/// made: `docs/deploy.md` has what each of them does.
+/// Catches the signals that a server handles, from its creation on: `docs/deploy.md`
+/// lists them.
 ///
-/// It is to be made before the server that it stops, so that no signal meets a
-/// server that has started and does not know what to do with it, and so that
-/// its descriptors are there before clients can use them up.
+/// Create it before the server, so that no signal reaches a running server that does not
+/// handle it, and so that clients cannot use up its descriptors.
 pub struct Signals {
     runtime: Runtime,
     stream: Stream,
 }
 
-/// Whichever comes first.
+/// Yields the signals as they come.
 pub(crate) struct Stream {
     stopping: Vec<(Signal, SignalKind)>,
     others: Vec<(Signal, Request)>,
 }
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// To end, by this signal.
+    /// Drain and end; the signal is that of the exit status.
     Stop(SignalKind),
-    /// To start a successor.
+    /// Start a replacement.
     Replace,
-    /// To read files again.
+    /// Reload the certificate.
     Hangup,
-    /// To open the log again, of which there is no need.
+    /// Reopen the log: ignored, since it is stderr.
     ReopenLog,
 }
 
-/// What ends a process by default, and is sent by people and tools who mean that:
-/// the usual three, `SIGPWR` and `SIGRTMIN+3` by what stops containers, and
-/// `SIGALRM` and `SIGXCPU` by limits on time.
+/// Signals that end a process by default and are sent to stop it: the usual three,
+/// `SIGPWR` and `SIGRTMIN+3` from container managers, and `SIGALRM` and `SIGXCPU` from
+/// limits on time.
 ///
-/// `SIGPROF` and `SIGVTALRM` are left to profilers, and what a fault raises to the
-/// kernel.
+/// `SIGPROF` and `SIGVTALRM` belong to profilers; signals of faults keep their default.
 fn stopping() -> [SignalKind; 7] {
     [
         SignalKind::terminate(),
@@ -71,7 +69,7 @@ fn stopping() -> [SignalKind; 7] {
     ]
 }
 
-/// Whether a signal has asked a server to stop that has not started yet.
+/// Set if a signal to stop comes while the server starts.
 #[derive(Debug, Default)]
 pub(crate) struct Interrupt(AtomicBool);
 
@@ -82,10 +80,10 @@ impl Interrupt {
 }
 
 impl Signals {
-    /// Catches the signals, which end the process no longer.
+    /// Catches the signals, which then no longer end the process.
     ///
     /// # Errors
-    /// [`Error::Start`] with what the kernel says.
+    /// [`Error::Start`] with the kernel's error.
     pub fn catch() -> Result<Self, Error> {
         let start = |source| Error::Start {
             what: "catching signals",
@@ -100,25 +98,27 @@ impl Signals {
         Ok(Self { runtime, stream })
     }
 
-    /// Runs what waits for the signals, and perhaps for something else.
+    /// Runs a future that waits for the signals.
     pub(crate) fn block_on<F: Future>(self, wait: impl FnOnce(Stream) -> F) -> F::Output {
         let output = self.runtime.block_on(wait(self.stream));
-        // Files are read on its threads, which a file system may keep for ever.
+        // Its threads read files, and may hang in a file system for ever.
         self.runtime.shutdown_background();
         output
     }
 
-    /// Runs what starts a server, and interrupts it when a signal asks the
-    /// server to stop. Says whether one has. What does not end then, as it waits
-    /// for a file that cannot be read, ends with the process.
-    pub(crate) fn during<T>(&mut self, start: impl FnOnce(&Interrupt) -> T) -> (T, bool) {
+    /// Runs `start`, and sets its interrupt on a signal to stop; returns whether one came.
+    /// If `start` does not end then, as it waits for a file, the process exits.
+    pub(crate) fn run_interruptibly<T>(
+        &mut self,
+        start: impl FnOnce(&Interrupt) -> T,
+    ) -> (T, bool) {
         let interrupt = Interrupt::default();
         let (done_sender, done) = oneshot::channel();
         let Self { runtime, stream } = self;
         let watch = async {
             let mut done = done;
             let signal = tokio::select! {
-                // One that came before the end of the start was meant to prevent it.
+                // A signal that came before the start was done stops the server.
                 biased;
                 signal = stream.stop() => signal,
                 _ = &mut done => return false,
@@ -132,9 +132,9 @@ impl Signals {
         thread::scope(|scope| {
             let watcher = scope.spawn(|| runtime.block_on(watch));
             let started = start(&interrupt);
-            // The watcher may have ended with the process only.
+            // The watcher may have ended already.
             let _ = done_sender.send(());
-            let is_interrupted = watcher.join().expect("it does nothing but wait");
+            let is_interrupted = watcher.join().expect("it only waits");
             (started, is_interrupted)
         })
     }
@@ -148,7 +148,7 @@ impl fmt::Debug for Signals {
 
 impl Stream {
     fn new() -> io::Result<Self> {
-        // A log file that may not grow is no reason to end: writing to it fails
+        // A log file at its size limit must not end the process: the write fails
         // instead. The handler outlives this.
         drop(signal(SignalKind::from_raw(libc::SIGXFSZ))?);
         let stopping = stopping().map(|kind| signal(kind).map(|signal| (signal, kind)));
@@ -173,19 +173,18 @@ impl Stream {
         }
     }
 
-    /// Waits for one that asks to stop, and leaves the others for later. This may
-    /// be cancelled.
+    /// Waits for a signal to stop; the others stay queued. This may be cancelled.
     async fn stop(&mut self) -> SignalKind {
         first_of(&mut self.stopping).await
     }
 }
 
-/// What the first signal of these means that comes.
+/// Waits for the first of these signals; returns its value.
 async fn first_of<T: Copy>(signals: &mut [(Signal, T)]) -> T {
     poll_fn(|context| {
-        for (signal, meaning) in &mut *signals {
+        for (signal, value) in &mut *signals {
             if signal.poll_recv(context).is_ready() {
-                return Poll::Ready(*meaning);
+                return Poll::Ready(*value);
             }
         }
         Poll::Pending
@@ -193,9 +192,9 @@ async fn first_of<T: Copy>(signals: &mut [(Signal, T)]) -> T {
     .await
 }
 
-/// Ends the process at once, with the status that shells give to a process that
-/// was ended by this signal. Lines of the log that wait for a reader get a moment.
+/// Flushes the log briefly, and ends the process with the status that shells give to a
+/// process ended by this signal.
 pub(crate) fn exit_at_once(signal: SignalKind) -> ! {
-    output::stderr().flush(LAST_LINES);
+    output::stderr().flush(LOG_FLUSH_TIMEOUT);
     process::exit(128 + signal.as_raw_value())
 }

@@ -1,4 +1,4 @@
-//! Servers of which a part panics.
+//! Servers with a thread that panics.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -11,10 +11,9 @@ use crate::config::engine_kind::EngineChoice;
 use crate::engine::runtime::tests::client::open;
 use crate::sys::calls::PANIC_PATH;
 
-/// Longest to wait for anything.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A Close with code 1001, as a server says it.
+/// A Close with code 1001 from a server.
 const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 
 fn start() -> (Server, SocketAddr, SocketAddr) {
@@ -24,8 +23,8 @@ fn start() -> (Server, SocketAddr, SocketAddr) {
         engine: EngineChoice::Only(EngineKind::Epoll),
         threads: NonZeroUsize::new(2),
         pin: false,
-        // Clients decide when it ends.
-        drain_timeout: 2 * PATIENCE,
+        // Clients decide when the drain ends.
+        drain_timeout: 2 * TIMEOUT,
         ..Config::default()
     };
     let server = Server::start(config).expect("started");
@@ -36,7 +35,7 @@ fn start() -> (Server, SocketAddr, SocketAddr) {
 
 fn answer(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
     let mut text = String::new();
@@ -44,8 +43,8 @@ fn answer(address: SocketAddr, path: &str) -> String {
     text
 }
 
-/// Runs a server until it ends by itself, with one client more than it had: it has
-/// to be told that it may go, and how that looks from outside is checked meanwhile.
+/// Runs a server until it ends by itself. `client` keeps its drain open until
+/// `meanwhile` has returned.
 fn run_to_end(
     server: Server,
     client: &mut TcpStream,
@@ -66,15 +65,15 @@ fn run_to_end(
     })
 }
 
-/// healthz names it, the watchdog starves, the others drain, and the process fails.
+/// /healthz names it, the watchdog is not notified, the others drain, the process fails.
 #[test]
-fn a_worker_that_panics_is_known_to_be_dead_and_ends_the_server() {
+fn a_worker_that_panics_is_reported_as_failed_and_drains_the_server() {
     let (server, address, admin) = start();
     // Clients of both workers, and two of each in the end.
     let mut clients = Vec::new();
     let open_on = |index: usize| server.workers.threads[index].counters.open.get();
     while open_on(0) < 2 || open_on(1) < 2 {
-        assert!(clients.len() < 1000, "one worker gets everybody");
+        assert!(clients.len() < 1000, "one worker gets every connection");
         clients.push(open(address));
     }
     let before = [open_on(0), open_on(1)];
@@ -84,7 +83,7 @@ fn a_worker_that_panics_is_known_to_be_dead_and_ends_the_server() {
         .find(|&index| open_on(index) == 0)
         .unwrap_or_else(|| {
             // The thread is about to end.
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + TIMEOUT;
             loop {
                 assert!(Instant::now() < deadline, "no worker has ended");
                 if let Some(dead) = (0..2).find(|&index| open_on(index) == 0) {
@@ -96,12 +95,10 @@ fn a_worker_that_panics_is_known_to_be_dead_and_ends_the_server() {
     while server.workers_are_alive().is_ok() {
         thread::sleep(Duration::from_millis(5));
     }
-    let trouble = server
-        .workers_are_alive()
-        .expect_err("the watchdog starves");
+    let trouble = server.workers_are_alive().expect_err("a worker has failed");
     let line = format!("worker {dead} has failed; the log says why");
     assert_eq!(trouble.to_string(), line);
-    // Which clients are left is known by what they get: nothing so far.
+    // The clients of the other worker have received nothing so far.
     let mut left: Vec<_> = clients
         .into_iter()
         .filter(|client| {
@@ -114,7 +111,7 @@ fn a_worker_that_panics_is_known_to_be_dead_and_ends_the_server() {
     assert_eq!(
         left.len() as u64,
         before[1 - dead],
-        "the others are served on"
+        "the other worker's clients stay connected"
     );
     let mut last = left.pop().expect("two at least");
     let result = run_to_end(server, &mut last, || {
@@ -145,13 +142,13 @@ fn an_admin_thread_that_panics_drains_the_server() {
 }
 
 #[test]
-fn a_panic_of_what_waits_for_signals_drains_the_server() {
+fn a_panic_of_the_signal_handler_drains_the_server() {
     let (server, address, _admin) = start();
     let mut client = open(address);
     let now = Arc::new(AtomicBool::new(true));
     calls::panic_in(TaskKind::Signals, now);
     let error = run_to_end(server, &mut client, || {}).expect_err("a part has failed");
     let error = error.to_string();
-    let expected = "what waits for signals ended unexpectedly: panicked: injected";
+    let expected = "the signal handler ended unexpectedly: panicked: injected";
     assert_eq!(error, expected);
 }

@@ -1,4 +1,4 @@
-//! The workers of a server, as it sees them.
+//! The workers' threads: start and join.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::server::signals::Interrupt;
 use crate::sys::task::panic_message;
 use crate::worker::{self, Assignment};
 
-/// Workers that were started together.
+/// All workers of a server.
 pub(super) struct Workers {
     pub(super) engine: EngineKind,
     pub(super) threads: Vec<Worker>,
     pub(super) thread_ids: Vec<i32>,
-    /// The number of each worker that ends.
+    /// Receives the index of each worker that ends.
     pub(super) ended: mpsc::UnboundedReceiver<usize>,
 }
 
@@ -29,11 +29,11 @@ pub(super) struct Worker {
 }
 
 impl Workers {
-    /// Starts all workers, or none: they accept connections once each of them has
-    /// what its engine needs, which the kernel may grant to some of them only.
+    /// Starts all workers or none: they accept connections once each of them has its
+    /// engine's resources, which the kernel may grant to some of them only.
     ///
     /// # Errors
-    /// Why one of them cannot start.
+    /// One of them cannot start.
     pub(super) fn start(
         engine: EngineKind,
         threads: usize,
@@ -47,7 +47,7 @@ impl Workers {
             thread_ids: Vec::with_capacity(threads),
             ended,
         };
-        let mut go = Vec::with_capacity(threads);
+        let mut go_senders = Vec::with_capacity(threads);
         for index in 0..threads {
             let assigned = if interrupt.is_set() {
                 Err(Error::Interrupted)
@@ -60,24 +60,24 @@ impl Workers {
             let started = assigned
                 .and_then(|assignment| Worker::start(index, assignment, ended_sender.clone()));
             match started {
-                Ok((worker, thread_id, may_go)) => {
+                Ok((worker, thread_id, go_sender)) => {
                     workers.threads.push(worker);
                     workers.thread_ids.push(thread_id);
-                    go.push(may_go);
+                    go_senders.push(go_sender);
                 }
                 Err(error) => {
-                    drop(go);
+                    drop(go_senders);
                     for worker in workers.threads {
-                        // Nothing is in its hands yet.
+                        // It has no connection yet.
                         let _ = worker.thread.join();
                     }
                     return Err(error);
                 }
             }
         }
-        for may_go in go {
-            // A worker that has ended says so by itself.
-            let _ = may_go.send(());
+        for go_sender in go_senders {
+            // A worker that has ended reports that through `ended`.
+            let _ = go_sender.send(());
         }
         Ok(workers)
     }
@@ -102,9 +102,9 @@ impl Workers {
 }
 
 impl Worker {
-    /// Starts a worker's thread and waits until it has what it needs; says which
-    /// thread it is. It accepts connections when it is told to go, and ends when
-    /// it cannot be told any more.
+    /// Starts a worker's thread, waits until it is ready, and returns its thread id and
+    /// a `go` channel: the worker accepts connections once it receives from that, and
+    /// ends if the sender is dropped.
     fn start(
         index: usize,
         assignment: Assignment,
@@ -124,7 +124,7 @@ impl Worker {
                 };
                 let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
                 let result = worker::run(assignment, || {
-                    // Who does not hear this does not say either that it may go.
+                    // If the receiver is gone, `go` is closed too and the worker ends.
                     let _ = ready_sender.send(thread_id);
                     go.recv().is_ok()
                 });
@@ -137,7 +137,7 @@ impl Worker {
             })?;
         match ready.recv() {
             Ok(thread_id) => Ok((Self { thread, counters }, thread_id, go_sender)),
-            // It ended before it was ready, and says why.
+            // It ended before it was ready.
             Err(_) => Err(match thread.join() {
                 Ok(Err(error)) => error,
                 Ok(Ok(())) => Error::Worker {
@@ -166,7 +166,7 @@ impl Drop for ReportEnd {
         if self.has_failed {
             self.counters.failed.set(1);
         }
-        // The server may be gone.
+        // The server may have been dropped.
         let _ = self.ended.send(self.index);
     }
 }

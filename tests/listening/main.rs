@@ -284,7 +284,7 @@ fn reloads_under_load_lose_no_connection_or_message(engine: Engine) {
         let pid = service.pid();
         let stdout = String::from_utf8(output.stdout).expect("UTF-8");
         let old = pids.last().expect("one");
-        assert_eq!(stdout, format!("reloaded: {old} is succeeded by {pid}\n"));
+        assert_eq!(stdout, format!("reloaded: {old} is replaced by {pid}\n"));
         assert!(!pids.contains(&pid));
         pids.push(pid);
     }

@@ -50,15 +50,18 @@ fn pid_file_of_running_server_is_refused() {
     let mut first = start(&path);
     let pid = first.process().id;
     let line = refused(&path);
-    let belongs = format!("{} belongs to process {pid}, which serves", path.display());
-    assert!(line.contains(&belongs), "{line}");
+    let locked = format!(
+        "{} is locked by process {pid}, which serves",
+        path.display()
+    );
+    assert!(line.contains(&locked), "{line}");
     Client::connect(first.address()).echo("undisturbed");
     assert_eq!(pid_in(&path), i32::try_from(pid).ok());
     // Also while it drains.
     let client = Raw::open(first.address());
     first.terminate();
     first.wait_for_log("draining");
-    assert!(refused(&path).contains(&belongs));
+    assert!(refused(&path).contains(&locked));
     let drains = format!("process {pid} drains, and is not replaced");
     let line = failed_reload(&path);
     assert!(line.contains(&drains), "{line}");
@@ -117,7 +120,7 @@ fn unusable_pid_file_fails_start_and_doctor() {
     assert!(made.expect("started").success());
     for (name, reason) in [
         ("no/pid", "cannot be written: No such file"),
-        ("settings", "is in the way: what is in it is no process id"),
+        ("settings", "is no pid file: its content is no process id"),
         ("link", "a symbolic link, which is not followed"),
         ("directory", "no regular file"),
         ("fifo", "no regular file"),
@@ -172,9 +175,9 @@ fn reload_signals_only_the_server() {
     for (text, reason) in [
         (
             &pid[..],
-            &format!("belongs to process {pid}, which is no ringback")[..],
+            &format!("names process {pid}, which is no ringback")[..],
         ),
-        ("1\n", "belongs to process 1, which is no ringback"),
+        ("1\n", "names process 1, which is no ringback"),
         ("0\n", "holds no process id"),
         ("-1\n", "holds no process id"),
         ("junk\n", "holds no process id"),
@@ -233,8 +236,8 @@ fn replacement_owns_pid_file_once_it_serves() {
     let pid = service.pid();
     assert_ne!(Some(pid), i32::try_from(service.first.process().id).ok());
     let refused = refused(&path);
-    let belongs = format!("belongs to process {pid}, which serves");
-    assert!(refused.contains(&belongs), "{refused}");
+    let locked = format!("is locked by process {pid}, which serves");
+    assert!(refused.contains(&locked), "{refused}");
     drop(silent);
     let mut first = service;
     first.first.wait_for_success();
@@ -260,7 +263,7 @@ fn reload_may_move_pid_file() {
     let pid = pid_in(&new).expect("it serves");
     let stdout = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(
-        stdout.ends_with(&format!(" is succeeded by {pid}\n")),
+        stdout.ends_with(&format!(" is replaced by {pid}\n")),
         "{stdout}"
     );
     assert!(service.reload().status.success(), "the new path is used");

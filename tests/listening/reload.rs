@@ -129,7 +129,7 @@ fn reload_resolves_program_path_again() {
         );
         server.wait_for_success();
         let log = server.log();
-        let started = log.lines().find(|it| it.contains("starting a successor"));
+        let started = log.lines().find(|it| it.contains("starting a replacement"));
         let started = started.unwrap_or_else(|| panic!("no line: {log}"));
         let file = format!("file={}", releases.path("v2/ringback").display());
         assert!(

@@ -203,7 +203,7 @@ def reload_loses_no_connection():
     client.expect_going_away()
     Client().echo("after")
     if ask("/healthz")[0] != 200:
-        fail("the successor has no admin listener")
+        fail("the replacement has no admin listener")
     wait_until("the old process has drained", lambda: not os.path.exists(f"/proc/{before}"))
     if show("ActiveState") != "active" or show("MainPID") != after:
         fail("the service did not outlive its first process")

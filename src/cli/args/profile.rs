@@ -1,9 +1,8 @@
-//! Named tuning: a layer between the file and the defaults.
+//! Named tuning: a layer of settings between the file and the defaults.
 
 use std::str::FromStr;
 
-/// What a server is tuned for. `docs/tuning.md` has what each measurably
-/// changes.
+/// A value of `--profile`. `docs/tuning.md` has the effect of each, measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     Throughput,

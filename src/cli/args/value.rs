@@ -1,16 +1,19 @@
-//! How values are written, on the command line and wherever else.
+//! The syntax of values, on the command line, in variables and in the file.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use ringback::Rate;
 
-/// Parses a value by its type, and says in words what was expected: the messages
-/// of the standard library's parsers are about its types.
+/// Parses a value by its type; the error is `expected` with `description`, since the
+/// standard library's messages are about Rust's types.
 pub(crate) fn expected<T: FromStr>(
-    words: &'static str,
+    description: &'static str,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
-    move |text| text.parse().map_err(|_parsers| format!("expected {words}"))
+    move |text| {
+        text.parse()
+            .map_err(|_parsers| format!("expected {description}"))
+    }
 }
 
 /// A limit where 0 is none.
@@ -35,7 +38,7 @@ pub(crate) struct Size(pub(crate) u64);
 
 impl Size {
     pub(crate) fn bytes(self) -> usize {
-        // What does not fit is too large for the limits on it as well.
+        // A size that does not fit exceeds every limit anyway.
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
@@ -79,7 +82,7 @@ impl FromStr for Mode {
 pub(crate) struct Span(pub(crate) Duration);
 
 impl Span {
-    /// Nothing where it is 0.
+    /// `None` if it is 0.
     pub(crate) fn unless_zero(self) -> Option<Duration> {
         Some(self.0).filter(|time| !time.is_zero())
     }
@@ -95,7 +98,7 @@ impl FromStr for Span {
     }
 }
 
-/// Yes or no: `true` or `1`, `false` or `0`.
+/// `true` or `1`, `false` or `0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Switch(pub(crate) bool);
 
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_is_a_word_or_a_digit() {
+    fn a_switch_is_true_or_1_false_or_0() {
         assert_eq!("true".parse(), Ok(Switch(true)));
         assert_eq!("1".parse(), Ok(Switch(true)));
         assert_eq!("false".parse(), Ok(Switch(false)));

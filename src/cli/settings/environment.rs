@@ -9,37 +9,36 @@ use super::schema::{Kind, SEE_ALL, Schema, Setting, nearest};
 
 const PREFIX: &str = "RINGBACK_";
 
-/// Where the file is; not a setting, since a file cannot say it.
+/// The path of the file; no setting, since a file cannot name itself.
 const CONFIG: &str = "RINGBACK_CONFIG";
 
-/// What a build is told (`build/commit.rs`); whoever builds may have it when the server
-/// runs.
+/// A variable of the build (`build/commit.rs`), which may still be set at run time.
 const COMMIT: &str = "RINGBACK_COMMIT";
 
-/// What our variables say.
+/// The variables that begin with [`PREFIX`].
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
-    /// The file to be read.
+    /// The path of the file.
     pub(crate) config: Option<PathBuf>,
     pub(crate) layer: Layer,
 }
 
-/// Takes our variables out of all there are.
+/// Reads the variables that begin with [`PREFIX`].
 ///
 /// # Errors
-/// The first that is unknown or has a value that is not valid.
+/// The first variable that is unknown or has an invalid value.
 pub(crate) fn read(
     schema: &Schema,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Environment, String> {
-    let mut ours: Vec<_> = variables
+    let mut variables: Vec<_> = variables
         .into_iter()
         .filter(|(name, _)| name.as_bytes().starts_with(PREFIX.as_bytes()))
         .collect();
-    // The environment has no order, and the first mistake is to be the same.
-    ours.sort();
+    // The environment has no order; the reported mistake is to be the same each time.
+    variables.sort();
     let mut environment = Environment::default();
-    for (name, value) in ours {
+    for (name, value) in variables {
         if name == CONFIG {
             environment.config = Some(value.into()).filter(|path: &PathBuf| path != "");
             continue;
@@ -61,7 +60,7 @@ pub(crate) fn read(
     Ok(environment)
 }
 
-/// What all names have in common says nothing about which one was meant.
+/// Compares names without the prefix, which makes all of them similar.
 fn unknown(schema: &Schema, name: &str) -> String {
     let names = schema.settings().map(|setting| setting.name());
     let hint = match nearest(&name[PREFIX.len()..], names.chain(["config"])) {
@@ -104,12 +103,12 @@ mod tests {
         read(&Schema::new(), pairs)
     }
 
-    fn refusal(name: &str, value: &str) -> String {
-        read_pairs(&[(name, value)]).expect_err("refused")
+    fn rejection(name: &str, value: &str) -> String {
+        read_pairs(&[(name, value)]).expect_err("rejected")
     }
 
     #[test]
-    fn variables_are_settings_in_capitals() {
+    fn a_variable_is_a_setting_in_capitals() {
         let environment = read_pairs(&[
             ("PATH", "/bin"),
             ("RINGBACK_MAX_MESSAGE", "1m"),
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_have_commas() {
+    fn a_list_is_split_at_commas() {
         let environment =
             read_pairs(&[("RINGBACK_LISTEN", "127.0.0.1:1, [::1]:2")]).expect("valid");
         let given = environment.layer.get("listen").expect("given");
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_stands_for_the_default() {
+    fn an_empty_variable_is_the_default() {
         let environment = read_pairs(&[("RINGBACK_WINDOW", ""), ("RINGBACK_CONFIG", "")]);
         let environment = environment.expect("valid");
         assert!(
@@ -152,34 +151,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused_by_name() {
+    fn an_unknown_or_invalid_variable_is_rejected_by_name() {
         assert_eq!(
-            refusal("RINGBACK_MAX_MESAGE", "1m"),
+            rejection("RINGBACK_MAX_MESAGE", "1m"),
             "RINGBACK_MAX_MESAGE: unknown variable; did you mean 'RINGBACK_MAX_MESSAGE'?"
         );
         assert_eq!(
-            refusal("RINGBACK_window", "1m"),
+            rejection("RINGBACK_window", "1m"),
             "RINGBACK_window: unknown variable; did you mean 'RINGBACK_WINDOW'?"
         );
         assert_eq!(
-            refusal("RINGBACK_PORT", "tcp://"),
+            rejection("RINGBACK_PORT", "tcp://"),
             "RINGBACK_PORT: unknown variable; 'ringback config' shows all there are"
         );
         assert_eq!(
-            refusal("RINGBACK_MAX_MESSAGE", "x\n"),
+            rejection("RINGBACK_MAX_MESSAGE", "x\n"),
             "RINGBACK_MAX_MESSAGE: invalid value 'x\\n' for 'max-message': \
              expected a size such as 4096, 16k or 1m"
         );
-        assert!(refusal("RINGBACK_NO_PIN", "yes").ends_with("expected true or false"));
-        assert!(refusal("RINGBACK_THREADS", "0").starts_with("RINGBACK_THREADS: invalid value"));
-        assert!(refusal("RINGBACK_LISTEN", "127.0.0.1:1,").contains("empty"));
+        assert!(rejection("RINGBACK_NO_PIN", "yes").ends_with("expected true or false"));
+        assert!(rejection("RINGBACK_THREADS", "0").starts_with("RINGBACK_THREADS: invalid value"));
+        assert!(rejection("RINGBACK_LISTEN", "127.0.0.1:1,").contains("empty"));
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_refused() {
+    fn a_value_that_is_not_utf8_is_rejected() {
         let value = OsString::from_vec(vec![0xff]);
         let pairs = [(OsString::from("RINGBACK_PATH"), value)];
-        let refused = read(&Schema::new(), pairs).expect_err("refused");
-        assert_eq!(refused, "RINGBACK_PATH: its value is not UTF-8");
+        let rejected = read(&Schema::new(), pairs).expect_err("rejected");
+        assert_eq!(rejected, "RINGBACK_PATH: its value is not UTF-8");
     }
 }

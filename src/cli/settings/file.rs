@@ -10,18 +10,20 @@ use toml::de::{DeTable, DeValue};
 use super::layer::{Given, Layer, Source};
 use super::schema::{Kind, SEE_ALL, Schema, nearest};
 
-/// The largest file that is read.
-const LARGEST: u64 = 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Reads and checks a file.
 ///
 /// # Errors
-/// What is wrong, with the file and, where there is one, the line.
+/// The first mistake, with its file and line.
 pub(crate) fn read(schema: &Schema, path: &Path) -> Result<Layer, String> {
     let bytes =
         bytes_of(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(format!("{}: larger than {LARGEST} bytes", path.display()));
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!(
+            "{}: larger than {FILE_BYTES_MAX} bytes",
+            path.display()
+        ));
     }
     let text = str::from_utf8(&bytes).map_err(|error| {
         let line = line_of(&bytes, error.valid_up_to());
@@ -30,27 +32,27 @@ pub(crate) fn read(schema: &Schema, path: &Path) -> Result<Layer, String> {
     parse(schema, path, text)
 }
 
-/// A directory fails, and what never ends is cut off.
+/// Reads at most one byte more than [`FILE_BYTES_MAX`].
 fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
-        .take(LARGEST + 1)
+        .take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 fn parse(schema: &Schema, path: &Path, text: &str) -> Result<Layer, String> {
-    let place = |at: usize| Source::Line {
+    let source_at = |at: usize| Source::Line {
         file: path.to_owned(),
         line: line_of(text.as_bytes(), at),
     };
     let table = DeTable::parse(text).map_err(|error| {
-        let source = place(error.span().map_or(0, |span| span.start));
+        let source = source_at(error.span().map_or(0, |span| span.start));
         let message = error.message().lines().next().unwrap_or_default();
         format!("{source}: not TOML: {message}")
     })?;
     let mut entries: Vec<_> = table.get_ref().iter().collect();
-    // The table has them by name, and the first mistake is the topmost.
+    // The table is sorted by name; the first mistake in the file is to be reported.
     entries.sort_by_key(|(key, _)| key.span().start);
     let mut layer = Layer::default();
     for (key, value) in entries {
@@ -58,14 +60,14 @@ fn parse(schema: &Schema, path: &Path, text: &str) -> Result<Layer, String> {
         let Some(setting) = schema.find(name) else {
             return Err(format!(
                 "{}: {}",
-                place(key.span().start),
+                source_at(key.span().start),
                 unknown(schema, name)
             ));
         };
         let values = values(setting.kind(), value).map_err(|Mistake { at, reason }| {
-            format!("{}: invalid value for '{name}': {reason}", place(at))
+            format!("{}: invalid value for '{name}': {reason}", source_at(at))
         })?;
-        let source = place(key.span().start);
+        let source = source_at(key.span().start);
         layer.add(&setting, Given { values, source })?;
     }
     Ok(layer)
@@ -85,13 +87,13 @@ struct Mistake {
     reason: String,
 }
 
-/// The value as a flag has it.
+/// The value as text, as a flag has it.
 fn values(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, Mistake> {
     let text = match (kind, value.get_ref()) {
         (Kind::List, DeValue::Array(items)) => {
-            return items.iter().map(|item| one(Kind::List, item)).collect();
+            return items.iter().map(|item| scalar(Kind::List, item)).collect();
         }
-        _ => one(kind, value)?,
+        _ => scalar(kind, value)?,
     };
     Ok(Some(text)
         .filter(|text| !text.is_empty())
@@ -99,14 +101,14 @@ fn values(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, Mista
         .collect())
 }
 
-fn one(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<String, Mistake> {
+fn scalar(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<String, Mistake> {
     let expected = match (kind, value.get_ref()) {
         (Kind::Switch, DeValue::Boolean(yes)) => return Ok(yes.to_string()),
         (Kind::Switch, DeValue::String(text)) if text.is_empty() => return Ok(String::new()),
         (Kind::Switch, _) => "true or false",
         (_, DeValue::String(text)) => return Ok(text.clone().into_owned()),
         (Kind::Number, DeValue::Integer(number)) => {
-            // Digits that are too many for this are so for every setting.
+            // A number that does not fit here is too large for every setting.
             return Ok(i128::from_str_radix(number.as_str(), number.radix())
                 .map_or_else(|_error| number.to_string(), |number| number.to_string()));
         }
@@ -141,8 +143,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn refusal(text: &str) -> String {
-        parsed(text).expect_err("refused")
+    fn rejection(text: &str) -> String {
+        parsed(text).expect_err("rejected")
     }
 
     #[test]
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_stands_for_the_default() {
+    fn an_empty_value_is_the_default() {
         for text in [
             "path = ''",
             "threads = ''",
@@ -179,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn a_value_knows_its_line() {
+    fn the_source_of_a_value_is_its_line() {
         let layer = parsed("\n# more\r\n\nwindow = '1k'\n").expect("valid");
         let given = layer.get("window").expect("given");
         assert_eq!(given.source.to_string(), "x.toml:4");
     }
 
     #[test]
-    fn unknown_keys_are_refused_with_a_suggestion() {
+    fn an_unknown_key_is_rejected_with_the_nearest_name() {
         for (text, expected) in [
             (
                 "window = '1k'\nmax_message = 1\na = 1",
@@ -205,12 +207,12 @@ mod tests {
                 "x.toml:1: unknown key 'a\\nb'; 'ringback config' shows all there are",
             ),
         ] {
-            assert_eq!(refusal(text), expected);
+            assert_eq!(rejection(text), expected);
         }
     }
 
     #[test]
-    fn wrong_types_are_refused_with_their_line() {
+    fn a_wrong_type_is_rejected_with_its_line() {
         for (text, expected) in [
             (
                 "no-pin = 1",
@@ -245,12 +247,12 @@ mod tests {
                 "x.toml:3: invalid value for 'origin': expected a string or an array of strings, found integer",
             ),
         ] {
-            assert_eq!(refusal(text), expected);
+            assert_eq!(rejection(text), expected);
         }
     }
 
     #[test]
-    fn wrong_values_are_refused_with_their_line() {
+    fn an_invalid_value_is_rejected_with_its_line() {
         for (text, expected) in [
             (
                 "\nmax-message = 'x'",
@@ -269,7 +271,7 @@ mod tests {
                 "x.toml:1: invalid value '' for 'listen': it is empty; expected a value",
             ),
         ] {
-            assert_eq!(refusal(text), expected);
+            assert_eq!(rejection(text), expected);
         }
         for text in [
             "threads = -1",
@@ -277,26 +279,33 @@ mod tests {
             "window = 99999999999999999999",
             "log = 'loud'",
         ] {
-            assert!(refusal(text).starts_with("x.toml:1: "), "{}", refusal(text));
+            assert!(
+                rejection(text).starts_with("x.toml:1: "),
+                "{}",
+                rejection(text)
+            );
         }
     }
 
     #[test]
-    fn what_is_no_toml_is_refused_in_one_line() {
+    fn invalid_toml_is_rejected_in_one_line() {
         for text in ["window", "\nwindow = ", "window = '1k", "= 1", "[", "\u{1}"] {
-            let refused = refusal(text);
-            assert!(refused.starts_with("x.toml:"), "{refused}");
-            assert!(refused.contains(": not TOML: "), "{refused}");
-            assert_eq!(refused.lines().count(), 1, "{refused}");
+            let rejected = rejection(text);
+            assert!(rejected.starts_with("x.toml:"), "{rejected}");
+            assert!(rejected.contains(": not TOML: "), "{rejected}");
+            assert_eq!(rejected.lines().count(), 1, "{rejected}");
         }
-        assert!(refusal("window = 1024\nwindow = 1024").starts_with("x.toml:2: not TOML: dup"));
+        assert!(rejection("window = 1024\nwindow = 1024").starts_with("x.toml:2: not TOML: dup"));
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_named() {
-        let refusal = |path: &str| read(&Schema::new(), Path::new(path)).expect_err("refused");
-        assert!(refusal("/nowhere/x.toml").starts_with("cannot read /nowhere/x.toml: No such"));
-        assert!(refusal("/proc").starts_with("cannot read /proc: "));
-        assert_eq!(refusal("/dev/zero"), "/dev/zero: larger than 1048576 bytes");
+    fn the_error_names_a_file_that_cannot_be_read() {
+        let rejection = |path: &str| read(&Schema::new(), Path::new(path)).expect_err("rejected");
+        assert!(rejection("/nowhere/x.toml").starts_with("cannot read /nowhere/x.toml: No such"));
+        assert!(rejection("/proc").starts_with("cannot read /proc: "));
+        assert_eq!(
+            rejection("/dev/zero"),
+            "/dev/zero: larger than 1048576 bytes"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What one layer says, and where it says so.
+//! One layer of settings, with the source of each value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use super::schema::{Schema, Setting};
 use crate::cli::args::Profile;
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Flag,
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(String),
     Line {
         file: PathBuf,
@@ -33,11 +33,10 @@ impl fmt::Display for Source {
     }
 }
 
-/// The value of one setting, as it was written.
+/// The value of one setting as text, with its source.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
-    /// Several for a list. None stands for the default: a layer can take back
-    /// what a weaker one says.
+    /// Several for a list. Empty is the default: a layer can reset a weaker one's value.
     pub(crate) values: Vec<String>,
     pub(crate) source: Source,
 }
@@ -47,10 +46,10 @@ pub(crate) struct Given {
 pub(crate) struct Layer(BTreeMap<String, Given>);
 
 impl Layer {
-    /// What a profile sets.
+    /// The settings of a profile.
     ///
     /// # Errors
-    /// A value that its flag would not take, which is a mistake in the profile.
+    /// The profile has an invalid value, which is a mistake in this program.
     pub(crate) fn of_profile(profile: Profile, schema: &Schema) -> Result<Self, String> {
         let mut layer = Self::default();
         for (name, value) in profile.settings() {
@@ -62,7 +61,7 @@ impl Layer {
         Ok(layer)
     }
 
-    /// Adds a setting that clap has checked.
+    /// Adds a setting that is already checked.
     pub(super) fn insert(&mut self, setting: &Setting<'_>, given: Given) {
         self.0.insert(setting.name().to_owned(), given);
     }
@@ -70,7 +69,7 @@ impl Layer {
     /// Checks a setting and adds it.
     ///
     /// # Errors
-    /// What is wrong with the value, and where it comes from.
+    /// The value is not valid; the text has its source and the reason.
     pub(crate) fn add(&mut self, setting: &Setting<'_>, given: Given) -> Result<(), String> {
         for value in &given.values {
             setting.check(value).map_err(|reason| {

@@ -1,4 +1,4 @@
-//! Which settings there are, told from the one place that defines them: [`Args`].
+//! The names and types of all settings, read from [`Args`], which defines them.
 
 use std::any::TypeId;
 use std::error::Error;
@@ -8,11 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use crate::cli::args::{Args, Size, Span, Switch, possible_values};
 
-/// How similar, from 0 to 1, a name must be to one that is not known to be
-/// suggested.
-const SIMILAR: f64 = 0.8;
+/// The least similarity, from 0 to 1, of a name that is suggested for an unknown one.
+const SIMILARITY_MIN: f64 = 0.8;
 
-/// Said where no name is similar.
+/// The hint if no name is similar.
 pub(crate) const SEE_ALL: &str = "'ringback config' shows all there are";
 
 /// All settings.
@@ -20,14 +19,14 @@ pub(crate) struct Schema {
     command: Command,
 }
 
-/// One of them.
+/// One setting.
 #[derive(Clone, Copy)]
 pub(crate) struct Setting<'a> {
     arg: &'a Arg,
     schema: &'a Schema,
 }
 
-/// How a setting is written where there are types.
+/// The TOML type of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Switch,
@@ -54,7 +53,7 @@ impl Schema {
         self.settings().find(|setting| setting.name() == name)
     }
 
-    /// The values of all flags: `--name=value`.
+    /// Parses flags of the form `--name=value`.
     pub(crate) fn parse(&self, flags: &[String]) -> Result<(Args, ArgMatches), clap::Error> {
         let matches = self.command.clone().try_get_matches_from(flags)?;
         Ok((Args::from_arg_matches(&matches)?, matches))
@@ -88,11 +87,11 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// What the help says about being without a value.
-    pub(crate) fn default_words(&self) -> Option<String> {
+    /// The text of `[default: …]` in the help of a setting without a default value.
+    pub(crate) fn described_default(&self) -> Option<String> {
         let help = self.arg.get_help()?.to_string().replace('\n', " ");
-        let (_, words) = help.rsplit_once("[default: ")?;
-        Some(words.trim_end_matches(']').to_owned())
+        let (_, described) = help.rsplit_once("[default: ")?;
+        Some(described.trim_end_matches(']').to_owned())
     }
 
     /// The values that were given as flags.
@@ -102,8 +101,7 @@ impl<'a> Setting<'a> {
         is_flag.then(|| self.values(matches))
     }
 
-    /// The values that were given, or those of the default, which may depend on
-    /// other settings.
+    /// The values in `matches`, which may be defaults that depend on other settings.
     pub(crate) fn values(&self, matches: &ArgMatches) -> Vec<String> {
         let values = matches.get_raw(self.arg.get_id().as_str());
         let values = values.into_iter().flatten();
@@ -112,10 +110,10 @@ impl<'a> Setting<'a> {
             .collect()
     }
 
-    /// Whether the flag would take this value.
+    /// Checks a value as its flag does.
     ///
     /// # Errors
-    /// What was expected instead.
+    /// The value is not valid; the text has what was expected.
     pub(crate) fn check(&self, value: &str) -> Result<(), String> {
         if value.is_empty() {
             return Err("it is empty; expected a value".to_owned());
@@ -132,15 +130,15 @@ impl<'a> Setting<'a> {
     }
 }
 
-/// The name that was probably meant.
+/// The most similar name, if one is similar enough.
 pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let likeness = |other: &str| {
+    let similarity = |other: &str| {
         let plain = |name: &str| name.to_ascii_lowercase().replace('_', "-");
         strsim::jaro_winkler(&plain(name), &plain(other))
     };
     names
-        .map(|other| (likeness(other), other))
-        .filter(|&(likeness, _)| likeness >= SIMILAR)
+        .map(|other| (similarity(other), other))
+        .filter(|&(similarity, _)| similarity >= SIMILARITY_MIN)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, other)| other)
 }
@@ -150,13 +148,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_has_a_default_or_words_for_it() {
+    fn every_setting_has_a_default_value_or_describes_its_default() {
         let schema = Schema::new();
         for setting in schema.settings() {
             let has_value = !setting.arg.get_default_values().is_empty();
             assert_ne!(
                 has_value,
-                setting.default_words().is_some(),
+                setting.described_default().is_some(),
                 "{}",
                 setting.name()
             );
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_comes_from_the_type() {
+    fn the_kind_follows_from_the_type() {
         let schema = Schema::new();
         let kind = |name| schema.find(name).expect("a setting").kind();
         assert_eq!(kind("no-pin"), Kind::Switch);

@@ -1,4 +1,4 @@
-//! The effective configuration as a TOML file that says where it comes from.
+//! The effective configuration as TOML, with the source of each value.
 
 use std::fmt::Write;
 
@@ -6,11 +6,11 @@ use super::Effective;
 use super::layer::Source;
 use super::schema::{Kind, Schema, Setting};
 
-/// The widest assignment that the comments behind it are aligned with.
-const WIDEST: usize = 44;
+/// The widest assignment that comments are aligned to.
+const WIDTH_MAX: usize = 44;
 
-/// One line for each setting, as [`file::read`](super::file::read) reads them.
-/// What nobody set and has no value is commented out.
+/// One line for each setting, in the format of [`file::read`](super::file::read). A
+/// setting without a value that no layer gives is commented out.
 pub(crate) fn show(effective: &Effective) -> String {
     let schema = Schema::new();
     let lines: Vec<_> = schema
@@ -20,7 +20,10 @@ pub(crate) fn show(effective: &Effective) -> String {
     let widths = lines
         .iter()
         .map(|(assignment, _)| assignment.chars().count());
-    let width = widths.filter(|&width| width <= WIDEST).max().unwrap_or(0);
+    let width = widths
+        .filter(|&width| width <= WIDTH_MAX)
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for (assignment, source) in lines {
         writeln!(text, "{assignment:width$}  # {source}").expect("a string takes everything");
@@ -28,7 +31,7 @@ pub(crate) fn show(effective: &Effective) -> String {
     text
 }
 
-/// The assignment, and what is said about it.
+/// The assignment and its comment.
 fn line(setting: &Setting<'_>, effective: &Effective) -> (String, String) {
     let given = effective.given(setting.name());
     let source = given.map_or(&Source::Default, |given| &given.source);
@@ -38,11 +41,11 @@ fn line(setting: &Setting<'_>, effective: &Effective) -> (String, String) {
     }
     let (name, kind) = (setting.name(), setting.kind());
     if values.is_empty() && kind != Kind::List {
-        let words = setting.default_words().unwrap_or_default();
-        // Set to nothing, it takes back what a weaker layer would say, here too.
+        let described = setting.described_default().unwrap_or_default();
+        // A setting that is given as empty resets a weaker layer: keep that.
         let comment = if given.is_some() { "" } else { "# " };
         let assignment = format!("{comment}{name} = \"\"");
-        return (assignment, format!("{source}: {words}"));
+        return (assignment, format!("{source}: {described}"));
     }
     (
         format!("{name} = {}", literal(kind, &values)),
@@ -90,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_come_back_through_toml() {
+    fn a_quoted_string_parses_as_the_same_string() {
         for text in ["", "plain", "a \"b\" \\ \n\t\u{7f}\u{0}", "Grüße, 🦀"] {
             let document = format!("a = {}", quote(text));
             let table = toml::de::DeTable::parse(&document).expect("TOML");
@@ -103,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_quoted_where_they_have_a_unit() {
+    fn a_number_is_quoted_unless_toml_writes_it_the_same() {
         for (value, written) in [
             ("16", "16"),
             ("16k", "\"16k\""),

@@ -4,10 +4,10 @@ use std::process;
 
 use super::*;
 
-/// A file that is gone afterwards.
-struct Scratch(PathBuf);
+/// A file that is removed on drop.
+struct TempFile(PathBuf);
 
-impl Scratch {
+impl TempFile {
     fn new(name: &str, text: &str) -> Self {
         let name = format!("ringback-{}-{name}.toml", process::id());
         let path = std::env::temp_dir().join(name);
@@ -20,7 +20,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TempFile {
     fn drop(&mut self) {
         // Nothing depends on it.
         let _ = fs::remove_file(&self.0);
@@ -49,11 +49,11 @@ fn config(flags: &[&str], variables: &[(&str, &str)]) -> Config {
 }
 
 #[track_caller]
-fn refusal(flags: &[&str], variables: &[(&str, &str)]) -> String {
-    resolve(flags, variables).expect_err("refused")
+fn rejection(flags: &[&str], variables: &[(&str, &str)]) -> String {
+    resolve(flags, variables).expect_err("rejected")
 }
 
-/// What one line of [`show`] says of a setting.
+/// A setting's line of [`show`]: assignment and source.
 #[track_caller]
 fn shown(effective: &Effective, name: &str) -> (String, String) {
     let text = show(effective);
@@ -69,15 +69,15 @@ fn shown(effective: &Effective, name: &str) -> (String, String) {
 }
 
 #[test]
-fn nothing_at_all_is_the_default_configuration() {
+fn without_settings_the_configuration_is_the_default() {
     let config = config(&[], &[("PATH", "/bin")]);
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
 }
 
 #[test]
-fn each_layer_is_stronger_than_the_next() {
-    let file = Scratch::new("layers", "busy-poll = '3us'\nprofile = 'latency'");
-    let plain = Scratch::new("profile", "profile = 'latency'");
+fn precedence_is_flag_environment_file_profile_default() {
+    let file = TempFile::new("layers", "busy-poll = '3us'\nprofile = 'latency'");
+    let plain = TempFile::new("profile", "profile = 'latency'");
     let with_file = file.flag();
     let with_profile = plain.flag();
     let variable = [("RINGBACK_BUSY_POLL", "2us")];
@@ -110,8 +110,8 @@ fn each_layer_is_stronger_than_the_next() {
 }
 
 #[test]
-fn the_profile_itself_has_layers() {
-    let file = Scratch::new("chosen", "profile = 'memory'");
+fn the_profile_is_chosen_by_the_same_precedence() {
+    let file = TempFile::new("chosen", "profile = 'memory'");
     let file = file.flag();
     let profile = |flags: &[&str], variables: &[_]| shown(&resolved(flags, variables), "profile").0;
     let variable = [("RINGBACK_PROFILE", "throughput")];
@@ -121,7 +121,7 @@ fn the_profile_itself_has_layers() {
         profile(&["--profile=latency", &file], &variable),
         "profile = \"latency\""
     );
-    // Not at all, whatever the file says.
+    // An empty variable resets the file's profile.
     assert_eq!(
         profile(&[&file], &[("RINGBACK_PROFILE", "")]),
         "profile = \"\""
@@ -133,10 +133,10 @@ fn the_profile_itself_has_layers() {
 }
 
 #[test]
-fn the_file_may_be_named_by_a_variable() {
+fn the_config_flag_overrides_ringback_config() {
     let (weak, strong) = (
-        Scratch::new("weak", "window = 512"),
-        Scratch::new("strong", "window = 1024"),
+        TempFile::new("weak", "window = 512"),
+        TempFile::new("strong", "window = 1024"),
     );
     let weak = weak.0.to_str().expect("UTF-8");
     assert_eq!(config(&[], &[("RINGBACK_CONFIG", weak)]).window, 512);
@@ -147,8 +147,8 @@ fn the_file_may_be_named_by_a_variable() {
 }
 
 #[test]
-fn lists_are_replaced_and_not_merged() {
-    let file = Scratch::new(
+fn a_list_replaces_the_weaker_layers_list() {
+    let file = TempFile::new(
         "lists",
         "origin = ['http://a', 'http://b']\nlisten = '127.0.0.1:1'",
     );
@@ -168,8 +168,8 @@ fn lists_are_replaced_and_not_merged() {
 }
 
 #[test]
-fn a_switch_may_be_turned_off_again() {
-    let file = Scratch::new("switch", "no-pin = true");
+fn a_stronger_layer_may_turn_a_switch_off() {
+    let file = TempFile::new("switch", "no-pin = true");
     let file = file.flag();
     assert!(!config(&[&file], &[]).pin);
     assert!(config(&[&file], &[("RINGBACK_NO_PIN", "0")]).pin);
@@ -177,33 +177,33 @@ fn a_switch_may_be_turned_off_again() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_its_source() {
-    let file = Scratch::new("unfit", "\nwindow = 255");
+fn a_value_out_of_range_is_rejected_with_its_source() {
+    let file = TempFile::new("unfit", "\nwindow = 255");
     let place = format!("{}:2", file.0.display());
     assert_eq!(
-        refusal(&[&file.flag()], &[]),
+        rejection(&[&file.flag()], &[]),
         format!("{place}: the window is 255 bytes; it must be 256 to 1048576")
     );
     assert_eq!(
-        refusal(&[], &[("RINGBACK_PONG_TIMEOUT", "0")]),
+        rejection(&[], &[("RINGBACK_PONG_TIMEOUT", "0")]),
         "RINGBACK_PONG_TIMEOUT: the pong timeout is shorter than 10ms"
     );
     assert!(
-        refusal(&["--window=64k", "--profile=memory"], &[])
+        rejection(&["--window=64k", "--profile=memory"], &[])
             .starts_with("profile memory: the read size")
     );
     assert_eq!(
-        refusal(&["--path=x"], &[]),
+        rejection(&["--path=x"], &[]),
         "'x' is no path: it must start with / and hold no query"
     );
     assert!(
-        refusal(&[], &[("RINGBACK_PROFILE", "speed")]).starts_with("RINGBACK_PROFILE: invalid")
+        rejection(&[], &[("RINGBACK_PROFILE", "speed")]).starts_with("RINGBACK_PROFILE: invalid")
     );
-    assert!(refusal(&["--config=/nowhere.toml"], &[]).starts_with("cannot read /nowhere.toml"));
+    assert!(rejection(&["--config=/nowhere.toml"], &[]).starts_with("cannot read /nowhere.toml"));
 }
 
-/// Values that hardly any setting takes.
-const WRONG: [&str; 22] = [
+/// Values that are invalid for nearly every setting.
+const INVALID: [&str; 22] = [
     "x",
     "-1",
     "-0",
@@ -228,8 +228,8 @@ const WRONG: [&str; 22] = [
     "loud",
 ];
 
-/// What the parsers of Rust's standard library, and clap, say of their types.
-const PHRASES: [&str; 16] = [
+/// Phrases from error messages of Rust's standard library and clap.
+const FOREIGN_PHRASES: [&str; 16] = [
     "invalid digit",
     "number would be",
     "number too",
@@ -248,8 +248,8 @@ const PHRASES: [&str; 16] = [
     "(os error",
 ];
 
-/// ... of what would be right.
-const VALID: [&str; 6] = [
+/// Phrases that introduce the valid values.
+const ADVICE: [&str; 6] = [
     "expected ",
     "must ",
     "at least ",
@@ -259,26 +259,28 @@ const VALID: [&str; 6] = [
 ];
 
 #[test]
-fn every_wrong_value_is_refused_in_words_with_what_is_valid() {
-    let mut refusals = 0;
-    let mut silent = Vec::new();
+fn every_invalid_value_is_rejected_with_the_valid_values() {
+    let mut rejections = 0;
+    let mut without_advice = Vec::new();
     let schema = Schema::new();
     for setting in schema.settings() {
         let name = setting.name();
-        for value in WRONG {
+        for value in INVALID {
             let variable = format!("RINGBACK_{}", name.to_uppercase().replace('-', "_"));
-            let Err(refused) = resolve(&[], &[(&variable, value)]) else {
+            let Err(rejected) = resolve(&[], &[(&variable, value)]) else {
                 continue;
             };
-            refusals += 1;
-            let phrase = PHRASES.iter().find(|&phrase| refused.contains(phrase));
-            assert_eq!(phrase, None, "{refused}");
-            let is_valid_said = VALID.iter().any(|words| refused.contains(words));
-            if !is_valid_said {
-                silent.push(refused.clone());
+            rejections += 1;
+            let phrase = FOREIGN_PHRASES
+                .iter()
+                .find(|&phrase| rejected.contains(phrase));
+            assert_eq!(phrase, None, "{rejected}");
+            let has_advice = ADVICE.iter().any(|phrase| rejected.contains(phrase));
+            if !has_advice {
+                without_advice.push(rejected.clone());
             }
-            // As a flag, and in a file, it is refused with the same words.
-            let (_, reason) = refused.split_once(": ").expect("a source");
+            // As a flag it is rejected with the same text.
+            let (_, reason) = rejected.split_once(": ").expect("a source");
             let reason = reason.rsplit_once(&format!("for '{name}': "));
             let Some((_, reason)) = reason else { continue };
             // The items of a variable's list are trimmed.
@@ -286,7 +288,7 @@ fn every_wrong_value_is_refused_in_words_with_what_is_valid() {
                 continue;
             }
             let flag = format!("--{name}={value}");
-            let by_flag = refusal(&[&flag], &[]);
+            let by_flag = rejection(&[&flag], &[]);
             let words: Vec<_> = by_flag.split_whitespace().collect();
             let expected: Vec<_> = reason.split_whitespace().collect();
             let has = words.windows(expected.len()).any(|part| part == expected);
@@ -294,40 +296,39 @@ fn every_wrong_value_is_refused_in_words_with_what_is_valid() {
             assert!(has || possible, "{by_flag}: {reason}");
         }
     }
-    assert!(silent.is_empty(), "what is valid is not said: {silent:#?}");
-    assert!(refusals > 400, "{refusals}");
+    assert!(without_advice.is_empty(), "{without_advice:#?}");
+    assert!(rejections > 400, "{rejections}");
 }
 
-/// Found by fuzzing: some refusals held line feeds of the values they quote.
+/// Found by fuzzing: some errors held line feeds of the values they quote.
 #[test]
-fn a_refusal_is_one_line_whatever_it_quotes() {
+fn an_error_is_one_line_whatever_it_quotes() {
     for name in ["PATH", "ORIGIN", "SUBPROTOCOL", "LOG", "ENGINE", "LISTEN"] {
         for value in ["a\nb", "a=\n", "[\n]=\u{1b}", "\u{2}"] {
             let variable = format!("RINGBACK_{name}");
-            let refused = refusal(&[], &[(&variable, value)]);
-            assert!(refused.starts_with(&format!("{variable}: ")), "{refused}");
-            assert!(!refused.contains(char::is_control), "{refused:?}");
+            let rejected = rejection(&[], &[(&variable, value)]);
+            assert!(rejected.starts_with(&format!("{variable}: ")), "{rejected}");
+            assert!(!rejected.contains(char::is_control), "{rejected:?}");
         }
     }
 }
 
 /// Found by fuzzing: the parser of log directives panics.
 #[test]
-fn a_log_directive_is_ascii() {
-    let refused = refusal(&[], &[("RINGBACK_LOG", " wi\u{648}= ")]);
-    assert!(refused.starts_with("RINGBACK_LOG: invalid"), "{refused}");
-    assert!(refused.contains("ASCII"), "{refused}");
+fn a_log_directive_must_be_ascii() {
+    let rejected = rejection(&[], &[("RINGBACK_LOG", " wi\u{648}= ")]);
+    assert!(rejected.starts_with("RINGBACK_LOG: invalid"), "{rejected}");
+    assert!(rejected.contains("ASCII"), "{rejected}");
 }
 
-/// What is wrong is found where it is, even if something stronger hides it.
 #[test]
-fn what_is_overridden_is_checked_as_well() {
+fn an_invalid_value_is_rejected_even_if_a_stronger_layer_overrides_it() {
     let variable = [("RINGBACK_WINDOW", "x")];
-    assert!(refusal(&["--window=1k"], &variable).starts_with("RINGBACK_WINDOW: "));
+    assert!(rejection(&["--window=1k"], &variable).starts_with("RINGBACK_WINDOW: "));
 }
 
 #[test]
-fn what_is_shown_is_the_same_configuration_again() {
+fn the_output_of_show_parses_as_the_same_configuration() {
     let flags = [
         "--listen=127.0.0.1:0",
         "--listen=[::1]:80",
@@ -349,14 +350,14 @@ fn what_is_shown_is_the_same_configuration_again() {
         (&flags[..], &[("RINGBACK_PROFILE", "memory")][..]),
         (&[], &[]),
         (&["--window=1m"], &[]),
-        // Found by fuzzing: what was taken back from a profile was not said.
+        // Found by fuzzing: settings of a profile that were reset were not shown.
         (
             &["--profile=latency"],
             &[("RINGBACK_READ_SIZE", ""), ("RINGBACK_BUSY_POLL", "")],
         ),
     ] {
         let before = resolved(flags, variables);
-        let file = Scratch::new("again", &show(&before));
+        let file = TempFile::new("again", &show(&before));
         let after = resolved(&[&file.flag()], &[]);
         assert_eq!(
             format!("{:?}", after.args),
@@ -375,7 +376,7 @@ fn what_is_shown_is_the_same_configuration_again() {
 }
 
 #[test]
-fn what_nobody_set_and_has_no_value_is_shown_as_a_comment() {
+fn a_setting_without_a_value_is_shown_as_a_comment() {
     let effective = resolved(&["--max-message=1m"], &[]);
     assert_eq!(
         shown(&effective, "max-message"),
@@ -399,14 +400,13 @@ fn what_nobody_set_and_has_no_value_is_shown_as_a_comment() {
     );
 }
 
-/// The file that operators start from.
+/// The text of `deploy/ringback.toml`.
 fn deployed() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/ringback.toml");
     fs::read_to_string(path).expect("the file is there")
 }
 
-/// The settings of that file that are commented out: `# name = value`, where
-/// prose is `# words`.
+/// The text with its settings (`# name = value`) uncommented, and its prose not.
 fn uncommented(text: &str) -> String {
     let is_setting = |line: &str| {
         let name = line.split(" = ").next().unwrap_or_default();
@@ -424,14 +424,14 @@ fn uncommented(text: &str) -> String {
 
 #[test]
 fn the_deployed_file_sets_nothing() {
-    let file = Scratch::new("deployed", &deployed());
+    let file = TempFile::new("deployed", &deployed());
     let effective = resolved(&[&file.flag()], &[]);
     assert!(effective.given.is_empty(), "{:?}", effective.given);
 }
 
 #[test]
 fn the_deployed_file_has_every_setting_and_no_other_at_its_default() {
-    let file = Scratch::new("uncommented", &uncommented(&deployed()));
+    let file = TempFile::new("uncommented", &uncommented(&deployed()));
     // Refuses what is unknown.
     let effective = resolved(&[&file.flag()], &[]);
     for setting in Schema::new().settings() {

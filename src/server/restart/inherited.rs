@@ -1,5 +1,5 @@
-//! Listening sockets that this process was started with: by systemd, which
-//! listens for services (`sd_listen_fds(3)`), or by the server before it.
+//! Listening sockets that this process inherits from systemd (`sd_listen_fds(3)`) or
+//! from its predecessor.
 
 use std::collections::HashSet;
 use std::env;
@@ -15,51 +15,46 @@ use socket2::{SockRef, Type};
 use crate::config::error::Error;
 use crate::net::address::Address;
 
-/// Says to a successor what it is handed: the process id of its predecessor,
-/// where its sockets come from, their descriptors, and that of a pipe to report
-/// on. Of no use to anybody else, and no setting.
-pub(crate) const HANDOVER: &str = "_RINGBACK_HANDOVER";
+/// The variable that passes [`InheritedFds`] to a replacement; no setting.
+pub(crate) const VARIABLE: &str = "_RINGBACK_HANDOVER";
 
-/// The first behind the standard streams, which Rust's runtime owns.
+/// The first after the standard streams, which Rust's runtime owns.
 const FIRST_DESCRIPTOR: RawFd = 3;
 
-/// What a successor reports when it serves; anything else is why it does not.
+/// The line of a replacement that serves; any other line is the reason why it does not.
 pub(crate) const SERVES: &str = "serves";
 
-/// Listening sockets that this process was started with. To be taken once, at
-/// the start, before other descriptors are opened.
+/// Listening sockets that this process inherited. Take them once, at the start, before
+/// other descriptors are opened.
 #[derive(Debug, Default)]
 pub struct Inherited {
     pub(crate) origin: Origin,
     pub(crate) sockets: Vec<(Address, OwnedFd)>,
-    /// That of the predecessor's admin listener, on which nothing else is to be
-    /// served.
+    /// That of the predecessor's admin listener: never used for connections.
     admin: Option<(Address, OwnedFd)>,
-    /// Where the predecessor waits to hear what becomes of this process.
-    pub(crate) report: Option<Report>,
+    pub(crate) readiness: Option<ReadinessPipe>,
 }
 
 /// The pipe to a predecessor, which waits for one line.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub(crate) struct ReadinessPipe {
     pipe: OwnedFd,
-    /// Its process.
     pub(crate) predecessor: Pid,
 }
 
-impl Report {
-    /// This process serves.
+impl ReadinessPipe {
+    /// Reports that this process serves.
     pub(crate) fn serves(self) {
         self.write(SERVES);
     }
 
-    /// It will not, for this reason.
+    /// Reports why it does not serve.
     pub(crate) fn failed(self, reason: &str) {
         self.write(reason);
     }
 
     fn write(&self, line: &str) {
-        // In one write, and short enough for an empty pipe to take it whole.
+        // One write, short enough for an empty pipe.
         let line = format!("{}\n", line.replace('\n', " "));
         if let Err(error) = rustix::io::write(&self.pipe, line.as_bytes()) {
             tracing::warn!(%error, "cannot report to the predecessor");
@@ -67,14 +62,14 @@ impl Report {
     }
 }
 
-/// Who has made the sockets.
+/// The process that created the sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A server like this one: those of an address that is not configured any
-    /// more are closed, and what is missing is made.
+    /// The predecessor: sockets of addresses that are no longer configured are closed, and
+    /// missing ones are created.
     #[default]
     Server,
-    /// systemd: they are what is listened on, whatever is configured.
+    /// systemd: its sockets replace the configured addresses.
     Systemd,
 }
 
@@ -88,8 +83,8 @@ impl Origin {
 }
 
 impl Inherited {
-    /// Takes what the environment says this process was given, which may be
-    /// nothing. Only the first call is given anything.
+    /// Takes the descriptors named in the environment, if any. Only the first call gets
+    /// them.
     ///
     /// # Errors
     /// [`Error::Inherited`]: a descriptor is no listening stream socket.
@@ -98,8 +93,8 @@ impl Inherited {
         if IS_TAKEN.swap(true, Relaxed) {
             return Ok(Self::default());
         }
-        if let Some(handover) = env::var(HANDOVER).ok().as_deref().and_then(parse) {
-            return take(handover);
+        if let Some(fds) = env::var(VARIABLE).ok().as_deref().and_then(parse) {
+            return take(fds);
         }
         let descriptors = sd_notify::listen_fds().map_err(|source| Error::Inherited {
             descriptor: None,
@@ -109,7 +104,7 @@ impl Inherited {
         if sockets.is_empty() {
             return Ok(Self::default());
         }
-        take(RestartState {
+        take(InheritedFds {
             origin: Origin::Systemd,
             sockets,
             admin: None,
@@ -117,19 +112,19 @@ impl Inherited {
         })
     }
 
-    /// Tells the predecessor, if there is one, why this process does not serve.
+    /// Reports to the predecessor, if there is one, why this process does not serve.
     pub fn report_failure(&mut self, reason: &str) {
-        if let Some(report) = self.report.take() {
-            report.failed(reason);
+        if let Some(readiness) = self.readiness.take() {
+            readiness.failed(reason);
         }
     }
 
-    /// Whether systemd listens for this process.
+    /// Whether the sockets come from systemd (socket activation).
     pub(crate) fn is_activated(&self) -> bool {
         self.origin == Origin::Systemd
     }
 
-    /// What they listen on, each address once.
+    /// The addresses of the sockets, each once.
     pub(crate) fn addresses(&self) -> Vec<Address> {
         let mut addresses: Vec<Address> = Vec::new();
         for (address, _) in &self.sockets {
@@ -158,18 +153,19 @@ impl Inherited {
     }
 }
 
+/// The numbers of the inherited descriptors.
 #[derive(Debug, PartialEq, Eq)]
-struct RestartState {
+struct InheritedFds {
     origin: Origin,
     sockets: Vec<RawFd>,
     /// One of those.
     admin: Option<RawFd>,
-    /// The pipe to the predecessor, and its process.
+    /// The pipe to the predecessor, and the predecessor's process id.
     report: Option<(RawFd, Pid)>,
 }
 
-/// What [`HANDOVER`] says, if it is meant for this process.
-fn parse(value: &str) -> Option<RestartState> {
+/// Parses [`VARIABLE`]; `None` if it is not from this process' parent.
+fn parse(value: &str) -> Option<InheritedFds> {
     let mut parts = value.split(':');
     let parent: i32 = parts.next()?.parse().ok()?;
     let predecessor = getppid().filter(|ppid| ppid.as_raw_nonzero().get() == parent)?;
@@ -184,12 +180,12 @@ fn parse(value: &str) -> Option<RestartState> {
         .split(',')
         .map(|number| number.parse().ok())
         .collect::<Option<_>>()?;
-    // Predecessors did not always say.
+    // Older versions do not pass it.
     let admin = match parts.next() {
         Some(number) => Some(number.parse().ok()?),
         None => None,
     };
-    Some(RestartState {
+    Some(InheritedFds {
         origin,
         sockets,
         admin,
@@ -197,8 +193,8 @@ fn parse(value: &str) -> Option<RestartState> {
     })
 }
 
-/// The value that [`parse`] reads; `admin` comes last of the sockets.
-pub(crate) fn describe(
+/// The value of [`VARIABLE`]; `admin` is the last of the sockets.
+pub(crate) fn encode(
     origin: Origin,
     report: RawFd,
     sockets: &[RawFd],
@@ -215,13 +211,13 @@ pub(crate) fn describe(
     )
 }
 
-/// Refuses numbers of which this process would not be the owner, or twice.
-fn check(handover: &RestartState) -> Result<(), Error> {
-    let report = handover.report.map(|(descriptor, _predecessor)| descriptor);
+/// Rejects the numbers of standard streams, and duplicates: each has one owner.
+fn check(fds: &InheritedFds) -> Result<(), Error> {
+    let report = fds.report.map(|(descriptor, _predecessor)| descriptor);
     let mut seen = HashSet::new();
-    for descriptor in report.into_iter().chain(handover.sockets.iter().copied()) {
+    for descriptor in report.into_iter().chain(fds.sockets.iter().copied()) {
         let reason = if descriptor < FIRST_DESCRIPTOR {
-            "it is none that can be handed over"
+            "it is none that can be inherited"
         } else if !seen.insert(descriptor) {
             "it is named twice"
         } else {
@@ -235,34 +231,34 @@ fn check(handover: &RestartState) -> Result<(), Error> {
     Ok(())
 }
 
-fn take(handover: RestartState) -> Result<Inherited, Error> {
-    check(&handover)?;
+fn take(fds: InheritedFds) -> Result<Inherited, Error> {
+    check(&fds)?;
     let mut inherited = Inherited {
-        origin: handover.origin,
+        origin: fds.origin,
         ..Inherited::default()
     };
-    // The first, so that what is wrong with the others can be reported.
-    if let Some((descriptor, predecessor)) = handover.report {
+    // The pipe first, so that an error in the others can be reported.
+    if let Some((descriptor, predecessor)) = fds.report {
         let pipe = own(descriptor).map_err(|source| Error::Inherited {
             descriptor: Some(descriptor),
             source,
         })?;
-        inherited.report = Some(Report { pipe, predecessor });
+        inherited.readiness = Some(ReadinessPipe { pipe, predecessor });
     }
-    take_sockets(handover, &mut inherited)
+    take_sockets(fds, &mut inherited)
         .inspect_err(|error| inherited.report_failure(&error.to_string()))?;
     Ok(inherited)
 }
 
-fn take_sockets(handover: RestartState, inherited: &mut Inherited) -> Result<(), Error> {
-    for descriptor in handover.sockets {
+fn take_sockets(fds: InheritedFds, inherited: &mut Inherited) -> Result<(), Error> {
+    for descriptor in fds.sockets {
         let in_context = |source| Error::Inherited {
             descriptor: Some(descriptor),
             source,
         };
         let socket = own(descriptor).map_err(in_context)?;
         let address = listens_on(&socket).map_err(in_context)?;
-        if Some(descriptor) == handover.admin {
+        if Some(descriptor) == fds.admin {
             inherited.admin = Some((address, socket));
         } else {
             inherited.sockets.push((address, socket));
@@ -271,32 +267,31 @@ fn take_sockets(handover: RestartState, inherited: &mut Inherited) -> Result<(),
     Ok(())
 }
 
-/// Takes a descriptor over, and keeps it from those that this process starts.
+/// Takes ownership of a descriptor, and sets close-on-exec.
 fn own(descriptor: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: `check` lets no -1 pass; the borrow ends with the call, which fails for
-    // a number that is no open descriptor.
+    // SAFETY: `check` rejects -1; the borrow ends with the call, which fails for a number
+    // that is no open descriptor.
     let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
     let flags = fcntl_getfd(borrowed)?;
     fcntl_setfd(borrowed, flags | FdFlags::CLOEXEC)?;
-    // SAFETY: it is open, and whoever started this process says in its
-    // environment that it is for us; nothing else here knows its number, which is
-    // taken once: `from_environment` is, and `check` lets none pass that is named
-    // twice, or is a standard stream's.
+    // SAFETY: it is open, and the parent passed it to this process in the environment.
+    // Nothing else here knows its number, which is taken once: `from_environment` takes
+    // once, and `check` rejects duplicates and standard streams.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// The address of a listening stream socket.
 fn listens_on(socket: &OwnedFd) -> io::Result<Address> {
     let socket = SockRef::from(socket);
-    let refuse = |reason| io::Error::new(io::ErrorKind::InvalidInput, reason);
+    let reject = |reason| io::Error::new(io::ErrorKind::InvalidInput, reason);
     if socket.r#type()? != Type::STREAM {
-        return Err(refuse("it is no stream socket"));
+        return Err(reject("it is no stream socket"));
     }
     if !socket.is_listener()? {
-        return Err(refuse("it does not listen (systemd: Accept=no)"));
+        return Err(reject("it does not listen (systemd: Accept=no)"));
     }
     Address::from_kernel(&socket.local_addr()?)
-        .ok_or_else(|| refuse("it has no address of the Internet and no name"))
+        .ok_or_else(|| reject("its address is neither IP nor a Unix-domain name"))
 }
 
 #[cfg(test)]
@@ -306,22 +301,22 @@ mod tests {
     use std::os::fd::{AsRawFd, IntoRawFd};
 
     #[test]
-    fn a_handover_is_for_the_child_of_who_describes_it() {
+    fn inherited_fds_are_accepted_from_the_parent_only() {
         let predecessor = getppid().expect("a parent");
         let parent = predecessor.as_raw_nonzero();
-        let expected = |admin| RestartState {
+        let expected = |admin| InheritedFds {
             origin: Origin::Systemd,
             sockets: vec![5, 6],
             admin,
             report: Some((9, predecessor)),
         };
-        let described = format!("{parent}:systemd:9:5,6");
-        assert_eq!(parse(&described), Some(expected(None)));
-        let described = format!("{described}:6");
-        assert_eq!(parse(&described), Some(expected(Some(6))));
+        let encoded = format!("{parent}:systemd:9:5,6");
+        assert_eq!(parse(&encoded), Some(expected(None)));
+        let encoded = format!("{encoded}:6");
+        assert_eq!(parse(&encoded), Some(expected(Some(6))));
         let own = std::process::id();
-        let described = describe(Origin::Server, 9, &[5], Some(6));
-        assert_eq!(described, format!("{own}:server:9:5,6:6"));
+        let encoded = encode(Origin::Server, 9, &[5], Some(6));
+        assert_eq!(encoded, format!("{own}:server:9:5,6:6"));
         for value in [
             "",
             "1",
@@ -329,15 +324,15 @@ mod tests {
             &format!("{parent}:nobody:9:5"),
             &format!("{parent}:server:9:x"),
             &format!("{parent}:server:9:5,6:"),
-            // Described by this process, for a child of it.
-            &describe(Origin::Server, 9, &[5], None),
+            // From this process, for a child.
+            &encode(Origin::Server, 9, &[5], None),
         ] {
             assert_eq!(parse(value), None, "{value:?}");
         }
     }
 
     fn taken(descriptor: RawFd) -> Result<Inherited, Error> {
-        take(RestartState {
+        take(InheritedFds {
             origin: Origin::Server,
             sockets: vec![descriptor],
             admin: None,
@@ -357,15 +352,15 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_has_one_owner() {
-        let refusal = |report: RawFd, sockets: &[RawFd]| {
-            let handover = RestartState {
+    fn standard_streams_and_duplicate_descriptors_are_rejected() {
+        let rejection = |report: RawFd, sockets: &[RawFd]| {
+            let fds = InheritedFds {
                 origin: Origin::Server,
                 sockets: sockets.to_vec(),
                 admin: None,
                 report: Some((report, Pid::INIT)),
             };
-            take(handover).expect_err("refused").to_string()
+            take(fds).expect_err("rejected").to_string()
         };
         // None of these numbers is open, nor touched.
         for (report, sockets, reason) in [
@@ -376,22 +371,25 @@ mod tests {
             (901, &[902, 902], "descriptor 902: it is named twice"),
             (901, &[902, 901], "descriptor 901: it is named twice"),
         ] {
-            let refusal = refusal(report, sockets);
-            assert!(refusal.contains(reason), "{report}, {sockets:?}: {refusal}");
+            let rejection = rejection(report, sockets);
+            assert!(
+                rejection.contains(reason),
+                "{report}, {sockets:?}: {rejection}"
+            );
         }
     }
 
     #[test]
-    fn whatever_else_is_refused_by_its_number() {
+    fn a_descriptor_that_is_no_listening_socket_is_rejected_by_number() {
         let datagrams = UdpSocket::bind("127.0.0.1:0").expect("bound");
         let number = datagrams.as_raw_fd();
-        let refused = taken(datagrams.into_raw_fd()).expect_err("datagrams");
+        let rejected = taken(datagrams.into_raw_fd()).expect_err("datagrams");
         assert!(
-            refused.to_string().contains(&number.to_string()),
-            "{refused}"
+            rejected.to_string().contains(&number.to_string()),
+            "{rejected}"
         );
-        assert!(refused.to_string().contains("no stream"), "{refused}");
-        let refused = taken(RawFd::MAX).expect_err("not open");
-        assert!(refused.to_string().contains("Bad file"), "{refused}");
+        assert!(rejected.to_string().contains("no stream"), "{rejected}");
+        let rejected = taken(RawFd::MAX).expect_err("not open");
+        assert!(rejected.to_string().contains("Bad file"), "{rejected}");
     }
 }

@@ -1,9 +1,7 @@
-//! How this process was started, and with it what an operator who did the same
-//! again would start.
+//! The command that started this process, to start the same again.
 //!
-//! The path of the running file does not say that: where releases are directories
-//! and a symbolic link names the one to be run, it leads to the old release, which
-//! may be gone.
+//! The path of the running file is not enough: if a symbolic link names the current
+//! release's directory, that path leads to the old release, which may have been removed.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -19,22 +17,22 @@ use crate::sys::owned_path::Identity;
 /// The file that runs, under any name.
 const RUNNING: &str = "/proc/self/exe";
 
-/// How this process was started.
+/// The command that started this process.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     /// Its first argument, which names the program.
     name: OsString,
-    /// Where it was started, by the name that the shell has for it.
+    /// The start directory, by the shell's name for it.
     directory: Option<PathBuf>,
-    /// The path of the running file, where the name does not lead to it.
+    /// The path of the running file, if `name` does not resolve to it.
     fallback: Option<PathBuf>,
 }
 
 impl Invocation {
-    /// That of this process, which must not have changed its directory.
+    /// The invocation of this process, which must not have changed its directory.
     ///
     /// # Errors
-    /// Nobody knows which program this is.
+    /// The path of the running file is unknown.
     pub(crate) fn of_this_process() -> io::Result<Self> {
         let mut invocation = Self {
             name: env::args_os().next().unwrap_or_default(),
@@ -47,36 +45,36 @@ impl Invocation {
         Ok(invocation)
     }
 
-    /// What the same command would start now.
+    /// The program that the same command starts now.
     ///
     /// # Errors
     /// The program is not in `PATH` any more.
     pub(crate) fn program(&self) -> io::Result<PathBuf> {
         match &self.fallback {
             Some(path) => Ok(path.clone()),
-            None => self.named(),
+            None => self.resolve(),
         }
     }
 
-    /// The first argument of what is started, `None` where it does not lead to the
-    /// file that runs, and only the path of that is known.
+    /// The replacement's first argument; `None` if the name does not resolve to the running
+    /// file.
     pub(crate) fn name(&self) -> Option<&OsStr> {
         self.fallback.is_none().then_some(&self.name)
     }
 
-    /// Where it is to be started, if there is such a directory now.
+    /// The start directory, if it still exists.
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref().filter(|it| it.is_dir())
     }
 
     fn is_running_as(&self, running: &Path) -> bool {
-        let named = self.named().and_then(fs::metadata);
+        let named = self.resolve().and_then(fs::metadata);
         matches!((named, fs::metadata(running)), (Ok(named), Ok(running))
             if Identity::of(&named) == Identity::of(&running))
     }
 
-    /// Where the name leads, as a shell looks for it.
-    fn named(&self) -> io::Result<PathBuf> {
+    /// Resolves the name as a shell does.
+    fn resolve(&self) -> io::Result<PathBuf> {
         let directory = self.directory.as_deref().unwrap_or(Path::new(""));
         if self.name.as_bytes().contains(&b'/') {
             return Ok(directory.join(&self.name));
@@ -92,8 +90,8 @@ impl Invocation {
     }
 }
 
-/// The directory of this process. `PWD` is its name with the symbolic links that
-/// the operator went through, where it is its name at all.
+/// The directory of this process: `PWD` if that names it, since it keeps the symbolic
+/// links of the operator's path.
 fn start_directory() -> Option<PathBuf> {
     let identity = |path: &Path| fs::metadata(path).map(|it| Identity::of(&it)).ok();
     let here = identity(Path::new("."));

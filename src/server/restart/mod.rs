@@ -1,4 +1,5 @@
-//! Hot restart: how this process was started, what its successor inherits, and who is told.
+//! Hot restart: start the replacement with this process' listening sockets, and report
+//! the result to the pid file and systemd.
 
 pub(crate) mod inherited;
 pub(crate) mod invocation;

@@ -1,18 +1,16 @@
-//! A file that says which process serves, locked for as long as it does.
+//! The pid file, locked while its server serves.
 //!
-//! The lock is what counts: a record lock of POSIX (`F_SETLK` of `fcntl(2)`). It
-//! ends with its process, however that ends, and the kernel says who holds it,
-//! in the numbers of whoever asks. The number in the file is for people and
-//! scripts.
+//! The lock identifies the server: a POSIX record lock (`F_SETLK` of `fcntl(2)`). It
+//! ends with its process, and the kernel returns its owner's process id in the PID
+//! namespace of the caller. The number in the file is for people and scripts.
 //!
-//! A server makes a file of its own, `FILE.new`, locks it, and renames it over
-//! what has the name once it serves. So the number in a locked file is that of
-//! its owner at any time, and a successor that does not start leaves its
-//! predecessor's file as it is. The lock on `FILE.new` lets one server start at
-//! a time. Beside it lies `FILE.reload`, see [`status`].
+//! A server creates `FILE.new`, locks it, and renames it to `FILE` once it serves. So
+//! the number in a locked file is always its owner's, and a replacement that does not
+//! start leaves its predecessor's file unchanged. The lock on `FILE.new` lets one server
+//! start at a time. For `FILE.reload` see [`status`].
 //!
-//! A process that opens its own pid file and closes it loses the lock: that is
-//! how these locks are. Nothing else in a server opens it.
+//! A process that opens and closes its own pid file loses the lock, by the rules of
+//! POSIX. Nothing else in a server opens it.
 
 mod status;
 
@@ -32,48 +30,44 @@ use crate::config::error::Error;
 use crate::sys::owned_path::OwnedPath;
 pub(crate) use status::{ReloadState, ReloadStatus, StatusFile};
 
-/// How often a server tries to be the one that starts. Another one may just have
-/// started, or have given up; several in a row are no coincidence.
+/// Attempts to lock `FILE.new`. Each fails if another server has just started or failed.
 const CLAIM_ATTEMPTS: usize = 10;
 
-/// More than a process id and white space take.
+/// More than a process id and white space need.
 const CONTENT_BYTES_MAX: u64 = 64;
 
-/// The file of this process.
+/// This process' file.
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
-    // Its name goes before its lock: while it is locked, nobody else takes it.
+    // Removed before the lock ends: while it is locked, no other server takes the name.
     name: OwnedPath,
     status: StatusFile,
     _locked: File,
 }
 
-/// Who has locked a file.
+/// The owner of a file's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Process(Pid),
-    /// A process that has no number here: of another PID namespace, or of
-    /// another machine.
+    /// A process without an id here: in another PID namespace, or on another machine.
     Elsewhere,
 }
 
-/// Why the file cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Obstacle {
-    /// Another server has it.
-    Taken(Owner),
-    /// It cannot be written, or something else is in its place.
+pub(crate) enum ClaimError {
+    /// Another server has locked the file.
+    Locked(Owner),
+    /// It cannot be written, or is no pid file.
     Unusable(String),
 }
 
 impl PidFile {
-    /// Makes the file, which gets its name by [`publish`](Self::publish). What
-    /// has the name until then may be the predecessor's, or that of a process
-    /// which has ended.
+    /// Creates and locks `FILE.new`; [`publish`](Self::publish) renames it. Until then
+    /// `FILE` may be the predecessor's, or left by a process that has ended.
     ///
     /// # Errors
-    /// [`Error::PidFile`]: another server has it, or it cannot be written.
+    /// [`Error::PidFile`]: another server has locked it, or it cannot be written.
     pub(crate) fn claim(path: &Path, predecessor: Option<Pid>) -> Result<Self, Error> {
         try_to_claim(path, predecessor).map_err(|reason| Error::PidFile {
             file: path.to_owned(),
@@ -81,10 +75,10 @@ impl PidFile {
         })
     }
 
-    /// Gives the file its name.
+    /// Renames `FILE.new` to `FILE`.
     ///
     /// # Errors
-    /// [`Error::PidFile`] with what the kernel says.
+    /// [`Error::PidFile`] with the kernel's error.
     pub(crate) fn publish(&mut self) -> Result<(), Error> {
         let renamed = self.name.rename(&self.path);
         renamed.map_err(|error| Error::PidFile {
@@ -92,12 +86,12 @@ impl PidFile {
             reason: cannot_write(&error),
         })?;
         if let Err(error) = self.status.publish(&status_path(&self.path)) {
-            tracing::warn!(%error, "ringback reload cannot be told what comes of it");
+            tracing::warn!(%error, "cannot write the status for ringback reload");
         }
         Ok(())
     }
 
-    /// Takes the name back from a successor that had it and does not serve.
+    /// Publishes the file again, if a replacement that does not serve had taken its name.
     ///
     /// # Errors
     /// As [`claim`](Self::claim) and [`publish`](Self::publish).
@@ -109,7 +103,7 @@ impl PidFile {
         Ok(())
     }
 
-    /// Where `ringback reload` reads what comes of it.
+    /// The file in which `ringback reload` reads the result.
     pub(crate) fn status(&mut self) -> &mut StatusFile {
         &mut self.status
     }
@@ -125,7 +119,7 @@ fn try_to_claim(path: &Path, predecessor: Option<Pid>) -> Result<PidFile, String
             Ok(()) => {}
             Err(Errno::AGAIN | Errno::ACCESS) => match owner(&file) {
                 Ok(Some(owner)) => {
-                    return Err(format!("belongs to {owner}, which starts"));
+                    return Err(format!("is locked by {owner}, which is starting"));
                 }
                 Ok(None) => continue,
                 Err(error) => return Err(cannot_lock(&error)),
@@ -134,12 +128,12 @@ fn try_to_claim(path: &Path, predecessor: Option<Pid>) -> Result<PidFile, String
         }
         let name = OwnedPath::of_file(&new, &file).map_err(|error| cannot_write(&error))?;
         if !name.is_current() {
-            // Its maker has renamed it, or has ended, since it was opened.
+            // Its server has renamed it, or has ended, since it was opened.
             continue;
         }
-        check_last(path, predecessor).map_err(|obstacle| obstacle.to_string())?;
+        check_replaceable(path, predecessor).map_err(|error| error.to_string())?;
         if file.metadata().map_or(0, |it| it.len()) > 0 {
-            // A server was killed before it served: its file goes with `name`.
+            // A server was killed before it served: dropping `name` removes its file.
             continue;
         }
         let content = format!("{}\n", process::id());
@@ -154,42 +148,42 @@ fn try_to_claim(path: &Path, predecessor: Option<Pid>) -> Result<PidFile, String
             })
             .map_err(|error| cannot_write(&error));
     }
-    Err("is claimed by other servers all the time".to_owned())
+    Err("is locked by other servers again and again".to_owned())
 }
 
-/// Whether a server could claim this file; changes nothing.
+/// Checks whether a server could claim this file; changes nothing.
 ///
 /// # Errors
-/// Why not.
-pub(crate) fn examine(path: &Path) -> Result<(), Obstacle> {
-    check_last(path, None)?;
+/// It could not.
+pub(crate) fn examine(path: &Path) -> Result<(), ClaimError> {
+    check_replaceable(path, None)?;
     let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     access(directory, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| Obstacle::Unusable(cannot_write(&error.into())))
+        .map_err(|error| ClaimError::Unusable(cannot_write(&error.into())))
 }
 
-/// Whether what has the name may be replaced.
+/// Checks whether the file at `path`, if any, may be replaced.
 ///
 /// # Errors
-/// Why not.
-fn check_last(path: &Path, predecessor: Option<Pid>) -> Result<(), Obstacle> {
-    let unusable = |error: io::Error| Obstacle::Unusable(cannot_write(&error));
+/// It may not.
+fn check_replaceable(path: &Path, predecessor: Option<Pid>) -> Result<(), ClaimError> {
+    let unusable = |error: io::Error| ClaimError::Unusable(cannot_write(&error));
     let file = match open(path, OpenOptions::new().read(true)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(unusable(error)),
     };
-    let owner = owner(&file).map_err(|error| Obstacle::Unusable(cannot_lock(&error)))?;
+    let owner = owner(&file).map_err(|error| ClaimError::Unusable(cannot_lock(&error)))?;
     match owner {
         Some(Owner::Process(pid)) if Some(pid) == predecessor => return Ok(()),
-        Some(owner) => return Err(Obstacle::Taken(owner)),
+        Some(owner) => return Err(ClaimError::Locked(owner)),
         None => {}
     }
     match content(&file).map_err(unusable)? {
         Content::Empty | Content::Number(_) => Ok(()),
-        Content::Other => Err(Obstacle::Unusable(
-            "is in the way: what is in it is no process id. Name another file, or remove it"
+        Content::Other => Err(ClaimError::Unusable(
+            "is no pid file: its content is no process id. Set another file, or remove it"
                 .to_owned(),
         )),
     }
@@ -212,16 +206,16 @@ impl fmt::Display for Owner {
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for ClaimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Taken(owner) => write!(f, "belongs to {owner}, which serves"),
+            Self::Locked(owner) => write!(f, "is locked by {owner}, which serves"),
             Self::Unusable(reason) => f.write_str(reason),
         }
     }
 }
 
-/// Who has locked a file, if anybody has: this process never counts.
+/// The owner of a file's lock, if it is another process.
 pub(crate) fn owner(file: &File) -> io::Result<Option<Owner>> {
     let lock = fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?;
     Ok(lock.map(|lock| match lock.pid {
@@ -230,11 +224,11 @@ pub(crate) fn owner(file: &File) -> io::Result<Option<Owner>> {
     }))
 }
 
-/// What is in a pid file.
+/// The content of a pid file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     Empty,
-    /// A process id, if it is one: 0 and what is negative name no process.
+    /// A process id if it is positive.
     Number(i32),
     Other,
 }
@@ -252,8 +246,7 @@ pub(crate) fn content(file: &File) -> io::Result<Content> {
     Ok(number.map_or(Content::Other, Content::Number))
 }
 
-/// Opens a regular file: nobody is to be led elsewhere by a link, or kept
-/// waiting by a pipe.
+/// Opens a regular file: a symbolic link could lead elsewhere, and a FIFO could block.
 pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let opened = options
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -269,7 +262,7 @@ pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     }
 }
 
-/// Where a server with this pid file says what comes of a reload.
+/// The path of the status file for this pid file.
 pub(crate) fn status_path(pid_file: &Path) -> PathBuf {
     beside(pid_file, ".reload")
 }
@@ -287,8 +280,10 @@ mod tests {
 
     use super::*;
 
-    fn refusal(path: &Path) -> String {
-        PidFile::claim(path, None).expect_err("refused").to_string()
+    fn rejection(path: &Path) -> String {
+        PidFile::claim(path, None)
+            .expect_err("rejected")
+            .to_string()
     }
 
     fn names_in(directory: &Path) -> Vec<String> {
@@ -302,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_appears_with_publish_and_goes_with_the_server() {
+    fn publish_creates_the_file_and_drop_removes_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pid");
         let mut file = PidFile::claim(&path, None).expect("claimed");
@@ -316,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_start_leaves_nothing() {
+    fn a_server_that_does_not_start_leaves_the_file_unchanged() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pid");
         fs::write(&path, "4194305\n").expect("written");
@@ -325,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_of_the_same_name_is_left_alone() {
+    fn drop_does_not_remove_another_file_of_the_same_name() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pid");
         let mut file = PidFile::claim(&path, None).expect("claimed");
@@ -337,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_a_failed_successor_took_is_taken_back() {
+    fn restore_replaces_the_file_of_a_failed_replacement() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pid");
         let mut file = PidFile::claim(&path, None).expect("claimed");
@@ -350,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_files_are_replaced_whatever_number_they_hold() {
+    fn an_unlocked_file_is_replaced_whatever_number_it_holds() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pid");
         let own = format!("{}\n", process::id());
@@ -364,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pid_file_is_never_replaced() {
+    fn a_file_that_is_no_pid_file_is_never_replaced() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pid");
         let target = directory.path().join("target");
@@ -373,13 +368,13 @@ mod tests {
             ("12 34\n", "no process id"),
         ] {
             fs::write(&path, content).expect("written");
-            let refused = refusal(&path);
-            assert!(refused.contains(reason), "{refused}");
+            let rejected = rejection(&path);
+            assert!(rejected.contains(reason), "{rejected}");
             assert_eq!(fs::read_to_string(&path).expect("kept"), content);
         }
         fs::rename(&path, &target).expect("renamed");
         symlink(&target, &path).expect("linked");
-        assert!(refusal(&path).contains("a symbolic link"));
+        assert!(rejection(&path).contains("a symbolic link"));
         fs::remove_file(&path).expect("removed");
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -389,11 +384,11 @@ mod tests {
             0,
         )
         .expect("a FIFO");
-        assert!(refusal(&path).contains("no regular file"));
+        assert!(rejection(&path).contains("no regular file"));
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("a directory");
-        assert!(refusal(&path).contains("no regular file"));
-        let nowhere = refusal(&directory.path().join("no/pid"));
+        assert!(rejection(&path).contains("no regular file"));
+        let nowhere = rejection(&directory.path().join("no/pid"));
         assert!(nowhere.contains("No such file"), "{nowhere}");
     }
 }

@@ -1,5 +1,5 @@
-//! Asks the server that a pid file names to start its successor, and waits for
-//! what comes of it.
+//! `ringback reload`: makes the server that a pid file names start its replacement, and
+//! waits for the result.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,68 +16,69 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, te
 use crate::server::restart::pid_file::{self, Content, Owner, ReloadState, ReloadStatus};
 use crate::sys::owned_path::Identity;
 
-/// As long as the server waits for its successor, and some more.
+/// A little longer than the server waits for its replacement.
 const TIMEOUT: Duration = Duration::from_secs(35);
 
-/// How often files are read.
+/// How often the files are read.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Replaces the server whose pid file this is by a new process, as SIGUSR2 does;
-/// returns once that serves, and says who has succeeded whom.
+/// Replaces the server with this pid file by a new process, as SIGUSR2 does; returns a
+/// line with both process ids once that serves.
 ///
-/// Nobody is signalled but the process that has locked the file, which is what a
-/// server does for as long as it serves.
+/// Only the process that has locked the file is signalled: a server keeps the lock while
+/// it serves.
 ///
 /// # Errors
-/// In one line: that no server has locked the file, or why the server has no
-/// successor.
+/// One line: no server has locked the file, or the reason why it was not replaced.
 pub fn reload(pid_file: &Path) -> Result<String, String> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        match Running::find(pid_file)? {
-            Found::Server(server) => match server.replace(deadline)? {
-                Outcome::Replaced(pid) => {
-                    return Ok(format!("reloaded: {} is succeeded by {pid}", server.pid));
+        match RunningServer::find(pid_file)? {
+            Lookup::Server(server) => match server.replace(deadline)? {
+                ReloadOutcome::Replaced(pid) => {
+                    return Ok(format!("reloaded: {} is replaced by {pid}", server.pid));
                 }
-                Outcome::Superseded => {}
+                ReloadOutcome::Superseded => {}
             },
-            Found::InTransition => {}
+            Lookup::InTransition => {}
         }
         if Instant::now() > deadline {
             let file = pid_file.display();
-            return Err(format!("pid file {file} names no server for {TIMEOUT:?}"));
+            return Err(format!(
+                "pid file {file} own_pid no server within {TIMEOUT:?}"
+            ));
         }
         sleep(INTERVAL);
     }
 }
 
-enum Found {
-    Server(Running),
-    /// A server is about to write its files, or has just been succeeded.
+enum Lookup {
+    Server(RunningServer),
+    /// A server is about to write its files, or has just been replaced.
     InTransition,
 }
 
-enum Outcome {
+enum ReloadOutcome {
     Replaced(u32),
-    /// It had a successor already: that one is to be asked.
+    /// It has a replacement already: that is the one to reload.
     Superseded,
 }
 
 /// A server that has locked its pid file.
-struct Running {
+struct RunningServer {
     pid: Pid,
-    /// The same process, whatever becomes of its number.
+    /// Refers to the same process even if its id is reused.
     process: OwnedFd,
-    /// By its own number for itself, which is another one in a container.
-    named: u32,
+    /// Its id in its own PID namespace.
+    own_pid: u32,
     status_path: PathBuf,
     status: File,
 }
 
-impl Running {
+impl RunningServer {
     /// # Errors
-    /// Why there is none.
-    fn find(pid_file: &Path) -> Result<Found, String> {
+    /// No server has locked the file.
+    fn find(pid_file: &Path) -> Result<Lookup, String> {
         let shown = pid_file.display();
         let in_context = |error: io::Error| format!("{shown}: {error}");
         let file = pid_file::open(pid_file, OpenOptions::new().read(true)).map_err(in_context)?;
@@ -86,24 +87,24 @@ impl Running {
             Some(Owner::Process(pid)) => pid,
             Some(owner @ Owner::Elsewhere) => {
                 return Err(format!(
-                    "pid file {shown} belongs to {owner}: reload it from there"
+                    "pid file {shown} is locked by {owner}: reload it from there"
                 ));
             }
-            None if !is_current(pid_file, &file) => return Ok(Found::InTransition),
+            None if !is_current(pid_file, &file) => return Ok(Lookup::InTransition),
             None => return Err(format!("pid file {shown} {}", explain_stale(content))),
         };
         let process = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(process) => process,
-            Err(Errno::SRCH) => return Ok(Found::InTransition),
+            Err(Errno::SRCH) => return Ok(Lookup::InTransition),
             Err(error) => return Err(format!("cannot open process {pid}: {error}")),
         };
-        // Who has the lock after the process was opened, lived then.
+        // If it still has the lock, the opened process is not a later one with its id.
         let still = pid_file::owner(&file).map_err(in_context)?;
         if still != Some(Owner::Process(pid)) || !is_current(pid_file, &file) {
-            return Ok(Found::InTransition);
+            return Ok(Lookup::InTransition);
         }
-        let named = match content {
-            Content::Number(number) if names(number, pid) => number.unsigned_abs(),
+        let own_pid = match content {
+            Content::Number(number) if is_id_of(number, pid) => number.unsigned_abs(),
             _ => {
                 return Err(format!(
                     "pid file {shown} is locked by process {pid}, which it does not name"
@@ -116,41 +117,41 @@ impl Running {
             let path = status_path.display();
             format!("{path}: {error}; kill -USR2 {pid} reloads the server without it")
         })?;
-        Ok(Found::Server(Self {
+        Ok(Lookup::Server(Self {
             pid,
             process,
-            named,
+            own_pid,
             status_path,
             status,
         }))
     }
 
-    /// Asks for a successor, and waits until it serves.
+    /// Requests a replacement, and waits until it serves.
     ///
     /// # Errors
-    /// Why it does not, in the server's words.
-    fn replace(&self, deadline: Instant) -> Result<Outcome, String> {
-        let mut asked_after = None;
+    /// The server's reason why it does not.
+    fn replace(&self, deadline: Instant) -> Result<ReloadOutcome, String> {
+        let mut requested_after = None;
         loop {
             let has_ended = self.wait_for_end(INTERVAL);
             let status = self.read_status()?;
-            match (status, asked_after) {
-                // It has written no line yet: this one is its predecessor's.
-                (None, _) if asked_after.is_none() => return Ok(Outcome::Superseded),
+            match (status, requested_after) {
+                // The line is its predecessor's.
+                (None, _) if requested_after.is_none() => return Ok(ReloadOutcome::Superseded),
                 (Some(status), _) if status.state == ReloadState::Stopping => {
                     return Err(format!("process {} drains, and is not replaced", self.pid));
                 }
                 (Some(status), None) => match status.state {
-                    ReloadState::Replaced(_) => return Ok(Outcome::Superseded),
-                    // What is starting may have read other settings.
+                    ReloadState::Replaced(_) => return Ok(ReloadOutcome::Superseded),
+                    // A replacement that is starting may have read older settings.
                     ReloadState::Starting | ReloadState::Stopping => {}
                     ReloadState::Idle | ReloadState::Failed(_) => {
-                        self.ask()?;
-                        asked_after = Some(status.attempt);
+                        self.signal()?;
+                        requested_after = Some(status.attempt);
                     }
                 },
                 (Some(status), Some(before)) if status.attempt > before => match status.state {
-                    ReloadState::Replaced(pid) => return Ok(Outcome::Replaced(pid)),
+                    ReloadState::Replaced(pid) => return Ok(ReloadOutcome::Replaced(pid)),
                     ReloadState::Failed(reason) => {
                         let pid = self.pid;
                         return Err(format!(
@@ -162,33 +163,33 @@ impl Running {
                 _ => {}
             }
             if has_ended {
-                return Err(format!("process {} ended without a successor", self.pid));
+                return Err(format!("process {} ended without a replacement", self.pid));
             }
             if Instant::now() > deadline {
                 return Err(format!(
-                    "process {} goes on: it has no successor after {TIMEOUT:?}; its log says why",
+                    "process {} goes on: it has no replacement after {TIMEOUT:?}; see its log",
                     self.pid
                 ));
             }
         }
     }
 
-    fn ask(&self) -> Result<(), String> {
+    fn signal(&self) -> Result<(), String> {
         match pidfd_send_signal(&self.process, Signal::USR2) {
-            // It has ended, which is seen next.
+            // ESRCH: it has ended; the caller's loop detects that.
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(format!("cannot signal process {}: {error}", self.pid)),
         }
     }
 
-    /// What this server says, if the file is its.
+    /// This server's status, or `None` if the line is another server's.
     fn read_status(&self) -> Result<Option<ReloadStatus>, String> {
         let status = ReloadStatus::read(&self.status)
             .map_err(|error| format!("{}: {error}", self.status_path.display()))?;
-        Ok(status.filter(|status| status.server == self.named))
+        Ok(status.filter(|status| status.server == self.own_pid))
     }
 
-    /// Whether it ends within that time, or has ended.
+    /// Whether it ends within `timeout`, or has ended.
     fn wait_for_end(&self, timeout: Duration) -> bool {
         let timeout = Timespec::try_from(timeout).expect("a short time");
         let mut polled = [PollFd::new(&self.process, PollFlags::IN)];
@@ -199,23 +200,23 @@ impl Running {
     }
 }
 
-/// Whether the file still has the name.
+/// Whether the path still names this file.
 fn is_current(path: &Path, file: &File) -> bool {
     let identity = file.metadata().map(|metadata| Identity::of(&metadata));
-    matches!((Identity::at(path), identity), (Ok(named), Ok(opened)) if named == opened)
+    matches!((Identity::at(path), identity), (Ok(at_path), Ok(opened)) if at_path == opened)
 }
 
-/// Whether a number is that of a process: here, or in its own PID namespace.
-fn names(number: i32, pid: Pid) -> bool {
+/// Whether a number is the process' id: in this PID namespace or its own.
+fn is_id_of(number: i32, pid: Pid) -> bool {
     let here = pid.as_raw_nonzero().get();
-    let in_its_own = || {
+    let in_its_namespace = || {
         let numbers = Root::of_this_machine().field(format!("proc/{here}/status"), "NSpid")?;
         numbers.split_whitespace().last()?.parse().ok()
     };
-    number == here || in_its_own() == Some(number)
+    number == here || in_its_namespace() == Some(number)
 }
 
-/// What is wrong with a file that nobody has locked.
+/// The reason why an unlocked file is of no use.
 fn explain_stale(content: Content) -> String {
     let pid = match content {
         Content::Number(number) if number > 0 => Pid::from_raw(number),
@@ -223,12 +224,12 @@ fn explain_stale(content: Content) -> String {
     };
     match pid {
         None => "holds no process id, and no server has locked it".to_owned(),
-        // EPERM is of a process that is there.
+        // EPERM: the process exists.
         Some(pid) if test_kill_process(pid) == Err(Errno::SRCH) => {
-            format!("is left over: it names process {pid}, which has ended")
+            format!("is stale: it names process {pid}, which has ended")
         }
         Some(pid) => {
-            format!("belongs to process {pid}, which is no ringback: it has not locked it")
+            format!("names process {pid}, which is no ringback: it has not locked the file")
         }
     }
 }
@@ -240,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_no_server_has_locked_names_nobody_to_be_signalled() {
+    fn a_process_that_has_not_locked_the_file_is_not_signalled() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pid");
         let own = std::process::id().to_string();
@@ -249,7 +250,7 @@ mod tests {
             ("0\n", "holds no process id"),
             ("-1\n", "holds no process id"),
             ("junk", "holds no process id"),
-            ("1\n", "belongs to process 1, which is no ringback"),
+            ("1\n", "names process 1, which is no ringback"),
             (&own, "which is no ringback"),
             ("2147483647", "names process 2147483647, which has ended"),
         ] {

@@ -1,4 +1,4 @@
-//! What a server keeps ready for its successor.
+//! The state that a server keeps to start its replacement.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,6 @@ use crate::server::listening_sockets::ListeningSockets;
 use crate::server::restart::inherited::{Inherited, Origin};
 use crate::server::restart::invocation::Invocation;
 
-/// What a successor is handed.
 pub(in crate::server) struct RestartState {
     pub(in crate::server) invocation: Invocation,
     pub(in crate::server) origin: Origin,
@@ -23,14 +22,14 @@ impl RestartState {
     /// [`Error::Start`]: no descriptor is left, or nobody knows which program this is.
     pub(in crate::server) fn new(
         inherited: &Inherited,
-        doors: &ListeningSockets,
+        listening: &ListeningSockets,
         admin: Option<&Bound>,
     ) -> Result<Self, Error> {
         let start = |source| Error::Start {
             what: "a server that can be replaced",
             source,
         };
-        let sockets = doors.all().flat_map(|it| &it.sockets);
+        let sockets = listening.all().flat_map(|it| &it.sockets);
         let sockets = sockets
             .map(OwnedFd::try_clone)
             .collect::<io::Result<Vec<_>>>()

@@ -1,40 +1,38 @@
-//! What systemd is told of the server, where it supervises the process.
+//! Notifies systemd of the server's state, if it supervises the process.
 //!
-//! The protocol is that of `sd_notify(3)`: datagrams to the socket that
-//! `NOTIFY_SOCKET` names. Without the variable nothing is sent. The watchdog is
-//! that of `sd_watchdog_enabled(3)`: systemd restarts a service that does not
-//! speak up for `WATCHDOG_USEC`.
+//! The protocol is `sd_notify(3)`: datagrams to the socket in `NOTIFY_SOCKET`. Without
+//! the variable nothing is sent. The watchdog is that of `sd_watchdog_enabled(3)`:
+//! systemd restarts a service that does not notify it for `WATCHDOG_USEC`.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::{Instant, sleep_until};
 
-/// How often the watchdog is fed within its time. Twice is what systemd asks
-/// for; a third time is for a machine that is busy.
-const FEEDS_PER_TIMEOUT: u32 = 3;
+/// Watchdog notifications per timeout. systemd recommends two; the third is for a busy
+/// machine.
+const NOTIFICATIONS_PER_TIMEOUT: u32 = 3;
 
 /// The supervisor, if there is one.
 #[derive(Debug)]
 pub(crate) struct Systemd {
-    feeding: Option<Feeding>,
+    watchdog: Option<Watchdog>,
 }
 
-/// When the watchdog wants to be fed.
+/// When the watchdog is to be notified.
 #[derive(Debug)]
-struct Feeding {
+struct Watchdog {
     interval: Duration,
     next: Instant,
 }
 
 impl Systemd {
-    /// What the environment says.
     pub(crate) fn from_environment() -> Self {
-        let feeding = sd_notify::watchdog_enabled().map(|timeout| Feeding {
-            interval: timeout / FEEDS_PER_TIMEOUT,
+        let watchdog = sd_notify::watchdog_enabled().map(|timeout| Watchdog {
+            interval: timeout / NOTIFICATIONS_PER_TIMEOUT,
             next: Instant::now(),
         });
-        Self { feeding }
+        Self { watchdog }
     }
 
     /// The server serves.
@@ -42,8 +40,8 @@ impl Systemd {
         notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// The server starts a successor; [`ready`](Self::ready) or
-    /// [`hand_over`](Self::hand_over) follows.
+    /// The server starts a replacement; [`ready`](Self::ready) or
+    /// [`set_main_pid`](Self::set_main_pid) follows.
     pub(crate) fn reloading() {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -51,11 +49,10 @@ impl Systemd {
         }
     }
 
-    /// Another process is the service from now on, and serves. It feeds the
-    /// watchdog, and this one has nothing more to say.
-    pub(crate) fn hand_over(&mut self, pid: u32) {
+    /// The replacement is the service from now on, and serves. It notifies the watchdog.
+    pub(crate) fn set_main_pid(&mut self, pid: u32) {
         notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
-        self.feeding = None;
+        self.watchdog = None;
     }
 
     /// The server drains.
@@ -63,30 +60,30 @@ impl Systemd {
         notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
     }
 
-    /// Waits until it is time to feed the watchdog; for ever without one. To be
-    /// followed by [`feed`](Self::feed) or [`starve`](Self::starve).
-    pub(crate) async fn hungry(&self) {
-        match &self.feeding {
-            Some(feeding) => sleep_until(feeding.next).await,
+    /// Waits until the watchdog is to be notified; for ever without one. To be followed by
+    /// [`notify_watchdog`](Self::notify_watchdog) or [`skip_watchdog`](Self::skip_watchdog).
+    pub(crate) async fn watchdog_due(&self) {
+        match &self.watchdog {
+            Some(watchdog) => sleep_until(watchdog.next).await,
             None => std::future::pending().await,
         }
     }
 
-    /// The server is well.
-    pub(crate) fn feed(&mut self) {
+    /// The server is healthy.
+    pub(crate) fn notify_watchdog(&mut self) {
         notify(&[NotifyState::Watchdog]);
-        self.postpone();
+        self.schedule_next();
     }
 
-    /// It is not, and systemd will end it if that goes on.
-    pub(crate) fn starve(&mut self, status: &str) {
+    /// The server is not healthy: systemd ends it unless the next notification comes in time.
+    pub(crate) fn skip_watchdog(&mut self, status: &str) {
         notify(&[NotifyState::Status(status)]);
-        self.postpone();
+        self.schedule_next();
     }
 
-    fn postpone(&mut self) {
-        if let Some(feeding) = &mut self.feeding {
-            feeding.next = Instant::now() + feeding.interval;
+    fn schedule_next(&mut self) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.next = Instant::now() + watchdog.interval;
         }
     }
 }

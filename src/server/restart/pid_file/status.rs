@@ -1,10 +1,9 @@
-//! `FILE.reload` beside a pid file: what came of the last reload.
+//! `FILE.reload` beside a pid file: the result of the last reload.
 //!
-//! One line: the server's process id, the number of the attempt, and how it
-//! goes. `ringback reload` reads it before it asks for a reload, and waits for
-//! an attempt that has begun since. The line is written over in place, so that
-//! whoever has opened the file hears of the last attempt, too, after which the
-//! file has no name any more.
+//! One line: the server's process id, the number of the attempt, and its state.
+//! `ringback reload` reads it before it signals the server, and waits for a later
+//! attempt. The line is overwritten in place, so that a process that has opened the file
+//! can read the last attempt even after the file is removed.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -16,16 +15,15 @@ use std::str::FromStr;
 
 use crate::sys::owned_path::OwnedPath;
 
-/// The longest reason: the line stays within one page of the kernel's.
+/// The longest reason: the line fits in a page.
 const REASON_BYTES_MAX: usize = 2048;
 
-/// The longest line.
 const LINE_BYTES_MAX: usize = 4096;
 
-/// How often a line is read that changes meanwhile.
+/// Attempts to read a line that changes meanwhile.
 const READ_ATTEMPTS: usize = 100;
 
-/// The file, as the server writes it.
+/// The file, for the server that writes it.
 #[derive(Debug)]
 pub(crate) struct StatusFile {
     name: OwnedPath,
@@ -33,35 +31,35 @@ pub(crate) struct StatusFile {
     attempt: u64,
 }
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReloadStatus {
-    /// The server, by its own number for itself.
+    /// The server's process id in its own PID namespace.
     pub(crate) server: u32,
     /// Counted from 1.
     pub(crate) attempt: u64,
     pub(crate) state: ReloadState,
 }
 
-/// How the last attempt went.
+/// The state of the last attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReloadState {
-    /// There was none.
+    /// No attempt so far.
     Idle,
     Starting,
-    /// The server goes on, for this reason.
+    /// The reason; the server goes on.
     Failed(String),
-    /// This process serves.
+    /// The id of the process that serves.
     Replaced(u32),
-    /// The server drains, and there will be no other attempt.
+    /// The server drains; there is no other attempt.
     Stopping,
 }
 
 impl StatusFile {
-    /// Makes the file, in the place of what a server has left behind.
+    /// Creates the file, in place of one that a server has left.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -79,36 +77,36 @@ impl StatusFile {
         Ok(status)
     }
 
-    /// Gives the file its name.
+    /// Renames the file to `path`.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's.
     pub(super) fn publish(&mut self, path: &Path) -> io::Result<()> {
         self.name.rename(path)
     }
 
-    /// An attempt begins.
+    /// Begins an attempt.
     pub(crate) fn begin(&mut self) {
         self.attempt += 1;
-        self.note(ReloadState::Starting);
+        self.record(ReloadState::Starting);
     }
 
-    /// It has ended.
+    /// Ends the attempt.
     pub(crate) fn end(&mut self, outcome: Result<u32, &str>) {
-        self.note(match outcome {
+        self.record(match outcome {
             Ok(pid) => ReloadState::Replaced(pid),
             Err(reason) => ReloadState::Failed(line_of(reason)),
         });
     }
 
-    /// There will be no other attempt.
+    /// Records that there is no other attempt.
     pub(crate) fn stop(&mut self) {
-        self.note(ReloadState::Stopping);
+        self.record(ReloadState::Stopping);
     }
 
-    fn note(&mut self, state: ReloadState) {
+    fn record(&mut self, state: ReloadState) {
         if let Err(error) = self.write(state) {
-            tracing::warn!(%error, "ringback reload cannot be told what comes of it");
+            tracing::warn!(%error, "cannot write the status for ringback reload");
         }
     }
 
@@ -119,17 +117,17 @@ impl StatusFile {
             state,
         };
         self.file.rewind()?;
-        // What a longer line has left behind comes after the end of this one.
+        // The rest of a longer line stays behind this one's line feed.
         self.file.write_all(format!("{status}\n").as_bytes())
     }
 }
 
 impl ReloadStatus {
-    /// What the file says now, `None` if that cannot be made out.
+    /// Reads the status; `None` if there is no valid line.
     pub(crate) fn read(file: &File) -> io::Result<Option<Self>> {
         let mut last = read_line(file)?;
         for _ in 0..READ_ATTEMPTS {
-            // A line that stays the same was not read while it was written.
+            // A line that is the same twice was not read during a write.
             let line = read_line(file)?;
             if line == last {
                 return Ok(line.and_then(|line| line.parse().ok()));
@@ -147,7 +145,7 @@ fn read_line(file: &File) -> io::Result<Option<String>> {
     Ok(text.split_once('\n').map(|(line, _)| line.to_owned()))
 }
 
-/// A reason without what would end its line, and not too long.
+/// A reason on one line, cut to [`REASON_BYTES_MAX`].
 fn line_of(reason: &str) -> String {
     let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
     let mut line: String = reason.chars().map(printable).collect();
@@ -176,8 +174,8 @@ impl FromStr for ReloadStatus {
     type Err = ();
 
     fn from_str(line: &str) -> Result<Self, ()> {
-        let mut words = line.splitn(4, ' ');
-        let mut next = || words.next().ok_or(());
+        let mut fields = line.splitn(4, ' ');
+        let mut next = || fields.next().ok_or(());
         let server = next()?.parse().map_err(drop)?;
         let attempt = next()?.parse().map_err(drop)?;
         let state = match next()? {
@@ -201,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_is_read_as_it_was_written_after_longer_ones_too() {
+    fn every_state_reads_back_as_written_even_over_a_longer_line() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("status");
         let mut status = StatusFile::create(&path).expect("created");
@@ -228,11 +226,11 @@ mod tests {
         status.stop();
         drop(status);
         assert!(!path.exists());
-        assert_eq!(read(), (2, ReloadState::Stopping), "it has no name");
+        assert_eq!(read(), (2, ReloadState::Stopping), "the file is removed");
     }
 
     #[test]
-    fn what_is_no_status_is_none() {
+    fn an_invalid_line_is_no_status() {
         for line in ["", "1", "1 2", "1 2 broken", "x 2 idle", "1 2 replaced x"] {
             assert!(line.parse::<ReloadStatus>().is_err(), "{line:?}");
         }

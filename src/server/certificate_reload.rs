@@ -1,5 +1,4 @@
-//! When the certificate is read again: when SIGHUP asks for it, and when its
-//! files have changed.
+//! Reloads the certificate, on SIGHUP and when its files change.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -10,59 +9,58 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::transport::tls::Tls;
 
-/// Reads the files of a certificate, on a thread that a file system may keep
-/// waiting.
-pub(super) struct Renewal {
+/// Reads the files on a blocking thread, since a file system may hang.
+pub(super) struct CertificateReload {
     tls: Option<Arc<Tls>>,
-    /// How often the files are looked at, if they are.
+    /// How often the files are checked for changes, if they are.
     interval: Option<Duration>,
     next: Option<Instant>,
     running: Option<JoinHandle<()>>,
-    /// SIGHUP has come while they were read.
-    is_asked: bool,
+    /// SIGHUP came while they were read.
+    is_requested: bool,
 }
 
-impl Renewal {
+impl CertificateReload {
     pub(super) fn new(tls: Option<Arc<Tls>>, interval: Option<Duration>) -> Self {
-        let mut renewal = Self {
+        let mut this = Self {
             interval: interval.filter(|_| tls.is_some()),
             tls,
             next: None,
             running: None,
-            is_asked: false,
+            is_requested: false,
         };
-        renewal.schedule();
-        renewal
+        this.schedule();
+        this
     }
 
-    /// SIGHUP: the files are read again, whatever they are.
-    pub(super) fn ask(&mut self) {
+    /// Handles SIGHUP: reads the files again, even if they have not changed.
+    pub(super) fn request(&mut self) {
         if self.tls.is_none() {
-            tracing::info!("SIGHUP: without TLS there is nothing to read again");
+            tracing::info!("SIGHUP: ignored; there is no TLS certificate to reload");
         } else if self.running.is_some() {
-            self.is_asked = true;
+            self.is_requested = true;
         } else {
-            self.start(read_again);
+            self.start(reload);
         }
     }
 
-    /// Waits for what comes next, and does it. This may be cancelled.
+    /// Waits for the end of a read or for the next check. This may be cancelled.
     pub(super) async fn step(&mut self) {
         if let Some(running) = &mut self.running {
             if let Err(error) = running.await {
-                tracing::error!(%error, "reading the certificate has failed");
+                tracing::error!(%error, "the certificate could not be read");
             }
             self.running = None;
             self.schedule();
-            if std::mem::take(&mut self.is_asked) {
-                self.ask();
+            if std::mem::take(&mut self.is_requested) {
+                self.request();
             }
         } else {
             match self.next {
                 Some(next) => sleep_until(next).await,
                 None => pending().await,
             }
-            self.start(look);
+            self.start(check);
         }
     }
 
@@ -78,14 +76,14 @@ impl Renewal {
     }
 }
 
-fn read_again(tls: &Tls) {
+fn reload(tls: &Tls) {
     match tls.reload() {
         Ok(()) => tracing::info!("SIGHUP: new connections get the certificate as it is now"),
         Err(error) => tracing::error!(%error, "SIGHUP: the old certificate stays in use"),
     }
 }
 
-fn look(tls: &Tls) {
+fn check(tls: &Tls) {
     match tls.check() {
         None => {}
         Some(Ok(())) => tracing::info!(
