@@ -63,15 +63,15 @@ flag, environment, file, profile, default.
 
 When it accepts connections, ringback prints one line per address on stdout:
   listening ws://127.0.0.1:9001 engine=epoll threads=2
-Logs go to stderr. SIGTERM, SIGINT and SIGQUIT drain and exit with 0; a second one exits at
-once. SIGHUP reads the certificate again, SIGUSR2 does what ringback reload does, SIGUSR1 is
-ignored. Exit status: 0 drained, 1 start or a worker failed, 2 wrong arguments.
+Logs go to stderr. SIGTERM, SIGINT and SIGQUIT drain and exit with 0; a second one exits
+at once. SIGHUP reads the certificate again, SIGUSR2 does what ringback reload does,
+SIGUSR1 is ignored. Exit status: 0 drained, 1 start or a worker failed, 2 wrong arguments.
 
 Examples:
   ringback                                     echo on ws://127.0.0.1:9001
   ringback --listen 0.0.0.0:80 --path /echo    any address, one path
   ringback --engine epoll --threads 1          one core, without io_uring
-    ringback --print-messages                    print every message"
+  ringback --print-messages                    print every message"
 )]
 pub(crate) struct Args {
     /// Address to listen on, or unix:PATH (unix:@NAME for an abstract socket); may be
@@ -129,8 +129,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR:PORT", value_parser = expected::<SocketAddr>(ADMIN_EXPECTED))]
     admin: Option<SocketAddr>,
 
-    /// I/O engine: auto, ring (io_uring), epoll or tokio-uring. auto takes ring if an echo
-    /// through it works, else epoll; a named engine that does not work is an error
+    /// I/O engine: auto, ring (io_uring), epoll or tokio-uring. auto takes ring if it works,
+    /// else epoll; a named engine must work
     #[arg(long, value_name = "NAME", default_value = "auto")]
     engine: EngineChoice,
 

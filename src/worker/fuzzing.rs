@@ -1,4 +1,4 @@
-//! A worker without listeners: its connections are ends of socket pairs.
+//! A worker without listeners, whose connections are ends of socket pairs.
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -25,7 +25,7 @@ use crate::observe::metrics::{Counters, Snapshot};
 use crate::sys::shutdown;
 use crate::transport::tls::{Acceptor, Tls};
 
-/// One worker on the current thread. It runs while it serves a connection.
+/// A worker on the current thread, which runs during [`serve`](Self::serve).
 pub struct Worker {
     tasks: LocalSet,
     runtime: Runtime,
@@ -36,10 +36,10 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker on this engine; `whole` reads and writes whole messages instead.
+    /// A worker on this engine; with `whole`, a handler reads and writes whole messages.
     ///
     /// # Errors
-    /// What the engine lacks here.
+    /// The engine does not work here.
     pub fn new(config: Config, engine: EngineKind, whole: bool) -> Result<Self, Error> {
         config.validate()?;
         engine.probe()?;
@@ -85,9 +85,8 @@ impl Worker {
         })
     }
 
-    /// Serves `socket`, one of a connected pair, while the client at its
-    /// other end does what it does, and until the connection is over; over TLS, if
-    /// `is_secure`.
+    /// Serves `socket`, one of a connected pair, over TLS if `is_secure`, while `client`
+    /// runs at the other end, and until the connection has ended.
     ///
     /// # Panics
     /// If the socket cannot be registered.
@@ -98,9 +97,10 @@ impl Worker {
             let socket = UnixStream::from_std(socket).expect("registered");
             let plain = Rc::default();
             let listener = if is_secure { &self.secure } else { &plain };
-            let entry = self.worker.admission.enter();
+            let decision = self.worker.admission.enter();
             let socket = Socket::Unix(socket);
-            self.worker.let_in(socket, Peer::Local, listener, entry);
+            self.worker
+                .start_connection(socket, Peer::Local, listener, decision);
             let output = client.await;
             while self.worker.admission.open() > 0 {
                 self.worker.admission.one_left().await;
@@ -109,20 +109,20 @@ impl Worker {
         })
     }
 
-    /// What has been counted so far.
+    /// The metrics so far.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
         self.counters.merge_into(&mut snapshot);
         snapshot
     }
 
-    /// Bytes that the worker holds for its connections.
+    /// Bytes that the worker buffers for its connections.
     pub fn held_bytes(&self) -> usize {
-        self.worker.look_after_connections().0
+        self.worker.tick_connections().0
     }
 }
 
-/// Tasks that go on in the next call, which [`Runtime::block_on`]'s do not.
+/// [`Runtime::block_on`] with tasks that continue in the next call.
 fn block_on<F: Future>(tasks: &LocalSet, runtime: &Runtime, future: F) -> F::Output {
     match runtime {
         Runtime::Tokio(runtime) => tasks.block_on(runtime, future),

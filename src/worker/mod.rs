@@ -1,4 +1,4 @@
-//! One core: accept, handshake, then the engine or a handler.
+//! A worker: accept, handshake, then the engine or a handler.
 
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
@@ -62,53 +62,50 @@ use crate::transport::stream::Transport;
 use crate::transport::tls::{Acceptor, Tls};
 use tcp_eviction::TcpEviction;
 
-/// How long accepting rests when it cannot go on, mostly because there are no file
-/// descriptors left, unless a connection ends sooner.
+/// The pause after `accept` fails, mostly for lack of file descriptors; the end of a
+/// connection ends it sooner.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often, and for how long each time, a full server waits until another
-/// connection can be refused with an answer, while none of this worker's leaves. One
-/// takes as long as its client takes to send a request, and 100 ms to hang up.
+/// Number and length of the waits for a free reject slot, while no connection of this
+/// worker ends. A slot is in use until its client has sent a request, and 100 ms more.
 const REJECT_WAITS: u32 = 100;
 const REJECT_WAIT: Duration = Duration::from_millis(10);
 
-/// How often it waits where some leave, and others take their places.
+/// The most waits if connections end but others take their slots.
 const REJECT_WAITS_MAX: u32 = 1000;
 
-/// How long it does not wait where that was in vain: those who are to be told do
-/// not say a word.
+/// The time without waits after they were in vain: the clients in the slots send nothing.
 const REJECT_WAIT_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long a server that stops waits for handshakes: time for requests that
-/// are on their way, but not for browsers that connect in advance.
+/// The time that a drain leaves to handshakes: enough for requests on their way, but
+/// not for browsers that connect in advance.
 const HANDSHAKE_GRACE: Duration = Duration::from_millis(500);
 
-/// What one worker is given.
+/// The input of one worker.
 pub(crate) struct Assignment {
     pub(crate) config: Arc<Config>,
     pub(crate) engine: EngineKind,
     /// Its index among the workers.
     pub(crate) index: usize,
-    /// How many workers there are.
+    /// The number of workers.
     pub(crate) workers: usize,
-    /// The core to be bound to.
+    /// The core to pin the worker to.
     pub(crate) core: Option<usize>,
     pub(crate) listeners: Vec<OwnedFd>,
-    /// Those on which TLS is spoken; they need `tls`.
+    /// Listeners with TLS; they need `tls`.
     pub(crate) tls_listeners: Vec<OwnedFd>,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) server_limits: Arc<ServerLimits>,
     pub(crate) counters: Arc<Counters>,
-    /// When the server was started; the worker's heartbeat counts from here.
+    /// The start of the server and of the heartbeat's clock.
     pub(crate) epoch: StdInstant,
     pub(crate) shutdown: Shutdown,
     /// Serves the upgraded connections instead of the engine.
     pub(crate) handler: Option<Handler>,
 }
 
-/// Runs a worker on the current thread until the server has drained. Calls
-/// `ready` once it has all that it needs; accepts connections if the answer is
-/// that it may, and ends if not.
+/// Runs a worker on the current thread until the server has drained. Calls `ready` once
+/// all resources are there; accepts connections if that returns true, else ends.
 ///
 /// # Panics
 /// If one of its tasks does.
@@ -135,14 +132,14 @@ pub(crate) fn run(assignment: Assignment, ready: impl FnOnce() -> bool) -> Resul
         log_longest();
         Ok::<_, Error>(ended)
     })?;
-    // With it go the connections, before anybody hears of a panic.
+    // Closes the connections before a panic is reported.
     drop(runtime);
     ended.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 struct Worker {
     engine: Rc<dyn Engine>,
-    /// What came over TLS.
+    /// The TLS connections.
     encrypted: Rc<Encrypted>,
     settings: Rc<Settings>,
     http: Rc<HttpOptions>,
@@ -151,23 +148,23 @@ struct Worker {
     handler: Option<Handler>,
     /// The handler's connections.
     handled: Rc<HandlerRegistry>,
-    /// Who must say for whom it speaks, before anything else.
+    /// Peers that must begin with a PROXY header.
     proxies: Vec<ProxySource>,
-    /// Who may say so in a request, and in which field.
+    /// Peers whose `forwarded_header` is trusted.
     forwarding_proxies: Vec<ProxySource>,
     forwarded_header: ForwardedHeader,
     shutdown: Shutdown,
-    /// What the heartbeat counts from.
+    /// The start of the heartbeat's clock.
     epoch: StdInstant,
     drain_timeout: Duration,
-    /// What the Closes of a drain are spread over.
+    /// The time over which a drain spreads its Closes.
     drain_spread: Duration,
 }
 
-/// Why a connection is turned away, and its place until it is.
-type Turned = (Rejection, RejectSlot);
+/// The reason of a rejection, and the slot until the client has its response.
+type Rejected = (Rejection, RejectSlot);
 
-/// Which of a worker's upgraded connections.
+/// Identifies an upgraded connection of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Key {
     /// The engine's.
@@ -177,12 +174,12 @@ enum Key {
     Handled(u32),
 }
 
-/// What the connections of one listening socket have in common.
+/// The state shared by the connections of one listening socket.
 #[derive(Default)]
 struct Listener {
-    /// Where TLS is spoken.
+    /// Set for TLS.
     acceptor: Option<Rc<Acceptor>>,
-    /// Where access lines are written.
+    /// Set if access lines are logged.
     access: Option<Rc<AccessContext>>,
 }
 
@@ -251,7 +248,7 @@ impl Worker {
     /// Accepts and serves connections until the server has drained.
     ///
     /// # Errors
-    /// Why the engine cannot go on.
+    /// The engine's task has ended.
     async fn serve(self: &Rc<Self>, listeners: Listeners, tasks: &Tasks) -> Result<(), Error> {
         let running = tasks.spawn(TaskKind::Engine, Rc::clone(&self.engine).run());
         let ticking = tasks.spawn(TaskKind::Tick, tick(Rc::clone(self)));
@@ -262,7 +259,7 @@ impl Worker {
         let accepting = accepting.collect();
         let running_abort = running.abort_handle();
         let result = tokio::select! {
-            () = self.drain_when_told(accepting) => Ok(()),
+            () = self.drain_on_shutdown(accepting) => Ok(()),
             ended = running => Err(Error::Start {
                 what: "the engine again after it ended",
                 source: ended.unwrap_or_else(io::Error::other),
@@ -273,63 +270,67 @@ impl Worker {
         result
     }
 
-    async fn drain_when_told(&self, accepting: Vec<JoinHandle<()>>) {
+    async fn drain_on_shutdown(&self, accepting: Vec<JoinHandle<()>>) {
         self.shutdown.clone().initiated().await;
         self.drain(accepting).await;
     }
 
-    /// Gives a connection a task for its handshake, if it gets an answer.
-    fn let_in(
+    /// Starts a task for a connection's handshake, or closes the connection without a
+    /// response.
+    fn start_connection(
         self: &Rc<Self>,
         socket: Socket,
         peer: Peer,
         listener: &Rc<Listener>,
-        entry: Decision,
+        decision: Decision,
     ) {
         let counters = &self.settings.counters;
         counters.accepted.add(1);
         let record = self.admission.record(peer, listener.access.clone());
-        if matches!(entry, Decision::Drop) {
+        if matches!(decision, Decision::Drop) {
             // Closed at once: its descriptor is in no budget.
-            let _refused = self.admit(entry, &record, true);
+            let _refused = self.admit(decision, &record, true);
             return;
         }
         let slot = self.handshakes.enter(record.start());
-        let meeting = Rc::clone(self).meet(socket, record, Rc::clone(listener), entry, slot);
-        self.settings.tasks.spawn(TaskKind::Connection, meeting);
+        let serving =
+            Rc::clone(self).serve_connection(socket, record, Rc::clone(listener), decision, slot);
+        self.settings.tasks.spawn(TaskKind::Connection, serving);
     }
 
-    /// A connection from its accept until it is over, or the engine has it.
-    async fn meet(
+    /// Serves a connection from its accept until it ends, or the engine takes it.
+    async fn serve_connection(
         self: Rc<Self>,
         mut socket: Socket,
         record: Rc<ConnectionRecord>,
         listener: Rc<Listener>,
-        entry: Decision,
+        decision: Decision,
         slot: HandshakeSlot,
     ) {
         if self.is_from_a_proxy(&record) {
-            let introduction = self.introduce(&mut socket, &record, &slot);
-            if !introduction.instrument(record.span()).await {
+            let header = self.read_proxy_header(&mut socket, &record, &slot);
+            if !header.instrument(record.span()).await {
                 return;
             }
         }
-        self.shake_hands(socket, Rc::clone(&record), &listener, entry, slot)
+        self.handshake(socket, Rc::clone(&record), &listener, decision, slot)
             .instrument(record.span())
             .await;
-        // Told of outside of its span, which says the same.
+        // Writes its access line outside of its span, which has the same fields.
         drop(record);
     }
 
-    async fn shake_hands(
+    async fn handshake(
         &self,
         socket: Socket,
         record: Rc<ConnectionRecord>,
         listener: &Listener,
-        entry: Decision,
+        decision: Decision,
         slot: HandshakeSlot,
     ) {
-        let handshake_done = self.answer(socket, &record, listener, entry, &slot).await;
+        let handshake_done = self
+            .answer(socket, &record, listener, decision, &slot)
+            .await;
         drop(slot);
         let Some((outcome, permit)) = handshake_done else {
             return;
@@ -339,11 +340,11 @@ impl Worker {
             (Outcome::Upgraded(handover), Some(permit)) => {
                 self.hand_over(handover, record, permit).await;
             }
-            (Outcome::Upgraded(_), None) => unreachable!("who is turned away is not upgraded"),
-            // It is logged where the request is known.
+            (Outcome::Upgraded(_), None) => unreachable!("a rejected connection is not upgraded"),
+            // Logged with the request.
             (Outcome::Refused(_), _) => {}
             (Outcome::RefusedTls, _) => {
-                log_limited!(debug, TLS_FAILS, "TLS came where none is spoken");
+                log_limited!(debug, TLS_FAILS, "TLS came to an address without TLS");
             }
             (Outcome::TimedOut, _) => {
                 log_limited!(debug, TOO_SLOW, "a handshake took too long");
@@ -363,15 +364,15 @@ impl Worker {
         socket: Socket,
         record: &Rc<ConnectionRecord>,
         listener: &Listener,
-        entry: Decision,
+        decision: Decision,
         slot: &HandshakeSlot,
     ) -> Option<(Outcome, Option<Permit>)> {
-        // Whose request it is shows in its head, where a proxy passes it on.
-        let (entry, admitted) = if self.is_from_a_forwarding_proxy(record) {
-            (Some(entry), None)
+        // The client's address is in the request's header.
+        let (decision, admitted) = if self.is_from_a_forwarding_proxy(record) {
+            (Some(decision), None)
         } else {
-            let is_told = listener.acceptor.is_none();
-            (None, Some(self.admit(entry, record, is_told)?))
+            let is_answered = listener.acceptor.is_none();
+            (None, Some(self.admit(decision, record, is_answered)?))
         };
         let handshake = pin!(async {
             let stream = self.open(socket, record, listener, slot).await?;
@@ -380,12 +381,12 @@ impl Worker {
             if let Ok(request) = &request {
                 record.set_request(request.head());
             }
-            let admitted = match (&request, entry) {
-                (Ok(request), Some(entry)) => {
+            let admitted = match (&request, decision) {
+                (Ok(request), Some(decision)) => {
                     self.find_client(request, record);
-                    match self.admit(entry, record, true) {
+                    match self.admit(decision, record, true) {
                         Some(admitted) => Some(admitted),
-                        // It is counted.
+                        // Already counted.
                         None => return Ok(None),
                     }
                 }
@@ -393,14 +394,14 @@ impl Worker {
             };
             let (request, admitted) = match (request, admitted) {
                 (Ok(request), Some(admitted)) => (request, admitted),
-                (Ok(_), None) => unreachable!("it is admitted before or behind its request"),
+                (Ok(_), None) => unreachable!("admitted before or after its request"),
                 (Err(outcome), admitted) => {
                     return Ok(Some((outcome, admitted.and_then(Result::ok))));
                 }
             };
             Ok(Some(match admitted {
                 Ok(permit) => (request.serve(&self.http, slot).await, Some(permit)),
-                Err((rejection, _place)) => {
+                Err((rejection, _slot)) => {
                     let refusal = refusal(rejection);
                     (request.reject_over_limit(&refusal, slot).await, None)
                 }
@@ -415,8 +416,7 @@ impl Worker {
         }
     }
 
-    /// Does what belongs to a handshake, unless it is evicted or the server stops
-    /// meanwhile.
+    /// Runs a part of a handshake, unless it is evicted or the server stops meanwhile.
     async fn unless_cut_off<T>(
         &self,
         record: &ConnectionRecord,
@@ -431,7 +431,7 @@ impl Worker {
                 (HandshakeOutcome::Refused, Some(reason))
             }
             () = self.handshakes_end() => {
-                log_limited!(debug, CUT_OFF, "a handshake was cut off because the server stops");
+                log_limited!(debug, CUT_OFF, "a handshake was cut off: the server stops");
                 (HandshakeOutcome::CutOff, None)
             }
         };
@@ -444,27 +444,26 @@ impl Worker {
         None
     }
 
-    /// Applies the limits per address, and counts who is not let in. To be called
-    /// once for each connection, when it is known whose it is: from there on its
-    /// `record` has the right peer. `None` is for who is not even told: not where that
-    /// takes a TLS handshake first, which is what the rate is to bound.
+    /// Applies the limits per address, and counts rejections. Called once per connection,
+    /// when `record` has the client's address. `None`: closed without a response, as for
+    /// the rate limit before a TLS handshake, whose cost it is to bound (`is_answered`).
     fn admit(
         &self,
-        entry: Decision,
+        decision: Decision,
         record: &Rc<ConnectionRecord>,
-        is_told: bool,
-    ) -> Option<Result<Permit, Turned>> {
+        is_answered: bool,
+    ) -> Option<Result<Permit, Rejected>> {
         let counters = &self.settings.counters;
-        let (reason, turned) = match self.admission.admit(entry, record) {
+        let (reason, rejected) = match self.admission.admit(decision, record) {
             Decision::Accept(permit) => return Some(Ok(permit)),
-            Decision::Reject(rejection @ Rejection::Rate { .. }, _) if !is_told => {
+            Decision::Reject(rejection @ Rejection::Rate { .. }, _) if !is_answered => {
                 (rejection.reason(), None)
             }
-            Decision::Reject(rejection, place) => (rejection.reason(), Some((rejection, place))),
+            Decision::Reject(rejection, slot) => (rejection.reason(), Some((rejection, slot))),
             Decision::Drop => (RefusalReason::Drop, None),
         };
         counters.refusals.add(reason);
-        if turned.is_none() {
+        if rejected.is_none() {
             counters.handshakes.add(HandshakeOutcome::Refused);
         }
         record.handshake_done(Handshake {
@@ -472,10 +471,10 @@ impl Worker {
             status: None,
             refusal: Some(reason),
         });
-        turned.map(Err)
+        rejected.map(Err)
     }
 
-    /// Counts what became of a connection that got as far as HTTP.
+    /// Counts the outcome of a connection that reached HTTP.
     fn count_handshake(&self, outcome: &Outcome, record: &ConnectionRecord) {
         let (outcome, status, refusal) = match outcome {
             Outcome::Upgraded(_) => {
@@ -508,8 +507,7 @@ impl Worker {
         self.count(handshake, record);
     }
 
-    /// Counts a handshake. The refusal of a connection that was turned away is counted
-    /// already, whatever came of it.
+    /// Counts a handshake. A refusal that `admit` has counted is not counted again.
     fn count(&self, handshake: Handshake, record: &ConnectionRecord) {
         let counters = &self.settings.counters;
         counters.handshakes.add(handshake.outcome);
@@ -525,9 +523,9 @@ impl Worker {
         });
     }
 
-    /// Sees to the timeouts, and counts the bytes that the connections hold. Answers
-    /// how many, and whether this has to be done again soon.
-    fn look_after_connections(&self) -> (usize, bool) {
+    /// Handles due timeouts, and counts buffered bytes; returns these, and whether the next
+    /// tick has to come soon.
+    fn tick_connections(&self) -> (usize, bool) {
         self.settings.timers.refill();
         let mut buffered = self.engine.tick();
         buffered.add(self.encrypted.tick());
@@ -541,17 +539,16 @@ impl Worker {
         (buffered.bytes, buffered.paused > 0)
     }
 
-    /// Ends handshakes, and then the connections that hold most, over TLS or not, until
-    /// `excess` bytes are let go of.
-    fn shed(&self, excess: usize) {
-        let leaving = self.handshakes.evict(excess, StdInstant::now());
-        let excess = excess.saturating_sub(leaving);
+    /// Evicts handshakes, and then the connections with most buffered bytes, until `excess`
+    /// bytes are freed.
+    fn free(&self, excess: usize) {
+        let freed = self.handshakes.evict(excess, StdInstant::now());
+        let excess = excess.saturating_sub(freed);
         for key in largest_first(self.eviction_candidates().collect(), excess) {
             self.evict(key, EndReason::HeldBytes);
         }
     }
 
-    /// What each connection holds that holds something.
     fn eviction_candidates(&self) -> impl Iterator<Item = EvictionCandidate<Key>> + use<> {
         let plain = self.engine.eviction_candidates().into_iter();
         let encrypted = self.encrypted.eviction_candidates().into_iter();
@@ -570,7 +567,7 @@ impl Worker {
         }
     }
 
-    /// Shows that the worker does its work.
+    /// Sets the worker's heartbeat.
     fn beat(&self) {
         let beat_ms = self.epoch.elapsed().as_millis();
         let counters = &self.settings.counters;
@@ -579,8 +576,7 @@ impl Worker {
             .set(u64::try_from(beat_ms).unwrap_or(u64::MAX));
     }
 
-    /// Waits until the server has been stopping for so long that whoever has
-    /// sent no request by then is not waited for.
+    /// Waits until the grace of a drain for handshakes is over.
     async fn handshakes_end(&self) {
         self.shutdown.clone().initiated().await;
         sleep(HANDSHAKE_GRACE).await;
@@ -634,21 +630,20 @@ impl Worker {
         }
     }
 
-    /// Stops accepting and closes every connection, politely while there is
-    /// time.
+    /// Stops accepting and closes every connection, with a Close while there is time.
     async fn drain(&self, accepting: Vec<JoinHandle<()>>) {
         let timeout = self.drain_timeout;
         let start = Instant::now();
-        // They end by themselves, after a last look at who has come already.
+        // They end by themselves, after they have accepted the rest of the queue.
         for accepting in accepting {
             let _ = accepting.await;
         }
-        self.tell(Drain::WhenQuiet, self.drain_spread);
-        if self.all_left_by(start + timeout / 2).await {
+        self.start_drain(Drain::WhenQuiet, self.drain_spread);
+        if self.all_closed_by(start + timeout / 2).await {
             return;
         }
-        self.tell(Drain::Now, Duration::ZERO);
-        if !self.all_left_by(start + timeout).await {
+        self.start_drain(Drain::Now, Duration::ZERO);
+        if !self.all_closed_by(start + timeout).await {
             let open = self.admission.open();
             self.settings.counters.cut_off.add(open as u64);
             tracing::warn!(
@@ -658,15 +653,14 @@ impl Worker {
         }
     }
 
-    /// Tells whatever serves connections how far the drain has come.
-    fn tell(&self, drain: Drain, spread: Duration) {
+    fn start_drain(&self, drain: Drain, spread: Duration) {
         self.engine.drain(drain, spread);
         self.encrypted.drain(drain, spread);
         self.handled.drain(drain, spread);
     }
 
-    /// Waits until no connection is left; whether that came before `deadline`.
-    async fn all_left_by(&self, deadline: Instant) -> bool {
+    /// Waits until no connection is left; returns whether that was before `deadline`.
+    async fn all_closed_by(&self, deadline: Instant) -> bool {
         while self.admission.open() > 0 {
             tokio::select! {
                 () = self.admission.one_left() => {}
@@ -676,26 +670,25 @@ impl Worker {
         true
     }
 
-    /// Gives an accepted connection its place. Where it would be closed without an
-    /// answer, since as many are being refused as may be, it waits for one of them
-    /// to leave; not again until `not_before` where that was in vain.
+    /// Decides on an accepted connection. If all reject slots are in use, waits for one, so
+    /// that the client gets a response; after waits in vain, not before `not_before`.
     async fn enter(&self, not_before: &mut Instant) -> Decision {
-        let entry = self.admission.enter();
-        if !matches!(entry, Decision::Drop) || Instant::now() < *not_before {
-            return entry;
+        let decision = self.admission.enter();
+        if !matches!(decision, Decision::Drop) || Instant::now() < *not_before {
+            return decision;
         }
-        // Counted rather than timed: whatever is due in this worker gets its turn,
-        // however seldom the worker itself gets one.
+        // Waits are counted, not timed: other tasks of this worker get their turns
+        // even if its thread seldom runs.
         let mut in_vain = 0;
         for _ in 0..REJECT_WAITS_MAX {
             tokio::select! {
                 () = self.admission.one_left() => in_vain = 0,
-                // One of another worker may have left.
+                // A connection of another worker may have ended.
                 () = sleep(REJECT_WAIT) => in_vain += 1,
             }
-            let entry = self.admission.enter();
-            if !matches!(entry, Decision::Drop) || self.shutdown.is_initiated() {
-                return entry;
+            let decision = self.admission.enter();
+            if !matches!(decision, Decision::Drop) || self.shutdown.is_initiated() {
+                return decision;
             }
             if in_vain == REJECT_WAITS {
                 break;
@@ -705,7 +698,7 @@ impl Worker {
         Decision::Drop
     }
 
-    /// Rests until accepting may work again.
+    /// Waits until `accept` may work again.
     async fn pause(&self, error: &io::Error) {
         let open = self.admission.open();
         log_limited!(warn, ACCEPT_RESTS, %error, open, "accepting rests");
@@ -717,7 +710,7 @@ impl Worker {
     }
 }
 
-/// What an engine, or a handler, has to know of the configuration.
+/// The settings of engines and handlers.
 fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
     Settings {
         limits: Limits {
@@ -734,7 +727,7 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
         busy_poll: config.busy_poll,
         activity: Activity::new(!config.busy_poll.is_zero()),
         backlog_begun: Notify::new(),
-        // The first tick says how much.
+        // Set by the first tick.
         backlog_room: BacklogRoom::new(0),
         timers: TimerBudget::default(),
         counters,
@@ -743,7 +736,7 @@ fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
     }
 }
 
-/// How a handshake ended whose client left without a request.
+/// The outcome of a handshake whose client has closed without a request.
 fn left(record: &ConnectionRecord) -> HandshakeOutcome {
     if record.is_proxys_own() {
         HandshakeOutcome::HealthCheck
@@ -752,14 +745,14 @@ fn left(record: &ConnectionRecord) -> HandshakeOutcome {
     }
 }
 
-/// The address that is listened on.
+/// The address of a listening socket.
 fn name_of(socket: &OwnedFd) -> String {
     let address = SockRef::from(socket).local_addr().ok();
     let address = address.as_ref().and_then(Address::from_kernel);
     address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
 }
 
-/// What is said to a connection that is not let in.
+/// The response to a rejected connection.
 fn refusal(rejection: Rejection) -> Refusal {
     match rejection {
         Rejection::Full => Refusal::FULL,
@@ -779,10 +772,10 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
         };
         match accepted {
             Ok((socket, peer)) => {
-                let entry = worker.enter(&mut no_wait_before).await;
-                worker.let_in(socket, peer, &listener, entry);
+                let decision = worker.enter(&mut no_wait_before).await;
+                worker.start_connection(socket, peer, &listener, decision);
             }
-            // The next may be fine.
+            // The next connection may work.
             Err(error) if is_of_the_connection(&error) => {
                 log_limited!(debug, ACCEPT_FAILS, %error, "accept");
             }
@@ -795,7 +788,7 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
         }
     }
     if shutdown.is_handed_over() {
-        // The queue is the successor's as well.
+        // The replacement accepts the rest of the queue.
         return;
     }
     if let Err(error) = accept_rest(&worker, socket, &listener) {
@@ -803,15 +796,14 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
     }
 }
 
-/// Lets those in who wait to be accepted: closing the listener would reset
-/// them.
+/// Accepts the rest of the queue: closing the listener would reset it.
 fn accept_rest(worker: &Rc<Worker>, socket: Accepting, listener: &Rc<Listener>) -> io::Result<()> {
     let waiting = socket.into_blocking()?;
     loop {
         match waiting.next() {
             Ok((socket, peer)) => {
-                let entry = worker.admission.enter();
-                worker.let_in(socket, peer, listener, entry);
+                let decision = worker.admission.enter();
+                worker.start_connection(socket, peer, listener, decision);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -822,13 +814,13 @@ fn accept_rest(worker: &Rc<Worker>, socket: Accepting, listener: &Rc<Listener>) 
 
 async fn tick(worker: Rc<Worker>) -> Infallible {
     let interval = worker.settings.tick_interval();
-    let held = worker.admission.held();
-    held.join();
-    worker.settings.backlog_room.set(held.room());
+    let budget = worker.admission.held();
+    budget.join();
+    worker.settings.backlog_room.set(budget.room());
     let (mut reported, mut is_soon) = (0, false);
     let mut tcp_eviction = TcpEviction::default();
     loop {
-        let wait = match (held.is_high(), is_soon) {
+        let wait = match (budget.is_high(), is_soon) {
             (true, _) => interval.min(TICK_WHEN_HIGH),
             (false, true) => interval.min(SLOW_READER),
             (false, false) => interval,
@@ -846,28 +838,28 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
                 sleep_until(start + wait.min(start.elapsed() + TICK_WHEN_HIGH)).await;
             }
             () = worker.settings.backlog_begun.notified() => {
-                // What is over by then is seen by then, and no sooner.
+                // A reader counts as slow only after that time.
                 sleep_until(start + wait.min(start.elapsed() + SLOW_READER)).await;
             }
         }
         let now;
-        (now, is_soon) = worker.look_after_connections();
-        let excess = held.report(reported, now);
+        (now, is_soon) = worker.tick_connections();
+        let excess = budget.report(reported, now);
         reported = now - excess;
         if excess > 0 {
             log_limited!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
-            worker.shed(excess);
+            worker.free(excess);
         }
-        tcp_eviction.look(&worker);
-        // What dropped backlogs have left is memory still.
-        let room = held.room().saturating_sub(byte_queue::free_some());
+        tcp_eviction.check(&worker);
+        // Memory of dropped backlogs is not yet freed.
+        let room = budget.room().saturating_sub(byte_queue::free_some());
         worker.settings.backlog_room.set(room);
         worker.beat();
         log_limit::reschedule();
     }
 }
 
-/// Sleeps, but for freeing what dropped backlogs have left.
+/// Sleeps, and frees memory of dropped backlogs meanwhile.
 async fn sleep_and_free(time: Duration) {
     let end = Instant::now() + time;
     while byte_queue::free_some() > 0 && Instant::now() < end {
@@ -876,8 +868,8 @@ async fn sleep_and_free(time: Duration) {
     sleep_until(end).await;
 }
 
-/// Whether accepting failed because of the connection that was next, as accept(2)
-/// has it, and not for want of descriptors or memory, or for good.
+/// Whether an `accept(2)` error is of the next connection only, and not a lack of
+/// descriptors or memory, or permanent.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(

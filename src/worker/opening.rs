@@ -1,4 +1,4 @@
-//! What comes before a request is served: a proxy's word on its client, and TLS.
+//! The steps of a connection before HTTP: PROXY header, TLS; and the forwarded client.
 
 use std::pin::pin;
 
@@ -17,25 +17,25 @@ use crate::transport::proxy;
 use crate::transport::stream::Stream;
 use crate::transport::tls;
 
-/// Why a connection does not get as far as HTTP.
+/// The reason why a connection does not reach HTTP.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unopened {
-    /// The client was told, as far as it can be; with a status, if by HTTP.
+    /// Rejected; with a status if the client got an HTTP response.
     Refused(RefusalReason, Option<StatusCode>),
     TimedOut,
-    /// The client has left.
+    /// The client has closed the connection.
     Gone,
 }
 
 impl Worker {
-    /// Whether the connection has to say whose it is.
+    /// Whether the connection must begin with a PROXY header.
     pub(super) fn is_from_a_proxy(&self, record: &ConnectionRecord) -> bool {
         let peer = record.peer();
         self.proxies.iter().any(|proxy| proxy.contains(peer))
     }
 
-    /// Reads for whom a proxy speaks; whether the connection goes on.
-    pub(super) async fn introduce(
+    /// Reads the PROXY header; returns whether the connection goes on.
+    pub(super) async fn read_proxy_header(
         &self,
         socket: &mut Socket,
         record: &ConnectionRecord,
@@ -78,7 +78,7 @@ impl Worker {
         false
     }
 
-    /// Whether its request may say whose it is.
+    /// Whether the client's address is taken from the request's header.
     pub(super) fn is_from_a_forwarding_proxy(&self, record: &ConnectionRecord) -> bool {
         self.is_forwarding(record.peer())
     }
@@ -88,8 +88,8 @@ impl Worker {
         proxies.any(|proxy| proxy.contains(peer))
     }
 
-    /// Finds out for whom a proxy has passed a request on. If that is not known, it is
-    /// the proxy's own.
+    /// Sets the client to the one in the forwarding header. Without a valid header the client
+    /// is the proxy.
     pub(super) fn find_client(&self, request: &PendingRequest, record: &ConnectionRecord) {
         let headers = request.head().headers();
         let header = self.forwarded_header;
@@ -97,7 +97,7 @@ impl Worker {
         if let Some(client) = forwarded.client {
             record.set_client(client);
         }
-        // Health checks are plain requests of the proxy itself.
+        // Plain requests may be health checks of the proxy.
         if let Some(reason) = forwarded.fault.filter(|_| request.is_handshake()) {
             log_limited!(
                 warn,
@@ -105,15 +105,15 @@ impl Worker {
                 %header,
                 %reason,
                 "a proxy of --forwarded-from did not name its client; the limits per address \
-                 take the proxy for it"
+                 count the request for the proxy"
             );
         }
     }
 
-    /// Does the TLS handshake, where one is due.
+    /// Does the TLS handshake on a TLS listener.
     ///
     /// # Errors
-    /// Why there is no connection.
+    /// The connection does not reach HTTP.
     pub(super) async fn open(
         &self,
         socket: Socket,
@@ -141,7 +141,7 @@ impl Worker {
                 log_limited!(
                     debug,
                     TLS_FAILS,
-                    "a request without TLS came where TLS is spoken"
+                    "a request without TLS came to a TLS address"
                 );
                 let status = http::ask_for_tls(Stream::Plain(socket)).await;
                 let refused = Unopened::Refused(RefusalReason::Tls, Some(status));
@@ -153,7 +153,7 @@ impl Worker {
                 let refused = Unopened::Refused(RefusalReason::Tls, None);
                 (TlsOutcome::Failed, Err(refused))
             }
-            // A health check need not speak TLS.
+            // A health check need not use TLS.
             Ok(Err(tls::Failure::Gone)) if record.is_proxys_own() => return Err(Unopened::Gone),
             Ok(Err(tls::Failure::Gone)) => {
                 tracing::trace!("a connection ended in its TLS handshake");
@@ -168,7 +168,7 @@ impl Worker {
         opened
     }
 
-    /// Counts a connection that did not get as far as HTTP.
+    /// Counts a connection that did not reach HTTP.
     pub(super) fn count_unopened(&self, unopened: Unopened, record: &ConnectionRecord) {
         let (outcome, status, refusal) = match unopened {
             Unopened::Refused(reason, status) => (HandshakeOutcome::Refused, status, Some(reason)),

@@ -1,9 +1,9 @@
-//! Evicts clients that do not read while TCP has more memory than it may.
+//! Evicts clients that do not read while TCP memory exceeds `max-tcp-memory`.
 //!
-//! A client's replies wait in the server only once they fill its socket, for which the
-//! kernel keeps megabytes. That its socket takes nothing does not mean that it does not
-//! read: there is room again only when a part of it is acknowledged. So the send queue
-//! is looked at twice: a client goes whose queue has not become shorter meanwhile.
+//! A client's replies wait in the server only once they fill its socket, which may be
+//! megabytes in the kernel. A full socket does not prove that the client does not read:
+//! it has room again only when a part is acknowledged. So the send queue is measured
+//! twice, and a client is evicted if its queue has not become shorter.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -18,31 +18,31 @@ use crate::observe::metrics::label::EndReason;
 
 use super::{Key, Worker};
 
-/// A worker's part in it.
+/// The state of one worker.
 #[derive(Debug, Default)]
 pub(super) struct TcpEviction {
-    looked_at: Option<Millis>,
-    /// The send queues, in bytes, of those that may not read, when last looked at.
+    checked_at: Option<Millis>,
+    /// The send queues, in bytes, of the candidates at the last check.
     send_queues: HashMap<Key, u32>,
 }
 
-/// A connection that has made no room in its socket for a while.
+/// A connection whose socket has taken nothing for a while.
 struct Candidate {
     key: Key,
-    /// It does not send either.
+    /// The client does not send either.
     is_stalled: bool,
     memory: SocketMemory,
 }
 
 impl TcpEviction {
-    /// To be called at each tick.
-    pub(super) fn look(&mut self, worker: &Worker) {
+    /// Checks the memory if a check is due. Called at each tick.
+    pub(super) fn check(&mut self, worker: &Worker) {
         let now = worker.settings.clock.now();
         let is_due = |before: Millis| before.is_over(LOOK_INTERVAL, now);
-        if !self.looked_at.is_none_or(is_due) {
+        if !self.checked_at.is_none_or(is_due) {
             return;
         }
-        self.looked_at = Some(now);
+        self.checked_at = Some(now);
         let memory = worker.admission.tcp_memory();
         let excess = memory.excess();
         if excess == 0 {
@@ -53,10 +53,9 @@ impl TcpEviction {
             warn,
             TCP_MEMORY,
             excess,
-            "TCP has more memory on this machine than max-tcp-memory: clients that do not \
-             read are evicted"
+            "TCP memory of this machine exceeds max-tcp-memory: evicting clients that do not read"
         );
-        for candidate in self.unread_since_last_look(candidates(worker)) {
+        for candidate in self.still_unread(candidates(worker)) {
             if memory.excess() == 0 {
                 break;
             }
@@ -65,9 +64,9 @@ impl TcpEviction {
         }
     }
 
-    /// Those whose send queues have not become shorter since the last look, in the
-    /// order in which they go.
-    fn unread_since_last_look(&mut self, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    /// The candidates whose send queues have not become shorter since the last check, in the
+    /// order of eviction.
+    fn still_unread(&mut self, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
         let queue = |it: &Candidate| (it.key, it.memory.send_queue);
         let queues = candidates.iter().map(queue).collect();
         let before = mem::replace(&mut self.send_queues, queues);
@@ -98,7 +97,7 @@ fn candidates(worker: &Worker) -> Vec<Candidate> {
 }
 
 impl Worker {
-    /// What the kernel keeps for a connection.
+    /// The kernel's memory for a connection.
     fn socket_memory(&self, key: Key) -> Option<SocketMemory> {
         match key {
             Key::Plain(key) => self.engine.socket_memory(key),
@@ -122,11 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn who_has_acknowledged_something_stays_and_the_largest_of_the_others_go_first() {
+    fn candidates_without_progress_are_evicted_stalled_first_then_largest() {
         let mut eviction = TcpEviction::default();
         let mut keys = |candidates| {
-            let leaving = eviction.unread_since_last_look(candidates);
-            leaving.iter().map(|it| it.key).collect::<Vec<_>>()
+            let evicted = eviction.still_unread(candidates);
+            evicted.iter().map(|it| it.key).collect::<Vec<_>>()
         };
         let first = [
             candidate(1, true, 500, 0),
@@ -141,7 +140,7 @@ mod tests {
             // It has read.
             candidate(3, true, 599, 0),
             candidate(4, true, 500, 300),
-            // It was not there before.
+            // Not a candidate before.
             candidate(5, true, 9999, 0),
         ];
         assert_eq!(keys(second.into()), [4, 1, 2].map(Key::Plain));

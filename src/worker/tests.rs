@@ -1,4 +1,4 @@
-//! A worker whose `accept` fails, or whose tasks panic.
+//! A worker whose `accept` fails or whose tasks panic.
 
 #[path = "../../tests/common/loopback.rs"]
 mod loopback;
@@ -27,19 +27,18 @@ use crate::sys::calls::{Call, Fault, Plan, Tally, When};
 use crate::sys::shutdown::{self, StopReason, Trigger};
 
 on_every_engine![
-    want_of_resources_is_waited_out,
-    a_connection_that_is_gone_does_not_keep_the_next_one,
-    an_accept_that_never_works_is_no_loop_and_no_obstacle,
+    accept_pauses_and_resumes_when_resources_run_out,
+    accept_continues_after_the_error_of_one_connection,
+    accept_that_always_fails_pauses_each_time_and_the_worker_still_stops,
     a_panic_in_any_task_ends_the_worker,
 ];
 
-/// Longest to wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A worker on a thread of its own, where its calls go wrong.
+/// A worker on its own thread, with planned faults.
 struct Rig {
     address: SocketAddr,
-    /// Where clients connect that know nothing of TLS.
+    /// The address for clients without TLS: a tunnel if the worker uses TLS.
     entrance: SocketAddr,
     counters: Arc<Counters>,
     trigger: Trigger,
@@ -57,7 +56,7 @@ impl Rig {
         })
     }
 
-    /// A worker on whose thread this is called before it starts.
+    /// Starts a worker; `prepare` is called on its thread before.
     fn start_with(
         kind: EngineKind,
         service: Service,
@@ -105,7 +104,7 @@ impl Rig {
             let result = run(assignment, || ready.send(()).is_ok());
             (result, calls::tally())
         });
-        is_ready.recv_timeout(PATIENCE).expect("the worker starts");
+        is_ready.recv_timeout(TIMEOUT).expect("the worker starts");
         Self {
             address,
             entrance,
@@ -115,7 +114,7 @@ impl Rig {
         }
     }
 
-    /// A client says something and leaves.
+    /// Connects a client that echoes one message and closes.
     fn serve_one(&self) {
         let mut client = Client::new(self.open());
         client.take(&Step {
@@ -126,12 +125,12 @@ impl Rig {
         assert_eq!(client.end, Some(End::Closed));
     }
 
-    /// A client that was upgraded.
+    /// Connects and upgrades a client.
     fn open(&self) -> TcpStream {
         open(self.entrance)
     }
 
-    /// Stops the worker; says what it has called.
+    /// Stops the worker; returns the tally of its calls.
     fn stop(self) -> Tally {
         self.trigger.initiate(StopReason::Stopped);
         let (result, tally) = self.thread.join().expect("no panic");
@@ -141,7 +140,7 @@ impl Rig {
     }
 }
 
-/// How a worker serves its connections.
+/// The options of a worker.
 #[derive(Clone, Copy, Debug, Default)]
 struct Service {
     is_over_tls: bool,
@@ -175,13 +174,13 @@ fn a_panic_in_any_task_ends_the_worker(kind: EngineKind) {
     }
 }
 
-/// Whatever the worker did before, it does nothing afterwards: its connections and its
-/// listeners go with it, and whoever started it sees the panic.
+/// A panic ends the worker: its connections and listeners are closed, and its thread's
+/// result is the panic.
 #[track_caller]
 fn panic_in(task: TaskKind, kind: EngineKind, service: Service) {
     let flag = Arc::new(AtomicBool::new(false));
     let panics = Arc::clone(&flag);
-    // An engine's own task has nothing to do but once, where others serve.
+    // The engine's task is polled only once if other tasks serve the connections.
     let is_idle = kind == EngineKind::TokioUring || service.is_over_tls || service.has_handler;
     let is_at_once = task == TaskKind::Engine && is_idle;
     let rig = Rig::start_with(kind, service, move || {
@@ -190,7 +189,7 @@ fn panic_in(task: TaskKind, kind: EngineKind, service: Service) {
     });
     let client = (!is_at_once).then(|| rig.open());
     flag.store(true, Relaxed);
-    // What a task may wait for; the worker may have ended before that.
+    // Wakes a task that waits; the worker may have ended before.
     let other = TcpStream::connect(rig.entrance);
     if let Ok(other) = &other {
         let mut other = other;
@@ -199,7 +198,7 @@ fn panic_in(task: TaskKind, kind: EngineKind, service: Service) {
     if let Some(mut client) = client.as_ref() {
         let _ = client.write_all(&frame(TEXT, b"still there?"));
     }
-    let deadline = StdInstant::now() + PATIENCE;
+    let deadline = StdInstant::now() + TIMEOUT;
     while !rig.thread.is_finished() {
         assert!(StdInstant::now() < deadline, "{task:?}, {service:?}");
         thread::sleep(Duration::from_millis(1));
@@ -216,11 +215,11 @@ fn panic_in(task: TaskKind, kind: EngineKind, service: Service) {
         let is_late = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
         assert!(!end.as_ref().is_err_and(is_late), "{task:?}, {service:?}");
     }
-    TcpStream::connect(rig.address).expect_err("nobody listens any more");
+    TcpStream::connect(rig.address).expect_err("the listener is closed");
     assert_eq!(rig.counters.open.get(), 0, "{task:?}, {service:?}");
 }
 
-fn want_of_resources_is_waited_out(kind: EngineKind) {
+fn accept_pauses_and_resumes_when_resources_run_out(kind: EngineKind) {
     for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
         let rig = Rig::start(kind, errno, When::Before(1));
         rig.serve_one();
@@ -232,7 +231,7 @@ fn want_of_resources_is_waited_out(kind: EngineKind) {
     }
 }
 
-fn a_connection_that_is_gone_does_not_keep_the_next_one(kind: EngineKind) {
+fn accept_continues_after_the_error_of_one_connection(kind: EngineKind) {
     for errno in [
         Errno::CONNABORTED,
         Errno::PROTO,
@@ -248,19 +247,18 @@ fn a_connection_that_is_gone_does_not_keep_the_next_one(kind: EngineKind) {
     }
 }
 
-/// Neither what is short for ever, nor what nobody has foreseen.
-fn an_accept_that_never_works_is_no_loop_and_no_obstacle(kind: EngineKind) {
+fn accept_that_always_fails_pauses_each_time_and_the_worker_still_stops(kind: EngineKind) {
     const A_WHILE: Duration = Duration::from_millis(300);
     for errno in [Errno::MFILE, Errno::INVAL] {
         let start = StdInstant::now();
         let rig = Rig::start(kind, errno, When::Before(u64::MAX - 1));
         thread::sleep(A_WHILE);
         while rig.counters.accept_pauses.get() == 0 {
-            assert!(start.elapsed() < PATIENCE, "{errno}: no pause");
+            assert!(start.elapsed() < TIMEOUT, "{errno}: no pause");
             thread::sleep(Duration::from_millis(5));
         }
         let planned = rig.stop().planned;
-        // One at once, one for each pause, and what the end of the worker brings.
+        // One at once, one for each pause, and up to two at the end of the worker.
         let pauses = start.elapsed().as_millis() / ACCEPT_PAUSE.as_millis();
         assert!(u128::from(planned) <= pauses + 3, "{errno}: {planned}");
     }

@@ -290,7 +290,7 @@ fn tls_on_plain_port_gets_alert(engine: Engine) {
     raw.send(&hello);
     // The fatal alert protocol_version.
     assert_eq!(raw.rest(), b"\x15\x03\x01\0\x02\x02\x46");
-    server.wait_for_log("TLS came where none is spoken");
+    server.wait_for_log("TLS came to an address without TLS");
     server.wait_for_log("refusal=\"tls\"");
 }
 
