@@ -28,7 +28,7 @@
 //! * `doctor/`: what this machine lacks for a configuration, found out by reading and
 //!   trying; one check in each file
 //! * `server/`: all workers from start to end, signals, the certificate's reload;
-//!   `restart/`: the successor, what it inherits, the PID file, systemd
+//!   `restart/`: the replacement, what it inherits, the PID file, systemd
 //! * `admin/`: health and metrics over HTTP, on a thread of its own; asks the same of a
 //!   server that runs
 //! * `worker/`: one core: accept, handshake, then an engine or a handler; what is looked

@@ -255,9 +255,9 @@ mod tests {
             ("2147483647", "names process 2147483647, which has ended"),
         ] {
             fs::write(&path, text).expect("written");
-            let refused = reload(&path).expect_err("nobody serves");
-            assert!(refused.contains(reason), "{text:?}: {refused}");
-            assert!(refused.contains("pid file"), "{refused}");
+            let rejected = reload(&path).expect_err("no server");
+            assert!(rejected.contains(reason), "{text:?}: {rejected}");
+            assert!(rejected.contains("pid file"), "{rejected}");
         }
         let missing = reload(&directory.path().join("none")).expect_err("no file");
         assert!(missing.contains("none: No such file"), "{missing}");

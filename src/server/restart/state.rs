@@ -19,7 +19,7 @@ pub(in crate::server) struct RestartState {
 
 impl RestartState {
     /// # Errors
-    /// [`Error::Start`]: no descriptor is left, or nobody knows which program this is.
+    /// [`Error::Start`]: no descriptor is left, or the program's path is unknown.
     pub(in crate::server) fn new(
         inherited: &Inherited,
         listening: &ListeningSockets,
