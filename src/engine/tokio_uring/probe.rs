@@ -15,7 +15,8 @@ const MESSAGE: &[u8] = b"is anybody there?";
 
 /// Echoes a message through a ring of its own.
 pub(crate) fn probe() -> io::Result<()> {
-    let echoed = super::runtime()?.block_on(timeout(PATIENCE, echo()));
+    // A timeout is made on the runtime that it counts on.
+    let echoed = super::runtime()?.block_on(async { timeout(PATIENCE, echo()).await });
     echoed.unwrap_or_else(|_elapsed| Err(io::Error::other("an echo through a ring got no answer")))
 }
 
