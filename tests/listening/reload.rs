@@ -175,7 +175,7 @@ fn reload_ignores_argv0_of_another_program() {
     let pid = pid_in(&pid_file).expect("it serves");
     let expected = Path::new(env!("CARGO_BIN_EXE_ringback")).canonicalize();
     assert_eq!(program_of(pid), expected.expect("it is there"));
-    server.wait_for_log("it is the path of the file that runs");
+    server.wait_for_log("by the path of the running file");
     server.wait_for_success();
     stop(&pid_file);
 }
