@@ -173,7 +173,7 @@ fn admin_address_in_use_exits_with_status_1() {
         .expect("the binary starts");
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).expect("UTF-8");
-    let line = format!("ringback: cannot listen on {address} for admin: ");
+    let line = format!("ringback: cannot listen on {address} (--admin): ");
     assert!(stderr.lines().any(|l| l.starts_with(&line)), "{stderr}");
     assert!(output.stdout.is_empty(), "no start line");
 }

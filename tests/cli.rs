@@ -72,13 +72,13 @@ fn invalid_tls_file_is_named_with_reason() {
             &pair.key,
             &pair.key,
             "cert.pem",
-            "there is no certificate in it",
+            "it holds no certificate",
         ),
         (
             &twice,
             &pair.key,
             "cert.pem",
-            "certificate 2: what stands between",
+            "certificate 2: the text between",
         ),
         (
             certificate_of_nothing,

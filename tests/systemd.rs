@@ -111,7 +111,7 @@ fn watchdog_stops_when_a_worker_is_blocked() {
     let _client = Raw::open(address);
     let status = systemd.next_but_watchdog();
     assert!(
-        status.starts_with("STATUS=worker 0 has stood still for "),
+        status.starts_with("STATUS=worker 0 has stalled for "),
         "{status}"
     );
     for _ in 0..3 {

@@ -35,7 +35,7 @@ impl Answers {
             "/metrics" => self.metrics(),
             _ => line(
                 StatusCode::NOT_FOUND,
-                "there are /healthz, /readyz and /metrics\n",
+                "unknown path: use /healthz, /readyz or /metrics\n",
             ),
         }
     }
@@ -46,7 +46,7 @@ impl Answers {
             // Writing into memory does not fail.
             Err(error) => line(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                format!("the metrics cannot be written: {error}\n"),
+                format!("cannot write the metrics: {error}\n"),
             ),
         }
     }
@@ -60,10 +60,7 @@ fn verdict(health: Result<(), Trouble>) -> Reply {
 }
 
 fn not_allowed() -> Reply {
-    let mut reply = line(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "this can be read, with GET or HEAD\n",
-    );
+    let mut reply = line(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD\n");
     let allowed = HeaderValue::from_static("GET, HEAD");
     reply.headers_mut().insert(ALLOW, allowed);
     reply

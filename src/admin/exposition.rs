@@ -97,39 +97,37 @@ impl View {
         ];
         let mut info = page.encoder.encode_descriptor(
             "ringback_build",
-            "What runs: its version, its engine, and the commit where the build was told. Always 1.",
+            "Version, engine, and the commit of the build if known. Always 1.",
             None,
             MetricType::Info,
         )?;
         info.encode_info(&build)?;
         page.gauge(
             "ringback_draining",
-            "1 while the server stops, else 0.",
+            "1 while the server drains, else 0.",
             &u64::from(overview.is_draining()),
         )?;
         page.gauge(
             "ringback_connections_max",
-            "Connections that may be open at a time, over all workers.",
+            "Limit on open connections, over all workers.",
             &(overview.server_limits.capacity().get() as u64),
         )?;
         if let Some(max) = overview.server_limits.handshakes_max() {
             page.gauge(
                 "ringback_handshakes_max",
-                "Handshakes that may be in progress, over all workers. Missing if there is no \
-                 limit.",
+                "Limit on handshakes in progress, over all workers. Missing if there is none.",
                 &(max.get() as u64),
             )?;
         }
         for (name, help, queue) in [
             (
                 "ringback_log_lines_lost",
-                "Lines of the log that were dropped: stderr is not read fast enough, or cannot be \
-                 written.",
+                "Log lines dropped: stderr is not read fast enough, or cannot be written.",
                 output::stderr(),
             ),
             (
                 "ringback_stdout_lines_lost",
-                "Lines for stdout that were dropped, for the same reasons.",
+                "Lines for stdout dropped, for the same reasons.",
                 output::stdout(),
             ),
         ] {
@@ -138,7 +136,7 @@ impl View {
         let access_limit = overview.server_limits.access_limit();
         page.counter(
             "ringback_access_lines_left_out",
-            "Access lines that were not written: there were more than --access-log-rate.",
+            "Access lines dropped: more than --access-log-rate.",
             &access_limit.map_or(0, |limit| limit.suppressed()),
         )?;
         let tcp_memory = overview.server_limits.tcp_memory();
@@ -146,26 +144,27 @@ impl View {
         for (name, help, value) in [
             (
                 "ringback_held_bytes_max",
-                "Bytes that may be held, over all workers. Missing if there is no limit.",
+                "Limit on buffered bytes, over all workers (--max-held-bytes). Missing if there is \
+                 none.",
                 held_max.map(|max| max.get() as u64),
             ),
             (
                 "ringback_tcp_memory_bytes",
-                "Memory that the kernel has given to TCP, for all sockets of this machine. Missing \
-                 where it does not tell.",
+                "Memory that the kernel has allocated to TCP, for all sockets of this machine. \
+                 Missing where the kernel does not report it.",
                 tcp_memory.bytes(),
             ),
             (
                 "ringback_tcp_memory_pressure_bytes",
-                "From so much on the kernel presses TCP for less memory: the second number of \
-                 net.ipv4.tcp_mem when the server started. A sixteenth of the memory where that \
-                 cannot be seen, as in containers.",
+                "TCP memory at which the kernel begins to limit it: the second number of \
+                 net.ipv4.tcp_mem at start. A sixteenth of the machine's memory where that cannot \
+                 be read, as in containers.",
                 Some(tcp_memory.pressure()),
             ),
             (
                 "ringback_tcp_memory_max_bytes",
-                "From so much memory of TCP on, clients that do not read are evicted. Missing if \
-                 there is no limit.",
+                "TCP memory above which clients that do not read are evicted. Missing if there is \
+                 no limit.",
                 tcp_memory.max().map(NonZeroU64::get),
             ),
         ] {
@@ -180,14 +179,14 @@ impl View {
         let workers = &self.overview.workers;
         page.gauges(
             "ringback_worker_up",
-            "1 if the worker has shown within 5 seconds that it gets around to its work, else 0.",
+            "1 if the worker has ticked within the last 5 seconds, else 0.",
             (0..workers.len()).map(|n| (worker(n), u64::from(self.overview.is_up(n)))),
         )?;
         let cpu_times = workers.iter().map(|worker| worker.clock.cpu_time());
         page.counters(
             "ringback_worker_cpu_seconds",
-            "CPU time of the worker's thread, in user space and the kernel. Missing where the \
-             kernel does not tell.",
+            "CPU time of the worker's thread, user and system. Missing where the kernel does not \
+             report it.",
             cpu_times
                 .enumerate()
                 .filter_map(|(n, time)| Some((worker(n), time?.as_secs_f64()))),
@@ -197,8 +196,8 @@ impl View {
     fn tls(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         page.counter_by_label(
             "ringback_tls_handshakes",
-            "TLS handshakes by how they ended: tls12, tls13, failed, plain_http (a request without \
-             TLS), timeout, abandoned.",
+            "TLS handshakes by outcome: tls12, tls13, failed, plain_http (a request without TLS), \
+             timeout, abandoned.",
             TlsOutcome::ALL,
             |outcome| [("outcome", outcome.name())],
             |counters, outcome| counters.tls_handshakes.get(outcome),
@@ -207,15 +206,14 @@ impl View {
         let (good, failed) = tls.map_or((0, 0), Tls::reloads);
         page.counters(
             "ringback_tls_reloads",
-            "Times that the certificate and its key were read again: ok, or failed, which left the \
-             old ones in use.",
+            "Reloads of the certificate and its key: ok, or failed (the old ones stay in use).",
             [("ok", good), ("failed", failed)]
                 .into_iter()
                 .map(|(outcome, count)| ([("outcome", outcome)], count)),
         )?;
         page.gauge(
             "ringback_tls_certificate_not_after_seconds",
-            "When the certificate in use ends, in seconds since 1970; 0 without TLS.",
+            "End of the certificate's validity, in seconds since 1970; 0 without TLS.",
             &tls.map_or(0, Tls::not_after_s),
         )
     }
@@ -223,7 +221,7 @@ impl View {
     fn process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         page.counter(
             "process_cpu_seconds",
-            "CPU time of all threads, in user space and the kernel.",
+            "CPU time of all threads, user and system.",
             &Process::cpu_time().as_secs_f64(),
         )?;
         let memory = self.process.memory();
@@ -235,17 +233,17 @@ impl View {
             ),
             (
                 "process_max_fds",
-                "The limit on open file descriptors. Missing if there is none.",
+                "Limit on open file descriptors. Missing if there is none.",
                 open_files::limit(),
             ),
             (
                 "process_resident_memory_bytes",
-                "Memory in RAM.",
+                "Resident memory.",
                 memory.map(|memory| memory.resident),
             ),
             (
                 "process_virtual_memory_bytes",
-                "Address space, most of which need not be in RAM.",
+                "Virtual memory.",
                 memory.map(|memory| memory.virtual_),
             ),
         ] {
@@ -256,7 +254,7 @@ impl View {
         match self.process.started() {
             Some(started) => page.gauge(
                 "process_start_time_seconds",
-                "When the process started, in seconds since 1970.",
+                "Start of the process, in seconds since 1970.",
                 &started.as_secs_f64(),
             ),
             None => Ok(()),
@@ -267,18 +265,17 @@ impl View {
 fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
     page.gauge_by_worker(
         "ringback_connections_open",
-        "Connections that are open, those in their handshake included. Never more than \
-         ringback_connections_max.",
+        "Open connections, including handshakes. Never more than ringback_connections_max.",
         |counters| &counters.open,
     )?;
     page.gauge_by_worker(
         "ringback_handshakes_in_progress",
-        "Accepted connections that are not upgraded yet. At most a second old.",
+        "Accepted connections that are not upgraded yet. Up to a second old.",
         |counters| &counters.handshakes_in_progress,
     )?;
     page.gauge_by_worker(
         "ringback_connections_rejecting",
-        "Connections over a limit that are being told so. They are not among the open ones.",
+        "Connections over a limit that are being answered with 503 or 429. Not counted as open.",
         |counters| &counters.rejecting,
     )?;
     page.counter_by_worker(
@@ -288,32 +285,33 @@ fn connections(page: &mut Page<'_, '_>) -> fmt::Result {
     )?;
     page.counter_by_worker(
         "ringback_accept_pauses",
-        "Times that accepting rested for want of file descriptors or memory.",
+        "Times that accept was paused for lack of file descriptors or memory.",
         |counters| &counters.accept_pauses,
     )?;
     page.counter_by_label(
         "ringback_connections_refused",
-        "Connections refused: full (503), address (429: it has too many connections), rate (429: \
-         it connects too often), overrun (closed without an answer, when too many are being \
-         told one of these), handshakes (the oldest handshake, closed for one too many), \
-         held_bytes (a handshake, closed because too much was held), malformed (400), origin \
-         (403), path (404), method (405), timeout (408), version (426), head_too_large (431), \
-         tls (an alert), proxy (no good PROXY header), other.",
+        "Connections refused, by reason: full (503), address (429: too many connections of its \
+         address), rate (429: its address connects too often), overrun (closed without an answer: \
+         too many are being answered), handshakes (the oldest handshake, evicted for a new one), \
+         held_bytes (a handshake, evicted: buffered bytes exceed the limit), malformed (400), \
+         origin (403), path (404), method (405), timeout (408), version (426), head_too_large \
+         (431), tls (an alert), proxy (no valid PROXY header), other.",
         RefusalReason::ALL,
         |reason| [("reason", reason.name())],
         |counters, reason| counters.refusals.get(reason),
     )?;
     page.counter_by_label(
         "ringback_handshakes",
-        "Accepted connections by what became of their handshake: upgraded, refused, served (a \
-         plain request), timeout, abandoned (no request came), cut_off (the server stopped).",
+        "Accepted connections by the outcome of their handshake: upgraded, refused, served (a \
+         plain request), timeout, abandoned (no request), health_check (no request, from a proxy \
+         itself), cut_off (the server stopped).",
         HandshakeOutcome::ALL,
         |outcome| [("outcome", outcome.name())],
         |counters, outcome| counters.handshakes.get(outcome),
     )?;
     page.durations(
         "ringback_handshake_duration_seconds",
-        "Time from accepting a connection until its 101 was written, of those that were upgraded.",
+        "Time from accept until the 101 was written, of upgraded connections.",
         |counters| &counters.handshake_times,
     )?;
     closes(page)
@@ -326,18 +324,18 @@ fn closes(page: &mut Page<'_, '_>) -> fmt::Result {
         .filter(|&(reason, code)| reason.may_carry(code));
     page.counter_by_label(
         "ringback_closes",
-        "WebSocket connections that were ended, once for each, by why and by the code of the \
-         Close frame that said so: client (it sent a Close), violation, idle, drain, handler, \
-         slow_reader, held_bytes (the server held too much, and most of it for this one), tcp_memory (TCP had too \
-         much memory, and the client did not read), gone (it left without a Close). Code `none`: no Close frame, or no code \
-         in it; `other`: 3000 to 4999.",
+        "Ended WebSocket connections, by reason and by the code of the Close frame: client (it \
+         sent a Close), violation, tls (a violation of TLS), idle, drain, handler, slow_reader, \
+         held_bytes (evicted: buffered bytes exceed the limit), tcp_memory (evicted: TCP memory \
+         exceeds the limit), gone (no Close). Code `none`: no Close frame, or no code in it; \
+         `other`: 3000 to 4999.",
         ends,
         |(reason, code)| [("reason", reason.name()), ("code", code.name())],
         |counters, (reason, code)| counters.ends(reason, code),
     )?;
     page.counter_by_label(
         "ringback_violations",
-        "Connections whose clients broke a rule of RFC 6455 or a limit, by which.",
+        "Connections closed because the client broke a rule of RFC 6455 or a limit, by rule.",
         Violation::ALL,
         |violation| [("kind", violation.name())],
         |counters, violation| counters.violations.get(violation),
@@ -348,12 +346,12 @@ fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
     for (name, help, counter) in [
         (
             "ringback_messages_received",
-            "Messages that came in whole, over all their fragments.",
+            "Complete messages received; a fragmented one counts once.",
             (|counters| &counters.messages_received) as fn(&Counters) -> &Counter,
         ),
         (
             "ringback_messages_sent",
-            "Messages whose last bytes were given to the socket, or wait for room in it.",
+            "Messages sent: written to the socket in full, or queued for it.",
             |counters| &counters.messages_sent,
         ),
         (
@@ -363,17 +361,17 @@ fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
         ),
         (
             "ringback_sent_bytes",
-            "Bytes of WebSocket frames that the sockets took, headers included.",
+            "Bytes of WebSocket frames written, headers included.",
             |counters| &counters.bytes_sent,
         ),
         (
             "ringback_reads",
-            "Reads that brought bytes of WebSocket frames.",
+            "Reads that returned bytes of WebSocket frames.",
             |counters| &counters.reads,
         ),
         (
             "ringback_writes",
-            "Writes of WebSocket frames of which the socket took some bytes.",
+            "Writes of WebSocket frames, partial ones included.",
             |counters| &counters.writes,
         ),
     ] {
@@ -381,33 +379,33 @@ fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
     }
     page.batches(
         "ringback_frames_per_read",
-        "Frames that ended in what was served as one: a read, or several that waited.",
+        "Frames completed per batch: one read, or several that were queued.",
         |counters| &counters.frames_per_read,
     )?;
     page.batches(
         "ringback_frames_per_write",
-        "Frames that ended in what was written as one: the replies to all that was read.",
+        "Frames completed in the replies to one batch.",
         |counters| &counters.frames_per_write,
     )?;
     for (name, help, counter) in [
         (
             "ringback_pings_sent",
-            "Pings sent to silent clients.",
+            "Pings sent to idle clients.",
             (|counters| &counters.pings_sent) as fn(&Counters) -> &Counter,
         ),
         (
             "ringback_pings_received",
-            "Pings of clients, each of which was answered.",
+            "Pings received. Each gets a Pong.",
             |counters| &counters.pings_received,
         ),
         (
             "ringback_pongs_received",
-            "Pongs of clients, asked for or not.",
+            "Pongs received, solicited or not.",
             |counters| &counters.pongs_received,
         ),
         (
             "ringback_slow_readers_cut",
-            "Connections cut because the client did not read for too long.",
+            "Connections cut because the client read too little within the write timeout.",
             |counters| &counters.write_timeouts,
         ),
         (
@@ -422,15 +420,13 @@ fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
     }
     page.gauge_by_worker(
         "ringback_slow_readers",
-        "Connections whose clients have left a reply unread for 100 ms or more. At most a second \
-         old.",
+        "Connections whose client has left a reply unread for 100 ms or more. Up to a second old.",
         |counters| &counters.slow_readers,
     )?;
     page.gauge_by_worker(
         "ringback_held_bytes",
-        "Bytes of memory for handshakes in progress, for incomplete frames and messages, for \
-         replies that wait for their clients, and for buffers larger than an idle connection has. \
-         At most a second old.",
+        "Buffered bytes: of handshakes in progress, incomplete frames and messages, queued \
+         replies, and buffers larger than those of an idle connection. Up to a second old.",
         |counters| &counters.held_bytes,
     )
 }

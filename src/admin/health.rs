@@ -92,8 +92,8 @@ impl fmt::Display for Trouble {
             Self::Standstill {
                 worker,
                 for_at_least,
-            } => write!(f, "worker {worker} has stood still for {for_at_least:?}"),
-            Self::Failed { worker } => write!(f, "worker {worker} has failed; the log says why"),
+            } => write!(f, "worker {worker} has stalled for {for_at_least:?}"),
+            Self::Failed { worker } => write!(f, "worker {worker} has failed: see the log"),
             Self::Full { connections_max } => {
                 write!(f, "full: {connections_max} connections are open")
             }
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(ill.health(), Err(trouble));
         assert_eq!(ill.readiness(), Err(trouble));
         assert!(ill.is_up(0) && !ill.is_up(1));
-        assert_eq!(trouble.to_string(), "worker 1 has stood still for 10s");
+        assert_eq!(trouble.to_string(), "worker 1 has stalled for 10s");
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         overview.workers[1].counters.failed.set(1);
         trigger.initiate(StopReason::Stopped);
         let trouble = overview.health().expect_err("half a server");
-        assert_eq!(trouble.to_string(), "worker 1 has failed; the log says why");
+        assert_eq!(trouble.to_string(), "worker 1 has failed: see the log");
         assert_eq!(overview.readiness(), Err(trouble));
         assert!(overview.is_up(0) && !overview.is_up(1));
     }

@@ -45,7 +45,7 @@ pub fn ask(admin: SocketAddr, question: Probe, patience: Duration) -> Result<Str
     }
     let answer = answer.map_err(|error| format!("no answer from {address}: {error}"))?;
     let (status, line) = parse(&answer)
-        .ok_or_else(|| format!("{address} is no admin listener: it does not speak HTTP"))?;
+        .ok_or_else(|| format!("{address} is no admin listener: its answer is not HTTP"))?;
     match status {
         200 => Ok(line.to_owned()),
         _ => Err(format!("{address}{}: {status}, {line}", question.path())),
@@ -59,7 +59,7 @@ fn is_timeout(error: &io::Error) -> bool {
 /// Where a listener on this address can be reached on this machine.
 fn reachable(admin: SocketAddr) -> Result<SocketAddr, String> {
     if admin.port() == 0 {
-        return Err("port 0 is any port: --admin has to say which".to_owned());
+        return Err("--admin has port 0, any free port: set the port to probe".to_owned());
     }
     let ip = match admin.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -170,7 +170,7 @@ mod tests {
             let why = asked(answer, Probe::Health).expect_err("no admin listener");
             // It may also be cut off while it still sends.
             assert!(
-                why.contains("does not speak HTTP") || why.contains("reset"),
+                why.contains("its answer is not HTTP") || why.contains("reset"),
                 "{why}"
             );
         }

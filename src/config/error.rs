@@ -24,7 +24,7 @@ pub enum Error {
         reason: String,
     },
     /// The limit on open files leaves nothing for connections.
-    #[error("the limit on open files is {limit}, and this server needs at least {needed}: fewer --threads or addresses, or {}", how_to_raise(*needed))]
+    #[error("the limit on open files is {limit}, but this server needs at least {needed}: use fewer --threads or addresses, or {}", how_to_raise(*needed))]
     OpenFiles {
         /// The limit in effect.
         limit: u64,
@@ -40,7 +40,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A descriptor that this process was started with cannot be listened on.
-    #[error("cannot listen on what this process was started with{}: {source}", descriptor.map_or(String::new(), |number| format!(", descriptor {number}")))]
+    #[error("cannot listen on an inherited socket{}: {source}", descriptor.map_or(String::new(), |number| format!(", descriptor {number}")))]
     Inherited {
         /// Its number, if it is about one.
         descriptor: Option<RawFd>,
@@ -48,7 +48,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The admin listener's address cannot be listened on.
-    #[error("cannot listen on {address} for admin: {}", explain(source))]
+    #[error("cannot listen on {address} (--admin): {}", explain(source))]
     Admin {
         /// The address as it was given.
         address: SocketAddr,
@@ -89,7 +89,7 @@ pub enum Error {
     },
     /// A signal has asked the server to stop before it served, which is no fault
     /// of anybody.
-    #[error("a signal asked the server to stop before it served")]
+    #[error("stopped by a signal before it served")]
     Interrupted,
     /// A worker ended by itself, which is a bug.
     #[error("worker {worker} ended unexpectedly: {reason}")]

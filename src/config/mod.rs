@@ -337,26 +337,27 @@ impl Config {
     /// [`Error::Config`] with the first thing that is wrong.
     pub fn validate(&self) -> Result<(), Error> {
         if self.tls_listen.is_empty() != self.tls.is_none() {
-            let reason = "--tls-listen, --tls-cert and --tls-key go together";
+            let reason = "--tls-listen, --tls-cert and --tls-key need each other";
             return refuse("tls-listen", reason);
         }
         if self.listen.is_empty() && self.tls_listen.is_empty() {
-            return refuse("listen", "there is no address to listen on");
+            return refuse(
+                "listen",
+                "no address to listen on: set --listen or --tls-listen",
+            );
         }
         let is_plain = |address: &&Address| self.listen.contains(address);
         let mut fixed = self.tls_listen.iter().filter(|it| !it.is_any_port());
         if let Some(address) = fixed.find(is_plain) {
-            let reason = format!("{address} is to be listened on with TLS and without");
+            let reason = format!("{address} is listed both with and without TLS");
             return refuse("tls-listen", reason);
         }
         if let Some(threads) = self.threads.filter(|threads| threads.get() > THREADS_MAX) {
-            let reason =
-                format!("there are to be {threads} threads; at most {THREADS_MAX} are possible");
+            let reason = format!("threads is {threads}; it must be at most {THREADS_MAX}");
             return refuse("threads", reason);
         }
         if self.max_message == Some(0) {
-            let reason =
-                "the largest message is 0 bytes, which is none; without it there is no limit";
+            let reason = "the largest message is 0 bytes; leave it out for no limit";
             return refuse("max-message", reason);
         }
         self.check_buffers()?;
@@ -375,7 +376,7 @@ impl Config {
         if !self.access_log_fields.is_empty() && !self.access_log {
             return refuse(
                 "access-log-fields",
-                "the access log's fields need an access log: --access-log",
+                "the access log's fields need --access-log",
             );
         }
         self.check_sockets()?;
@@ -462,7 +463,7 @@ impl Config {
         if self.incoming_cpu && !self.pin {
             return refuse(
                 "incoming-cpu",
-                "incoming-cpu needs workers that are bound to cores, and no-pin is set",
+                "incoming-cpu needs pinned workers: remove no-pin",
             );
         }
         Ok(())
@@ -488,7 +489,7 @@ impl Config {
         if held < 2 * read_size {
             let reason = format!(
                 "the limit on held bytes is {held}; with a read size of {read_size} bytes it must \
-                 be at least {}, which one connection may hold",
+                 be at least {}, the most that one connection may hold",
                 2 * read_size
             );
             return refuse("max-held-bytes", reason);
@@ -586,7 +587,7 @@ mod tests {
                 key: "key.pem".into(),
             });
         };
-        assert!(refusal(twice).contains("127.0.0.1:9001 is to be listened on with TLS"));
+        assert!(refusal(twice).contains("127.0.0.1:9001 is listed both with and without TLS"));
         let small = |config: &mut Config| (config.window, config.read_size) = (256, Some(4095));
         assert!(refusal(small).contains("4096 to"));
         assert!(refusal(|config| config.max_header_bytes = 8191).contains("header bytes"));

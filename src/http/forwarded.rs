@@ -211,7 +211,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Missing => "the field is missing",
             Self::Malformed => "an element is no address",
-            Self::TooLong => "more proxies in a row than are looked at",
+            Self::TooLong => "more than 32 proxies in a row",
         })
     }
 }

@@ -58,38 +58,35 @@ macro_rules! through_a_proxy {
     ($fault:literal) => {
         concat!(
             $fault,
-            "; a proxy on the way has to pass it on (nginx: proxy_http_version 1.1; ",
+            "; a proxy in front must forward it (nginx: proxy_http_version 1.1; ",
             "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";)\n"
         )
     };
 }
 
 const VERSION: Refusal = Refusal::bad(through_a_proxy!("a WebSocket handshake needs HTTP/1.1"));
-const NO_SUCH_HOST: Refusal = Refusal::bad("a request has one Host header, which names a host\n");
+const NO_SUCH_HOST: Refusal = Refusal::bad("a request needs one Host header with a valid host\n");
 const TARGET: Refusal =
-    Refusal::bad("a request asks for a path, or for an http or https URL with a host\n");
-const PATH: Refusal = Refusal::new(
-    StatusCode::NOT_FOUND,
-    "there is no WebSocket under this path\n",
-);
+    Refusal::bad("the request target must be a path, or an http or https URL with a host\n");
+const PATH: Refusal = Refusal::new(StatusCode::NOT_FOUND, "no WebSocket at this path\n");
 const NOT_ASCII: Refusal =
-    Refusal::bad("a header of the handshake holds bytes outside printable ASCII\n");
+    Refusal::bad("a header of the handshake has bytes outside printable ASCII\n");
 const NO_UPGRADE: Refusal = Refusal::bad(through_a_proxy!("the Upgrade header is missing"));
 const OTHER_UPGRADE: Refusal =
-    Refusal::upgrade_required("websocket is the only protocol to upgrade to here\n");
+    Refusal::upgrade_required("the only Upgrade protocol here is websocket\n");
 const CONNECTION_LACKS_UPGRADE: Refusal =
     Refusal::bad(through_a_proxy!("the Connection header lacks `upgrade`"));
 const WEBSOCKET_VERSION: Refusal =
-    Refusal::upgrade_required("one Sec-WebSocket-Version is needed, and it has to be 13\n");
+    Refusal::upgrade_required("one Sec-WebSocket-Version header is needed, with the value 13\n");
 const KEY: Refusal =
-    Refusal::bad("one Sec-WebSocket-Key is needed, and it has to be 16 bytes in base64\n");
+    Refusal::bad("one Sec-WebSocket-Key header is needed, with 16 bytes in base64\n");
 const BODY: Refusal = Refusal::bad("a WebSocket handshake has no body\n");
 const FOREIGN: Refusal = Refusal::new(
     StatusCode::FORBIDDEN,
-    "pages of this Origin may not connect: it is not listed in --origin\n",
+    "this Origin may not connect: it is not listed in --origin\n",
 );
 const SUBPROTOCOLS: Refusal =
-    Refusal::bad("Sec-WebSocket-Protocol has to list a few tokens, each one once\n");
+    Refusal::bad("Sec-WebSocket-Protocol must list at most 32 tokens, each one once\n");
 
 /// Whether the request wants to become a WebSocket, be it badly.
 pub(super) fn is_attempt<B>(request: &Request<B>) -> bool {

@@ -39,11 +39,11 @@ const HEADERS: [(HeaderName, &str); 8] = [
     (CONNECTION, "close"),
 ];
 
-const METHOD: Refusal = Refusal::method("GET, HEAD", "only GET and HEAD are answered here\n");
+const METHOD: Refusal = Refusal::method("GET, HEAD", "only GET and HEAD are allowed here\n");
 
 const NOT_FOUND: Refusal = Refusal::new(
     StatusCode::NOT_FOUND,
-    "there is no page under this path; WebSocket clients send an upgrade request\n",
+    "no page at this path; a WebSocket client must send an Upgrade request\n",
 );
 
 /// Answers a request that asks for no upgrade.

@@ -25,12 +25,11 @@ pub(super) const TOO_LARGE: Refusal = Refusal::too_large(
 );
 
 pub(super) const PROXY_HEADER: Refusal =
-    Refusal::bad("a PROXY header came from an address that is not listed in --proxy-protocol\n");
+    Refusal::bad("a PROXY header from an address that is not listed in --proxy-protocol\n");
 
 pub(super) const HTTP_2: Refusal = Refusal::bad("this server speaks HTTP/1.1, not HTTP/2\n");
 
-pub(super) const TLS_WANTED: Refusal =
-    Refusal::bad("this port speaks TLS; ask again with https or wss\n");
+pub(super) const TLS_WANTED: Refusal = Refusal::bad("this port needs TLS: use https or wss\n");
 
 pub(super) const BAD_HANDSHAKE: Refusal = Refusal::bad("this is no WebSocket handshake\n");
 
@@ -55,7 +54,7 @@ impl Refusal {
     /// The server is full.
     pub(crate) const FULL: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        "the server holds as many connections as it may; try again later\n",
+        "the server has reached its limit on connections; try again later\n",
     );
 
     /// The client's address has as many connections as it may. Not a 503, which
@@ -63,7 +62,7 @@ impl Refusal {
     /// take it out of service.
     pub(crate) const TOO_MANY: Self = Self::new(
         StatusCode::TOO_MANY_REQUESTS,
-        "your address has as many connections as it may\n",
+        "your address has reached its limit on connections\n",
     );
 
     /// The client's address connects too often, and may again after `wait` (RFC

@@ -39,7 +39,7 @@ impl AccessContext {
             log_limited!(
                 warn,
                 ACCESS_LINES,
-                "access lines are left out: there are more than --access-log-rate"
+                "access lines dropped: more than --access-log-rate"
             );
         }
         has_room

@@ -22,31 +22,32 @@ const DEBUG_INTERVAL: Duration = Duration::from_secs(10);
 const WARN_LINES: u32 = 1;
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-pub(crate) static ACCEPT_RESTS: LogLimit = LogLimit::warn("accepting rests");
+pub(crate) static ACCEPT_PAUSED: LogLimit = LogLimit::warn("accept paused");
 pub(crate) static NO_TAKEOVER: LogLimit = LogLimit::warn("cannot take over a connection");
-pub(crate) static HELD_TOO_MUCH: LogLimit = LogLimit::warn("more is held than may be");
-pub(crate) static TCP_MEMORY: LogLimit = LogLimit::warn("TCP has too much memory");
+pub(crate) static BUFFERED_BYTES: LogLimit = LogLimit::warn("buffered bytes exceed max-held-bytes");
+pub(crate) static TCP_MEMORY: LogLimit = LogLimit::warn("TCP memory exceeds max-tcp-memory");
 pub(crate) static HANDLER_PANICS: LogLimit = LogLimit::warn("a handler panicked");
-pub(crate) static STDOUT_LOST: LogLimit = LogLimit::warn("lines for stdout are lost");
-pub(crate) static ACCESS_LINES: LogLimit = LogLimit::warn("access lines are left out");
-pub(crate) static ACCEPT_FAILS: LogLimit = LogLimit::debug("accept");
+pub(crate) static STDOUT_LOST: LogLimit = LogLimit::warn("lines for stdout dropped");
+pub(crate) static ACCESS_LINES: LogLimit = LogLimit::warn("access lines dropped");
+pub(crate) static ACCEPT_FAILS: LogLimit = LogLimit::debug("accept failed");
 pub(crate) static CUT_OFF: LogLimit = LogLimit::debug("a handshake was cut off");
 pub(crate) static PROXY_FAILS: LogLimit = LogLimit::warn("no PROXY header");
 pub(crate) static FORWARDED_FAILS: LogLimit = LogLimit::warn("no forwarded address");
 pub(crate) static TLS_FAILS: LogLimit = LogLimit::debug("a TLS handshake failed");
 pub(crate) static TLS_BROKEN: LogLimit = LogLimit::debug("a client broke TLS");
 pub(crate) static REFUSED: LogLimit = LogLimit::debug("a request was refused");
-pub(crate) static TOO_SLOW: LogLimit = LogLimit::debug("a handshake took too long");
-pub(crate) static ENDED_EARLY: LogLimit = LogLimit::debug("a connection ended before it began");
+pub(crate) static HANDSHAKE_TIMEOUT: LogLimit = LogLimit::debug("a handshake timed out");
+pub(crate) static ENDED_EARLY: LogLimit =
+    LogLimit::debug("a connection ended before it was served");
 pub(crate) static SLOW_READER: LogLimit = LogLimit::debug("a client was cut off");
 pub(crate) static EVICTED: LogLimit = LogLimit::debug("a client was evicted");
 pub(crate) static VIOLATION: LogLimit = LogLimit::debug("a client broke the protocol");
 
 /// All of them, to be looked after.
 static ALL: [&LogLimit; 19] = [
-    &ACCEPT_RESTS,
+    &ACCEPT_PAUSED,
     &NO_TAKEOVER,
-    &HELD_TOO_MUCH,
+    &BUFFERED_BYTES,
     &TCP_MEMORY,
     &HANDLER_PANICS,
     &STDOUT_LOST,
@@ -58,7 +59,7 @@ static ALL: [&LogLimit; 19] = [
     &TLS_FAILS,
     &TLS_BROKEN,
     &REFUSED,
-    &TOO_SLOW,
+    &HANDSHAKE_TIMEOUT,
     &ENDED_EARLY,
     &SLOW_READER,
     &EVICTED,

@@ -232,7 +232,7 @@ impl OutputQueue {
         self.lines_lost.fetch_add(lines as u64, Relaxed);
         // The log itself has no place to say so before it can be written again.
         if self.stream == Stream::Stdout {
-            log_limited!(warn, STDOUT_LOST, %reason, "lines for stdout are lost");
+            log_limited!(warn, STDOUT_LOST, %reason, "lines for stdout dropped");
         }
     }
 
@@ -240,7 +240,7 @@ impl OutputQueue {
     fn report_lost(&self, reported: &mut u64) {
         let lost = self.lines_lost();
         if self.stream == Stream::Stderr && lost > *reported {
-            tracing::warn!(lines = lost - *reported, "lines of the log were lost");
+            tracing::warn!(lines = lost - *reported, "log lines dropped");
             *reported = lost;
         }
     }

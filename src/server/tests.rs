@@ -96,7 +96,7 @@ fn a_worker_that_panics_is_reported_as_failed_and_drains_the_server() {
         thread::sleep(Duration::from_millis(5));
     }
     let trouble = server.workers_are_alive().expect_err("a worker has failed");
-    let line = format!("worker {dead} has failed; the log says why");
+    let line = format!("worker {dead} has failed: see the log");
     assert_eq!(trouble.to_string(), line);
     // The clients of the other worker have received nothing so far.
     let mut left: Vec<_> = clients

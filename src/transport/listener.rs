@@ -111,8 +111,8 @@ impl Listeners {
                 address: address.clone(),
                 source: io::Error::new(
                     io::ErrorKind::AddrInUse,
-                    "the running server takes IPv4 by this address as well, and an address of \
-                     IPv4 is now listed with its port: restart it instead",
+                    "the running server accepts IPv4 on this address, and an IPv4 address is now \
+                     listed with the same port: restart the server instead of reloading it",
                 ),
             }),
         }
@@ -193,8 +193,8 @@ impl Listeners {
         if serves_ipv6_alone && takes_ipv4(address, &self.ipv4_ports) {
             tracing::warn!(
                 %address,
-                "the socket that was passed serves IPv6 alone: restart the server, or see \
-                 BindIPv6Only= of the socket unit"
+                "the inherited socket serves IPv6 only: restart the server, or set BindIPv6Only= \
+                 in the socket unit"
             );
         }
     }
@@ -295,7 +295,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     if !is_socket {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "there is a file of this name that is no socket",
+            "the file exists and is no socket",
         ));
     }
     match UnixStream::connect(path) {

@@ -46,8 +46,8 @@ use crate::net::socket::Socket;
 use crate::observe::access::AccessContext;
 use crate::observe::connection_record::{ConnectionRecord, Handshake};
 use crate::observe::log_limit::{
-    self, ACCEPT_FAILS, ACCEPT_RESTS, CUT_OFF, ENDED_EARLY, EVICTED, HANDLER_PANICS, HELD_TOO_MUCH,
-    TLS_FAILS, TOO_SLOW, log_limited,
+    self, ACCEPT_FAILS, ACCEPT_PAUSED, BUFFERED_BYTES, CUT_OFF, ENDED_EARLY, EVICTED,
+    HANDLER_PANICS, HANDSHAKE_TIMEOUT, TLS_FAILS, log_limited,
 };
 use crate::observe::metrics::Counters;
 use crate::observe::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
@@ -347,7 +347,7 @@ impl Worker {
                 log_limited!(debug, TLS_FAILS, "TLS came to an address without TLS");
             }
             (Outcome::TimedOut, _) => {
-                log_limited!(debug, TOO_SLOW, "a handshake took too long");
+                log_limited!(debug, HANDSHAKE_TIMEOUT, "a handshake timed out");
             }
             (Outcome::Served(status), _) => {
                 tracing::trace!(%status, "a plain request was answered");
@@ -622,7 +622,7 @@ impl Worker {
                 }
             }
             Err(error) => {
-                log_limited!(debug, ENDED_EARLY, %error, "a connection ended before it began");
+                log_limited!(debug, ENDED_EARLY, %error, "a connection ended before it was served");
                 let counters = &self.settings.counters;
                 counters.count_end(EndReason::Gone, None);
                 record.ended(EndReason::Gone, None);
@@ -701,7 +701,7 @@ impl Worker {
     /// Waits until `accept` may work again.
     async fn pause(&self, error: &io::Error) {
         let open = self.admission.open();
-        log_limited!(warn, ACCEPT_RESTS, %error, open, "accepting rests");
+        log_limited!(warn, ACCEPT_PAUSED, %error, open, "accept paused");
         self.settings.counters.accept_pauses.add(1);
         tokio::select! {
             () = self.admission.one_left() => {}
@@ -777,7 +777,7 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
             }
             // The next connection may work.
             Err(error) if is_of_the_connection(&error) => {
-                log_limited!(debug, ACCEPT_FAILS, %error, "accept");
+                log_limited!(debug, ACCEPT_FAILS, %error, "accept failed");
             }
             Err(error) => {
                 tokio::select! {
@@ -792,7 +792,7 @@ async fn accept(worker: Rc<Worker>, socket: Accepting, listener: Rc<Listener>) {
         return;
     }
     if let Err(error) = accept_rest(&worker, socket, &listener) {
-        log_limited!(debug, ACCEPT_FAILS, %error, "accept");
+        log_limited!(debug, ACCEPT_FAILS, %error, "accept failed");
     }
 }
 
@@ -847,7 +847,12 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
         let excess = budget.report(reported, now);
         reported = now - excess;
         if excess > 0 {
-            log_limited!(warn, HELD_TOO_MUCH, excess, "more is held than may be");
+            log_limited!(
+                warn,
+                BUFFERED_BYTES,
+                excess,
+                "buffered bytes exceed max-held-bytes"
+            );
             worker.free(excess);
         }
         tcp_eviction.check(&worker);

@@ -11,7 +11,9 @@ use crate::limits::handshakes::HandshakeSlot;
 use crate::net::peer::Peer;
 use crate::net::socket::Socket;
 use crate::observe::connection_record::{ConnectionRecord, Handshake};
-use crate::observe::log_limit::{FORWARDED_FAILS, PROXY_FAILS, TLS_FAILS, TOO_SLOW, log_limited};
+use crate::observe::log_limit::{
+    FORWARDED_FAILS, HANDSHAKE_TIMEOUT, PROXY_FAILS, TLS_FAILS, log_limited,
+};
 use crate::observe::metrics::label::{HandshakeOutcome, RefusalReason, TlsOutcome};
 use crate::transport::proxy;
 use crate::transport::stream::Stream;
@@ -68,8 +70,8 @@ impl Worker {
             Err(_elapsed) => {
                 log_limited!(
                     debug,
-                    TOO_SLOW,
-                    "a proxy took too long to say for whom it speaks"
+                    HANDSHAKE_TIMEOUT,
+                    "a handshake timed out before the PROXY header"
                 );
                 Unopened::TimedOut
             }
@@ -160,7 +162,7 @@ impl Worker {
                 (TlsOutcome::Abandoned, Err(Unopened::Gone))
             }
             Err(_elapsed) => {
-                log_limited!(debug, TOO_SLOW, "a TLS handshake took too long");
+                log_limited!(debug, HANDSHAKE_TIMEOUT, "a TLS handshake timed out");
                 (TlsOutcome::TimedOut, Err(Unopened::TimedOut))
             }
         };

@@ -214,7 +214,7 @@ fn accept_pauses_without_descriptors(engine: Engine) {
     for raw in &mut attackers {
         raw.send(REQUEST.as_bytes());
     }
-    attack.server().wait_for_log("accepting rests");
+    attack.server().wait_for_log("accept paused");
     attack.expect_idle();
     // Some of the open descriptors may have higher numbers than the limit.
     let full = attack.server().process().descriptors().len();

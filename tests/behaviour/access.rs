@@ -130,11 +130,11 @@ fn access_lines_over_rate_are_dropped_and_counted(engine: Engine) {
             let matching = warnings.iter().filter(|line| line["level"] == "WARN");
             matching.filter(|line| line[key] == text).count()
         };
-        let text = "access lines are left out: there are more than --access-log-rate";
+        let text = "access lines dropped: more than --access-log-rate";
         // The dropped lines are logged as a number.
         (
             about("message", text),
-            about("kind", "access lines are left out"),
+            about("kind", "access lines dropped"),
         )
     };
     assert_eq!(written("--access-log-rate=2/h", 3), (1, 1));

@@ -170,7 +170,7 @@ fn signal_during_start_exits_without_listening() {
     }
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(
-        log.contains("a signal asked the server to stop before it served"),
+        log.contains("stopped by a signal before it served"),
         "{log}"
     );
     assert_eq!(server.printed(), None, "no start line");

@@ -540,7 +540,7 @@ fn healthz_reports_blocked_worker(engine: Engine) {
         let is_noticed = response.status == 503;
         if is_noticed {
             let text = &response.body;
-            assert!(text.starts_with("worker 0 has stood still for "), "{text}");
+            assert!(text.starts_with("worker 0 has stalled for "), "{text}");
         }
         is_noticed
     });

@@ -223,7 +223,7 @@ fn accept_pauses_without_descriptors(engine: Engine) {
     for raw in &mut accepted {
         raw.send(REQUEST.as_bytes());
     }
-    server.wait_for_log("accepting rests");
+    server.wait_for_log("accept paused");
     let capacity = wait_until_stable("the accepted connections stay the same", || {
         accepted.iter().filter(|raw| raw.is_readable()).count() as u64
     });

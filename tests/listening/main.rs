@@ -462,7 +462,7 @@ fn reload_that_splits_dual_stack_socket_fails() {
     server.signal(Signal::USR2);
     server.wait_for_log("the reload failed, this server goes on: ");
     let log = server.log();
-    assert!(log.contains("takes IPv4 by this address as well"), "{log}");
+    assert!(log.contains("accepts IPv4 on this address"), "{log}");
     Client::connect((Ipv4Addr::LOCALHOST, port).into()).echo("still here");
     server.terminate();
     server.wait_for_success();

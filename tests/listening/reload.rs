@@ -207,7 +207,7 @@ fn failed_reload_prints_error_of_replacement() {
     files.write("cert.pem", "broken");
     let error = failed();
     assert!(
-        error.contains("cert.pem for TLS: there is no certificate"),
+        error.contains("cert.pem for TLS: it holds no certificate"),
         "{error}"
     );
     files.put(&pair);

@@ -187,8 +187,8 @@ impl fmt::Display for Malformed {
             Self::Version(version) => write!(f, "version {version} instead of 2"),
             Self::Command(command) => write!(f, "unknown command {command}"),
             Self::Family(family) => write!(f, "family and protocol {family:#04x} are no stream"),
-            Self::TooLong(len) => write!(f, "{len} bytes are more than {REST_BYTES_MAX}"),
-            Self::TooShort => f.write_str("no room for the addresses"),
+            Self::TooLong(len) => write!(f, "{len} bytes exceed {REST_BYTES_MAX}"),
+            Self::TooShort => f.write_str("too short for its addresses"),
             Self::Tlv => f.write_str("a TLV does not fit"),
             Self::Checksum => f.write_str("the checksum is wrong"),
         }

@@ -48,35 +48,33 @@ pub(super) fn what_instead(wanted: Wanted, file: &Path, content: &[u8]) -> Strin
              cert.pem"
         ),
         Wanted::Certificate if has("CERTIFICATE REQUEST") || has("NEW CERTIFICATE REQUEST") => {
-            "there is no certificate in it, but a request for one: it is what an authority makes of \
-             it that is wanted"
+            "it holds a certificate request, not a certificate: use the one that the authority \
+             issues for it"
                 .to_owned()
         }
-        Wanted::Certificate if has("PKCS7") => format!(
-            "it is PKCS #7; for PEM: openssl pkcs7 -print_certs -in {file} -out cert.pem"
-        ),
+        Wanted::Certificate if has("PKCS7") => {
+            format!("it is PKCS #7; for PEM: openssl pkcs7 -print_certs -in {file} -out cert.pem")
+        }
         Wanted::Certificate if holds_key => {
-            "there is no certificate in it, but a private key: are --tls-cert and --tls-key swapped?"
+            "it holds a private key, not a certificate: are --tls-cert and --tls-key swapped?"
                 .to_owned()
         }
         Wanted::Certificate => {
-            "there is no certificate in it: no '-----BEGIN CERTIFICATE-----'".to_owned()
+            "it holds no certificate: no '-----BEGIN CERTIFICATE-----'".to_owned()
         }
         Wanted::Key if has("ENCRYPTED PRIVATE KEY") => encrypted(&file),
         Wanted::Key if has("OPENSSH PRIVATE KEY") => {
             format!("it is a key of OpenSSH; for PEM: ssh-keygen -p -m PEM -f {file}")
         }
         Wanted::Key if has("DSA PRIVATE KEY") => unsupported("a DSA key"),
-        Wanted::Key if has("PUBLIC KEY") => {
-            "there is no private key in it, but a public one".to_owned()
-        }
+        Wanted::Key if has("PUBLIC KEY") => "it holds a public key, not a private key".to_owned(),
         Wanted::Key if has("CERTIFICATE") => {
-            "there is no private key in it, but a certificate: are --tls-cert and --tls-key swapped?"
+            "it holds a certificate, not a private key: are --tls-cert and --tls-key swapped?"
                 .to_owned()
         }
         Wanted::Key => {
-            "there is no private key in it: no '-----BEGIN PRIVATE KEY-----' (PKCS#8), nor one of \
-             SEC1 or PKCS#1"
+            "it holds no private key: no '-----BEGIN PRIVATE KEY-----' (PKCS#8), nor one of SEC1 \
+             or PKCS#1"
                 .to_owned()
         }
     }
@@ -94,7 +92,7 @@ pub(super) fn obstacle(file: &Path, content: &[u8]) -> Option<String> {
     });
     if count > 1 {
         Some(format!(
-            "there are {count} private keys in it; leave the one of the certificate"
+            "it holds {count} private keys: keep only the certificate's"
         ))
     } else if is_encrypted {
         Some(encrypted(&file.display()))
@@ -105,8 +103,8 @@ pub(super) fn obstacle(file: &Path, content: &[u8]) -> Option<String> {
 
 fn encrypted(file: &impl fmt::Display) -> String {
     format!(
-        "the private key is encrypted, and nobody is there to type its passphrase; without one: \
-         openssl pkey -in {file} -out plain.pem"
+        "the private key is encrypted; for one without a passphrase: openssl pkey -in {file} -out \
+         plain.pem"
     )
 }
 
@@ -114,7 +112,7 @@ fn encrypted(file: &impl fmt::Display) -> String {
 pub(super) fn unusable(key: &PrivateKeyDer<'_>) -> String {
     match KeyKind::of(key) {
         Some(kind) if kind.is_supported() => {
-            format!("the private key, {kind}, is damaged: openssl pkey -check says how")
+            format!("the private key, {kind}, is damaged: see openssl pkey -check")
         }
         Some(kind) => unsupported(&kind.to_string()),
         None => format!("the private key is damaged, or is none of {SUPPORTED_KEYS}"),

@@ -103,7 +103,7 @@ impl Identity {
         let file = certificate.display();
         let date = humantime::format_rfc3339_seconds;
         match self.standing() {
-            None => tracing::warn!(%file, "cannot make out when the certificate ends"),
+            None => tracing::warn!(%file, "cannot read when the certificate expires"),
             Some(Standing::NotYet { from }) => {
                 tracing::warn!(%file, not_before = %date(from), "the certificate is not valid yet");
             }
@@ -208,7 +208,7 @@ fn unusable(version: Option<u8>, file: &Path) -> String {
 fn explain(error: &pem::Error) -> String {
     match error {
         pem::Error::Base64Decode(_of_its_types) => {
-            "what stands between its first and its last line is no base64".to_owned()
+            "the text between its first and its last line is not base64".to_owned()
         }
         pem::Error::MissingSectionEnd { end_marker } => {
             format!(

@@ -191,7 +191,7 @@ fn what_is_in_a_file_instead_is_named_with_the_command_that_converts_it() {
         ("both.p12", "openssl pkcs12 -in "),
         ("pkcs7.pem", "openssl pkcs7 -print_certs"),
         ("trusted.crt", "openssl x509 -in "),
-        ("request.pem", "a request for one"),
+        ("request.pem", "a certificate request"),
         ("good.key", "--tls-cert and --tls-key swapped"),
     ] {
         openssl.expect_refusal(certificate, "good.key", certificate, &[words]);
