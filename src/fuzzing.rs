@@ -1,5 +1,5 @@
-//! What the fuzz targets in `fuzz/` reach beyond the public interface. Compiled
-//! with `--cfg fuzzing` only, and no promise to anyone.
+//! Functions for the fuzz targets in `fuzz/`, beyond the public interface. Compiled
+//! with `--cfg fuzzing` only, and not stable.
 
 pub use crate::http::fuzzing::{Gate, Verdict};
 pub use crate::transport::proxy::fuzzing::{Introduction, read_introduction};
@@ -15,11 +15,11 @@ use crate::config::forwarded_header::ForwardedHeader;
 use crate::config::proxy_source::ProxySource;
 use crate::net::peer::Peer;
 
-/// What `ringback config` prints, with these arguments and this environment;
-/// and the arguments in effect, to be compared.
+/// The output of `ringback config` with these arguments and this environment, and the
+/// arguments in effect, for comparison.
 ///
 /// # Errors
-/// The line on stderr that a start would end with.
+/// The error line that a start would print.
 pub fn configure(
     arguments: &[String],
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -30,11 +30,11 @@ pub fn configure(
     Ok((show(&effective), format!("{:?}", effective.args())))
 }
 
-/// Whom a request with these values of a field is from, as far as these proxies are
-/// trusted; and the name of what is wrong with them.
+/// The client of a request with these values of a field, if these proxies are trusted;
+/// and the name of the values' fault.
 ///
 /// # Panics
-/// At what is no value of a field, and no proxy.
+/// If a value is no valid field value, or a proxy no network.
 pub fn read_forwarded(
     header: ForwardedHeader,
     values: &[Vec<u8>],

@@ -1,9 +1,9 @@
 //! ringback is a WebSocket echo server: thread per core, on epoll and
 //! io_uring, correct to the last rule of RFC 6455.
 //!
-//! This is the library under the binary of the same name. It starts the echo
-//! server inside of another program ([`Server`]), and it serves connections
-//! with a handler of one's own on the same threads ([`serve`]).
+//! The library of the binary of the same name: it runs the echo server inside
+//! another program ([`Server`]), or serves connections with your own handler on
+//! the same threads ([`serve`]).
 //!
 //! # How the bytes flow
 //!
@@ -19,38 +19,35 @@
 //!
 //! # Rooms
 //!
-//! Each imports from those below it only, and no two files import each other, but for a
+//! Each imports from those below it only, and no two files import each other, except a
 //! module and its own parts; `.ci/imports` reads this list and checks it.
 //!
 //! * `fuzzing`: what the fuzz targets reach beyond the public interface
 //! * `cli/`: arguments, settings (flags, environment, file: one table, `settings/schema`),
 //!   the log, `--print-messages`. **A new flag begins here**, in `args`, and ends in `config/`
-//! * `doctor/`: what this machine lacks for a configuration, found out by reading and
-//!   trying; one check in each file
+//! * `doctor/`: what this machine lacks for a configuration; one check per file
 //! * `server/`: all workers from start to end, signals, the certificate's reload;
-//!   `restart/`: the replacement, what it inherits, the PID file, systemd
-//! * `admin/`: health and metrics over HTTP, on a thread of its own; asks the same of a
-//!   server that runs
-//! * `worker/`: one core: accept, handshake, then an engine or a handler; what is looked
-//!   at once a tick
+//!   `restart/`: the replacement, the descriptors that it inherits, the PID file, systemd
+//! * `admin/`: health and metrics over HTTP, on a thread of its own; and the client that
+//!   probes a running server
+//! * `worker/`: one core: accept, handshake, then an engine or a handler; the tick
 //! * `message/`: whole messages, for handlers
-//! * `engine/`: the seam, and on it `epoll`, `ring`, `tokio_uring` and, for TLS,
-//!   `encrypted`, which do not know each other. What a WebSocket connection does on all of
-//!   them, **such as an idle timeout**, is in `connection`; its timers are in `table` and
-//!   `wheel`, what is served next in `schedule`. `spec` is the table of engines: **a new
+//! * `engine/`: the interface of engines, and `epoll`, `ring`, `tokio_uring` and, for TLS,
+//!   `encrypted`, which do not import each other. The rules of a WebSocket connection on
+//!   all of them, **such as an idle timeout**, are in `connection`; its timers in `table`
+//!   and `wheel`, the scheduling in `schedule`. `spec` is the table of engines: **a new
 //!   engine is a row there**
 //! * `http/`: routes, the gate, the upgrade, forwarded headers
-//! * `transport/`: listening sockets, the PROXY header, TLS, and the stream that comes of
-//!   them
+//! * `transport/`: listening sockets, the PROXY header, TLS, and the stream over them
 //! * `limits/`: connections and addresses (`admission`), handshakes, memory, descriptors
 //! * `observe/`: `metrics` (**a new metric is a counter there**, and a line in
-//!   `admin/exposition`), access lines, the limit on lines of the log, stdout and stderr
-//! * `config/`: what an operator writes, as types; errors of a start
+//!   `admin/exposition`), access lines, limits on log lines, stdout and stderr
+//! * `config/`: the validated settings as types; errors of a start
 //! * `net/`: addresses, peers, accepted sockets
-//! * `sys/`: the kernel's calls, which fail on demand in tests; tasks; the shutdown channel
+//! * `sys/`: system calls, which fail on demand in tests; tasks; the shutdown channel
 //! * `proto/`: frames, masks, UTF-8, close codes, the echo: no I/O, and no import
 //!
-//! The crate `host` below all of them knows the machine, as the load generator sees it too.
+//! The crate `host` below all of them reads the machine, for the load generator as well.
 //!
 //! # Example
 //!
@@ -81,8 +78,7 @@ mod sys;
 mod transport;
 mod worker;
 
-// What the fuzz targets reach; the binary's modules are among it, and name the
-// library by its name.
+// For the fuzz targets; the binary's modules import the library by its name.
 #[cfg(fuzzing)]
 #[expect(dead_code, reason = "what starts a server is the binary's alone")]
 mod cli;

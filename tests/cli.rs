@@ -72,7 +72,7 @@ fn invalid_tls_file_is_named_with_reason() {
             &pair.key,
             &pair.key,
             "cert.pem",
-            "it holds no certificate",
+            "it holds a private key, not a certificate",
         ),
         (
             &twice,

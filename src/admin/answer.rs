@@ -15,7 +15,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 type Reply = Response<Full<Bytes>>;
 
-/// What is answered, from the state of the server at that moment.
+/// The answers, from the server's state at that moment.
 #[derive(Debug)]
 pub(super) struct Answers(Exposition);
 

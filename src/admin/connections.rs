@@ -1,8 +1,7 @@
 //! The connections of the admin listener, few and short.
 //!
-//! Whoever connects while there are too many takes the place of the one that
-//! has been here longest: a scraper needs its place for the moment of one
-//! answer, and nobody can keep it out by holding on to theirs.
+//! A connection over the limit closes the oldest one: a scraper needs its connection
+//! for one answer only, and idle ones must not keep it out.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -31,22 +30,20 @@ use crate::net::socket::Socket;
 use crate::sys::shutdown::Shutdown;
 use crate::transport::stream::Stream;
 
-/// The time that a request's head may take, and that a connection may rest
-/// before its next request.
+/// Timeout of a request's head, and of an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes in a request's head.
 const HEAD_BYTES_MAX: usize = MIN_HEADER_BYTES;
 
-/// What is said to who sends a larger one.
+/// The answer to a larger one.
 const HEAD_TOO_LARGE: Refusal =
     Refusal::too_large("the request head is larger than 8 KiB, or has more than 100 fields\n");
 
-/// How long accepting rests when there are no file descriptors left.
+/// The pause of accept when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the listener until it is told to stop, at most so many connections at
-/// a time.
+/// Serves the listener until `stop`, with at most `connections_max` at a time.
 pub(super) async fn serve(
     listener: TcpListener,
     answers: Arc<Answers>,
@@ -54,48 +51,49 @@ pub(super) async fn serve(
     mut stop: Shutdown,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let mut inside = Inside::default();
+    let mut connections = OpenConnections::default();
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.initiated() => return Ok(()),
-            () = inside.one_left() => continue,
+            () = connections.one_ended() => continue,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _peer)) => inside.let_in(stream, &answers, connections_max),
+            Ok((stream, _peer)) => connections.add(stream, &answers, connections_max),
             Err(error) => {
-                tracing::debug!(%error, "accept, for the admin listener");
+                tracing::debug!(%error, "accept failed on the admin listener");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// Who is inside, in the order of their coming.
+/// The open connections, the oldest first.
 #[derive(Default)]
-struct Inside {
+struct OpenConnections {
     tasks: JoinSet<()>,
     handles: VecDeque<AbortHandle>,
 }
 
-impl Inside {
-    fn let_in(&mut self, stream: TcpStream, answers: &Arc<Answers>, connections_max: usize) {
+impl OpenConnections {
+    fn add(&mut self, stream: TcpStream, answers: &Arc<Answers>, connections_max: usize) {
         if self.handles.len() >= connections_max
-            && let Some(longest) = self.handles.pop_front()
+            && let Some(oldest) = self.handles.pop_front()
         {
-            longest.abort();
+            oldest.abort();
         }
-        let handle = self.tasks.spawn_local(talk(stream, Arc::clone(answers)));
+        let task = serve_connection(stream, Arc::clone(answers));
+        let handle = self.tasks.spawn_local(task);
         self.handles.push_back(handle);
     }
 
-    /// Waits until somebody has left; for ever if nobody is inside.
-    async fn one_left(&mut self) {
+    /// Waits until a connection ends; for ever if there is none.
+    async fn one_ended(&mut self) {
         if self.tasks.is_empty() {
             std::future::pending::<()>().await;
         }
-        // How a connection ended is its client's business, but for a panic.
+        // Only a panic matters here.
         if let Some(Err(error)) = self.tasks.join_next().await
             && let Ok(panic) = error.try_into_panic()
         {
@@ -105,7 +103,7 @@ impl Inside {
     }
 }
 
-async fn talk(stream: TcpStream, answers: Arc<Answers>) {
+async fn serve_connection(stream: TcpStream, answers: Arc<Answers>) {
     let is_answering = Cell::new(false);
     let service = service_fn(|request| {
         is_answering.set(true);
@@ -134,10 +132,10 @@ async fn talk(stream: TcpStream, answers: Arc<Answers>) {
     }
 }
 
-/// A socket for hyper, whose own answers lack a reason: they are left out.
+/// A socket for hyper that discards hyper's own answers, which lack a reason.
 struct AnswersOnly<'a> {
     io: TokioIo<Stream>,
-    /// A request has come since everything was written.
+    /// A request has arrived since everything was written.
     is_answering: &'a Cell<bool>,
 }
 

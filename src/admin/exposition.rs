@@ -1,10 +1,9 @@
-//! Every metric: its name, its labels, its help, and where its value is.
+//! Every metric: its name, its labels, its help and its value.
 //!
-//! Values are read from the workers' counters while the page is written; there
-//! is no second copy of them. Metrics that show how evenly the workers are used
-//! have the label `worker`; what happens once per connection or less often is
-//! added up, so that the number of series does not grow with the product of
-//! workers and labels. Every label set is fixed: see [`label`].
+//! Values are read from the workers' counters while the page is written. Metrics that
+//! show how evenly the workers are used have the label `worker`; events that are as rare
+//! as connections are summed over the workers, so that the number of series does not grow
+//! with workers × labels. Every label set is fixed: see [`label`].
 //!
 //! [`label`]: crate::observe::metrics::label
 
@@ -474,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn traffic_is_shown_by_worker_and_what_is_rare_in_total() {
+    fn traffic_is_per_worker_and_rare_events_are_totals() {
         let workers: [Counters; 2] = Default::default();
         for (counters, n) in workers.iter().zip([2, 3]) {
             counters.messages_received.add(n);
@@ -512,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_is_there_before_anything_happens() {
+    fn every_series_exists_at_zero_from_the_start() {
         let text = text(Default::default());
         for violation in Violation::ALL {
             let name = violation.name();
@@ -527,7 +526,7 @@ mod tests {
         );
         assert!(
             !text.contains("reason=\"idle\",code=\"1002\""),
-            "it cannot be"
+            "1002 is no code of an idle timeout"
         );
     }
 }

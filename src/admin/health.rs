@@ -1,4 +1,4 @@
-//! Whether the server is well, and whether it wants more connections.
+//! Health and readiness of the server.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -7,28 +7,31 @@ use std::time::{Duration, Instant};
 use super::{Overview, Watched};
 use crate::observe::metrics::Counters;
 
-/// How long a worker's heartbeat may stand still. A worker that is well beats
-/// at least once a second.
-pub(crate) const STANDSTILL: Duration = Duration::from_secs(5);
+/// The longest time between two heartbeats of a healthy worker, which are at most a
+/// second apart.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a server is not well, or not ready.
+/// Why a server is not healthy, or not ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// It stops.
     Draining,
-    /// A worker does not get around to its work.
-    Standstill {
+    /// A worker's heartbeat is older than [`STALL_TIMEOUT`].
+    Stalled {
         worker: usize,
         for_at_least: Duration,
     },
     /// A worker has ended by a panic or an error.
-    Failed { worker: usize },
-    /// It holds as many connections as it may.
-    Full { connections_max: NonZeroUsize },
+    Failed {
+        worker: usize,
+    },
+    /// As many connections are open as are allowed.
+    Full {
+        connections_max: NonZeroUsize,
+    },
 }
 
 impl Overview {
-    /// Whether the server serves.
+    /// `Ok` if every worker runs and the server does not stop.
     pub(crate) fn health(&self) -> Result<(), Trouble> {
         let failed = |worker: &Watched| worker.counters.failed.get() > 0;
         if let Some(worker) = self.workers.iter().position(failed) {
@@ -40,7 +43,7 @@ impl Overview {
         (0..self.workers.len()).try_for_each(|worker| self.is_alive(worker))
     }
 
-    /// Whether the server serves, and would serve one more.
+    /// `Ok` if the server is healthy and would accept another connection.
     pub(crate) fn readiness(&self) -> Result<(), Trouble> {
         self.health()?;
         if self.shutdown.is_announced() {
@@ -59,7 +62,7 @@ impl Overview {
         self.shutdown.is_initiated()
     }
 
-    /// Whether a worker gets around to its work.
+    /// Whether a worker's heartbeat is recent.
     pub(super) fn is_up(&self, worker: usize) -> bool {
         self.is_alive(worker).is_ok()
     }
@@ -69,17 +72,17 @@ impl Overview {
     }
 }
 
-/// Whether a worker gets around to its work, or else for how long it has not.
+/// `Ok` if a worker's heartbeat is recent.
 pub(crate) fn is_alive(worker: usize, counters: &Counters, epoch: Instant) -> Result<(), Trouble> {
     if counters.failed.get() > 0 {
         return Err(Trouble::Failed { worker });
     }
     let beat = Duration::from_millis(counters.beat_ms.get());
     let age = epoch.elapsed().saturating_sub(beat);
-    if age <= STANDSTILL {
+    if age <= STALL_TIMEOUT {
         return Ok(());
     }
-    Err(Trouble::Standstill {
+    Err(Trouble::Stalled {
         worker,
         for_at_least: Duration::from_secs(age.as_secs()),
     })
@@ -89,7 +92,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Draining => f.write_str("draining: the server stops"),
-            Self::Standstill {
+            Self::Stalled {
                 worker,
                 for_at_least,
             } => write!(f, "worker {worker} has stalled for {for_at_least:?}"),
@@ -113,8 +116,8 @@ mod tests {
     use crate::limits::descriptors::REJECTS_MAX;
     use crate::sys::shutdown::{self, StopReason, Trigger};
 
-    /// A server that was started so long ago and whose workers last showed
-    /// themselves so many seconds after that.
+    /// A server that was started `age` ago; the workers' heartbeats are `beats_s` seconds
+    /// after that.
     fn overview(age: Duration, beats_s: [u64; 2]) -> (Overview, Trigger) {
         let (trigger, shutdown) = shutdown::channel();
         let overview = Overview {
@@ -138,36 +141,35 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_whose_heartbeat_stands_still_is_named() {
+    fn stalled_worker_is_named() {
         let age = Duration::from_secs(60);
-        let (well, _trigger) = overview(age, [58, 59]);
-        assert_eq!((well.health(), well.readiness()), (Ok(()), Ok(())));
-        let (ill, _trigger) = overview(age, [59, 50]);
-        let trouble = Trouble::Standstill {
+        let (healthy, _trigger) = overview(age, [58, 59]);
+        assert_eq!((healthy.health(), healthy.readiness()), (Ok(()), Ok(())));
+        let (stalled, _trigger) = overview(age, [59, 50]);
+        let trouble = Trouble::Stalled {
             worker: 1,
             for_at_least: Duration::from_secs(10),
         };
-        assert_eq!(ill.health(), Err(trouble));
-        assert_eq!(ill.readiness(), Err(trouble));
-        assert!(ill.is_up(0) && !ill.is_up(1));
+        assert_eq!(stalled.health(), Err(trouble));
+        assert_eq!(stalled.readiness(), Err(trouble));
+        assert!(stalled.is_up(0) && !stalled.is_up(1));
         assert_eq!(trouble.to_string(), "worker 1 has stalled for 10s");
     }
 
     #[test]
-    fn a_full_server_is_well_but_not_ready() {
+    fn full_server_is_healthy_but_not_ready() {
         let (overview, _trigger) = overview(Duration::ZERO, [0, 0]);
         let admission = Admission::new(Arc::clone(&overview.server_limits), Arc::default());
-        let inside = admission.enter();
+        let connection = admission.enter();
         assert_eq!(overview.health(), Ok(()));
         let trouble = overview.readiness().expect_err("full");
         assert_eq!(trouble.to_string(), "full: 1 connections are open");
-        drop(inside);
+        drop(connection);
         assert_eq!(overview.readiness(), Ok(()));
     }
 
-    /// Though the server drains by then.
     #[test]
-    fn a_worker_that_has_failed_is_named() {
+    fn failed_worker_is_named_during_a_drain() {
         let (overview, trigger) = overview(Duration::ZERO, [0, 0]);
         overview.workers[1].counters.failed.set(1);
         trigger.initiate(StopReason::Stopped);
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_stops_is_neither() {
+    fn draining_server_is_neither_healthy_nor_ready() {
         let (overview, trigger) = overview(Duration::from_secs(60), [0, 0]);
         trigger.initiate(StopReason::Stopped);
         assert_eq!(overview.health(), Err(Trouble::Draining));

@@ -1,19 +1,18 @@
-//! The other end of the admin listener: what a health check asks, and how it
-//! takes the answer.
+//! The client of the admin listener, for health checks.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Bytes of an answer that are looked at; a verdict is one line.
+/// Bytes of an answer that are read; its body is one line.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
-/// What a server is asked.
+/// A question to the admin listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// Whether it serves: `/healthz`.
+    /// `/healthz`: whether the server serves.
     Health,
-    /// Whether it serves and has room for another connection: `/readyz`.
+    /// `/readyz`: whether it serves and would accept another connection.
     Readiness,
 }
 
@@ -26,29 +25,29 @@ impl Probe {
     }
 }
 
-/// Asks the server whose admin listener is configured as `admin`, and returns
-/// what it says. All of it takes `patience` at most.
+/// Sends a probe to the server whose admin listener is configured as `admin`, and returns
+/// its line. All of it takes at most `timeout`.
 ///
-/// An address that stands for all of this machine's is asked over loopback.
+/// An unspecified address (`0.0.0.0`, `[::]`) is probed over loopback.
 ///
 /// # Errors
-/// That nobody answers in time, what is said by a server that is not well, or
-/// that whoever answers is no admin listener; in a line.
-pub fn ask(admin: SocketAddr, question: Probe, patience: Duration) -> Result<String, String> {
+/// One line: no answer in time, the line of a server that is not healthy, or an answer
+/// that is no admin listener's.
+pub fn ask(admin: SocketAddr, probe: Probe, timeout: Duration) -> Result<String, String> {
     let mut address = reachable(admin)?;
-    let mut answer = fetch(address, question.path(), patience);
+    let mut answer = fetch(address, probe.path(), timeout);
     let has_no_ipv6 = answer.as_ref().is_err_and(|error| !is_timeout(error));
     if admin.is_ipv6() && admin.ip().is_unspecified() && has_no_ipv6 {
-        // Both families are listened on, and the machine may have one of them.
+        // The listener serves both families; this machine may have IPv4 only.
         address.set_ip(Ipv4Addr::LOCALHOST.into());
-        answer = fetch(address, question.path(), patience);
+        answer = fetch(address, probe.path(), timeout);
     }
     let answer = answer.map_err(|error| format!("no answer from {address}: {error}"))?;
     let (status, line) = parse(&answer)
         .ok_or_else(|| format!("{address} is no admin listener: its answer is not HTTP"))?;
     match status {
         200 => Ok(line.to_owned()),
-        _ => Err(format!("{address}{}: {status}, {line}", question.path())),
+        _ => Err(format!("{address}{}: {status}, {line}", probe.path())),
     }
 }
 
@@ -56,7 +55,7 @@ fn is_timeout(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
 }
 
-/// Where a listener on this address can be reached on this machine.
+/// The address at which a listener can be reached on this machine.
 fn reachable(admin: SocketAddr) -> Result<SocketAddr, String> {
     if admin.port() == 0 {
         return Err("--admin has port 0, any free port: set the port to probe".to_owned());
@@ -69,8 +68,8 @@ fn reachable(admin: SocketAddr) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(ip, admin.port()))
 }
 
-fn fetch(address: SocketAddr, path: &str, patience: Duration) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + patience;
+fn fetch(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + timeout;
     let mut stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
     stream.set_write_timeout(Some(left(deadline)?))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -83,7 +82,7 @@ fn fetch(address: SocketAddr, path: &str, patience: Duration) -> io::Result<Vec<
             Ok(0) => break,
             Ok(more) => len += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // What a read says when its time is up.
+            // The error of a read timeout.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -117,10 +116,10 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(300);
+    const TIMEOUT: Duration = Duration::from_secs(300);
 
-    /// What is made of the answer of a server that gives this one.
-    fn asked(answer: &'static [u8], question: Probe) -> Result<String, String> {
+    /// The result of a probe of a server that gives this answer.
+    fn ask_server(answer: &'static [u8], probe: Probe) -> Result<String, String> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let server = thread::spawn(move || {
@@ -131,35 +130,35 @@ mod tests {
                 stream.read_exact(&mut byte).expect("a request");
                 request.extend(byte);
             }
-            // It may have heard enough.
+            // The client may have closed.
             let _ = stream.write_all(answer);
             String::from_utf8(request).expect("text")
         });
-        let result = ask(address, question, PATIENCE);
+        let result = ask(address, probe, TIMEOUT);
         let request = server.join().expect("served");
-        let line = format!("GET {} HTTP/1.1\r\nHost: {address}\r\n", question.path());
+        let line = format!("GET {} HTTP/1.1\r\nHost: {address}\r\n", probe.path());
         assert!(request.starts_with(&line), "{request}");
         result
     }
 
     #[test]
-    fn a_server_that_is_well_says_so() {
+    fn status_200_returns_the_line() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n";
-        assert_eq!(asked(answer, Probe::Health), Ok("ok".to_owned()));
+        assert_eq!(ask_server(answer, Probe::Health), Ok("ok".to_owned()));
     }
 
     #[test]
-    fn a_server_that_is_not_says_why() {
+    fn status_503_is_an_error_with_the_line() {
         let answer = b"HTTP/1.1 503 Service Unavailable\r\n\r\nfull: 7 connections are open\n";
-        let why = asked(answer, Probe::Readiness).expect_err("not ready");
+        let error = ask_server(answer, Probe::Readiness).expect_err("not ready");
         assert!(
-            why.ends_with("/readyz: 503, full: 7 connections are open"),
-            "{why}"
+            error.ends_with("/readyz: 503, full: 7 connections are open"),
+            "{error}"
         );
     }
 
     #[test]
-    fn others_are_told_apart() {
+    fn an_answer_that_is_not_http_is_an_error() {
         for answer in [
             &b""[..],
             b"SSH-2.0-OpenSSH\r\n",
@@ -167,29 +166,29 @@ mod tests {
             b"\xff\xfe",
             &[b'x'; 10_000],
         ] {
-            let why = asked(answer, Probe::Health).expect_err("no admin listener");
-            // It may also be cut off while it still sends.
+            let error = ask_server(answer, Probe::Health).expect_err("no admin listener");
+            // The listener may also be reset while it still sends.
             assert!(
-                why.contains("its answer is not HTTP") || why.contains("reset"),
-                "{why}"
+                error.contains("its answer is not HTTP") || error.contains("reset"),
+                "{error}"
             );
         }
     }
 
     #[test]
-    fn patience_ends() {
+    fn timeout_and_refused_connection_are_errors() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let why = ask(address, Probe::Health, Duration::from_millis(50)).expect_err("silence");
-        assert!(why.starts_with("no answer from 127.0.0.1:"), "{why}");
-        // Nobody serves tcpmux.
+        let error = ask(address, Probe::Health, Duration::from_millis(50)).expect_err("silence");
+        assert!(error.starts_with("no answer from 127.0.0.1:"), "{error}");
+        // tcpmux, which is closed.
         let closed = SocketAddr::from(([127, 0, 0, 1], 1));
-        let why = ask(closed, Probe::Health, PATIENCE).expect_err("nobody");
-        assert!(why.contains("refused"), "{why}");
+        let error = ask(closed, Probe::Health, TIMEOUT).expect_err("closed");
+        assert!(error.contains("refused"), "{error}");
     }
 
     #[test]
-    fn all_addresses_are_asked_over_loopback() {
+    fn unspecified_address_is_probed_over_loopback() {
         for (admin, expected) in [
             ("0.0.0.0:9090", "127.0.0.1:9090"),
             ("[::]:9090", "[::1]:9090"),

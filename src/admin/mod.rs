@@ -1,22 +1,21 @@
-//! The admin listener: health and metrics for those who run the server.
+//! The admin listener: health and metrics.
 //!
-//! It has a thread of its own, so that it answers while the workers are busy,
-//! and costs them nothing: it reads the counters that each worker keeps for
-//! itself, when somebody asks. It stays up through a drain, until the last
-//! worker has ended.
+//! Its own thread answers while the workers are busy, and costs them nothing: a request
+//! reads the counters that each worker keeps for itself. It stays up through a drain,
+//! until the last worker has ended.
 //!
-//! | path | 200 | else 503, with one line that says why |
+//! | path | 200 | else 503, with the reason in one line |
 //! |---|---|---|
-//! | `/healthz` | every worker is at work | a worker stands still; the server stops |
-//! | `/readyz` | and there is room for another connection | it is full as well |
+//! | `/healthz` | every worker runs | a worker has stalled or failed; the server stops |
+//! | `/readyz` | and another connection would be accepted | the server is full as well |
 //! | `/metrics` | always: the Prometheus text format, version 0.0.4 | |
 //!
-//! * `connections`: who may ask, and how many at a time
+//! * `connections`: accepts, with a limit
 //! * `answer`: the paths
-//! * [`health`]: whether the server is well
+//! * [`health`]: health and readiness
 //! * `exposition`: every metric's name, labels and help
-//! * `process`: what the kernel knows of this process
-//! * `inquiry`: the other end, for health checks
+//! * `process`: CPU time, memory and start of this process
+//! * `inquiry`: the client, for health checks
 
 mod answer;
 mod connections;
@@ -51,17 +50,17 @@ use process::ThreadClock;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// What the admin listener is shown of the server.
+/// The server's state that the admin listener reads.
 #[derive(Debug)]
 pub(crate) struct Overview {
     pub(crate) engine: EngineKind,
-    /// In the order of their numbers.
+    /// By their index.
     pub(crate) workers: Vec<Watched>,
     pub(crate) server_limits: Arc<ServerLimits>,
     pub(crate) tls: Option<Arc<Tls>>,
-    /// What the workers' heartbeats count from.
+    /// The start of the workers' heartbeats.
     pub(crate) epoch: Instant,
-    /// The drain's, not the listener's own.
+    /// The workers', not the listener's own.
     pub(crate) shutdown: Shutdown,
 }
 
@@ -81,18 +80,18 @@ impl Watched {
     }
 }
 
-/// An address that is listened on, where nobody answers yet.
+/// A listening socket that is not served yet.
 pub(crate) struct Bound {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 impl Bound {
-    /// Listens on an address, with the socket of a predecessor if one is given;
-    /// port 0 takes a free one. `[::]` takes IPv4 as well, but not on `ipv4_ports`.
+    /// Listens on an address, with an inherited socket if one is given; port 0 takes a
+    /// free one. `[::]` takes IPv4 as well, except on `ipv4_ports`.
     ///
     /// # Errors
-    /// [`Error::Admin`] with what the kernel says.
+    /// [`Error::Admin`] with the kernel's error.
     pub(crate) fn new(
         address: SocketAddr,
         ipv4_ports: &[u16],
@@ -118,10 +117,10 @@ impl Bound {
         self.listener.try_clone().map(OwnedFd::from)
     }
 
-    /// Starts to answer, with at most so many connections at a time.
+    /// Starts the thread, which serves at most `connections_max` at a time.
     ///
     /// # Errors
-    /// [`Error::Start`] with what the kernel says.
+    /// [`Error::Start`] with the kernel's error.
     pub(crate) fn start(self, overview: Overview, connections_max: usize) -> Result<Admin, Error> {
         let start = |source| Error::Start {
             what: "the admin thread",
@@ -152,12 +151,12 @@ impl Bound {
     }
 }
 
-/// The running listener. Dropping it ends its thread, which nobody waits for.
+/// The running listener. Dropping it ends its thread, without waiting.
 pub(crate) struct Admin {
     address: SocketAddr,
     trigger: Trigger,
     thread: JoinHandle<io::Result<()>>,
-    /// Its other end goes with the thread.
+    /// The thread holds the sender, which is dropped with it.
     ended: oneshot::Receiver<()>,
 }
 
@@ -166,7 +165,7 @@ impl Admin {
         self.address
     }
 
-    /// Waits until its thread ends by itself, once.
+    /// Waits until its thread ends by itself.
     pub(crate) async fn ended(&mut self) {
         let _ = (&mut self.ended).await;
     }

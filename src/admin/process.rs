@@ -1,5 +1,5 @@
-//! What the kernel knows of this process. Each answer is missing where the
-//! kernel gives none.
+//! CPU time, memory and start of this process. A value that the kernel does not give is
+//! `None`.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// The CPU time of one thread.
 #[derive(Debug)]
 pub(super) struct ThreadClock {
-    /// Kept open, so that it can be read when there are no descriptors left.
+    /// Kept open, to be readable when there are no descriptors left.
     schedstat: Option<File>,
 }
 
@@ -69,7 +69,7 @@ impl Process {
         })
     }
 
-    /// The time that all threads have run, of those that have ended as well.
+    /// CPU time of all threads, including ended ones.
     pub(super) fn cpu_time() -> Duration {
         let time = clock_gettime(ClockId::ProcessCPUTime);
         let secs = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -77,10 +77,7 @@ impl Process {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the start is told as a time of day"
-)]
+#[expect(clippy::disallowed_methods, reason = "the metric is a time of day")]
 fn start_time() -> Option<Duration> {
     let ticks = Stat::parse(&fs::read("/proc/self/stat").ok()?)?.start_ticks;
     let after_boot = Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64);
@@ -95,11 +92,8 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the start is told as a time of day"
-    )]
-    fn this_process_started_a_moment_ago_and_uses_memory_and_time() {
+    #[expect(clippy::disallowed_methods, reason = "the metric is a time of day")]
+    fn this_process_has_a_start_memory_and_cpu_time() {
         let process = Process::open();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("later");
         let started = process.started().expect("known");
@@ -110,23 +104,24 @@ mod tests {
     }
 
     #[test]
-    fn a_threads_time_is_its_own_and_ends_with_it() {
-        let (say, hear) = std::sync::mpsc::channel();
+    fn cpu_time_of_a_thread_is_none_after_its_end() {
+        let (sender, receiver) = std::sync::mpsc::channel();
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
-            say.send(rustix::thread::gettid().as_raw_nonzero().get())
-                .expect("heard");
+            sender
+                .send(rustix::thread::gettid().as_raw_nonzero().get())
+                .expect("received");
             let _ = stopped.recv();
         });
-        let clock = ThreadClock::open(hear.recv().expect("said"));
+        let clock = ThreadClock::open(receiver.recv().expect("sent"));
         let ran = clock.cpu_time().expect("alive");
         assert!(ran <= Process::cpu_time(), "{ran:?}");
         drop(stop);
         thread.join().expect("ended");
-        let gone = (0..1000).any(|_| {
+        let is_none = (0..1000).any(|_| {
             std::thread::yield_now();
             clock.cpu_time().is_none()
         });
-        assert!(gone);
+        assert!(is_none);
     }
 }

@@ -1,9 +1,8 @@
-//! Who is inside: the connections of one worker, and of all, and who may come
-//! in.
+//! Limits on connections: of one worker, of all, and per address.
 //!
 //! A connection is counted twice: in total when it is accepted
 //! ([`Admission::enter`]), and for its client's address once that is known
-//! ([`Admission::admit`]). Who is over a limit is told so, by few at a time.
+//! ([`Admission::admit`]). A bounded number of connections over a limit is answered.
 
 mod address_counts;
 mod rate_limiter;
@@ -32,26 +31,25 @@ use address_counts::AddressCounts;
 use rate_limiter::RateLimiter;
 use source::Source;
 
-/// The connections of all workers. Touched when one opens or closes, never in
-/// between.
+/// The connections of all workers. Accessed only when one opens or closes.
 #[derive(Debug)]
 pub(crate) struct ServerLimits {
     accepted: AtomicU64,
-    welcome: AtomicUsize,
+    open: AtomicUsize,
     rejecting: AtomicUsize,
     capacity: NonZeroUsize,
-    /// Connections over a limit that are told so at a time. More are closed
-    /// without an answer.
+    /// Connections over a limit that are answered at a time. More are closed without
+    /// an answer.
     rejects_max: usize,
-    /// Where there is a limit per address.
+    /// `None` without a limit per address.
     address_counts: Option<AddressCounts>,
-    /// Where there is a rate per address.
+    /// `None` without a rate per address.
     rate_limiter: Option<RateLimiter>,
     epoch: Instant,
     held: MemoryBudget,
     tcp_memory: TcpMemory,
     handshakes_max: usize,
-    /// Where there is a rate for access lines.
+    /// `None` without a rate of access lines.
     access_limit: Option<Arc<LogLimit>>,
 }
 
@@ -63,7 +61,7 @@ impl ServerLimits {
         });
         Arc::new(Self {
             accepted: AtomicU64::new(0),
-            welcome: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             rejecting: AtomicUsize::new(0),
             capacity: config.max_connections,
             rejects_max,
@@ -79,17 +77,15 @@ impl ServerLimits {
         })
     }
 
-    /// What bounds the access lines.
+    /// The limit on access lines.
     pub(crate) fn access_limit(&self) -> Option<&Arc<LogLimit>> {
         self.access_limit.as_ref()
     }
 
-    /// The bytes that are held for all connections.
     pub(crate) fn held(&self) -> &MemoryBudget {
         &self.held
     }
 
-    /// The memory of TCP, on this machine.
     pub(crate) fn tcp_memory(&self) -> &TcpMemory {
         &self.tcp_memory
     }
@@ -104,12 +100,12 @@ impl ServerLimits {
         self.capacity
     }
 
-    /// Whether the next connection is turned away.
+    /// Whether the next connection is rejected.
     pub(crate) fn is_full(&self) -> bool {
-        self.welcome.load(Relaxed) >= self.capacity.get()
+        self.open.load(Relaxed) >= self.capacity.get()
     }
 
-    /// Whether a client may come in now that has this address.
+    /// Counts a connection of this address, unless it is over a limit.
     fn admit(&self, source: Source) -> Result<(), Rejection> {
         if let Some(rate_limiter) = &self.rate_limiter {
             rate_limiter
@@ -130,15 +126,15 @@ pub(crate) struct Admission {
     counters: Arc<Counters>,
     open: Cell<usize>,
     rejecting: Cell<usize>,
-    left: Notify,
+    released: Notify,
 }
 
-/// What is to be done with a connection.
+/// The decision on an accepted connection.
 #[derive(Debug)]
 pub(crate) enum Decision {
     /// Serve it.
     Accept(Permit),
-    /// Tell it why it cannot be served.
+    /// Answer why it is not served.
     Reject(Rejection, RejectSlot),
     /// Close it.
     Drop,
@@ -147,13 +143,13 @@ pub(crate) enum Decision {
 /// The limit that a connection is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// The server holds as many connections as it may.
+    /// `max-connections`.
     Full,
-    /// The client's address has as many connections as it may.
+    /// `max-connections-per-address`.
     Address,
-    /// The client's address connects too often.
+    /// `handshake-rate`.
     Rate {
-        /// How long until it may again.
+        /// The time until the next token.
         wait: Duration,
     },
 }
@@ -168,15 +164,15 @@ impl Rejection {
     }
 }
 
-/// A connection's place; it leaves when this is dropped.
+/// A connection's permit, returned when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     admission: Rc<Admission>,
-    /// Whose it is, where anybody has to know.
+    /// `None` if neither a log line nor a limit needs it.
     record: Option<Rc<ConnectionRecord>>,
 }
 
-/// Held by a connection that is being told that it is over a limit.
+/// Held by a connection over a limit while it is answered.
 #[derive(Debug)]
 pub(crate) struct RejectSlot {
     admission: Rc<Admission>,
@@ -189,16 +185,13 @@ impl Admission {
             counters,
             open: Cell::new(0),
             rejecting: Cell::new(0),
-            left: Notify::new(),
+            released: Notify::new(),
         })
     }
 
-    /// Gives an accepted connection its place.
+    /// Gives an accepted connection a permit, if there is one.
     pub(crate) fn enter(self: &Rc<Self>) -> Decision {
-        if take_place(
-            &self.server_limits.welcome,
-            self.server_limits.capacity.get(),
-        ) {
+        if acquire(&self.server_limits.open, self.server_limits.capacity.get()) {
             self.set_open(self.open.get() + 1);
             Decision::Accept(Permit {
                 admission: Rc::clone(self),
@@ -209,15 +202,14 @@ impl Admission {
         }
     }
 
-    /// Lets a connection stay, or not, now that its client's address is known.
-    /// To be called once for each.
+    /// Decides again once the client's address is known. Called once per connection.
     pub(crate) fn admit(
         self: &Rc<Self>,
-        entry: Decision,
+        decision: Decision,
         record: &Rc<ConnectionRecord>,
     ) -> Decision {
-        let Decision::Accept(mut permit) = entry else {
-            return entry;
+        let Decision::Accept(mut permit) = decision else {
+            return decision;
         };
         let source = Source::of(record.peer());
         if let Some(Err(rejection)) = source.map(|source| self.server_limits.admit(source)) {
@@ -229,7 +221,7 @@ impl Admission {
     }
 
     fn reject(self: &Rc<Self>, rejection: Rejection) -> Decision {
-        if !take_place(
+        if !acquire(
             &self.server_limits.rejecting,
             self.server_limits.rejects_max,
         ) {
@@ -240,8 +232,7 @@ impl Admission {
         Decision::Reject(rejection, RejectSlot { admission })
     }
 
-    /// A connection of this peer, under a number that no other one of this
-    /// process has.
+    /// The record of a connection of this peer, with a new id.
     pub(crate) fn record(
         &self,
         peer: Peer,
@@ -251,18 +242,15 @@ impl Admission {
         Rc::new(ConnectionRecord::new(id, peer, access))
     }
 
-    /// The bytes that are held for all workers' connections.
     pub(crate) fn held(&self) -> &MemoryBudget {
         self.server_limits.held()
     }
 
-    /// The memory of TCP, on this machine.
     pub(crate) fn tcp_memory(&self) -> &TcpMemory {
         self.server_limits.tcp_memory()
     }
 
-    /// How many of this worker's connections are open, those that are being
-    /// refused included.
+    /// The number of this worker's open connections, including those being rejected.
     pub(crate) fn open(&self) -> usize {
         self.open.get() + self.rejecting.get()
     }
@@ -279,18 +267,17 @@ impl Admission {
 
     /// Waits until a connection of this worker ends.
     pub(crate) async fn one_left(&self) {
-        self.left.notified().await;
+        self.released.notified().await;
     }
 }
 
 impl Permit {
-    /// What is told of the connection, where anybody wants to know.
     #[inline]
     pub(crate) fn record(&self) -> Option<&Rc<ConnectionRecord>> {
         self.record.as_ref()
     }
 
-    /// Lets go of what nobody will ask for.
+    /// Drops the record if neither a log line nor a limit needs it.
     pub(crate) fn forget_record_if_unwanted(&mut self) {
         let is_counted = self.admission.server_limits.address_counts.is_some();
         if !is_counted
@@ -312,10 +299,10 @@ impl Drop for Permit {
         {
             address_counts.leave(source);
         }
-        // The gauge first: it never shows more than may be open.
+        // The gauge first: it never exceeds the limit.
         self.admission.set_open(self.admission.open.get() - 1);
-        server_limits.welcome.fetch_sub(1, Relaxed);
-        self.admission.left.notify_waiters();
+        server_limits.open.fetch_sub(1, Relaxed);
+        self.admission.released.notify_waiters();
     }
 }
 
@@ -324,12 +311,12 @@ impl Drop for RejectSlot {
         let Self { admission } = self;
         admission.set_rejecting(admission.rejecting.get() - 1);
         admission.server_limits.rejecting.fetch_sub(1, Relaxed);
-        admission.left.notify_waiters();
+        admission.released.notify_waiters();
     }
 }
 
-/// Takes one of `capacity` places, if one is free.
-fn take_place(taken: &AtomicUsize, capacity: usize) -> bool {
+/// Acquires one of `capacity` permits, if one is free.
+fn acquire(taken: &AtomicUsize, capacity: usize) -> bool {
     let is_free = taken.fetch_add(1, Relaxed) < capacity;
     if !is_free {
         taken.fetch_sub(1, Relaxed);
@@ -375,7 +362,7 @@ mod tests {
         let three = second.enter();
         assert!(
             matches!(three, Decision::Accept(_)),
-            "who is being turned away takes nobody's place"
+            "a rejected connection takes no permit"
         );
         drop((one, three, full));
         assert_eq!((first.open(), second.open()), (0, 0));
@@ -384,27 +371,27 @@ mod tests {
     }
 
     #[test]
-    fn those_who_are_turned_away_are_bounded_too() {
+    fn rejected_connections_are_bounded_and_more_are_dropped() {
         let admission = Admission::new(server_limits(1), Arc::default());
-        let _inside = admission.enter();
+        let _accepted = admission.enter();
         let mut full: Vec<_> = (0..REJECTS_MAX).map(|_| admission.enter()).collect();
         assert!(
             full.iter()
-                .all(|entry| matches!(entry, Decision::Reject(Rejection::Full, _)))
+                .all(|decision| matches!(decision, Decision::Reject(Rejection::Full, _)))
         );
         assert!(matches!(admission.enter(), Decision::Drop));
         assert_eq!(
             admission.open(),
             1 + REJECTS_MAX,
-            "who is not let in is not counted"
+            "a dropped connection is not counted"
         );
-        assert_eq!(admission.counters.open.get(), 1, "of one that may be open");
+        assert_eq!(admission.counters.open.get(), 1, "the limit");
         full.pop();
         assert!(matches!(admission.enter(), Decision::Reject(..)));
     }
 
-    /// A connection of this peer comes in.
-    fn come(admission: &Rc<Admission>, peer: Peer) -> Decision {
+    /// Accepts a connection of this peer.
+    fn connect(admission: &Rc<Admission>, peer: Peer) -> Decision {
         let record = admission.record(peer, None);
         admission.admit(admission.enter(), &record)
     }
@@ -414,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_connections_over_all_workers() {
+    fn max_connections_per_address_holds_over_all_workers() {
         let server_limits = limits(&Config {
             max_connections: NonZeroUsize::new(3).expect("not zero"),
             max_connections_per_address: NonZeroUsize::new(1),
@@ -422,44 +409,44 @@ mod tests {
         });
         let first = Admission::new(Arc::clone(&server_limits), Arc::default());
         let second = Admission::new(Arc::clone(&server_limits), Arc::default());
-        let one = come(&first, host(1));
+        let one = connect(&first, host(1));
         assert!(matches!(one, Decision::Accept(_)));
-        let over = come(&second, host(1));
+        let over = connect(&second, host(1));
         assert!(matches!(over, Decision::Reject(Rejection::Address, _)));
-        let other = come(&second, host(2));
+        let other = connect(&second, host(2));
         assert!(matches!(other, Decision::Accept(_)));
-        let local = come(&first, Peer::Local);
+        let local = connect(&first, Peer::Local);
         assert!(
             matches!(local, Decision::Accept(_)),
-            "who is turned away leaves the place to another"
+            "a connection over the limit of its address takes no permit"
         );
-        let full = come(&first, Peer::Local);
+        let full = connect(&first, Peer::Local);
         assert!(matches!(full, Decision::Reject(Rejection::Full, _)));
         drop(one);
-        assert!(matches!(come(&second, host(1)), Decision::Accept(_)));
+        assert!(matches!(connect(&second, host(1)), Decision::Accept(_)));
         drop((over, other, local, full));
         assert_eq!((first.open(), second.open()), (0, 0));
     }
 
     #[test]
-    fn a_full_server_costs_an_address_nothing() {
+    fn rejection_by_a_full_server_takes_no_token_of_the_address() {
         let server_limits = limits(&Config {
             max_connections: NonZeroUsize::MIN,
             handshake_rate: "2/h".parse().ok(),
             ..Config::default()
         });
         let admission = Admission::new(server_limits, Arc::default());
-        let inside = come(&admission, host(1));
+        let accepted = connect(&admission, host(1));
         assert!(matches!(
-            come(&admission, host(1)),
+            connect(&admission, host(1)),
             Decision::Reject(Rejection::Full, _)
         ));
-        drop(inside);
-        assert!(matches!(come(&admission, host(1)), Decision::Accept(_)));
-        let Decision::Reject(Rejection::Rate { wait }, _) = come(&admission, host(1)) else {
+        drop(accepted);
+        assert!(matches!(connect(&admission, host(1)), Decision::Accept(_)));
+        let Decision::Reject(Rejection::Rate { wait }, _) = connect(&admission, host(1)) else {
             panic!("three in a moment");
         };
         assert!(wait > Duration::from_secs(29 * 60), "{wait:?}");
-        assert!(matches!(come(&admission, host(2)), Decision::Accept(_)));
+        assert!(matches!(connect(&admission, host(2)), Decision::Accept(_)));
     }
 }

@@ -7,44 +7,41 @@ use host::open_files::{how_to_raise, limit, open_descriptors};
 use crate::config::Config;
 use crate::config::error::Error;
 
-/// Connections over a limit that are answered at a time, where there are
-/// descriptors for so many. More are closed without an answer.
+/// Connections over a limit that are answered at a time, if there are enough
+/// descriptors. More are closed without an answer.
 pub(crate) const REJECTS_MAX: usize = 256;
 
-/// Connections of the admin listener at a time, where there are descriptors for
-/// so many.
+/// Connections of the admin listener at a time, if there are enough descriptors.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// As many admin connections are there in any case: the probes of a supervisor,
-/// a scraper, and somebody who looks.
+/// Admin connections in any case: the probes of a supervisor, a scraper, an operator.
 const ADMIN_CONNECTIONS_MIN: u64 = 4;
 
-/// What is kept back for these two, at least and at most.
+/// The reserve for these two, at least and at most.
 const RESERVE_MIN: u64 = 2 * ADMIN_CONNECTIONS_MIN;
 const RESERVE_MAX: u64 = (REJECTS_MAX + ADMIN_CONNECTIONS_MAX) as u64;
 
-/// One descriptor of so many that are left for connections is kept back.
+/// The reserve is this part of the descriptors that are left for connections.
 const RESERVE_SHARE: u64 = 4;
 
-/// What a worker holds besides connections and listeners: its runtime's and its
-/// engine's epoll, ring, eventfds and timer, a clock that the metrics read, and
-/// a connection that is on its way in or out.
+/// Descriptors of a worker besides connections and listeners: its runtime's and its
+/// engine's epoll, ring, eventfds and timer, a clock that the metrics read, and a
+/// connection that is being accepted or closed.
 const PER_WORKER: u64 = 9;
 
-/// Descriptors of each listening socket: the worker's, one that is kept for the
-/// process that replaces this one, and one that is on its way to it.
+/// Descriptors of each listening socket: the worker's, one kept for the successor, and
+/// one in transfer to it.
 const PER_LISTENER: u64 = 3;
 
-/// What the process has open before the server starts: standard streams, and
-/// what catches signals.
+/// Descriptors open before the server starts: standard streams, and those for signals.
 const AT_START: u64 = 12;
 
-/// The admin listener and its runtime, the files of its metrics, the pid file,
-/// what the service manager is told, certificates that are read again, and the
-/// pipes to a process that replaces this one.
+/// The admin listener and its runtime, the files of its metrics, the pid file, the
+/// service manager's socket, certificates that are reloaded, and the pipes to a
+/// successor.
 const PER_PROCESS: u64 = 21;
 
-/// How the descriptors of this process are shared out.
+/// The distribution of this process's descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DescriptorBudget {
     /// Connections of clients that may be open at a time.
@@ -53,14 +50,14 @@ pub(crate) struct DescriptorBudget {
     pub(crate) rejects: usize,
     /// Connections of the admin listener at a time.
     pub(crate) admin_connections: usize,
-    /// Where there are fewer connections than were asked for.
+    /// `Some` if `connections` is less than `max-connections`.
     shortfall: Option<Shortfall>,
 }
 
 impl DescriptorBudget {
-    /// Shares out what the limit of this process allows; with a shortfall if that
-    /// is less than `max-connections`. `inherited` sockets become those of
-    /// listeners.
+    /// Distributes the descriptors that the limit of this process allows; with a
+    /// shortfall if that is less than `max-connections`. `inherited` sockets become those
+    /// of listeners.
     ///
     /// # Errors
     /// [`Error::OpenFiles`]: nothing is left for connections.
@@ -80,7 +77,7 @@ impl DescriptorBudget {
         })?;
         let asked = config.max_connections;
         budget.shortfall = limit
-            // Nobody asks for as many as there can be.
+            // The maximum means no limit.
             .filter(|_| budget.connections < asked && asked < NonZeroUsize::MAX)
             .map(|limit| Shortfall {
                 asked,
@@ -90,8 +87,8 @@ impl DescriptorBudget {
         Ok(budget)
     }
 
-    /// Shares out what a limit leaves besides what the server itself has open;
-    /// `None` if nothing is left for connections.
+    /// Distributes the descriptors that a limit leaves after `besides`, those of the
+    /// server itself; `None` if nothing is left for connections.
     pub(crate) fn share_out(config: &Config, besides: u64, limit: Option<u64>) -> Option<Self> {
         let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(besides));
         let reserve = reserve(room);
@@ -108,8 +105,7 @@ impl DescriptorBudget {
         })
     }
 
-    /// Logs that there are fewer connections than were asked for, if so, and what
-    /// to do about it.
+    /// Logs the shortfall, if any, and the remedy.
     pub(crate) fn log_shortfall(self) {
         if let Some(shortfall) = self.shortfall {
             tracing::warn!(
@@ -124,30 +120,30 @@ impl DescriptorBudget {
     }
 }
 
-/// Fewer connections than were asked for.
+/// Fewer connections than configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shortfall {
     asked: NonZeroUsize,
     limit: u64,
-    /// The limit with which all of them would be possible.
+    /// The limit on open files that would allow all of them.
     needed: u64,
 }
 
-/// Descriptors that are no connections.
+/// Descriptors for anything but clients' connections.
 pub(crate) fn besides_connections(config: &Config, threads: u64) -> u64 {
     let listeners = (config.listen.len() + config.tls_listen.len()) as u64;
     AT_START + PER_PROCESS + threads * (PER_WORKER + PER_LISTENER * listeners)
 }
 
-/// Descriptors for so many connections, and for what is kept back beside them.
+/// Descriptors for these connections and their reserve.
 pub(crate) fn room_for(connections: NonZeroUsize) -> u64 {
     let connections = connections.get() as u64;
-    // The least of which as many are left once its share is kept back.
+    // The smallest number that leaves `connections` after its reserve.
     let reserve = ((connections - 1) / (RESERVE_SHARE - 1)).clamp(RESERVE_MIN, RESERVE_MAX);
     connections.saturating_add(reserve)
 }
 
-/// What is kept back of so many descriptors.
+/// The reserve of `room` descriptors.
 fn reserve(room: u64) -> u64 {
     (room / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX)
 }
@@ -165,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_descriptors_are_shared_out_than_there_are() {
+    fn distributed_descriptors_do_not_exceed_the_limit() {
         let besides = besides_connections(&Config::default(), 2);
         for limit in (besides + RESERVE_MIN + 1..3000).chain([20_000, 1 << 20]) {
             let budget = shared_out(Some(limit), 1_000_000).expect("some are left");
@@ -179,7 +175,7 @@ mod tests {
             assert!(all <= limit, "{budget:?} of {limit}");
             assert!((4..=REJECTS_MAX).contains(&rejects), "{budget:?}");
             assert!((4..=ADMIN_CONNECTIONS_MAX).contains(&admin_connections));
-            // What is said to be needed for so many is no more than this, and enough.
+            // `needed` is enough for these connections, and no more than this limit.
             let needed = besides + room_for(connections);
             assert!(needed <= limit, "{needed} of {limit} for {budget:?}");
             let again = shared_out(Some(needed), 1_000_000).expect("some are left");
@@ -190,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_high_enough_changes_nothing() {
+    fn high_limit_allows_the_configured_connections() {
         for limit in [None, Some(1 << 20)] {
             let budget = shared_out(limit, 10_000).expect("some are left");
             assert_eq!(budget.connections.get(), 10_000);

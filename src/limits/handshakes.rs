@@ -1,20 +1,19 @@
-//! The handshakes in progress in one worker: how many there may be, what they hold, and
-//! which of them are evicted.
+//! The handshakes in progress of one worker: limits, buffered bytes, and eviction.
 //!
-//! A connection is in its handshake from its accept until it is upgraded, or gone. All
-//! that it makes the server hold is counted from its accept on, and belongs to the bytes
-//! that are [held](crate::limits::memory_budget). Three things bound it:
+//! A connection is in its handshake from its accept until it is upgraded or closed. All
+//! memory that it takes is counted, and belongs to the
+//! [buffered bytes](crate::limits::memory_budget). There are three limits:
 //!
 //! * their number: one too many evicts the oldest. A healthy client's handshake takes a
-//!   few round trips, an attacker's as long as it may;
-//! * where those of a worker hold more than their share, one that holds more than
+//!   few round trips, an attacker's the whole timeout;
+//! * while the handshakes of a worker exceed their share, one that exceeds
 //!   [`SMALL_BYTES`] is evicted as soon as it grows;
-//! * where all connections hold more than may be held, handshakes are evicted before any
-//!   connection that is upgraded: those that hold more than that, or are older than
-//!   [`YOUNG`], and any others until they hold no more than their share.
+//! * while all buffered bytes exceed their limit, handshakes are evicted before any
+//!   upgraded connection: those that exceed [`SMALL_BYTES`] or are older than [`YOUNG`],
+//!   and any others until the handshakes are within their share.
 //!
-//! So a client that keeps the rules comes through while others do not, and nobody who
-//! is upgraded has to go for those who are not.
+//! So a client that keeps the rules completes its handshake during an attack, and no
+//! upgraded connection is evicted for handshakes.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -27,32 +26,31 @@ use tokio::sync::Notify;
 use crate::config::Config;
 use crate::observe::metrics::label::RefusalReason;
 
-/// What a handshake holds besides what comes from its client: a task with its future,
-/// the socket's registration, and what is remembered for the log.
+/// Memory of a handshake besides its client's bytes: a task with its future, the socket's
+/// registration, and the record for the log.
 pub(crate) const HANDSHAKE_BYTES: usize = 4096;
 
-/// What the handshake of a client that keeps the rules holds besides, at most: the
-/// state of its TLS handshake, and its request.
+/// The most that the handshake of a healthy client takes besides: the state of its TLS
+/// handshake, and its request.
 const SMALL_BYTES: usize = 8192;
 
-/// How long such a handshake is not evicted because of what all connections hold.
+/// For this time, such a handshake is not evicted for buffered bytes.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// One part in so many of its share, added since that was last looked at, is reason
-/// enough to look again soon.
+/// Growth by this part of the share since the last check causes another one soon.
 const GROWTH_SHARE: usize = 8;
 
-/// Those of one worker.
+/// The handshakes of one worker.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     count_max: usize,
     bytes_max: usize,
-    /// By their order, without those that are evicted.
+    /// In the order of accept, without evicted ones.
     entries: RefCell<BTreeMap<u64, Rc<Entry>>>,
     entered: Cell<u64>,
     count: Cell<usize>,
     held: Cell<usize>,
-    /// The part of that which evicted ones still hold.
+    /// The part of `held` that evicted ones still take.
     leaving: Cell<usize>,
     grown: Cell<usize>,
     has_grown: Notify,
@@ -61,14 +59,14 @@ pub(crate) struct Handshakes {
 #[derive(Debug)]
 struct Entry {
     since: Instant,
-    /// What it holds whatever comes.
+    /// Bytes besides those of [`HandshakeSlot::hold`].
     base: Cell<usize>,
     held: Cell<usize>,
     eviction: Cell<Option<RefusalReason>>,
     evicted: Notify,
 }
 
-/// The place of a handshake, until this is dropped.
+/// A handshake's slot, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct HandshakeSlot {
     handshakes: Rc<Handshakes>,
@@ -77,7 +75,7 @@ pub(crate) struct HandshakeSlot {
 }
 
 impl Handshakes {
-    /// For one of `workers`, which share what the configuration allows.
+    /// For one of `workers`, which share the configured limits equally.
     pub(crate) fn new(config: &Config, workers: usize) -> Rc<Self> {
         let share = |all: usize| all.div_ceil(workers);
         let bytes_max = config
@@ -96,7 +94,7 @@ impl Handshakes {
         })
     }
 
-    /// A connection was accepted at `since`.
+    /// Adds the handshake of a connection that was accepted at `since`.
     pub(crate) fn enter(self: &Rc<Self>, since: Instant) -> HandshakeSlot {
         if self.entries.borrow().len() >= self.count_max {
             self.evict_oldest();
@@ -120,7 +118,7 @@ impl Handshakes {
         slot
     }
 
-    /// How many there are.
+    /// The number of handshakes in progress.
     pub(crate) fn count(&self) -> usize {
         self.count.get()
     }
@@ -130,9 +128,9 @@ impl Handshakes {
         self.held.get()
     }
 
-    /// Evicts those that are old or hold much, and others where all hold more than their
-    /// share, the largest first, until `bytes` are let go of. Returns how many are, those
-    /// of others that were evicted before included.
+    /// Evicts old and large handshakes, and others while all exceed their share, the
+    /// largest first, until `bytes` are evicted. Returns the evicted bytes, including
+    /// those of earlier evictions that are still in memory.
     pub(crate) fn evict(&self, bytes: usize, now: Instant) -> usize {
         let mut candidates: Vec<_> = {
             let entries = self.entries.borrow();
@@ -168,7 +166,7 @@ impl Handshakes {
         }
     }
 
-    /// Waits until they hold much more than when this was last called.
+    /// Waits until the buffered bytes have grown much since the last call.
     pub(crate) async fn grown(&self) {
         self.grown.set(0);
         self.has_grown.notified().await;
@@ -187,21 +185,21 @@ impl Entry {
         self.held.get() <= HANDSHAKE_BYTES + SMALL_BYTES
     }
 
-    /// Whether it is that of a client that keeps the rules, as far as can be seen.
+    /// Whether it looks like the handshake of a healthy client.
     fn is_spared(&self, now: Instant) -> bool {
         self.is_small() && now.saturating_duration_since(self.since) < YOUNG
     }
 }
 
 impl HandshakeSlot {
-    /// So many bytes are held for it from now on, whatever else is.
+    /// Adds `bytes` to its base.
     pub(crate) fn hold_besides(&self, bytes: usize) {
         let base = &self.entry.base;
         base.set(base.get() + bytes);
         self.hold(0);
     }
 
-    /// So many bytes are held for it now, besides what is in any case.
+    /// Sets its bytes besides the base.
     pub(crate) fn hold(&self, bytes: usize) {
         let Self {
             handshakes,
@@ -222,7 +220,7 @@ impl HandshakeSlot {
         }
     }
 
-    /// Waits until it is evicted; why it is.
+    /// Waits until it is evicted; returns the reason.
     pub(crate) async fn evicted(&self) -> RefusalReason {
         loop {
             if let Some(reason) = self.entry.eviction.get() {
@@ -257,7 +255,7 @@ mod tests {
 
     use super::*;
 
-    /// Those of one of two workers.
+    /// The handshakes of one of two workers.
     fn handshakes(max_handshakes: usize, max_held_bytes: usize) -> Rc<Handshakes> {
         let config = Config {
             max_handshakes: Some(max_handshakes),
@@ -278,7 +276,7 @@ mod tests {
         let slots = [0, 1, 2].map(|_| handshakes.enter(now));
         let evictions = slots.each_ref().map(eviction);
         assert_eq!(evictions, [Some(RefusalReason::Handshakes), None, None]);
-        assert_eq!(handshakes.count(), 3, "until it is gone");
+        assert_eq!(handshakes.count(), 3, "until it is dropped");
         drop(slots);
         assert_eq!((handshakes.count(), handshakes.held()), (0, 0));
         assert_eq!(handshakes.leaving.get(), 0);
@@ -297,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_counts_from_the_accept_on() {
+    fn bytes_count_from_accept_until_drop() {
         let handshakes = handshakes(0, 0);
         let slot = handshakes.enter(Instant::now());
         assert_eq!(handshakes.held(), HANDSHAKE_BYTES);
@@ -312,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_are_evicted_first_and_no_more_than_necessary() {
+    fn largest_are_evicted_first_and_no_more_than_necessary() {
         let handshakes = handshakes(0, 0);
         let now = Instant::now();
         let slots = [SMALL_BYTES, 10_000, 30_000, 20_000].map(|bytes| {
@@ -323,7 +321,7 @@ mod tests {
         let evicted = || slots.each_ref().map(|slot| eviction(slot).is_some());
         assert_eq!(handshakes.evict(1, now), HANDSHAKE_BYTES + 30_000);
         assert_eq!(evicted(), [false, false, true, false]);
-        // What is leaving counts, so that nobody is evicted for it.
+        // Bytes of evicted ones count, so that no other is evicted for them.
         assert_eq!(handshakes.evict(30_000, now), HANDSHAKE_BYTES + 30_000);
         assert_eq!(evicted(), [false, false, true, false]);
         let young = handshakes.evict(usize::MAX, now);
@@ -334,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn small_ones_are_evicted_for_others_until_they_hold_their_share() {
+    fn small_ones_are_evicted_until_they_are_within_their_share() {
         let handshakes = handshakes(0, 80 * HANDSHAKE_BYTES);
         let now = Instant::now();
         let slots: Vec<_> = (0..50).map(|_| handshakes.enter(now)).collect();
@@ -344,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn where_they_hold_their_share_small_ones_go_on() {
+    fn over_the_share_only_large_ones_are_evicted_as_they_grow() {
         let share = 1 << 20;
         let handshakes = handshakes(0, 4 * share);
         let slots: Vec<_> = (0..1000)

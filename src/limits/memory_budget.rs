@@ -1,21 +1,20 @@
-//! The bytes that all workers hold together, and how many that may be.
+//! The buffered bytes of all workers, and their limit.
 //!
-//! A worker reports what its connections hold at each tick, so nothing is
-//! counted when bytes come and go, and between two ticks there may be more than
-//! the limit. By how much is bounded twice: by what arrives in that time, a tick
-//! of [`TICK_WHEN_HIGH`] from half of the limit on; and by what each connection
-//! may hold beside a backlog, which is a window, the replies to one read, and what
-//! came meanwhile. All backlogs together grow by no more than the limit
-//! [leaves](MemoryBudget::room).
+//! A worker reports the buffered bytes of its connections at each tick, so reads and
+//! writes cost nothing, and between two ticks the limit may be exceeded. The excess is
+//! bounded twice: by the bytes that arrive in that time, a tick of [`TICK_WHEN_HIGH`]
+//! from half of the limit on; and by the most of a connection besides its backlog: a
+//! window, the replies to one read, and the bytes that arrived meanwhile. All backlogs
+//! together grow by no more than the [room](MemoryBudget::room) within the limit.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How often workers report when half of the limit is reached.
+/// The interval of reports from half of the limit on.
 pub(crate) const TICK_WHEN_HIGH: Duration = Duration::from_millis(50);
 
-/// What all workers hold.
+/// The buffered bytes of all workers.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
     max: Option<NonZeroUsize>,
@@ -32,34 +31,32 @@ impl MemoryBudget {
         }
     }
 
-    /// How many bytes there may be.
     pub(crate) fn max(&self) -> Option<NonZeroUsize> {
         self.max
     }
 
-    /// Counts a worker, before it reports.
+    /// Adds a worker, before its first report.
     pub(crate) fn join(&self) {
         self.workers.fetch_add(1, Relaxed);
     }
 
-    /// A worker's share of what the limit leaves: what backlogs may grow by until
-    /// it reports again.
+    /// A worker's share of the room within the limit, by which its backlogs may grow until
+    /// its next report.
     pub(crate) fn room(&self) -> usize {
         let total = self.total.load(Relaxed);
         let left = |max: NonZeroUsize| max.get().saturating_sub(total);
         self.max.map_or(usize::MAX, left) / self.workers.load(Relaxed).max(1)
     }
 
-    /// Whether there is little room left.
+    /// Whether more than half of the limit is used.
     pub(crate) fn is_high(&self) -> bool {
         let total = self.total.load(Relaxed);
         self.max.is_some_and(|max| total > max.get() / 2)
     }
 
-    /// Replaces the part of a worker. Answers how many bytes of it have to go,
-    /// which are not a part of it any more: each worker lets go of its share of
-    /// what is too much when its turn comes, so that it takes some ticks until
-    /// all of that is gone, but nobody lets go of more.
+    /// Replaces a worker's part of the total. Returns its share of the excess, which the
+    /// worker has to evict and which is no longer counted: each worker evicts its share at
+    /// its own tick, so the excess lasts some ticks, but no worker evicts too much.
     pub(crate) fn report(&self, before: usize, now: usize) -> usize {
         let more = now.wrapping_sub(before);
         let total = self.total.fetch_add(more, Relaxed).wrapping_add(more);
@@ -77,34 +74,34 @@ impl MemoryBudget {
 mod tests {
     use super::*;
 
-    fn held(max: usize) -> MemoryBudget {
+    fn budget(max: usize) -> MemoryBudget {
         MemoryBudget::new(NonZeroUsize::new(max))
     }
 
     #[test]
-    fn nothing_has_to_go_up_to_the_limit() {
-        let held = held(100);
-        assert_eq!(held.report(0, 40), 0);
-        assert!(!held.is_high());
-        assert_eq!(held.report(40, 100), 0);
-        assert!(held.is_high());
-        assert_eq!(held.report(100, 101), 1);
-        assert_eq!(held.report(100, 0), 0);
-        assert!(!held.is_high());
+    fn nothing_is_evicted_up_to_the_limit() {
+        let budget = budget(100);
+        assert_eq!(budget.report(0, 40), 0);
+        assert!(!budget.is_high());
+        assert_eq!(budget.report(40, 100), 0);
+        assert!(budget.is_high());
+        assert_eq!(budget.report(100, 101), 1);
+        assert_eq!(budget.report(100, 0), 0);
+        assert!(!budget.is_high());
     }
 
     #[test]
-    fn each_worker_lets_go_of_its_share() {
-        let held = held(100);
+    fn each_worker_evicts_its_share() {
+        let budget = budget(100);
         let parts = [10, 150, 340];
-        let shares = parts.map(|part| held.report(0, part));
+        let shares = parts.map(|part| budget.report(0, part));
         // The first two cannot know of the third yet.
         assert_eq!(shares, [0, 57, 264]);
         let mut rests = [0, 1, 2].map(|worker| parts[worker] - shares[worker]);
         let mut ticks = 0;
         while rests.iter().sum::<usize>() > 100 {
             for rest in &mut rests {
-                *rest -= held.report(*rest, *rest);
+                *rest -= budget.report(*rest, *rest);
             }
             ticks += 1;
             assert!(ticks < 10, "{rests:?}");
@@ -117,21 +114,21 @@ mod tests {
     }
 
     #[test]
-    fn workers_share_what_is_left() {
-        let held = held(100);
-        held.join();
-        assert_eq!(held.room(), 100);
-        held.join();
-        held.report(0, 40);
-        assert_eq!(held.room(), 30);
-        held.report(0, 200);
-        assert_eq!(held.room(), 0);
+    fn workers_share_the_room_equally() {
+        let budget = budget(100);
+        budget.join();
+        assert_eq!(budget.room(), 100);
+        budget.join();
+        budget.report(0, 40);
+        assert_eq!(budget.room(), 30);
+        budget.report(0, 200);
+        assert_eq!(budget.room(), 0);
     }
 
     #[test]
-    fn without_a_limit_nothing_has_to_go() {
-        let held = MemoryBudget::new(None);
-        assert_eq!(held.report(0, usize::MAX), 0);
-        assert!(!held.is_high());
+    fn without_a_limit_nothing_is_evicted() {
+        let budget = MemoryBudget::new(None);
+        assert_eq!(budget.report(0, usize::MAX), 0);
+        assert!(!budget.is_high());
     }
 }

@@ -1,4 +1,4 @@
-//! What clients may use: connections, handshakes, memory of the process and of TCP, and
+//! Limits on clients: connections, handshakes, memory of the process and of TCP, and
 //! descriptors.
 
 pub(crate) mod admission;

@@ -1,11 +1,11 @@
-//! The memory that the kernel has given to TCP, and how much of it there may be
-//! before clients that do not read are evicted.
+//! The memory that the kernel has allocated to TCP, and the limit above which clients
+//! that do not read are evicted.
 //!
-//! It is one sum for the whole machine, over all processes and network namespaces,
-//! and so is its limit, `net.ipv4.tcp_mem`: from the second number on, in pages, the
-//! kernel presses for less, and at the third it drops what comes, and resets
-//! connections of whichever server. Within a network namespace of its own, and a unit
-//! with `ProcSubset=pid`, a process sees the sum, but not the limit.
+//! It is one sum for the whole machine, over all processes and network namespaces, and so
+//! is its limit, `net.ipv4.tcp_mem`, in pages: from the second number on, the kernel is
+//! under memory pressure; at the third, it drops packets and resets connections of any
+//! server. In a network namespace of its own, and in a unit with `ProcSubset=pid`, a
+//! process can read the sum, but not the limit.
 
 use std::fs::File;
 use std::num::NonZeroU64;
@@ -17,27 +17,26 @@ use host::root::read_again;
 use rustix::param::page_size;
 use rustix::system::sysinfo;
 
-/// How often the sum is read while the server runs.
-pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval at which the sum is read.
+pub(crate) const READ_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What TCP has, as far as this process is told.
+/// The kernel's TCP memory.
 #[derive(Debug)]
 pub(crate) struct TcpMemory {
-    /// Kept open, so that it can be read when there are no descriptors left.
+    /// Kept open, to be readable when there are no descriptors left.
     sockstat: Option<File>,
     pressure: u64,
     max: Option<NonZeroU64>,
     epoch: Instant,
-    /// When the sum was last read, and how much of it has to go since.
+    /// The time of the last read, and the excess that is not evicted since.
     read_at_ms: AtomicU64,
     excess: AtomicU64,
 }
 
 impl TcpMemory {
-    /// With what the configuration says of the [limit](max).
+    /// `max` is the configured [limit](max).
     pub(crate) fn new(root: &Root, max: Option<usize>) -> Self {
-        let told = pressure(root);
-        let pressure = told.unwrap_or_else(|| usual_pressure(memory_total()));
+        let pressure = pressure(root).unwrap_or_else(|| usual_pressure(memory_total()));
         Self {
             sockstat: root.file("proc/self/net/sockstat"),
             pressure,
@@ -48,7 +47,7 @@ impl TcpMemory {
         }
     }
 
-    /// Bytes that TCP has now, on this machine.
+    /// Bytes allocated to TCP on this machine.
     pub(crate) fn bytes(&self) -> Option<u64> {
         let text = read_again(self.sockstat.as_ref()?)?;
         let line = text.lines().find(|line| line.starts_with("TCP:"))?;
@@ -56,68 +55,67 @@ impl TcpMemory {
         Some(pages.parse::<u64>().ok()? * page_size() as u64)
     }
 
-    /// Bytes from which on the kernel presses for less, as it tells, or as it usually is.
+    /// Bytes from which on the kernel is under pressure, read or estimated.
     pub(crate) fn pressure(&self) -> u64 {
         self.pressure
     }
 
-    /// Bytes from which on clients are evicted; `None` if none are.
+    /// Bytes above which clients are evicted; `None` without a limit.
     pub(crate) fn max(&self) -> Option<NonZeroU64> {
         self.max
     }
 
-    /// Bytes that have to go. One worker reads for all of them, once in
-    /// [`LOOK_INTERVAL`].
+    /// Bytes to be evicted. One worker reads for all of them, once in
+    /// [`READ_INTERVAL`].
     pub(crate) fn excess(&self) -> u64 {
         let Some(max) = self.max else {
             return 0;
         };
         let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
         let before = self.read_at_ms.load(Relaxed);
-        let is_due = u128::from(now - before.min(now)) >= LOOK_INTERVAL.as_millis();
+        let is_due = u128::from(now - before.min(now)) >= READ_INTERVAL.as_millis();
         let exchange = || {
             self.read_at_ms
                 .compare_exchange(before, now, Relaxed, Relaxed)
         };
         if is_due && exchange().is_ok() {
-            self.look(max);
+            self.refresh(max);
         }
         self.excess.load(Relaxed)
     }
 
-    /// So much of that is about to go.
+    /// Reduces the excess by evicted bytes.
     pub(crate) fn evicted(&self, bytes: u64) {
-        // The closure has a number for every one.
+        // The closure never returns `None`.
         let _ = self.excess.fetch_update(Relaxed, Relaxed, |excess| {
             Some(excess.saturating_sub(bytes))
         });
     }
 
-    fn look(&self, max: NonZeroU64) {
+    fn refresh(&self, max: NonZeroU64) {
         let excess = self.bytes().unwrap_or(0).saturating_sub(max.get());
         self.excess.store(excess, Relaxed);
     }
 }
 
-/// What the kernel says of where it begins to press, in bytes.
+/// The kernel's pressure threshold, in bytes.
 pub(crate) fn pressure(root: &Root) -> Option<u64> {
     let pages: u64 = root.sysctl_number("net.ipv4.tcp_mem", 1)?;
     pages.checked_mul(page_size() as u64)
 }
 
-/// The same where it does not say: what it has made of it at its start, for a machine
-/// with so much memory.
+/// The threshold that the kernel chooses at boot for a machine with this memory.
 pub(crate) fn usual_pressure(memory_total: u64) -> u64 {
     memory_total / 16
 }
 
-/// The limit that a configuration asks for: `Some(0)` is none, and `None` three
-/// quarters of where the kernel begins to press.
+/// The limit of a configuration: `Some(0)` is none, and `None` three quarters of the
+/// pressure threshold.
 pub(crate) fn max(asked: Option<usize>, pressure: u64) -> Option<NonZeroU64> {
     NonZeroU64::new(asked.map_or(pressure / 4 * 3, |asked| asked as u64))
 }
 
-/// All memory of this machine. A system call, since a unit may hide the file.
+/// The memory of this machine. A system call, since a unit may hide `/proc/meminfo`.
 fn memory_total() -> u64 {
     let info = sysinfo();
     info.totalram * u64::from(info.mem_unit)
@@ -131,7 +129,7 @@ mod tests {
 
     use tempfile::TempDir;
 
-    /// A machine whose TCP has so many pages.
+    /// A machine with this many pages of TCP memory.
     fn tree(pages: u64) -> TempDir {
         let tree = tempfile::tempdir().expect("a directory");
         let sockstat = format!(
@@ -156,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_and_the_limit_are_counted_in_pages() {
+    fn sum_and_limit_are_in_pages() {
         let tree = tree(223);
         write(&tree, "proc/sys/net/ipv4/tcp_mem", "300\t400\t600\n");
         let memory = memory(tree.path(), None);
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_kernel_does_not_tell_the_limit_follows_from_the_memory() {
+    fn unreadable_limit_is_derived_from_the_memory() {
         let tree = tree(1);
         let usual = memory(tree.path(), None);
         assert_eq!(usual.pressure(), memory_total() / 16);
@@ -178,10 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_evicted_is_no_excess_any_more() {
+    fn evicted_bytes_reduce_the_excess() {
         let tree = tree(10);
         let memory = memory(tree.path(), Some(4 * page_size()));
-        memory.look(memory.max().expect("a limit"));
+        memory.refresh(memory.max().expect("a limit"));
         assert_eq!(memory.excess(), 6 * page());
         memory.evicted(page());
         assert_eq!(memory.excess(), 5 * page());

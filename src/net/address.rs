@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! The address of a listener.
 
 use std::fmt;
 use std::io;
@@ -9,13 +9,13 @@ use std::str::FromStr;
 
 use socket2::SockAddr;
 
-/// What the name of a Unix-domain socket begins with.
+/// The prefix of a Unix-domain socket's name.
 const UNIX: &str = "unix:";
 
 /// The longest path of a Unix-domain socket: `sun_path` less its end.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
-/// Where a server listens: `127.0.0.1:9001`, `[::1]:9001`, `unix:/run/echo.sock`,
+/// The address of a listener: `127.0.0.1:9001`, `[::1]:9001`, `unix:/run/echo.sock`,
 /// or `unix:@echo` for a name in Linux' abstract namespace, which is no file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
@@ -64,8 +64,8 @@ impl Address {
         }
     }
 
-    /// The address as the kernel gives it; none if it is of another family, or
-    /// a Unix-domain socket without a name.
+    /// The address from the kernel; `None` for another family, or a Unix-domain socket
+    /// without a name.
     pub(crate) fn from_kernel(address: &SockAddr) -> Option<Self> {
         if let Some(address) = address.as_socket() {
             return Some(Self::Tcp(address));
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_come_back_from_their_names_and_from_the_kernel() {
+    fn address_survives_display_and_kernel_form() {
         for name in [
             "127.0.0.1:9001",
             "[::1]:9001",
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_what_would_be_one() {
+    fn invalid_address_is_refused_with_an_example() {
         let refused = "localhost:9001".parse::<Address>().expect_err("a name");
         assert!(refused.contains("127.0.0.1:9001"), "{refused}");
         for name in ["unix:", "unix:@"] {

@@ -1,8 +1,8 @@
-//! Bytes in order, in memory that goes back as they go.
+//! A queue of bytes whose memory is freed as they are taken.
 //!
-//! What is dropped with many bytes in it gives some of its memory back at once, and
-//! leaves the rest to the thread, which does so [bit by bit](free_some): the kernel
-//! takes 8 us for a chunk, and others would wait for a thousand of them.
+//! A long queue that is dropped frees some of its memory at once, and leaves the rest to
+//! the thread, which [frees it in turns](free_some): the kernel takes 8 µs for a chunk,
+//! and other connections would wait for a thousand of them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::mem;
 
 use memmap2::MmapMut;
 
-/// Bytes of the largest chunk: what is freed at a time.
+/// Bytes of the largest chunk, the unit of freeing.
 const CHUNK: usize = 64 * 1024;
 
 /// Chunks that are freed in one turn.
@@ -21,8 +21,7 @@ thread_local! {
     static DROPPED: RefCell<Vec<Chunk>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Frees some of what the thread's queues have left behind. Answers how many bytes it
-/// still has.
+/// Frees some chunks of the thread's dropped queues. Returns the bytes that are left.
 pub(crate) fn free_some() -> usize {
     DROPPED.with_borrow_mut(|dropped| {
         dropped.truncate(dropped.len().saturating_sub(FREED_PER_TURN));
@@ -33,8 +32,7 @@ pub(crate) fn free_some() -> usize {
     })
 }
 
-/// Bytes that are put at the end and taken from the front. Neither moves those
-/// that stay.
+/// Bytes that are pushed at the end and taken from the front. Neither moves the others.
 #[derive(Debug, Default)]
 pub(crate) struct ByteQueue {
     /// Each of them is freed once its bytes are taken.
@@ -66,7 +64,7 @@ impl ByteQueue {
         }
     }
 
-    /// The first bytes, as far as they stand together; none if there are none.
+    /// The first contiguous bytes.
     pub(crate) fn front(&self) -> &[u8] {
         self.chunks
             .front()
@@ -87,8 +85,8 @@ impl ByteQueue {
         }
     }
 
-    /// Takes all, and `end` behind it, as one. Chunks go as they are copied, so that
-    /// no more than one of them is held twice.
+    /// Takes all, with `end` appended. Chunks are freed as they are copied, so that at
+    /// most one of them exists twice.
     pub(crate) fn take_with(&mut self, end: &[u8]) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.len + end.len());
         while !self.is_empty() {
@@ -109,7 +107,7 @@ impl ByteQueue {
         self.len == 0
     }
 
-    /// Bytes of memory that this holds.
+    /// Bytes of allocated memory.
     pub(crate) fn capacity(&self) -> usize {
         self.room + self.chunks.capacity() * size_of::<Chunk>()
     }
@@ -119,18 +117,18 @@ impl Drop for ByteQueue {
     fn drop(&mut self) {
         if self.chunks.len() > FREED_PER_TURN {
             let rest = mem::take(&mut self.chunks).into_iter().skip(FREED_PER_TURN);
-            // At the end of a thread everything goes at once.
+            // At the end of the thread, everything is freed at once.
             let _ = DROPPED.try_with(|dropped| dropped.borrow_mut().extend(rest));
         }
     }
 }
 
-/// A part of a queue that is freed at once.
+/// A part of a queue, freed as a whole.
 #[derive(Debug)]
 enum Chunk {
     Small(Vec<u8>),
-    /// Pages of its own: an allocator would keep them for itself for as long as
-    /// nothing else is allocated. The first `len` bytes are in use.
+    /// Pages from the kernel: an allocator would not return them. The first `len` bytes
+    /// are in use.
     Mapped {
         pages: MmapMut,
         len: usize,
@@ -161,8 +159,7 @@ impl Chunk {
         }
     }
 
-    /// Puts as much of `bytes` behind what there is as there is room for; says how
-    /// much.
+    /// Appends as much of `bytes` as fits; returns its length.
     fn put(&mut self, bytes: &[u8]) -> usize {
         let fits = bytes.len().min(self.capacity() - self.bytes().len());
         match self {
@@ -181,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_dropped_queue_held_is_freed_bit_by_bit() {
+    fn dropped_queue_is_freed_in_turns() {
         let chunks = 3 * FREED_PER_TURN + 1;
         for queues in 1..=2 {
             for _ in 0..queues {
@@ -199,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_is_taken_leaves_nothing_behind() {
+    fn emptied_queue_leaves_nothing_to_free() {
         let mut queue = ByteQueue::default();
         queue.push(&vec![0; 2 * FREED_PER_TURN * CHUNK]);
         while !queue.is_empty() {

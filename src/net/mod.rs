@@ -1,4 +1,4 @@
-//! Addresses, peers, accepted sockets, and queues of bytes: what TLS stands on.
+//! Addresses, peers, accepted sockets, and queues of bytes, below TLS.
 
 pub(crate) mod address;
 pub(crate) mod byte_queue;

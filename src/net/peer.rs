@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection.
+//! The peer of a connection.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,15 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 pub enum Peer {
     /// A host, over TCP.
     Tcp(SocketAddr),
-    /// A host, whose port the proxy that speaks for it does not tell.
+    /// A host, named by a proxy without its port.
     Host(IpAddr),
     /// A process of this host, over a Unix-domain socket.
     Local,
 }
 
 impl Peer {
-    /// The host, if it is one; an IPv4 address that was mapped into IPv6 comes
-    /// back as it was.
+    /// The host's address, if it has one; IPv4 that is mapped into IPv6 becomes IPv4.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip().to_canonical()),
@@ -27,8 +26,7 @@ impl Peer {
 }
 
 impl From<SocketAddr> for Peer {
-    /// An IPv4 address that was mapped into IPv6, as `[::]` gets it, is that of its
-    /// host.
+    /// IPv4 that is mapped into IPv6, as on `[::]`, becomes IPv4.
     fn from(address: SocketAddr) -> Self {
         Self::Tcp(match address.ip().to_canonical() {
             ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
@@ -52,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_reads_as_its_address() {
+    fn peer_displays_its_address() {
         let six: SocketAddr = "[2001:db8::1]:7".parse().expect("an address");
         assert_eq!(Peer::from(six).to_string(), "[2001:db8::1]:7");
         assert_eq!(Peer::Host(six.ip()).to_string(), "2001:db8::1");
@@ -60,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_address_is_that_of_its_host() {
+    fn mapped_ipv4_becomes_ipv4() {
         let mapped: SocketAddr = "[::ffff:192.0.2.1]:7".parse().expect("an address");
         let plain: IpAddr = "192.0.2.1".parse().expect("an address");
         assert_eq!(Peer::from(mapped).ip(), Some(plain));

@@ -1,4 +1,4 @@
-//! A socket that was accepted, on the worker's runtime, whichever family it is of.
+//! An accepted socket of either family, on the worker's runtime.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -30,7 +30,7 @@ macro_rules! either {
 }
 
 impl Socket {
-    /// Takes the socket away from the runtime. It stays non-blocking.
+    /// Removes the socket from the runtime. It stays non-blocking.
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
         either!(self, stream => stream.into_std().map(OwnedFd::from))
     }
@@ -46,12 +46,12 @@ impl Socket {
         either!(self, stream => stream.poll_read_ready(cx))
     }
 
-    /// Reads what is there, as far as the runtime knows.
+    /// Reads, if the runtime knows that the socket is readable.
     pub(crate) fn try_read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         either!(self, stream => stream.try_read(space))
     }
 
-    /// Reads what is there, even if the runtime has not heard of it yet.
+    /// Reads without asking the runtime whether the socket is readable.
     pub(crate) fn read_at_once(&mut self, space: &mut [u8]) -> io::Result<usize> {
         let (len, _) = rustix::net::recv(&*self, space, RecvFlags::DONTWAIT)?;
         Ok(len)
@@ -62,28 +62,27 @@ impl Socket {
         either!(self, stream => stream.poll_write_ready(cx))
     }
 
-    /// Writes what there is room for.
+    /// Writes what fits.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         either!(self, stream => stream.try_write(bytes))
     }
 
-    /// As [`try_write`](Self::try_write), one piece behind the other.
+    /// As [`try_write`](Self::try_write), vectored.
     pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
         let slices = pieces.map(IoSlice::new);
         either!(self, stream => stream.try_write_vectored(&slices))
     }
 
-    /// Sends the end of our side.
+    /// Sends a FIN.
     pub(crate) fn half_close(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)
     }
 }
 
-/// Has the kernel end a connection with a reset when its socket is closed, and free
-/// what waits to be sent. Behind an orderly end, that would stay for minutes where
-/// the peer does not read.
+/// Makes the kernel reset the connection when its socket is closed, and free its send
+/// queue, which would otherwise stay for minutes if the peer does not read.
 pub(crate) fn reset_when_closed(socket: impl AsFd) {
-    // Where this fails, it is over already.
+    // An error means that the connection has ended already.
     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 

@@ -1,13 +1,13 @@
-//! What the kernel keeps for one TCP socket.
+//! The kernel's memory of one TCP socket.
 
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Its memory, in bytes, with the kernel's overhead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SocketMemory {
-    /// For what is to be sent, and for what was sent and is not acknowledged.
+    /// Bytes not sent yet, and sent but not acknowledged.
     pub(crate) send_queue: u32,
-    /// For that, for what nobody has read yet, and set aside for more.
+    /// The send queue, the receive queue, and the reserve of both.
     pub(crate) total: u64,
 }
 
@@ -19,8 +19,7 @@ const SET_ASIDE: usize = 4;
 const SEND_QUEUE: usize = 5;
 
 impl SocketMemory {
-    /// `None` where the kernel does not tell. Of a Unix-domain socket, nothing waits
-    /// in a send queue.
+    /// `None` if the kernel does not report it. A Unix-domain socket has no send queue.
     pub(crate) fn of(socket: impl AsFd) -> Option<Self> {
         let mut numbers = [0_u32; NUMBERS];
         let mut len = libc::socklen_t::try_from(size_of_val(&numbers)).expect("a few bytes");
@@ -51,24 +50,24 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn what_is_not_read_counts_until_it_is() {
+    fn unread_bytes_count_until_they_are_read() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("there");
         let (mut server, _) = listener.accept().expect("accepted");
         server.set_nonblocking(true).expect("set");
-        assert_eq!(SocketMemory::of(&server).expect("told").send_queue, 0);
+        assert_eq!(SocketMemory::of(&server).expect("reported").send_queue, 0);
         let mut sent = 0;
         while let Ok(len) = server.write(&vec![1; 65_536]) {
             sent += len;
         }
-        let full = SocketMemory::of(&server).expect("told");
+        let full = SocketMemory::of(&server).expect("reported");
         assert!(full.send_queue > 4096, "{full:?}");
         assert!(full.total >= full.send_queue.into(), "{full:?}");
-        let unread = SocketMemory::of(&client).expect("told");
+        let unread = SocketMemory::of(&client).expect("reported");
         assert!(unread.total > 4096 && unread.send_queue == 0, "{unread:?}");
         let mut received = vec![0; sent];
         client.read_exact(&mut received).expect("all of it");
-        let after = SocketMemory::of(&server).expect("told");
+        let after = SocketMemory::of(&server).expect("reported");
         assert!(after.send_queue < full.send_queue, "{after:?}");
     }
 

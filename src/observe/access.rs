@@ -1,7 +1,7 @@
-//! What an access line shows of a request.
+//! The request's part of an access line.
 //!
-//! A client chooses these texts. So they are escaped and cut before they are kept, and
-//! kept only where access lines are written.
+//! These texts are the client's. So they are escaped and truncated before they are
+//! stored, and stored only if access lines are written.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use hyper::header::{HeaderMap, HeaderValue};
 use crate::config::access_field::AccessField;
 use crate::observe::log_limit::{ACCESS_LINES, LogLimit, log_limited};
 
-/// Bytes that are kept of a text, at most. What is longer ends in [`CUT`].
+/// The longest text that is stored; a longer one is truncated and ends in [`ELLIPSIS`].
 const TEXT_BYTES_MAX: usize = 256;
 
-/// Stands for the rest of a text. No escaped text has this letter.
-const CUT: char = '…';
+/// No escaped text has this character.
+const ELLIPSIS: char = '…';
 
-/// What the access lines of one listener's connections have in common, on one worker.
+/// The common part of the access lines of one listener, on one worker.
 #[derive(Debug)]
 pub(crate) struct AccessContext {
     /// The worker's index.
     pub(crate) worker: usize,
-    /// The address that is listened on.
+    /// Its address.
     pub(crate) listener: String,
-    /// The fields that were asked for.
+    /// `--access-log-fields`.
     pub(crate) fields: Vec<AccessField>,
-    /// Over all workers.
+    /// Shared by all workers.
     pub(crate) limit: Option<Arc<LogLimit>>,
 }
 
 impl AccessContext {
-    /// Whether another line may be written; that one may not is logged, now and then.
+    /// Whether another line may be written. If not, this is logged, within a limit.
     pub(crate) fn has_room(&self) -> bool {
         let has_room = self.limit.as_ref().is_none_or(|limit| limit.passes());
         if !has_room {
@@ -46,7 +46,7 @@ impl AccessContext {
     }
 }
 
-/// What is kept of a request.
+/// The parts of a request that its access line shows.
 #[derive(Debug)]
 pub(crate) struct LoggedRequest {
     path: Box<str>,
@@ -89,18 +89,18 @@ fn joined(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
     (!values.is_empty()).then(|| values.join(&b", "[..]))
 }
 
-/// A text of printable ASCII: every other byte, and a backslash, stands as `\xNN`.
+/// A text of printable ASCII: every other byte, and a backslash, becomes `\xNN`.
 pub(crate) fn escape(bytes: &[u8]) -> Box<str> {
     let mut text = String::new();
     for &byte in bytes {
         let len = text.len();
         match byte {
             b' '..=b'~' if byte != b'\\' => text.push(char::from(byte)),
-            _ => write!(text, "\\x{byte:02x}").expect("a string takes everything"),
+            _ => write!(text, "\\x{byte:02x}").expect("a write to a string"),
         }
         if text.len() > TEXT_BYTES_MAX {
             text.truncate(len);
-            text.push(CUT);
+            text.push(ELLIPSIS);
             break;
         }
     }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_escaped_and_cut() {
+    fn text_is_escaped_and_truncated() {
         for (bytes, text) in [
             (&b"/a b?\"<'>~"[..], "/a b?\"<'>~"),
             (b"a\\b\r\n\0\x1b[31m", "a\\x5cb\\x0d\\x0a\\x00\\x1b[31m"),
@@ -123,17 +123,17 @@ mod tests {
         }
         let whole = "a".repeat(TEXT_BYTES_MAX);
         assert_eq!(*escape(whole.as_bytes()), whole);
-        let cut = format!("{whole}{CUT}");
+        let cut = format!("{whole}{ELLIPSIS}");
         assert_eq!(*escape(&vec![b'a'; 1 << 20]), cut);
         // No half of an escape.
-        let cut = format!("{}{CUT}", "\\xff".repeat(TEXT_BYTES_MAX / 4));
+        let cut = format!("{}{ELLIPSIS}", "\\xff".repeat(TEXT_BYTES_MAX / 4));
         assert_eq!(*escape(&[0xff; 1000]), cut);
-        let cut = format!("a{}{CUT}", "\\xff".repeat(TEXT_BYTES_MAX / 4 - 1));
+        let cut = format!("a{}{ELLIPSIS}", "\\xff".repeat(TEXT_BYTES_MAX / 4 - 1));
         assert_eq!(*escape(&[&b"a"[..], &[0xff; 100]].concat()), cut);
     }
 
     #[test]
-    fn fields_that_were_not_asked_for_are_not_kept() {
+    fn only_configured_fields_are_stored() {
         let request = Request::builder()
             .uri("/chat?room=1")
             .header("user-agent", "x")
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_chosen_by_name() {
+    fn field_parses_from_its_name() {
         for field in AccessField::ALL {
             assert_eq!(field.name().parse(), Ok(field));
         }

@@ -1,4 +1,4 @@
-//! One connection from its accept to its end, as the log tells of it.
+//! One connection from its accept to its end, for the log.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -16,47 +16,47 @@ use crate::proto::{CloseCode, Step};
 /// The target of the access lines.
 const ACCESS: &str = "access";
 
-/// What is remembered of a connection, so that lines of the log can name it. If
-/// it is to be told of at its end, that is when this is dropped.
+/// The identity of a connection for log lines, and the data of its access line, which is
+/// written when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionRecord {
-    /// No other connection of this process has it.
+    /// Unique in this process.
     id: u64,
     peer: Cell<Peer>,
-    /// Who speaks for it.
+    /// The proxy that has connected for `peer`.
     proxy: Cell<Option<Peer>>,
-    /// The proxy has said that it speaks for itself, or does not know for whom.
+    /// The PROXY header names no client.
     is_proxys_own: Cell<bool>,
-    /// Where an access line is to be written.
+    /// `None` if no access line is written.
     access: Option<Rc<AccessContext>>,
     start: Instant,
     handshake: Cell<Handshake>,
-    /// By the name of the version, where TLS is spoken.
+    /// The version of TLS, if any.
     tls: Cell<Option<&'static str>>,
-    /// The rest is for the access line alone.
+    /// From here on, fields of the access line.
     request: OnceCell<Box<LoggedRequest>>,
     subprotocol: OnceCell<Box<str>>,
-    messages_in: Tally,
-    messages_out: Tally,
-    bytes_in: Tally,
-    bytes_out: Tally,
+    messages_in: Count,
+    messages_out: Count,
+    bytes_in: Count,
+    bytes_out: Count,
     end: Cell<Option<(EndReason, Option<CloseCode>)>>,
 }
 
-/// What became of the handshake.
+/// The result of the handshake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handshake {
     pub(crate) outcome: HandshakeOutcome,
-    /// What was answered; `None` for nothing, or nobody knows how much of it.
+    /// `None` if nothing was answered, or an unknown part.
     pub(crate) status: Option<StatusCode>,
     pub(crate) refusal: Option<RefusalReason>,
 }
 
-/// A number that grows.
+/// A counter of one connection.
 #[derive(Debug, Default)]
-struct Tally(Cell<u64>);
+struct Count(Cell<u64>);
 
-impl Tally {
+impl Count {
     #[inline]
     fn add(&self, n: u64) {
         self.0.set(self.0.get().wrapping_add(n));
@@ -85,42 +85,39 @@ impl ConnectionRecord {
             tls: Cell::new(None),
             request: OnceCell::new(),
             subprotocol: OnceCell::new(),
-            messages_in: Tally::default(),
-            messages_out: Tally::default(),
-            bytes_in: Tally::default(),
-            bytes_out: Tally::default(),
+            messages_in: Count::default(),
+            messages_out: Count::default(),
+            bytes_in: Count::default(),
+            bytes_out: Count::default(),
             end: Cell::new(None),
         }
     }
 
-    /// Whose it is.
     pub(crate) fn peer(&self) -> Peer {
         self.peer.get()
     }
 
-    /// The connection is this client's: a proxy has said so. The first proxy is the
-    /// one that has connected.
+    /// Sets the client that a proxy names. The previous peer is the proxy, unless one is
+    /// set already.
     pub(crate) fn set_client(&self, client: Peer) {
         let before = self.peer.replace(client);
         self.proxy.set(self.proxy.get().or(Some(before)));
     }
 
-    /// The proxy that has connected names no client.
+    /// The PROXY header names no client: the connection is the proxy's own.
     pub(crate) fn set_proxys_own(&self) {
         self.is_proxys_own.set(true);
     }
 
-    /// Whether the proxy that has connected named no client.
+    /// Whether the PROXY header names no client.
     pub(crate) fn is_proxys_own(&self) -> bool {
         self.is_proxys_own.get()
     }
 
-    /// TLS is spoken, in the version of this name.
     pub(crate) fn set_tls(&self, version: &'static str) {
         self.tls.set(Some(version));
     }
 
-    /// A request has come.
     pub(crate) fn set_request<B>(&self, request: &Request<B>) {
         if let Some(access) = &self.access {
             let logged = LoggedRequest::new(request, &access.fields);
@@ -129,38 +126,37 @@ impl ConnectionRecord {
         }
     }
 
-    /// When it began.
+    /// The time of its accept.
     pub(crate) fn start(&self) -> Instant {
         self.start
     }
 
-    /// What lines of the log about this connection stand in. Made when there is
-    /// such a line, or for a while: one that is kept costs memory.
+    /// The span of log lines about this connection. It is made per line, as one that is
+    /// stored costs memory.
     pub(crate) fn span(&self) -> Span {
         tracing::debug_span!("connection", id = self.id, peer = %self.peer())
     }
 
-    /// The span of lines that are seen where [`span`](Self::span) is not.
+    /// As [`span`](Self::span), at the level warn.
     pub(crate) fn warning_span(&self) -> Span {
         tracing::warn_span!("connection", id = self.id, peer = %self.peer())
     }
 
-    /// Whether a line may still be written that has to do with it.
+    /// Whether an access line or a debug line may still need it.
     pub(crate) fn is_wanted(&self) -> bool {
         self.access.is_some() || tracing::enabled!(tracing::Level::DEBUG)
     }
 
-    /// The handshake is over.
     pub(crate) fn handshake_done(&self, handshake: Handshake) {
         self.handshake.set(handshake);
     }
 
-    /// Why it was refused, as far as that is known.
+    /// The reason of the refusal, if it was refused.
     pub(crate) fn refusal(&self) -> Option<RefusalReason> {
         self.handshake.get().refusal
     }
 
-    /// A subprotocol was agreed on.
+    /// The negotiated subprotocol.
     pub(crate) fn agreed(&self, subprotocol: &str) {
         if self.access.is_some() {
             // There is one handshake.
@@ -168,46 +164,45 @@ impl ConnectionRecord {
         }
     }
 
-    /// Bytes of frames were read.
+    /// Counts bytes of frames that were read.
     #[inline]
     pub(crate) fn read(&self, len: usize) {
         self.bytes_in.add(len as u64);
     }
 
-    /// Bytes of frames were written.
+    /// Counts bytes of frames that were written.
     #[inline]
     pub(crate) fn wrote(&self, len: usize) {
         self.bytes_out.add(len as u64);
     }
 
-    /// Messages were received, or sent.
     #[inline]
     pub(crate) fn count_messages(&self, received: u32, sent: u32) {
         self.messages_in.add(received.into());
         self.messages_out.add(sent.into());
     }
 
-    /// The echo core has answered.
+    /// Counts the messages of a step of the echo.
     #[inline]
     pub(crate) fn count_step(&self, step: &Step) {
         self.count_messages(step.messages, step.messages);
     }
 
-    /// It was decided that the connection ends.
+    /// Sets the reason and the Close code of the end.
     pub(crate) fn ended(&self, reason: EndReason, code: Option<CloseCode>) {
         self.end.set(Some((reason, code)));
     }
 
-    /// The access line. What a connection did not come to is left out.
-    fn tell(&self, access: &AccessContext) {
+    /// Writes the access line, without the fields that the connection did not reach.
+    fn write_access_line(&self, access: &AccessContext) {
         let Handshake {
             outcome,
             status,
             refusal,
         } = self.handshake.get();
         let was_upgraded = outcome == HandshakeOutcome::Upgraded;
-        let tally = |tally: &Tally| was_upgraded.then(|| tally.get());
-        // What is left when a drain has no more time is cut without a decision.
+        let count = |count: &Count| was_upgraded.then(|| count.get());
+        // Connections that are open at the drain timeout are dropped without `ended`.
         let end = self.end.get().or(Some((EndReason::Drain, None)));
         let (reason, code) = end.filter(|_| was_upgraded).unzip();
         let request = self.request.get();
@@ -239,10 +234,10 @@ impl ConnectionRecord {
             subprotocol = self.subprotocol.get().map(|name| &**name),
             compression = was_upgraded.then_some("none"),
             duration_ms,
-            messages_in = tally(&self.messages_in),
-            messages_out = tally(&self.messages_out),
-            bytes_in = tally(&self.bytes_in),
-            bytes_out = tally(&self.bytes_out),
+            messages_in = count(&self.messages_in),
+            messages_out = count(&self.messages_out),
+            bytes_in = count(&self.bytes_in),
+            bytes_out = count(&self.bytes_out),
             reason = reason.map(EndReason::name),
             code = code.flatten().map(CloseCode::get),
             "connection"
@@ -255,7 +250,7 @@ impl Drop for ConnectionRecord {
         if let Some(access) = &self.access
             && access.has_room()
         {
-            self.tell(access);
+            self.write_access_line(access);
         }
     }
 }

@@ -1,10 +1,9 @@
-//! A bound on the lines of the log that peers can cause, whatever they do: a
-//! disk is not to be filled by strangers, nor a worker to be kept writing.
+//! Limits on the log lines that peers can cause, so that no peer can fill the disk or
+//! keep a worker writing.
 //!
-//! Lines of one kind share a [`LogLimit`], over all workers. What is over its
-//! bound is counted, and the count is logged when its interval is over. Access lines
-//! have a bound of their own ([`LogLimit::of_rate`]). Lines of the level trace are not
-//! bounded: they are for those who ask for them.
+//! Lines of one kind share a [`LogLimit`], over all workers. Lines over the limit are
+//! counted, and the count is logged after the interval. Access lines have a limit of
+//! their own ([`LogLimit::of_rate`]). Trace lines have none.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,11 +13,9 @@ use tracing::Level;
 
 use crate::config::rate::Rate;
 
-/// Lines of a kind that are logged, for those who look for something.
 const DEBUG_LINES: u32 = 100;
 const DEBUG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// ... and of what operators should know, which need not be said twice.
 const WARN_LINES: u32 = 1;
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -43,7 +40,7 @@ pub(crate) static SLOW_READER: LogLimit = LogLimit::debug("a client was cut off"
 pub(crate) static EVICTED: LogLimit = LogLimit::debug("a client was evicted");
 pub(crate) static VIOLATION: LogLimit = LogLimit::debug("a client broke the protocol");
 
-/// All of them, to be looked after.
+/// All limits whose counts are logged.
 static ALL: [&LogLimit; 19] = [
     &ACCEPT_PAUSED,
     &NO_TAKEOVER,
@@ -66,8 +63,8 @@ static ALL: [&LogLimit; 19] = [
     &VIOLATION,
 ];
 
-/// Logs a line unless there were too many of its kind: `throttled!(debug, &KIND,
-/// …)`, with the rest as `tracing` has it.
+/// Logs a line within the limit of its kind: `log_limited!(debug, KIND, …)`, with
+/// the arguments of `tracing::debug!`.
 macro_rules! log_limited {
     (debug, $log_limit:expr, $($line:tt)+) => {
         if tracing::enabled!(tracing::Level::DEBUG) && $log_limit.passes() {
@@ -82,15 +79,15 @@ macro_rules! log_limited {
 }
 pub(crate) use log_limited;
 
-/// The bound on lines of one kind.
+/// The limit on lines of one kind.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     kind: &'static str,
     level: Level,
     lines: u32,
     interval: Duration,
-    /// The number of the interval in which a line was last logged, and in the
-    /// lower half how many were. The first interval has the number 1.
+    /// Upper half: the number, from 1, of the interval of the last logged line. Lower
+    /// half: the lines logged in it.
     last: AtomicU64,
     suppressed: AtomicU64,
 }
@@ -115,7 +112,7 @@ impl LogLimit {
         }
     }
 
-    /// As many lines as the rate names in each of its units of time.
+    /// The rate's count of lines in each of its units of time.
     pub(crate) const fn of_rate(kind: &'static str, rate: Rate) -> Self {
         Self::new(kind, Level::WARN, rate.count().get(), rate.unit())
     }
@@ -125,7 +122,7 @@ impl LogLimit {
         self.suppressed.load(Relaxed)
     }
 
-    /// Whether a line may be logged now; it counts.
+    /// Counts a line; whether it may be logged.
     pub(crate) fn passes(&self) -> bool {
         self.passes_at(uptime())
     }
@@ -146,10 +143,10 @@ impl LogLimit {
         passed.is_ok()
     }
 
-    /// How many lines were suppressed in intervals that are over, once.
+    /// Returns and resets the lines suppressed in intervals that are over.
     fn take_suppressed(&self, now: Duration) -> u64 {
         let is_over = self.last.load(Relaxed) >> u32::BITS != self.number(now);
-        // Nobody else need own the cache line most of the time.
+        // Most of the time, no worker takes the cache line.
         if is_over && self.suppressed.load(Relaxed) > 0 {
             self.suppressed.swap(0, Relaxed)
         } else {
@@ -163,7 +160,7 @@ impl LogLimit {
         u64::try_from(number).unwrap_or(0) & u64::from(u32::MAX)
     }
 
-    fn tell(&self, suppressed: u64) {
+    fn report(&self, suppressed: u64) {
         if suppressed == 0 {
             return;
         }
@@ -176,23 +173,22 @@ impl LogLimit {
     }
 }
 
-/// Logs how many lines were suppressed, of intervals that are over. To be called
-/// every now and then.
-pub(crate) fn reschedule() {
+/// Logs the numbers of lines suppressed in intervals that are over. Called once a tick.
+pub(crate) fn report_suppressed() {
     let now = uptime();
     for log_limit in ALL {
-        log_limit.tell(log_limit.take_suppressed(now));
+        log_limit.report(log_limit.take_suppressed(now));
     }
 }
 
-/// Logs how many lines were suppressed, since there will be no other time.
+/// Logs the numbers of suppressed lines at the end of the process.
 pub(crate) fn finish() {
     for log_limit in ALL {
-        log_limit.tell(log_limit.suppressed.swap(0, Relaxed));
+        log_limit.report(log_limit.suppressed.swap(0, Relaxed));
     }
 }
 
-/// The time since somebody first asked.
+/// The time since the first call.
 fn uptime() -> Duration {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     EPOCH.get_or_init(Instant::now).elapsed()
@@ -207,7 +203,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     #[test]
-    fn so_many_pass_in_an_interval_and_the_others_are_counted_once() {
+    fn lines_over_the_limit_are_suppressed_and_counted_once() {
         let log_limit = LogLimit::new("test", Level::DEBUG, 3, 10 * S);
         let passed = |now| (0..5).filter(|_| log_limit.passes_at(now)).count();
         assert_eq!(passed(Duration::ZERO), 3);
@@ -221,16 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_holds_over_all_threads() {
-        static THROTTLE: LogLimit = LogLimit::new("test", Level::DEBUG, 100, S);
+    fn limit_holds_over_all_threads() {
+        static LIMIT: LogLimit = LogLimit::new("test", Level::DEBUG, 100, S);
         let threads: Vec<_> = (0..4)
-            .map(|_| thread::spawn(|| (0..1000).filter(|_| THROTTLE.passes_at(S)).count()))
+            .map(|_| thread::spawn(|| (0..1000).filter(|_| LIMIT.passes_at(S)).count()))
             .collect();
         let passed: usize = threads
             .into_iter()
             .map(|thread| thread.join().expect("no panic"))
             .sum();
         assert_eq!(passed, 100);
-        assert_eq!(THROTTLE.take_suppressed(2 * S), 3900);
+        assert_eq!(LIMIT.take_suppressed(2 * S), 3900);
     }
 }

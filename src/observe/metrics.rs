@@ -1,15 +1,14 @@
-//! Counters of one worker, added up when somebody reads them.
+//! Counters of one worker, summed when they are read.
 //!
-//! Everything here has one writer, its worker, so counting is a plain load and
-//! store: no locked instruction, no cache line that two workers write. What
-//! happens once per read is grouped, so that the hot path counts once for all
-//! frames of a read.
+//! Each counter has one writer, its worker, so counting is a plain load and store: no
+//! locked instruction, no cache line that two workers write. The hot path counts once
+//! per read, for all its frames.
 //!
-//! * [`number`]: the numbers themselves
+//! * [`number`]: counters and gauges
 //! * [`histogram`]: batch sizes and handshake times
-//! * [`label`]: the bounded sets of names that counters are told apart by
+//! * [`label`]: the fixed sets of labels
 //!
-//! How they are shown is the business of `admin`.
+//! `admin` exposes them.
 
 pub(crate) mod histogram;
 pub(crate) mod label;
@@ -20,8 +19,8 @@ use histogram::{Batches, Durations};
 use label::{Code, EndReason, HandshakeOutcome, Label, Labelled, RefusalReason, TlsOutcome};
 use number::{Counter, Gauge};
 
-/// What one worker has counted; aligned so that two workers never write to one
-/// cache line, nor to one pair of lines.
+/// The counters of one worker, aligned so that two workers never write to the same pair
+/// of cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
@@ -38,9 +37,9 @@ pub(crate) struct Counters {
     // Once per connection.
     pub(crate) accepted: Counter,
     pub(crate) accept_pauses: Counter,
-    /// Connections that were let in.
+    /// Connections within the limits.
     pub(crate) open: Gauge,
-    /// Connections over a limit that are being told so.
+    /// Connections over a limit that are being answered.
     pub(crate) rejecting: Gauge,
     pub(crate) handshakes: Labelled<HandshakeOutcome, { HandshakeOutcome::COUNT }>,
     pub(crate) handshake_times: Durations,
@@ -70,8 +69,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Counts a read that brought `len` bytes, or several that are served as
-    /// one.
+    /// Counts one or several reads with `len` bytes in all.
     #[inline]
     pub(crate) fn count_reads(&self, reads: u64, len: usize) {
         self.reads.add(reads);
@@ -85,7 +83,7 @@ impl Counters {
         self.bytes_sent.add(len as u64);
     }
 
-    /// Counts what the echo core made of a read.
+    /// Counts a step of the echo.
     #[inline]
     pub(crate) fn count_step(&self, step: &Step) {
         self.frames_per_read.note(step.frames());
@@ -100,7 +98,7 @@ impl Counters {
         }
     }
 
-    /// Counts the end of a WebSocket connection, or of what is said on it.
+    /// Counts the end of a WebSocket connection, or the start of its closing handshake.
     pub(crate) fn count_end(&self, reason: EndReason, code: Option<CloseCode>) {
         self.closes[reason.index()][Code::of(code).index()].add(1);
     }
@@ -109,7 +107,7 @@ impl Counters {
         self.closes[reason.index()][code.index()].get()
     }
 
-    /// Adds what has been counted to `snapshot`.
+    /// Adds these counters to `snapshot`.
     pub(crate) fn merge_into(&self, snapshot: &mut Snapshot) {
         use HandshakeOutcome::{TimedOut, Upgraded};
         use RefusalReason::{Address, Drop, Full, Handshakes, HeldBytes, Rate, Timeout};
@@ -157,40 +155,39 @@ impl Counters {
 pub struct Snapshot {
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections turned away because of the connection limit, and those over
-    /// any limit that were closed without a word.
+    /// Connections refused because of the connection limit, and those over any
+    /// limit that were closed without an answer.
     pub refused_full: u64,
-    /// Connections turned away because their address has too many of them, or
+    /// Connections refused because their address has too many of them, or
     /// connects too often.
     pub refused_address: u64,
-    /// Times that accepting paused for want of file descriptors.
+    /// Times that accept was paused for lack of file descriptors.
     pub accept_pauses: u64,
     /// Handshakes that ended in an upgrade.
     pub upgraded: u64,
-    /// Requests answered with an error status, but for those that came too
-    /// late or to a full server.
+    /// Requests refused for any other reason than a limit or a timeout.
     pub refused_request: u64,
-    /// Handshakes that took too long.
+    /// Handshakes that timed out.
     pub handshake_timeouts: u64,
-    /// Messages that came in whole.
+    /// Complete messages received.
     pub messages: u64,
     /// Bytes of frames read, headers included.
     pub bytes_in: u64,
     /// Bytes of frames written, headers included.
     pub bytes_out: u64,
-    /// Reads that brought bytes.
+    /// Reads that returned bytes.
     pub reads: u64,
     /// Writes.
     pub writes: u64,
-    /// Close frames of clients that were answered.
+    /// Close frames received and answered.
     pub closes: u64,
     /// Connections ended because the client broke a rule or a limit.
     pub violations: u64,
-    /// Pings sent to silent clients.
+    /// Pings sent to idle clients.
     pub pings: u64,
-    /// Connections closed because the client stayed silent.
+    /// Connections closed by the idle timeout.
     pub idle_timeouts: u64,
-    /// Connections cut because the client did not read.
+    /// Connections cut by the write timeout.
     pub write_timeouts: u64,
 }
 
@@ -199,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_are_added_up() {
+    fn snapshot_sums_the_workers() {
         let (first, second) = (Counters::default(), Counters::default());
         first.messages_received.add(2);
         second.messages_received.add(3);

@@ -1,4 +1,4 @@
-//! What an operator sees: metrics, the access log, and lines whose number is limited.
+//! Metrics, the access log, limits on log lines, and output to stdout and stderr.
 
 pub(crate) mod access;
 pub(crate) mod connection_record;
@@ -6,6 +6,5 @@ pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub mod output;
 
-/// The commit that this was built from, with `-dirty` if the sources are no longer
-/// its; `None` if the build did not know.
+/// The commit of the build, with `-dirty` if the sources had changes; `None` if unknown.
 pub const COMMIT: Option<&str> = option_env!("BUILD_COMMIT");

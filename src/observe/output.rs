@@ -1,9 +1,8 @@
 //! Lines for stderr and stdout, written by threads of their own.
 //!
-//! To log or to print a line is to copy it into an [`OutputQueue`]. What reads at
-//! the other end may stall, fail or be gone: a line for which the queue has no room,
-//! or that cannot be written, is dropped and counted. A push neither waits for the
-//! reader nor fails.
+//! Logging or printing copies a line into an [`OutputQueue`]. A line for which the queue
+//! has no room, or that cannot be written, is dropped and counted. A push neither waits
+//! for the reader of the stream nor fails.
 
 mod standard;
 
@@ -21,20 +20,20 @@ use crate::observe::log_limit::{STDOUT_LOST, log_limited};
 
 pub use standard::open_stdout;
 
-/// Bytes that wait to be written. A longer line is taken if it is the only one.
+/// Bytes in a queue. A longer line is accepted if it is the only one.
 pub const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Lines that wait to be written.
+/// Lines in a queue.
 pub const QUEUE_LINES_MAX: usize = 16 * 1024;
 
-/// Bytes that a pipe takes in one piece (`PIPE_BUF`): lines of several processes,
-/// such as a server and its successor, are not mixed up.
+/// Bytes that a pipe takes atomically (`PIPE_BUF`), so that lines of several processes,
+/// such as a server and its successor, do not interleave.
 const WRITE_BYTES: usize = 4096;
 
-/// The thread that writes the log. What it logs itself may never be written.
+/// The thread that writes the log. Its own log lines may never be written.
 pub const LOG_THREAD: &str = "ringback-log";
 
-/// How long the end of a process waits for its last lines.
+/// The time to write the last lines at the end of the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static STDERR: OutputQueue = OutputQueue::new(Stream::Stderr);
@@ -50,17 +49,17 @@ pub fn stdout() -> &'static OutputQueue {
     &STDOUT
 }
 
-/// Writes what a command has found to stdout, at once and all of it.
+/// Writes a command's output to stdout, directly and all of it.
 ///
 /// # Errors
-/// Stdout is closed, or does not take it.
+/// Stdout is closed, or a write fails.
 pub fn print(bytes: &[u8]) -> io::Result<()> {
     let write = |bytes: &[u8]| Stream::Stdout.write(bytes);
     write_all(bytes, write).map_err(|(_written, error)| error)
 }
 
-/// Waits until all lines are written, for a second at most: whatever is read from
-/// stderr and stdout, the process ends.
+/// Waits until all lines are written, for at most a second: an unread stderr or stdout
+/// does not keep the process from ending.
 pub fn flush() {
     let deadline = Instant::now() + FLUSH_TIMEOUT;
     for queue in [&STDERR, &STDOUT] {
@@ -68,15 +67,14 @@ pub fn flush() {
     }
 }
 
-/// Lines on their way to a stream. A reference to it is a writer, each call of
-/// which is one line.
+/// The queue of lines for a stream. A reference to it is a writer: each call is one line.
 #[derive(Debug)]
 pub struct OutputQueue {
     stream: Stream,
     state: Mutex<State>,
-    /// There is something to write.
+    /// Lines are waiting.
     filled: Condvar,
-    /// Everything is written, or nobody writes any more.
+    /// Everything is written, or the thread has ended.
     emptied: Condvar,
     lines_lost: AtomicU64,
 }
@@ -90,7 +88,7 @@ enum Stream {
 #[derive(Debug)]
 struct State {
     waiting: Batch,
-    /// What the thread is writing.
+    /// Taken by the thread, not written yet.
     bytes_in_flight: usize,
     lines_in_flight: usize,
     thread: Thread,
@@ -105,11 +103,11 @@ enum Thread {
     Ended,
 }
 
-/// Lines, one behind the other.
+/// Concatenated lines.
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// Where each of them ends.
+    /// The end of each line.
     ends: Vec<usize>,
 }
 
@@ -136,7 +134,7 @@ impl OutputQueue {
     /// [`push`](Self::push) does so by itself.
     ///
     /// # Errors
-    /// Why the kernel gives no thread.
+    /// The kernel's error.
     pub fn start(&'static self) -> io::Result<()> {
         let mut state = self.lock();
         if state.thread != Thread::NotStarted {
@@ -150,7 +148,7 @@ impl OutputQueue {
         Ok(())
     }
 
-    /// Has a line written, its end included; or drops and counts it.
+    /// Queues a line, with its newline; or drops and counts it.
     pub fn push(&'static self, line: &[u8]) {
         match self.start() {
             Ok(()) => self.enqueue(line),
@@ -158,13 +156,12 @@ impl OutputQueue {
         }
     }
 
-    /// Lines that were dropped so far.
+    /// Lines dropped so far.
     pub fn lines_lost(&self) -> u64 {
         self.lines_lost.load(Relaxed)
     }
 
-    /// Waits until all lines are written, but no longer than `timeout`; whether
-    /// they are.
+    /// Waits until all lines are written, for at most `timeout`; returns whether they are.
     pub fn flush(&self, timeout: Duration) -> bool {
         let waiting = self
             .emptied
@@ -190,7 +187,7 @@ impl OutputQueue {
         }
     }
 
-    /// The thread: takes what waits, and writes it with `write`, for ever.
+    /// The thread's loop: takes the waiting lines and writes them with `write`.
     fn write_lines(&self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) {
         let _ends = EndsWithThread(self);
         let mut batch = Batch::default();
@@ -218,7 +215,7 @@ impl OutputQueue {
         state.lines_in_flight = batch.ends.len();
     }
 
-    /// What was taken is written, or lost.
+    /// The taken lines are written, or lost.
     fn finish(&self) {
         let mut state = self.lock();
         state.bytes_in_flight = 0;
@@ -230,7 +227,7 @@ impl OutputQueue {
 
     fn lose(&self, lines: usize, reason: &dyn std::fmt::Display) {
         self.lines_lost.fetch_add(lines as u64, Relaxed);
-        // The log itself has no place to say so before it can be written again.
+        // Losses of the log itself are logged once it can be written again.
         if self.stream == Stream::Stdout {
             log_limited!(warn, STDOUT_LOST, %reason, "lines for stdout dropped");
         }
@@ -262,7 +259,7 @@ impl Write for &'static OutputQueue {
     }
 }
 
-/// Whoever logs after the end of a queue's thread is not kept waiting for it.
+/// Empties the queue when its thread ends, so that no flush waits for it.
 struct EndsWithThread<'a>(&'a OutputQueue);
 
 impl Drop for EndsWithThread<'_> {
@@ -295,7 +292,7 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
-    /// Empties it; after a burst, its memory goes back.
+    /// Empties it, and frees most of the memory of a burst.
     fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -303,11 +300,11 @@ impl Batch {
         self.ends.shrink_to(WRITE_BYTES);
     }
 
-    /// Writes whole lines, as many at a time as a pipe takes in one piece. A line
-    /// that was torn by an error is ended before anything else is written.
+    /// Writes whole lines, as many at a time as a pipe takes atomically. A line that an
+    /// error has torn is ended before anything else is written.
     ///
     /// # Errors
-    /// How many lines are lost, and why.
+    /// The number of lost lines, and the error.
     fn write(
         &self,
         is_torn: &mut bool,
@@ -337,7 +334,7 @@ impl Batch {
 }
 
 /// # Errors
-/// How much was written before the error.
+/// The number of bytes written before the error.
 fn write_all(
     bytes: &[u8],
     mut write: impl FnMut(&[u8]) -> io::Result<usize>,
@@ -354,7 +351,7 @@ fn write_all(
 }
 
 impl Stream {
-    /// At most 15 bytes, which the kernel keeps.
+    /// At most 15 bytes, the kernel's limit.
     const fn thread_name(self) -> &'static str {
         match self {
             Self::Stderr => LOG_THREAD,
@@ -362,8 +359,8 @@ impl Stream {
         }
     }
 
-    /// Writes what there is room for, after waiting for some: whoever shares the
-    /// stream may have made it non-blocking.
+    /// Writes what fits, after waiting for room: another process that shares the stream
+    /// may have made it non-blocking.
     fn write(self, bytes: &[u8]) -> io::Result<usize> {
         let stream = match self {
             Self::Stderr => standard::open_stderr(),
@@ -393,8 +390,8 @@ mod tests {
 
     use super::*;
 
-    /// Longest to wait for a thread.
-    const PATIENCE: Duration = Duration::from_secs(300);
+    /// The longest wait for a thread.
+    const TIMEOUT: Duration = Duration::from_secs(300);
 
     /// A queue whose thread writes with this function.
     fn queue(
@@ -407,7 +404,7 @@ mod tests {
         queue
     }
 
-    /// A writer that waits for each result, and then says what it was given.
+    /// A writer that reports its bytes and waits for the result to return.
     struct Writer {
         results: mpsc::Sender<io::Result<usize>>,
         calls: mpsc::Receiver<Vec<u8>>,
@@ -419,15 +416,15 @@ mod tests {
             let (call, calls) = mpsc::channel();
             let queue = queue(stream, move |bytes| {
                 call.send(bytes.to_vec()).expect("the test waits");
-                next_result.recv().expect("the test goes on")
+                next_result.recv().expect("a result")
             });
             (queue, Self { results, calls })
         }
 
-        /// The next call is given this, and gets that.
+        /// Expects a call with these bytes and gives it this result.
         #[track_caller]
         fn expect(&self, bytes: &str, result: io::Result<usize>) {
-            let call = self.calls.recv_timeout(PATIENCE).expect("a call");
+            let call = self.calls.recv_timeout(TIMEOUT).expect("a call");
             assert_eq!(String::from_utf8_lossy(&call), bytes);
             self.results.send(result).expect("it waits");
         }
@@ -446,15 +443,15 @@ mod tests {
         queue.push(b"three\n");
         writer.expect("ne\n", Ok(3));
         writer.expect("two\nthree\n", Ok(10));
-        assert!(queue.flush(PATIENCE));
+        assert!(queue.flush(TIMEOUT));
         assert_eq!(queue.lines_lost(), 0);
     }
 
     #[test]
-    fn a_write_is_of_whole_lines_that_a_pipe_takes_in_one_piece() {
+    fn a_write_has_whole_lines_of_at_most_pipe_buf() {
         let (queue, writer) = Writer::queue(Stream::Stderr);
         queue.push(b"x\n");
-        let call = writer.calls.recv_timeout(PATIENCE).expect("a call");
+        let call = writer.calls.recv_timeout(TIMEOUT).expect("a call");
         let line = |byte: &str, len: usize| byte.repeat(len - 1) + "\n";
         let (a, b, c, d) = (
             line("a", 2000),
@@ -469,11 +466,11 @@ mod tests {
         writer.expect(&(a + &b), Ok(4096));
         writer.expect(&c, Ok(5000));
         writer.expect(&d, Ok(10));
-        assert!(queue.flush(PATIENCE));
+        assert!(queue.flush(TIMEOUT));
     }
 
     #[test]
-    fn a_full_queue_drops_and_counts_and_does_not_wait() {
+    fn full_queue_drops_and_counts_lines_without_waiting() {
         for (line, taken) in [
             (b"-\n".to_vec(), QUEUE_LINES_MAX),
             (vec![b'-'; 64 * 1024], QUEUE_BYTES_MAX / (64 * 1024)),
@@ -482,41 +479,41 @@ mod tests {
             for _ in 0..taken + 7 {
                 queue.push(&line);
             }
-            // What the thread writes still takes its place in the queue.
+            // Lines in flight count as queued.
             assert_eq!(queue.lines_lost(), 7);
             drop(writer);
         }
     }
 
     #[test]
-    fn a_line_longer_than_the_queue_is_taken_if_it_is_the_only_one() {
+    fn line_longer_than_the_queue_is_accepted_if_it_is_the_only_one() {
         let (written, lines) = mpsc::channel();
         let queue = queue(Stream::Stderr, move |bytes| {
             written.send(bytes.len()).expect("the test waits");
             Ok(bytes.len())
         });
         queue.push(&vec![b'-'; QUEUE_BYTES_MAX + 1]);
-        assert_eq!(lines.recv_timeout(PATIENCE), Ok(QUEUE_BYTES_MAX + 1));
-        assert!(queue.flush(PATIENCE));
+        assert_eq!(lines.recv_timeout(TIMEOUT), Ok(QUEUE_BYTES_MAX + 1));
+        assert!(queue.flush(TIMEOUT));
         assert_eq!(queue.lines_lost(), 0);
     }
 
     #[test]
-    fn lines_that_cannot_be_written_are_counted_and_the_next_one_begins_a_line() {
+    fn after_a_failed_write_lines_are_counted_and_the_next_begins_on_a_new_line() {
         let (queue, writer) = Writer::queue(Stream::Stdout);
         queue.push(b"x\n");
-        let call = writer.calls.recv_timeout(PATIENCE).expect("a call");
+        let call = writer.calls.recv_timeout(TIMEOUT).expect("a call");
         for line in ["one\n", "two\n", "three\n"] {
             queue.push(line.as_bytes());
         }
         writer.results.send(Ok(call.len())).expect("it waits");
         writer.expect("one\ntwo\nthree\n", Ok(6));
         writer.expect("o\nthree\n", no_space());
-        assert!(queue.flush(PATIENCE));
+        assert!(queue.flush(TIMEOUT));
         assert_eq!(queue.lines_lost(), 2);
         queue.push(b"four\n");
         writer.expect("\n", no_space());
-        assert!(queue.flush(PATIENCE));
+        assert!(queue.flush(TIMEOUT));
         assert_eq!(queue.lines_lost(), 3);
         queue.push(b"five\n");
         writer.expect("\n", Ok(1));
@@ -525,23 +522,22 @@ mod tests {
         writer.expect("six\n", no_space());
         queue.push(b"seven\n");
         writer.expect("seven\n", Ok(6));
-        assert!(queue.flush(PATIENCE));
+        assert!(queue.flush(TIMEOUT));
         assert_eq!(queue.lines_lost(), 4);
     }
 
     #[test]
-    fn a_flush_ends_though_nobody_reads() {
+    fn flush_ends_at_its_timeout() {
         let (queue, _writer) = Writer::queue(Stream::Stderr);
         queue.push(b"one\n");
         assert!(!queue.flush(Duration::from_millis(10)));
     }
 
     #[test]
-    fn a_panic_of_the_thread_loses_lines_and_keeps_nobody_waiting() {
+    fn after_a_panic_of_the_thread_lines_are_lost_and_flush_returns() {
         let queue = queue(Stream::Stderr, |_bytes| panic!("injected"));
         queue.push(b"one\n");
-        // There is nothing to wait for any more.
-        queue.flush(PATIENCE);
+        queue.flush(TIMEOUT);
         for _ in 0..3 {
             queue.push(b"more\n");
         }

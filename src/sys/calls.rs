@@ -1,6 +1,5 @@
-//! The calls by which workers and engines reach sockets, rings and the clock,
-//! in one place so that they can fail on demand: in the crate's own tests
-//! `calls/faulty.rs` stands in for this file.
+//! The calls of workers and engines to sockets, rings and the clock, in one place so that
+//! they can fail on demand: in the crate's own tests, `calls/faulty.rs` replaces this file.
 
 use std::future::Future;
 use std::io;
@@ -17,44 +16,44 @@ use tokio_uring::buf::Slice;
 use crate::sys::task_kind::TaskKind;
 use crate::sys::uring_operation;
 
-/// `io_uring_enter(2)`: finish what can be finished.
+/// `io_uring_enter(2)`: completes what can be completed.
 const GETEVENTS: u32 = 1;
 
-/// The clock of all timeouts. It never goes back.
+/// The monotonic clock of all timeouts.
 #[inline]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// A task is about to be polled.
+/// Called before a task is polled.
 #[inline]
 pub(crate) fn poll(_kind: TaskKind) {}
 
-/// A request for this path is about to be answered.
+/// Called before a request for this path is answered.
 #[inline]
 pub(crate) fn request(_path: &str) {}
 
-/// The next connection that waits to be accepted.
+/// Accepts the next connection.
 pub(crate) fn accept<T>(
     accepted: impl Future<Output = io::Result<T>>,
 ) -> impl Future<Output = io::Result<T>> {
     accepted
 }
 
-/// Reads what is there.
+/// Reads without waiting.
 #[inline]
 pub(crate) fn recv(socket: impl AsFd, space: &mut [u8]) -> rustix::io::Result<usize> {
     rustix::net::recv(socket, space, RecvFlags::DONTWAIT).map(|(len, _)| len)
 }
 
-/// Writes what there is room for.
+/// Writes what fits, without waiting.
 #[inline]
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8], flags: SendFlags) -> rustix::io::Result<usize> {
     let flags = flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     rustix::net::send(socket, bytes, flags)
 }
 
-/// Has an epoll instance watch a socket.
+/// Adds a socket to an epoll instance.
 pub(crate) fn watch(
     epoll: &OwnedFd,
     socket: &OwnedFd,
@@ -64,7 +63,7 @@ pub(crate) fn watch(
     epoll::add(epoll, socket, data, interest)
 }
 
-/// Takes the events that are there, as many as `events` has capacity for.
+/// Takes the pending events, at most the capacity of `events`.
 #[inline]
 pub(crate) fn take_events(epoll: &OwnedFd, events: &mut Vec<Event>) -> rustix::io::Result<usize> {
     const AT_ONCE: Timespec = Timespec {
@@ -75,27 +74,27 @@ pub(crate) fn take_events(epoll: &OwnedFd, events: &mut Vec<Event>) -> rustix::i
     epoll::wait(epoll, space, Some(&AT_ONCE))
 }
 
-/// Starts the queued operations of a ring, and finishes what can be finished.
+/// Submits the queued operations of a ring, and completes what can be completed.
 #[inline]
 pub(crate) fn enter(submitter: &Submitter<'_>, queued: u32) -> io::Result<usize> {
-    // SAFETY: no argument is passed. What the operations name is promised by
-    // whoever queued them.
+    // SAFETY: no argument is passed. The caller that queued the operations keeps their
+    // descriptors and buffers alive.
     unsafe { submitter.enter::<()>(queued, 0, GETEVENTS, None) }
 }
 
-/// An operation on its way into a ring.
+/// Called for each operation before it is queued.
 #[inline]
 pub(crate) fn submission(entry: squeue::Entry) -> squeue::Entry {
     entry
 }
 
-/// A completion on its way out of a ring.
+/// Called for each completion before it is handled.
 #[inline]
 pub(crate) fn completion(entry: cqueue::Entry) -> cqueue::Entry {
     entry
 }
 
-/// Reads through the runtime's ring, once bytes are there.
+/// Reads through the runtime's ring, once bytes have arrived.
 pub(crate) fn read(
     stream: &tokio_uring::net::TcpStream,
     space: Slice<Vec<u8>>,
@@ -103,7 +102,7 @@ pub(crate) fn read(
     stream.read(space)
 }
 
-/// Writes what there is room for through the runtime's ring.
+/// Writes what fits through the runtime's ring.
 pub(crate) fn write(
     stream: &tokio_uring::net::TcpStream,
     bytes: Slice<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! The kernel's calls, which fail on demand in tests; tasks of a worker; paths that are
+//! System calls, which fail on demand in tests; tasks of a worker; paths that are
 //! removed with their owner; the channel that stops a server's threads.
 
 #[cfg(not(test))]

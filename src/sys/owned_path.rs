@@ -1,27 +1,26 @@
-//! A name in the file system that this process has made, and that goes with it.
+//! A path that this process has created, and that is removed with its owner.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A file's name. Dropping it removes the name, unless it is another file's by
-/// then.
+/// A file's path. Dropping it removes the file, unless the path is another file's by then.
 #[derive(Debug)]
 pub(crate) struct OwnedPath {
     path: PathBuf,
     identity: Identity,
 }
 
-/// Device and inode: what makes two names those of one file.
+/// Device and inode, which identify a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity(u64, u64);
 
 impl OwnedPath {
-    /// The file that has this name now.
+    /// The file that has this path now.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
@@ -29,10 +28,10 @@ impl OwnedPath {
         })
     }
 
-    /// The name under which this file was made.
+    /// The path at which this file was created.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub(crate) fn of_file(path: &Path, file: &File) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
@@ -40,15 +39,15 @@ impl OwnedPath {
         })
     }
 
-    /// Whether the name is still that of the file.
+    /// Whether the path is still that of the file.
     pub(crate) fn is_current(&self) -> bool {
         Identity::at(&self.path).is_ok_and(|identity| identity == self.identity)
     }
 
-    /// Renames the file, in the place of what has the new name.
+    /// Renames the file, and replaces the one with the new path.
     ///
     /// # Errors
-    /// What the kernel says; the file has its old name then.
+    /// The kernel's error; the file keeps its old path then.
     pub(crate) fn rename(&mut self, new: &Path) -> io::Result<()> {
         fs::rename(&self.path, new)?;
         new.clone_into(&mut self.path);
@@ -62,7 +61,7 @@ impl OwnedPath {
 }
 
 impl Identity {
-    /// That of the file with this name; a symbolic link is a file of its own.
+    /// The identity of the file with this path; symbolic links are not followed.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         Ok(Self::of(&fs::symlink_metadata(path)?))
     }

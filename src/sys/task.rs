@@ -1,8 +1,7 @@
-//! The tasks of a worker: a panic in one of them is the worker's.
+//! The tasks of a worker: a panic in one of them ends the worker.
 //!
-//! A task that panics leaves its worker half alive: nobody accepts, or no timeout is
-//! seen to, while everything else goes on. So the panic ends the worker, and with it
-//! the server.
+//! Without a task, its worker would go on but not accept, or not check timeouts. So the
+//! panic ends the worker, and with it the server.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -19,15 +18,15 @@ use crate::sys::calls;
 use crate::sys::task_kind::TaskKind;
 use crate::sys::turn::turn;
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// The tasks of the worker that runs on this thread.
 #[derive(Clone, Default)]
-pub(crate) struct Tasks(Rc<Failure>);
+pub(crate) struct Tasks(Rc<PanicSlot>);
 
 #[derive(Default)]
-struct Failure {
+struct PanicSlot {
     panic: Cell<Option<Panic>>,
     happened: Notify,
 }
@@ -39,8 +38,8 @@ impl Tasks {
     where
         F: Future<Output: 'static> + 'static,
     {
-        let Self(failure) = self.clone();
-        // An async block around it would have room for it twice.
+        let Self(slot) = self.clone();
+        // An async block around it would reserve its size twice.
         let mut future = Box::pin(future);
         spawn_local(poll_fn(move |cx| {
             let poll = || {
@@ -51,8 +50,8 @@ impl Tasks {
                 }
             };
             catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|panic| {
-                failure.panic.set(Some(panic));
-                failure.happened.notify_one();
+                slot.panic.set(Some(panic));
+                slot.happened.notify_one();
                 Poll::Pending
             })
         }))
@@ -80,7 +79,7 @@ pub(crate) async fn catch<T>(mut future: Pin<Box<dyn Future<Output = T>>>) -> Re
     .await
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()

@@ -5,12 +5,12 @@
 pub(crate) enum TaskKind {
     /// Accepts connections.
     Accept,
-    /// Sees to timeouts.
+    /// Checks timeouts.
     Tick,
     /// Moves the bytes of an engine's connections.
     Engine,
     /// Serves one connection, from its accept or from its upgrade.
     Connection,
-    /// Waits for signals; the server's, and no worker's.
+    /// Waits for signals, in the server's thread.
     Signals,
 }

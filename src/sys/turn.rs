@@ -1,9 +1,8 @@
-//! How long one connection keeps the others of its worker waiting.
+//! The CPU time of turns, during which a worker's other connections wait.
 //!
-//! A turn is what a worker does for one connection before another's: serving it
-//! once, or a poll of its task. It is measured in CPU time of the thread, so that a
-//! machine that others use as well does not matter. To read that clock is a system
-//! call, so it is read in builds with debug assertions only.
+//! A turn is a worker's work for one connection before another's: serving it once, or a
+//! poll of its task. The CPU time of the thread does not depend on the machine's load.
+//! Reading that clock is a system call, so only builds with debug assertions do it.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,8 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 const IS_MEASURED: bool = cfg!(debug_assertions);
 
-/// Turns that are remembered. A thread may be charged once in a while for what an
-/// interrupt or a hypervisor takes: what says something is the shortest of these.
+/// The longest turns that are kept. A thread may be charged for an interrupt or the
+/// hypervisor once in a while, so the shortest of these is the reliable one.
 const REMEMBERED: usize = 3;
 
 thread_local! {
@@ -21,7 +20,7 @@ thread_local! {
     static LONGEST: Cell<[Duration; REMEMBERED]> = const { Cell::new([Duration::ZERO; REMEMBERED]) };
 }
 
-/// Does the work of a turn.
+/// Runs and measures a turn.
 #[inline]
 pub(crate) fn turn<T>(work: impl FnOnce() -> T) -> T {
     if !IS_MEASURED {
@@ -33,7 +32,7 @@ pub(crate) fn turn<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Logs the longest turns of this thread, where they are measured.
+/// Logs the longest turns of this thread, if they are measured.
 pub(crate) fn log_longest() {
     if IS_MEASURED {
         let [first, second, third] = LONGEST.get();

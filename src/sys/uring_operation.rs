@@ -1,4 +1,4 @@
-//! Operations that tokio-uring itself has no call for.
+//! Operations that tokio-uring lacks.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -10,8 +10,7 @@ use tokio_uring::buf::{BoundedBuf, Slice};
 use tokio_uring::net::TcpStream;
 use tokio_uring::{BufResult, InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
-/// Sends what there is room for, and does not wait for more; an error if there is
-/// no room at all.
+/// Sends what fits, without waiting; an error if nothing fits.
 pub(crate) fn send_at_once(
     stream: &TcpStream,
     bytes: Slice<Vec<u8>>,
@@ -24,10 +23,10 @@ pub(crate) fn send_at_once(
     UnsubmittedOneshot::new(bytes, Count, entry).submit()
 }
 
-/// A wait for room to write; ends as well if the socket is broken.
+/// A wait for room to write; completes also if the socket is broken.
 pub(crate) type Room = InFlightOneshot<(), Ignore>;
 
-/// Waits until there is room to write. If this is dropped, the operation goes on.
+/// Waits until there is room to write. Dropping it does not cancel the operation.
 pub(crate) fn await_room(stream: &TcpStream) -> Room {
     let entry = opcode::PollAdd::new(fd(stream), u32::from(PollFlags::OUT.bits())).build();
     UnsubmittedOneshot::new((), Ignore, entry).submit()
@@ -35,13 +34,11 @@ pub(crate) fn await_room(stream: &TcpStream) -> Room {
 
 /// Cancels the operations that wait on `stream`.
 ///
-/// The request is queued behind everything that was submitted so far and
-/// before all that comes later, so it never meets an operation that is started
-/// after this call. It finds nothing if those have just ended.
+/// The request is queued behind all operations submitted so far and before all later
+/// ones, so it never cancels one that is started after this call.
 pub(crate) fn cancel(stream: &TcpStream) {
     let entry = opcode::AsyncCancel2::new(types::CancelBuilder::fd(fd(stream)).all()).build();
-    // The future is dropped: nobody waits for the answer, and no buffer hangs
-    // on it.
+    // The future is dropped: the result does not matter, and no buffer depends on it.
     drop(UnsubmittedOneshot::new((), Ignore, entry).submit());
 }
 

@@ -860,7 +860,7 @@ async fn tick(worker: Rc<Worker>) -> Infallible {
         let room = budget.room().saturating_sub(byte_queue::free_some());
         worker.settings.backlog_room.set(room);
         worker.beat();
-        log_limit::reschedule();
+        log_limit::report_suppressed();
     }
 }
 

@@ -11,7 +11,7 @@ use std::mem;
 
 use crate::engine::Millis;
 use crate::engine::eviction::EvictionCandidate;
-use crate::limits::tcp_memory::LOOK_INTERVAL;
+use crate::limits::tcp_memory::READ_INTERVAL;
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::log_limit::{TCP_MEMORY, log_limited};
 use crate::observe::metrics::label::EndReason;
@@ -38,7 +38,7 @@ impl TcpEviction {
     /// Checks the memory if a check is due. Called at each tick.
     pub(super) fn check(&mut self, worker: &Worker) {
         let now = worker.settings.clock.now();
-        let is_due = |before: Millis| before.is_over(LOOK_INTERVAL, now);
+        let is_due = |before: Millis| before.is_over(READ_INTERVAL, now);
         if !self.checked_at.is_none_or(is_due) {
             return;
         }

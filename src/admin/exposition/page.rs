@@ -1,5 +1,4 @@
-//! How metrics are written: one at a time, one series for each worker, or one
-//! for each label.
+//! Writes metrics: single ones, one series per worker, or one per label.
 
 use std::fmt;
 
@@ -63,8 +62,8 @@ impl Page<'_, '_> {
         self.counters(name, help, values.enumerate().map(|(n, v)| (worker(n), v)))
     }
 
-    /// One counter for each of `kinds`, which `labels` tells apart, added up over
-    /// the workers by `count`.
+    /// One counter for each of `kinds`, with its `labels`: the sum of `count` over all
+    /// workers.
     pub(super) fn counter_by_label<K: Copy, L: EncodeLabelSet>(
         &mut self,
         name: &str,
@@ -131,7 +130,7 @@ impl Page<'_, '_> {
         self.histogram(name, help, &merged)
     }
 
-    /// The same for durations, in seconds.
+    /// As [`batches`](Self::batches), in seconds.
     pub(super) fn durations(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! How many connections each address has.
+//! Counts the connections of each address.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -8,14 +8,14 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::source::Source;
 
-/// Parts with a lock of their own, so that workers seldom meet.
+/// Each shard has its own lock, to keep contention between workers low.
 const SHARDS: usize = 16;
 
-/// The connections of all workers by address. It is exact, and as large as
-/// there are connections at most: who has none is not in it. Clients cannot
-/// choose where they stand in it, since the hash has a random key.
+/// The connections of all workers by address. Counts are exact; an address without
+/// connections has no entry. The hash has a random key, so that clients cannot cause
+/// collisions.
 ///
-/// Touched when a connection opens or closes, never in between.
+/// Accessed only when a connection opens or closes.
 #[derive(Debug)]
 pub(super) struct AddressCounts {
     max: NonZeroUsize,
@@ -24,7 +24,6 @@ pub(super) struct AddressCounts {
 }
 
 impl AddressCounts {
-    /// For at most `max` connections of an address.
     pub(super) fn new(max: NonZeroUsize) -> Self {
         Self {
             max,
@@ -33,7 +32,7 @@ impl AddressCounts {
         }
     }
 
-    /// Counts another connection, unless that is one too many.
+    /// Counts another connection; `false` if the address has `max` already.
     pub(super) fn enter(&self, source: Source) -> bool {
         match self.shard(source).entry(source) {
             Entry::Occupied(mut counted) if *counted.get() < self.max.get() => {
@@ -48,7 +47,7 @@ impl AddressCounts {
         }
     }
 
-    /// Takes a connection back that was counted.
+    /// Uncounts a connection.
     pub(super) fn leave(&self, source: Source) {
         let mut shard = self.shard(source);
         if let Entry::Occupied(mut counted) = shard.entry(source) {
@@ -57,7 +56,7 @@ impl AddressCounts {
                 counted.remove();
             }
         }
-        // Room for a crowd that has left is given back.
+        // Frees the memory of a past peak.
         if shard.len() < shard.capacity() / 8 {
             let twice = 2 * shard.len();
             shard.shrink_to(twice);
@@ -67,7 +66,7 @@ impl AddressCounts {
     fn shard(&self, source: Source) -> MutexGuard<'_, HashMap<Source, usize>> {
         let hash = usize::try_from(self.hasher.hash_one(source) % SHARDS as u64);
         let shard = &self.shards[hash.expect("a small number")];
-        shard.lock().expect("nothing panics that holds it")
+        shard.lock().expect("not poisoned")
     }
 }
 
@@ -88,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_takes_no_memory() {
+    fn addresses_without_connections_take_no_memory() {
         let address_counts = AddressCounts::new(NonZeroUsize::MIN);
         for address in 0..100_000 {
             assert!(address_counts.enter(Source::V4(address)));

@@ -1,4 +1,4 @@
-//! How often each address may connect.
+//! Limits the rate of connections of each address.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -9,33 +9,32 @@ use std::time::Duration;
 use super::source::Source;
 use crate::config::rate::Rate;
 
-/// Parts with a lock of their own, so that workers seldom meet.
+/// Each shard has its own lock, to keep contention between workers low.
 const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 4;
 
-/// Buckets that each address has a share in.
+/// Rows of a shard; an address has one bucket in each.
 const ROWS: usize = 4;
 
 /// Buckets of a row, in one shard.
 const WIDTH: usize = 1 << WIDTH_BITS;
 const WIDTH_BITS: u32 = 12;
 
-// One hash says which shard, and which bucket of each row.
+// One hash selects the shard, and the bucket of each row.
 const _: () = assert!(SHARD_BITS as usize + ROWS * WIDTH_BITS as usize <= 64);
 
 /// A token bucket for each address, over all workers, in memory of a fixed
 /// size: [`SHARDS`] × [`ROWS`] × [`WIDTH`] × 8 bytes are 2 MiB.
 ///
-/// There is no table of addresses, which somebody with many of them could
-/// fill until it forgets one: an address has the buckets that its hash names,
-/// one in each row, and shares them with others (a count-min sketch). It is
-/// told to wait only if all of them are empty. So nobody is ever let in too
-/// often, however many addresses there are. Somebody may have to wait who
-/// would not have to alone, if others empty all four buckets; but a bucket is
-/// only emptied by handshakes that were let in. To keep the share `f` of a row
-/// empty takes `f` × 65,536 × the rate, and then one in `1 / f⁴` strangers has
-/// to wait: at 10/s, 65,000 handshakes a second for one in 10,000. The hash has
-/// a random key, so nobody can choose whom to share with.
+/// There is no table of addresses, which a client with many of them could fill until
+/// one is evicted: an address has the buckets that its hash selects, one in each row,
+/// and shares them with others (a count-min sketch). It is over the rate only if all of
+/// them are empty. So no address exceeds the rate, however many there are. False
+/// positives are possible, if others empty all four buckets; but only accepted
+/// handshakes empty a bucket. To keep the share `f` of a row empty takes `f` × 65,536 ×
+/// the rate, and rejects one in `1 / f⁴` of the other addresses: at 10/s, 65,000
+/// handshakes a second for one in 10,000. The hash has a random key, so that clients
+/// cannot choose whose buckets they share.
 ///
 /// A bucket is one number, the time at which it will be full again (the
 /// theoretical arrival time of GCRA, ITU-T I.371): a handshake moves it on by
@@ -43,17 +42,17 @@ const _: () = assert!(SHARD_BITS as usize + ROWS * WIDTH_BITS as usize <= 64);
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     interval_ns: u64,
-    /// How far ahead of now a bucket may be to let one more in.
+    /// How far ahead of now a bucket may be to accept one more.
     slack_ns: u64,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
 }
 
-/// [`ROWS`] × [`WIDTH`] buckets. The kernel has to provide what is touched.
+/// [`ROWS`] × [`WIDTH`] buckets. Only pages that are written take memory.
 type Shard = Vec<u64>;
 
 impl RateLimiter {
-    /// At this rate, and so many at once after a while without any.
+    /// `burst` is the size of the buckets.
     pub(super) fn new(rate: Rate, burst: NonZeroU32) -> Self {
         let interval_ns = nanos(rate.interval()).max(1);
         Self {
@@ -64,17 +63,14 @@ impl RateLimiter {
         }
     }
 
-    /// Takes one of the tokens that `source` has at `now`, which counts from
-    /// anywhere.
+    /// Takes one of the tokens that `source` has at `now`, a time since any fixed moment.
     ///
     /// # Errors
-    /// How long to wait for the next token.
+    /// The time until the next token.
     pub(super) fn take(&self, source: Source, now: Duration) -> Result<(), Duration> {
         let now = nanos(now);
         let (shard, buckets) = place(self.hasher.hash_one(source));
-        let mut shard = self.shards[shard]
-            .lock()
-            .expect("nothing panics that holds it");
+        let mut shard = self.shards[shard].lock().expect("not poisoned");
         let fullest = buckets.map(|bucket| shard[bucket]).into_iter().min();
         let full_at = fullest.unwrap_or(0).max(now);
         let ahead = full_at - now;
@@ -89,7 +85,7 @@ impl RateLimiter {
     }
 }
 
-/// The shard that a hash names, and the bucket of each row in it.
+/// The shard that a hash selects, and its bucket of each row.
 fn place(hash: u64) -> (usize, [usize; ROWS]) {
     let mut rest = hash;
     let mut bits = |count: u32| {
@@ -136,7 +132,7 @@ mod tests {
         assert_eq!(rate_limiter.take(Source::V4(2), at(5060)), Ok(()));
         assert_eq!(rate_limiter.take(ONE, at(5100)), Ok(()));
         assert_eq!(rate_limiter.take(ONE, at(5100)), Err(at(100)));
-        // Who waits for long has no more than a burst.
+        // A long pause saves no more than a burst.
         let passed = (0..9).filter(|_| rate_limiter.take(ONE, at(99_000)).is_ok());
         assert_eq!(passed.count(), 3);
     }
@@ -149,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_forgotten_for_others() {
+    fn other_addresses_do_not_reset_an_address() {
         let rate_limiter = rate_limiter("1/h", 1);
         assert!(rate_limiter.take(ONE, at(1)).is_ok());
         for address in 2..1_000_000 {
@@ -159,20 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn strangers_pass_while_thousands_are_over_the_rate() {
+    fn most_addresses_pass_while_thousands_are_over_the_rate() {
         let rate_limiter = rate_limiter("1/m", 1);
         for address in 0..10_000 {
             let _ = rate_limiter.take(Source::V4(address), at(1));
         }
-        let strangers = (0..10_000).map(Source::V6);
-        let waiting = strangers.filter(|&source| rate_limiter.take(source, at(2)).is_err());
+        let others = (0..10_000).map(Source::V6);
+        let waiting = others.filter(|&source| rate_limiter.take(source, at(2)).is_err());
         // A quarter of each row is empty at the end: one in 200 then, and fewer
         // before.
         assert!(waiting.count() < 10_000 / 50);
     }
 
     #[test]
-    fn the_largest_numbers_do_no_harm() {
+    fn largest_numbers_do_not_overflow() {
         let rate_limiter = rate_limiter("1/h", u32::MAX);
         assert!(rate_limiter.take(ONE, Duration::MAX).is_ok());
         assert!(rate_limiter.take(ONE, Duration::MAX).is_ok());

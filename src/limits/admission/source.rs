@@ -1,11 +1,11 @@
-//! Whom the limits per address count as one.
+//! The unit of the limits per address.
 
 use std::net::IpAddr;
 
 use crate::net::peer::Peer;
 
-/// Bits of an IPv6 address that tell clients apart. A site has at least so many
-/// to itself (RFC 6177), and may connect from every address behind them.
+/// The prefix of an IPv6 address that identifies a client: a site has at least a /64
+/// (RFC 6177), and may connect from every address in it.
 const IPV6_PREFIX_BITS: u32 = 64;
 
 /// An IPv4 address, or the network of an IPv6 address.
@@ -16,7 +16,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// `None` for a peer without an address, whom no such limit concerns.
+    /// `None` for a peer without an address, which has no such limit.
     pub(crate) fn of(peer: Peer) -> Option<Self> {
         Some(match peer.ip()? {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_do_not_tell_clients_apart_but_addresses_do() {
+    fn source_is_the_address_without_the_port() {
         assert_eq!(source("192.0.2.1:1"), source("192.0.2.1:2"));
         assert_ne!(source("192.0.2.1:1"), source("192.0.2.2:1"));
         assert_eq!(source("[::ffff:192.0.2.1]:1"), source("192.0.2.1:1"));

@@ -7,15 +7,14 @@ use super::number::Counter;
 /// Buckets of [`Batches`]: none, 1, 2, 3 to 4, 5 to 8, up to 1024, and more.
 const BATCH_BUCKETS: usize = 13;
 
-/// How many things came together: powers of two.
+/// Sizes of batches, in powers of two.
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
     buckets: [Counter; BATCH_BUCKETS],
     sum: Counter,
 }
 
-/// The upper bounds of all buckets of [`Durations`] but the last, which has
-/// none.
+/// The upper bounds of the buckets of [`Durations`], except the last, which has none.
 const DURATION_BOUNDS: [Duration; 16] = [
     Duration::from_micros(100),
     Duration::from_micros(250),
@@ -35,7 +34,7 @@ const DURATION_BOUNDS: [Duration; 16] = [
     Duration::from_secs(10),
 ];
 
-/// How long things took: from 100 µs to 10 s.
+/// Durations, from 100 µs to 10 s.
 #[derive(Debug, Default)]
 pub(crate) struct Durations {
     buckets: [Counter; DURATION_BOUNDS.len() + 1],
@@ -47,8 +46,7 @@ pub(crate) struct Durations {
 pub(crate) struct Histogram {
     pub(crate) sum: f64,
     pub(crate) count: u64,
-    /// Upper bound, which belongs to the bucket, and what is in the bucket but
-    /// not in those before.
+    /// The upper bound, inclusive, and the count of each bucket, not cumulative.
     pub(crate) buckets: Vec<(f64, u64)>,
 }
 
@@ -81,7 +79,7 @@ impl Batches {
 }
 
 impl Durations {
-    /// Counts something that took this long.
+    /// Counts a duration.
     pub(crate) fn note(&self, duration: Duration) {
         let bucket = DURATION_BOUNDS.partition_point(|&bound| bound < duration);
         self.buckets[bucket].add(1);
@@ -115,7 +113,7 @@ impl Histogram {
         }
         Self {
             sum,
-            // Not a counter of its own, which could contradict the buckets.
+            // A counter of its own could contradict the buckets.
             count: buckets.iter().map(|&(_, count)| count).sum(),
             buckets,
         }
@@ -126,7 +124,7 @@ impl Histogram {
 mod tests {
     use super::*;
 
-    /// The bounds of the buckets that are not empty, with what is in them.
+    /// The bounds and counts of the buckets that are not empty.
     fn filled(histogram: &Histogram) -> Vec<(f64, u64)> {
         let is_filled = |&&(_, count): &&(f64, u64)| count > 0;
         histogram
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+    fn batch_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
         for size in (0..2000).chain([u32::MAX]) {
             let batches = Batches::default();
             batches.note(size);
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+    fn duration_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
         let durations = Durations::default();
         for micros in [0, 100, 101, 10_000_000, 10_000_001, 3_600_000_000] {
             durations.note(Duration::from_micros(micros));
@@ -171,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn several_are_added_up() {
+    fn merged_histogram_sums_the_buckets() {
         let (first, second) = (Batches::default(), Batches::default());
         first.note(1);
         second.note(1);

@@ -1,5 +1,4 @@
-//! The names that counters are told apart by. Each set is fixed here: nothing
-//! that a peer sends can make it larger.
+//! The labels of counters. Each set is fixed here: no peer can add to it.
 
 use std::array;
 use std::marker::PhantomData;
@@ -11,7 +10,7 @@ use crate::proto::{CloseCode, Violation};
 
 /// A label of a fixed set.
 pub(crate) trait Label: Copy {
-    /// Its place in the set.
+    /// Its index in the set.
     fn index(self) -> usize;
 }
 
@@ -52,7 +51,7 @@ impl<L, const N: usize> Default for Labelled<L, N> {
     }
 }
 
-/// Declares a set of labels: what they mean, what they are called.
+/// Declares a set of labels with their meanings and names.
 macro_rules! labels {
     ($(#[$doc:meta])* $set:ident { $($(#[$meaning:meta])* $label:ident = $name:literal,)* }) => {
         $(#[$doc])*
@@ -62,7 +61,7 @@ macro_rules! labels {
         }
 
         impl $set {
-            /// All of them, each in the place of its index.
+            /// All of them, by index.
             pub(crate) const ALL: [Self; Self::COUNT] = [$(Self::$label,)*];
 
             pub(crate) const COUNT: usize = [$($name,)*].len();
@@ -87,18 +86,17 @@ labels! {
     HandshakeOutcome {
         /// The connection is a WebSocket.
         Upgraded = "upgraded",
-        /// An error status was answered, or nothing to one too many.
+        /// Answered with an error status, or dropped over a limit.
         Refused = "refused",
         /// A plain request was answered.
         Served = "served",
-        /// It took too long.
+        /// Over `handshake-timeout`.
         TimedOut = "timeout",
-        /// The client left before its request was there.
+        /// The client closed before its request was complete.
         Abandoned = "abandoned",
-        /// A proxy that speaks for itself left without a request: it has looked
-        /// whether the server is there.
+        /// A proxy whose PROXY header names no client closed without a request.
         HealthCheck = "health_check",
-        /// The server stopped meanwhile.
+        /// The server stopped.
         CutOff = "cut_off",
     }
 }
@@ -106,35 +104,35 @@ labels! {
 labels! {
     /// Why a connection was refused.
     RefusalReason {
-        /// 503: the server holds as many connections as it may.
+        /// 503: over `max-connections`.
         Full = "full",
-        /// 429: the address has as many connections as it may.
+        /// 429: over `max-connections-per-address`.
         Address = "address",
         /// 429: the address connects too often.
         Rate = "rate",
-        /// Over one of these limits, and as many are being told so as may be.
+        /// No answer: over one of these limits, while the most are being answered.
         Drop = "overrun",
-        /// No answer: one handshake too many was in progress, and this was the oldest.
+        /// No answer: the oldest handshake, evicted over `max-handshakes`.
         Handshakes = "handshakes",
-        /// No answer: the server held more than it may, for handshakes first.
+        /// No answer: a handshake, evicted over `max-held-bytes`.
         HeldBytes = "held_bytes",
         /// 400: no request, or no handshake.
         Malformed = "malformed",
         /// 403: the page's origin may not connect.
         Origin = "origin",
-        /// 404: no WebSocket under this path.
+        /// 404: no WebSocket at this path.
         Path = "path",
         /// 405: not a GET.
         Method = "method",
-        /// 408: the request took too long.
+        /// 408: the request timed out.
         Timeout = "timeout",
         /// 426: another protocol, or another version of it.
         Version = "version",
-        /// 431: the request is too large.
+        /// 431: the request head is too large.
         HeadTooLarge = "head_too_large",
-        /// No TLS, or none that suits, where it is spoken; TLS where it is not.
+        /// No acceptable TLS on a TLS port; TLS on a plain port.
         Tls = "tls",
-        /// No PROXY header, or a wrong one, from where one must come.
+        /// No valid PROXY header from a proxy of `proxy-protocol`.
         Proxy = "proxy",
         /// Any other status.
         Other = "other",
@@ -148,13 +146,13 @@ labels! {
         Tls12 = "tls12",
         /// With TLS 1.3.
         Tls13 = "tls13",
-        /// The client spoke no TLS, or nothing was agreed on.
+        /// The client sent no TLS, or negotiation failed.
         Failed = "failed",
-        /// The client sent a plain request, and was told.
+        /// The client sent a plain request, which was answered.
         Plain = "plain_http",
-        /// It took too long.
+        /// Over `handshake-timeout`.
         TimedOut = "timeout",
-        /// The client left before its end.
+        /// The client closed before its end.
         Abandoned = "abandoned",
     }
 }
@@ -166,22 +164,21 @@ labels! {
         Client = "client",
         /// The client broke a rule or a limit.
         Violation = "violation",
-        /// The client broke a rule of TLS, or sent too much that TLS allows and nobody
-        /// needs.
+        /// The client broke a rule of TLS, or sent too many records without data.
         Tls = "tls",
-        /// The client was silent for too long.
+        /// The client did not answer the Ping of the idle timeout.
         Idle = "idle",
         /// The server stops.
         Drain = "drain",
         /// The handler closed it, or dropped it.
         Handler = "handler",
-        /// The client did not read for too long.
+        /// The client read too little within the write timeout.
         SlowReader = "slow_reader",
-        /// The server held more than it may, and this client made it hold most.
+        /// Evicted over `max-held-bytes`.
         HeldBytes = "held_bytes",
-        /// TCP had more memory than it may, and this client did not read.
+        /// Evicted over `max-tcp-memory`.
         TcpMemory = "tcp_memory",
-        /// The client left without a Close, or the connection broke.
+        /// The client closed without a Close, or the connection broke.
         Gone = "gone",
     }
 }
@@ -246,7 +243,7 @@ impl Code {
 }
 
 impl EndReason {
-    /// The code of a Close that the server sends by its own wish.
+    /// The code of a Close that the server initiates.
     pub(crate) fn close_code(self) -> CloseCode {
         match self {
             Self::HeldBytes | Self::TcpMemory => CloseCode::TRY_AGAIN_LATER,
@@ -255,7 +252,7 @@ impl EndReason {
         }
     }
 
-    /// Whether the connection ends because its client does not read, or holds too much.
+    /// Whether the connection is cut because its client does not read, or for memory.
     pub(crate) fn is_eviction(self) -> bool {
         matches!(self, Self::SlowReader | Self::HeldBytes | Self::TcpMemory)
     }
@@ -282,7 +279,7 @@ mod tests {
     use crate::proto::Violation;
 
     #[test]
-    fn a_code_has_the_label_of_its_number() {
+    fn close_code_has_the_label_of_its_number() {
         for number in 0..=u16::MAX {
             let Some(code) = CloseCode::received(number) else {
                 continue;
@@ -298,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_stand_in_the_places_of_their_indices() {
+    fn labels_are_ordered_by_index() {
         for (index, code) in Code::ALL.into_iter().enumerate() {
             assert_eq!(code.index(), index);
         }
@@ -308,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_may_end_with_its_own_code() {
+    fn violation_may_end_with_its_own_code() {
         for violation in Violation::ALL {
             let code = Code::of(Some(violation.close_code()));
             assert!(EndReason::Violation.may_carry(code), "{violation:?}");

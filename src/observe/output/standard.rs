@@ -1,4 +1,4 @@
-//! Standard streams, but for those that were closed when the program was started.
+//! Standard streams, except those that were closed at the start of the program.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -10,9 +10,9 @@ use rustix::stdio::{stderr, stdout};
 static STDOUT_IS_CLOSED: AtomicBool = AtomicBool::new(false);
 static STDERR_IS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Has the loader ask before Rust's runtime begins, which opens `/dev/null` in the
-/// place of a standard stream that is closed. Afterwards this cannot be told from a
-/// `/dev/null` that was handed over: Python's opens it for reading and writing, too.
+/// Checks before Rust's runtime starts, which opens `/dev/null` in place of a closed
+/// standard stream. After that, it looks like an inherited `/dev/null`: Python's is open
+/// for reading and writing, too.
 // SAFETY: the section holds addresses of functions that the C library calls before
 // `main`, with arguments that one of the C calling convention may ignore.
 // `note_closed` asks the kernel and stores to atomics: it needs neither Rust's

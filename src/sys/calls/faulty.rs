@@ -1,10 +1,8 @@
-//! As `calls.rs`, with faults on demand: the kernel at its worst, where and when
-//! a test wants it.
+//! As `calls.rs`, with faults on demand.
 //!
-//! A fault is what the kernel could have done at that point, and leaves behind
-//! what the kernel would: a socket that was read short has an event to come for
-//! the rest, a send that failed breaks the link behind it, a receive that failed
-//! is over. A plan is the thread's, as an engine is.
+//! A fault is one that the kernel could produce at that point, with the same effects: a
+//! short read is followed by an event for the rest, a failed send breaks its link, a
+//! failed receive ends. A plan is per thread, as an engine is.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -26,7 +24,7 @@ use tokio_uring::buf::{BoundedBuf, Slice};
 use crate::sys::task_kind::TaskKind;
 use crate::sys::uring_operation;
 
-/// What can go wrong.
+/// The calls that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
     /// A read, or the start of an operation that receives.
@@ -47,7 +45,7 @@ pub(crate) enum Call {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// No more than so many bytes are moved.
+    /// At most this many bytes are moved.
     Short(usize),
     Fails(Errno),
 }
@@ -56,7 +54,7 @@ pub(crate) enum Fault {
 pub(crate) enum When {
     /// The call with this number, from 0, and no other.
     At(u64),
-    /// So many times in a row before each call that is let through.
+    /// This many times in a row before each call that succeeds.
     Before(u64),
 }
 
@@ -67,7 +65,7 @@ pub(crate) struct Plan {
     pub(crate) when: When,
 }
 
-/// What there was of calls since the plan was made.
+/// Counts of calls since the plan was set.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     /// Calls of all kinds.
@@ -80,7 +78,7 @@ pub(crate) struct Tally {
     pub(crate) without_buffer: u64,
 }
 
-/// Where a clock stands, seen from where it would.
+/// The shift of a clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Shift {
     #[default]
@@ -98,13 +96,13 @@ struct Scene {
     watched: HashMap<RawFd, (RawFd, u64, EventFlags)>,
     /// The `user_data` of receives in a ring.
     receives: HashSet<u64>,
-    /// What becomes of the results of operations that were made to fail.
+    /// The results of operations that were made to fail, by `user_data`.
     results: HashMap<u64, Errno>,
-    /// Receives that have brought an error.
+    /// Receives that have failed.
     ended: HashMap<u64, Errno>,
     /// The next operation is linked to one that fails.
     breaks_link: bool,
-    /// Tasks that panic once it is time to.
+    /// Tasks of this kind panic once the flag is set.
     panics: Option<(TaskKind, Arc<AtomicBool>)>,
 }
 
@@ -112,7 +110,7 @@ thread_local! {
     static SCENE: RefCell<Scene> = RefCell::default();
 }
 
-/// Has this thread's calls go wrong by this plan, and starts counting.
+/// Sets this thread's plan, and resets the counts.
 pub(crate) fn plan(plan: Option<Plan>) {
     SCENE.with_borrow_mut(|scene| {
         scene.plan = plan;
@@ -121,7 +119,7 @@ pub(crate) fn plan(plan: Option<Plan>) {
     });
 }
 
-/// Has this thread's tasks of a kind panic, once the flag is set.
+/// Makes this thread's tasks of a kind panic once the flag is set.
 pub(crate) fn panic_in(kind: TaskKind, flag: Arc<AtomicBool>) {
     SCENE.with_borrow_mut(|scene| scene.panics = Some((kind, flag)));
 }
@@ -134,14 +132,14 @@ pub(crate) fn poll(kind: TaskKind) {
     assert!(!panics, "injected");
 }
 
-/// The path of a request that makes whoever answers it panic.
+/// The path of a request whose answer panics.
 pub(crate) const PANIC_PATH: &str = "/panic";
 
 pub(crate) fn request(path: &str) {
     assert_ne!(path, PANIC_PATH, "injected");
 }
 
-/// What was counted since the plan was made.
+/// The counts since the plan was set.
 pub(crate) fn tally() -> Tally {
     SCENE.with_borrow(|scene| scene.tally)
 }
@@ -151,19 +149,19 @@ pub(crate) fn shift_clock(shift: Shift) {
     SCENE.with_borrow_mut(|scene| scene.shift = shift);
 }
 
-/// Counts a call, and says how it is to go wrong.
+/// Counts a call, and returns its fault, if any.
 fn fault(call: Call) -> Option<Fault> {
     SCENE.with_borrow_mut(|scene| {
         scene.tally.calls += 1;
         let plan = scene.plan.filter(|plan| plan.call == call)?;
         let number = scene.tally.planned;
         scene.tally.planned += 1;
-        let goes_wrong = match plan.when {
+        let fails = match plan.when {
             When::At(at) => number == at,
             When::Before(times) => number % (times + 1) < times,
         };
-        scene.tally.faults += u64::from(goes_wrong);
-        goes_wrong.then_some(plan.fault)
+        scene.tally.faults += u64::from(fails);
+        fails.then_some(plan.fault)
     })
 }
 
@@ -171,13 +169,13 @@ pub(crate) fn now() -> Instant {
     let now = Instant::now();
     match SCENE.with_borrow(|scene| scene.shift) {
         Shift::None => now,
-        Shift::Ahead(by) => now.checked_add(by).expect("a time that can be told"),
-        Shift::Behind(by) => now.checked_sub(by).expect("a time that can be told"),
+        Shift::Ahead(by) => now.checked_add(by).expect("in range"),
+        Shift::Behind(by) => now.checked_sub(by).expect("in range"),
     }
 }
 
 pub(crate) async fn accept<T>(accepted: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    // Who waits stays in the queue, as with a real failure: nothing is polled.
+    // As with a real failure, the connection stays in the queue: nothing is polled.
     match fault(Call::Accept) {
         Some(Fault::Fails(errno)) => Err(errno.into()),
         Some(Fault::Short(_)) | None => accepted.await,
@@ -218,14 +216,14 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], flags: SendFlags) -> rustix:
     rustix::net::send(socket, bytes, flags)
 }
 
-/// A socket that was not ready, or not for everything, makes an event when it
-/// is. This one is already: watching it anew makes one at once.
+/// After a short or failed call, a real socket causes an event once it is ready. This one
+/// is ready already: modifying its registration causes the event.
 fn rearm(socket: BorrowedFd<'_>) {
     SCENE.with_borrow(|scene| {
         if let Some(&(epoll, key, interest)) = scene.watched.get(&socket.as_raw_fd()) {
             // SAFETY: the epoll instance lives as long as what it watches.
             let epoll = unsafe { BorrowedFd::borrow_raw(epoll) };
-            // It fails for a socket of another engine, which is not watched.
+            // Fails for a socket that is not in the epoll instance.
             let _ = epoll::modify(epoll, socket, EventData::new_u64(key), interest);
         }
     });
@@ -271,7 +269,7 @@ pub(crate) fn enter(submitter: &Submitter<'_>, queued: u32) -> io::Result<usize>
     unsafe { submitter.enter::<()>(queued, 0, 1, None) }
 }
 
-/// A `struct io_uring_sqe`, as far as it is changed here; the rest is as it was.
+/// A `struct io_uring_sqe`; `rest` is not changed here.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Submission {
@@ -302,7 +300,7 @@ const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 const RECV_MULTISHOT: u16 = 1 << 1;
 
 impl Submission {
-    /// Has the kernel refuse it, links included; its result becomes `errno`.
+    /// Makes the kernel refuse it, links included; its result becomes `errno`.
     fn fail(&mut self, errno: Errno, scene: &mut Scene) {
         self.flags &= !FIXED_FILE;
         self.fd = -1;
@@ -343,7 +341,7 @@ pub(crate) fn submission(entry: squeue::Entry) -> squeue::Entry {
                 sqe.ioprio &= !RECV_MULTISHOT;
             }
             Some(Fault::Short(most)) => {
-                // One that takes less than all is never silent, and breaks its link.
+                // A short send always has a completion, and breaks its link.
                 let most = u32::try_from(most).unwrap_or(u32::MAX);
                 if sqe.len > most {
                     sqe.len = most;
@@ -377,7 +375,7 @@ pub(crate) fn completion(entry: cqueue::Entry) -> cqueue::Entry {
         !is_receive
     });
     if !made_to_fail && cqe.result >= 0 {
-        // Nothing comes from a connection after its end.
+        // A failed receive stays failed.
         let ended = SCENE.with_borrow(|scene| scene.ended.get(&cqe.user_data).copied());
         let errno = ended.or_else(|| match fault(Call::Received) {
             Some(Fault::Fails(errno)) => Some(errno),

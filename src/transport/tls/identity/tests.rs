@@ -203,7 +203,7 @@ fn what_is_in_a_file_instead_is_named_with_the_command_that_converts_it() {
         ("key.der", "openssl pkey -inform DER"),
         ("sec1.der", "openssl pkey -inform DER"),
         ("both.p12", "openssl pkcs12 -in "),
-        ("public.key", "a public one"),
+        ("public.key", "a public key"),
         ("good.crt", "--tls-cert and --tls-key swapped"),
         ("two.key", "2 private keys"),
     ] {
