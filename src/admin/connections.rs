@@ -124,7 +124,7 @@ async fn serve_connection(stream: TcpStream, answers: Arc<Answers>) {
     let parts = connection.into_parts();
     let stream = parts.io.io.into_inner();
     match served {
-        Ok(()) => http::see_off(stream).await,
+        Ok(()) => http::close_lingering(stream).await,
         Err(error) => {
             tracing::debug!(%error, "a connection to the admin listener failed");
             http::refuse_unreadable(stream, &parts.read_buf, &error, HEAD_TOO_LARGE).await;

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Declares the fields that can be asked for: what they are called in the settings,
-/// which for all but the first is the name of a header.
+/// Declares the fields with their names in the settings, which are names of headers,
+/// except the first.
 macro_rules! fields {
     ($($(#[$doc:meta])* $field:ident = $name:literal,)*) => {
-        /// A field of an access line that shows what the client has sent.
+        /// A field of an access line with a part of the client's request.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum AccessField {
             $($(#[$doc])* $field,)*
@@ -17,7 +17,7 @@ macro_rules! fields {
             /// All of them.
             pub const ALL: [Self; [$($name,)*].len()] = [$(Self::$field,)*];
 
-            /// What it is called in the settings.
+            /// The name in the settings.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$field => $name,)*
@@ -28,7 +28,7 @@ macro_rules! fields {
 }
 
 fields! {
-    /// What stands behind the path's question mark.
+    /// The query of the request target.
     Query = "query",
     /// The Host header.
     Host = "host",
@@ -40,9 +40,9 @@ fields! {
     XRequestId = "x-request-id",
     /// The header of W3C's trace context.
     Traceparent = "traceparent",
-    /// The X-Forwarded-For header, as it came.
+    /// The X-Forwarded-For header, unparsed.
     XForwardedFor = "x-forwarded-for",
-    /// The Forwarded header, as it came.
+    /// The Forwarded header, unparsed.
     Forwarded = "forwarded",
     /// The subprotocols that the client offers.
     SecWebSocketProtocol = "sec-websocket-protocol",

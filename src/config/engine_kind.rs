@@ -1,9 +1,9 @@
-//! The engines that there are, and the choice among them.
+//! The engines, and the choice among them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The engines there are.
+/// The engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EngineKind {
@@ -15,13 +15,13 @@ pub enum EngineKind {
     Ring,
 }
 
-/// Which engine a server is to use.
+/// The engine that a server uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// The best that works here.
+    /// The best that works on this machine.
     #[default]
     Auto,
-    /// This one, or none.
+    /// This one, or an error.
     Only(EngineKind),
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engine_is_chosen_by_name() {
+    fn engine_choice_parses_from_its_name() {
         assert_eq!("auto".parse(), Ok(EngineChoice::Auto));
         for &kind in EngineKind::ALL {
             assert_eq!(kind.name().parse(), Ok(EngineChoice::Only(kind)));

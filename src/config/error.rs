@@ -10,17 +10,17 @@ use host::open_files::{how_to_raise, limit};
 use crate::config::engine_kind::EngineKind;
 use crate::net::address::Address;
 
-/// What stops a server. What stops a single connection is no error of the
-/// server: it is counted and, at debug level, logged.
+/// An error that stops a server. One that ends a single connection is counted and, at
+/// debug level, logged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration contradicts itself or asks for the impossible.
+    /// A setting is invalid, or contradicts another.
     #[error("{reason}")]
     Config {
-        /// The flag that sets it, without its dashes.
+        /// The flag, without its dashes.
         setting: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The limit on open files leaves nothing for connections.
@@ -28,7 +28,7 @@ pub enum Error {
     OpenFiles {
         /// The limit in effect.
         limit: u64,
-        /// The least with which a connection can be served.
+        /// The least that allows a connection.
         needed: u64,
     },
     /// An address cannot be listened on.
@@ -36,15 +36,15 @@ pub enum Error {
     Listen {
         /// The address as it was given.
         address: Address,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A descriptor that this process was started with cannot be listened on.
+    /// An inherited descriptor cannot be listened on.
     #[error("cannot listen on an inherited socket{}: {source}", descriptor.map_or(String::new(), |number| format!(", descriptor {number}")))]
     Inherited {
-        /// Its number, if it is about one.
+        /// Its number, if the error is about one.
         descriptor: Option<RawFd>,
-        /// What is wrong with it.
+        /// The fault.
         source: io::Error,
     },
     /// The admin listener's address cannot be listened on.
@@ -52,23 +52,23 @@ pub enum Error {
     Admin {
         /// The address as it was given.
         address: SocketAddr,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The pid file cannot be had.
+    /// The pid file cannot be created or locked.
     #[error("pid file {} {reason}", file.display())]
     PidFile {
         /// The file as it was given.
         file: PathBuf,
-        /// Whose it is, or why it cannot be written.
+        /// Its owner, or the kernel's error.
         reason: String,
     },
-    /// The engine that was asked for does not work here.
+    /// The configured engine does not work on this machine.
     #[error("engine {engine} does not work here: {reason}")]
     Engine {
         /// The engine.
         engine: EngineKind,
-        /// What stands in its way.
+        /// The reason.
         reason: String,
     },
     /// The certificate or its key cannot be used.
@@ -76,19 +76,18 @@ pub enum Error {
     Tls {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A thread could not be started or prepared.
     #[error("cannot start {what}: {}", explain(source))]
     Start {
-        /// What was to be started.
+        /// The name of the thread or part.
         what: &'static str,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A signal has asked the server to stop before it served, which is no fault
-    /// of anybody.
+    /// A signal has stopped the server before it served. No failure.
     #[error("stopped by a signal before it served")]
     Interrupted,
     /// A worker ended by itself, which is a bug.
@@ -109,7 +108,7 @@ pub enum Error {
     },
 }
 
-/// What the kernel says, and what to do where descriptors have run out.
+/// The kernel's error, and the remedy if descriptors have run out.
 fn explain(source: &io::Error) -> String {
     let is_process_limit = source.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error());
     match limit().filter(|_| is_process_limit) {

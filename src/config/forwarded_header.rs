@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The field in which trusted proxies name their clients. There is one, since a proxy
-/// that writes one of them passes the other on as the client sent it.
+/// The field in which trusted proxies name their clients. Only one is read, since a proxy
+/// that writes one of them forwards the other as the client sent it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`: addresses, separated by commas.

@@ -1,5 +1,4 @@
-//! What a server is told: a validated [`Config`], and the command line it can
-//! be made from.
+//! The settings of a server: [`Config`], its types and their validation.
 
 pub(crate) mod access_field;
 pub(crate) mod engine_kind;
@@ -27,36 +26,34 @@ use crate::proto::sequence::MIN_WINDOW;
 /// The largest window: an engine's buffers are at least twice as large.
 pub const MAX_WINDOW: usize = 1024 * 1024;
 
-/// The smallest read size: the `ring` engine gathers what came in buffers of
-/// 4 KiB.
+/// The smallest read size: the `ring` engine receives into buffers of 4 KiB.
 pub const MIN_READ_SIZE: usize = 4096;
 
-/// The largest read size: room for the largest window, and as much again.
-/// Others wait while so many bytes are answered.
+/// The largest read size: twice the largest window. Other connections wait while this
+/// many bytes are answered.
 pub const MAX_READ_SIZE: usize = 2 * MAX_WINDOW;
 
-/// Bytes that are read at once where nothing else is said: a message of 64 KiB,
-/// its header, and some more, so that it takes one read and one write.
+/// The default read size: a message of 64 KiB, its header, and some more, so that it
+/// takes one read and one write.
 const USUAL_READ_SIZE: usize = 68 * 1024;
 
 /// The smallest limit on a request's header bytes; hyper's buffer is never
 /// smaller.
 pub const MIN_HEADER_BYTES: usize = 8192;
 
-/// The longest busy poll: a core that spins for longer after every event is one
-/// that never sleeps.
+/// The longest busy poll: a core that spins for longer after every event never sleeps.
 pub const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
 
 /// The smallest buffers of sockets; the kernel's own least is about twice that.
 pub const MIN_SOCKET_BUFFER: usize = 4096;
 
-/// The largest buffers of sockets: twice as much is still a number for the kernel.
+/// The largest buffers of sockets: the kernel doubles it, in an `int`.
 pub const MAX_SOCKET_BUFFER: usize = 1 << 29;
 
-/// The name among [`Config::subprotocols`] that stands for all names.
+/// The name among [`Config::subprotocols`] that matches all names.
 pub const ANY_SUBPROTOCOL: &str = "*";
 
-/// Handshakes that may be in progress in any case where nothing else is said.
+/// The least default of [`Config::max_handshakes`].
 pub const MIN_HANDSHAKES: usize = 256;
 
 /// The most workers.
@@ -65,12 +62,11 @@ pub const THREADS_MAX: usize = 1024;
 /// The longest message that is read whole when no limit is configured.
 pub const DEFAULT_WHOLE_MESSAGE: u64 = 16 * 1024 * 1024;
 
-/// Bytes of replies that may wait for one peer where nothing else is said: those
-/// to a message of 64 MiB in frames of any size, sent whole before any is read.
+/// The default of [`Config::max_backlog`]: the replies to a message of 64 MiB in frames of
+/// any size, sent whole before any is read.
 pub const DEFAULT_MAX_BACKLOG: usize = 80 * 1024 * 1024;
 
-/// Everything a server can be told. `Config::default()` is what the binary does
-/// without arguments.
+/// All settings of a server. `Config::default()` is the binary without arguments.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses to listen on; port 0 takes a free one.
@@ -78,80 +74,76 @@ pub struct Config {
     /// A file for the process id, which is locked while the server serves. Nothing
     /// else in the process may open it: the lock ends when it is closed.
     pub pid_file: Option<PathBuf>,
-    /// The mode of a Unix-domain socket's file: who may connect to it.
+    /// The mode of a Unix-domain socket's file, which permits to connect.
     pub unix_mode: u32,
     /// Addresses to listen on for TLS; they need [`tls`](Self::tls).
     pub tls_listen: Vec<Address>,
     /// The certificate and the key for those.
     pub tls: Option<TlsFiles>,
-    /// How often a server that [runs until a signal](crate::Server::run_until_signal)
-    /// looks whether those files have changed; `None` never does.
+    /// The interval at which a server that [runs until a
+    /// signal](crate::Server::run_until_signal) checks these files for changes; `None`
+    /// never does.
     pub tls_reload: Option<Duration>,
-    /// Proxies whose connections must begin with a header of the PROXY protocol,
-    /// version 1 or 2, and are those of the clients that it names.
+    /// Proxies whose connections must begin with a PROXY header, version 1 or 2, which
+    /// names the client.
     pub proxy_protocol: Vec<ProxySource>,
-    /// Proxies whose requests name their client in the
-    /// [`forwarded_header`](Self::forwarded_header), and are those of that client.
+    /// Proxies whose requests name the client in the
+    /// [`forwarded_header`](Self::forwarded_header).
     pub forwarded_from: Vec<ProxySource>,
     /// The field in which those proxies name their clients.
     pub forwarded_header: ForwardedHeader,
-    /// Where health and metrics can be asked for; port 0 takes a free one.
-    /// Everybody who can reach it may: it is not for the public.
+    /// The address of health and metrics; port 0 takes a free one. It has no
+    /// authentication and must not be public.
     pub admin: Option<SocketAddr>,
-    /// What moves the bytes.
+    /// The I/O engine.
     pub engine: EngineChoice,
-    /// Workers, at most [`THREADS_MAX`]; `None` is one for each core that the
-    /// starting thread may run on, or, where a control group has a CPU quota, as
-    /// many as have work for it.
+    /// Workers, at most [`THREADS_MAX`]; `None` is one for each core that the starting
+    /// thread may run on, or as many as a control group's CPU quota can keep busy.
     pub threads: Option<NonZeroUsize>,
-    /// Whether each worker is bound to a core of its own. Not where a CPU quota
-    /// is below the cores, unless `incoming_cpu` needs it.
+    /// Whether each worker is pinned to a core. Not where a CPU quota is below the cores,
+    /// unless `incoming_cpu` needs it.
     pub pin: bool,
-    /// How long a worker looks for the next event after its last one before it
-    /// sleeps, at most [`MAX_BUSY_POLL`]. It uses its core up for that long, and
-    /// answers what comes meanwhile without having to be woken. Zero sleeps at
-    /// once.
+    /// The time that a worker spins for the next event before it sleeps, at most
+    /// [`MAX_BUSY_POLL`]. It uses its core for that time, and answers without a wake-up.
+    /// Zero sleeps at once.
     pub busy_poll: Duration,
-    /// Connections that may wait to be accepted, per worker and address.
+    /// The backlog of `listen(2)`, per worker and address.
     pub backlog: NonZeroU32,
-    /// Accept a connection only once its first bytes are here, or after this
-    /// time (`TCP_DEFER_ACCEPT`; the kernel rounds to its retransmissions).
-    /// `None` accepts at once.
+    /// Accept a connection only once its first bytes have arrived, or after this time
+    /// (`TCP_DEFER_ACCEPT`; the kernel rounds to its retransmissions). `None` accepts at
+    /// once.
     pub defer_accept: Option<Duration>,
     /// The time after which sent data that is not acknowledged ends a
     /// connection (`TCP_USER_TIMEOUT`). `None` is the kernel's, about 15
     /// minutes.
     pub user_timeout: Option<Duration>,
-    /// Silence after which the kernel asks whether a peer is still there
-    /// (`SO_KEEPALIVE`). `None` never does: the idle timeout's Ping asks too.
+    /// Silence after which the kernel probes a peer (`SO_KEEPALIVE`). `None` never does:
+    /// the idle timeout sends a Ping.
     pub keepalive: Option<Duration>,
-    /// How long the kernel looks for packets in a network device's queue when
-    /// nothing is there to be received (`SO_BUSY_POLL`). `None` leaves it to
-    /// `net.core.busy_read`.
+    /// The time that the kernel polls a network device's queue if there is nothing to
+    /// receive (`SO_BUSY_POLL`). `None` is `net.core.busy_read`.
     pub socket_busy_poll: Option<Duration>,
-    /// Bytes that the kernel may keep that one peer has not acknowledged (`SO_SNDBUF`), from
-    /// [`MIN_SOCKET_BUFFER`] to [`MAX_SOCKET_BUFFER`]. It counts twice as much, for
-    /// its overhead, and takes no more than `net.core.wmem_max`. `None` lets it grow
-    /// to `net.ipv4.tcp_wmem`.
+    /// The kernel's send buffer of a connection (`SO_SNDBUF`), from [`MIN_SOCKET_BUFFER`]
+    /// to [`MAX_SOCKET_BUFFER`]. The kernel doubles it, for its overhead, and caps it at
+    /// `net.core.wmem_max`. `None` lets it grow to `net.ipv4.tcp_wmem`.
     pub socket_send_buffer: Option<NonZeroUsize>,
-    /// Bytes that the kernel may keep of one peer that is not read (`SO_RCVBUF`), in
-    /// the same way: no more than `net.core.rmem_max`, or `net.ipv4.tcp_rmem`. Of no
-    /// effect on Unix-domain sockets, where the sender's buffer is all there is.
+    /// The kernel's receive buffer of a connection (`SO_RCVBUF`), in the same way, with
+    /// `net.core.rmem_max` and `net.ipv4.tcp_rmem`. No effect on Unix-domain sockets,
+    /// which have the sender's buffer only.
     pub socket_receive_buffer: Option<NonZeroUsize>,
-    /// Bytes that the kernel may keep for one peer beyond what was sent and the peer
-    /// has yet to acknowledge (`TCP_NOTSENT_LOWAT`), from [`MIN_SOCKET_BUFFER`] to
-    /// [`MAX_SOCKET_BUFFER`]. `None` is `net.ipv4.tcp_notsent_lowat`, which sets no
-    /// limit by default.
+    /// Unsent bytes in the kernel's send buffer (`TCP_NOTSENT_LOWAT`), from
+    /// [`MIN_SOCKET_BUFFER`] to [`MAX_SOCKET_BUFFER`]. `None` is
+    /// `net.ipv4.tcp_notsent_lowat`, which sets no limit by default.
     pub tcp_notsent_lowat: Option<NonZeroUsize>,
     /// Whether a connection goes to the worker on whose core its packets are
-    /// handled (`SO_INCOMING_CPU`). Needs workers that are bound to cores.
+    /// processed (`SO_INCOMING_CPU`). Needs pinned workers.
     pub incoming_cpu: bool,
-    /// The one path on which upgrades are accepted; `None` accepts any.
+    /// The only path of WebSockets; `None` accepts any.
     pub path: Option<String>,
-    /// The pages that may connect, by their `Origin`; empty allows all.
+    /// The `Origin`s that may connect; empty allows all.
     pub origins: Vec<Origin>,
-    /// The subprotocols on offer; [`ANY_SUBPROTOCOL`] is whichever a client offers
-    /// first.
+    /// The supported subprotocols; [`ANY_SUBPROTOCOL`] takes the first that a client
+    /// offers.
     pub subprotocols: Vec<String>,
     /// Bytes in a message over all its fragments, at least 1; `None` sets no
     /// limit.
@@ -162,13 +154,13 @@ pub struct Config {
     pub max_message: Option<u64>,
     /// Frames in a message; [`NonZeroU32::MAX`] sets no limit.
     pub max_fragments: NonZeroU32,
-    /// Bytes of an incomplete frame that a connection keeps; a longer frame is
-    /// streamed. From [`MIN_WINDOW`] to [`MAX_WINDOW`].
+    /// Bytes of an incomplete frame that are buffered; a longer frame is streamed. From
+    /// [`MIN_WINDOW`] to [`MAX_WINDOW`].
     pub window: usize,
-    /// Bytes that are read at once from a connection with much to say. From
-    /// [`MIN_READ_SIZE`] to [`MAX_READ_SIZE`], and at least twice the window,
-    /// so that a window that is kept leaves as much room for what arrives next.
-    /// `None` is 68 KiB, or twice the window where that is more.
+    /// The size of a read from a connection with much data. From [`MIN_READ_SIZE`] to
+    /// [`MAX_READ_SIZE`], and at least twice the window, so that a full window leaves as
+    /// much room for the next bytes. `None` is 68 KiB, or twice the window if that is
+    /// more.
     pub read_size: Option<usize>,
     /// Connections open at a time, over all workers. The limit on open files may
     /// allow fewer; [`NonZeroUsize::MAX`] sets no other limit.
@@ -177,62 +169,61 @@ pub struct Config {
     /// all workers; `None` sets no limit.
     pub max_connections_per_address: Option<NonZeroUsize>,
     /// Handshakes in progress at a time, over all workers, which share them equally.
-    /// One more evicts the oldest. `Some(0)` sets no limit. `None` is as many as
-    /// fill half of [`max_held_bytes`](Self::max_held_bytes) with
-    /// [`max_header_bytes`](Self::max_header_bytes) each, and at most half of
+    /// One more evicts the oldest. `Some(0)` sets no limit. `None` is half of
+    /// [`max_held_bytes`](Self::max_held_bytes) divided by
+    /// [`max_header_bytes`](Self::max_header_bytes), at most half of
     /// [`max_connections`](Self::max_connections), but at least [`MIN_HANDSHAKES`].
     pub max_handshakes: Option<usize>,
-    /// How often such an address may connect; `None` sets no limit.
+    /// The rate of connections of such an address; `None` sets no limit.
     pub handshake_rate: Option<Rate>,
-    /// How many of its connections may come at once; `None` is as many as the
-    /// rate names. Only with a rate.
+    /// The burst of that rate; `None` is the rate's count. Only with a rate.
     pub handshake_burst: Option<NonZeroU32>,
-    /// Bytes of handshakes, incomplete frames and unread replies that are held for all
-    /// connections together, at least twice the read size; `None` sets no limit.
-    /// Over it, handshakes are ended, and then connections that hold most.
+    /// Buffered bytes of all connections: handshakes, incomplete frames and unread
+    /// replies; at least twice the read size; `None` sets no limit. Over it, handshakes
+    /// are evicted, and then the connections with the most.
     pub max_held_bytes: Option<NonZeroUsize>,
-    /// Bytes of replies that wait for one peer that does not read yet, while what
-    /// it sends is read on. Beyond, it is not read until half of them are sent.
-    /// `Some(0)` sets no limit but that on held bytes. `None` is
-    /// [`DEFAULT_MAX_BACKLOG`], or half of [`max_held_bytes`](Self::max_held_bytes)
-    /// where that is less.
+    /// Bytes of queued replies of one peer, while it is still read. Beyond, it is not
+    /// read until half of them are sent. `Some(0)` sets no limit but
+    /// [`max_held_bytes`](Self::max_held_bytes). `None` is [`DEFAULT_MAX_BACKLOG`], or
+    /// half of `max_held_bytes` if that is less.
     pub max_backlog: Option<usize>,
-    /// Bytes of memory that TCP may have on this machine, for all sockets of all
-    /// processes, before peers that do not read are evicted. `Some(0)` sets no limit.
-    /// `None` is three quarters of the second number of `net.ipv4.tcp_mem`; where that
-    /// cannot be seen, three quarters of a sixteenth of the machine's memory.
+    /// The kernel's TCP memory on this machine, for all sockets of all processes, above
+    /// which peers that do not read are evicted. `Some(0)` sets no limit. `None` is three
+    /// quarters of the second number of `net.ipv4.tcp_mem`; where that cannot be read,
+    /// three quarters of a sixteenth of the machine's memory.
     pub max_tcp_memory: Option<usize>,
-    /// Silence after which a peer is pinged; `None` never does.
+    /// Silence after which a peer gets a Ping; `None` never does.
     pub idle_timeout: Option<Duration>,
-    /// Silence after that ping until the connection is closed.
+    /// Silence after that Ping until the connection is closed.
     pub pong_timeout: Duration,
-    /// The time a peer may take to read as much of its replies as is read at once,
-    /// or all of them; while they go into its backlog, to send as much.
+    /// The time in which a peer must read one read size of its replies, or all of them;
+    /// while replies are queued, the time in which it must send as much.
     pub write_timeout: Duration,
-    /// The time from accepting a connection to the end of its handshake.
+    /// The time from accept to the end of the handshake.
     pub handshake_timeout: Duration,
-    /// The time a peer may take to end a connection that was closed.
+    /// The time from a sent Close to the end of the connection.
     pub close_timeout: Duration,
     /// Bytes in a request's head, at least [`MIN_HEADER_BYTES`].
     pub max_header_bytes: usize,
     /// The time that connections have to end when the server stops.
     pub drain_timeout: Duration,
-    /// The time over which a drain closes the connections, at most half of
-    /// [`drain_timeout`](Self::drain_timeout): their clients do not all come back at once.
+    /// The time over which a drain spreads its Closes, at most half of
+    /// [`drain_timeout`](Self::drain_timeout), so that clients do not all reconnect at
+    /// once.
     pub drain_spread: Duration,
-    /// The time between the signal to stop, from which `/readyz` says 503, and the drain.
+    /// The time from the signal, when `/readyz` becomes 503, to the drain.
     pub shutdown_delay: Duration,
-    /// Whether each connection is told of at its end, in an event of the target
-    /// `access` at the level info.
+    /// Whether each connection is logged at its end, in an event of the target `access`
+    /// at the level info.
     pub access_log: bool,
-    /// What of the request that event shows besides the path.
+    /// The parts of the request in that event, besides the path.
     pub access_log_fields: Vec<AccessField>,
-    /// How many of those lines there are at most, over all workers; what is left out
-    /// is counted. `None` sets no limit.
+    /// The rate of those lines, over all workers; others are dropped and counted. `None`
+    /// sets no limit.
     pub access_log_rate: Option<Rate>,
 }
 
-/// Where a server finds out who it is; both are read again on SIGHUP, and when
+/// The files of a server's certificate and key; both are reloaded on SIGHUP, and when
 /// they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -300,15 +291,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Bytes that are read at once: [`read_size`](Self::read_size), or what
-    /// fits the window.
+    /// [`read_size`](Self::read_size), or its default for the window.
     pub fn effective_read_size(&self) -> usize {
         self.read_size
             .unwrap_or(USUAL_READ_SIZE.max(2 * self.window))
     }
 
-    /// Bytes of replies that may wait for one peer:
-    /// [`max_backlog`](Self::max_backlog), or what fits the limit on held bytes.
+    /// [`max_backlog`](Self::max_backlog), or its default for `max_held_bytes`.
     pub fn effective_max_backlog(&self) -> usize {
         let held = self.max_held_bytes.map_or(usize::MAX, NonZeroUsize::get);
         match self.max_backlog {
@@ -318,8 +307,7 @@ impl Config {
         }
     }
 
-    /// Handshakes that may be in progress at a time:
-    /// [`max_handshakes`](Self::max_handshakes), or what fits the other limits.
+    /// [`max_handshakes`](Self::max_handshakes), or its default for the other limits.
     pub fn effective_max_handshakes(&self) -> usize {
         let held = self.max_held_bytes.map_or(usize::MAX, NonZeroUsize::get);
         match self.max_handshakes {
@@ -334,7 +322,7 @@ impl Config {
     /// Checks what the types do not.
     ///
     /// # Errors
-    /// [`Error::Config`] with the first thing that is wrong.
+    /// [`Error::Config`] with the first fault.
     pub fn validate(&self) -> Result<(), Error> {
         if self.tls_listen.is_empty() != self.tls.is_none() {
             let reason = "--tls-listen, --tls-cert and --tls-key need each other";
@@ -519,8 +507,8 @@ fn refuse(setting: &'static str, reason: impl Into<String>) -> Result<(), Error>
     })
 }
 
-/// Timers have a granularity of milliseconds, and a timeout of nothing would
-/// end every connection.
+/// Timers have a granularity of milliseconds, and a timeout of zero would end every
+/// connection.
 const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Far beyond any use, and far below where clocks overflow.
@@ -569,12 +557,12 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_valid() {
+    fn default_is_valid() {
         Config::default().validate().expect("valid");
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn invalid_setting_is_refused_by_name() {
         assert!(refusal(|config| config.listen.clear()).contains("address"));
         assert!(refusal(|config| config.window = 255).contains("window"));
         assert!(refusal(|config| config.window = MAX_WINDOW + 1).contains("window"));
@@ -624,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn the_read_size_fits_the_window() {
+    fn default_read_size_fits_the_window() {
         let config = |window, read_size| Config {
             window,
             read_size,
@@ -642,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn handshakes_fit_what_may_be_held() {
+    fn default_max_handshakes_fits_max_held_bytes() {
         let effective = |max_held_mib: usize, max_connections, max_handshakes| {
             let config = Config {
                 max_held_bytes: NonZeroUsize::new(max_held_mib << 20),
@@ -661,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_fits_what_may_be_held() {
+    fn default_max_backlog_fits_max_held_bytes() {
         const MIB: usize = 1 << 20;
         let effective = |max_backlog, max_held_bytes| {
             let config = Config {

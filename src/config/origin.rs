@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// A hostname has at most so many bytes (RFC 1035, section 2.3.4).
+/// The longest hostname (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
 
 /// A page's origin, or a set of origins, that may connect.
@@ -16,14 +16,14 @@ const HOST_BYTES_MAX: usize = 253;
 pub enum Origin {
     /// Every origin: `*`.
     Any,
-    /// `null`, which browsers send for pages that have no origin to tell: local
-    /// files, sandboxed frames, some redirects. Every site can make such a page.
+    /// `null`, which browsers send for pages without an origin: local files, sandboxed
+    /// frames, some redirects. Every site can make such a page.
     Null,
     /// One origin: `https://example.org`.
     Exact(Site),
     /// All hosts below a domain, but not the domain itself: `https://*.example.org`
-    /// is `https://a.example.org` and `https://a.b.example.org`. The site's host is
-    /// what follows the asterisk and its dot.
+    /// is `https://a.example.org` and `https://a.b.example.org`. The site's host is the
+    /// part after the asterisk and its dot.
     Below(Site),
 }
 
@@ -37,8 +37,7 @@ pub struct Site {
 }
 
 impl Origin {
-    /// Whether a request with this `Origin` field comes from here. The field's value
-    /// is normalized like what is listed.
+    /// Whether a request's `Origin` field matches. Its value is normalized as well.
     pub(crate) fn matches(&self, field: &str) -> bool {
         match self {
             Self::Any => true,
@@ -60,7 +59,7 @@ impl Site {
             && label.is_some_and(|label| !label.is_empty())
     }
 
-    /// An origin in its serialized form, or in one that means the same.
+    /// Parses a serialized origin, normalized or not.
     fn parse(text: &str) -> Result<Self, Flaw> {
         let (scheme, rest) = text.split_once("://").ok_or(Flaw::Scheme)?;
         let is_scheme_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
@@ -123,7 +122,7 @@ fn normalize_host(host: &str) -> Result<String, Flaw> {
     Ok(host.to_ascii_lowercase())
 }
 
-/// What keeps a text from being an origin.
+/// Why a text is no origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     Scheme,
@@ -159,7 +158,7 @@ fn parse(text: &str) -> Result<Origin, Flaw> {
     }
 }
 
-/// The scheme of the pages for which this is the scheme of a WebSocket.
+/// The scheme of pages that belongs to a scheme of WebSockets.
 fn page_scheme(scheme: &str) -> Option<&'static str> {
     match scheme.to_ascii_lowercase().as_str() {
         "ws" => Some("http"),
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_normalized() {
+    fn listed_origin_is_normalized() {
         for (written, normalized) in [
             ("https://example.org", "https://example.org"),
             ("https://example.org/", "https://example.org"),
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused_with_what_to_write() {
+    fn invalid_origin_is_refused_with_a_correction() {
         for (wrong, advice) in [
             ("", "expected https://example.org"),
             ("example.org", "write https://example.org"),
@@ -285,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_of_a_request_is_compared_normalized() {
+    fn origin_field_is_compared_normalized() {
         for (listed, same, other) in [
             (
                 "https://a.example",

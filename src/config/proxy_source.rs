@@ -1,4 +1,4 @@
-//! Where connections come from that begin with a header.
+//! The networks of trusted proxies.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 
 use crate::net::peer::Peer;
 
-/// A proxy, or a network of them, whose word is taken.
+/// A trusted proxy, or a network of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxySource {
     /// All hosts of a network.
     Network {
         /// The first address.
         address: IpAddr,
-        /// How many of its bits all of them have in common.
+        /// The length of the prefix in bits.
         prefix: u8,
     },
     /// All processes of this host, over Unix-domain sockets.
@@ -21,7 +21,7 @@ pub enum ProxySource {
 }
 
 impl ProxySource {
-    /// Whether a connection from there is one of these.
+    /// Whether this peer is in the network.
     pub(crate) fn contains(self, peer: Peer) -> bool {
         match (self, peer.ip()) {
             (Self::Unix, None) => true,
@@ -68,7 +68,7 @@ impl FromStr for ProxySource {
             ));
         }
         if bits.checked_shl(prefix.into()).unwrap_or(0) != 0 {
-            return Err(format!("the address has bits behind the first {prefix}"));
+            return Err(format!("the address has bits after the first {prefix}"));
         }
         if address != address.to_canonical() {
             return Err(format!("write {} instead", address.to_canonical()));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_its_first_bits() {
+    fn network_contains_addresses_with_its_prefix() {
         for (source, inside, outside) in [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
             ("192.0.2.128/25", "192.0.2.255", "192.0.2.127"),
@@ -107,7 +107,7 @@ mod tests {
             ("::1", "::1", "::2"),
             ("0.0.0.0/0", "255.255.255.255", "::1"),
             ("::/0", "ffff::", "127.0.0.1"),
-            // A listener of both kinds sees IPv4 mapped into IPv6.
+            // A dual-stack listener gets IPv4 mapped into IPv6.
             ("192.0.2.0/24", "::ffff:192.0.2.9", "::ffff:192.0.3.9"),
         ] {
             assert!(contains(source, inside), "{inside} in {source}");
@@ -116,13 +116,13 @@ mod tests {
             assert!(!network.contains(Peer::Local));
             assert_eq!(network.to_string().parse(), Ok(network));
         }
-        let unix: ProxySource = "unix".parse().expect("a word");
+        let unix: ProxySource = "unix".parse().expect("a source");
         assert!(unix.contains(Peer::Local));
         assert!(!unix.contains(SocketAddr::from(([127, 0, 0, 1], 7)).into()));
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn invalid_network_is_refused_with_a_reason() {
         for (wrong, reason) in [
             ("", "expected"),
             ("localhost", "expected"),
@@ -130,9 +130,9 @@ mod tests {
             ("10.0.0.0/-1", "expected"),
             ("10.0.0.0/33", "at most 32"),
             ("::/129", "at most 128"),
-            ("10.0.0.1/8", "bits behind"),
-            ("10.0.0.1/0", "bits behind"),
-            ("fd00::1/64", "bits behind"),
+            ("10.0.0.1/8", "bits after"),
+            ("10.0.0.1/0", "bits after"),
+            ("fd00::1/64", "bits after"),
             ("::ffff:10.0.0.0/104", "10.0.0.0"),
         ] {
             let refused = wrong.parse::<ProxySource>().expect_err("refused");

@@ -1,11 +1,11 @@
-//! How often something may happen.
+//! A rate of events.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// So many in a second, a minute or an hour: `10/s`, `30/m`, `600/h`.
+/// A count per second, minute or hour: `10/s`, `30/m`, `600/h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     count: NonZeroU32,
@@ -20,18 +20,18 @@ enum Unit {
 }
 
 impl Rate {
-    /// So many in a second.
+    /// A count per second.
     pub const fn per_second(count: NonZeroU32) -> Self {
         let unit = Unit::Second;
         Self { count, unit }
     }
 
-    /// How many in its unit of time.
+    /// The count per unit of time.
     pub const fn count(self) -> NonZeroU32 {
         self.count
     }
 
-    /// Its unit of time.
+    /// The unit of time.
     pub const fn unit(self) -> Duration {
         match self.unit {
             Unit::Second => Duration::from_secs(1),
@@ -40,7 +40,7 @@ impl Rate {
         }
     }
 
-    /// The time from one to the next where they come evenly.
+    /// The time between two evenly spaced events.
     pub fn interval(self) -> Duration {
         self.unit() / self.count.get()
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_a_count_and_a_unit() {
+    fn rate_parses_from_count_and_unit() {
         for (text, interval) in [
             ("10/s", Duration::from_millis(100)),
             ("30/m", Duration::from_secs(2)),

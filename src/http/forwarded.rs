@@ -1,10 +1,9 @@
-//! For whom a proxy passes a request on: the fields `X-Forwarded-For`, and `Forwarded`
+//! The client of a forwarded request: the fields `X-Forwarded-For`, and `Forwarded`
 //! (RFC 7239).
 //!
-//! Each proxy appends the address that it got the request from. What stands in front
-//! of that was there before, and anybody can write it. So the list is read from its
-//! end, as far as trusted proxies have written it: the client is the last address that
-//! is no trusted proxy's.
+//! Each proxy appends the address that it got the request from. The elements before may
+//! be forged by the client. So the list is read from its end, as far as trusted proxies
+//! have written it: the client is the last address that is no trusted proxy's.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,22 +13,21 @@ use hyper::header::{FORWARDED, HeaderMap, HeaderName};
 use crate::config::forwarded_header::ForwardedHeader;
 use crate::net::peer::Peer;
 
-/// Proxies in a row, at most: so many elements of the list are looked at.
+/// The most proxies in a row, which is the number of elements that are read.
 const HOPS_MAX: usize = 32;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// What trusted proxies say of a request.
+/// The client that trusted proxies name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forwarded {
-    /// The client, as far as it is known; `None` leaves it at the proxy that has
-    /// connected.
+    /// `None` if it is unknown; then the client is the proxy that has connected.
     pub(crate) client: Option<Peer>,
-    /// Why no more is known.
+    /// Why no further element was read.
     pub(crate) fault: Option<Fault>,
 }
 
-/// What is wrong with the field.
+/// The fault of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Missing,
@@ -41,12 +39,12 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hop {
     Known(Peer),
-    /// The proxy does not know whom it speaks for, or does not tell.
+    /// The proxy does not name its client.
     Unknown,
 }
 
 impl ForwardedHeader {
-    /// Whom a request is from that a trusted proxy has passed on.
+    /// Reads the client of a request from a trusted proxy.
     pub(crate) fn read(self, headers: &HeaderMap, is_trusted: impl Fn(Peer) -> bool) -> Forwarded {
         let mut client = None;
         let mut hops = 0;
@@ -70,8 +68,8 @@ impl ForwardedHeader {
         Forwarded { client, fault }
     }
 
-    /// The elements of all fields of the name, the last one first; `None` for what is
-    /// no element.
+    /// The elements of all fields of the name, the last one first; `None` for a malformed
+    /// one.
     fn elements(self, headers: &HeaderMap) -> impl Iterator<Item = Option<&str>> {
         let (name, has_quotes) = match self {
             Self::XForwardedFor => (X_FORWARDED_FOR, false),
@@ -96,7 +94,7 @@ impl ForwardedHeader {
 
 /// The elements of one field, the last one first.
 struct Backwards<'v> {
-    /// What is in front of the last one that was handed out.
+    /// The part before the last returned element.
     rest: Option<&'v [u8]>,
     has_quotes: bool,
 }
@@ -121,7 +119,7 @@ impl<'v> Iterator for Backwards<'v> {
     }
 }
 
-/// Whether the byte there has a backslash in front that is not escaped itself.
+/// Whether the byte at `at` follows a backslash that is not escaped itself.
 fn is_escaped(text: &[u8], at: usize) -> bool {
     let before = text[..at].iter().rev();
     before.take_while(|&&byte| byte == b'\\').count() % 2 == 1
@@ -155,7 +153,7 @@ fn parse_element(element: &str) -> Option<Hop> {
     Some(hop.unwrap_or(Hop::Unknown))
 }
 
-/// A token, or what a quoted string stands for; and what is behind it.
+/// A token, or the value of a quoted string; and the text after it.
 fn take_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(';').unwrap_or(text.len());
@@ -176,8 +174,8 @@ fn take_value(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// An address with or without a port, or a word for none (RFC 7239, section 6). An
-/// IPv6 address may stand without brackets, as most proxies write it.
+/// An address with or without a port, or an identifier without one (RFC 7239, section 6).
+/// An IPv6 address may lack its brackets, as most proxies write it.
 fn parse_node(node: &str) -> Option<Hop> {
     if node.eq_ignore_ascii_case("unknown") || node.starts_with('_') || node == "unix:" {
         return Some(Hop::Unknown);
@@ -222,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes of these fields where 10.0.0.0/8 is trusted.
+    /// Reads these fields with 10.0.0.0/8 trusted.
     fn read(header: ForwardedHeader, fields: &[&[u8]]) -> Forwarded {
         let mut headers = HeaderMap::new();
         for field in fields {
@@ -241,7 +239,7 @@ mod tests {
         socket.or_else(|| address.parse().map(Peer::Host).ok())
     }
 
-    /// Fields, the client and what is wrong with them.
+    /// Fields, the client and the fault.
     type Case<'f> = (&'f [&'f [u8]], Option<Peer>, Option<Fault>);
 
     #[track_caller]
@@ -260,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_last_address_that_is_not_trusted() {
+    fn client_is_the_last_address_that_is_not_trusted() {
         check(
             ForwardedHeader::XForwardedFor,
             &[
@@ -270,7 +268,7 @@ mod tests {
                 (&[b"[2001:db8::1]"], peer("2001:db8::1"), None),
                 (&[b"[2001:db8::1]:80"], peer("[2001:db8::1]:80"), None),
                 (&[b"::ffff:192.0.2.7"], peer("::ffff:192.0.2.7"), None),
-                // Whatever a client writes stands in front.
+                // The client's elements come first.
                 (&[b"198.51.100.1, 192.0.2.7"], peer("192.0.2.7"), None),
                 (&[b"\"<garbage>,192.0.2.7"], peer("192.0.2.7"), None),
                 (&[b"\xff", b"192.0.2.7"], peer("192.0.2.7"), None),
@@ -296,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_ends_the_search() {
+    fn malformed_element_ends_the_search() {
         use Fault::{Malformed, Missing, TooLong};
         check(
             ForwardedHeader::XForwardedFor,
@@ -333,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_of_forwarded_have_parameters_and_quotes() {
+    fn forwarded_elements_have_parameters_and_quotes() {
         use Fault::{Malformed, Missing};
         check(
             ForwardedHeader::Forwarded,
@@ -367,7 +365,7 @@ mod tests {
                     peer("192.0.2.7"),
                     None,
                 ),
-                // A quote that a client has left open.
+                // A quote that the client has not closed.
                 (
                     &[b"for=\"198.51.100.1, for=192.0.2.7"],
                     peer("192.0.2.7"),
@@ -389,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_of_a_client_hides_what_a_proxy_appends() {
+    fn client_text_cannot_hide_the_element_of_a_proxy() {
         let mut state = 1_u32;
         for _ in 0..20_000 {
             let garbage: Vec<u8> = (0..state as usize % 12)

@@ -1,4 +1,4 @@
-//! The gate, for those who compare it with other words for the same rules.
+//! The gate, for fuzz targets that compare it with another implementation of its rules.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::{HttpOptions, gate};
 #[derive(Debug)]
 pub struct Gate(HttpOptions);
 
-/// What becomes of a request.
+/// The gate's result.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does not ask to become a WebSocket.
+    /// No attempt at a handshake.
     Plain,
-    /// It is answered with this status.
+    /// Refused with this status.
     Refused(u16),
-    /// It becomes a WebSocket, with this subprotocol.
+    /// Accepted, with this subprotocol.
     Upgraded(Option<String>),
 }
 
@@ -34,7 +34,7 @@ impl Gate {
         })
     }
 
-    /// What the gate says, without answering.
+    /// Checks a request, without answering.
     pub fn judge<B>(&self, request: &Request<B>) -> Verdict {
         if !gate::is_attempt(request) {
             return Verdict::Plain;

@@ -1,13 +1,13 @@
-//! The strict gate: what a request must be to become a WebSocket.
+//! The strict gate: the rules for a WebSocket handshake.
 //!
-//! Pure functions over the request's head. The rules, in the order in which
-//! they are looked at (RFC 6455, section 4.2.1, where nothing else is named):
+//! Pure functions over the request's head. The rules, in the order in which they are
+//! checked (RFC 6455, section 4.2.1, if nothing else is named):
 //!
 //! | rule | else |
 //! |---|---|
 //! | the method is GET | 405 |
 //! | HTTP/1.1 | 400 |
-//! | one Host, and it has the form of one (RFC 9112, section 3.2) | 400 |
+//! | one valid Host (RFC 9112, section 3.2) | 400 |
 //! | the target is a path, or an http or https URL (RFC 9112, section 3.2) | 400 |
 //! | the path is the configured one, if one is | 404 |
 //! | no header that the gate reads holds bytes outside printable ASCII | 400 |
@@ -20,16 +20,15 @@
 //! | Origin, if there is one, is on the list, if there is one | 403 |
 //! | Sec-WebSocket-Protocol is a list of different tokens, or empty | 400 |
 //!
-//! What it lets pass on purpose:
-//! - A request without Origin. Only browsers send one, and only a browser
-//!   carries its user's credentials to a place that a page has chosen.
-//! - Sec-WebSocket-Extensions, whatever it says: an offer that is not answered
-//!   is declined.
+//! Accepted on purpose:
+//! - A request without Origin. Only browsers send one, and only a browser sends its user's
+//!   credentials to a URL that a page has chosen.
+//! - Sec-WebSocket-Extensions with any value: an offer that is not answered is declined.
 //! - An Upgrade to another protocol without any Sec-WebSocket header is no
 //!   attempt at all but a plain request, as RFC 9110, section 7.8, allows:
 //!   Java's HTTP client and `curl --http2` offer `h2c` with every request. Nor is
-//!   `Connection: upgrade` alone, which nginx adds to every request that it passes on
-//!   where it is configured for WebSockets.
+//!   `Connection: upgrade` alone, which nginx adds to every request where it is configured
+//!   for WebSockets.
 //! - A key whose last base64 character has bits beyond the 16th byte. It
 //!   decodes to 16 bytes, which is all the RFC asks.
 //! - Empty elements in lists (RFC 9110, section 5.6.1.2).
@@ -52,8 +51,7 @@ use crate::config::origin::Origin;
 const SUBPROTOCOLS_MAX: usize = 32;
 
 const METHOD: Refusal = Refusal::method("GET", "a WebSocket handshake is a GET request\n");
-/// What a proxy's configuration needs, in the words of the proxy that most often
-/// lacks it.
+/// A fault that is mostly a proxy's, with the remedy in nginx' configuration.
 macro_rules! through_a_proxy {
     ($fault:literal) => {
         concat!(
@@ -88,7 +86,7 @@ const FOREIGN: Refusal = Refusal::new(
 const SUBPROTOCOLS: Refusal =
     Refusal::bad("Sec-WebSocket-Protocol must list at most 32 tokens, each one once\n");
 
-/// Whether the request wants to become a WebSocket, be it badly.
+/// Whether the request is an attempt at a handshake, valid or not.
 pub(super) fn is_attempt<B>(request: &Request<B>) -> bool {
     const MARKS: [HeaderName; 5] = [
         SEC_WEBSOCKET_KEY,
@@ -101,7 +99,7 @@ pub(super) fn is_attempt<B>(request: &Request<B>) -> bool {
     lists(headers, UPGRADE, b"websocket") || MARKS.iter().any(|mark| headers.contains_key(mark))
 }
 
-/// Lets a handshake pass that keeps every rule, with the subprotocol to answer.
+/// Checks every rule; returns the subprotocol for the answer.
 pub(super) fn admit<B>(
     request: &Request<B>,
     options: &HttpOptions,
@@ -157,8 +155,8 @@ fn is_host_and_port(text: &str) -> bool {
     is_host && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
-/// What stands in brackets (RFC 3986, section 3.2.2); clients may leave the zone of a
-/// link-local address in it.
+/// The part in brackets (RFC 3986, section 3.2.2), possibly with the zone of a link-local
+/// address.
 fn is_ip_literal(text: &str) -> bool {
     if let Some(future) = text.strip_prefix(['v', 'V']) {
         return future.split_once('.').is_some_and(|(version, address)| {
@@ -174,8 +172,8 @@ fn is_ip_literal(text: &str) -> bool {
     address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.bytes().all(is_zone_byte)
 }
 
-/// The characters that RFC 3986 has for a name. Its comma is left out: what holds one
-/// are two Hosts that a proxy has joined.
+/// The characters of a name in RFC 3986, without the comma: a value with one is two Hosts
+/// that a proxy has joined.
 fn is_name(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte);
     let mut parts = text.split('%');

@@ -1,7 +1,7 @@
-//! The head of a request, read from bytes that come as they like.
+//! The head of a request, read in pieces.
 //!
-//! What has come waits in a buffer that grows with it. hyper parses it in one call, so
-//! that its buffers, of 8 KiB each, live no longer than that.
+//! The bytes are collected in a buffer that grows with them. hyper parses it in one call,
+//! so that its buffers, of 8 KiB each, live no longer than that.
 
 use std::cell::OnceCell;
 use std::convert::Infallible;
@@ -25,28 +25,28 @@ use crate::transport::stream::Stream;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 4096;
 
-/// Bytes up to which the head is looked at after every read. Beyond, it has to have
-/// grown by an eighth or to end, so that a peer that sends byte by byte does not make
-/// the server parse the whole again for each of them.
+/// Up to this length, the head is parsed after every read. Beyond, it must have grown by
+/// an eighth or end, so that a peer that sends byte by byte does not make the server
+/// parse the whole for each of them.
 const PARSE_EAGERLY_BYTES: usize = 512;
 
-/// What was read of a head.
+/// The bytes of a head so far.
 pub(super) struct HeadBuffer {
     bytes: Vec<u8>,
     bytes_max: usize,
     end: EndOfHead,
-    /// How many bytes have to be there before they are parsed again.
+    /// The length at which they are parsed again.
     parse_at: usize,
 }
 
-/// A head that is whole, and what came behind it.
+/// A complete head, and the bytes after it.
 pub(super) type Parsed = (Request<()>, Bytes);
 
 /// Why there is no head.
 pub(super) enum HeadError {
-    /// These bytes are none.
+    /// hyper cannot parse the bytes.
     Unreadable(hyper::Error),
-    /// The peer has left.
+    /// The peer has closed, or the connection broke.
     Gone,
 }
 
@@ -61,14 +61,14 @@ impl HeadBuffer {
         }
     }
 
-    /// What has come so far, without the empty lines before it.
+    /// The bytes so far, without the empty lines before the head.
     pub(super) fn bytes(&self) -> &[u8] {
         let is_newline = |byte: &&u8| matches!(byte, b'\r' | b'\n');
         let empty = self.bytes.iter().take_while(is_newline).count();
         &self.bytes[empty..]
     }
 
-    /// Reads until the head is whole, or cannot become one.
+    /// Reads until the head is complete or malformed.
     ///
     /// # Errors
     /// Why there is none.
@@ -90,7 +90,7 @@ impl HeadBuffer {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // TLS may hold what is no plaintext yet.
+                    // TLS may buffer an incomplete record.
                     slot.hold(self.bytes.capacity() + stream.held());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -99,7 +99,7 @@ impl HeadBuffer {
         }
     }
 
-    /// Not a part of the future above, which would carry the space along.
+    /// Not inlined into the future above, which would then include the buffer.
     fn fill(&mut self, stream: &mut Stream) -> io::Result<usize> {
         let mut space = [0; READ_BYTES];
         // hyper has refused a head that fills it.
@@ -109,7 +109,7 @@ impl HeadBuffer {
         Ok(read)
     }
 
-    /// Whether the last `read` bytes may make a difference.
+    /// Whether to parse after the last `read` bytes.
     fn is_to_be_parsed(&mut self, read: usize) -> bool {
         let len = self.bytes.len();
         let has_ended = self.end.is_in(&self.bytes[len - read..]);
@@ -125,12 +125,12 @@ impl HeadBuffer {
         is_due
     }
 
-    /// `None` if there has to be more of it.
+    /// `None` if the head is incomplete.
     fn parse(&self) -> Option<Result<Parsed, hyper::Error>> {
         let head = OnceCell::new();
         let service = service_fn(|request: Request<Incoming>| {
-            // A body is not read: it is dropped here, and the connection is taken from
-            // hyper before it would read on.
+            // The body is dropped here, and the connection taken from hyper, before hyper
+            // would read it.
             let _ = head.set(request.map(drop));
             pending::<Result<Response<Empty<Bytes>>, Infallible>>()
         });
@@ -155,7 +155,7 @@ impl HeadBuffer {
     fn parser(&self) -> http1::Builder {
         let mut builder = http1::Builder::new();
         builder
-            // Who reads has a deadline for the whole handshake.
+            // The caller has a deadline for the whole handshake.
             .header_read_timeout(None)
             .max_header_size(self.bytes_max)
             .max_buf_size(self.bytes_max.max(MIN_HEADER_BYTES))
@@ -166,27 +166,27 @@ impl HeadBuffer {
     }
 }
 
-/// Finds the empty line that ends a head, whichever way its lines end.
+/// Finds the empty line that ends a head, with CRLF or LF.
 #[derive(Default)]
 struct EndOfHead {
-    /// Something else than empty lines has come: those before it do not count.
-    is_initiated: bool,
+    /// A line that is not empty has begun: empty lines before it do not count.
+    has_begun: bool,
     is_in_line: bool,
 }
 
 impl EndOfHead {
-    /// Whether it is in the next bytes.
+    /// Whether the end is in the next bytes.
     fn is_in(&mut self, bytes: &[u8]) -> bool {
         let mut is_found = false;
         for byte in bytes {
             match byte {
                 b'\n' => {
-                    is_found |= self.is_initiated && !self.is_in_line;
+                    is_found |= self.has_begun && !self.is_in_line;
                     self.is_in_line = false;
                 }
                 b'\r' => {}
                 _ => {
-                    self.is_initiated = true;
+                    self.has_begun = true;
                     self.is_in_line = true;
                 }
             }
@@ -195,8 +195,8 @@ impl EndOfHead {
     }
 }
 
-/// What has come, for hyper to read. What hyper writes goes nowhere: its answers lack a
-/// reason, or say `close` where a client does not expect it.
+/// The bytes so far, for hyper to read. hyper's writes are discarded: its answers lack a
+/// reason, or have `close` where a client does not expect it.
 struct Received<'b>(&'b [u8]);
 
 impl Read for Received<'_> {
@@ -237,7 +237,7 @@ impl Write for Received<'_> {
 mod tests {
     use super::*;
 
-    /// How often a head is parsed that comes byte by byte, and whether it is at its end.
+    /// The number of times that a head is parsed byte by byte, and whether at its end.
     fn trickle(bytes: &[u8]) -> (usize, bool) {
         let mut buffer = HeadBuffer::new(16 * 1024);
         let (mut count, mut at_the_end) = (0, false);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_trickles_is_parsed_seldom_and_at_its_end() {
+    fn long_head_byte_by_byte_is_parsed_seldom_and_at_its_end() {
         let lines = "X: y\r\n".repeat(2600);
         for head in [
             format!("GET / HTTP/1.1\r\n{lines}\r\n"),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_short_is_parsed_at_every_byte() {
+    fn short_head_is_parsed_at_every_byte() {
         assert_eq!(trickle(&[b'x'; 100]), (100, true));
     }
 }

@@ -1,25 +1,24 @@
 //! Serving one accepted socket until it is a WebSocket, or is answered and closed.
 //!
 //! ```text
-//!                  ┌─ attempt ──▶ gate ──┬─▶ fastwebsockets builds the 101 ──▶ Handover
+//!                  ┌─ attempt ──▶ gate ──┬─▶ fastwebsockets builds the 101 ──▶ UpgradedStream
 //! hyper reads ─▶ head                    └─▶ refusal ─┐
-//!                  └─ plain ────▶ page ───────────────┴─▶ farewell: FIN, discard, close
+//!                  └─ plain ────▶ page ───────────────┴─▶ linger: FIN, discard, close
 //! ```
 //!
 //! A socket carries one request. Its head is collected in a buffer of its own size;
-//! hyper parses it and writes nothing: what it would write of its own (`close` beside
-//! `upgrade` or `keep-alive`, an error without a reason) is dropped, and every byte of
-//! an answer comes from [`response`]. One deadline covers everything from the first
-//! byte to the last byte of the answer; the farewell has a short one of its own.
-//! Nothing here knows what follows an upgrade: the socket leaves tokio with the bytes
-//! that were read past the request.
+//! hyper parses it and writes nothing: hyper's own answers (`close` beside `upgrade` or
+//! `keep-alive`, an error without a reason) are discarded, and every byte of an answer
+//! comes from [`response`]. One deadline covers everything from the first byte to the last
+//! byte of the answer; the lingering close has a short one of its own. After an upgrade,
+//! the socket leaves tokio with the bytes that were read after the request.
 
-mod farewell;
 pub(crate) mod forwarded;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod gate;
 mod head;
+mod linger;
 mod page;
 mod refusal;
 mod request;
@@ -44,12 +43,11 @@ use crate::observe::access;
 use crate::observe::log_limit::{REFUSED, log_limited};
 use crate::sys::calls;
 use crate::transport::stream::Stream;
-use farewell::{LINGER, LINGER_OVER_LIMIT};
+use linger::{LINGER, LINGER_OVER_LIMIT};
 pub(crate) use refusal::Refusal;
 pub(crate) use request::{read_request, refuse_unreadable};
 
-/// What the HTTP side needs to know; made once per worker from the validated
-/// configuration.
+/// The settings of HTTP, one copy per worker.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpOptions {
     /// The path that is upgraded, compared exactly; `None` takes any path.
@@ -60,24 +58,23 @@ pub(crate) struct HttpOptions {
     pub(crate) subprotocols: Vec<String>,
     /// The bound on request line and headers together.
     pub(crate) max_header_bytes: usize,
-    /// The time a peer has from being accepted to having its answer.
+    /// The time from accept to the end of the answer.
     pub(crate) handshake_timeout: Duration,
 }
 
-/// What became of an accepted socket.
+/// The result of the handshake on an accepted socket.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It speaks WebSocket from here on.
     Upgraded(UpgradedStream),
-    /// An upgrade was refused, the request was no HTTP/1.1, or a limit was reached.
+    /// The request was malformed, no valid handshake, or over a limit.
     Refused(Refusal),
-    /// The client spoke TLS, and got an alert.
+    /// The client sent TLS, and got an alert.
     RefusedTls,
     /// A plain request was answered with this status.
     Served(StatusCode),
-    /// The peer was too slow. If no answer had begun, it got a 408.
+    /// Over the deadline. If no answer had begun, the peer got a 408.
     TimedOut,
-    /// The peer vanished, or left without a request.
+    /// The peer closed without a request, or the connection broke.
     Failed,
 }
 
@@ -85,24 +82,23 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct UpgradedStream {
     pub(crate) stream: Stream,
-    /// What arrived behind the request: the client's first frames, which come
-    /// before anything that is still in the socket.
+    /// Bytes read after the request: the client's first frames.
     pub(crate) leftover: Bytes,
-    /// The subprotocol that was agreed on.
+    /// The negotiated subprotocol.
     pub(crate) subprotocol: Option<String>,
 }
 
-/// What is answered, in one piece.
+/// An answer with its whole body.
 type Reply = Response<Bytes>;
 
-/// A request whose head was read, and that was not answered yet.
+/// A request whose head was read, not answered yet.
 #[derive(Debug)]
 pub(crate) struct PendingRequest {
     stream: Stream,
     head: hyper::Request<()>,
-    /// What was read behind the head.
+    /// Bytes read after the head.
     leftover: Bytes,
-    /// When the answer has to be out.
+    /// The deadline of the answer.
     deadline: Instant,
 }
 
@@ -112,25 +108,23 @@ impl PendingRequest {
         &self.head
     }
 
-    /// Whether it asks to become a WebSocket, be it badly.
+    /// Whether it is an attempt at a handshake, valid or not.
     pub(crate) fn is_handshake(&self) -> bool {
         gate::is_attempt(&self.head)
     }
 
-    /// Answers as the request and the configuration have it. What waits until the peer
-    /// takes it is counted in `slot`.
+    /// Answers the request. Bytes that wait for the peer are counted in `slot`.
     pub(crate) async fn serve(self, options: &HttpOptions, slot: &HandshakeSlot) -> Outcome {
-        self.answer(options).give(slot).await
+        self.answer(options).send(slot).await
     }
 
-    /// Answers a client that is over a limit with this refusal, whatever the
-    /// request asks for.
+    /// Answers any request of a client over a limit with this refusal.
     pub(crate) async fn reject_over_limit(
         self,
         refusal: &Refusal,
         slot: &HandshakeSlot,
     ) -> Outcome {
-        self.reject(refusal, LINGER_OVER_LIMIT).give(slot).await
+        self.reject(refusal, LINGER_OVER_LIMIT).send(slot).await
     }
 
     fn answer(mut self, options: &HttpOptions) -> Answer {
@@ -138,7 +132,7 @@ impl PendingRequest {
         if !self.is_handshake() {
             let reply = page::answer(&self.head, options);
             let served = Outcome::Served(reply.status());
-            return self.reply(&reply, Ending::Farewell(served, LINGER));
+            return self.reply(&reply, Ending::Close(served, LINGER));
         }
         match gate::admit(&self.head, options) {
             Ok(subprotocol) => match switching_protocols(&mut self.head, subprotocol.as_deref()) {
@@ -152,10 +146,10 @@ impl PendingRequest {
     fn reject(self, refusal: &Refusal, linger: Duration) -> Answer {
         self.log_refusal(refusal);
         let refused = Outcome::Refused(*refusal);
-        self.reply(&refusal.reply(), Ending::Farewell(refused, linger))
+        self.reply(&refusal.reply(), Ending::Close(refused, linger))
     }
 
-    /// The head of the request goes, and hyper's buffer with it.
+    /// Drops the head of the request, and hyper's buffer with it.
     fn reply(self, reply: &Reply, ending: Ending) -> Answer {
         let body = match *self.head.method() {
             Method::HEAD => Bytes::new(),
@@ -188,7 +182,7 @@ impl PendingRequest {
     }
 }
 
-/// What is written in answer to a request.
+/// The answer to a request, being written.
 struct Answer {
     stream: Stream,
     wire: Chain<Bytes, Bytes>,
@@ -197,17 +191,17 @@ struct Answer {
     ending: Ending,
 }
 
-/// What follows an answer.
+/// The step after an answer.
 enum Ending {
-    /// No HTTP any more, but this subprotocol.
+    /// A WebSocket with this subprotocol.
     Upgrade(Option<String>),
-    /// The end of the connection, for which the peer has some time.
-    Farewell(Outcome, Duration),
+    /// A lingering close, with its timeout.
+    Close(Outcome, Duration),
 }
 
 impl Answer {
-    /// Writes it, and does what follows.
-    async fn give(mut self, slot: &HandshakeSlot) -> Outcome {
+    /// Writes it, and does the next step.
+    async fn send(mut self, slot: &HandshakeSlot) -> Outcome {
         if let Err(outcome) = self.write(slot).await {
             return outcome;
         }
@@ -217,18 +211,18 @@ impl Answer {
                 leftover: self.leftover,
                 subprotocol,
             }),
-            Ending::Farewell(outcome, time) => {
+            Ending::Close(outcome, time) => {
                 slot.hold(self.stream.held());
-                farewell::linger(self.stream, time).await;
+                linger::close(self.stream, time).await;
                 outcome
             }
         }
     }
 
-    /// Writes it whole, or says why that failed.
+    /// Writes all of it.
     async fn write(&mut self, slot: &HandshakeSlot) -> Result<(), Outcome> {
         if matches!(self.stream, Stream::Tls(_)) {
-            // What is encrypted, in a queue that has doubled. The rest is shared.
+            // The ciphertext, in a queue whose capacity has doubled. The rest is shared.
             slot.hold(2 * self.wire.remaining());
         }
         let writing = async {
@@ -243,16 +237,16 @@ impl Answer {
     }
 }
 
-/// Answers a plain request where TLS is spoken; says with which status.
-pub(crate) async fn ask_for_tls(stream: Stream) -> StatusCode {
-    let refusal = &refusal::TLS_WANTED;
-    farewell::last_words(stream, &refusal.wire()).await;
+/// Refuses a plain request on a TLS port; returns the status.
+pub(crate) async fn refuse_without_tls(stream: Stream) -> StatusCode {
+    let refusal = &refusal::TLS_REQUIRED;
+    linger::send_and_close(stream, &refusal.wire()).await;
     refusal.status
 }
 
-/// Ends a connection to which the last word is said, so that it arrives.
-pub(crate) async fn see_off(stream: Stream) {
-    farewell::linger(stream, LINGER).await;
+/// Closes a connection so that the last bytes written to it arrive.
+pub(crate) async fn close_lingering(stream: Stream) {
+    linger::close(stream, LINGER).await;
 }
 
 /// The 101 of a request that has passed the gate.
@@ -260,12 +254,11 @@ fn switching_protocols(
     request: &mut hyper::Request<()>,
     subprotocol: Option<&str>,
 ) -> Option<Reply> {
-    // The socket is at hand, so the future that would yield fastwebsockets' own
-    // WebSocket is dropped.
+    // The socket is ours, so fastwebsockets' future of its own WebSocket is dropped.
     let (response, _) = fastwebsockets::upgrade::upgrade(request).ok()?;
     let mut reply = response.map(|_empty| Bytes::new());
     if let Some(name) = subprotocol {
-        // The gate took it for a token, and every token is a header value.
+        // The gate has checked that it is a token, and every token is a header value.
         let value = HeaderValue::from_str(name).ok()?;
         reply.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, value);
     }

@@ -14,11 +14,11 @@ use super::{HttpOptions, Reply, gate};
 
 const TEMPLATE: &str = include_str!("page/index.html");
 
-/// Stands in the template for the path of the WebSocket, as the whole value of
-/// a quoted HTML attribute.
+/// The template's placeholder for the path of the WebSocket, always the whole value of a
+/// quoted HTML attribute.
 const PLACEHOLDER: &str = "{{WS_PATH}}";
 
-/// The page is one file that talks to its own server and loads nothing.
+/// The page is one file that connects to its own server and loads nothing.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
     script-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; \
     frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
@@ -46,10 +46,10 @@ const NOT_FOUND: Refusal = Refusal::new(
     "no page at this path; a WebSocket client must send an Upgrade request\n",
 );
 
-/// Answers a request that asks for no upgrade.
+/// Answers a plain request.
 ///
-/// A browser keeps the answer to a refused handshake from the page. So the page asks
-/// again with a POST, with which a browser sends the page's Origin, and gets the reason.
+/// A browser hides the answer to a refused handshake from the page. So the page sends a
+/// POST, which has the page's Origin as well, and gets the reason.
 pub(super) fn answer<B>(request: &Request<B>, options: &HttpOptions) -> Reply {
     if request.version() == Version::HTTP_11
         && let Err(refusal) = gate::address(request)
@@ -93,8 +93,8 @@ fn render(ws_path: &str) -> String {
     TEMPLATE.replace(PLACEHOLDER, &attribute_value(ws_path))
 }
 
-/// Escapes text for a quoted HTML attribute. A path may well contain `&` or
-/// `'`; the rest can not get past the configuration, and is escaped all the same.
+/// Escapes text for a quoted HTML attribute. A valid path may contain `&` and `'`; the
+/// rest is escaped all the same.
 fn attribute_value(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_placeholder_is_always_the_whole_value_of_an_attribute() {
+    fn placeholder_is_always_the_whole_value_of_an_attribute() {
         let quoted = format!("=\"{PLACEHOLDER}\"");
         assert!(TEMPLATE.contains(PLACEHOLDER));
         assert_eq!(
@@ -125,21 +125,21 @@ mod tests {
     }
 
     #[test]
-    fn a_path_can_not_leave_its_attribute() {
+    fn path_is_escaped_in_its_attribute() {
         let page = render("/a&b'\"><script>");
         assert!(page.contains("=\"/a&amp;b&#39;&quot;&gt;&lt;script&gt;\""));
         assert!(!page.contains(PLACEHOLDER));
     }
 
     #[test]
-    fn a_thread_renders_a_page_once() {
+    fn page_is_rendered_once_per_thread() {
         let (first, second) = (page("/once"), page("/once"));
         assert_eq!(first.as_ptr(), second.as_ptr());
         assert_ne!(page("/other"), first);
     }
 
     #[test]
-    fn the_page_is_self_contained() {
+    fn page_loads_nothing() {
         for outside in ["src=\"http", "href=\"http", "@import", "url(http"] {
             assert!(!TEMPLATE.contains(outside), "{outside}");
         }

@@ -1,6 +1,6 @@
-//! A refusal: the status, and one line that says what was wrong.
+//! A refusal: the status, and one line with the reason.
 //!
-//! The lines are constants, so nothing a peer sent is ever sent back.
+//! The lines are constants, so nothing that a peer sent is sent back.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) const PROXY_HEADER: Refusal =
 
 pub(super) const HTTP_2: Refusal = Refusal::bad("this server speaks HTTP/1.1, not HTTP/2\n");
 
-pub(super) const TLS_WANTED: Refusal = Refusal::bad("this port needs TLS: use https or wss\n");
+pub(super) const TLS_REQUIRED: Refusal = Refusal::bad("this port needs TLS: use https or wss\n");
 
 pub(super) const BAD_HANDSHAKE: Refusal = Refusal::bad("this is no WebSocket handshake\n");
 
@@ -40,13 +40,13 @@ pub(crate) struct Refusal {
     remedy: Remedy,
 }
 
-/// The headers that tell a peer how to do better.
+/// The headers with the remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remedy {
     None,
     Methods(&'static str),
     Handshake,
-    /// Try again after so many seconds.
+    /// `Retry-After`, in seconds.
     Wait(u64),
 }
 
@@ -57,16 +57,15 @@ impl Refusal {
         "the server has reached its limit on connections; try again later\n",
     );
 
-    /// The client's address has as many connections as it may. Not a 503, which
-    /// says of the server what is true of this client alone, and makes balancers
-    /// take it out of service.
+    /// The client's address has too many connections. Not a 503, which is about the
+    /// server, and makes balancers take it out of service.
     pub(crate) const TOO_MANY: Self = Self::new(
         StatusCode::TOO_MANY_REQUESTS,
         "your address has reached its limit on connections\n",
     );
 
-    /// The client's address connects too often, and may again after `wait` (RFC
-    /// 6585, section 4; RFC 9110, section 10.2.3).
+    /// The client's address connects too often, until `wait` is over (RFC 6585, section
+    /// 4; RFC 9110, section 10.2.3).
     pub(crate) fn too_often(wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Self {
@@ -114,7 +113,7 @@ impl Refusal {
         self.status
     }
 
-    /// What was wrong, in a line.
+    /// The reason, in a line.
     pub(super) fn reason(&self) -> &'static str {
         self.line.trim_end()
     }
@@ -136,7 +135,7 @@ impl Refusal {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
             Remedy::Handshake => {
-                // Who sends Upgrade lists it in Connection (RFC 9110, 7.8).
+                // Upgrade must be listed in Connection (RFC 9110, section 7.8).
                 headers.insert(CONNECTION, HeaderValue::from_static("close, upgrade"));
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -148,7 +147,7 @@ impl Refusal {
         reply
     }
 
-    /// The refusal to a peer whose request could not be read.
+    /// The refusal in wire form, for a peer whose request could not be read.
     pub(super) fn wire(&self) -> Vec<u8> {
         let reply = self.reply();
         let head = response::head(&reply, Version::HTTP_11);
@@ -161,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wire_form_is_a_whole_response() {
+    fn wire_form_is_a_complete_response() {
         let wire = String::from_utf8(TOO_SLOW.wire()).expect("ASCII");
         let (head, body) = wire.split_once("\r\n\r\n").expect("a head");
         let (head, date) = head.split_once("\r\ndate: ").expect("a date");

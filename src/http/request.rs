@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::head::{HeadBuffer, HeadError};
 use super::refusal::{self, Refusal};
-use super::{HttpOptions, Outcome, PendingRequest, farewell};
+use super::{HttpOptions, Outcome, PendingRequest, linger};
 use crate::limits::handshakes::HandshakeSlot;
 use crate::observe::log_limit::{REFUSED, log_limited};
 use crate::transport::stream::Stream;
@@ -13,19 +13,18 @@ use crate::transport::stream::Stream;
 /// `ClientHello` (RFC 8446, section 5.1). No HTTP method begins with this byte.
 const TLS_HANDSHAKE: u8 = 22;
 
-/// The fatal alert `protocol_version` as a record: no version of TLS is spoken here
-/// (RFC 8446, section 6.2).
+/// The fatal alert `protocol_version` as a record (RFC 8446, section 6.2).
 const TLS_ALERT: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
 
-/// How a PROXY header begins, of either version. hyper skips empty lines, and the
-/// second one begins with two.
+/// The start of a PROXY header of version 1 and 2. hyper skips empty lines, and version 2
+/// begins with two.
 const PROXY_HEADERS: [&[u8]; 2] = [b"PROXY ", b"\0\r\nQUIT\n"];
 
-/// Reads the head of the one request of a socket that was accepted at `since`. What
-/// that makes the server hold is counted in `slot`.
+/// Reads the head of the request on a socket that was accepted at `since`. Buffered bytes
+/// are counted in `slot`.
 ///
 /// # Errors
-/// What became of the socket if no request came. The peer has its answer then.
+/// The outcome without a request. The peer has its answer then.
 pub(crate) async fn read_request(
     mut stream: Stream,
     options: &HttpOptions,
@@ -45,7 +44,7 @@ pub(crate) async fn read_request(
             });
         }
         Ok(Err(HeadError::Gone)) => return Err(Outcome::Failed),
-        // Within TLS it is nonsense like any other.
+        // Within TLS, a `ClientHello` is only a malformed request.
         Ok(Err(HeadError::Unreadable(error))) => {
             let is_plain = !matches!(stream, Stream::Tls(_));
             Fault::of(buffer.bytes(), &error, is_plain, refusal::TOO_LARGE)
@@ -54,7 +53,7 @@ pub(crate) async fn read_request(
     };
     drop(buffer);
     slot.hold(stream.held());
-    farewell::last_words(stream, &fault.answer()).await;
+    linger::send_and_close(stream, &fault.answer()).await;
     Err(fault.outcome())
 }
 
@@ -68,20 +67,20 @@ pub(crate) async fn refuse_unreadable(
 ) {
     if error.is_parse() {
         let fault = Fault::of(unread, error, true, too_large);
-        farewell::last_words(stream, &fault.answer()).await;
+        linger::send_and_close(stream, &fault.answer()).await;
     }
 }
 
-/// Why a peer's bytes are answered that are no request.
+/// Why a peer's bytes are no request.
 enum Fault {
-    /// They are TLS, where none is spoken.
+    /// TLS on a plain port.
     Tls,
     TooSlow,
     Refused(Refusal),
 }
 
 impl Fault {
-    /// Of what hyper could not parse.
+    /// The fault of bytes that hyper could not parse.
     fn of(unread: &[u8], error: &hyper::Error, is_plain: bool, too_large: Refusal) -> Self {
         if is_plain && unread.first() == Some(&TLS_HANDSHAKE) {
             return Self::Tls;

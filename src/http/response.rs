@@ -1,16 +1,15 @@
-//! The head of an answer, as it goes over the wire.
+//! The head of an answer in wire form.
 
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use hyper::{Response, StatusCode, Version};
 
-/// Room for the head of every answer but that with the longest fields.
+/// Capacity for the head of most answers.
 const USUAL_HEAD_BYTES: usize = 512;
 
-/// The head of `reply` to a request of this version. It has the fields of the reply,
-/// and those that every answer has: its length, and the date (RFC 9110, sections 6.6.1
-/// and 8.6). A 101 has neither.
+/// The head of `reply` to a request of this version: the reply's fields, its length and
+/// the date (RFC 9110, sections 6.6.1 and 8.6). A 101 has neither length nor date.
 pub(super) fn head(reply: &Response<Bytes>, version: Version) -> Bytes {
     let version = match version {
         Version::HTTP_10 => "HTTP/1.0",
@@ -28,7 +27,7 @@ pub(super) fn head(reply: &Response<Bytes>, version: Version) -> Bytes {
     if status != StatusCode::SWITCHING_PROTOCOLS {
         let length = reply.body().len().to_string();
         line(&mut head, &[b"content-length: ", length.as_bytes()]);
-        #[expect(clippy::disallowed_methods, reason = "people read it")]
+        #[expect(clippy::disallowed_methods, reason = "the Date field is a time of day")]
         let now = SystemTime::now();
         let date = httpdate::fmt_http_date(now);
         line(&mut head, &[b"date: ", date.as_bytes()]);

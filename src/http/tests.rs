@@ -1,4 +1,4 @@
-//! What a peer gets, byte for byte, over real sockets.
+//! Answers byte for byte, over real sockets.
 
 use std::time::Instant;
 
@@ -32,14 +32,14 @@ fn options() -> HttpOptions {
     }
 }
 
-fn impatient() -> HttpOptions {
+fn short_timeout() -> HttpOptions {
     HttpOptions {
         handshake_timeout: Duration::from_millis(50),
         ..options()
     }
 }
 
-/// The place of a handshake that is bounded by nothing.
+/// The slot of a handshake without limits.
 fn slot() -> HandshakeSlot {
     Handshakes::new(&Config::default(), 1).enter(Instant::now())
 }
@@ -102,16 +102,16 @@ async fn head(client: &mut TcpStream) -> String {
 
 async fn upgraded(outcome: JoinHandle<Outcome>) -> UpgradedStream {
     match outcome.await.unwrap() {
-        Outcome::Upgraded(handover) => handover,
+        Outcome::Upgraded(upgraded) => upgraded,
         other => panic!("not upgraded: {other:?}"),
     }
 }
 
 /// Takes `expected` from the leftover and then the socket.
-async fn assert_carries(handover: UpgradedStream, expected: &[u8]) {
-    let mut carried = handover.leftover.to_vec();
+async fn assert_carries(upgraded: UpgradedStream, expected: &[u8]) {
+    let mut carried = upgraded.leftover.to_vec();
     assert!(carried.len() <= expected.len());
-    let mut socket = handover.stream;
+    let mut socket = upgraded.stream;
     let mut remainder = vec![0; expected.len() - carried.len()];
     socket.read_exact(&mut remainder).await.unwrap();
     carried.extend(remainder);
@@ -132,7 +132,7 @@ fn assert_refused(answer: &str, outcome: &Outcome, status: u16) {
     assert!(connection.starts_with("close"), "{answer}");
 }
 
-/// Refused by us, with a line that says why.
+/// Refused by the server, with a reason in one line.
 fn assert_explained(answer: &str, outcome: &Outcome, status: u16) {
     assert_refused(answer, outcome, status);
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -151,7 +151,7 @@ fn assert_explained(answer: &str, outcome: &Outcome, status: u16) {
 // The upgrade.
 
 #[test]
-fn the_samples_handshake_gets_the_samples_accept() {
+fn handshake_of_rfc_6455_gets_its_accept() {
     run(async {
         let (mut client, outcome) = connect(options()).await;
         client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
@@ -166,9 +166,9 @@ fn the_samples_handshake_gets_the_samples_accept() {
                 "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
             ]
         );
-        let handover = upgraded(outcome).await;
-        assert_eq!(handover.leftover, b""[..]);
-        assert_eq!(handover.subprotocol, None);
+        let upgraded = upgraded(outcome).await;
+        assert_eq!(upgraded.leftover, b""[..]);
+        assert_eq!(upgraded.subprotocol, None);
     });
 }
 
@@ -185,7 +185,7 @@ fn offered_extensions_go_unanswered() {
 }
 
 #[test]
-fn the_chosen_subprotocol_is_answered_and_handed_over() {
+fn chosen_subprotocol_is_answered_and_returned() {
     run(async {
         let options = HttpOptions {
             subprotocols: vec!["echo".to_owned(), "mirror".to_owned()],
@@ -223,12 +223,12 @@ fn frames_in_the_requests_own_segment_are_left_over() {
         let (mut client, outcome) = connect(options()).await;
         let sent = [HANDSHAKE.as_bytes(), FRAME, FRAME].concat();
         client.write_all(&sent).await.unwrap();
-        let handover = upgraded(outcome).await;
-        assert_eq!(handover.leftover, [FRAME, FRAME].concat());
+        let upgraded = upgraded(outcome).await;
+        assert_eq!(upgraded.leftover, [FRAME, FRAME].concat());
         assert!(head(&mut client).await.starts_with("HTTP/1.1 101 "));
         client.write_all(b"later").await.unwrap();
         let expected = [FRAME, FRAME, b"later"].concat();
-        assert_carries(handover, &expected).await;
+        assert_carries(upgraded, &expected).await;
     });
 }
 
@@ -239,9 +239,9 @@ fn frames_of_a_later_segment_stay_in_the_socket() {
         client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         head(&mut client).await;
         client.write_all(FRAME).await.unwrap();
-        let handover = upgraded(outcome).await;
-        assert_eq!(handover.leftover, b""[..]);
-        assert_carries(handover, FRAME).await;
+        let upgraded = upgraded(outcome).await;
+        assert_eq!(upgraded.leftover, b""[..]);
+        assert_carries(upgraded, FRAME).await;
     });
 }
 
@@ -255,9 +255,9 @@ fn more_frames_than_the_read_buffer_holds_all_arrive() {
             client.write_all(&sent).await.unwrap();
             client
         });
-        let handover = upgraded(outcome).await;
-        assert!(!handover.leftover.is_empty());
-        assert_carries(handover, &frames).await;
+        let upgraded = upgraded(outcome).await;
+        assert!(!upgraded.leftover.is_empty());
+        assert_carries(upgraded, &frames).await;
         writer.await.unwrap();
     });
 }
@@ -280,7 +280,7 @@ fn a_request_split_anywhere_leaves_its_frames_whole() {
 }
 
 #[test]
-fn a_client_that_has_sent_its_fin_is_answered_still() {
+fn half_closed_client_is_answered() {
     run(async {
         for frames in [b"", FRAME] {
             let (mut client, outcome) = connect(options()).await;
@@ -325,7 +325,7 @@ fn the_101_has_connection_upgrade_alone_whatever_the_client_asks_for() {
 /// hyper adds `keep-alive` for a client of HTTP/1.0 that asks for it, and such a
 /// client waits for its second answer.
 #[test]
-fn an_answer_says_close_alone_whatever_the_client_asks_for() {
+fn answer_has_connection_close_alone_whatever_the_client_asks_for() {
     run(async {
         for version in ["1.0", "1.1"] {
             for connection in [
@@ -429,7 +429,7 @@ fn a_broken_handshake_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_refusal_says_how_to_do_better() {
+fn refusal_names_the_accepted_method_version_and_protocol() {
     run(async {
         let (answer, _) = ask(options(), HANDSHAKE.replace("GET", "POST")).await;
         assert_eq!(header(&answer, "allow"), Some("GET"));
@@ -482,8 +482,8 @@ fn nothing_a_peer_sent_is_sent_back() {
     });
 }
 
-/// What a socket that is turned away gets for this request.
-async fn turned_away(request: &str, refusal: Refusal) -> (String, Outcome) {
+/// The answer to this request on a connection over a limit.
+async fn ask_over_limit(request: &str, refusal: Refusal) -> (String, Outcome) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (served, _) = listener.accept().await.unwrap();
@@ -502,7 +502,7 @@ async fn turned_away(request: &str, refusal: Refusal) -> (String, Outcome) {
 }
 
 #[test]
-fn who_is_turned_away_gets_the_same_answer_to_everything() {
+fn client_over_a_limit_gets_the_same_answer_to_every_request() {
     run(async {
         for request in [HANDSHAKE, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
             for (refusal, status) in [
@@ -510,7 +510,7 @@ fn who_is_turned_away_gets_the_same_answer_to_everything() {
                 (Refusal::TOO_MANY, 429),
                 (Refusal::too_often(Duration::ZERO), 429),
             ] {
-                let (answer, outcome) = turned_away(request, refusal).await;
+                let (answer, outcome) = ask_over_limit(request, refusal).await;
                 assert_explained(&answer, &outcome, status);
             }
         }
@@ -518,18 +518,18 @@ fn who_is_turned_away_gets_the_same_answer_to_everything() {
 }
 
 #[test]
-fn who_comes_too_often_is_told_when_to_come_again() {
+fn client_over_its_rate_gets_retry_after() {
     run(async {
         for (wait_ms, seconds) in [(0, "1"), (1000, "1"), (1001, "2"), (3_600_000, "3600")] {
             let refusal = Refusal::too_often(Duration::from_millis(wait_ms));
-            let (answer, _outcome) = turned_away(HANDSHAKE, refusal).await;
+            let (answer, _outcome) = ask_over_limit(HANDSHAKE, refusal).await;
             let header = format!("\r\nretry-after: {seconds}\r\n");
             assert!(answer.contains(&header), "{answer}");
         }
     });
 }
 
-// What is no request, or not in time.
+// Malformed and late requests.
 
 #[test]
 fn headers_over_the_bounds_get_431() {
@@ -597,7 +597,7 @@ fn undated(answer: &str) -> String {
 fn a_slow_request_gets_408() {
     run(async {
         for sent in ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n"] {
-            let (answer, outcome) = ask(impatient(), sent).await;
+            let (answer, outcome) = ask(short_timeout(), sent).await;
             assert_eq!(undated(&answer), undated(&too_slow()));
             assert!(matches!(outcome, Outcome::TimedOut));
         }
@@ -605,9 +605,9 @@ fn a_slow_request_gets_408() {
 }
 
 #[test]
-fn a_trickle_of_bytes_does_not_move_the_deadline() {
+fn slow_bytes_do_not_extend_the_deadline() {
     run(async {
-        let (client, outcome) = connect(impatient()).await;
+        let (client, outcome) = connect(short_timeout()).await;
         let (mut reader, mut writer) = client.into_split();
         let trickle = spawn_local(async move {
             while writer.write_u8(b'A').await.is_ok() {
@@ -646,7 +646,7 @@ fn what_is_not_http_1_gets_400() {
 }
 
 #[test]
-fn a_proxy_header_that_is_not_expected_is_named() {
+fn unexpected_proxy_header_gets_400_that_names_proxy_protocol() {
     run(async {
         for sent in [
             &b"PROXY TCP4 192.0.2.7 198.51.100.7 12345 443\r\n"[..],
@@ -677,7 +677,7 @@ fn tls_gets_a_fatal_alert() {
 }
 
 #[test]
-fn a_handshake_that_a_proxy_has_spoilt_is_told_what_the_proxy_needs() {
+fn handshake_without_upgrade_headers_gets_the_remedy_for_a_proxy() {
     run(async {
         for request in [
             HANDSHAKE.replace("1.1", "1.0"),
@@ -701,7 +701,7 @@ fn a_handshake_that_a_proxy_has_spoilt_is_told_what_the_proxy_needs() {
 }
 
 #[test]
-fn the_page_can_ask_why_its_origin_is_refused() {
+fn post_of_a_refused_origin_gets_the_reason() {
     run(async {
         let options = HttpOptions {
             origins: vec!["https://a.example".parse().unwrap()],
@@ -718,7 +718,7 @@ fn the_page_can_ask_why_its_origin_is_refused() {
 }
 
 #[test]
-fn a_peer_that_leaves_gets_nothing() {
+fn peer_that_closes_without_a_request_gets_no_answer() {
     run(async {
         for sent in ["", "GET / HT", "\r\n\r\n"] {
             let (mut client, outcome) = connect(options()).await;
@@ -780,7 +780,7 @@ fn head_has_the_pages_head_and_no_body() {
 }
 
 #[test]
-fn other_plain_requests_are_answered_by_their_fault() {
+fn plain_request_gets_the_status_of_its_fault() {
     let cases = [
         (404, "GET /chat HTTP/1.1\r\nHost: a\r\n\r\n"),
         (404, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -826,7 +826,7 @@ fn a_connection_carries_one_request() {
     });
 }
 
-// The farewell.
+// The lingering close.
 
 #[test]
 fn a_body_is_not_waited_for_and_does_not_destroy_the_answer() {
@@ -846,9 +846,9 @@ fn a_body_is_not_waited_for_and_does_not_destroy_the_answer() {
     });
 }
 
-/// Were the socket closed at once, the first of these bytes would bring a RST.
+/// If the socket was closed at once, the first of these bytes would cause a RST.
 #[test]
-fn what_a_peer_sends_after_its_answer_is_taken() {
+fn bytes_after_the_answer_are_discarded() {
     run(async {
         for (request, status) in [("GET / HTTP/1.0\r\n\r\n", 200), ("\0", 400)] {
             let (mut client, outcome) = connect(options()).await;
@@ -866,8 +866,8 @@ fn what_a_peer_sends_after_its_answer_is_taken() {
 }
 
 #[test]
-fn a_peer_that_sends_on_and_on_is_cut_off() {
-    /// What is discarded, and much more than the buffers of both sockets.
+fn peer_that_sends_too_much_after_the_answer_is_cut() {
+    /// More than is discarded, and than the buffers of both sockets.
     const SENT_BYTES_MAX: usize = 32 << 20;
     run(async {
         let (mut client, outcome) = connect(options()).await;
@@ -882,7 +882,7 @@ fn a_peer_that_sends_on_and_on_is_cut_off() {
 }
 
 #[test]
-fn a_peer_that_never_closes_is_left() {
+fn peer_that_never_closes_is_cut_after_the_linger_timeout() {
     run(async {
         let start = Instant::now();
         let (mut client, outcome) = connect(options()).await;
@@ -893,7 +893,7 @@ fn a_peer_that_never_closes_is_left() {
     });
 }
 
-/// Both ends with buffers that the page does not fit in.
+/// Both ends have buffers smaller than the page.
 async fn connect_narrowly(options: HttpOptions) -> (TcpStream, JoinHandle<Outcome>) {
     let listening = TcpSocket::new_v4().unwrap();
     listening.set_send_buffer_size(2048).unwrap();
@@ -906,8 +906,8 @@ async fn connect_narrowly(options: HttpOptions) -> (TcpStream, JoinHandle<Outcom
     (client.unwrap(), begin(served, options))
 }
 
-/// hyper counts itself done with its answer half flushed when it has given up
-/// on the request's body; the other half was lost.
+/// hyper considers its answer done, half flushed, when it gives up on the request's body;
+/// the other half was lost.
 #[test]
 fn an_answer_to_a_request_with_a_body_is_flushed_whole() {
     run(async {
@@ -935,7 +935,7 @@ fn no_408_is_written_into_an_answer_that_has_begun() {
         let (mut client, outcome) = connect_narrowly(options).await;
         let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         client.write_all(request).await.unwrap();
-        // Room for more is made only after it.
+        // The rest is read only after the deadline.
         tokio::time::sleep(past_deadline).await;
         let answer = rest(&mut client).await;
         assert!(matches!(outcome.await.unwrap(), Outcome::TimedOut));

@@ -1,5 +1,5 @@
-//! Listening sockets: one for each worker and address. TCP's share the port; a
-//! Unix-domain socket, and one that was inherited, is shared itself.
+//! Listening sockets: one for each worker and address. TCP sockets share the port; a
+//! Unix-domain socket, and an inherited one, is shared itself.
 
 mod accepting;
 mod options;
@@ -28,19 +28,19 @@ pub(crate) struct Listening {
     pub(crate) address: Address,
     /// One for each worker.
     pub(crate) sockets: Vec<OwnedFd>,
-    /// Somebody else has made them.
+    /// They are inherited.
     pub(crate) is_adopted: bool,
 }
 
-/// How listening sockets are made.
+/// Opens listening sockets.
 #[derive(Clone, Debug)]
 pub(crate) struct Listeners {
     backlog: NonZeroU32,
     unix_mode: u32,
     tcp: TcpOptions,
-    /// On which somebody listens for IPv4 by an address of it.
+    /// The ports of listed IPv4 addresses.
     ipv4_ports: Vec<u16>,
-    /// The core that each worker is bound to, if it is.
+    /// The core that each worker is pinned to, if any.
     cores: Vec<Option<usize>>,
 }
 
@@ -58,9 +58,8 @@ impl Listeners {
     /// Listens on an address.
     ///
     /// # Errors
-    /// [`Error::Listen`], also if another socket listens there that would share
-    /// the port with us: two servers on one port would each get half of the
-    /// clients.
+    /// [`Error::Listen`], also if another server's socket would share the port: each
+    /// server would get half of the clients.
     pub(crate) fn open(&self, address: &Address) -> Result<Listening, Error> {
         let opened = match address {
             Address::Tcp(internet) => self.open_tcp(*internet),
@@ -72,8 +71,8 @@ impl Listeners {
         })
     }
 
-    /// Listens with sockets that somebody else has bound to this address.
-    /// Every worker gets one of them, and each of them a worker.
+    /// Listens with inherited sockets that are bound to this address. Every worker gets
+    /// one of them, and each of them a worker.
     ///
     /// # Errors
     /// [`Error::Listen`].
@@ -89,8 +88,8 @@ impl Listeners {
         }
     }
 
-    /// Refuses the sockets of a predecessor that listen for IPv4 by `[::]`, where an
-    /// address of IPv4 is now to have the port: it would be in use.
+    /// Refuses inherited sockets that serve IPv4 on `[::]`, if an IPv4 address with the
+    /// same port is now listed: it would be in use.
     ///
     /// # Errors
     /// [`Error::Listen`].
@@ -128,7 +127,7 @@ impl Listeners {
             SockRef::from(socket).set_nonblocking(true)?;
             if let Some(internet) = address.internet() {
                 self.expect_families(internet, socket);
-                // One that is shared has no core of its own.
+                // A shared socket is bound to no core.
                 let is_own = count == self.cores.len();
                 let core = self.cores.get(index).copied().flatten();
                 self.tcp.apply(socket, core.filter(|_| is_own))?;
@@ -141,8 +140,8 @@ impl Listeners {
     /// connections over all of them from the first on.
     fn open_tcp(&self, address: SocketAddr) -> io::Result<Listening> {
         if address.port() != 0 {
-            // Without SO_REUSEPORT, so that nobody else may have it either. A
-            // port that the kernel chooses is free.
+            // Without SO_REUSEPORT, which fails if the port is in use. A port that the
+            // kernel chooses is free.
             bind_tcp(address, false, &self.ipv4_ports)?;
         }
         let first = bind_tcp(address, true, &self.ipv4_ports)?;
@@ -175,7 +174,7 @@ impl Listeners {
         socket.set_nonblocking(true)?;
         socket.bind(&address.to_kernel()?)?;
         if let Some(path) = address.file() {
-            // Nobody can connect before it listens.
+            // No client can connect before it listens.
             fs::set_permissions(path, fs::Permissions::from_mode(self.unix_mode))?;
         }
         self.listen(&socket)?;
@@ -186,8 +185,8 @@ impl Listeners {
         })
     }
 
-    /// Logs that a socket that somebody else has bound serves IPv6 alone. That
-    /// cannot be changed once it is bound.
+    /// Warns of an inherited socket that serves IPv6 only, which cannot be changed once it
+    /// is bound.
     fn expect_families(&self, address: SocketAddr, socket: &OwnedFd) {
         let serves_ipv6_alone = SockRef::from(socket).only_v6().unwrap_or(false);
         if serves_ipv6_alone && takes_ipv4(address, &self.ipv4_ports) {
@@ -204,13 +203,13 @@ impl Listeners {
     }
 }
 
-/// Whether a socket for this address takes IPv4 as well: `[::]` is every address
-/// of this machine, unless IPv4 is listened for on the same port.
+/// Whether a socket for this address serves IPv4 as well: `[::]` does, unless an IPv4
+/// address with the same port is listed.
 fn takes_ipv4(address: SocketAddr, ipv4_ports: &[u16]) -> bool {
     address.is_ipv6() && address.ip().is_unspecified() && !ipv4_ports.contains(&address.port())
 }
 
-/// The ports, but for those that the kernel chooses, of all IPv4 addresses.
+/// The fixed ports of all IPv4 addresses.
 pub(crate) fn ipv4_ports(config: &Config) -> Vec<u16> {
     let listen = config.listen.iter().chain(&config.tls_listen);
     let addresses = listen.filter_map(Address::internet).chain(config.admin);
@@ -218,8 +217,7 @@ pub(crate) fn ipv4_ports(config: &Config) -> Vec<u16> {
     fixed.map(|address| address.port()).collect()
 }
 
-/// The address to be bound here: where the kernel has no IPv6, `[::]` is
-/// `0.0.0.0`.
+/// The address to bind: `[::]` becomes `0.0.0.0` if the kernel has no IPv6.
 pub(crate) fn for_this_kernel(address: SocketAddr) -> SocketAddr {
     let has_ipv6 = || match Socket::new(Domain::IPV6, Type::STREAM, None) {
         Ok(_) => true,
@@ -251,7 +249,7 @@ pub(crate) fn all_for_this_kernel(mut config: Config) -> Config {
             if let Address::Tcp(internet) = &mut address {
                 replace(internet);
             }
-            // What is listed twice stays so, and is refused.
+            // Addresses that are listed twice stay so, and are refused.
             if address == before || !seen.contains(&address) {
                 seen.push(address);
             }
@@ -262,7 +260,7 @@ pub(crate) fn all_for_this_kernel(mut config: Config) -> Config {
     config
 }
 
-/// A socket that is bound and does not listen yet.
+/// A bound socket that does not listen yet.
 pub(crate) fn bind_tcp(
     address: SocketAddr,
     share_port: bool,
@@ -274,7 +272,7 @@ pub(crate) fn bind_tcp(
         Some(Protocol::TCP),
     )?;
     if address.is_ipv6() {
-        // Said in any case, since net.ipv6.bindv6only says what holds otherwise.
+        // Set in any case, since net.ipv6.bindv6only has the default.
         socket.set_only_v6(!takes_ipv4(address, ipv4_ports))?;
     }
     socket.set_reuse_address(true)?;
@@ -284,8 +282,7 @@ pub(crate) fn bind_tcp(
     Ok(socket)
 }
 
-/// Removes the file of a socket on which nobody listens any more: one stays
-/// behind where a server was killed.
+/// Removes the file of a socket without a listener, such as of a killed server.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type().is_socket(),
@@ -335,11 +332,11 @@ mod tests {
             let bound = SockRef::from(socket).local_addr().expect("bound");
             assert_eq!(bound.as_socket(), Some(address));
         }
-        TcpStream::connect(address).expect("somebody listens");
+        TcpStream::connect(address).expect("it listens");
     }
 
     #[test]
-    fn a_port_that_another_server_shares_out_is_in_use() {
+    fn port_of_another_server_with_reuseport_is_in_use() {
         let first = listeners(2).open(&any()).expect("bound");
         let refused = listeners(2).open(&first.address).expect_err("in use");
         assert!(
@@ -353,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_listens_beside_ipv4() {
+    fn ipv6_and_ipv4_loopback_share_a_port() {
         let any = "[::1]:0".parse().expect("an address");
         let six = listeners(1).open(&any).expect("IPv6 loopback");
         let four = SocketAddr::from(([127, 0, 0, 1], internet(&six).port()));
@@ -368,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_are_those_of_both_families_unless_ipv4_is_listed_beside() {
+    fn unspecified_ipv6_serves_ipv4_unless_ipv4_is_listed_with_the_port() {
         let any: Address = "[::]:0".parse().expect("an address");
         let both = listeners(2).open(&any).expect("bound");
         let port = internet(&both).port();
@@ -401,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_that_are_given_serve_every_worker_and_are_all_served() {
+    fn every_worker_gets_an_inherited_socket_and_each_socket_a_worker() {
         for (given, workers) in [(1, 3), (3, 3), (3, 2)] {
             let listening = listeners(given).open(&any()).expect("bound");
             let adopted = listeners(workers)
@@ -412,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_has_the_options_of_its_listener() {
+    fn accepted_socket_has_the_options_of_its_listener() {
         let mut config = Config {
             defer_accept: Some(Duration::from_secs(1)),
             user_timeout: Some(Duration::from_secs(7)),
@@ -431,7 +428,7 @@ mod tests {
         assert_eq!(listener.cpu_affinity().expect("set"), 0);
 
         let mut client = TcpStream::connect(internet(&listening)).expect("connected");
-        // It is accepted once something has come.
+        // It is accepted once bytes have arrived.
         client.write_all(b"x").expect("sent");
         listener.set_nonblocking(false).expect("blocks");
         let (accepted, _) = listener.accept().expect("accepted");
@@ -445,7 +442,7 @@ mod tests {
             accepted.tcp_user_timeout().expect("read"),
             Some(Duration::from_secs(7))
         );
-        // The kernel doubles what it is told.
+        // The kernel doubles the values.
         assert_eq!(accepted.send_buffer_size().expect("read"), 40_000);
         assert_eq!(accepted.recv_buffer_size().expect("read"), 60_000);
         assert_eq!(accepted.tcp_notsent_lowat().expect("read"), 50_000);
@@ -453,7 +450,7 @@ mod tests {
 
     /// Without a limit, the kernel takes megabytes.
     #[test]
-    fn the_kernel_keeps_little_for_who_does_not_read() {
+    fn kernel_queues_little_for_a_client_that_does_not_read() {
         let config = Config::default();
         let lowat = config.tcp_notsent_lowat.expect("a limit").get();
         let listening = listeners(1).open(&any()).expect("bound");
@@ -474,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_in_the_way_is_kept_unless_it_is_a_dead_socket() {
+    fn file_at_the_path_is_kept_unless_it_is_a_dead_socket() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("echo.sock");
         let address = Address::Unix(path.clone());
@@ -492,14 +489,14 @@ mod tests {
         assert!(refused.to_string().contains("in use"), "{refused}");
 
         drop(live);
-        assert!(path.exists(), "nobody has cleared up");
+        assert!(path.exists(), "the file stays");
         listeners(1)
             .open(&address)
             .expect("the dead socket is replaced");
     }
 
     #[tokio::test]
-    async fn who_comes_over_a_unix_socket_is_local_and_has_the_send_buffer() {
+    async fn unix_socket_client_is_local_and_has_the_send_buffer() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("echo.sock");
         let mut listening = listeners(1)

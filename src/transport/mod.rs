@@ -1,5 +1,4 @@
-//! From a listening socket to a stream of a client's bytes: listeners, the PROXY header,
-//! TLS, and the stream that is one or the other.
+//! Listeners, the PROXY header, TLS, and the stream over a socket or TLS.
 
 pub(crate) mod listener;
 pub(crate) mod proxy;

@@ -1,9 +1,8 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says of the client it speaks for.
+//! The PROXY protocol, versions 1 and 2, with which a proxy names its client.
 //!
-//! Connections from the networks that the operator trusts must begin with such a
-//! header; from everywhere else it is nonsense where a request should be, as
-//! anybody can write one. The rules are those of section 2 of haproxy's
-//! `proxy-protocol.txt`. Which version it is shows in the first byte.
+//! Connections from trusted networks must begin with such a header; from any other
+//! address it is a malformed request, as anybody can forge one. The rules are those of
+//! section 2 of haproxy's `proxy-protocol.txt`. The first byte distinguishes the versions.
 
 mod crc32c;
 #[cfg(fuzzing)]
@@ -19,37 +18,36 @@ use crate::net::peer::Peer;
 pub(crate) use header::Malformed;
 use header::{Header, LINE_BYTES_MAX, PREFIX_LEN, Prefix, SIGNATURE};
 
-/// Why there is no header.
+/// Why no header was read.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// Something else came.
+pub(crate) enum HeaderError {
+    /// The bytes are no valid header.
     Malformed(Malformed),
     /// The stream ended first, or the connection broke.
     Gone,
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for HeaderError {
     fn from(_: io::Error) -> Self {
         Self::Gone
     }
 }
 
-impl From<Malformed> for Failure {
+impl From<Malformed> for HeaderError {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)
     }
 }
 
-/// Reads the header, and not a byte behind it: who the client is, `None` where
-/// the proxy speaks for itself or does not know. `hold` is called with the bytes that
-/// are allocated for it.
+/// Reads the header, and not a byte more. Returns the client, `None` if the proxy names
+/// none. `hold` is called with the bytes that are allocated for it.
 ///
 /// # Errors
-/// Why there is none.
+/// The header is malformed or incomplete.
 pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
     hold: impl FnOnce(usize),
-) -> Result<Option<Peer>, Failure> {
+) -> Result<Option<Peer>, HeaderError> {
     let mut bytes = [0; LINE_BYTES_MAX];
     let mut filled = 0;
     let prefix = loop {
@@ -57,7 +55,7 @@ pub(crate) async fn read_header(
             Header::Incomplete(missing) => {
                 let space = &mut bytes[filled..filled + missing];
                 match stream.read(space).await? {
-                    0 => return Err(Failure::Gone),
+                    0 => return Err(HeaderError::Gone),
                     read => filled += read,
                 }
             }
@@ -72,8 +70,8 @@ pub(crate) async fn read_header(
     Ok(prefix.finish(fixed, &rest)?)
 }
 
-/// Looks at the first bytes of a connection. What is no header of either version is
-/// found out as soon as can be, since nothing more may come of it.
+/// Parses the first bytes of a connection. Bytes that are no header of either version are
+/// an error at the first wrong one, since no more may arrive.
 fn parse(start: &[u8]) -> Result<Header, Malformed> {
     let begins = |with: &[u8]| start.iter().zip(with).all(|(a, b)| a == b);
     if start.is_empty() {

@@ -1,5 +1,4 @@
-//! An accepted connection on the worker's runtime, whatever it came over, and
-//! be it encrypted or not.
+//! An accepted connection on the worker's runtime, plain or over TLS.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -14,18 +13,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::net::socket::Socket;
 use crate::transport::tls::TlsStream;
 
-/// A connection that no engine has yet.
+/// A connection before an engine takes it.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(Socket),
     Tls(Box<TlsStream>),
 }
 
-/// What moves the bytes of an upgraded connection.
+/// The transport of an upgraded connection.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Socket(OwnedFd),
-    /// It cannot do without what decrypts it.
     Tls(Box<TlsStream>),
 }
 
@@ -40,8 +38,7 @@ macro_rules! either {
 }
 
 impl Stream {
-    /// Takes the socket away from the runtime, where it is all there is. It stays
-    /// non-blocking.
+    /// Removes a plain socket from the runtime. It stays non-blocking.
     pub(crate) fn into_transport(self) -> io::Result<Transport> {
         Ok(match self {
             Self::Plain(socket) => Transport::Socket(socket.into_fd()?),
@@ -59,12 +56,12 @@ impl Stream {
         either!(self, stream => stream.poll_read_ready(cx))
     }
 
-    /// Reads what is there, as far as the runtime knows.
+    /// Reads, if the runtime knows that the socket is readable.
     pub(crate) fn try_read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         either!(self, stream => stream.try_read(space))
     }
 
-    /// Reads what is there, even if the runtime has not heard of it yet.
+    /// Reads without asking the runtime whether the socket is readable.
     pub(crate) fn read_at_once(&mut self, space: &mut [u8]) -> io::Result<usize> {
         either!(self, stream => stream.read_at_once(space))
     }
@@ -79,18 +76,17 @@ impl Stream {
         either!(self, stream => stream.poll_write_ready(cx))
     }
 
-    /// Writes what there is room for. Over TLS that may still have to be
-    /// [flushed](Self::try_flush).
+    /// Writes what fits. Over TLS, it may have to be [flushed](Self::try_flush).
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         either!(self, stream => stream.try_write(bytes))
     }
 
-    /// As [`try_write`](Self::try_write), one piece behind the other.
+    /// As [`try_write`](Self::try_write), vectored.
     pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
         either!(self, stream => stream.try_write_pieces(pieces))
     }
 
-    /// Whether nothing that was written waits in the stream itself.
+    /// Whether no written bytes are queued in the stream itself.
     pub(crate) fn is_flushed(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.is_flushed(),
@@ -98,7 +94,7 @@ impl Stream {
         }
     }
 
-    /// Sends what was written; whether none of it waits any more.
+    /// Sends queued bytes; returns whether none are left.
     pub(crate) fn try_flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Tls(stream) => stream.flush(),
@@ -106,8 +102,8 @@ impl Stream {
         }
     }
 
-    /// Whether the last read found more than what it brought shows: what is
-    /// decrypted is shorter than what came.
+    /// Whether the last read filled its buffer of ciphertext: the plaintext is shorter,
+    /// and does not show it.
     pub(crate) fn is_bulk(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.is_bulk(),
@@ -115,7 +111,7 @@ impl Stream {
         }
     }
 
-    /// Bytes that were written, or that came, and wait in the stream itself.
+    /// Bytes buffered in the stream itself, in both directions.
     pub(crate) fn held(&self) -> usize {
         match self {
             Self::Tls(stream) => stream.held(),
@@ -123,7 +119,7 @@ impl Stream {
         }
     }
 
-    /// Bytes that were written, and wait in the stream itself.
+    /// Written bytes that are queued in the stream itself.
     pub(crate) fn unsent(&self) -> usize {
         match self {
             Self::Tls(stream) => stream.unsent(),
@@ -131,7 +127,7 @@ impl Stream {
         }
     }
 
-    /// Whether something can still be said, whatever the last read has found.
+    /// Whether it can still be written to, whatever the last read has found.
     pub(crate) fn may_write(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.may_write(),
@@ -139,8 +135,7 @@ impl Stream {
         }
     }
 
-    /// Puts what has to be said before a [half-close](Self::half_close) behind
-    /// what was written, where something has to be.
+    /// Queues the `close_notify` of TLS, before a [half-close](Self::half_close).
     pub(crate) fn put_end(&mut self) -> io::Result<()> {
         match self {
             Self::Tls(stream) => stream.put_end(),
@@ -148,7 +143,7 @@ impl Stream {
         }
     }
 
-    /// Sends the end of our side.
+    /// Sends a FIN.
     pub(crate) fn half_close(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)
     }

@@ -1,17 +1,15 @@
-//! TLS: the certificate and its key, read again on SIGHUP and when their files
-//! change, and connections that speak it.
+//! TLS connections, and the certificate and its key, reloaded on SIGHUP and when their
+//! files change.
 //!
-//! TLS 1.2 and 1.3 by rustls, without I/O of its own: [`TlsStream`] decrypts
-//! what its socket brings and encrypts what it takes, so that everything above
-//! it works as over a socket. What is refused, and why:
+//! TLS 1.2 and 1.3 by rustls, without I/O of its own: [`TlsStream`] decrypts and encrypts
+//! the bytes of its socket, so that everything above works as over a socket. Refused are:
 //!
 //! * renegotiation: rustls has none
-//! * 0-RTT: an attacker can send its data again (RFC 8446 section 8), and a
-//!   handshake that opens a connection twice is none
-//! * any protocol but `http/1.1`, where a client names some (ALPN)
+//! * 0-RTT: an attacker can replay its data (RFC 8446 section 8)
+//! * any protocol but `http/1.1`, if a client offers some (ALPN)
 //!
-//! Sessions are resumed by tickets alone, whose keys change every six hours and
-//! with every new certificate: the server keeps nothing of a client that left.
+//! Sessions are resumed by tickets alone, whose keys change every six hours and with every
+//! new certificate: the server stores no session.
 
 mod der;
 mod diagnosis;
@@ -34,23 +32,23 @@ use rustls::server::NoServerSessionStorage;
 use crate::config::TlsFiles;
 use crate::config::error::Error;
 use identity::Identity;
-pub(crate) use stream::{Acceptor, Failure, TlsStream, is_broken_tls};
+pub(crate) use stream::{Acceptor, HandshakeError, TlsStream, is_broken_tls};
 pub(crate) use validity::Standing;
 use watch::Watch;
 
-/// What a connection holds in its handshake besides what came from its client: keys,
-/// and what rustls has to remember.
+/// Memory of a connection in its TLS handshake besides the client's bytes: keys, and the
+/// state of rustls.
 pub(crate) const HANDSHAKE_BYTES: usize = 4608;
 
-/// The one protocol that is spoken over TLS.
+/// The only protocol over TLS.
 const ALPN: &[u8] = b"http/1.1";
 
-/// The certificate in effect, and what new connections are to be told.
+/// The certificate in use, and the settings of new connections.
 #[derive(Debug)]
 pub(crate) struct Tls {
     files: TlsFiles,
     config: RwLock<Arc<ServerConfig>>,
-    /// When the certificate ends, in seconds since 1970.
+    /// The end of the certificate's validity, in seconds since 1970.
     not_after_s: AtomicU64,
     reloads: AtomicU64,
     failed_reloads: AtomicU64,
@@ -62,11 +60,11 @@ impl Tls {
     /// one with the private key.
     ///
     /// # Errors
-    /// [`Error::Tls`] with the file, and what is wrong with it.
+    /// [`Error::Tls`] with the file, and its fault.
     pub(crate) fn load(files: TlsFiles) -> Result<Self, Error> {
         let stamps = watch::stamps(&files);
         let identity = Identity::read(&files.certificate, &files.key)?;
-        identity.tell(&files.certificate, &files.key);
+        identity.log(&files.certificate, &files.key);
         let watch = Watch::new(stamps, identity.certificate().clone());
         Ok(Self {
             not_after_s: AtomicU64::new(identity.not_after_s()),
@@ -78,8 +76,8 @@ impl Tls {
         })
     }
 
-    /// Reads both files again. New connections get what is in them; if they are
-    /// no good, or worse than what is in use, everything stays as it is.
+    /// Reads both files again, for new connections. If they are invalid, or worse than the
+    /// certificate in use, everything stays as it is.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -87,28 +85,27 @@ impl Tls {
         let mut watch = self.watch();
         let renewed = watch
             .read(&self.files)
-            .and_then(|identity| self.use_from_now_on(identity, &mut watch));
+            .and_then(|identity| self.replace(identity, &mut watch));
         if let Err(error) = &renewed {
-            watch.has_told(error);
+            watch.set_reported(error);
             self.failed_reloads.fetch_add(1, Relaxed);
         }
         renewed
     }
 
-    /// Looks whether the files have changed, and then does as
-    /// [`reload`](Self::reload) does. `None` if there is nothing to be said: they
-    /// have not, or what is wrong with them was said, or may not be for long.
+    /// [Reloads](Self::reload) the files if they have changed. `None` if they have not, or
+    /// if their fault is reported already, or new and possibly temporary.
     ///
     /// # Errors
     /// As [`load`](Self::load), once.
     pub(crate) fn check(&self) -> Option<Result<(), Error>> {
         let mut watch = self.watch();
         let renewed = watch
-            .read_what_is_new(&self.files)?
-            .and_then(|identity| self.use_from_now_on(identity, &mut watch));
+            .read_changed(&self.files)?
+            .and_then(|identity| self.replace(identity, &mut watch));
         match renewed {
             Ok(()) => Some(Ok(())),
-            Err(error) if watch.is_to_be_told(&error) => {
+            Err(error) if watch.should_report(&error) => {
                 self.failed_reloads.fetch_add(1, Relaxed);
                 Some(Err(error))
             }
@@ -116,8 +113,8 @@ impl Tls {
         }
     }
 
-    fn use_from_now_on(&self, identity: Identity, watch: &mut Watch) -> Result<(), Error> {
-        identity.tell(&self.files.certificate, &self.files.key);
+    fn replace(&self, identity: Identity, watch: &mut Watch) -> Result<(), Error> {
+        identity.log(&self.files.certificate, &self.files.key);
         let not_after_s = identity.not_after_s();
         let certificate = identity.certificate().clone();
         let config = server_config(identity)?;
@@ -125,26 +122,26 @@ impl Tls {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.not_after_s.store(not_after_s, Relaxed);
         self.reloads.fetch_add(1, Relaxed);
-        watch.uses(certificate);
+        watch.set_in_use(certificate);
         Ok(())
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
-        // A look at the files that did not end leaves nothing half done.
+        // A panic while it is locked leaves it valid.
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the next connection is told.
+    /// The settings of the next connection.
     fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When the certificate in effect ends, in seconds since 1970.
+    /// The end of the certificate's validity, in seconds since 1970.
     pub(crate) fn not_after_s(&self) -> u64 {
         self.not_after_s.load(Relaxed)
     }
 
-    /// How often the files were read again, and how often they were no good.
+    /// The numbers of successful and failed reloads.
     pub(crate) fn reloads(&self) -> (u64, u64) {
         (
             self.reloads.load(Relaxed),
@@ -153,16 +150,16 @@ impl Tls {
     }
 }
 
-/// What is suspicious about a certificate and its key that can be used.
+/// Warnings about a usable certificate and its key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Examination {
-    /// `None` if its dates cannot be made out.
+    /// `None` if its dates cannot be read.
     pub(crate) standing: Option<Standing>,
     /// The permissions of the key, if others may read it.
     pub(crate) exposed_mode: Option<u32>,
 }
 
-/// Reads both files as a server does, and uses them for nothing.
+/// Reads and checks both files as a server does.
 ///
 /// # Errors
 /// As [`Tls::load`].
@@ -191,7 +188,7 @@ fn server_config(identity: Identity) -> Result<Arc<ServerConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-/// Seconds since 1970; 0 for what was before.
+/// Seconds since 1970; 0 for an earlier moment.
 fn unix_seconds(moment: SystemTime) -> u64 {
     moment
         .duration_since(SystemTime::UNIX_EPOCH)

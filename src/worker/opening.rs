@@ -57,7 +57,7 @@ impl Worker {
                 }
                 return true;
             }
-            Ok(Err(proxy::Failure::Malformed(reason))) => {
+            Ok(Err(proxy::HeaderError::Malformed(reason))) => {
                 log_limited!(
                     warn,
                     PROXY_FAILS,
@@ -66,7 +66,7 @@ impl Worker {
                 );
                 Unopened::Refused(RefusalReason::Proxy, None)
             }
-            Ok(Err(proxy::Failure::Gone)) => Unopened::Gone,
+            Ok(Err(proxy::HeaderError::Gone)) => Unopened::Gone,
             Err(_elapsed) => {
                 log_limited!(
                     debug,
@@ -139,25 +139,27 @@ impl Worker {
                 record.set_tls(version);
                 (outcome, Ok(Stream::Tls(stream)))
             }
-            Ok(Err(tls::Failure::Plain(socket))) => {
+            Ok(Err(tls::HandshakeError::Plain(socket))) => {
                 log_limited!(
                     debug,
                     TLS_FAILS,
                     "a request without TLS came to a TLS address"
                 );
-                let status = http::ask_for_tls(Stream::Plain(socket)).await;
+                let status = http::refuse_without_tls(Stream::Plain(socket)).await;
                 let refused = Unopened::Refused(RefusalReason::Tls, Some(status));
                 (TlsOutcome::Plain, Err(refused))
             }
-            Ok(Err(tls::Failure::Refused(socket, error))) => {
+            Ok(Err(tls::HandshakeError::Refused(socket, error))) => {
                 log_limited!(debug, TLS_FAILS, %error, "a TLS handshake failed");
-                http::see_off(Stream::Plain(socket)).await;
+                http::close_lingering(Stream::Plain(socket)).await;
                 let refused = Unopened::Refused(RefusalReason::Tls, None);
                 (TlsOutcome::Failed, Err(refused))
             }
             // A health check need not use TLS.
-            Ok(Err(tls::Failure::Gone)) if record.is_proxys_own() => return Err(Unopened::Gone),
-            Ok(Err(tls::Failure::Gone)) => {
+            Ok(Err(tls::HandshakeError::Gone)) if record.is_proxys_own() => {
+                return Err(Unopened::Gone);
+            }
+            Ok(Err(tls::HandshakeError::Gone)) => {
                 tracing::trace!("a connection ended in its TLS handshake");
                 (TlsOutcome::Abandoned, Err(Unopened::Gone))
             }

@@ -85,12 +85,12 @@ fn a_host_has_the_form_of_one() {
         b"a%2",
         b"a%zz",
     ];
-    let judged = |host: &[u8]| admit(&with("host", &[host]), &options());
+    let result = |host: &[u8]| admit(&with("host", &[host]), &options());
     for host in good {
-        assert_eq!(judged(host), Ok(None), "{}", host.escape_ascii());
+        assert_eq!(result(host), Ok(None), "{}", host.escape_ascii());
     }
     for host in bad {
-        assert_eq!(judged(host), Err(NO_SUCH_HOST), "{}", host.escape_ascii());
+        assert_eq!(result(host), Err(NO_SUCH_HOST), "{}", host.escape_ascii());
     }
 }
 
@@ -354,7 +354,7 @@ fn the_number_of_offered_subprotocols_is_bounded() {
 fn what_asks_for_no_websocket_is_no_attempt() {
     let plain: [&[(&str, &str)]; 4] = [
         &[],
-        // Of nginx, for every request.
+        // From nginx, with every request.
         &[("connection", "upgrade")],
         &[("connection", "keep-alive")],
         &[

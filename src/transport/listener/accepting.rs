@@ -18,8 +18,7 @@ pub(crate) enum Accepting {
     Unix(UnixListener, UnixOptions),
 }
 
-/// What a Unix-domain socket that was accepted is told: it takes nothing over from
-/// its listener.
+/// Options of an accepted Unix-domain socket, which inherits none from its listener.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct UnixOptions {
     /// `SO_SNDBUF`.
@@ -36,8 +35,7 @@ impl UnixOptions {
 }
 
 impl Accepting {
-    /// Puts a listening socket, which is non-blocking, onto this thread's
-    /// runtime.
+    /// Registers a listening socket, which is non-blocking, with this thread's runtime.
     pub(crate) fn new(socket: OwnedFd, unix: UnixOptions) -> io::Result<Self> {
         if SockRef::from(&socket).domain()? == Domain::UNIX {
             let listener = UnixListener::from_std(StdUnixListener::from(socket))?;
@@ -62,7 +60,7 @@ impl Accepting {
         }
     }
 
-    /// Takes the socket away from the runtime.
+    /// Removes the socket from the runtime.
     pub(crate) fn into_blocking(self) -> io::Result<Waiting> {
         Ok(match self {
             Self::Tcp(listener) => Waiting::Tcp(listener.into_std()?),
@@ -71,15 +69,15 @@ impl Accepting {
     }
 }
 
-/// Those who wait to be accepted. The runtime need not have heard of them, so
-/// the kernel is asked.
+/// The queue of a listening socket, read without the runtime, which may not know of all
+/// connections in it.
 pub(crate) enum Waiting {
     Tcp(StdTcpListener),
     Unix(StdUnixListener, UnixOptions),
 }
 
 impl Waiting {
-    /// The next one, or `WouldBlock` where nobody waits.
+    /// The next connection, or `WouldBlock` if the queue is empty.
     pub(crate) fn next(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(listener) => {

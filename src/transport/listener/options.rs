@@ -1,4 +1,4 @@
-//! What listening sockets are told to do, and hand on to what they accept.
+//! Options of listening sockets and of those that they accept.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -9,8 +9,8 @@ use socket2::{SockRef, TcpKeepalive};
 
 use crate::config::Config;
 
-/// Options of TCP sockets. Linux hands each of them on from the listening
-/// socket to those that it accepts, but for the last.
+/// Options of TCP sockets. On Linux, accepted sockets inherit each of them from the
+/// listening socket, except the last.
 #[derive(Clone, Debug)]
 pub(crate) struct TcpOptions {
     /// `TCP_DEFER_ACCEPT`.
@@ -31,8 +31,7 @@ pub(crate) struct TcpOptions {
     pub(crate) incoming_cpu: bool,
 }
 
-/// How often a peer that does not answer is asked before it is given up, and
-/// the time between two times.
+/// Probes of a silent peer before the connection ends, and the time between them.
 const KEEPALIVE_RETRIES: u32 = 3;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -50,15 +49,15 @@ impl TcpOptions {
         }
     }
 
-    /// Sets them. `core` is the one that the socket's worker is bound to.
+    /// Sets them. `core` is the one that the socket's worker is pinned to.
     ///
     /// # Errors
-    /// Which option the kernel refuses, and why.
+    /// The name of the option, and the kernel's error.
     pub(super) fn apply(&self, socket: &impl AsFd, core: Option<usize>) -> io::Result<()> {
         let named =
             |name| move |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
         let socket = SockRef::from(socket);
-        // A reply is complete when it is written; nothing is worth waiting for.
+        // A reply is complete when it is written: Nagle's algorithm would only delay it.
         socket.set_tcp_nodelay(true).map_err(named("TCP_NODELAY"))?;
         if let Some(timeout) = self.defer_accept {
             set_defer_accept(&*socket, timeout).map_err(named("TCP_DEFER_ACCEPT"))?;
@@ -91,10 +90,10 @@ impl TcpOptions {
                 .set_recv_buffer_size(size.get())
                 .map_err(named("SO_RCVBUF"))?;
         }
-        // Also to nothing, where a predecessor has set it.
+        // Zero resets it on an inherited socket.
         let lowat = self.notsent_lowat.map_or(0, NonZeroUsize::get);
         match socket.set_tcp_notsent_lowat(u32::try_from(lowat).unwrap_or(u32::MAX)) {
-            // It is set unasked, and a kernel that does not know it does without.
+            // It is set by default, and optional on a kernel that does not know it.
             Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
             result => result.map_err(named("TCP_NOTSENT_LOWAT"))?,
         }
@@ -107,9 +106,9 @@ impl TcpOptions {
     }
 }
 
-/// Neither socket2 nor rustix knows this one.
+/// Neither socket2 nor rustix has this option.
 fn set_defer_accept(socket: &impl AsRawFd, timeout: Duration) -> io::Result<()> {
-    // The kernel counts in seconds; none of them would switch it off.
+    // The kernel counts in seconds; zero would switch it off.
     let seconds = timeout.as_secs().max(1);
     let value = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
     let len = libc::socklen_t::try_from(size_of_val(&value)).expect("four bytes");

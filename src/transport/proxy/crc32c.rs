@@ -1,12 +1,11 @@
 //! The checksum of a header, CRC-32C (RFC 4960 appendix B).
 //!
-//! Bit by bit: a header is short, few have one, and a table would cost more than
-//! it saves.
+//! Bit by bit: a header is short, and few have a checksum, so a table would not pay.
 
 /// The polynomial, its bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// The checksum of these pieces, one after the other.
+/// The checksum of the concatenated pieces.
 pub(super) fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     let bytes = pieces.into_iter().flatten();
     !bytes.fold(!0, |crc, &byte| {
@@ -19,7 +18,7 @@ pub(super) fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_examples_of_rfc_3720_come_out() {
+    fn examples_of_rfc_3720_match() {
         let ascending: Vec<u8> = (0..32).collect();
         for (bytes, crc) in [
             (&[0; 32][..], 0x8a91_36aa),

@@ -1,5 +1,4 @@
-//! A header that comes in pieces, for those who compare what is read of it with
-//! another reading of its rules.
+//! A header in pieces, for fuzz targets that compare its parser with another one.
 
 use std::future::Future;
 use std::io;
@@ -8,33 +7,33 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Failure, read_header};
+use super::{HeaderError, read_header};
 use crate::net::peer::Peer;
 
-/// What came of a stream that begins with a header, or should.
+/// The result of reading a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Introduction {
-    /// The header is good: who the client is, if the proxy says so.
+    /// A valid header, with the client if it names one.
     Of(Option<Peer>),
-    /// What is wrong with it: the name of a `Malformed`, without what it found.
+    /// The name of the `Malformed`, without its value.
     Malformed(String),
     /// The stream ended first.
     Gone,
 }
 
-/// Reads the header of a stream that comes in these pieces, and says how many
-/// bytes were taken from it.
+/// Reads the header of a stream that arrives in these pieces; also returns the number of
+/// bytes read.
 pub fn read_introduction(pieces: &[&[u8]]) -> (Introduction, usize) {
     let mut stream = Pieces {
         pieces: pieces.to_vec(),
         taken: 0,
-        owes_a_pause: false,
+        is_pending: false,
     };
     let read = {
         let mut reading = pin!(read_header(&mut stream, |_| {}));
         let mut context = Context::from_waker(Waker::noop());
         loop {
-            // Each pause is followed by bytes, or the end.
+            // Each `Pending` is followed by bytes, or the end.
             if let Poll::Ready(read) = reading.as_mut().poll(&mut context) {
                 break read;
             }
@@ -42,21 +41,21 @@ pub fn read_introduction(pieces: &[&[u8]]) -> (Introduction, usize) {
     };
     let introduction = match read {
         Ok(client) => Introduction::Of(client),
-        Err(Failure::Malformed(malformed)) => {
+        Err(HeaderError::Malformed(malformed)) => {
             let text = format!("{malformed:?}");
             let name = text.split('(').next().unwrap_or_default();
             Introduction::Malformed(name.to_owned())
         }
-        Err(Failure::Gone) => Introduction::Gone,
+        Err(HeaderError::Gone) => Introduction::Gone,
     };
     (introduction, stream.taken)
 }
 
-/// A stream of which a piece at a time is there.
+/// A stream that arrives piece by piece.
 struct Pieces<'a> {
     pieces: Vec<&'a [u8]>,
     taken: usize,
-    owes_a_pause: bool,
+    is_pending: bool,
 }
 
 impl AsyncRead for Pieces<'_> {
@@ -65,7 +64,7 @@ impl AsyncRead for Pieces<'_> {
         _cx: &mut Context<'_>,
         space: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if std::mem::take(&mut self.owes_a_pause) {
+        if std::mem::take(&mut self.is_pending) {
             return Poll::Pending;
         }
         let Some(piece) = self.pieces.first_mut() else {
@@ -76,7 +75,7 @@ impl AsyncRead for Pieces<'_> {
         *piece = later;
         if later.is_empty() {
             self.pieces.remove(0);
-            self.owes_a_pause = true;
+            self.is_pending = true;
         }
         self.taken += here.len();
         Poll::Ready(Ok(()))

@@ -1,4 +1,4 @@
-//! The header itself, without any I/O: what it may be, and version 2.
+//! The header, without any I/O: its bounds, and version 2.
 //!
 //! ```text
 //! signature (12) │ version, command │ family, protocol │ length (2) │ addresses │ TLVs
@@ -17,8 +17,8 @@ pub(super) const LINE_BYTES_MAX: usize = 107;
 /// Bytes before the addresses.
 pub(super) const PREFIX_LEN: usize = 16;
 
-/// Bytes behind the prefix, at most. The largest addresses take 216; what
-/// proxies add to them, such as the name of a TLS client, takes some hundreds.
+/// The most bytes after the prefix. The largest addresses take 216; the TLVs of proxies,
+/// such as the name of a TLS client, take some hundreds.
 const REST_BYTES_MAX: usize = 4096;
 
 pub(super) const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -26,7 +26,7 @@ pub(super) const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The type of the TLV that holds the checksum.
 const CRC32C: u8 = 0x03;
 
-/// What is wrong with a header.
+/// The fault of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
     NoHeader,
@@ -41,37 +41,36 @@ pub(crate) enum Malformed {
     Checksum,
 }
 
-/// The part of a fixed length.
+/// The fixed-length part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prefix {
     family: Family,
     rest_len: u16,
 }
 
-/// Of what kind the addresses are.
+/// The address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
-    /// There are none, or none that matter: the proxy speaks for itself, or
-    /// does not know.
+    /// No addresses, or ignored ones: the proxy names no client.
     Unknown,
     Inet,
     Inet6,
     Unix,
 }
 
-/// What the first bytes of a header are.
+/// The parsed start of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Header {
-    /// So many more bytes belong to it, at least.
+    /// The least number of missing bytes.
     Incomplete(usize),
-    /// All of version 1: who the client is, if the proxy knows.
+    /// A whole header of version 1, with the client if it names one.
     Line(Option<Peer>),
-    /// The part of a fixed length of version 2.
+    /// The fixed-length part of version 2.
     Prefix(Prefix),
 }
 
 impl Prefix {
-    /// Reads what follows the signature.
+    /// Parses the fields after the signature.
     pub(super) fn parse(bytes: &[u8; PREFIX_LEN]) -> Result<Self, Malformed> {
         let [_signature @ .., version_command, family, high, low] = bytes;
         if version_command >> 4 != 2 {
@@ -82,7 +81,7 @@ impl Prefix {
             return Err(Malformed::TooLong(rest_len));
         }
         let family = match (version_command & 0x0f, family) {
-            // LOCAL: whatever the family, it is to be ignored.
+            // LOCAL: the family is ignored.
             (0, _) | (1, 0x00) => Family::Unknown,
             // Streams; the protocol of the next nibble 2 would be datagrams.
             (1, 0x11) => Family::Inet,
@@ -98,13 +97,13 @@ impl Prefix {
         Ok(prefix)
     }
 
-    /// Bytes that belong to the header behind this.
+    /// Bytes of the header after the prefix.
     pub(super) fn rest_len(self) -> usize {
         usize::from(self.rest_len)
     }
 
-    /// Reads the rest, which has [`rest_len`](Self::rest_len) bytes; `bytes` are
-    /// those of this prefix.
+    /// Parses the rest, which has [`rest_len`](Self::rest_len) bytes; `bytes` are those of
+    /// this prefix.
     pub(super) fn finish(
         self,
         bytes: &[u8; PREFIX_LEN],
@@ -113,7 +112,7 @@ impl Prefix {
         let (addresses, tlvs) = rest
             .split_at_checked(self.family.address_len())
             .ok_or(Malformed::TooShort)?;
-        // What an unknown family is followed by need not be TLVs.
+        // The bytes after an unknown family need not be TLVs.
         if self.family != Family::Unknown {
             check_tlvs(bytes, addresses, tlvs)?;
         }
@@ -127,7 +126,7 @@ impl Prefix {
 }
 
 impl Family {
-    /// Bytes of both addresses, and both ports where there are some.
+    /// Bytes of both addresses and ports.
     const fn address_len(self) -> usize {
         match self {
             Self::Unknown => 0,
@@ -155,8 +154,7 @@ fn inet6(addresses: &[u8]) -> Option<Peer> {
     Some(SocketAddr::from((source, u16::from_be_bytes(*port))).into())
 }
 
-/// Steps over the TLVs, which have to fill what is left, and verifies the
-/// checksum if one of them is that.
+/// Checks that TLVs fill the rest, and verifies the checksum if there is one.
 fn check_tlvs(prefix: &[u8], addresses: &[u8], tlvs: &[u8]) -> Result<(), Malformed> {
     let mut rest = tlvs;
     while !rest.is_empty() {
@@ -167,7 +165,7 @@ fn check_tlvs(prefix: &[u8], addresses: &[u8], tlvs: &[u8]) -> Result<(), Malfor
         let (value, next) = after.split_at_checked(len).ok_or(Malformed::Tlv)?;
         if *kind == CRC32C {
             let sum = u32::from_be_bytes(value.try_into().map_err(|_length| Malformed::Tlv)?);
-            // It counts as zero where it stands itself.
+            // The checksum's own bytes count as zero.
             let before = &tlvs[..tlvs.len() - next.len() - value.len()];
             if crc32c::of([prefix, addresses, before, &[0; 4], next]) != sum {
                 return Err(Malformed::Checksum);
@@ -199,7 +197,7 @@ impl fmt::Display for Malformed {
 mod tests {
     use super::*;
 
-    /// A header with this second part, whose length is added.
+    /// A header with this rest, and its length.
     fn header(version_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let len = u16::try_from(rest.len()).expect("short").to_be_bytes();
         [SIGNATURE, &[version_command, family][..], &len, rest].concat()
@@ -228,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn each_family_names_its_peer() {
+    fn each_family_yields_its_peer() {
         for (command, family, rest, named) in [
             (0x21, 0x11, FOUR.to_vec(), Some(peer("192.0.2.1:12345"))),
             (0x21, 0x21, six(), Some(peer("[2001:db8::1]:12345"))),
@@ -236,7 +234,7 @@ mod tests {
             (0x21, 0x00, vec![], None),
             (0x21, 0x00, b"whatever".to_vec(), None),
             (0x20, 0x00, vec![], None),
-            // LOCAL: the family is ignored, and what follows it.
+            // LOCAL: the family and the rest are ignored.
             (0x20, 0x11, FOUR.to_vec(), None),
             (0x20, 0xff, vec![1, 2, 3], None),
         ] {
@@ -245,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_stream_of_version_2_is_malformed() {
+    fn anything_but_a_stream_of_version_2_is_malformed() {
         use Malformed::{Command, Family, NoHeader, TooShort, Version};
         for low in 0..16 {
             let version = header(0x11 | low, 0x11, FOUR);
@@ -278,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_is_told_as_soon_as_can_be() {
+    fn other_bytes_are_an_error_at_the_first_wrong_one() {
         let parse = crate::transport::proxy::parse;
         assert_eq!(parse(b""), Ok(Header::Incomplete(15)));
         for len in 1..=SIGNATURE.len() {
@@ -292,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_has_a_bound() {
+    fn length_is_bounded() {
         let tlv = |len: usize| {
             let len_bytes = u16::try_from(len).expect("short").to_be_bytes();
             [FOUR, &[0x04], &len_bytes, &vec![0; len]].concat()
@@ -307,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn tlvs_are_stepped_over_and_have_to_fit() {
+    fn tlvs_are_skipped_and_must_fit() {
         let with = |tlvs: &[u8]| parse(&header(0x21, 0x11, &[FOUR, tlvs].concat()));
         let named = Ok(Some(peer("192.0.2.1:12345")));
         assert_eq!(with(b"\x01\0\x02h2\x04\0\0\xee\0\x01x"), named);
@@ -322,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_is_verified() {
+    fn checksum_is_verified() {
         let with = |sum: &[u8]| {
             let tlvs = [b"\x03\0\x04", sum, b"\x04\0\x01x"].concat();
             header(0x21, 0x11, &[FOUR, &tlvs].concat())
@@ -333,7 +331,7 @@ mod tests {
         for at in PREFIX_LEN..good.len() {
             let mut wrong = good.clone();
             wrong[at] ^= 0x10;
-            // One is no checksum any more.
+            // This change makes it another TLV.
             let is_kind = at == PREFIX_LEN + FOUR.len();
             assert!(is_kind || parse(&wrong).is_err(), "byte {at}");
         }
@@ -342,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_does_no_harm() {
+    fn random_headers_do_not_panic() {
         let mut state = 1_u32;
         for _ in 0..20_000 {
             let mut bytes = header(0x21, [0x11, 0x21, 0x31][state as usize % 3], &[7; 230]);

@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::header::{Header, LINE_BYTES_MAX, Malformed};
 use crate::net::peer::Peer;
 
-/// How a line begins.
+/// The start of a line.
 pub(super) const START: &[u8] = b"PROXY ";
 
-/// A line of a proxy that does not know its client.
+/// The start of a line without a client.
 const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
 
 const END: &[u8] = b"\r\n";
@@ -24,7 +24,7 @@ pub(super) const BYTES_MIN: usize = UNKNOWN.len() + END.len();
 /// Fields of a line with addresses.
 const FIELDS: usize = 6;
 
-/// Looks at the first bytes of a line.
+/// Parses the first bytes of a line.
 pub(super) fn parse(start: &[u8]) -> Result<Header, Malformed> {
     let is_unknown = start
         .strip_prefix(UNKNOWN)
@@ -32,10 +32,10 @@ pub(super) fn parse(start: &[u8]) -> Result<Header, Malformed> {
         .is_some_and(|byte| b" \r".contains(byte));
     let (text, is_whole) = match start.strip_suffix(END) {
         Some(text) => (text, true),
-        // Its end may be half there.
+        // Half of the CRLF may have arrived.
         None => (start.strip_suffix(b"\r").unwrap_or(start), false),
     };
-    // What stands behind UNKNOWN is to be ignored, whatever it is.
+    // Any bytes after UNKNOWN are ignored.
     let is_text = |byte: &u8| match byte {
         b'\r' | b'\n' => false,
         b' '..=b'~' => true,
@@ -58,8 +58,8 @@ pub(super) fn parse(start: &[u8]) -> Result<Header, Malformed> {
     client.map(Some).map(Header::Line).ok_or(Malformed::Line)
 }
 
-/// Bytes that are still to come of a line that begins so, at least: no byte behind a
-/// line may be read.
+/// The least number of bytes missing from a line with this start: no byte after a line may
+/// be read.
 fn bytes_to_come(start: &[u8], is_unknown: bool) -> usize {
     if start.len() < BYTES_MIN {
         return BYTES_MIN - start.len();
@@ -71,7 +71,7 @@ fn bytes_to_come(start: &[u8], is_unknown: bool) -> usize {
     if is_unknown {
         return END.len();
     }
-    // Each field that is missing has a space in front and a byte at least.
+    // Each missing field has a space and at least a byte.
     let fields = start.split(|&byte| byte == b' ').count();
     let fields = 2 * FIELDS.saturating_sub(fields);
     fields + usize::from(last == Some(b' ')) + END.len()
@@ -95,7 +95,7 @@ fn client(line: &str) -> Option<Peer> {
     is_all.then(|| SocketAddr::new(source, source_port).into())
 }
 
-/// A decimal number without zeros in front.
+/// A decimal number without leading zeros.
 fn port(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let has_zeros = text.len() > 1 && text.starts_with('0');
@@ -125,7 +125,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_line_names_its_client() {
+    fn line_yields_its_client() {
         assert_eq!(parse(GOOD[0]), Ok(named("192.0.2.7:12345")));
         assert_eq!(parse(GOOD[1]), Ok(named("1.1.1.1:0")));
         assert_eq!(parse(GOOD[2]), Ok(named("[2001:db8::1]:65535")));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_such_a_line_is_malformed() {
+    fn any_deviation_is_malformed() {
         for wrong in [
             "PROXY TCP4 192.0.2.7 198.51.100.7 12345\r\n",
             "PROXY TCP4 192.0.2.7 198.51.100.7 12345 443 \r\n",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_behind_a_line_is_asked_for() {
+    fn no_byte_after_a_line_is_requested() {
         for line in GOOD {
             for len in START.len()..line.len() {
                 let Ok(Header::Incomplete(missing)) = parse(&line[..len]) else {

@@ -1,5 +1,4 @@
-//! Steps through DER (X.690), as far as certificates and keys of the operator's
-//! own have to be looked into.
+//! A reader of DER (X.690), for the operator's own certificates and keys.
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const OCTET_STRING: u8 = 0x04;
@@ -8,8 +7,7 @@ pub(super) const SEQUENCE: u8 = 0x30;
 /// `[0]`, constructed.
 pub(super) const TAG_0: u8 = 0xa0;
 
-/// The content of the element at the front, which must have this tag, and what
-/// follows it.
+/// The content of the first element, which must have this tag, and the rest.
 pub(super) fn take(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -28,7 +26,7 @@ pub(super) fn take(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(len)
 }
 
-/// As [`take`], and steps over the element.
+/// As [`take`], and skips the element.
 pub(super) fn skim<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let (content, rest) = take(bytes, tag)?;
     *bytes = rest;

@@ -1,5 +1,4 @@
-//! What is wrong with a file that holds no usable certificate or key, in words,
-//! and what makes one of it.
+//! Why a file holds no usable certificate or key, and the command that converts it.
 
 use std::fmt;
 use std::path::Path;
@@ -8,18 +7,18 @@ use rustls::pki_types::PrivateKeyDer;
 
 use super::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, TAG_0, skim, take};
 
-/// What a file was to hold.
+/// The expected content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Certificate,
     Key,
 }
 
-/// The keys with which TLS is spoken here.
+/// The supported keys.
 pub(super) const SUPPORTED_KEYS: &str =
     "ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits";
 
-/// Why there is nothing of what is wanted in a file.
+/// Describes the content of a file without the wanted item.
 pub(super) fn what_instead(wanted: Wanted, file: &Path, content: &[u8]) -> String {
     let file = file.display();
     if content.iter().all(u8::is_ascii_whitespace) {
@@ -80,12 +79,12 @@ pub(super) fn what_instead(wanted: Wanted, file: &Path, content: &[u8]) -> Strin
     }
 }
 
-/// What stands in the way of the keys in a file, before they are read.
-pub(super) fn obstacle(file: &Path, content: &[u8]) -> Option<String> {
+/// A fault of the keys in a file that is visible before they are parsed.
+pub(super) fn key_fault(file: &Path, content: &[u8]) -> Option<String> {
     let keys = labels(content);
     let keys = keys.iter().filter(|label| label.ends_with("PRIVATE KEY"));
     let count = keys.count();
-    // The traditional form says so in a header (RFC 1421 section 4.6.1.1).
+    // The traditional form has a header for it (RFC 1421 section 4.6.1.1).
     let is_encrypted = lines(content).any(|line| {
         let header = line.strip_prefix(b"Proc-Type:");
         header.is_some_and(|header| header.ends_with(b"ENCRYPTED"))
@@ -108,7 +107,7 @@ fn encrypted(file: &impl fmt::Display) -> String {
     )
 }
 
-/// Why a key that could be read cannot be used.
+/// Why a parsed key cannot be used.
 pub(super) fn unusable(key: &PrivateKeyDer<'_>) -> String {
     match KeyKind::of(key) {
         Some(kind) if kind.is_supported() => {
@@ -127,7 +126,7 @@ fn unsupported(kind: &str) -> String {
     )
 }
 
-/// What a private key is.
+/// The kind of a private key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KeyKind {
     Rsa {
@@ -226,7 +225,7 @@ fn lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(<[u8]>::trim_ascii_end)
 }
 
-/// What the sections of a PEM file are, as their first lines have it.
+/// The labels of a PEM file's sections.
 fn labels(content: &[u8]) -> Vec<&str> {
     let label = |line| {
         let line = str::from_utf8(line).ok()?;

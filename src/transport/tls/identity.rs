@@ -1,4 +1,4 @@
-//! Who the server is: its certificate chain and the key to it.
+//! The server's identity: its certificate chain and the key.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -20,33 +20,32 @@ use super::unix_seconds;
 use super::validity::{self, Standing};
 use crate::config::error::Error;
 
-/// The largest file that is read for a certificate chain or a key. Real ones
-/// have a few kilobytes.
+/// The largest file of a certificate chain or a key. Real ones have a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What editors of Windows put before a text of UTF-8.
+/// Editors on Windows write it before UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The permissions of those who are neither the owner nor of its group.
+/// The permissions of others.
 const OTHERS: u32 = 0o007;
 
-/// A certificate chain with its key, which have been found to match.
+/// A certificate chain with the matching key.
 #[derive(Debug)]
 pub(super) struct Identity {
     certified: CertifiedKey,
     certificate: Certificate,
 }
 
-/// What a server has of its certificate once it is in use.
+/// The certificate in use.
 #[derive(Clone, Debug)]
 pub(super) struct Certificate {
     pub(super) chain: Vec<CertificateDer<'static>>,
-    /// `None` if that cannot be made out.
+    /// `None` if it cannot be read.
     validity: Option<RangeInclusive<SystemTime>>,
 }
 
 impl Certificate {
-    /// Whether the certificate is valid now, `None` if that cannot be made out.
+    /// Whether the certificate is valid now, `None` if its dates cannot be read.
     #[expect(
         clippy::disallowed_methods,
         reason = "a certificate's dates are those of the wall clock"
@@ -61,7 +60,7 @@ impl Identity {
     /// Reads and checks both files.
     ///
     /// # Errors
-    /// [`Error::Tls`] with the file that is wrong, and how.
+    /// [`Error::Tls`] with the file, and its fault.
     pub(super) fn read(certificate: &Path, key: &Path) -> Result<Self, Error> {
         let chain = read_chain(certificate)?;
         let private_key = read_key(key)?;
@@ -71,7 +70,7 @@ impl Identity {
             .map_err(|_of_its_types| wrong(key, diagnosis::unusable(&private_key)))?;
         let certified = CertifiedKey::new(chain, signing_key);
         match certified.keys_match() {
-            // As rustls has it: a key that does not tell its public half may match.
+            // As in rustls: a key without its public half may match.
             Ok(()) | Err(TlsError::InconsistentKeys(InconsistentKeys::Unknown)) => {}
             Err(TlsError::InconsistentKeys(_)) => {
                 let reason = format!(
@@ -98,8 +97,8 @@ impl Identity {
         })
     }
 
-    /// Logs when it ends, and what is suspicious about these files of its.
-    pub(super) fn tell(&self, certificate: &Path, key: &Path) {
+    /// Logs the end of its validity, and warnings about its files.
+    pub(super) fn log(&self, certificate: &Path, key: &Path) {
         let file = certificate.display();
         let date = humantime::format_rfc3339_seconds;
         match self.standing() {
@@ -124,19 +123,18 @@ impl Identity {
         &self.certificate
     }
 
-    /// Whether the certificate is valid now, `None` if that cannot be made out.
+    /// Whether the certificate is valid now, `None` if its dates cannot be read.
     pub(super) fn standing(&self) -> Option<Standing> {
         self.certificate.standing()
     }
 
-    /// When the certificate ends, in seconds since 1970; 0 if that cannot be
-    /// made out.
+    /// The end of the validity, in seconds since 1970; 0 if it cannot be read.
     pub(super) fn not_after_s(&self) -> u64 {
         let validity = self.certificate.validity.as_ref();
         validity.map_or(0, |validity| unix_seconds(*validity.end()))
     }
 
-    /// Presents this certificate to everybody, whatever name they ask for.
+    /// A resolver that presents this certificate for any server name.
     pub(super) fn into_resolver(self) -> Arc<dyn ResolvesServerCert> {
         Arc::new(SingleCertAndKey::from(self.certified))
     }
@@ -162,7 +160,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let text = read(path)?;
-    if let Some(reason) = diagnosis::obstacle(path, &text) {
+    if let Some(reason) = diagnosis::key_fault(path, &text) {
         return Err(wrong(path, reason));
     }
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
@@ -189,14 +187,14 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(text)
 }
 
-/// Why rustls takes a certificate for none.
+/// Why rustls cannot use a certificate.
 fn unusable(version: Option<u8>, file: &Path) -> String {
     let file = file.display();
     match version {
         Some(version @ (1 | 2)) => format!(
-            "the first certificate is of X.509 version {version}, and clients take version 3 alone; \
-             whoever signs it has to give it extensions: openssl x509 -req -extfile, or openssl req \
-             -x509 -addext subjectAltName=DNS:NAME"
+            "the first certificate has X.509 version {version}, but clients accept only version 3; \
+             sign it with extensions: openssl x509 -req -extfile, or openssl req -x509 -addext \
+             subjectAltName=DNS:NAME"
         ),
         _ => format!(
             "the first certificate is damaged: openssl x509 -in {file} -noout -text shows how far \

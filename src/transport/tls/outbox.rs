@@ -1,20 +1,19 @@
-//! Ciphertext on its way to a socket.
+//! The queue of ciphertext to a socket.
 
 use std::mem;
 use std::ops::Range;
 
 use crate::net::byte_queue::ByteQueue;
 
-/// What was encrypted and not sent yet.
+/// Ciphertext that is not sent yet.
 ///
-/// Its buffer is lent by the worker, and goes back to it as soon as everything
-/// is sent, or what is not has found a place of its own: an idle connection
-/// holds none.
+/// Its buffer is the worker's, and returned as soon as everything is sent or moved to a
+/// queue: an idle connection has none.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Initialised to its end.
+    /// The worker's buffer, initialised to its end.
     lent: Vec<u8>,
-    /// Those of its bytes that are behind what waits.
+    /// The bytes in `lent`, after those in `waiting`.
     fresh: Range<usize>,
     waiting: Option<Box<ByteQueue>>,
 }
@@ -28,14 +27,14 @@ impl Outbox {
         self.fresh.len() + self.waiting.as_ref().map_or(0, |waiting| waiting.len())
     }
 
-    /// Bytes of memory that are its own.
+    /// Bytes of its own memory.
     pub(super) fn capacity(&self) -> usize {
         self.waiting
             .as_ref()
             .map_or(0, |waiting| waiting.capacity())
     }
 
-    /// The first bytes that are to be sent, as far as they stand together.
+    /// The first contiguous bytes to send.
     pub(super) fn front(&self) -> &[u8] {
         match &self.waiting {
             Some(waiting) => waiting.front(),
@@ -51,7 +50,7 @@ impl Outbox {
         }
     }
 
-    /// Room for `len` bytes behind what is there.
+    /// Room for `len` more bytes.
     pub(super) fn room(&mut self, len: usize) -> &mut [u8] {
         let end = self.fresh.end + len;
         if self.lent.len() < end {
@@ -60,12 +59,12 @@ impl Outbox {
         &mut self.lent[self.fresh.end..]
     }
 
-    /// `len` bytes of that room are written.
+    /// Adds `len` bytes that were written to the room.
     pub(super) fn written(&mut self, len: usize) {
         self.fresh.end += len;
     }
 
-    /// `len` bytes of the [front](Self::front) are sent.
+    /// Removes `len` sent bytes of the [front](Self::front).
     pub(super) fn sent(&mut self, len: usize) {
         match &mut self.waiting {
             Some(waiting) => {
@@ -78,7 +77,7 @@ impl Outbox {
         }
     }
 
-    /// Gives the buffer back to the worker; what is unsent is moved out of it.
+    /// Returns the buffer to the worker, after moving unsent bytes out of it.
     pub(super) fn give_back(&mut self, spare: &mut Vec<u8>) {
         let rest = &self.lent[self.fresh.clone()];
         if !rest.is_empty() {
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_sent_keeps_its_place_and_no_large_buffer() {
+    fn unsent_bytes_keep_their_order_without_the_lent_buffer() {
         let mut spare = vec![0; 1000];
         let mut outbox = Outbox::default();
         outbox.borrow_from(&mut spare);

@@ -1,28 +1,28 @@
-//! A bound on records that bring no data.
+//! A limit on records without data.
 
 use std::time::{Duration, Instant};
 
 use crate::sys::calls;
 
 /// Records without data that a peer may send in a row: those of its handshake, empty
-/// ones, updates of its keys, and whatever else TLS has. An update costs as much as
-/// many frames do, and rustls takes 32 of them before each byte of data.
+/// ones, KeyUpdates and others. A KeyUpdate costs as much as many frames, and rustls
+/// accepts 32 of them before each byte of data.
 const RECORDS_MAX: u32 = 32;
 
-/// ... and one more each time that this has passed. Keys need an update once in
-/// millions of records (RFC 8446, section 5.5).
+/// One more is allowed per interval. Keys need an update once in millions of records (RFC
+/// 8446, section 5.5).
 const REFILL: Duration = Duration::from_secs(1);
 
-/// What a peer may still send without data.
+/// The budget of a peer.
 #[derive(Debug, Default)]
 pub(super) struct RecordBudget {
     used: u32,
-    /// When `used` was last right.
+    /// The time of `used`.
     at: Option<Instant>,
 }
 
 impl RecordBudget {
-    /// Takes one record's share; whether there was one.
+    /// Takes one record's share; `false` if there is none.
     pub(super) fn take(&mut self) -> bool {
         self.take_at(calls::now())
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_is_used_up_and_comes_back_with_time() {
+    fn budget_is_exhausted_by_records_in_a_row() {
         let start = Instant::now();
         let mut budget = RecordBudget::default();
         let mut taken = |now| (0..100).filter(|_| budget.take_at(now)).count();
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn one_in_a_second_is_never_too_much() {
+    fn one_record_per_second_is_always_allowed_and_the_budget_refills() {
         let start = Instant::now();
         let mut budget = RecordBudget::default();
         assert!((0..1000).all(|second| budget.take_at(start + second * REFILL)));

@@ -1,11 +1,9 @@
 //! A connection over TLS.
 //!
-//! rustls decrypts and encrypts in buffers that it is given. Those belong to the
-//! worker, so that a connection that waits holds none: what it keeps is part of
-//! a record that has not come whole, plaintext that nobody has read yet, and
-//! ciphertext that the socket did not take. The first two are bounded by
-//! [`RECORD_BYTES_MAX`] and by one read; the last by whoever writes, who is to read
-//! the client no further while it waits, or not too far.
+//! rustls decrypts and encrypts in the caller's buffers. Those belong to the worker, so
+//! that an idle connection has none: it buffers a partial record, unread plaintext, and
+//! unsent ciphertext. The first two are bounded by [`RECORD_BYTES_MAX`] and by one read;
+//! the last by the writer, which stops reading the client while too much is unsent.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -30,43 +28,42 @@ use super::record_budget::RecordBudget;
 use crate::net::socket::Socket;
 use crate::sys::calls;
 
-/// The largest record there is (RFC 5246 section 6.2.3): what is kept of one
-/// that has not come whole. A handshake message that needs more is refused; a
-/// client's take a tenth of it.
+/// The largest record (RFC 5246 section 6.2.3), and the bound on a partial one. A
+/// handshake message that needs more is refused; a client's take a tenth of it.
 const RECORD_BYTES_MAX: usize = RECORD_HEADER + (1 << 14) + 2048;
 
-/// What stands before the length of a record, and the length.
+/// The header of a record, with its length in the last two bytes.
 const RECORD_HEADER: usize = 5;
 
-/// Ciphertext that is read at once, at least.
+/// The smallest read of ciphertext.
 const READ_BYTES_MIN: usize = 4096;
 
 const NO_DATA: &str = "too many records without data";
 
-/// Reads in one turn of a connection that bring nothing for whoever asked.
+/// Reads without plaintext in one turn of a connection.
 const READS_PER_TURN: u32 = 16;
 
-/// What a record adds to its plaintext at most, with room to spare.
+/// More than a record adds to its plaintext.
 const RECORD_OVERHEAD: usize = 64;
 
-/// Bytes that are sent at once of many that wait, while others wait for their turn.
+/// Bytes sent in one turn, while other connections wait.
 const FLUSH_BYTES_MAX: usize = 256 * 1024;
 
-/// Plaintext in a record of ours.
+/// The most plaintext in a sent record.
 const FRAGMENT: usize = 1 << 14;
 
-/// What the TLS connections of one worker have in common.
+/// Accepts the TLS connections of one worker.
 pub(crate) struct Acceptor {
     tls: Arc<Tls>,
     scratch: Rc<RefCell<Scratch>>,
 }
 
-/// Buffers that belong to whichever connection is being served.
+/// Buffers for the connection that is being served.
 struct Scratch {
-    /// What is read; made with the first connection.
+    /// For reads; allocated with the first connection.
     ciphertext: Vec<u8>,
     ciphertext_len: usize,
-    /// What is to be sent.
+    /// For the outbox.
     spare: Vec<u8>,
 }
 
@@ -74,20 +71,19 @@ struct Scratch {
 pub(crate) struct TlsStream {
     under: Socket,
     tls: UnbufferedServerConnection,
-    /// Part of a record that has not come whole, behind the records that rustls
-    /// holds on to: those of a message that has not come whole.
+    /// The records of a partial message, which rustls must see again, and then a partial
+    /// record.
     incoming: Vec<u8>,
     /// Bytes of those records.
     shown: usize,
-    /// Plaintext that found no room where it was to go; what stands before
-    /// `plain_read` is read.
+    /// Plaintext that did not fit the reader's buffer, read up to `plain_read`.
     plain: Vec<u8>,
     plain_read: usize,
     outbox: Outbox,
-    /// The peer sends no more.
+    /// The peer has sent its end.
     has_ended: bool,
-    /// Why the peer is not listened to any more. What still comes is thrown away: a
-    /// socket that is closed with unread bytes is reset, and the last word lost.
+    /// After a fault, the peer's bytes are read and discarded: closing a socket with
+    /// unread bytes resets it, and the alert is lost.
     fault: Option<Fault>,
     budget: RecordBudget,
     /// The last read took all that it had room for.
@@ -95,24 +91,23 @@ pub(crate) struct TlsStream {
     scratch: Rc<RefCell<Scratch>>,
 }
 
-/// What was wrong with what a peer has sent.
+/// The fault of a peer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// It is too much, and something can still be said.
+    /// Over a limit; the connection can still be written to.
     Excess,
-    /// rustls has found an error, and is not to be asked again.
+    /// rustls has returned an error, and must not be called again.
     Broken,
 }
 
-/// Why there is no TLS connection. The socket comes back where there is
-/// something left to be said.
+/// Why the TLS handshake failed, with the socket if it can still be written to.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum HandshakeError {
     /// The client has sent a plain request.
     Plain(Socket),
-    /// It speaks no TLS, or none that suits, and has been told so by an alert.
+    /// The client sent no acceptable TLS, and got an alert.
     Refused(Socket, io::Error),
-    /// It has left, or the connection broke.
+    /// The client has closed, or the connection broke.
     Gone,
 }
 
@@ -129,18 +124,18 @@ impl Acceptor {
         }
     }
 
-    /// Does the handshake on a socket on which nothing was said yet. `hold` is called
-    /// with what that makes the server hold, as often as it changes.
+    /// Does the handshake on a new socket. `hold` is called with the buffered bytes
+    /// whenever they change.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The handshake failed.
     pub(crate) async fn accept(
         &self,
         under: Socket,
         hold: impl Fn(usize),
-    ) -> Result<Box<TlsStream>, Failure> {
+    ) -> Result<Box<TlsStream>, HandshakeError> {
         let Ok(tls) = UnbufferedServerConnection::new(self.tls.config()) else {
-            return Err(Failure::Gone);
+            return Err(HandshakeError::Gone);
         };
         let mut stream = Box::new(TlsStream {
             under,
@@ -156,48 +151,48 @@ impl Acceptor {
             is_bulk: false,
             scratch: Rc::clone(&self.scratch),
         });
-        let shaking = poll_fn(|cx| {
+        let handshake = poll_fn(|cx| {
             let polled = stream.poll_handshake(cx);
             hold(stream.held());
             polled
         });
-        match shaking.await {
+        match handshake.await {
             Ok(()) => Ok(stream),
-            Err(error) if !is_broken_tls(&error) => Err(Failure::Gone),
-            Err(_) if stream.got_a_request() => Err(Failure::Plain(stream.under)),
-            // It has the alert, or as much of it as there was room for.
-            Err(error) => Err(Failure::Refused(stream.under, error)),
+            Err(error) if !is_broken_tls(&error) => Err(HandshakeError::Gone),
+            Err(_) if stream.is_plain_request() => Err(HandshakeError::Plain(stream.under)),
+            // The alert is sent, as far as it fit.
+            Err(error) => Err(HandshakeError::Refused(stream.under, error)),
         }
     }
 }
 
 impl TlsStream {
-    /// Whether TLS 1.3 was agreed on, and not 1.2.
+    /// Whether the version is TLS 1.3, and not 1.2.
     pub(crate) fn is_newest(&self) -> bool {
         self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
-    /// Sends the end of the stream below, behind that of TLS.
+    /// Sends a FIN, after [`put_end`](Self::put_end).
     pub(crate) fn half_close(&self) -> io::Result<()> {
         self.under.half_close()
     }
 
-    /// Bytes of memory that the connection holds on to.
+    /// Bytes of its buffers.
     pub(crate) fn held(&self) -> usize {
         self.incoming.capacity() + self.plain.capacity() + self.outbox.capacity()
     }
 
-    /// Bytes that were written and are not sent.
+    /// Written bytes that are not sent yet.
     pub(crate) fn unsent(&self) -> usize {
         self.outbox.len()
     }
 
-    /// Whether all that was read is handed out.
+    /// Whether no read bytes are buffered.
     pub(crate) fn is_quiet(&self) -> bool {
         self.incoming.is_empty() && !self.has_plain()
     }
 
-    /// Whether something can still be said, whatever the last read has found.
+    /// Whether it can still be written to, whatever the last read has found.
     pub(crate) fn may_write(&self) -> bool {
         self.fault != Some(Fault::Broken)
     }
@@ -207,7 +202,7 @@ impl TlsStream {
         self.is_bulk
     }
 
-    /// Whether there is something to read without asking the socket.
+    /// Whether plaintext is buffered.
     pub(crate) fn has_plain(&self) -> bool {
         self.plain_read < self.plain.len()
     }
@@ -217,12 +212,12 @@ impl TlsStream {
         self.outbox.is_empty()
     }
 
-    /// Reads what the runtime knows of, at most one read of the socket.
+    /// Reads, if the runtime knows that the socket is readable, at most once.
     pub(crate) fn try_read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         self.read_once(space, Socket::try_read)
     }
 
-    /// Reads what is there, even if the runtime has not heard of it yet.
+    /// Reads without asking the runtime whether the socket is readable.
     pub(crate) fn read_at_once(&mut self, space: &mut [u8]) -> io::Result<usize> {
         self.read_once(space, Socket::read_at_once)
     }
@@ -240,7 +235,7 @@ impl TlsStream {
         }
     }
 
-    /// Reads; 0 bytes at the end of the stream, be it a proper one or not.
+    /// Reads; 0 bytes at the end of the stream, with or without a `close_notify`.
     pub(crate) fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
@@ -251,12 +246,12 @@ impl TlsStream {
                 return Poll::Ready(Ok(len));
             }
         }
-        // The others get their turn first.
+        // Other connections get their turn first.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Waits until there may be something to read.
+    /// Waits until there may be bytes to read.
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.has_plain() || self.has_ended {
             return Poll::Ready(Ok(()));
@@ -269,7 +264,7 @@ impl TlsStream {
         self.under.poll_write_ready(cx)
     }
 
-    /// Encrypts, to be sent with the next [`flush`](Self::flush).
+    /// Encrypts and queues bytes for the next [`flush`](Self::flush).
     ///
     /// # Errors
     /// The connection cannot be written to any more.
@@ -287,7 +282,7 @@ impl TlsStream {
         }
     }
 
-    /// Puts the end of our side behind what was put.
+    /// Queues a `close_notify`.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -298,13 +293,13 @@ impl TlsStream {
         .map_err(io::Error::other)
     }
 
-    /// Sends what waits, as far as the runtime knows of room, and no more than
-    /// [`FLUSH_BYTES_MAX`]; whether nothing waits any more.
+    /// Sends queued bytes, at most [`FLUSH_BYTES_MAX`], if the runtime knows that the
+    /// socket is writable; returns whether none are left.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         self.flush_with(Socket::try_write)
     }
 
-    /// The same where there is room, even if the runtime has not heard of it.
+    /// As [`flush`](Self::flush), without asking the runtime.
     pub(crate) fn flush_at_once(&mut self) -> io::Result<bool> {
         self.flush_with(|under, bytes| Ok(calls::send(under, bytes, SendFlags::empty())?))
     }
@@ -335,7 +330,7 @@ impl TlsStream {
         sent
     }
 
-    /// Sends all that waits.
+    /// Sends all queued bytes.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.flush()? {
             ready!(self.under.poll_write_ready(cx))?;
@@ -343,13 +338,13 @@ impl TlsStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes as a socket does. What is taken may still have to be
-    /// [flushed](Self::flush); until it is, no more is taken.
+    /// Writes as a socket does. The bytes may have to be [flushed](Self::flush); until
+    /// then, no more are accepted.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.try_write_pieces([bytes, &[]])
     }
 
-    /// As [`try_write`](Self::try_write), one piece behind the other.
+    /// As [`try_write`](Self::try_write), vectored.
     pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
         if !self.flush()? {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -369,14 +364,14 @@ impl TlsStream {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..READS_PER_TURN {
             ready!(self.poll_send(cx))?;
-            if !self.tls.is_handshaking() {
+            if !self.tls.is_handhandshake() {
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.fill(cx, &mut []))? == Some(0) {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
-        // The others get their turn first.
+        // Other connections get their turn first.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -389,8 +384,8 @@ impl TlsStream {
         })
     }
 
-    /// Hands out plaintext, or else reads once and decrypts; `None` if there
-    /// was none in what came.
+    /// Returns buffered plaintext, or else reads once and decrypts; `None` without
+    /// plaintext.
     fn read_with(
         &mut self,
         space: &mut [u8],
@@ -406,35 +401,35 @@ impl TlsStream {
         let mut scratch = scratch.borrow_mut();
         let buf = scratch.ciphertext();
         if self.fault.is_some() {
-            let came = ready!(read(&mut self.under, buf))?;
-            self.is_bulk = came == buf.len();
-            return Poll::Ready(Ok((came == 0).then_some(0)));
+            let received = ready!(read(&mut self.under, buf))?;
+            self.is_bulk = received == buf.len();
+            return Poll::Ready(Ok((received == 0).then_some(0)));
         }
-        let kept = self.incoming.len();
-        // As much as there is room for, so that little has to be put aside.
-        let len = space.len().saturating_sub(kept).max(READ_BYTES_MIN);
-        let len = len.min(buf.len() - kept);
-        let came = ready!(read(&mut self.under, &mut buf[kept..kept + len]))?;
-        self.is_bulk = came == len;
-        if came == 0 {
+        let partial = self.incoming.len();
+        // As much as fits `space`, so that little plaintext has to be buffered.
+        let len = space.len().saturating_sub(partial).max(READ_BYTES_MIN);
+        let len = len.min(buf.len() - partial);
+        let received = ready!(read(&mut self.under, &mut buf[partial..partial + len]))?;
+        self.is_bulk = received == len;
+        if received == 0 {
             self.has_ended = true;
             return Poll::Ready(Ok(Some(0)));
         }
-        buf[..kept].copy_from_slice(&self.incoming);
-        let decrypted = self.decrypt(&mut buf[..kept + came], space);
+        buf[..partial].copy_from_slice(&self.incoming);
+        let decrypted = self.decrypt(&mut buf[..partial + received], space);
         if decrypted.is_err() {
             self.fault.get_or_insert(Fault::Excess);
         }
-        if !self.may_write() && !self.got_a_request() {
+        if !self.may_write() && !self.is_plain_request() {
             self.put_alert();
         }
-        // There may be answers to what is no data, and an alert is one.
+        // Records without data may have answers, such as an alert.
         drop(scratch);
         let flushed = self.flush();
         let filled = decrypted?;
         flushed?;
-        let is_something = filled > 0 || self.has_ended;
-        Poll::Ready(Ok(is_something.then_some(filled)))
+        let is_result = filled > 0 || self.has_ended;
+        Poll::Ready(Ok(is_result.then_some(filled)))
     }
 
     fn take_plain(&mut self, space: &mut [u8]) -> usize {
@@ -449,8 +444,8 @@ impl TlsStream {
         len
     }
 
-    /// Decrypts into `space`, and what finds no room there into `plain`, record by
-    /// record. Keeps what is no whole one.
+    /// Decrypts record by record into `space`, and into `plain` what does not fit. Keeps
+    /// the partial record.
     fn decrypt(&mut self, bytes: &mut [u8], space: &mut [u8]) -> io::Result<usize> {
         let (mut at, mut shown, mut filled) = (0, self.shown, 0);
         let result = loop {
@@ -468,7 +463,7 @@ impl TlsStream {
                 Err(error) => break Err(error),
             }
         };
-        // No more memory than that: there was room for a whole record before.
+        // An exact allocation, not the capacity of a whole record.
         self.incoming = if self.has_ended {
             Vec::new()
         } else {
@@ -476,7 +471,7 @@ impl TlsStream {
         };
         self.shown = (shown - at).min(self.incoming.len());
         if result.is_err() && self.may_write() {
-            // What rustls was not shown is of no use any more.
+            // Bytes that rustls has not seen are not needed any more.
             self.incoming.truncate(self.shown);
         }
         result?;
@@ -486,9 +481,8 @@ impl TlsStream {
         Ok(filled)
     }
 
-    /// Shows rustls what it holds on to, and a record behind that. Answers how much
-    /// of it is done with, and how much plaintext there was: `None` if there was none,
-    /// and it wants the next record.
+    /// Passes rustls the records that it must see again, and a new one. Returns the bytes
+    /// to discard, and the length of the plaintext, `None` if rustls needs the next record.
     fn process(
         &mut self,
         bytes: &mut [u8],
@@ -529,15 +523,14 @@ impl TlsStream {
         }
     }
 
-    /// Whether what came is no TLS but a plain request. Every record begins
-    /// with a number below 32, every request with a method.
-    fn got_a_request(&self) -> bool {
+    /// Whether the bytes are a plain request. Every record begins with a number below 32,
+    /// every request with a method.
+    fn is_plain_request(&self) -> bool {
         self.tls.protocol_version().is_none()
             && self.incoming.first().is_some_and(u8::is_ascii_uppercase)
     }
 
-    /// Puts what rustls has to say of an error, and no more: it must not be asked
-    /// for anything behind its last word.
+    /// Queues the alert of rustls, and no more: rustls must not be called after it.
     fn put_alert(&mut self) {
         while self.tls.wants_write() {
             let status = self.tls.process_tls_records(&mut self.incoming);
@@ -550,7 +543,7 @@ impl TlsStream {
         }
     }
 
-    /// Writes into the outbox, where `len` bytes of room are made.
+    /// Writes into `len` bytes of room in the outbox.
     fn write_with(
         &mut self,
         len: usize,
@@ -562,8 +555,8 @@ impl TlsStream {
         self.outbox
             .borrow_from(&mut self.scratch.borrow_mut().spare);
         loop {
-            // rustls remembers where in it the part of a message is that has not
-            // come whole, and must not be shown another buffer.
+            // rustls remembers offsets of a partial message in it, and must not be passed
+            // another buffer.
             let seen = &mut self.incoming[..self.shown];
             let status = self.tls.process_tls_records(seen);
             let discard = status.discard;
@@ -589,8 +582,8 @@ impl TlsStream {
 
 type Traffic<'c> = WriteTraffic<'c, ServerConnectionData>;
 
-/// Does what rustls asks for, but for handing out what was decrypted; whether
-/// it needs more bytes, or has none to give.
+/// Handles a state of rustls, except decrypted data. Returns whether rustls needs more
+/// bytes, or has none.
 fn answer(
     state: ConnectionState<'_, '_, ServerConnectionData>,
     outbox: &mut Outbox,
@@ -612,7 +605,7 @@ fn answer(
                 }
             }
         }
-        // It is in the outbox, and nothing overtakes it there.
+        // The outbox keeps the order.
         ConnectionState::TransmitTlsData(data) => {
             data.done();
             Ok(false)
@@ -635,7 +628,7 @@ fn whole_record(bytes: &[u8]) -> Option<usize> {
     (len <= bytes.len()).then_some(len)
 }
 
-/// Whether the peer is at fault, and not its way here.
+/// Whether the peer has broken TLS, and not the connection.
 pub(crate) fn is_broken_tls(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData
 }
@@ -696,8 +689,8 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.tls.is_handshaking() {
-            // rustls puts it once, however often it is told to.
+        if !this.tls.is_handhandshake() {
+            // rustls writes it once, however often it is called.
             this.put_end()?;
         }
         ready!(this.poll_send(cx))?;
@@ -718,8 +711,7 @@ mod tests {
     use super::*;
     use crate::config::TlsFiles;
 
-    /// A server that has a certificate for `localhost`, and a client that trusts
-    /// it.
+    /// A server with a certificate for `localhost`, and a client that trusts it.
     fn ends() -> (Acceptor, ClientConnection) {
         let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key");
@@ -747,7 +739,7 @@ mod tests {
         (Acceptor::new(tls, 65_536), client)
     }
 
-    /// A record with as much plaintext.
+    /// A record with `len` bytes of plaintext.
     fn record(client: &mut ClientConnection, len: usize) -> Vec<u8> {
         let mut record = Vec::new();
         client.writer().write_all(&vec![7; len]).expect("taken");
@@ -755,17 +747,17 @@ mod tests {
         record
     }
 
-    /// What a connection kept of a long record, it went on to take up for a byte
-    /// of the next one, where no limit on held bytes sees it.
+    /// The capacity for a long partial record was kept for a byte of the next one, and not
+    /// counted as buffered.
     #[tokio::test]
-    async fn a_byte_of_a_record_takes_no_room_for_a_record() {
+    async fn a_byte_of_a_record_takes_no_capacity_for_a_record() {
         let (acceptor, mut client) = ends();
         let (ours, theirs) = StdUnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("set");
         let ours = UnixStream::from_std(ours).expect("on the runtime");
-        let shaking = std::thread::spawn(move || {
+        let handshake = std::thread::spawn(move || {
             let mut theirs = theirs;
-            while client.is_handshaking() {
+            while client.is_handhandshake() {
                 client.complete_io(&mut theirs).expect("agreed");
             }
             (client, theirs)
@@ -774,7 +766,7 @@ mod tests {
             .accept(Socket::Unix(ours), |_| {})
             .await
             .expect("agreed");
-        let (mut client, mut theirs) = shaking.join().expect("agreed");
+        let (mut client, mut theirs) = handshake.join().expect("agreed");
         let long = record(&mut client, FRAGMENT);
         let short = record(&mut client, 1);
         let (start, end) = long.split_at(long.len() - 1);
@@ -795,7 +787,7 @@ mod tests {
         stream.under.readable().await.expect("bytes");
         assert_eq!(stream.try_read(&mut space).expect("a record"), 1);
         assert_eq!((stream.held(), stream.incoming.capacity()), (0, 0));
-        // The tickets, which nobody needed.
+        // The tickets.
         let _ = theirs.read(&mut space).expect("tickets");
     }
 }

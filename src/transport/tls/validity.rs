@@ -1,8 +1,7 @@
-//! When a certificate begins and ends.
+//! The validity of a certificate.
 //!
-//! Nothing else is needed of X.509 that rustls does not look after, so this
-//! walks to the two dates (RFC 5280 section 4.1) and reads no further. What it
-//! reads is the operator's own file.
+//! rustls does the rest of X.509, so this skips to the two dates (RFC 5280 section 4.1)
+//! and reads no further. Its input is the operator's own file.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
@@ -14,17 +13,11 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// `[0] EXPLICIT`: the certificate's version.
 const VERSION: u8 = TAG_0;
 
-/// How a certificate's dates stand to a moment.
+/// The state of a certificate's validity at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It will be valid from then on.
     NotYet { from: SystemTime },
-    Valid {
-        until: SystemTime,
-        /// The time that is left.
-        left: Duration,
-    },
-    /// It was valid until then.
+    Valid { until: SystemTime, left: Duration },
     Expired { at: SystemTime },
 }
 
@@ -39,7 +32,7 @@ impl Standing {
     }
 }
 
-/// The version of a certificate in DER, `None` if it cannot be made out.
+/// The version of a certificate in DER, `None` if it cannot be read.
 pub(super) fn version(certificate: &[u8]) -> Option<u8> {
     let (mut certificate, _) = take(certificate, SEQUENCE)?;
     let mut to_be_signed = skim(&mut certificate, SEQUENCE)?;
@@ -51,8 +44,7 @@ pub(super) fn version(certificate: &[u8]) -> Option<u8> {
     number.first()?.checked_add(1)
 }
 
-/// The first and the last moment at which a certificate in DER is good, `None`
-/// if it cannot be made out.
+/// The validity of a certificate in DER, `None` if it cannot be read.
 pub(super) fn read(certificate: &[u8]) -> Option<RangeInclusive<SystemTime>> {
     let (mut certificate, _) = take(certificate, SEQUENCE)?;
     let mut to_be_signed = skim(&mut certificate, SEQUENCE)?;
@@ -106,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_a_date_are_read() {
+    fn utc_time_and_generalized_time_are_read() {
         // Up to 2049 in two digits, later in four.
         for (to, text) in [
             ((2026, 2, 28), "2026-02-28T00:00:00Z"),
@@ -123,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_certificate_has_no_dates_and_does_no_harm() {
+    fn damaged_certificate_has_no_dates_and_causes_no_panic() {
         let whole = certificate((2020, 1, 1), (2030, 1, 1));
         for len in 0..whole.len() {
             assert_eq!(read(&whole[..len]), None, "{len} bytes");

@@ -1,9 +1,8 @@
-//! What becomes of a certificate whose files change while it is in use.
+//! Changes of the files of a certificate in use.
 //!
-//! Where two files are written one after the other, they do not match for a
-//! moment. So what is wrong with them is an error only if the next look finds the
-//! same; and from then on they are read at every look, as time may mend it, for a
-//! certificate that is not valid yet.
+//! Two files that are written one after the other do not match for a moment. So a fault is
+//! reported only if the next check finds it as well. From then on, the files are read at
+//! every check, as time may mend it, for a certificate that is not valid yet.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +13,7 @@ use super::validity::Standing;
 use crate::config::TlsFiles;
 use crate::config::error::Error;
 
-/// What is known of the files.
+/// The last known state of the files.
 #[derive(Debug)]
 pub(super) struct Watch {
     stamps: [Option<Stamp>; 2],
@@ -22,8 +21,8 @@ pub(super) struct Watch {
     trouble: Option<Trouble>,
 }
 
-/// What tells that a file is another one, or was written to. Links are followed:
-/// in Kubernetes it is a link to a directory that changes.
+/// Changes if a file is replaced or written to. Links are followed: in Kubernetes, a link
+/// to a directory changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     file: (u64, u64),
@@ -32,11 +31,11 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-/// What is wrong with files that are not used.
+/// The fault of files that are not used.
 #[derive(Debug)]
 struct Trouble {
     reason: String,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Watch {
@@ -51,19 +50,18 @@ impl Watch {
     /// Reads both files.
     ///
     /// # Errors
-    /// [`Error::Tls`] with what is wrong with them, also that what is in use is
-    /// better.
+    /// [`Error::Tls`] with their fault, also if the certificate in use is better.
     pub(super) fn read(&mut self, files: &TlsFiles) -> Result<Identity, Error> {
-        // What is written later is seen at the next look.
+        // Later writes are found by the next check.
         self.stamps = stamps(files);
         let identity = Identity::read(&files.certificate, &files.key)?;
         refuse_worse(files, &identity, &self.in_use)?;
         Ok(identity)
     }
 
-    /// Reads both files if they have changed, or were no good; `None` if they
-    /// have not, or hold what is in use.
-    pub(super) fn read_what_is_new(&mut self, files: &TlsFiles) -> Option<Result<Identity, Error>> {
+    /// Reads both files if they have changed, or had a fault; `None` if they have not, or
+    /// hold the certificate in use.
+    pub(super) fn read_changed(&mut self, files: &TlsFiles) -> Option<Result<Identity, Error>> {
         if self.trouble.is_none() && stamps(files) == self.stamps {
             return None;
         }
@@ -78,38 +76,40 @@ impl Watch {
         Some(read)
     }
 
-    /// This certificate is in use.
-    pub(super) fn uses(&mut self, certificate: Certificate) {
+    /// Sets the certificate in use.
+    pub(super) fn set_in_use(&mut self, certificate: Certificate) {
         self.in_use = certificate;
         self.trouble = None;
     }
 
-    /// The operator has heard of this error.
-    pub(super) fn has_told(&mut self, error: &Error) {
+    /// Notes that this error is reported.
+    pub(super) fn set_reported(&mut self, error: &Error) {
         self.trouble = Some(Trouble {
             reason: error.to_string(),
-            is_told: true,
+            is_reported: true,
         });
     }
 
-    /// Whether the operator is to hear of this error, which a look at the files
-    /// has found: when the last one found it as well, and once.
-    pub(super) fn is_to_be_told(&mut self, error: &Error) -> bool {
+    /// Whether to report this error of a check: once, if the last check found it as well.
+    pub(super) fn should_report(&mut self, error: &Error) -> bool {
         let reason = error.to_string();
         match &mut self.trouble {
             Some(trouble) if trouble.reason == reason => {
-                !std::mem::replace(&mut trouble.is_told, true)
+                !std::mem::replace(&mut trouble.is_reported, true)
             }
             trouble => {
-                let is_told = false;
-                *trouble = Some(Trouble { reason, is_told });
+                let is_reported = false;
+                *trouble = Some(Trouble {
+                    reason,
+                    is_reported,
+                });
                 false
             }
         }
     }
 }
 
-/// A certificate that is not valid does not take the place of one that is.
+/// An invalid certificate does not replace a valid one.
 fn refuse_worse(files: &TlsFiles, new: &Identity, in_use: &Certificate) -> Result<(), Error> {
     if !matches!(in_use.standing(), Some(Standing::Valid { .. })) {
         return Ok(());
@@ -128,8 +128,8 @@ fn refuse_worse(files: &TlsFiles, new: &Identity, in_use: &Certificate) -> Resul
     ))
 }
 
-/// Those of the certificate and of its key, `None` for a file that is not there. A
-/// pipe has none either: it is read once, and who reads it again waits for a writer.
+/// The stamps of the certificate and of its key, `None` for a missing file. A pipe has
+/// none either: it is read once, as a second read would wait for a writer.
 pub(super) fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
     [&files.certificate, &files.key].map(|path| stamp(path))
 }

@@ -56,7 +56,7 @@ impl Openssl {
         Identity::read(&self.path(certificate), &self.path(key))
     }
 
-    /// Is refused in one line of words that names this file and contains these.
+    /// Expects an error of one line that names this file and contains these words.
     #[track_caller]
     fn expect_refusal(&self, certificate: &str, key: &str, file: &str, words: &[&str]) {
         let refused = self
@@ -135,7 +135,7 @@ fn an_encrypted_key_is_refused_with_the_command_that_decrypts_it() {
 }
 
 #[test]
-fn a_key_of_another_kind_is_refused_by_its_name_with_those_that_are_taken() {
+fn unsupported_key_is_refused_with_the_supported_kinds() {
     let openssl = Openssl::new();
     openssl.run("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out rsa1024.key");
     openssl.run("rsa -in rsa1024.key -traditional -out pkcs1.key");
@@ -169,7 +169,7 @@ fn a_key_of_another_kind_is_refused_by_its_name_with_those_that_are_taken() {
 }
 
 #[test]
-fn what_is_in_a_file_instead_is_named_with_the_command_that_converts_it() {
+fn wrong_content_is_named_with_the_command_that_converts_it() {
     let openssl = Openssl::new();
     openssl.run("x509 -in good.crt -outform DER -out cert.der");
     openssl.run("x509 -in good.crt -trustout -out trusted.crt");
@@ -236,7 +236,7 @@ fn a_certificate_that_clients_refuse_is_refused() {
 }
 
 #[test]
-fn half_a_key_is_no_panic() {
+fn truncated_key_causes_no_panic() {
     let openssl = Openssl::new();
     let text = String::from_utf8(openssl.text("good.key")).expect("text");
     let lines: Vec<_> = text.lines().collect();
