@@ -1,8 +1,8 @@
 //! Functions for the fuzz targets in `fuzz/`, beyond the public interface. Compiled
 //! with `--cfg fuzzing` only, and not stable.
 
-pub use crate::http::fuzzing::{Gate, Verdict};
-pub use crate::transport::proxy::fuzzing::{Introduction, read_introduction};
+pub use crate::http::fuzzing::{Gate, GateResult};
+pub use crate::transport::proxy::fuzzing::{HeaderResult, read_proxy_header};
 pub use crate::worker::fuzzing::Worker;
 
 use std::ffi::OsString;

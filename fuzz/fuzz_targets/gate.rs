@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
-use ringback::fuzzing::{Gate, Verdict};
+use ringback::fuzzing::{Gate, GateResult};
 use ringback_fuzz::handshake::{GATE_CONFIGS, Head, Outcome};
 
 static GATES: LazyLock<Vec<Gate>> = LazyLock::new(|| {
@@ -27,10 +27,10 @@ fuzz_target!(|data: &[u8]| {
     let Some(request) = head.request() else {
         return;
     };
-    let outcome = match GATES[config].judge(&request) {
-        Verdict::Plain => Outcome::Plain,
-        Verdict::Refused(status) => Outcome::Refused(status),
-        Verdict::Upgraded(subprotocol) => Outcome::Upgraded(subprotocol),
+    let outcome = match GATES[config].check(&request) {
+        GateResult::Plain => Outcome::Plain,
+        GateResult::Refused(status) => Outcome::Refused(status),
+        GateResult::Upgraded(subprotocol) => Outcome::Upgraded(subprotocol),
     };
     assert_eq!(outcome, head.outcome(&GATE_CONFIGS[config]), "{head:?}");
 });

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use ringback::Peer;
-use ringback::fuzzing::{Introduction, read_introduction};
+use ringback::fuzzing::{HeaderResult, read_proxy_header};
 use ringback_fuzz::arrivals::Cuts;
 use ringback_fuzz::proxy_header::{self, CHECKSUM, Client, FIXED, Parsed, SIGNATURE};
 
@@ -53,9 +53,9 @@ fn take(input: &mut Unstructured<'_>) -> Result<(Cuts, Vec<u8>)> {
 fn check(cuts: &Cuts, stream: &[u8]) {
     let parsed = proxy_header::read(stream);
     for pieces in [cuts.apply(stream), vec![stream]] {
-        let (read, taken) = read_introduction(&pieces);
+        let (read, taken) = read_proxy_header(&pieces);
         let expected = match parsed {
-            Parsed::Header(client, _) => Introduction::Of(match client {
+            Parsed::Header(client, _) => HeaderResult::Of(match client {
                 Client::Itself => None,
                 Client::Host(address) => Some(Peer::Tcp(SocketAddr::new(
                     // An IPv4-mapped address is the IPv4 address.
@@ -64,8 +64,8 @@ fn check(cuts: &Cuts, stream: &[u8]) {
                 ))),
                 Client::Local => Some(Peer::Local),
             }),
-            Parsed::Wrong(name) => Introduction::Malformed(name.to_owned()),
-            Parsed::Cut => Introduction::Gone,
+            Parsed::Wrong(name) => HeaderResult::Malformed(name.to_owned()),
+            Parsed::Cut => HeaderResult::Gone,
         };
         assert_eq!(read, expected, "{cuts:?}: {stream:x?}");
         match parsed {

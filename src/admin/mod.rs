@@ -112,7 +112,7 @@ impl Bound {
         bind().map_err(|source| Error::Admin { address, source })
     }
 
-    /// The socket, for a successor.
+    /// The socket, for a replacement.
     pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
         self.listener.try_clone().map(OwnedFd::from)
     }

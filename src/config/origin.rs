@@ -168,7 +168,7 @@ fn page_scheme(scheme: &str) -> Option<&'static str> {
 }
 
 impl Flaw {
-    /// What to write instead of `text`.
+    /// The correction of `text`.
     fn advice(self, text: &str) -> String {
         let example = "https://example.org, https://*.example.org, null or *";
         let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));

@@ -12,7 +12,7 @@ pub struct Gate(HttpOptions);
 
 /// The gate's result.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum GateResult {
     /// No attempt at a handshake.
     Plain,
     /// Refused with this status.
@@ -35,13 +35,13 @@ impl Gate {
     }
 
     /// Checks a request, without answering.
-    pub fn judge<B>(&self, request: &Request<B>) -> Verdict {
+    pub fn check<B>(&self, request: &Request<B>) -> GateResult {
         if !gate::is_attempt(request) {
-            return Verdict::Plain;
+            return GateResult::Plain;
         }
         match gate::admit(request, &self.0) {
-            Ok(subprotocol) => Verdict::Upgraded(subprotocol),
-            Err(refusal) => Verdict::Refused(refusal.status.as_u16()),
+            Ok(subprotocol) => GateResult::Upgraded(subprotocol),
+            Err(refusal) => GateResult::Refused(refusal.status.as_u16()),
         }
     }
 }

@@ -29,7 +29,7 @@ const RESERVE_SHARE: u64 = 4;
 /// connection that is being accepted or closed.
 const PER_WORKER: u64 = 9;
 
-/// Descriptors of each listening socket: the worker's, one kept for the successor, and
+/// Descriptors of each listening socket: the worker's, one kept for the replacement, and
 /// one in transfer to it.
 const PER_LISTENER: u64 = 3;
 
@@ -38,7 +38,7 @@ const AT_START: u64 = 12;
 
 /// The admin listener and its runtime, the files of its metrics, the pid file, the
 /// service manager's socket, certificates that are reloaded, and the pipes to a
-/// successor.
+/// replacement.
 const PER_PROCESS: u64 = 21;
 
 /// The distribution of this process's descriptors.

@@ -79,7 +79,7 @@ impl Address {
     }
 }
 
-/// What follows the `@`.
+/// The name after the `@`.
 fn abstract_name(path: &Path) -> Option<&[u8]> {
     path.as_os_str().as_bytes().strip_prefix(b"@")
 }

@@ -27,7 +27,7 @@ pub const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const QUEUE_LINES_MAX: usize = 16 * 1024;
 
 /// Bytes that a pipe takes atomically (`PIPE_BUF`), so that lines of several processes,
-/// such as a server and its successor, do not interleave.
+/// such as a server and its replacement, do not interleave.
 const WRITE_BYTES: usize = 4096;
 
 /// The thread that writes the log. Its own log lines may never be written.

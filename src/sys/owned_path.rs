@@ -54,7 +54,7 @@ impl OwnedPath {
         Ok(())
     }
 
-    /// Leaves the file to a successor.
+    /// Leaves the file to a replacement.
     pub(crate) fn leave(self) {
         std::mem::forget(self);
     }

@@ -22,7 +22,7 @@ enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopReason {
     Stopped,
-    /// A successor has the listening sockets.
+    /// A replacement has the listening sockets.
     HandedOver,
 }
 
@@ -59,7 +59,7 @@ impl Shutdown {
         *self.0.borrow() != Stage::Serving
     }
 
-    /// Whether a successor accepts connections from now on.
+    /// Whether a replacement accepts connections from now on.
     pub(crate) fn is_handed_over(&self) -> bool {
         *self.0.borrow() == Stage::Initiated(StopReason::HandedOver)
     }

@@ -1,6 +1,6 @@
 //! The kinds of tasks that a worker and its server run.
 
-/// What a task does.
+/// The work of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TaskKind {
     /// Accepts connections.

@@ -12,7 +12,7 @@ use crate::net::peer::Peer;
 
 /// The result of reading a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Introduction {
+pub enum HeaderResult {
     /// A valid header, with the client if it names one.
     Of(Option<Peer>),
     /// The name of the `Malformed`, without its value.
@@ -23,7 +23,7 @@ pub enum Introduction {
 
 /// Reads the header of a stream that arrives in these pieces; also returns the number of
 /// bytes read.
-pub fn read_introduction(pieces: &[&[u8]]) -> (Introduction, usize) {
+pub fn read_proxy_header(pieces: &[&[u8]]) -> (HeaderResult, usize) {
     let mut stream = Pieces {
         pieces: pieces.to_vec(),
         taken: 0,
@@ -39,16 +39,16 @@ pub fn read_introduction(pieces: &[&[u8]]) -> (Introduction, usize) {
             }
         }
     };
-    let introduction = match read {
-        Ok(client) => Introduction::Of(client),
+    let result = match read {
+        Ok(client) => HeaderResult::Of(client),
         Err(HeaderError::Malformed(malformed)) => {
             let text = format!("{malformed:?}");
             let name = text.split('(').next().unwrap_or_default();
-            Introduction::Malformed(name.to_owned())
+            HeaderResult::Malformed(name.to_owned())
         }
-        Err(HeaderError::Gone) => Introduction::Gone,
+        Err(HeaderError::Gone) => HeaderResult::Gone,
     };
-    (introduction, stream.taken)
+    (result, stream.taken)
 }
 
 /// A stream that arrives piece by piece.

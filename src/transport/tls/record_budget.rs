@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::sys::calls;
 
 /// Records without data that a peer may send in a row: those of its handshake, empty
-/// ones, KeyUpdates and others. A KeyUpdate costs as much as many frames, and rustls
+/// ones, key updates and others. A key update costs as much as many frames, and rustls
 /// accepts 32 of them before each byte of data.
 const RECORDS_MAX: u32 = 32;
 

@@ -364,7 +364,7 @@ impl TlsStream {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..READS_PER_TURN {
             ready!(self.poll_send(cx))?;
-            if !self.tls.is_handhandshake() {
+            if !self.tls.is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.fill(cx, &mut []))? == Some(0) {
@@ -689,7 +689,7 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.tls.is_handhandshake() {
+        if !this.tls.is_handshaking() {
             // rustls writes it once, however often it is called.
             this.put_end()?;
         }
@@ -757,7 +757,7 @@ mod tests {
         let ours = UnixStream::from_std(ours).expect("on the runtime");
         let handshake = std::thread::spawn(move || {
             let mut theirs = theirs;
-            while client.is_handhandshake() {
+            while client.is_handshaking() {
                 client.complete_io(&mut theirs).expect("agreed");
             }
             (client, theirs)

@@ -218,7 +218,7 @@ fn a_certificate_that_clients_refuse_is_refused() {
     openssl.run("x509 -req -in request.pem -key good.key -days 30 -out v1.crt");
     let own = read_chain(&openssl.path("v1.crt")).expect("read");
     if validity::version(&own[0]) != Some(1) {
-        // openssl 3.4 and later make version 3 of it, unless they are told otherwise.
+        // openssl 3.4 and later make version 3, unless configured otherwise.
         openssl.run("x509 -req -x509v1 -in request.pem -key good.key -days 30 -out v1.crt");
     }
     openssl.expect_refusal(
