@@ -195,7 +195,7 @@ impl Rig {
     }
 
     /// Lets the engine run, and tick, until something is so.
-    pub(super) async fn run_until(&self, what: &str, is_so: impl Fn() -> bool) {
+    pub(super) async fn run_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so() {
             assert!(!self.running.is_finished(), "the engine has given up");
