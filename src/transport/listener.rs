@@ -349,11 +349,18 @@ mod tests {
         ));
     }
 
+    /// A port that the kernel gives to no other socket by itself.
+    fn own_port(number: u16) -> u16 {
+        let process = u16::try_from(std::process::id() % 4000).expect("small");
+        20_000 + 2 * process + number
+    }
+
     #[test]
     fn ipv6_and_ipv4_loopback_share_a_port() {
-        let any = "[::1]:0".parse().expect("an address");
-        let six = listeners(1).open(&any).expect("IPv6 loopback");
-        let four = SocketAddr::from(([127, 0, 0, 1], internet(&six).port()));
+        let port = own_port(0);
+        let six = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port));
+        let _six = listeners(1).open(&six.into()).expect("IPv6 loopback");
+        let four = SocketAddr::from(([127, 0, 0, 1], port));
         listeners(1)
             .open(&four.into())
             .expect("the same port on IPv4");
@@ -366,9 +373,9 @@ mod tests {
 
     #[test]
     fn unspecified_ipv6_serves_ipv4_unless_ipv4_is_listed_with_the_port() {
-        let any: Address = "[::]:0".parse().expect("an address");
-        let both = listeners(2).open(&any).expect("bound");
-        let port = internet(&both).port();
+        let port = own_port(1);
+        let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
+        let both = listeners(2).open(&any.into()).expect("bound");
         assert_eq!(connects(port), [true, true]);
         let beside = Address::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
         listeners(1).open(&beside).expect_err("in use");
