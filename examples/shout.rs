@@ -1,25 +1,25 @@
-//! A handler that changes the message before it answers:
+//! An echo that changes what it sends back:
 //!
 //! ```text
 //! cargo run --example shout
 //! ```
 
-use ringback::{Config, Error, Message, serve};
+use ringback::{Config, Error, Handler, Message, Server};
 
 fn main() -> Result<(), Error> {
     let config = Config::default();
     println!("shouting on ws://{}", config.listen[0]);
-    serve(config, async |mut socket| {
-        // An error ends the loop; the connection is closed by then.
-        while let Ok(message) = socket.read_message().await {
-            let answer = match message {
-                Message::Text(text) => Message::Text(text.to_uppercase()),
-                Message::Binary(mut bytes) => {
-                    bytes.reverse();
-                    Message::Binary(bytes)
-                }
+    Server::builder(config).handler(handler()).run()
+}
+
+pub(crate) fn handler() -> Handler {
+    Handler::new(async |mut socket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            let answer: Message = match message {
+                Message::Text(text) => text.to_uppercase().into(),
+                Message::Binary(bytes) => bytes.iter().rev().copied().collect::<Vec<_>>().into(),
             };
-            if socket.write_message(&answer).await.is_err() {
+            if socket.send(answer).await.is_err() {
                 break;
             }
         }

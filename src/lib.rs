@@ -3,18 +3,19 @@
 //!
 //! The library of the binary of the same name: it runs the echo server inside
 //! another program ([`Server`]), or serves connections with your own handler on
-//! the same threads ([`serve`]).
+//! the same threads ([`handler`]; `docs/handlers.md` says how to build a service on it).
 //!
 //! # How the bytes flow
 //!
 //! ```text
 //!  accept ─▶ hyper http1 ─▶ strict gate ─▶ fastwebsockets::upgrade ─▶ raw socket + leftover bytes
 //!  (worker,  (http)         (http::gate)                                    │
-//!   one per core,                                     ┌─────────────────────┤
-//!   SO_REUSEPORT)                                     ▼                     ▼
-//!                              engine (ring | epoll | tokio-uring):    message:
-//!                              read ─▶ proto::Echo ─▶ one write        whole messages
-//!                                      (no I/O, in place)              for a handler
+//!   one per core,                                     ┌─────────────────────┘
+//!   SO_REUSEPORT)                                     ▼
+//!                              engine (ring | epoll | tokio-uring, and TLS beside them):
+//!                              read ─▶ proto::Echo ─▶ one write
+//!                                      (no I/O, in place)
+//!                              read ─▶ engine::messages ─▶ handler ─▶ one write
 //! ```
 //!
 //! # Rooms
@@ -30,13 +31,13 @@
 //!   `restart/`: the replacement, the descriptors that it inherits, the PID file, systemd
 //! * `admin/`: health and metrics over HTTP, on a thread of its own; and the client that
 //!   probes a running server
-//! * `worker/`: one core: accept, handshake, then an engine or a handler; the tick
-//! * `message/`: whole messages, for handlers
+//! * `worker/`: one core: accept, handshake, then an engine, and the task of a handler; the tick
+//! * `handler/`: the interface of a connection for a handler
 //! * `engine/`: the interface of engines, and `epoll`, `ring`, `tokio_uring` and, for TLS,
 //!   `encrypted`, which do not import each other. The rules of a WebSocket connection on
-//!   all of them, **such as an idle timeout**, are in `connection`; its timers in `table`
-//!   and `wheel`, the scheduling in `schedule`. `spec` is the table of engines: **a new
-//!   engine is a row there**
+//!   all of them, **such as an idle timeout**, are in `connection`, over the echo or, for
+//!   handlers, over `messages`; its timers in `table` and `wheel`, the scheduling in
+//!   `schedule`. `spec` is the table of engines: **a new engine is a row there**
 //! * `http/`: routes, the gate, the upgrade, forwarded headers
 //! * `transport/`: listening sockets, the PROXY header, TLS, and the stream over them
 //! * `limits/`: connections and addresses (`admission`), handshakes, memory, descriptors
@@ -45,6 +46,7 @@
 //! * `config/`: the validated settings as types; errors of a start
 //! * `net/`: addresses, peers, accepted sockets
 //! * `sys/`: system calls, which fail on demand in tests; tasks; the shutdown channel
+//! * `message/`: a whole message, and one that is being received
 //! * `proto/`: frames, masks, UTF-8, close codes, the echo: no I/O, and no import
 //!
 //! The crate `host` below all of them reads the machine, for the load generator as well.
@@ -67,9 +69,10 @@ mod admin;
 pub mod config;
 pub mod doctor;
 mod engine;
+pub mod handler;
 mod http;
 mod limits;
-pub mod message;
+mod message;
 mod net;
 mod observe;
 pub mod proto;
@@ -97,13 +100,15 @@ pub use config::origin::Origin;
 pub use config::proxy_source::ProxySource;
 pub use config::rate::Rate;
 pub use config::{Config, TlsFiles};
+pub use handler::{Handler, MessageError, MessageSocket};
 pub use host::open_files::raise_limit as raise_descriptor_limit;
-pub use message::{Message, MessageError, MessageSocket};
+pub use message::{Message, Utf8Bytes};
 pub use net::address::Address;
 pub use net::peer::Peer;
 pub use observe::metrics::Snapshot;
 pub use observe::{COMMIT, output};
 pub use proto::CloseCode;
+pub use server::builder::Builder;
 pub use server::restart::inherited::Inherited;
 pub use server::restart::reload::reload;
 pub use server::signals::Signals;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use ringback::doctor::{self, System};
-use ringback::message::{self, Handler};
+use ringback::handler::Handler;
 use ringback::{
     Address, Config, Error, Inherited, Probe, Server, Signals, output, raise_descriptor_limit,
 };
@@ -124,7 +124,7 @@ fn log_and_serve(effective: &Effective, config: &Config) -> ExitCode {
 }
 
 fn printing_handler(format: LogFormat) -> Handler {
-    message::handler(move |socket| cli::printing::echo_and_print(socket, format))
+    Handler::new(move |socket| cli::printing::echo_and_print(socket, format))
 }
 
 fn serve(config: &Config, format: LogFormat, handler: Option<&Handler>) -> Result<(), Error> {

@@ -2,20 +2,32 @@
 
 mod common;
 
+#[path = "../examples/chat.rs"]
+#[expect(dead_code, reason = "its main function")]
+mod chat;
+#[path = "../examples/clock.rs"]
+#[expect(dead_code, reason = "its main function")]
+mod clock;
+#[path = "../examples/shout.rs"]
+#[expect(dead_code, reason = "its main function")]
+mod shout;
+
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::num::NonZeroUsize;
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use ringback::{
-    Address, CloseCode, Config, Message, MessageError, MessageSocket, Server, TlsFiles,
+    Address, CloseCode, Config, Handler, Message, MessageError, MessageSocket, Server, TlsFiles,
 };
 use tokio::time::timeout;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{Frame, coding};
-use tungstenite::{Error as ClientError, Message as ClientMessage, WebSocket};
+use tungstenite::{Error as ClientError, HandshakeError, Message as ClientMessage, WebSocket};
 
 use common::TIMEOUT;
 use common::admin::Admin;
@@ -38,6 +50,12 @@ on_every_engine_and_over_tls! {
     idle_timeout_sends_ping_then_close_1001,
     end_without_close_differs_from_close,
     read_ahead_is_bounded_by_max_backlog,
+    example_shout_changes_messages,
+    example_chat_reaches_clients_of_all_workers,
+    example_clock_sends_until_the_server_drains,
+    close_frames_carry_reasons_both_ways,
+    halves_of_a_socket_work_on_their_own,
+    handler_state_is_per_worker,
 }
 
 mod plain {
@@ -85,6 +103,11 @@ fn config(engine: Engine) -> Config {
 }
 
 fn connect(server: &Server) -> Client {
+    try_connect(server, "").expect("upgraded")
+}
+
+/// Asks for this path; the status where that is refused.
+fn try_connect(server: &Server, path: &str) -> Result<Client, u16> {
     let internet = |address: &Address| address.internet().expect("TCP");
     let address = match server.tls_addresses() {
         [] => internet(&server.addresses()[0]),
@@ -96,8 +119,13 @@ fn connect(server: &Server) -> Client {
     let stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
-    let (client, _response) = tungstenite::client("ws://ringback.test/", stream).expect("upgraded");
-    client
+    match tungstenite::client(format!("ws://ringback.test/{path}"), stream) {
+        Ok((client, _response)) => Ok(client),
+        Err(HandshakeError::Failure(ClientError::Http(response))) => {
+            Err(response.status().as_u16())
+        }
+        Err(error) => panic!("no answer: {error}"),
+    }
 }
 
 /// Runs a server whose connections echo until `read_message` fails, and returns the
@@ -246,7 +274,7 @@ fn handler_closes_with_its_own_code(engine: Engine) {
         let message = socket.read_message().await;
         assert!(matches!(message, Ok(Message::Text(text)) if text == "bye"));
         let code = CloseCode::received(4321).expect("a code for applications");
-        socket.close(code).await;
+        socket.close(code, "").await;
     })
     .expect("started");
     let mut client = connect(&server);
@@ -264,7 +292,7 @@ fn handler_panic_closes_only_its_connection_with_1011(engine: Engine) {
     };
     let server = Server::start_with(config, async |mut socket| {
         while let Ok(message) = socket.read_message().await {
-            assert_ne!(message, Message::Text("panic".into()), "the test's panic");
+            assert_ne!(message, Message::from("panic"), "the test's panic");
             if socket.write_message(&message).await.is_err() {
                 break;
             }
@@ -312,7 +340,7 @@ fn stopped_server_echoes_received_messages_then_closes_1001(engine: Engine) {
     drop(client);
     assert!(matches!(
         ends.recv_timeout(TIMEOUT),
-        Ok(MessageError::Stopping)
+        Ok(MessageError::ServerShutdown)
     ));
     stopping.join().expect("no panic").expect("stopped");
 }
@@ -333,7 +361,7 @@ fn idle_timeout_sends_ping_then_close_1001(engine: Engine) {
     raw.shutdown(Shutdown::Both).expect("hung up");
     assert!(matches!(
         ends.recv_timeout(TIMEOUT),
-        Ok(MessageError::Silent)
+        Ok(MessageError::IdleTimeout)
     ));
     drop(client);
     server.stop().expect("stopped");
@@ -347,14 +375,14 @@ fn cancelled_write_loses_nothing(engine: Engine) {
     let server = Server::start_with(config(engine), move |mut socket: MessageSocket| {
         let sender = sender.clone();
         async move {
-            let large = Message::Binary(vec![9; LEN]);
+            let large = Message::from(vec![9; LEN]);
             let write = socket.write_message(&large);
             let result = timeout(Duration::from_millis(5), write).await;
             drop(large);
             sender.send(result.is_err()).expect("the test waits");
-            let next = Message::Text("next".into());
+            let next = Message::from("next");
             socket.write_message(&next).await.expect("written");
-            socket.close(CloseCode::NORMAL).await;
+            socket.close(CloseCode::NORMAL, "").await;
         }
     })
     .expect("started");
@@ -448,7 +476,7 @@ fn cancelled_reads_do_not_restart_idle_timeout(engine: Engine) {
     drop(client);
     assert!(matches!(
         ends.recv_timeout(TIMEOUT),
-        Ok(MessageError::Silent)
+        Ok(MessageError::IdleTimeout)
     ));
     server.stop().expect("stopped");
 }
@@ -456,7 +484,10 @@ fn cancelled_reads_do_not_restart_idle_timeout(engine: Engine) {
 fn end_without_close_differs_from_close(engine: Engine) {
     let (server, ends) = echoing(config(engine));
     drop(connect(&server));
-    assert!(matches!(ends.recv_timeout(TIMEOUT), Ok(MessageError::Left)));
+    assert!(matches!(
+        ends.recv_timeout(TIMEOUT),
+        Ok(MessageError::UnexpectedEof)
+    ));
     let mut client = connect(&server);
     let frame = CloseFrame {
         code: coding::CloseCode::Away,
@@ -531,5 +562,164 @@ fn read_ahead_is_bounded_by_max_backlog(engine: Engine) {
         ends.recv_timeout(TIMEOUT),
         Ok(MessageError::SlowReader)
     ));
+    server.stop().expect("stopped");
+}
+
+fn start(config: Config, handler: Handler) -> Server {
+    Server::builder(config)
+        .handler(handler)
+        .start()
+        .expect("started")
+}
+
+fn exchange(client: &mut Client, message: &str, answer: &str) {
+    client.send(ClientMessage::text(message)).expect("sent");
+    assert_eq!(
+        client.read().expect("an answer"),
+        ClientMessage::text(answer)
+    );
+}
+
+fn example_shout_changes_messages(engine: Engine) {
+    let server = start(config(engine), shout::handler());
+    let mut client = connect(&server);
+    exchange(&mut client, "grüße", "GRÜSSE");
+    client
+        .send(ClientMessage::binary(vec![1, 2, 3]))
+        .expect("sent");
+    assert_eq!(
+        client.read().expect("an answer"),
+        ClientMessage::binary(vec![3, 2, 1])
+    );
+    drop(client);
+    server.stop().expect("stopped");
+}
+
+fn example_chat_reaches_clients_of_all_workers(engine: Engine) {
+    let config = Config {
+        threads: NonZeroUsize::new(2),
+        ..config(engine)
+    };
+    let server = start(config, chat::handler());
+    assert_eq!(try_connect(&server, "").err(), Some(400));
+    let mut clients = Vec::new();
+    for number in 0..6 {
+        let mut client = try_connect(&server, &format!("?{number}")).expect("upgraded");
+        let line = format!("{number}: hello");
+        exchange(&mut client, "hello", &line);
+        for client in &mut clients {
+            let client: &mut Client = client;
+            assert_eq!(client.read().expect("a line"), ClientMessage::text(&line));
+        }
+        clients.push(client);
+    }
+    drop(clients);
+    server.stop().expect("stopped");
+}
+
+fn example_clock_sends_until_the_server_drains(engine: Engine) {
+    let server = start(config(engine), clock::handler(Duration::from_millis(1)));
+    let mut client = connect(&server);
+    for _ in 0..3 {
+        assert!(client.read().expect("a tick").is_text());
+    }
+    let stopping = std::thread::spawn(move || server.stop());
+    let frame = loop {
+        match client.read().expect("a tick, or a Close") {
+            ClientMessage::Close(frame) => break frame.expect("a code"),
+            message => assert!(message.is_text()),
+        }
+    };
+    assert_eq!(u16::from(frame.code), 1001);
+    drop(client);
+    stopping.join().expect("no panic").expect("stopped");
+}
+
+fn close_frames_carry_reasons_both_ways(engine: Engine) {
+    let (sender, ends) = mpsc::channel();
+    let handler = move |mut socket: MessageSocket| {
+        let sender = sender.clone();
+        async move {
+            let first = socket.recv().await;
+            if let Some(Ok(Message::Text(reason))) = first {
+                socket.close(CloseCode::NORMAL, &reason).await;
+            }
+            assert!(socket.recv().await.is_none());
+            sender.send(socket.close_frame()).expect("the test waits");
+        }
+    };
+    let server = start(config(engine), Handler::new(handler));
+    let mut client = connect(&server);
+    let long = "é".repeat(100);
+    client.send(ClientMessage::text(&long)).expect("sent");
+    match client.read().expect("a Close") {
+        ClientMessage::Close(Some(frame)) => assert_eq!(frame.reason.as_str(), &long[..122]),
+        other => panic!("not a Close: {other:?}"),
+    }
+    while client.read().is_ok() {}
+    assert_eq!(ends.recv_timeout(TIMEOUT), Ok(None));
+    let mut client = connect(&server);
+    let frame = CloseFrame {
+        code: coding::CloseCode::Away,
+        reason: "tab closed".into(),
+    };
+    client.close(Some(frame)).expect("closing");
+    while client.read().is_ok() {}
+    let expected = (CloseCode::GOING_AWAY, "tab closed".to_owned());
+    assert_eq!(ends.recv_timeout(TIMEOUT), Ok(Some(expected)));
+    server.stop().expect("stopped");
+}
+
+fn halves_of_a_socket_work_on_their_own(engine: Engine) {
+    let handler = async |socket: MessageSocket| {
+        let (sender, mut receiver) = socket.split();
+        sender.ping(b"there?").await.expect("open");
+        assert!(matches!(receiver.recv().await, Some(Ok(_))));
+        drop(receiver);
+        let other = sender.clone();
+        drop(sender);
+        other.send_text("nobody listens").await.expect("open");
+        other.close(CloseCode::NORMAL, "").await;
+    };
+    let server = start(config(engine), Handler::new(handler));
+    let mut client = connect(&server);
+    assert_eq!(
+        client.read().expect("a Ping"),
+        ClientMessage::Ping("there?".into())
+    );
+    client.send(ClientMessage::text("1")).expect("sent");
+    assert_eq!(
+        client.read().expect("a text"),
+        ClientMessage::text("nobody listens")
+    );
+    expect_close(&mut client, 1000);
+    drop(client);
+    server.stop().expect("stopped");
+}
+
+fn handler_state_is_per_worker(engine: Engine) {
+    let config = Config {
+        threads: NonZeroUsize::new(1),
+        ..config(engine)
+    };
+    let handler = Handler::per_worker(|| {
+        let count = Rc::new(Cell::new(0));
+        move |mut socket: MessageSocket| {
+            let count = Rc::clone(&count);
+            async move {
+                while let Some(Ok(_)) = socket.recv().await {
+                    count.set(count.get() + 1);
+                    let count = count.get().to_string();
+                    socket.send_text(count).await.expect("open");
+                }
+            }
+        }
+    });
+    let server = start(config, handler);
+    let mut clients = [connect(&server), connect(&server)];
+    exchange(&mut clients[0], "x", "1");
+    exchange(&mut clients[1], "x", "2");
+    exchange(&mut clients[0], "x", "3");
+    drop(clients);
     server.stop().expect("stopped");
 }

@@ -20,6 +20,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Buffered, Millis, SLOW_READER, Settings};
 use crate::net::byte_queue::ByteQueue;
 
@@ -68,15 +70,9 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Keeps what the socket has just not taken.
-    pub(crate) fn new(unsent: &[u8], settings: &Settings, now: Millis) -> Self {
-        let mut backlog = Self::elsewhere(settings, now);
-        backlog.push(unsent, settings, now);
-        backlog
-    }
-
-    /// A backlog whose bytes wait in the stream that encrypts them.
-    pub(crate) fn elsewhere(settings: &Settings, now: Millis) -> Self {
+    /// One that has yet to get its bytes, unless they wait in the stream that encrypts
+    /// them.
+    pub(crate) fn begin(settings: &Settings, now: Millis) -> Self {
         settings.backlog_begun.notify_one();
         Self {
             unsent: ByteQueue::default(),
@@ -91,15 +87,33 @@ impl Backlog {
         self.wait.added(bytes.len(), waiting, settings, now);
     }
 
+    /// As [`push`](Self::push), without a copy of what is long.
+    pub(crate) fn push_shared(&mut self, bytes: Bytes, settings: &Settings, now: Millis) {
+        let len = bytes.len();
+        self.unsent.push_shared(bytes);
+        self.wait.added(len, self.unsent.len(), settings, now);
+    }
+
     /// The next bytes to be sent.
     pub(crate) fn front(&self) -> &[u8] {
         self.unsent.front()
     }
 
-    /// The socket has taken `len` bytes of the [front](Self::front).
-    pub(crate) fn advance(&mut self, len: usize, settings: &Settings, now: Millis) {
+    /// The socket has taken `len` bytes of the [front](Self::front); `ahead` have been
+    /// received meanwhile and are not answered.
+    pub(crate) fn advance(&mut self, len: usize, ahead: usize, settings: &Settings, now: Millis) {
         self.unsent.advance(len);
-        self.wait.taken(len, self.unsent.len(), settings, now);
+        let waiting = self.unsent.len() + ahead;
+        self.wait.taken(len, waiting, settings, now);
+    }
+
+    /// The stream that encrypts them has taken `len` bytes of the [front](Self::front).
+    pub(crate) fn move_on(&mut self, len: usize) {
+        self.unsent.advance(len);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.unsent.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

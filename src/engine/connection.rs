@@ -17,9 +17,14 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::backlog::{Backlog, Verdict};
+use super::messages::channel::{Channel, Outgoing, Wish};
+use super::messages::{Last, Messages};
 use super::partial::Partial;
 use super::{Buffered, Drain, Millis, Settings};
 use crate::limits::admission::Permit;
@@ -34,9 +39,8 @@ use crate::proto::{CloseCode, Echo, FrameCounts, Next, Step};
 pub(crate) const PING: [u8; 2] = [0x89, 0x00];
 
 /// The state of one connection, less its socket and read buffer.
-#[derive(Debug)]
 pub(crate) struct Connection {
-    echo: Echo,
+    protocol: Protocol,
     phase: Phase,
     /// What follows once everything is sent.
     then: Then,
@@ -51,6 +55,16 @@ pub(crate) struct Connection {
     /// What the socket did not take.
     backlog: Option<Box<Backlog>>,
 }
+
+/// What is done with a client's frames.
+enum Protocol {
+    Echo(Echo),
+    /// A handler gets whole messages, and sends some.
+    Messages(Box<Messages>),
+}
+
+/// An idle connection without a handler pays nothing for those that have one.
+const _: () = assert!(size_of::<Protocol>() == size_of::<Echo>());
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -135,10 +149,25 @@ impl Frame {
 }
 
 impl Connection {
-    /// A connection that was upgraded at `now`, and leaves when this is dropped.
-    pub(crate) fn new(permit: Permit, now: Millis, draining: Option<Drain>) -> Self {
+    /// A connection that was upgraded at `now`, and leaves when this is dropped. It echoes,
+    /// unless there is a handler.
+    pub(crate) fn new(
+        permit: Permit,
+        handler: Option<Rc<Channel>>,
+        now: Millis,
+        draining: Option<Drain>,
+    ) -> Self {
+        let protocol = match handler {
+            None => Protocol::Echo(Echo::new()),
+            Some(channel) => {
+                if draining.is_some() {
+                    channel.set_draining();
+                }
+                Protocol::Messages(Box::new(Messages::new(channel)))
+            }
+        };
         Self {
-            echo: Echo::new(),
+            protocol,
             phase: Phase::Open,
             then: Then::GoOn,
             is_cut: false,
@@ -155,8 +184,13 @@ impl Connection {
     /// Whether the client is to be read.
     #[inline]
     pub(crate) fn wants_bytes(&self) -> bool {
-        let is_wanted = |backlog: &Backlog| backlog.wait.reads_on() && self.then != Then::End;
-        self.backlog.as_deref().is_none_or(is_wanted)
+        match (&self.backlog, &self.protocol) {
+            (Some(backlog), _) => backlog.wait.reads_on() && self.then != Then::End,
+            (None, Protocol::Echo(_)) => true,
+            (None, Protocol::Messages(messages)) => {
+                self.is_closing() || (messages.wants_bytes() && self.then != Then::End)
+            }
+        }
     }
 
     /// Counts a read that brought `len` bytes, or several that are served as one.
@@ -184,10 +218,35 @@ impl Connection {
         let Context { settings, now } = context;
         self.phase = Phase::Open;
         self.since = now;
-        let step = self.echo.advance(&settings.limits, buf, filled);
+        let step = match &mut self.protocol {
+            Protocol::Echo(echo) => echo.advance(&settings.limits, buf, filled),
+            Protocol::Messages(_) => return self.receive_messages(context, buf, filled),
+        };
         settings.counters.count_step(&step);
         if let Some(record) = self.permit.record() {
             record.count_step(&step);
+        }
+        if step.next != Next::Read {
+            self.end_of_frames(context, step.next);
+        }
+        step
+    }
+
+    /// As [`receive`](Self::receive), for a handler.
+    #[inline(never)]
+    fn receive_messages(&mut self, context: Context, buf: &mut [u8], filled: usize) -> Step {
+        let Context { settings, now } = context;
+        let Protocol::Messages(messages) = &mut self.protocol else {
+            unreachable!("a handler's");
+        };
+        let step = messages.advance(&settings.limits, buf, filled);
+        settings.counters.count_received(&step);
+        if let Some(record) = self.permit.record() {
+            record.count_messages(step.messages, 0);
+        }
+        if let Some(backlog) = &mut self.backlog {
+            let waiting = backlog.len() + messages.ahead();
+            backlog.wait.added(step.consumed, waiting, settings, now);
         }
         if step.next != Next::Read {
             self.end_of_frames(context, step.next);
@@ -200,11 +259,14 @@ impl Connection {
         let settings = context.settings;
         match next {
             Next::Read => return,
-            Next::Close(code) => self.count_end(settings, EndReason::Client, code),
+            Next::Close(code) => self.count_end_of_frames(settings, EndReason::Client, code, next),
             Next::CloseWith(violation) => {
-                self.count_end(settings, EndReason::Violation, Some(violation.close_code()));
+                let code = Some(violation.close_code());
+                self.count_end_of_frames(settings, EndReason::Violation, code, next);
             }
-            Next::Reset(_) => self.count_end(settings, EndReason::Violation, None),
+            Next::Reset(_) => {
+                self.count_end_of_frames(settings, EndReason::Violation, None, next);
+            }
         }
         if let Next::CloseWith(violation) | Next::Reset(violation) = next {
             let _span = self.permit.record().map(|record| record.span().entered());
@@ -227,16 +289,115 @@ impl Connection {
 
     /// The client sends no more.
     pub(crate) fn end_of_stream(&mut self) -> Action {
-        if self.backlog.is_none() {
-            return Action::End;
-        }
         self.then = Then::End;
-        Action::Wait
+        self.end_if_done()
+    }
+
+    /// Whether the client has been found to send no more.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.then == Then::End
     }
 
     /// Whether everything that was received has been answered.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.partial.len() == 0 && self.echo.between_messages()
+        let is_quiet = match &self.protocol {
+            Protocol::Echo(echo) => echo.between_messages(),
+            Protocol::Messages(messages) => messages.is_quiet(),
+        };
+        is_quiet && self.partial.len() == 0
+    }
+
+    /// The client is owed nothing any more, or what a handler has yet to answer.
+    fn end_if_done(&self) -> Action {
+        let is_owed = match &self.protocol {
+            Protocol::Echo(_) => false,
+            Protocol::Messages(messages) => !self.is_closing() && !messages.is_settled(),
+        };
+        if self.backlog.is_some() || is_owed {
+            Action::Wait
+        } else {
+            Action::End
+        }
+    }
+
+    // ---- a handler
+
+    /// Whether a handler has done something since the last
+    /// [`take_news`](Self::take_news).
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        match &self.protocol {
+            Protocol::Echo(_) => false,
+            Protocol::Messages(messages) => messages.channel.has_news(),
+        }
+    }
+
+    /// Looks at what a handler has done. The engine sends what it has sent, and goes on
+    /// with [`after_news`](Self::after_news).
+    pub(crate) fn take_news(&mut self, context: Context) -> Outgoing {
+        let settings = context.settings;
+        let Protocol::Messages(messages) = &mut self.protocol else {
+            return Outgoing::default();
+        };
+        let (wish, mut outgoing, last) = messages.take_news();
+        if self.is_closing() {
+            return Outgoing::default();
+        }
+        if outgoing.frames > 0 {
+            settings.counters.frames_per_write.note(outgoing.frames);
+            settings
+                .counters
+                .messages_sent
+                .add(outgoing.messages.into());
+            if let Some(record) = self.permit.record() {
+                record.count_messages(0, outgoing.messages);
+            }
+        }
+        match (last, wish) {
+            (Some(Last { frame, next }), _) => {
+                outgoing.put_last(frame);
+                self.end_of_frames(context, next);
+            }
+            (None, Some(Wish::Close(code))) => {
+                self.count_end(settings, EndReason::Handler, Some(code));
+                self.enter(Phase::Closing, context.now);
+            }
+            (None, Some(Wish::Drop)) => {
+                self.count_end(settings, EndReason::Handler, None);
+                self.enter(Phase::Closing, context.now);
+                self.then = Then::End;
+            }
+            (None, None) => {}
+        }
+        outgoing
+    }
+
+    /// What follows what was sent for a handler.
+    pub(crate) fn after_news(&mut self) -> Action {
+        self.note_unsent();
+        if self.then == Then::End {
+            self.end_if_done()
+        } else if self.is_closing() {
+            self.finish()
+        } else {
+            Action::Wait
+        }
+    }
+
+    /// Bytes that were received and wait for the handler.
+    fn ahead(&self) -> usize {
+        match &self.protocol {
+            Protocol::Echo(_) => 0,
+            Protocol::Messages(messages) => messages.ahead(),
+        }
+    }
+
+    /// Tells the handler how much is unsent.
+    fn note_unsent(&self) {
+        if let Protocol::Messages(messages) = &self.protocol {
+            let unsent = self.backlog.as_deref().map_or(0, Backlog::len);
+            messages.channel.note_unsent(unsent);
+        }
     }
 
     // ---- bytes to the client
@@ -250,9 +411,30 @@ impl Connection {
         }
         if len < bytes.len() {
             let Context { settings, now } = context;
-            let backlog = Backlog::new(&bytes[len..], settings, now);
-            self.backlog = Some(Box::new(backlog));
+            self.begin_backlog(context)
+                .push(&bytes[len..], settings, now);
         }
+    }
+
+    /// As [`sent`](Self::sent), without a copy of what is long.
+    pub(crate) fn sent_shared(&mut self, context: Context, bytes: Bytes, len: usize) {
+        if len > 0 {
+            self.count_write(context.settings, len);
+        }
+        if len < bytes.len() {
+            let Context { settings, now } = context;
+            // All of it stays in memory for the rest.
+            let backlog = self.begin_backlog(context);
+            backlog.push_shared(bytes, settings, now);
+            backlog.move_on(len);
+        }
+    }
+
+    /// The backlog, which begins where there is none.
+    fn begin_backlog(&mut self, context: Context) -> &mut Backlog {
+        let Context { settings, now } = context;
+        self.backlog
+            .get_or_insert_with(|| Box::new(Backlog::begin(settings, now)))
     }
 
     /// Puts `bytes` into the backlog, if there is one; whether there is.
@@ -263,6 +445,31 @@ impl Connection {
         };
         backlog.push(bytes, context.settings, context.now);
         true
+    }
+
+    /// As [`put_behind`](Self::put_behind), without a copy of what is long; what is not
+    /// put there comes back.
+    pub(crate) fn put_shared_behind(&mut self, context: Context, bytes: Bytes) -> Option<Bytes> {
+        let Some(backlog) = &mut self.backlog else {
+            return Some(bytes);
+        };
+        backlog.push_shared(bytes, context.settings, context.now);
+        None
+    }
+
+    /// Puts `bytes` into the backlog, which begins with them if there is none.
+    pub(crate) fn put_in_backlog(&mut self, context: Context, bytes: Bytes) {
+        let Context { settings, now } = context;
+        self.begin_backlog(context)
+            .push_shared(bytes, settings, now);
+    }
+
+    /// Reports that the stream which encrypts has taken `len` bytes of what is
+    /// [unsent](Self::unsent).
+    pub(crate) fn encrypted(&mut self, len: usize) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.move_on(len);
+        }
     }
 
     /// Whether something is unsent.
@@ -280,19 +487,22 @@ impl Connection {
     /// Reports that the socket has taken `len` bytes of what is
     /// [unsent](Self::unsent).
     pub(crate) fn sent_unsent(&mut self, context: Context, len: usize) -> Action {
+        let ahead = self.ahead();
         let Some(backlog) = &mut self.backlog else {
             return Action::Wait;
         };
-        backlog.advance(len, context.settings, context.now);
+        backlog.advance(len, ahead, context.settings, context.now);
         let is_drained = backlog.is_empty();
         if len > 0 {
             self.count_write(context.settings, len);
         }
-        if is_drained {
+        let action = if is_drained {
             self.drained()
         } else {
             Action::Wait
-        }
+        };
+        self.note_unsent();
+        action
     }
 
     /// Counts a write of `len` bytes.
@@ -318,13 +528,16 @@ impl Connection {
     /// Reports that such a stream has sent `len` bytes, and `waiting` are left.
     pub(crate) fn stream_sent(&mut self, context: Context, len: usize, waiting: usize) -> Action {
         let Context { settings, now } = context;
-        if waiting == 0 {
-            return self.drained();
+        let behind = self.backlog.as_deref().map_or(0, Backlog::len);
+        if waiting + behind == 0 {
+            let action = self.drained();
+            self.note_unsent();
+            return action;
         }
-        let backlog = self
-            .backlog
-            .get_or_insert_with(|| Box::new(Backlog::elsewhere(settings, now)));
+        let waiting = waiting + behind + self.ahead();
+        let backlog = self.begin_backlog(context);
         backlog.wait.taken(len, waiting, settings, now);
+        self.note_unsent();
         Action::Wait
     }
 
@@ -334,7 +547,7 @@ impl Connection {
         match self.then {
             Then::GoOn => Action::Wait,
             Then::HalfClose => Action::HalfClose,
-            Then::End => Action::End,
+            Then::End => self.end_if_done(),
         }
     }
 
@@ -351,7 +564,11 @@ impl Connection {
     /// What was sent, or is unsent, ends in the last frame.
     pub(crate) fn finish(&mut self) -> Action {
         if self.backlog.is_none() {
-            return Action::HalfClose;
+            return if self.then == Then::End {
+                Action::End
+            } else {
+                Action::HalfClose
+            };
         }
         if self.then == Then::GoOn {
             self.then = Then::HalfClose;
@@ -417,9 +634,14 @@ impl Connection {
         if !self.is_due(context) {
             return Action::Wait;
         }
+        if !self.is_closing() && !self.wants_bytes() {
+            // It is not silent: it waits to be read.
+            self.since = now;
+            return Action::Wait;
+        }
         match self.phase {
             // Nothing can be asked inside a streamed frame.
-            Phase::Open if !self.echo.at_frame_boundary() => self.cut(settings, EndReason::Idle),
+            Phase::Open if !self.at_frame_boundary() => self.cut(settings, EndReason::Idle),
             Phase::Open => {
                 settings.counters.pings_sent.add(1);
                 self.enter(Phase::Pinged, now);
@@ -430,6 +652,14 @@ impl Connection {
                 self.close(context, EndReason::Idle)
             }
             Phase::Closing => self.cut(settings, EndReason::Idle),
+        }
+    }
+
+    fn at_frame_boundary(&self) -> bool {
+        match &self.protocol {
+            Protocol::Echo(echo) => echo.at_frame_boundary(),
+            // What is begun is sent, or unsent, to its end.
+            Protocol::Messages(_) => true,
         }
     }
 
@@ -454,7 +684,7 @@ impl Connection {
         if self.is_closing() {
             return Action::Wait;
         }
-        let code = self.echo.at_frame_boundary().then(|| reason.close_code());
+        let code = self.at_frame_boundary().then(|| reason.close_code());
         self.count_end(context.settings, reason, code);
         self.enter(Phase::Closing, context.now);
         code.map_or(Action::End, |code| Action::Send(Frame::Close(code)))
@@ -464,6 +694,9 @@ impl Connection {
     /// connection has been served.
     pub(crate) fn start_drain(&mut self, drain: Drain) {
         self.draining = Some(drain);
+        if let Protocol::Messages(messages) = &self.protocol {
+            messages.channel.set_draining();
+        }
     }
 
     /// How a drain is to close this connection, if it still has to.
@@ -478,7 +711,7 @@ impl Connection {
         let is_time = match self.draining() {
             None => false,
             Some(Drain::WhenQuiet) => is_quiet && self.is_quiet(),
-            Some(Drain::Now) => self.echo.at_frame_boundary(),
+            Some(Drain::Now) => self.at_frame_boundary(),
         };
         if is_time {
             self.close(context, EndReason::Drain)
@@ -489,6 +722,9 @@ impl Connection {
 
     /// Ends the connection for this reason, because of what it holds.
     pub(crate) fn evict(&mut self, context: Context, reason: EndReason) -> Action {
+        if let Protocol::Messages(messages) = &mut self.protocol {
+            messages.free();
+        }
         if self.is_blocked() || self.is_closing() {
             return self.cut(context.settings, reason);
         }
@@ -551,12 +787,22 @@ impl Connection {
     #[inline]
     pub(crate) fn held(&self) -> usize {
         let backlog = self.backlog.as_deref();
-        self.partial.capacity() + backlog.map_or(0, Backlog::capacity)
+        self.received() + backlog.map_or(0, Backlog::capacity)
+    }
+
+    /// Those of them that hold what was received.
+    #[inline]
+    fn received(&self) -> usize {
+        let messages = match &self.protocol {
+            Protocol::Echo(_) => 0,
+            Protocol::Messages(messages) => messages.held(),
+        };
+        self.partial.capacity() + messages
     }
 
     /// What this connection holds, and `others` bytes of its engine.
     pub(crate) fn buffered(&self, others: usize, now: Millis) -> Buffered {
-        let bytes = self.partial.capacity() + others;
+        let bytes = self.received() + others;
         Backlog::buffered(self.backlog.as_deref(), bytes, now)
     }
 
@@ -564,9 +810,26 @@ impl Connection {
     pub(crate) fn free(&mut self) {
         self.partial.clear();
         self.backlog = None;
+        if let Protocol::Messages(messages) = &mut self.protocol {
+            messages.free();
+        }
     }
 
     fn count_end(&self, settings: &Settings, reason: EndReason, code: Option<CloseCode>) {
+        self.count_end_of_frames(settings, reason, code, Next::Read);
+    }
+
+    /// The connection ends for this reason, with this code, and after this step.
+    fn count_end_of_frames(
+        &self,
+        settings: &Settings,
+        reason: EndReason,
+        code: Option<CloseCode>,
+        next: Next,
+    ) {
+        if let Protocol::Messages(messages) = &self.protocol {
+            messages.end(reason, code, next);
+        }
         settings.counters.count_end(reason, code);
         if let Some(record) = self.permit.record() {
             record.ended(reason, code);

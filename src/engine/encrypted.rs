@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::connection::{Connection, Context, Timer};
 use super::eviction::EvictionCandidate;
+use super::messages::channel::Channel;
 use super::table::{Served, Table};
 use super::{Buffered, Drain, Millis, Settings};
 use crate::limits::admission::Permit;
@@ -54,17 +55,38 @@ impl Encrypted {
     }
 
     /// Owns the connection from now on; see [`Engine::adopt`](super::Engine::adopt).
-    pub(crate) fn adopt(self: &Rc<Self>, stream: Box<TlsStream>, leftover: Bytes, permit: Permit) {
+    pub(crate) fn adopt(
+        self: &Rc<Self>,
+        stream: Box<TlsStream>,
+        leftover: Bytes,
+        permit: Permit,
+        handler: Option<Rc<Channel>>,
+    ) {
         let tasks = self.shared.borrow().settings.tasks.clone();
-        let serving = Rc::clone(self).serve(stream, leftover, permit);
+        let serving = Rc::clone(self).serve(stream, leftover, permit, handler);
         tasks.spawn(TaskKind::Connection, serving);
     }
 
-    async fn serve(self: Rc<Self>, stream: Box<TlsStream>, leftover: Bytes, permit: Permit) {
+    async fn serve(
+        self: Rc<Self>,
+        stream: Box<TlsStream>,
+        leftover: Bytes,
+        permit: Permit,
+        handler: Option<Rc<Channel>>,
+    ) {
         let settings = Rc::clone(&self.shared.borrow().settings);
         let now = settings.clock.now();
-        let connection = Connection::new(permit, now, self.shared.borrow().draining);
+        let draining = self.shared.borrow().draining;
+        let connection = Connection::new(permit, handler.clone(), now, draining);
         let connection = Rc::new(RefCell::new(TlsSocket::new(stream, connection)));
+        if let Some(handler) = handler {
+            let connection = Rc::downgrade(&connection);
+            handler.set_wake(move || {
+                if let Some(connection) = connection.upgrade() {
+                    connection.borrow_mut().wake();
+                }
+            });
+        }
         let key = self
             .connections
             .borrow_mut()

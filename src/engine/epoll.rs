@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
 
 use super::connection::{Connection, Context, Timer};
 use super::eviction::EvictionCandidate;
+use super::messages::channel::News;
 use super::plain::Flow;
 use super::schedule::Schedule;
 use super::spin::Spin;
@@ -53,7 +53,7 @@ const LOOKS_PER_STRETCH: usize = 16;
 pub(crate) struct EpollEngine {
     epoll: AsyncFd<OwnedFd>,
     /// Wakes [`Engine::run`] for connections that are due without an event.
-    work: Notify,
+    news: Rc<News>,
     core: RefCell<Core>,
 }
 
@@ -62,6 +62,8 @@ struct Core {
     connections: Table<EpollSocket>,
     schedule: Schedule,
     events: Vec<Event>,
+    /// Those whose handlers have done something.
+    news: Rc<News>,
     shared: Shared,
 }
 
@@ -100,13 +102,15 @@ impl EpollEngine {
         // SAFETY: an `OwnedFd` is a valid descriptor that stays open, and the
         // same, for as long as it exists, and `get_ref` is all that is used.
         let epoll = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE)? };
+        let news = Rc::<News>::default();
         Ok(Self {
             epoll,
-            work: Notify::new(),
+            news: Rc::clone(&news),
             core: RefCell::new(Core {
                 connections: Table::new(),
                 schedule: Schedule::default(),
                 events: Vec::with_capacity(EVENTS_PER_TURN),
+                news,
                 shared: Shared {
                     read_buf: vec![0; settings.read_buffer_len()].into_boxed_slice(),
                     draining: None,
@@ -122,7 +126,7 @@ impl EpollEngine {
         loop {
             let readiness = tokio::select! {
                 readiness = self.epoll.readable() => Some(readiness),
-                () = self.work.notified() => None,
+                () = self.news.work.notified() => None,
                 () = settings.activity.arrived(), if spin.is_on() => None,
             };
             loop {
@@ -172,7 +176,7 @@ impl Engine for EpollEngine {
         let mut core = self.core.borrow_mut();
         core.adopt(self.epoll.get_ref(), upgraded);
         if !core.schedule.is_empty() {
-            self.work.notify_one();
+            self.news.work.notify_one();
         }
     }
 
@@ -184,7 +188,7 @@ impl Engine for EpollEngine {
         let mut core = self.core.borrow_mut();
         let buffered = core.tick();
         if !core.schedule.is_empty() {
-            self.work.notify_one();
+            self.news.work.notify_one();
         }
         buffered
     }
@@ -234,7 +238,13 @@ impl Served for EpollSocket {
 impl Core {
     fn adopt(&mut self, epoll: &OwnedFd, upgraded: Upgraded) {
         let now = self.shared.settings.clock.now();
-        let connection = Connection::new(upgraded.permit, now, self.shared.draining);
+        let key = self.connections.next_key();
+        if let Some(handler) = &upgraded.handler {
+            let news = Rc::clone(&self.news);
+            handler.set_wake(move || news.push(key));
+        }
+        let draining = self.shared.draining;
+        let connection = Connection::new(upgraded.permit, upgraded.handler, now, draining);
         let mut served = EpollSocket::new(upgraded.socket, connection);
         if served
             .begin(&upgraded.leftover, &mut self.shared, now)
@@ -243,7 +253,6 @@ impl Core {
             served.over(&self.shared);
             return;
         }
-        let key = self.connections.next_key();
         let data = EventData::new_u64(key.into());
         if let Err(error) = calls::watch(epoll, served.socket(), data, INTEREST) {
             served.lost(&error.into(), &self.shared);
@@ -273,6 +282,9 @@ impl Core {
             let event = self.events[index];
             let key = u32::try_from(event.data.u64()).expect("a key of the table");
             self.list(key, event.flags);
+        }
+        while let Some(key) = self.news.pop() {
+            self.list(key, EventFlags::empty());
         }
         let was_due = !self.schedule.is_empty();
         if was_due {

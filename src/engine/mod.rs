@@ -32,6 +32,7 @@ pub(crate) mod diagnosis;
 pub(crate) mod encrypted;
 pub(crate) mod epoll;
 pub(crate) mod eviction;
+pub(crate) mod messages;
 mod partial;
 mod plain;
 pub(crate) mod ring;
@@ -67,6 +68,7 @@ use activity::Activity;
 use backlog::BacklogRoom;
 use connection::Context;
 use eviction::EvictionCandidate;
+use messages::channel::Channel;
 use timers::TimerBudget;
 
 /// A connection whose handshake is done.
@@ -77,6 +79,8 @@ pub(crate) struct Upgraded {
     pub(crate) leftover: Bytes,
     /// Held for as long as the connection is open.
     pub(crate) permit: Permit,
+    /// Where its messages go, if it is not echoed.
+    pub(crate) handler: Option<Rc<Channel>>,
 }
 
 /// What all connections of a worker have in common.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 
@@ -33,6 +34,42 @@ pub(super) fn send(
         Err(_) => return ENDED,
     };
     connection.sent(context, bytes, len);
+    OPEN
+}
+
+/// Sends what a handler has given since the last call, and does what it asks for.
+#[cold]
+pub(super) fn serve_handler(
+    socket: impl AsFd,
+    connection: &mut Connection,
+    context: Context,
+) -> Flow {
+    let mut outgoing = connection.take_news(context);
+    while let Some((bytes, has_more)) = outgoing.next() {
+        let flags = last_flags(has_more || connection.is_closing());
+        send_shared(&socket, connection, bytes, flags, context)?;
+    }
+    let action = connection.after_news();
+    perform(socket, connection, action, context)
+}
+
+/// As [`send`], without a copy of what is long.
+fn send_shared(
+    socket: impl AsFd,
+    connection: &mut Connection,
+    bytes: Bytes,
+    flags: SendFlags,
+    context: Context,
+) -> Flow {
+    let Some(bytes) = connection.put_shared_behind(context, bytes) else {
+        return OPEN;
+    };
+    let len = match calls::send(socket, &bytes, flags) {
+        Ok(len) => len,
+        Err(Errno::AGAIN | Errno::INTR) => 0,
+        Err(_) => return ENDED,
+    };
+    connection.sent_shared(context, bytes, len);
     OPEN
 }
 

@@ -41,10 +41,10 @@ use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
 
 use super::connection::{Connection, Context, Timer};
 use super::eviction::EvictionCandidate;
+use super::messages::channel::News;
 use super::plain::Flow;
 use super::schedule::Schedule;
 use super::spin::Spin;
@@ -80,7 +80,7 @@ pub(crate) struct RingEngine {
     /// Becomes readable when the ring has work.
     eventfd: AsyncFd<OwnedFd>,
     /// Wakes [`Engine::run`] for what the ring does not know of yet.
-    work: Notify,
+    news: Rc<News>,
     settings: Rc<Settings>,
     core: RefCell<Core>,
 }
@@ -93,6 +93,8 @@ struct Core {
     /// Connections that there have been.
     adopted: u64,
     schedule: Schedule,
+    /// Those whose handlers have done something.
+    news: Rc<News>,
 }
 
 /// What the connections have in common.
@@ -131,13 +133,14 @@ impl RingEngine {
         let uring = Uring::new()?;
         let pool = Pool::new(settings.limits.window, settings.read_size);
         pool.register(&uring)?;
+        let news = Rc::<News>::default();
         Ok(Self {
             // SAFETY: an `OwnedFd` is a valid descriptor that stays open, and
             // the same, for as long as it exists.
             eventfd: unsafe {
                 AsyncFd::register_with_interest(uring.eventfd()?, Interest::READABLE)?
             },
-            work: Notify::new(),
+            news: Rc::clone(&news),
             settings: Rc::clone(&settings),
             core: RefCell::new(Core {
                 shared: Shared {
@@ -150,6 +153,7 @@ impl RingEngine {
                 connections: Table::new(),
                 adopted: 0,
                 schedule: Schedule::default(),
+                news,
             }),
         })
     }
@@ -172,7 +176,7 @@ impl RingEngine {
                     Ok(mut readiness) => readiness.clear_ready(),
                     Err(error) => return error,
                 },
-                () = self.work.notified() => {}
+                () = self.news.work.notified() => {}
                 () = self.settings.activity.arrived() => {}
             }
         }
@@ -182,7 +186,7 @@ impl RingEngine {
 impl Engine for RingEngine {
     fn adopt(self: Rc<Self>, upgraded: Upgraded) {
         self.core.borrow_mut().adopt(upgraded);
-        self.work.notify_one();
+        self.news.work.notify_one();
     }
 
     fn run(self: Rc<Self>) -> Pin<Box<dyn Future<Output = io::Error>>> {
@@ -193,7 +197,7 @@ impl Engine for RingEngine {
         let mut core = self.core.borrow_mut();
         let buffered = core.tick();
         if !core.schedule.is_empty() || core.shared.uring.has_work() {
-            self.work.notify_one();
+            self.news.work.notify_one();
         }
         buffered
     }
@@ -206,7 +210,7 @@ impl Engine for RingEngine {
 
     fn evict(&self, key: u32, reason: EndReason) {
         self.core.borrow_mut().evict(key, reason);
-        self.work.notify_one();
+        self.news.work.notify_one();
     }
 
     fn socket_memory(&self, key: u32) -> Option<SocketMemory> {
@@ -253,7 +257,12 @@ impl Core {
         let now = self.shared.settings.clock.now();
         let key = Key::new(self.connections.next_key(), self.adopted);
         self.adopted += 1;
-        let connection = Connection::new(upgraded.permit, now, self.shared.draining);
+        if let Some(handler) = &upgraded.handler {
+            let (news, place) = (Rc::clone(&self.news), key.place);
+            handler.set_wake(move || news.push(place));
+        }
+        let draining = self.shared.draining;
+        let connection = Connection::new(upgraded.permit, upgraded.handler, now, draining);
         let mut served = RingSocket::new(upgraded.socket, key, connection);
         if served
             .begin(&upgraded.leftover, &mut self.shared, now)
@@ -274,6 +283,9 @@ impl Core {
         self.shared.uring.stop_listening();
         let (mut turns, mut looks) = (0, 0);
         while turns < TURNS_PER_STRETCH && looks < LOOKS_PER_STRETCH {
+            while let Some(place) = self.news.pop() {
+                self.reschedule(place);
+            }
             if !self.schedule.is_empty() || self.shared.uring.has_work() {
                 self.turn()?;
                 turns += 1;

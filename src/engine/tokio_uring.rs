@@ -19,15 +19,15 @@ mod spinning;
 mod task;
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio_uring::net::TcpStream as UringStream;
 
 pub(crate) use probe::probe;
@@ -37,7 +37,6 @@ use super::eviction::EvictionCandidate;
 use super::plain::{self, Flow};
 use super::table::{Served, Table};
 use super::{Buffered, Drain, Engine, Millis, Settings, Upgraded};
-use crate::limits::admission::Permit;
 use crate::limits::memory_budget::TICK_WHEN_HIGH;
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
@@ -93,6 +92,8 @@ struct Link {
     buffer: BufferUse,
     /// Why the connection is to end because of what it holds, if it is.
     evicted_for: Cell<Option<EndReason>>,
+    /// Wakes the task for what its handler has done; set where there is one.
+    news: Option<Rc<Notify>>,
     /// The connection has ended, which the task may have yet to notice.
     is_shut_down: Cell<bool>,
 }
@@ -104,7 +105,7 @@ enum Doing {
     Work,
     /// Bytes to read, and room for its backlog if it has one.
     Read,
-    /// Room for its backlog, and nothing else.
+    /// Room for its backlog, or what its handler does, and nothing else.
     Room,
 }
 
@@ -139,9 +140,21 @@ impl TokioUringEngine {
         self.links.borrow_mut().settle(key, &self.settings);
     }
 
-    async fn serve(self: Rc<Self>, socket: OwnedFd, leftover: Bytes, permit: Permit) {
+    async fn serve(self: Rc<Self>, upgraded: Upgraded) {
+        let Upgraded {
+            socket,
+            leftover,
+            permit,
+            handler,
+        } = upgraded;
         let now = self.settings.clock.now();
-        let mut connection = Connection::new(permit, now, self.draining.get());
+        let news = handler.as_ref().map(|handler| {
+            let news = Rc::<Notify>::default();
+            let task = Rc::clone(&news);
+            handler.set_wake(move || task.notify_one());
+            news
+        });
+        let mut connection = Connection::new(permit, handler, now, self.draining.get());
         // Whatever its family: what follows only needs a stream.
         let socket = TcpStream::from(socket);
         // On a non-blocking socket io_uring would answer EAGAIN instead of
@@ -157,6 +170,7 @@ impl TokioUringEngine {
             kept: Cell::new(0),
             buffer: BufferUse::default(),
             evicted_for: Cell::new(None),
+            news,
             is_shut_down: Cell::new(false),
         });
         let key = self
@@ -174,13 +188,8 @@ impl TokioUringEngine {
 
 impl Engine for TokioUringEngine {
     fn adopt(self: Rc<Self>, upgraded: Upgraded) {
-        let Upgraded {
-            socket,
-            leftover,
-            permit,
-        } = upgraded;
         let tasks = self.settings.tasks.clone();
-        let serving = self.serve(socket, leftover, permit);
+        let serving = self.serve(upgraded);
         tasks.spawn(TaskKind::Connection, serving);
     }
 
@@ -331,6 +340,23 @@ impl Link {
         plain::flush(self.socket(), connection, context).map_continue(|_has_room| ())
     }
 
+    /// Waits until the handler has done something, where there is one.
+    async fn handler_has_news(&self) {
+        match &self.news {
+            Some(news) => news.notified().await,
+            None => pending().await,
+        }
+    }
+
+    /// Sends what the handler has given, and does what it asks for.
+    fn serve_handler(&self, context: Context) -> Flow {
+        let connection = &mut *self.connection.borrow_mut();
+        if !connection.has_news() {
+            return plain::OPEN;
+        }
+        plain::serve_handler(self.socket(), connection, context)
+    }
+
     fn socket(&self) -> BorrowedFd<'_> {
         // SAFETY: the stream is borrowed, and open, for as long as the answer is.
         unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
@@ -354,6 +380,9 @@ impl Link {
     fn wake(&self) {
         if self.doing.get() != Doing::Work {
             cancel(&self.stream);
+        }
+        if let Some(news) = &self.news {
+            news.notify_one();
         }
     }
 

@@ -31,6 +31,8 @@ impl Gate {
             subprotocols: subprotocols.iter().map(|&name| name.to_owned()).collect(),
             max_header_bytes: 8192,
             handshake_timeout: Duration::from_secs(10),
+            accept: None,
+            keeps_request: false,
         })
     }
 

@@ -27,12 +27,14 @@ mod response;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use hyper::header::{HOST, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
-use hyper::{Method, Response, StatusCode};
+use hyper::{HeaderMap, Method, Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 use tracing::field::display;
@@ -48,7 +50,7 @@ pub(crate) use refusal::Refusal;
 pub(crate) use request::{read_request, refuse_unreadable};
 
 /// The settings of HTTP, one copy per worker.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct HttpOptions {
     /// The path that is upgraded, compared exactly; `None` takes any path.
     pub(crate) path: Option<String>,
@@ -60,6 +62,45 @@ pub(crate) struct HttpOptions {
     pub(crate) max_header_bytes: usize,
     /// The time from accept to the end of the answer.
     pub(crate) handshake_timeout: Duration,
+    /// What a handler has to say to a proper handshake.
+    pub(crate) accept: Option<Accept>,
+    /// A handler wants to know the request of a connection.
+    pub(crate) keeps_request: bool,
+}
+
+/// Whether a handler accepts a handshake, or with which status it is refused.
+pub(crate) type Accept = Arc<dyn Fn(&Request) -> Result<(), StatusCode> + Send + Sync>;
+
+/// The request of a handshake.
+#[derive(Clone)]
+pub struct Request(hyper::Request<()>);
+
+impl Request {
+    /// The path, as it came: what it escapes is escaped.
+    pub fn path(&self) -> &str {
+        self.0.uri().path()
+    }
+
+    /// What stands behind the `?`, as it came.
+    pub fn query(&self) -> Option<&str> {
+        self.0.uri().query()
+    }
+
+    /// The first field of this name, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().get(name)?.to_str().ok()
+    }
+
+    /// All fields.
+    pub fn headers(&self) -> &HeaderMap {
+        self.0.headers()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Request").field(&self.path()).finish()
+    }
 }
 
 /// The result of the handshake on an accepted socket.
@@ -86,6 +127,8 @@ pub(crate) struct UpgradedStream {
     pub(crate) leftover: Bytes,
     /// The negotiated subprotocol.
     pub(crate) subprotocol: Option<String>,
+    /// What was asked for, where a handler is to know.
+    pub(crate) request: Option<Box<Request>>,
 }
 
 /// An answer with its whole body.
@@ -95,7 +138,7 @@ type Reply = Response<Bytes>;
 #[derive(Debug)]
 pub(crate) struct PendingRequest {
     stream: Stream,
-    head: hyper::Request<()>,
+    head: Request,
     /// Bytes read after the head.
     leftover: Bytes,
     /// The deadline of the answer.
@@ -105,12 +148,12 @@ pub(crate) struct PendingRequest {
 impl PendingRequest {
     /// The request line and the fields.
     pub(crate) fn head(&self) -> &hyper::Request<()> {
-        &self.head
+        &self.head.0
     }
 
     /// Whether it is an attempt at a handshake, valid or not.
     pub(crate) fn is_handshake(&self) -> bool {
-        gate::is_attempt(&self.head)
+        gate::is_attempt(self.head())
     }
 
     /// Answers the request. Bytes that wait for the peer are counted in `slot`.
@@ -128,18 +171,24 @@ impl PendingRequest {
     }
 
     fn answer(mut self, options: &HttpOptions) -> Answer {
-        calls::request(self.head.uri().path());
+        calls::request(self.head.path());
         if !self.is_handshake() {
-            let reply = page::answer(&self.head, options);
+            let reply = page::answer(self.head(), options);
             let served = Outcome::Served(reply.status());
             return self.reply(&reply, Ending::Close(served, LINGER));
         }
-        match gate::admit(&self.head, options) {
-            Ok(subprotocol) => match switching_protocols(&mut self.head, subprotocol.as_deref()) {
-                Some(reply) => self.reply(&reply, Ending::Upgrade(subprotocol)),
-                None => self.reject(&refusal::BAD_HANDSHAKE, LINGER),
-            },
-            Err(refusal) => self.reject(&refusal, LINGER),
+        let subprotocol = match gate::admit(self.head(), options) {
+            Ok(subprotocol) => subprotocol,
+            Err(refusal) => return self.reject(&refusal, LINGER),
+        };
+        let accepted = options.accept.as_ref().map(|accept| accept(&self.head));
+        if let Some(Err(status)) = accepted {
+            return self.reject(&Refusal::by_handler(status), LINGER);
+        }
+        let request = options.keeps_request.then(|| Box::new(self.head.clone()));
+        match switching_protocols(&mut self.head.0, subprotocol.as_deref()) {
+            Some(reply) => self.reply(&reply, Ending::Upgrade(subprotocol, request)),
+            None => self.reject(&refusal::BAD_HANDSHAKE, LINGER),
         }
     }
 
@@ -151,12 +200,12 @@ impl PendingRequest {
 
     /// Drops the head of the request, and hyper's buffer with it.
     fn reply(self, reply: &Reply, ending: Ending) -> Answer {
-        let body = match *self.head.method() {
+        let body = match *self.head().method() {
             Method::HEAD => Bytes::new(),
             _ => reply.body().clone(),
         };
         Answer {
-            wire: response::head(reply, self.head.version()).chain(body),
+            wire: response::head(reply, self.head().version()).chain(body),
             stream: self.stream,
             leftover: self.leftover,
             deadline: self.deadline,
@@ -174,7 +223,7 @@ impl PendingRequest {
             REFUSED,
             status = %refusal.status,
             reason = refusal.reason(),
-            path = %access::escape(self.head.uri().path().as_bytes()),
+            path = %access::escape(self.head.path().as_bytes()),
             host = header(HOST),
             origin = header(ORIGIN),
             "a request was refused"
@@ -193,8 +242,8 @@ struct Answer {
 
 /// The step after an answer.
 enum Ending {
-    /// A WebSocket with this subprotocol.
-    Upgrade(Option<String>),
+    /// A WebSocket with this subprotocol, and the request if a handler is to have it.
+    Upgrade(Option<String>, Option<Box<Request>>),
     /// A lingering close, with its timeout.
     Close(Outcome, Duration),
 }
@@ -206,10 +255,11 @@ impl Answer {
             return outcome;
         }
         match self.ending {
-            Ending::Upgrade(subprotocol) => Outcome::Upgraded(UpgradedStream {
+            Ending::Upgrade(subprotocol, request) => Outcome::Upgraded(UpgradedStream {
                 stream: self.stream,
                 leftover: self.leftover,
                 subprotocol,
+                request,
             }),
             Ending::Close(outcome, time) => {
                 slot.hold(self.stream.held());

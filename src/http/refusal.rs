@@ -33,6 +33,8 @@ pub(super) const TLS_REQUIRED: Refusal = Refusal::bad("this port needs TLS: use 
 
 pub(super) const BAD_HANDSHAKE: Refusal = Refusal::bad("this is no WebSocket handshake\n");
 
+const HANDLER_LINE: &str = "the request is not accepted here\n";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(super) status: StatusCode,
@@ -73,6 +75,22 @@ impl Refusal {
             line: "your address connects too often; try again later\n",
             remedy: Remedy::Wait(seconds.max(1)),
         }
+    }
+
+    /// The handler does not accept the handshake, for which it has this status.
+    pub(crate) fn by_handler(status: StatusCode) -> Self {
+        let is_error = status.is_client_error() || status.is_server_error();
+        let status = if is_error {
+            status
+        } else {
+            StatusCode::FORBIDDEN
+        };
+        Self::new(status, HANDLER_LINE)
+    }
+
+    /// Whether a handler has refused.
+    pub(crate) fn is_by_handler(&self) -> bool {
+        std::ptr::eq(self.line, HANDLER_LINE)
     }
 
     pub(super) const fn new(status: StatusCode, line: &'static str) -> Self {

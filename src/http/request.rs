@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::head::{HeadBuffer, HeadError};
 use super::refusal::{self, Refusal};
-use super::{HttpOptions, Outcome, PendingRequest, linger};
+use super::{HttpOptions, Outcome, PendingRequest, Request, linger};
 use crate::limits::handshakes::HandshakeSlot;
 use crate::observe::log_limit::{REFUSED, log_limited};
 use crate::transport::stream::Stream;
@@ -38,7 +38,7 @@ pub(crate) async fn read_request(
         Ok(Ok((head, leftover))) => {
             return Ok(PendingRequest {
                 stream,
-                head,
+                head: Request(head),
                 leftover,
                 deadline,
             });

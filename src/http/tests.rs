@@ -29,6 +29,8 @@ fn options() -> HttpOptions {
         subprotocols: Vec::new(),
         max_header_bytes: 8192,
         handshake_timeout: Duration::from_secs(10),
+        accept: None,
+        keeps_request: false,
     }
 }
 

@@ -167,7 +167,8 @@ impl Rejection {
 /// A connection's permit, returned when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    admission: Rc<Admission>,
+    /// `None` for a [companion](Self::companion), which is not counted.
+    admission: Option<Rc<Admission>>,
     /// `None` if neither a log line nor a limit needs it.
     record: Option<Rc<ConnectionRecord>>,
 }
@@ -194,7 +195,7 @@ impl Admission {
         if acquire(&self.server_limits.open, self.server_limits.capacity.get()) {
             self.set_open(self.open.get() + 1);
             Decision::Accept(Permit {
-                admission: Rc::clone(self),
+                admission: Some(Rc::clone(self)),
                 record: None,
             })
         } else {
@@ -279,7 +280,9 @@ impl Permit {
 
     /// Drops the record if neither a log line nor a limit needs it.
     pub(crate) fn forget_record_if_unwanted(&mut self) {
-        let is_counted = self.admission.server_limits.address_counts.is_some();
+        let is_counted =
+            |admission: &Rc<Admission>| admission.server_limits.address_counts.is_some();
+        let is_counted = self.admission.as_ref().is_some_and(is_counted);
         if !is_counted
             && self
                 .record
@@ -289,20 +292,31 @@ impl Permit {
             self.record = None;
         }
     }
+
+    /// One that tells of the same connection, and is no place of its own.
+    pub(crate) fn companion(&self) -> Self {
+        Self {
+            admission: None,
+            record: self.record.clone(),
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Admission { server_limits, .. } = &*self.admission;
+        let Some(admission) = &self.admission else {
+            return;
+        };
+        let server_limits = &admission.server_limits;
         if let (Some(address_counts), Some(record)) = (&server_limits.address_counts, &self.record)
             && let Some(source) = Source::of(record.peer())
         {
             address_counts.leave(source);
         }
         // The gauge first: it never exceeds the limit.
-        self.admission.set_open(self.admission.open.get() - 1);
+        admission.set_open(admission.open.get() - 1);
         server_limits.open.fetch_sub(1, Relaxed);
-        self.admission.released.notify_waiters();
+        admission.released.notify_waiters();
     }
 }
 

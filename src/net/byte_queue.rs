@@ -8,10 +8,14 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::mem;
 
+use bytes::Bytes;
 use memmap2::MmapMut;
 
 /// Bytes of the largest chunk, the unit of freeing.
 const CHUNK: usize = 64 * 1024;
+
+/// Bytes that are shared rather than copied where they are given as such.
+const SHARED_MIN: usize = 4096;
 
 /// Chunks that are freed in one turn.
 const FREED_PER_TURN: usize = 64;
@@ -64,6 +68,16 @@ impl ByteQueue {
         }
     }
 
+    /// As [`push`](Self::push), without a copy of what is long.
+    pub(crate) fn push_shared(&mut self, bytes: Bytes) {
+        if bytes.len() < SHARED_MIN {
+            return self.push(&bytes);
+        }
+        self.len += bytes.len();
+        self.room += bytes.len();
+        self.chunks.push_back(Chunk::Shared(bytes));
+    }
+
     /// The first contiguous bytes.
     pub(crate) fn front(&self) -> &[u8] {
         self.chunks
@@ -83,20 +97,6 @@ impl ByteQueue {
             self.room -= chunk.capacity();
             self.taken = 0;
         }
-    }
-
-    /// Takes all, with `end` appended. Chunks are freed as they are copied, so that at
-    /// most one of them exists twice.
-    pub(crate) fn take_with(&mut self, end: &[u8]) -> Vec<u8> {
-        let mut all = Vec::with_capacity(self.len + end.len());
-        while !self.is_empty() {
-            let front = self.front();
-            let len = front.len();
-            all.extend_from_slice(front);
-            self.advance(len);
-        }
-        all.extend_from_slice(end);
-        all
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -133,6 +133,8 @@ enum Chunk {
         pages: MmapMut,
         len: usize,
     },
+    /// Full, and somebody else's as well.
+    Shared(Bytes),
 }
 
 impl Chunk {
@@ -149,6 +151,7 @@ impl Chunk {
         match self {
             Self::Small(bytes) => bytes.capacity(),
             Self::Mapped { pages, .. } => pages.len(),
+            Self::Shared(bytes) => bytes.len(),
         }
     }
 
@@ -156,6 +159,7 @@ impl Chunk {
         match self {
             Self::Small(bytes) => bytes,
             Self::Mapped { pages, len } => &pages[..*len],
+            Self::Shared(bytes) => bytes,
         }
     }
 
@@ -168,6 +172,7 @@ impl Chunk {
                 pages[*len..*len + fits].copy_from_slice(&bytes[..fits]);
                 *len += fits;
             }
+            Self::Shared(_) => {}
         }
         fits
     }
@@ -193,6 +198,25 @@ mod tests {
         }
         drop(ByteQueue::default());
         assert_eq!(free_some(), 0);
+    }
+
+    #[test]
+    fn what_is_shared_keeps_its_place_and_is_not_copied() {
+        let mut queue = ByteQueue::default();
+        let long = Bytes::from(vec![2; SHARED_MIN]);
+        queue.push(&[1; 10]);
+        queue.push_shared(long.clone());
+        queue.push_shared(Bytes::from_static(&[3; 10]));
+        assert_eq!(
+            (queue.len(), queue.front()),
+            (SHARED_MIN + 20, &[1; 10][..])
+        );
+        queue.advance(10);
+        assert_eq!(queue.front().as_ptr(), long.as_ptr());
+        queue.advance(SHARED_MIN);
+        assert_eq!(queue.front(), [3; 10]);
+        queue.advance(10);
+        assert!(queue.is_empty() && queue.capacity() == 0);
     }
 
     #[test]

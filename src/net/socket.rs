@@ -67,12 +67,6 @@ impl Socket {
         either!(self, stream => stream.try_write(bytes))
     }
 
-    /// As [`try_write`](Self::try_write), vectored.
-    pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
-        let slices = pieces.map(IoSlice::new);
-        either!(self, stream => stream.try_write_vectored(&slices))
-    }
-
     /// Sends a FIN.
     pub(crate) fn half_close(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)

@@ -86,12 +86,18 @@ impl Counters {
     /// Counts a step of the echo.
     #[inline]
     pub(crate) fn count_step(&self, step: &Step) {
-        self.frames_per_read.note(step.frames());
         if !step.reply.is_empty() {
             self.frames_per_write.note(step.reply_frames());
         }
-        self.messages_received.add(u64::from(step.messages));
         self.messages_sent.add(u64::from(step.messages));
+        self.count_received(step);
+    }
+
+    /// Counts what a read has brought.
+    #[inline]
+    pub(crate) fn count_received(&self, step: &Step) {
+        self.frames_per_read.note(step.frames());
+        self.messages_received.add(u64::from(step.messages));
         if step.others.pings + step.others.pongs > 0 {
             self.pings_received.add(u64::from(step.others.pings));
             self.pongs_received.add(u64::from(step.others.pongs));

@@ -1,5 +1,6 @@
 //! The server: bind, start one worker per core, drain, join.
 
+pub(crate) mod builder;
 mod certificate_reload;
 pub(crate) mod cores;
 mod listening_sockets;
@@ -22,9 +23,9 @@ use crate::admin::{Admin, Bound, Overview, Watched};
 use crate::config::Config;
 use crate::config::engine_kind::EngineKind;
 use crate::config::error::Error;
+use crate::handler::{Handler, MessageSocket};
 use crate::limits::admission::ServerLimits;
 use crate::limits::descriptors::DescriptorBudget;
-use crate::message::{self, Handler, MessageSocket};
 use crate::net::address::Address;
 use crate::observe::metrics::Snapshot;
 use crate::server::restart::inherited::{Inherited, ReadinessPipe};
@@ -39,6 +40,7 @@ use crate::sys::task_kind::TaskKind;
 use crate::transport::listener::{all_for_this_kernel, ipv4_ports};
 use crate::transport::tls::Tls;
 use crate::worker::Assignment;
+use builder::Builder;
 use certificate_reload::CertificateReload;
 use listening_sockets::{ListeningSockets, addresses, by_worker, clones};
 use restart::state::RestartState;
@@ -84,13 +86,8 @@ where
     H: Fn(MessageSocket) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let mut signals = Signals::catch()?;
-    let handler = message::handler(handler);
-    match Server::start_interruptibly(config, None, Some(&handler), &mut signals) {
-        Ok(server) => server.run_until_signal(signals),
-        Err(Error::Interrupted) => Ok(()),
-        Err(error) => Err(error),
-    }
+    let handler = Handler::new(handler);
+    Server::builder(config).handler(handler).run()
 }
 
 impl Server {
@@ -114,8 +111,12 @@ impl Server {
         H: Fn(MessageSocket) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + 'static,
     {
-        let handler = message::handler(handler);
-        Self::launch(config, None, Some(&handler), &Interrupt::default())
+        Self::builder(config).handler(Handler::new(handler)).start()
+    }
+
+    /// A server that is yet to be started, and may get a [`Handler`].
+    pub fn builder(config: Config) -> Builder {
+        Builder::new(config)
     }
 
     /// As [`start`](Self::start), or [`start_with`](Self::start_with) a handler,

@@ -16,9 +16,9 @@ use crate::config::engine_kind::EngineKind;
 use crate::config::error::Error;
 use crate::engine::runtime::Runtime;
 use crate::engine::select;
+use crate::handler::{Handler, MessageSocket};
 use crate::limits::admission::ServerLimits;
 use crate::limits::descriptors::REJECTS_MAX;
-use crate::message::{MessageSocket, handler};
 use crate::net::peer::Peer;
 use crate::net::socket::Socket;
 use crate::observe::metrics::{Counters, Snapshot};
@@ -60,7 +60,7 @@ impl Worker {
             counters: Arc::clone(&counters),
             epoch: Instant::now(),
             shutdown,
-            handler: whole.then(|| handler(echo)),
+            handler: whole.then(|| Handler::new(echo)),
             config: Arc::new(config),
         };
         let made = block_on(&tasks, &runtime, async {

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use socket2::SockRef;
 use tokio::sync::Notify;
@@ -31,14 +32,15 @@ use crate::engine::activity::Activity;
 use crate::engine::backlog::BacklogRoom;
 use crate::engine::encrypted::Encrypted;
 use crate::engine::eviction::{EvictionCandidate, largest_first};
+use crate::engine::messages::channel::Channel;
 use crate::engine::select;
 use crate::engine::timers::{self, TimerBudget};
 use crate::engine::{Clock, Drain, Engine, SLOW_READER, Settings, Upgraded};
+use crate::handler::{Handler, MessageSocket, WorkerHandler};
 use crate::http::{self, HttpOptions, Outcome, Refusal};
 use crate::limits::admission::{Admission, Decision, Permit, RejectSlot, Rejection, ServerLimits};
 use crate::limits::handshakes::{HandshakeSlot, Handshakes};
 use crate::limits::memory_budget::TICK_WHEN_HIGH;
-use crate::message::{Handler, HandlerRegistry, MessageSocket};
 use crate::net::address::Address;
 use crate::net::byte_queue;
 use crate::net::peer::Peer;
@@ -145,9 +147,7 @@ struct Worker {
     http: Rc<HttpOptions>,
     admission: Rc<Admission>,
     handshakes: Rc<Handshakes>,
-    handler: Option<Handler>,
-    /// The handler's connections.
-    handled: Rc<HandlerRegistry>,
+    handler: Option<WorkerHandler>,
     /// Peers that must begin with a PROXY header.
     proxies: Vec<ProxySource>,
     /// Peers whose `forwarded_header` is trusted.
@@ -170,8 +170,6 @@ enum Key {
     /// The engine's.
     Plain(u32),
     Encrypted(u32),
-    /// A handler's.
-    Handled(u32),
 }
 
 /// The state shared by the connections of one listening socket.
@@ -222,7 +220,6 @@ impl Worker {
         let worker = Self {
             engine: select::engine(assignment.engine, Rc::clone(&settings))?,
             encrypted: Rc::new(Encrypted::new(Rc::clone(&settings))),
-            handled: Rc::new(HandlerRegistry::new(Rc::clone(&settings))),
             settings,
             http: Rc::new(HttpOptions {
                 path: config.path.clone(),
@@ -230,10 +227,12 @@ impl Worker {
                 subprotocols: config.subprotocols.clone(),
                 max_header_bytes: config.max_header_bytes,
                 handshake_timeout: config.handshake_timeout,
+                accept: assignment.handler.as_ref().and_then(Handler::accept),
+                keeps_request: assignment.handler.is_some(),
             }),
             admission: Admission::new(assignment.server_limits, counters),
             handshakes: Handshakes::new(config, assignment.workers),
-            handler: assignment.handler,
+            handler: assignment.handler.as_ref().map(Handler::for_worker),
             proxies: config.proxy_protocol.clone(),
             forwarding_proxies: config.forwarded_from.clone(),
             forwarded_header: config.forwarded_header,
@@ -485,7 +484,11 @@ impl Worker {
             }
             Outcome::Refused(refusal) => {
                 let status = refusal.status();
-                let reason = RefusalReason::of(status);
+                let reason = if refusal.is_by_handler() {
+                    RefusalReason::Other
+                } else {
+                    RefusalReason::of(status)
+                };
                 (HandshakeOutcome::Refused, Some(status), Some(reason))
             }
             Outcome::RefusedTls => {
@@ -529,7 +532,6 @@ impl Worker {
         self.settings.timers.refill();
         let mut buffered = self.engine.tick();
         buffered.add(self.encrypted.tick());
-        buffered.add(self.handled.tick());
         let counters = &self.settings.counters;
         let (count, held) = (self.handshakes.count(), self.handshakes.held());
         counters.handshakes_in_progress.set(count as u64);
@@ -552,18 +554,15 @@ impl Worker {
     fn eviction_candidates(&self) -> impl Iterator<Item = EvictionCandidate<Key>> + use<> {
         let plain = self.engine.eviction_candidates().into_iter();
         let encrypted = self.encrypted.eviction_candidates().into_iter();
-        let handled = self.handled.eviction_candidates().into_iter();
         plain
             .map(|candidate| candidate.rename(Key::Plain))
             .chain(encrypted.map(|candidate| candidate.rename(Key::Encrypted)))
-            .chain(handled.map(|candidate| candidate.rename(Key::Handled)))
     }
 
     fn evict(&self, key: Key, reason: EndReason) {
         match key {
             Key::Plain(key) => self.engine.evict(key, reason),
             Key::Encrypted(key) => self.encrypted.evict(key, reason),
-            Key::Handled(key) => self.handled.evict(key, reason),
         }
     }
 
@@ -582,43 +581,30 @@ impl Worker {
         sleep(HANDSHAKE_GRACE).await;
     }
 
+    /// Gives an upgraded connection to the engine, and runs its handler, if it has one.
     async fn hand_over(
         &self,
         handover: http::UpgradedStream,
         record: Rc<ConnectionRecord>,
-        mut permit: Permit,
+        permit: Permit,
     ) {
         let subprotocol = handover.subprotocol.as_deref();
         tracing::trace!(subprotocol, "upgraded");
         if let Some(subprotocol) = subprotocol {
             record.agreed(subprotocol);
         }
-        if let Some(handler) = &self.handler {
-            let settings = Rc::clone(&self.settings);
-            let registry = Rc::clone(&self.handled);
-            let socket = MessageSocket::new(handover, record, settings, registry);
-            let handler = Arc::clone(handler);
-            // The call may panic as well as what it returns.
-            if let Err(panic) = catch(Box::pin(async move { handler(socket).await })).await {
-                self.settings.counters.handler_panics.add(1);
-                let reason = panic_message(&*panic);
-                log_limited!(warn, HANDLER_PANICS, %reason, "a handler's panic ended its connection");
-            }
-            drop(permit);
-            return;
-        }
+        let peer = record.peer();
         match handover.stream.into_transport() {
             Ok(transport) => {
-                permit.forget_record_if_unwanted();
                 drop(record);
-                let leftover = handover.leftover;
-                match transport {
-                    Transport::Socket(socket) => Rc::clone(&self.engine).adopt(Upgraded {
-                        socket,
-                        leftover,
-                        permit,
-                    }),
-                    Transport::Tls(stream) => self.encrypted.adopt(stream, leftover, permit),
+                let channel = self.adopt(transport, handover.leftover, permit);
+                if let (Some(channel), Some(request)) = (channel, handover.request) {
+                    let subprotocol = handover.subprotocol;
+                    let socket =
+                        MessageSocket::new(Rc::clone(&channel), peer, request, subprotocol);
+                    self.run_handler(socket).await;
+                    // It has kept its place until here.
+                    drop(channel);
                 }
             }
             Err(error) => {
@@ -627,6 +613,44 @@ impl Worker {
                 counters.count_end(EndReason::Gone, None);
                 record.ended(EndReason::Gone, None);
             }
+        }
+    }
+
+    /// Gives a connection to the engine; the way to it, where there is a handler.
+    fn adopt(
+        &self,
+        transport: Transport,
+        leftover: Bytes,
+        mut permit: Permit,
+    ) -> Option<Rc<Channel>> {
+        permit.forget_record_if_unwanted();
+        let (permit, handler) = if self.handler.is_some() {
+            (permit.companion(), Some(Channel::new(permit)))
+        } else {
+            (permit, None)
+        };
+        let channel = handler.clone();
+        match transport {
+            Transport::Socket(socket) => Rc::clone(&self.engine).adopt(Upgraded {
+                socket,
+                leftover,
+                permit,
+                handler,
+            }),
+            Transport::Tls(stream) => self.encrypted.adopt(stream, leftover, permit, handler),
+        }
+        channel
+    }
+
+    async fn run_handler(&self, socket: MessageSocket) {
+        let Some(handler) = self.handler.clone() else {
+            return;
+        };
+        // The call may panic as well as what it returns.
+        if let Err(panic) = catch(Box::pin(async move { handler(socket).await })).await {
+            self.settings.counters.handler_panics.add(1);
+            let reason = panic_message(&*panic);
+            log_limited!(warn, HANDLER_PANICS, %reason, "a handler's panic ended its connection");
         }
     }
 
@@ -656,7 +680,6 @@ impl Worker {
     fn start_drain(&self, drain: Drain, spread: Duration) {
         self.engine.drain(drain, spread);
         self.encrypted.drain(drain, spread);
-        self.handled.drain(drain, spread);
     }
 
     /// Waits until no connection is left; returns whether that was before `deadline`.

@@ -102,7 +102,6 @@ impl Worker {
         match key {
             Key::Plain(key) => self.engine.socket_memory(key),
             Key::Encrypted(key) => self.encrypted.socket_memory(key),
-            Key::Handled(key) => self.handled.socket_memory(key),
         }
     }
 }

@@ -22,7 +22,6 @@ use crate::config::TlsFiles;
 use crate::engine::runtime::tests::client::{Client, End, REQUEST, Step, TEXT, frame, open, reply};
 use crate::engine::runtime::tests::on_every_engine;
 use crate::limits::descriptors::REJECTS_MAX;
-use crate::message;
 use crate::sys::calls::{Call, Fault, Plan, Tally, When};
 use crate::sys::shutdown::{self, StopReason, Trigger};
 
@@ -96,7 +95,7 @@ impl Rig {
             counters: Arc::clone(&counters),
             epoch: StdInstant::now(),
             shutdown,
-            handler: service.has_handler.then(|| message::handler(echo)),
+            handler: service.has_handler.then(|| Handler::new(echo)),
         };
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::spawn(move || {

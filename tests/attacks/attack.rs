@@ -70,7 +70,7 @@ const TURN_FACTOR: u32 = 4;
 const IS_SANITIZED: bool = cfg!(asan);
 
 /// The flag that makes workers log their longest turns.
-pub(crate) const LOG: &str = "--log=info,ringback::turn=debug";
+pub(crate) const LOG: &str = "--log=info,ringback::sys::turn=debug";
 
 /// The most time between a message of the neighbour and its echo. It is no measure of
 /// speed: an echo that takes so long is lost.

@@ -20,9 +20,15 @@ fn settings() -> Settings {
     }
 }
 
+fn begun_with(bytes: &[u8], settings: &Settings, now: Millis) -> Backlog {
+    let mut backlog = Backlog::begin(settings, now);
+    backlog.push(bytes, settings, now);
+    backlog
+}
+
 /// A backlog of one byte, whose socket has taken nothing for [`SLOW_READER`].
 fn read_on(settings: &Settings) -> (Backlog, Millis) {
-    let mut backlog = Backlog::new(&[1], settings, Millis(0));
+    let mut backlog = begun_with(&[1], settings, Millis(0));
     let now = after(Millis(0), SLOW_READER);
     assert_eq!(backlog.wait.judge(settings, now), Verdict::Wait);
     assert!(backlog.wait.reads_on());
@@ -68,7 +74,7 @@ fn take(backlog: &mut Backlog, len: usize, settings: &Settings, now: Millis) {
 #[test]
 fn a_client_is_read_on_only_while_its_socket_takes_nothing() {
     let settings = settings();
-    let mut backlog = Backlog::new(&[1; 100], &settings, Millis(0));
+    let mut backlog = begun_with(&[1; 100], &settings, Millis(0));
     let mut now = Millis(0);
     for _ in 0..50 {
         now = after(now, SLOW_READER / 2);
@@ -123,7 +129,7 @@ fn a_client_that_sends_is_not_cut_for_not_reading_until_its_backlog_is_full() {
 fn a_trickle_does_not_keep_a_client_from_being_cut() {
     for is_read in [false, true] {
         let settings = settings();
-        let mut backlog = Backlog::new(&[1; MAX / 2], &settings, Millis(0));
+        let mut backlog = begun_with(&[1; MAX / 2], &settings, Millis(0));
         let mut seconds = 0;
         loop {
             assert!(
@@ -149,7 +155,7 @@ fn a_trickle_does_not_keep_a_client_from_being_cut() {
 #[test]
 fn a_socket_that_takes_something_at_the_last_moment_is_given_as_long_again() {
     let settings = settings();
-    let mut backlog = Backlog::new(&[1; MAX / 2], &settings, Millis(0));
+    let mut backlog = begun_with(&[1; MAX / 2], &settings, Millis(0));
     let mut now = after(Millis(0), 10 * WRITE_TIMEOUT);
     take(&mut backlog, 1, &settings, now);
     assert_eq!(backlog.wait.judge(&settings, now), Verdict::Wait);
@@ -166,7 +172,7 @@ fn a_socket_that_takes_something_at_the_last_moment_is_given_as_long_again() {
 #[test]
 fn who_moves_no_byte_for_a_second_makes_no_progress() {
     let settings = settings();
-    let mut backlog = Backlog::new(&[1; 500], &settings, Millis(0));
+    let mut backlog = begun_with(&[1; 500], &settings, Millis(0));
     let held = |backlog: &Backlog, now| Backlog::buffered(Some(backlog), 7, now);
     assert_eq!(held(&backlog, Millis(99)).slow_readers, 0);
     let seen = held(&backlog, after(Millis(0), SLOW_READER));

@@ -54,7 +54,7 @@ impl Bench {
         };
         Self {
             settings,
-            connection: Connection::new(permit, Millis(0), None),
+            connection: Connection::new(permit, None, Millis(0), None),
             now: Millis(0),
         }
     }

@@ -18,9 +18,15 @@ pub(super) struct TlsSocket {
     pub(super) connection: Connection,
     /// The connection is over, and its task may have yet to notice.
     has_ended: bool,
+    /// The end of TLS follows what waits to be encrypted.
+    owes_end: bool,
     /// The task, if it waits.
     waker: Option<Waker>,
 }
+
+/// Bytes of what waits that are encrypted at once, and how often in one turn.
+const PIECE: usize = 64 * 1024;
+const PIECES_PER_TURN: usize = 4;
 
 /// Whether there was something to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +41,7 @@ impl TlsSocket {
             stream,
             connection,
             has_ended: false,
+            owes_end: false,
             waker: None,
         }
     }
@@ -75,13 +82,24 @@ impl TlsSocket {
     /// their turn.
     fn poll_open(&mut self, shared: &mut Shared, task: &mut TaskContext<'_>) -> Flow {
         loop {
-            if !self.stream.is_flushed() {
+            if self.connection.has_news() {
+                self.serve_handler(shared.settings.context())?;
+            }
+            if !self.is_flushed() {
                 let is_full = self.poll_send(shared, task)?.is_pending();
                 if !self.connection.wants_bytes() {
                     if !is_full {
                         // The others get their turn first.
                         task.waker().wake_by_ref();
                     }
+                    return OPEN;
+                }
+            }
+            if !self.connection.wants_bytes() {
+                let context = shared.settings.context();
+                let action = self.connection.drain(context, false);
+                self.perform(action, context)?;
+                if !self.connection.wants_bytes() {
                     return OPEN;
                 }
             }
@@ -116,7 +134,7 @@ impl TlsSocket {
                 // What it has sent meanwhile is read first.
                 return OPEN;
             }
-        } else {
+        } else if self.connection.wants_bytes() {
             self.read_at_once(shared)?;
         }
         let context = shared.settings.at(now);
@@ -154,7 +172,7 @@ impl TlsSocket {
     }
 
     /// Has the task run.
-    fn wake(&mut self) {
+    pub(super) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -207,17 +225,67 @@ impl TlsSocket {
         flush: fn(&mut TlsStream) -> io::Result<bool>,
         context: Context,
     ) -> Flow {
-        let before = self.stream.unsent();
-        if flush(&mut self.stream).is_err() {
-            return ENDED;
+        for _ in 0..PIECES_PER_TURN {
+            let before = self.stream.unsent();
+            if flush(&mut self.stream).is_err() {
+                return ENDED;
+            }
+            let waiting = if self.stream.is_flushed() {
+                0
+            } else {
+                self.stream.unsent().max(1)
+            };
+            let sent = before.saturating_sub(waiting);
+            let action = self.connection.stream_sent(context, sent, waiting);
+            self.perform(action, context)?;
+            if waiting > 0 || !self.encrypt_piece(context)? {
+                break;
+            }
         }
-        let waiting = if self.stream.is_flushed() {
-            0
-        } else {
-            self.stream.unsent().max(1)
-        };
-        let sent = before.saturating_sub(waiting);
-        let action = self.connection.stream_sent(context, sent, waiting);
+        OPEN
+    }
+
+    /// Encrypts some of what waits for that; whether there was any.
+    fn encrypt_piece(&mut self, context: Context) -> ControlFlow<(), bool> {
+        let unsent = self.connection.unsent();
+        let len = unsent.len().min(PIECE);
+        if len == 0 {
+            return ControlFlow::Continue(false);
+        }
+        let mut put = self.stream.put(&unsent[..len]);
+        self.connection.count_write(context.settings, len);
+        self.connection.encrypted(len);
+        if self.owes_end && self.connection.unsent().is_empty() {
+            self.owes_end = false;
+            put = put.and_then(|()| self.stream.put_end());
+        }
+        match put {
+            Ok(()) => ControlFlow::Continue(true),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    /// Whether nothing waits to be sent, or to be encrypted.
+    fn is_flushed(&self) -> bool {
+        self.stream.is_flushed() && self.connection.unsent().is_empty()
+    }
+
+    /// Sends what the handler has given, and does what it asks for.
+    #[cold]
+    fn serve_handler(&mut self, context: Context) -> Flow {
+        let mut outgoing = self.connection.take_news(context);
+        while let Some((bytes, has_more)) = outgoing.next() {
+            let is_last = !has_more && self.connection.is_closing();
+            // What waits for its client is not encrypted before its time.
+            if bytes.len() <= PIECE && self.stream.unsent() < PIECE {
+                self.put(&bytes, is_last, context)?;
+            } else {
+                self.connection.put_in_backlog(context, bytes);
+                self.owes_end |= is_last;
+            }
+        }
+        self.flush_with(TlsStream::flush, context)?;
+        let action = self.connection.after_news();
         self.perform(action, context)
     }
 
@@ -298,6 +366,17 @@ impl TlsSocket {
     /// Writes `bytes` behind whatever is unsent, and the end of TLS behind the last of
     /// them.
     fn send(&mut self, bytes: &[u8], is_last: bool, context: Context) -> Flow {
+        self.put(bytes, is_last, context)?;
+        self.flush_with(TlsStream::flush, context)
+    }
+
+    /// Does so with the next flush.
+    fn put(&mut self, bytes: &[u8], is_last: bool, context: Context) -> Flow {
+        if !self.connection.unsent().is_empty() {
+            self.connection.put_behind(context, bytes);
+            self.owes_end |= is_last;
+            return OPEN;
+        }
         let mut put = self.stream.put(bytes);
         if is_last {
             put = put.and_then(|()| self.stream.put_end());
@@ -307,7 +386,7 @@ impl TlsSocket {
         }
         let waiting = self.stream.unsent();
         self.connection.stream_took(context, bytes.len(), waiting);
-        self.flush_with(TlsStream::flush, context)
+        OPEN
     }
 
     /// Does what a call of the connection asks for.

@@ -95,7 +95,9 @@ impl EpollSocket {
 
     /// Whether serving this connection may get it any further.
     pub(super) fn wants_service(&self) -> bool {
-        self.may_read() || (self.connection.is_blocked() && self.ready.writable)
+        self.may_read()
+            || (self.connection.is_blocked() && self.ready.writable)
+            || self.connection.has_news()
     }
 
     /// Whether there may be bytes that are to be read now.
@@ -112,6 +114,9 @@ impl EpollSocket {
     pub(super) fn serve(&mut self, shared: &mut Shared, now: Millis) -> Flow {
         if self.ready.writable && self.connection.is_blocked() {
             self.flush(shared, now)?;
+        }
+        if self.connection.has_news() {
+            self.serve_handler(shared.settings.at(now))?;
         }
         if self.may_read() {
             self.read(shared, now)?;
@@ -130,7 +135,7 @@ impl EpollSocket {
                 // What it has sent meanwhile is read first.
                 return OPEN;
             }
-        } else {
+        } else if self.connection.wants_bytes() {
             self.read(shared, now)?;
         }
         let context = shared.settings.at(now);
@@ -209,6 +214,14 @@ impl EpollSocket {
         self.note_room(was_blocked);
         let action = self.connection.after_reply(next);
         self.perform(action, context)
+    }
+
+    #[cold]
+    fn serve_handler(&mut self, context: Context) -> Flow {
+        let was_blocked = self.connection.is_blocked();
+        plain::serve_handler(&self.socket, &mut self.connection, context)?;
+        self.note_room(was_blocked);
+        OPEN
     }
 
     /// Sends some of what is unsent, and does what comes after it.

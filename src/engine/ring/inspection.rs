@@ -20,6 +20,6 @@ impl RingEngine {
             // SAFETY: names no memory.
             unsafe { core.shared.uring.push(late) };
         }
-        self.work.notify_one();
+        self.news.work.notify_one();
     }
 }

@@ -143,11 +143,12 @@ impl RingSocket {
         if self.awaits_reply() {
             return false;
         }
-        if !self.received.is_empty() {
+        if !self.received.is_empty() || self.connection.has_news() {
             return true;
         }
         if !self.connection.is_blocked() {
-            return self.receive == Receive::None || self.hung_up;
+            let is_ended = self.hung_up && !self.connection.has_hung_up();
+            return is_ended || (self.receive == Receive::None && self.may_receive());
         }
         self.room == Room::Unknown
             || self.receive == Receive::Multishot
@@ -282,6 +283,11 @@ impl RingSocket {
         if self.room == Room::Unknown && self.connection.is_blocked() {
             self.flush(shared.settings.at(now))?;
         }
+        if self.connection.has_news() && matches!(self.send, Send::None) {
+            let context = shared.settings.at(now);
+            plain::serve_handler(&self.socket, &mut self.connection, context)?;
+            self.note_backlog();
+        }
         if self.connection.draining().is_some() {
             // One that does not wait comes before what would be answered next.
             let context = shared.settings.at(now);
@@ -366,7 +372,8 @@ impl RingSocket {
     /// Sees to it that the kernel receives for this connection as it should.
     fn listen(&mut self, shared: &mut Shared) {
         // What waits for its client takes one buffer at a time.
-        let is_bulk = self.reads.are_bulk() || self.connection.is_blocked();
+        let is_bulk =
+            self.reads.are_bulk() || self.connection.is_blocked() || !self.connection.wants_bytes();
         let entry = match self.receive {
             Receive::Multishot if is_bulk => {
                 self.receive = Receive::Cancelled;

@@ -67,6 +67,7 @@ impl<'a> Task<'a> {
 
     async fn go_on(&mut self) -> Flow {
         self.shorten_buffer();
+        self.link.serve_handler(self.engine.context())?;
         self.close_if_told()?;
         self.engine.settle(self.key);
         let wants_bytes = self.connection().wants_bytes();
@@ -77,12 +78,17 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Waits for room, or for [`Link::wake`], and sends some of the backlog.
+    /// Waits for room, for the handler, or for [`Link::wake`], and sends some of the
+    /// backlog.
     async fn wait_for_room(&mut self) -> Flow {
-        self.link.doing.set(Doing::Room);
-        self.room_is_found().await;
-        self.link.doing.set(Doing::Work);
-        self.link.flush(self.engine.context())
+        let (link, is_blocked) = (self.link, self.is_blocked());
+        link.doing.set(Doing::Room);
+        tokio::select! {
+            () = self.room_is_found(), if is_blocked => {}
+            () = link.handler_has_news() => {}
+        }
+        link.doing.set(Doing::Work);
+        link.flush(self.engine.context())
     }
 
     async fn room_is_found(&mut self) {
@@ -136,21 +142,34 @@ impl<'a> Task<'a> {
             }
             cancel(&self.link.stream);
         }
-        while self.is_blocked() {
-            tokio::select! {
+        let link = self.link;
+        while self.is_blocked() || link.news.is_some() {
+            let is_blocked = self.is_blocked();
+            let flow = tokio::select! {
                 biased;
                 done = read.as_mut() => return done,
-                () = self.room_is_found() => {
-                    if self.link.flush(self.engine.context()).is_break() {
-                        // Which ends the read.
-                        self.link.shut_down();
-                        break;
-                    }
-                    self.engine.settle(self.key);
-                }
+                () = self.room_is_found(), if is_blocked => link.flush(self.engine.context()),
+                () = link.handler_has_news() => self.answer_handler(),
+            };
+            if flow.is_break() {
+                // Which ends the read.
+                link.shut_down();
+                break;
             }
+            self.engine.settle(self.key);
         }
         read.await
+    }
+
+    /// Does what the handler asks for while a read waits.
+    fn answer_handler(&self) -> Flow {
+        let context = self.engine.context();
+        self.link.serve_handler(context)?;
+        if self.connection().draining().is_some() || !self.connection().wants_bytes() {
+            // What that is to do is done once nothing is left to read.
+            cancel(&self.link.stream);
+        }
+        OPEN
     }
 
     /// Answers `len` bytes that stand behind what was kept.
@@ -186,6 +205,9 @@ impl<'a> Task<'a> {
         // What is discarded needs no large one.
         if was_filled && !self.connection().is_closing() {
             self.resize(self.link.buffer.grown(settings.read_buffer_len()));
+        } else if self.link.news.is_some() && self.link.buffer.is_large() {
+            // What a handler gets is kept elsewhere.
+            self.resize(IDLE_BUFFER);
         }
         let action = self.connection().after_reply(step.next);
         self.perform(action)

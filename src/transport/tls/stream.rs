@@ -341,24 +341,15 @@ impl TlsStream {
     /// Writes as a socket does. The bytes may have to be [flushed](Self::flush); until
     /// then, no more are accepted.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_write_pieces([bytes, &[]])
-    }
-
-    /// As [`try_write`](Self::try_write), vectored.
-    pub(crate) fn try_write_pieces(&mut self, pieces: [&[u8]; 2]) -> io::Result<usize> {
         if !self.flush()? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let mut taken = 0;
-        for piece in pieces {
-            let piece = &piece[..piece.len().min(4 * FRAGMENT - taken)];
-            if !piece.is_empty() {
-                self.put(piece)?;
-                taken += piece.len();
-            }
+        let piece = &bytes[..bytes.len().min(4 * FRAGMENT)];
+        if !piece.is_empty() {
+            self.put(piece)?;
         }
         self.flush()?;
-        Ok(taken)
+        Ok(piece.len())
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -128,6 +128,7 @@ impl Rig {
             socket: socket.into(),
             leftover: Bytes::copy_from_slice(leftover),
             permit,
+            handler: None,
         });
     }
 
