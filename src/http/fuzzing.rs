@@ -7,7 +7,7 @@ use hyper::Request;
 use super::{HttpOptions, gate};
 
 /// A gate with its configuration.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "a handler's closure has none")]
 pub struct Gate(HttpOptions);
 
 /// The gate's result.
