@@ -11,6 +11,7 @@ use tungstenite::Message;
 
 use common::admin::Admin;
 use common::client::{Client, Raw};
+use common::loopback::{unused_address, unused_port};
 use common::pki::{self, Pki};
 use common::process::Process;
 use common::run::{run, run_with};
@@ -39,15 +40,9 @@ fn start(args: &[&str], addresses: usize) -> Server {
     Server::spawn(binary().args(args), addresses)
 }
 
-/// An address at which nothing listens now.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound")
-}
-
 #[test]
 fn start_line_has_url_engine_and_threads() {
-    let address = free_address();
+    let address = unused_address();
     let listen = format!("--listen={address}");
     let server = start(&[&listen, "--engine=epoll", "--threads=2"], 1);
     assert_eq!(
@@ -162,7 +157,7 @@ fn port_0_prints_the_bound_port() {
 
 #[test]
 fn every_address_is_bound_and_printed_in_order() {
-    let first = free_address();
+    let first = unused_address();
     let listen = format!("--listen={first}");
     let args = [
         &listen,
@@ -216,7 +211,7 @@ fn ipv6_wildcard_serves_ipv4_with_client_address() {
 
 #[test]
 fn ipv4_and_ipv6_wildcards_share_a_port() {
-    let port = free_address().port();
+    let port = unused_port();
     let (four, six) = (format!("0.0.0.0:{port}"), format!("[::]:{port}"));
     for listed in [[&four, &six], [&six, &four]] {
         let args = [
@@ -349,7 +344,7 @@ fn port_of_another_ringback_is_in_use() {
     let address = server.address().to_string();
     let line = refused(&["--engine=epoll", "--listen", &address], 1);
     assert!(line.contains(&address) && line.contains("in use"), "{line}");
-    let twice = free_address().to_string();
+    let twice = unused_address().to_string();
     refused(
         &["--engine=epoll", "--listen", &twice, "--listen", &twice],
         1,
@@ -360,7 +355,7 @@ fn port_of_another_ringback_is_in_use() {
 /// Connections of the previous server are in `TIME_WAIT`.
 #[test]
 fn port_is_free_after_restart() {
-    let address = free_address();
+    let address = unused_address();
     let listen = format!("--listen={address}");
     for _ in 0..3 {
         let mut server = start(&[&listen, "--engine=epoll"], 1);

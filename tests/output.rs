@@ -5,7 +5,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{Read, pipe};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -22,6 +22,7 @@ use tungstenite::Message;
 use common::admin::Admin;
 use common::client::{Client, Raw};
 use common::engines::{Engine, on_every_engine};
+use common::loopback::unused_address;
 use common::run::{run, run_with};
 use common::server::binary;
 use common::{wait_for, wait_until};
@@ -90,7 +91,7 @@ struct Server {
 impl Server {
     #[track_caller]
     fn start(engine: Engine, stdout: Sink, stderr: Sink, flags: &[&str]) -> Self {
-        let [address, admin] = free_addresses();
+        let [address, admin] = [(); 2].map(|()| unused_address());
         let mut closed = String::new();
         for (sink, redirection) in [(stdout, " >&-"), (stderr, " 2>&-")] {
             if matches!(sink, Sink::Closed) {
@@ -174,12 +175,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Addresses at which nothing listens now.
-fn free_addresses() -> [SocketAddr; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("bound"))
 }
 
 /// Without and with a handler.
@@ -338,7 +333,7 @@ fn unwritable_stderr_keeps_exit_status() {
 /// Runs a server with both streams in one pipe; returns all output.
 #[track_caller]
 fn log_of(flags: &[&str], variables: &[(&str, &str)], session: impl FnOnce(SocketAddr)) -> String {
-    let [address, _] = free_addresses();
+    let address = unused_address();
     let (reader, writer) = pipe().expect("a pipe");
     let mut command = binary();
     command
@@ -542,7 +537,7 @@ fn drain_logs_closed_and_cut_off_connections() {
     for (timeout, answers, expected) in [("10m", true, (1, 0)), ("10ms", false, (0, 1))] {
         let flags = ["--log-format=json", &*format!("--drain-timeout={timeout}")];
         let mut client = None;
-        let [address, _] = free_addresses();
+        let address = unused_address();
         let (reader, writer) = pipe().expect("a pipe");
         let mut command = binary();
         command.args(flags).stdout(Stdio::null()).stderr(writer);
@@ -658,7 +653,7 @@ fn journal_lines_have_priorities() {
             .metadata()
             .expect("a socket");
         let inode = metadata.ino() + u64::from(!is_named);
-        let [address, _] = free_addresses();
+        let address = unused_address();
         let mut command = binary();
         command
             .args([&*format!("--log-format={format}"), "--log=debug"])

@@ -1,6 +1,7 @@
 //! A worker whose `accept` fails or whose tasks panic.
 
 #[path = "../../tests/common/loopback.rs"]
+#[expect(dead_code, reason = "the tests in `tests/` use all of it")]
 mod loopback;
 #[path = "../../tests/common/pki.rs"]
 #[expect(dead_code, reason = "the tests in `tests/` use all of it")]

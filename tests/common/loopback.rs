@@ -12,3 +12,11 @@ pub(crate) fn unused_address() -> SocketAddr {
     let ip = Ipv4Addr::new(127, high | 0x80, low, NEXT.fetch_add(1, Relaxed));
     SocketAddr::from((ip, 9001))
 }
+
+/// A port that is free on all addresses, and that the kernel gives to no other socket
+/// by itself: its own range begins at 32768.
+pub(crate) fn unused_port() -> u16 {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let process = u16::try_from(process::id() % 3000).expect("small");
+    20_000 + 4 * process + u16::from(NEXT.fetch_add(1, Relaxed) % 4)
+}

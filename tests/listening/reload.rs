@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::{Service, signal};
 use crate::common::client::Client;
+use crate::common::loopback::unused_address;
 use crate::common::pki::{self, Pki};
 use crate::common::process::pid_in;
 use crate::common::run::run;
@@ -45,7 +46,7 @@ impl Releases {
         }
         let releases = Self {
             directory,
-            listen: format!("--listen={}", free_address()),
+            listen: format!("--listen={}", unused_address()),
         };
         symlink("v1", releases.path("cur")).expect("linked");
         releases
@@ -77,11 +78,6 @@ fn reload(directory: &Path) {
     let pid_file = format!("--pid-file={}", directory.join("pid").display());
     let output = run(&["reload", &pid_file]);
     assert!(output.status.success(), "{output:?}");
-}
-
-fn free_address() -> std::net::SocketAddr {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
-    free.local_addr().expect("bound")
 }
 
 /// A shell that sets `PWD`.
@@ -166,7 +162,7 @@ fn reload_ignores_argv0_of_another_program() {
     command
         .arg0("sleep")
         .args(&FLAGS[..3])
-        .arg(format!("--listen={}", free_address()))
+        .arg(format!("--listen={}", unused_address()))
         .arg("--pid-file")
         .arg(&pid_file);
     let mut server = Server::spawn(&mut command, 1);
@@ -197,7 +193,7 @@ fn failed_reload_prints_error_of_replacement() {
     let pair = pki::pair();
     let files = Pki::of(&pair);
     let [certificate, key] = &files.flags();
-    let tls = format!("--tls-listen={}", free_address());
+    let tls = format!("--tls-listen={}", unused_address());
     let service = Service::start("epoll", &[&tls, certificate, key]);
     let settings = fs::read_to_string(service.config()).expect("read");
     let mut client = Client::connect(service.address);
@@ -231,7 +227,7 @@ fn failed_reload_prints_error_of_replacement() {
     .expect("written");
     let error = failed();
     assert!(
-        error.contains("cannot listen on 192.0.2.1:1 for admin"),
+        error.contains("cannot listen on 192.0.2.1:1 (--admin)"),
         "{error}"
     );
 
