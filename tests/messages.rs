@@ -24,6 +24,7 @@ use ringback::{
     Address, CloseCode, Config, Handler, Message, MessageError, MessageSocket, Server, TlsFiles,
 };
 use tokio::time::timeout;
+use tungstenite::error::ProtocolError;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{Frame, coding};
@@ -56,6 +57,11 @@ on_every_engine_and_over_tls! {
     close_frames_carry_reasons_both_ways,
     halves_of_a_socket_work_on_their_own,
     handler_state_is_per_worker,
+    handler_that_returns_loses_nothing_it_has_sent,
+    panic_in_accepting_is_500_and_ends_nothing_else,
+    draining_is_ready_at_the_end_of_a_connection,
+    empty_messages_do_not_starve_other_connections,
+    half_closed_client_is_cut_when_its_handler_does_not_come_back,
 }
 
 mod plain {
@@ -721,5 +727,117 @@ fn handler_state_is_per_worker(engine: Engine) {
     exchange(&mut clients[1], "x", "2");
     exchange(&mut clients[0], "x", "3");
     drop(clients);
+    server.stop().expect("stopped");
+}
+
+/// A close with unread bytes would reset the connection, and what was sent with it.
+fn handler_that_returns_loses_nothing_it_has_sent(engine: Engine) {
+    const LEN: usize = 200_000;
+    let handler = Handler::new(async |mut socket| {
+        let _ = socket.recv().await;
+        let _ = socket.send(vec![7; LEN]).await;
+    });
+    let server = start(config(engine), handler);
+    let mut client = connect(&server);
+    for text in ["first", "unread", "unread"] {
+        client.send(ClientMessage::text(text)).expect("sent");
+    }
+    let answer = client.read().expect("an answer");
+    assert_eq!(answer, ClientMessage::binary(vec![7; LEN]));
+    let end = client.read().expect_err("the end");
+    let is_clean = matches!(
+        end,
+        ClientError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+    );
+    assert!(is_clean, "{end}");
+    drop(client);
+    server.stop().expect("stopped");
+}
+
+fn panic_in_accepting_is_500_and_ends_nothing_else(engine: Engine) {
+    let handler = Handler::new(async |mut socket: MessageSocket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    });
+    let handler = handler.accepting(|request| {
+        assert_ne!(request.query(), Some("panic"), "on demand");
+        Ok(())
+    });
+    let server = start(config(engine), handler);
+    let mut other = connect(&server);
+    assert_eq!(try_connect(&server, "?panic").err(), Some(500));
+    exchange(&mut other, "undisturbed", "undisturbed");
+    drop(other);
+    server.stop().expect("no worker has failed");
+}
+
+fn draining_is_ready_at_the_end_of_a_connection(engine: Engine) {
+    let (ended, ends) = mpsc::channel();
+    let handler = Handler::new(move |socket: MessageSocket| {
+        let (draining, ended) = (socket.draining(), ended.clone());
+        tokio::task::spawn_local(async move {
+            draining.await;
+            ended.send(()).expect("the test waits");
+        });
+        async move { drop(socket) }
+    });
+    let server = start(config(engine), handler);
+    drop(connect(&server));
+    ends.recv_timeout(TIMEOUT).expect("ready");
+    server.stop().expect("stopped");
+}
+
+fn empty_messages_do_not_starve_other_connections(engine: Engine) {
+    let handler = Handler::new(async |mut socket| {
+        let Some(Ok(Message::Text(text))) = socket.recv().await else {
+            return;
+        };
+        while socket
+            .send_text(if text.as_str() == "flood" { "" } else { "once" })
+            .await
+            .is_ok()
+            && text.as_str() == "flood"
+        {}
+        let _ = socket.recv().await;
+    });
+    let server = start(config(engine), handler);
+    let mut flooded = connect(&server);
+    flooded.send(ClientMessage::text("flood")).expect("sent");
+    assert_eq!(flooded.read().expect("a message"), ClientMessage::text(""));
+    let mut other = connect(&server);
+    exchange(&mut other, "hello", "once");
+    drop((flooded, other));
+    server.stop().expect("stopped");
+}
+
+fn half_closed_client_is_cut_when_its_handler_does_not_come_back(engine: Engine) {
+    let (ended, ends) = mpsc::channel();
+    let handler = Handler::new(move |mut socket: MessageSocket| {
+        let ended = ended.clone();
+        async move {
+            let _ = socket.recv().await;
+            while socket.ping(b"").await.is_ok() {
+                // Its client sends no more, and the handler does not ask for any.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            ended.send(()).expect("the test waits");
+        }
+    });
+    let config = Config {
+        idle_timeout: Some(Duration::from_millis(200)),
+        ..config(engine)
+    };
+    let server = start(config, handler);
+    let mut client = connect(&server);
+    client.send(ClientMessage::text("only")).expect("sent");
+    client
+        .get_ref()
+        .shutdown(Shutdown::Write)
+        .expect("half-closed");
+    ends.recv_timeout(TIMEOUT).expect("cut");
+    drop(client);
     server.stop().expect("stopped");
 }

@@ -216,12 +216,12 @@ impl Connection {
             };
         }
         let Context { settings, now } = context;
+        let Protocol::Echo(echo) = &mut self.protocol else {
+            return self.receive_messages(context, buf, filled);
+        };
         self.phase = Phase::Open;
         self.since = now;
-        let step = match &mut self.protocol {
-            Protocol::Echo(echo) => echo.advance(&settings.limits, buf, filled),
-            Protocol::Messages(_) => return self.receive_messages(context, buf, filled),
-        };
+        let step = echo.advance(&settings.limits, buf, filled);
         settings.counters.count_step(&step);
         if let Some(record) = self.permit.record() {
             record.count_step(&step);
@@ -239,14 +239,21 @@ impl Connection {
         let Protocol::Messages(messages) = &mut self.protocol else {
             unreachable!("a handler's");
         };
+        if !messages.has_last() {
+            self.phase = Phase::Open;
+            self.since = now;
+        }
+        let before = messages.ahead();
         let step = messages.advance(&settings.limits, buf, filled);
         settings.counters.count_received(&step);
         if let Some(record) = self.permit.record() {
             record.count_messages(step.messages, 0);
         }
         if let Some(backlog) = &mut self.backlog {
-            let waiting = backlog.len() + messages.ahead();
-            backlog.wait.added(step.consumed, waiting, settings, now);
+            // What is discarded at once is no progress.
+            let ahead = messages.ahead();
+            let (added, waiting) = (ahead.saturating_sub(before), backlog.len() + ahead);
+            backlog.wait.added(added, waiting, settings, now);
         }
         if step.next != Next::Read {
             self.end_of_frames(context, step.next);
@@ -333,15 +340,15 @@ impl Connection {
     }
 
     /// Looks at what a handler has done. The engine sends what it has sent, and goes on
-    /// with [`after_news`](Self::after_news).
-    pub(crate) fn take_news(&mut self, context: Context) -> Outgoing {
+    /// with [`after_news`](Self::after_news). A connection that is closing sends nothing.
+    pub(crate) fn take_news(&mut self, context: Context) -> Option<Outgoing> {
         let settings = context.settings;
         let Protocol::Messages(messages) = &mut self.protocol else {
-            return Outgoing::default();
+            return None;
         };
         let (wish, mut outgoing, last) = messages.take_news();
         if self.is_closing() {
-            return Outgoing::default();
+            return None;
         }
         if outgoing.frames > 0 {
             settings.counters.frames_per_write.note(outgoing.frames);
@@ -365,11 +372,19 @@ impl Connection {
             (None, Some(Wish::Drop)) => {
                 self.count_end(settings, EndReason::Handler, None);
                 self.enter(Phase::Closing, context.now);
-                self.then = Then::End;
             }
             (None, None) => {}
         }
-        outgoing
+        Some(outgoing)
+    }
+
+    /// What follows if [`take_news`](Self::take_news) has nothing to send.
+    pub(crate) fn after_late_news(&self) -> Action {
+        if self.then == Then::End {
+            self.end_if_done()
+        } else {
+            Action::Wait
+        }
     }
 
     /// What follows what was sent for a handler.
@@ -635,6 +650,11 @@ impl Connection {
             return Action::Wait;
         }
         if !self.is_closing() && !self.wants_bytes() {
+            if self.then == Then::End {
+                // Its handler has not come back for as long as a client may be silent.
+                settings.counters.idle_timeouts.add(1);
+                return self.cut(settings, EndReason::Idle);
+            }
             // It is not silent: it waits to be read.
             self.since = now;
             return Action::Wait;

@@ -164,7 +164,12 @@ impl Messages {
         let kind = self.sequence.message().unwrap_or(Kind::Binary);
         let length = |len| usize::try_from(len).unwrap_or(usize::MAX);
         let here = length(frame.remaining).min(pass.rest().len());
-        let mut announced = length(frame.remaining);
+        // More frames may follow one that is not the last.
+        let mut announced = if frame.fin {
+            length(frame.remaining)
+        } else {
+            usize::MAX
+        };
         let payload = &mut pass.buf[pass.read..pass.read + here];
         pass.read += here;
         for block in payload.chunks_mut(BLOCK) {
@@ -231,6 +236,11 @@ impl Messages {
     #[inline]
     pub(super) fn wants_bytes(&self) -> bool {
         !self.channel.is_full()
+    }
+
+    /// Whether the client has sent its last frame, which is yet to be answered.
+    pub(super) fn has_last(&self) -> bool {
+        self.last.is_some()
     }
 
     /// Whether the handler is done with all that it was given, and the client's last

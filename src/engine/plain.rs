@@ -44,7 +44,10 @@ pub(super) fn serve_handler(
     connection: &mut Connection,
     context: Context,
 ) -> Flow {
-    let mut outgoing = connection.take_news(context);
+    let Some(mut outgoing) = connection.take_news(context) else {
+        let action = connection.after_late_news();
+        return perform(socket, connection, action, context);
+    };
     while let Some((bytes, has_more)) = outgoing.next() {
         let flags = last_flags(has_more || connection.is_closing());
         send_shared(&socket, connection, bytes, flags, context)?;

@@ -307,10 +307,20 @@ impl Link {
             context.settings.timers.put_back();
             return;
         }
-        if is_blocked && self.judge_backlog(context).is_break() {
+        let waits_for_handler = !is_blocked && self.doing.get() == Doing::Room;
+        let flow = if is_blocked {
+            self.judge_backlog(context)
+        } else if waits_for_handler {
+            self.time_out(context)
+        } else {
+            plain::OPEN
+        };
+        if flow.is_break() {
             self.shut_down();
         }
-        if is_blocked || self.doing.get() == Doing::Read {
+        if let (true, Some(news)) = (waits_for_handler, &self.news) {
+            news.notify_one();
+        } else if is_blocked || self.doing.get() == Doing::Read {
             // Whatever else is due is done by the task, once the read that waits has
             // ended without bytes.
             self.wake();
@@ -327,6 +337,12 @@ impl Link {
             // What it has sent meanwhile is read first.
             return plain::OPEN;
         }
+        let action = connection.timeout(context);
+        plain::perform(self.socket(), connection, action, context)
+    }
+
+    fn time_out(&self, context: Context) -> Flow {
+        let connection = &mut *self.connection.borrow_mut();
         let action = connection.timeout(context);
         plain::perform(self.socket(), connection, action, context)
     }

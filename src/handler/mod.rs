@@ -7,7 +7,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
 
 use bytes::Bytes;
 use tokio::task::yield_now;
@@ -283,6 +282,10 @@ impl MessageSocket {
         self.sender.draining()
     }
 
+    pub(crate) fn sender(&self) -> &MessageSender {
+        &self.sender
+    }
+
     /// The two halves, for a handler that sends while it waits for a message.
     pub fn split(self) -> (MessageSender, MessageReceiver) {
         (self.sender, self.receiver)
@@ -381,7 +384,12 @@ impl MessageSender {
         self.handle.channel.over().await;
     }
 
-    /// Ready once the server drains. The client gets a Close 1001 when it has sent
+    /// Closes the connection of a handler that has panicked.
+    pub(crate) fn fail(&self) {
+        self.handle.close(CloseCode::INTERNAL_ERROR, "");
+    }
+
+    /// Ready once the server drains, or the connection is over. The client gets a Close 1001 when it has sent
     /// nothing that the handler has not answered; the handler may close the connection
     /// before that.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
@@ -412,10 +420,6 @@ impl Drop for MessageReceiver {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if thread::panicking() {
-            // A handler that panics cannot close its connection.
-            self.close(CloseCode::INTERNAL_ERROR, "");
-        }
         self.channel.leave();
     }
 }

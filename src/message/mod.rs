@@ -248,7 +248,9 @@ impl Memory {
     fn grow(&mut self, end: usize, announced: usize, longest: usize) {
         if end >= MAPPED_MIN {
             // What is reserved and never written takes no memory.
-            let reserved = announced.max(longest.min(RESERVED_MAX)).max(end);
+            let known = if announced < longest { announced } else { 0 };
+            let doubled = (2 * end).min(longest);
+            let reserved = longest.min(RESERVED_MAX).max(doubled).max(known).max(end);
             let mut map = MmapOptions::new();
             if let Ok(mut pages) = map.len(reserved).no_reserve_swap().map_anon() {
                 let len = self.len();
@@ -261,7 +263,7 @@ impl Memory {
             Self::Heap(all) => all,
             mapped @ Self::Mapped { .. } => mapped.bytes().to_vec(),
         };
-        let wanted = (2 * end).min(announced).max(end);
+        let wanted = (2 * end).min(announced).min(longest).max(end);
         all.reserve_exact(wanted - all.len());
         *self = Self::Heap(all);
     }

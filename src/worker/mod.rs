@@ -5,11 +5,12 @@ pub(crate) mod fuzzing;
 mod opening;
 mod tcp_eviction;
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use crate::engine::select;
 use crate::engine::timers::{self, TimerBudget};
 use crate::engine::{Clock, Drain, Engine, SLOW_READER, Settings, Upgraded};
 use crate::handler::{Handler, MessageSocket, WorkerHandler};
-use crate::http::{self, HttpOptions, Outcome, Refusal};
+use crate::http::{self, Accept, HttpOptions, Outcome, Refusal};
 use crate::limits::admission::{Admission, Decision, Permit, RejectSlot, Rejection, ServerLimits};
 use crate::limits::handshakes::{HandshakeSlot, Handshakes};
 use crate::limits::memory_budget::TICK_WHEN_HIGH;
@@ -227,7 +228,14 @@ impl Worker {
                 subprotocols: config.subprotocols.clone(),
                 max_header_bytes: config.max_header_bytes,
                 handshake_timeout: config.handshake_timeout,
-                accept: assignment.handler.as_ref().and_then(Handler::accept),
+                accept: assignment
+                    .handler
+                    .as_ref()
+                    .and_then(Handler::accept)
+                    .map(|accept| {
+                        let counters = Arc::clone(&counters);
+                        guard_accept(accept, counters)
+                    }),
                 keeps_request: assignment.handler.is_some(),
             }),
             admission: Admission::new(assignment.server_limits, counters),
@@ -646,11 +654,11 @@ impl Worker {
         let Some(handler) = self.handler.clone() else {
             return;
         };
+        let sender = socket.sender().clone();
         // The call may panic as well as what it returns.
         if let Err(panic) = catch(Box::pin(async move { handler(socket).await })).await {
-            self.settings.counters.handler_panics.add(1);
-            let reason = panic_message(&*panic);
-            log_limited!(warn, HANDLER_PANICS, %reason, "a handler's panic ended its connection");
+            report_handler_panic(&self.settings.counters, &*panic);
+            sender.fail();
         }
     }
 
@@ -918,6 +926,22 @@ fn is_of_the_connection(error: &io::Error) -> bool {
                 | Errno::TIMEDOUT
         )
     )
+}
+
+/// Refuses with 500 where `accept` panics.
+fn guard_accept(accept: Accept, counters: Arc<Counters>) -> Accept {
+    Arc::new(move |request| {
+        catch_unwind(AssertUnwindSafe(|| accept(request))).unwrap_or_else(|panic| {
+            report_handler_panic(&counters, &*panic);
+            Err(StatusCode::INTERNAL_SERVER_ERROR)
+        })
+    })
+}
+
+fn report_handler_panic(counters: &Counters, panic: &(dyn Any + Send)) {
+    counters.handler_panics.add(1);
+    let reason = panic_message(panic);
+    log_limited!(warn, HANDLER_PANICS, %reason, "a handler's panic ended its connection");
 }
 
 #[cfg(test)]

@@ -273,15 +273,26 @@ impl TlsSocket {
     /// Sends what the handler has given, and does what it asks for.
     #[cold]
     fn serve_handler(&mut self, context: Context) -> Flow {
-        let mut outgoing = self.connection.take_news(context);
+        let Some(mut outgoing) = self.connection.take_news(context) else {
+            let action = self.connection.after_late_news();
+            return self.perform(action, context);
+        };
+        let mut has_end = false;
         while let Some((bytes, has_more)) = outgoing.next() {
             let is_last = !has_more && self.connection.is_closing();
+            has_end |= is_last;
             // What waits for its client is not encrypted before its time.
             if bytes.len() <= PIECE && self.stream.unsent() < PIECE {
                 self.put(&bytes, is_last, context)?;
             } else {
                 self.connection.put_in_backlog(context, bytes);
                 self.owes_end |= is_last;
+            }
+        }
+        if self.connection.is_closing() && !has_end {
+            self.owes_end = !self.connection.unsent().is_empty();
+            if !self.owes_end && self.stream.put_end().is_err() {
+                return ENDED;
             }
         }
         self.flush_with(TlsStream::flush, context)?;

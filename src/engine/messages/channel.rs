@@ -115,10 +115,12 @@ enum Chunk {
 }
 
 impl Outgoing {
-    fn put(&mut self, opcode: OpCode, payload: Bytes) {
+    /// Puts a frame behind all others; the bytes that it has.
+    fn put(&mut self, opcode: OpCode, payload: Bytes) -> usize {
         let header = ServerHeader::new(true, opcode, payload.len() as u64);
         let header = header.as_bytes();
-        self.bytes += header.len() + payload.len();
+        let len = header.len() + payload.len();
+        self.bytes += len;
         if !matches!(self.chunks.back(), Some(Chunk::Copied(_))) {
             self.chunks.push_back(Chunk::Copied(Vec::new()));
         }
@@ -133,6 +135,7 @@ impl Outgoing {
         }
         self.frames += 1;
         self.messages += u32::from(!opcode.is_control());
+        len
     }
 
     /// Puts a whole frame behind all others.
@@ -319,8 +322,7 @@ impl Channel {
         if let Some(ended) = self.ended() {
             return Err(ended);
         }
-        let len = payload.len();
-        self.outgoing.borrow_mut().put(opcode, payload);
+        let len = self.outgoing.borrow_mut().put(opcode, payload);
         self.unsent.set(self.unsent.get() + len);
         self.wake();
         self.wait_for(|| {
@@ -365,9 +367,10 @@ impl Channel {
         self.wait_for(|| self.is_over.get().then_some(())).await;
     }
 
-    /// Waits until the server drains.
+    /// Waits until the server drains, or the engine is done with the connection.
     pub(crate) async fn draining(&self) {
-        self.wait_for(|| self.is_draining.get().then_some(())).await;
+        let is_time = || self.is_draining.get() || self.is_over.get();
+        self.wait_for(|| is_time().then_some(())).await;
     }
 
     /// Why the connection has ended, if it has.

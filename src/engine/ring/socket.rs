@@ -333,7 +333,10 @@ impl RingSocket {
                 // What it has sent meanwhile is read first.
                 return OPEN;
             }
-        } else if self.has_unread() && !self.connection.is_closing() {
+        } else if !self.connection.is_closing()
+            && !self.connection.has_hung_up()
+            && self.has_unread()
+        {
             // It is not silent: it waits to be read.
             return OPEN;
         }
