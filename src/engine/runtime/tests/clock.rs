@@ -95,8 +95,13 @@ fn a_jump_makes_due_what_has_run_out(kind: EngineKind) {
 fn many_silent_connections_are_pinged_turn_by_turn(kind: EngineKind) {
     let silent = u64::from(PER_TURN) * 2 + 1;
     on_engine(kind, async |rig| {
-        let streams: Vec<_> = (0..silent).map(|_| rig.connect(b"")).collect();
-        rig.run_for(A_WHILE).await;
+        let hello = frame(TEXT, b"hello");
+        let streams: Vec<_> = (0..silent).map(|_| rig.connect(&hello)).collect();
+        // One that begins later is due later.
+        rig.run_until("all are served", || {
+            rig.counters().messages_received.get() == silent
+        })
+        .await;
         calls::shift_clock(Shift::Ahead(idle_timeout()));
         let pings = || rig.counters().pings_sent.get();
         let mut due = 0;
