@@ -353,7 +353,8 @@ mod tests {
         let mut place = std::ptr::null();
         for _ in 0..64 {
             let piece = vec![7; MAPPED_MIN / 16];
-            let push = collected.push(Kind::Binary, &piece, 0, 4 * MAPPED_MIN);
+            // More frames follow.
+            let push = collected.push(Kind::Binary, &piece, usize::MAX, 4 * MAPPED_MIN);
             push.expect("binary");
             let now = collected.memory.bytes().as_ptr();
             moves += usize::from(now != place);
