@@ -12,6 +12,7 @@ cd "$(dirname "$0")/../.."
 about_cost=(
     drained_backlog_frees_memory
     slow_readers_hold_at_most_max_held_bytes
+    slow_readers_of_handler_hold_at_most_max_held_bytes
     slow_reader_memory_is_bounded_and_no_byte_is_lost
     memory_of_many_slow_readers_is_bounded
 )
