@@ -58,6 +58,7 @@ on_every_engine_and_over_tls! {
     halves_of_a_socket_work_on_their_own,
     handler_state_is_per_worker,
     handler_that_returns_loses_nothing_it_has_sent,
+    dropped_socket_ends_its_connection_before_the_handler_returns,
     panic_in_accepting_is_500_and_ends_nothing_else,
     draining_is_ready_at_the_end_of_a_connection,
     empty_messages_do_not_starve_other_connections,
@@ -164,6 +165,17 @@ fn expect_close(client: &mut Client, code: u16) {
         }
         other => panic!("not a Close: {other:?}"),
     }
+}
+
+/// The end of the stream, and no reset.
+#[track_caller]
+fn expect_end_without_close(client: &mut Client) {
+    let end = client.read().expect_err("the end");
+    let is_clean = matches!(
+        end,
+        ClientError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+    );
+    assert!(is_clean, "{end}");
 }
 
 /// A reset because of unread bytes is an end as well; after the end of the stream the
@@ -744,12 +756,7 @@ fn handler_that_returns_loses_nothing_it_has_sent(engine: Engine) {
     }
     let answer = client.read().expect("an answer");
     assert_eq!(answer, ClientMessage::binary(vec![7; LEN]));
-    let end = client.read().expect_err("the end");
-    let is_clean = matches!(
-        end,
-        ClientError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
-    );
-    assert!(is_clean, "{end}");
+    expect_end_without_close(&mut client);
     drop(client);
     server.stop().expect("stopped");
 }
@@ -838,6 +845,23 @@ fn half_closed_client_is_cut_when_its_handler_does_not_come_back(engine: Engine)
         .shutdown(Shutdown::Write)
         .expect("half-closed");
     ends.recv_timeout(TIMEOUT).expect("cut");
+    drop(client);
+    server.stop().expect("stopped");
+}
+
+fn dropped_socket_ends_its_connection_before_the_handler_returns(engine: Engine) {
+    let (client_has_read, go_on) = tokio::sync::watch::channel(false);
+    let handler = Handler::new(move |socket: MessageSocket| {
+        let mut go_on = go_on.clone();
+        async move {
+            drop(socket);
+            go_on.wait_for(|&may| may).await.expect("the test goes on");
+        }
+    });
+    let server = start(config(engine), handler);
+    let mut client = connect(&server);
+    expect_end_without_close(&mut client);
+    client_has_read.send(true).expect("the handler waits");
     drop(client);
     server.stop().expect("stopped");
 }

@@ -26,11 +26,6 @@ pub use crate::http::Request;
 /// Messages that a handler gets before the other connections have their turn.
 const MESSAGES_PER_TURN: u32 = 32;
 
-/// Bytes of the reason in a Close frame, behind the code.
-const CLOSE_REASON_MAX: usize = 123;
-
-const _: () = assert!(CLOSE_REASON_MAX as u64 + 2 == MAX_CONTROL_PAYLOAD);
-
 /// Why there are no more messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -282,10 +277,6 @@ impl MessageSocket {
         self.sender.draining()
     }
 
-    pub(crate) fn sender(&self) -> &MessageSender {
-        &self.sender
-    }
-
     /// The two halves, for a handler that sends while it waits for a message.
     pub fn split(self) -> (MessageSender, MessageReceiver) {
         (self.sender, self.receiver)
@@ -380,13 +371,8 @@ impl MessageSender {
     /// reason as fits in a Close frame. Waits, but not for long, until the client has
     /// taken note.
     pub async fn close(&self, code: CloseCode, reason: &str) {
-        self.handle.close(code, reason);
+        self.handle.channel.close(code, reason);
         self.handle.channel.over().await;
-    }
-
-    /// Closes the connection of a handler that has panicked.
-    pub(crate) fn fail(&self) {
-        self.handle.close(CloseCode::INTERNAL_ERROR, "");
     }
 
     /// Ready once the server drains, or the connection is over. The client gets a Close 1001 when it has sent
@@ -400,15 +386,6 @@ impl MessageSender {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.handle.peer
-    }
-}
-
-impl Handle {
-    fn close(&self, code: CloseCode, reason: &str) {
-        let mut ends = (0..=reason.len().min(CLOSE_REASON_MAX)).rev();
-        let end = ends.find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
-        let payload = [&code.get().to_be_bytes(), &reason.as_bytes()[..end]].concat();
-        self.channel.close(code, payload.into());
     }
 }
 

@@ -54,7 +54,7 @@ use crate::observe::log_limit::{
 };
 use crate::observe::metrics::Counters;
 use crate::observe::metrics::label::{EndReason, HandshakeOutcome, RefusalReason};
-use crate::proto::Limits;
+use crate::proto::{CloseCode, Limits};
 use crate::sys::calls;
 use crate::sys::shutdown::Shutdown;
 use crate::sys::task::{Tasks, catch, panic_message};
@@ -610,9 +610,7 @@ impl Worker {
                     let subprotocol = handover.subprotocol;
                     let socket =
                         MessageSocket::new(Rc::clone(&channel), peer, request, subprotocol);
-                    self.run_handler(socket).await;
-                    // It has kept its place until here.
-                    drop(channel);
+                    self.run_handler(&channel, socket).await;
                 }
             }
             Err(error) => {
@@ -650,15 +648,15 @@ impl Worker {
         channel
     }
 
-    async fn run_handler(&self, socket: MessageSocket) {
+    /// Runs the handler of a connection, which keeps its place until the handler returns.
+    async fn run_handler(&self, channel: &Channel, socket: MessageSocket) {
         let Some(handler) = self.handler.clone() else {
             return;
         };
-        let sender = socket.sender().clone();
         // The call may panic as well as what it returns.
         if let Err(panic) = catch(Box::pin(async move { handler(socket).await })).await {
             report_handler_panic(&self.settings.counters, &*panic);
-            sender.fail();
+            channel.close(CloseCode::INTERNAL_ERROR, "");
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::limits::admission::Permit;
 use crate::message::Message;
 use crate::observe::metrics::label::EndReason;
-use crate::proto::frame::ServerHeader;
+use crate::proto::frame::{MAX_CONTROL_PAYLOAD, ServerHeader};
 use crate::proto::{CloseCode, OpCode, Violation};
 
 /// Messages that wait for the handler, and their bytes, from which on its client is not
@@ -27,6 +27,11 @@ pub(super) const UNSENT_MAX: usize = 64 * 1024;
 /// Bytes of a payload that is copied behind its header, and other frames, to be sent
 /// with them as one.
 const COPIED_MAX: usize = 4096;
+
+/// Bytes of the reason in a Close frame, behind the code.
+const CLOSE_REASON_MAX: usize = 123;
+
+const _: () = assert!(CLOSE_REASON_MAX as u64 + 2 == MAX_CONTROL_PAYLOAD);
 
 /// Messages that a queue has room for while there is none in it.
 const IDLE_CAPACITY: usize = 4;
@@ -334,11 +339,17 @@ impl Channel {
         .await
     }
 
-    /// Has the connection closed behind what was sent, with this payload of a Close
-    /// frame.
-    pub(crate) fn close(&self, code: CloseCode, payload: Bytes) {
-        if self.ended.borrow().is_none() && self.wish.get().is_none() {
-            self.outgoing.borrow_mut().put(OpCode::Close, payload);
+    /// Has the connection closed behind what was sent, with this code and as much of the
+    /// reason as fits in a Close frame. A handler that has panicked has left before that.
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        let is_closed = matches!(self.wish.get(), Some(Wish::Close(_)));
+        if self.ended.borrow().is_none() && !is_closed {
+            let mut ends = (0..=reason.len().min(CLOSE_REASON_MAX)).rev();
+            let end = ends.find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
+            let payload = [&code.get().to_be_bytes(), &reason.as_bytes()[..end]].concat();
+            self.outgoing
+                .borrow_mut()
+                .put(OpCode::Close, payload.into());
             self.wish.set(Some(Wish::Close(code)));
             self.wake();
         }
