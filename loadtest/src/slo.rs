@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Histogram, Outcome};
 use crate::percentile::Percentile;
-use crate::result::{Cost, RSS_SOCKETS_MIN};
+use crate::result::numbers::{Cost, RSS_SOCKETS_MIN};
 use crate::units::{
     format_bytes, format_count, format_duration, format_ns, format_rate, parse_count,
     parse_duration, parse_rate, parse_size,

@@ -16,13 +16,16 @@ impl EngineKind {
     /// # Errors
     /// [`Error::Engine`] with the reason, as something an operator can act on.
     pub fn probe(self) -> Result<(), Error> {
+        let Some(probe) = self.spec().probe else {
+            return Ok(());
+        };
         // A ring belongs to the thread that made it.
-        let probe = thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("ringback-probe".into())
-            .spawn(self.spec().probe);
-        let probed = probe.and_then(|probe| {
+            .spawn(probe);
+        let probed = thread.and_then(|thread| {
             let panicked = |_panic| Err(io::Error::other("the probe panicked"));
-            probe.join().unwrap_or_else(panicked)
+            thread.join().unwrap_or_else(panicked)
         });
         probed.map_err(|source| self.unavailable(source))
     }

@@ -20,8 +20,8 @@ pub(crate) struct EngineSpec {
     pub(crate) check: &'static str,
     /// The oldest Linux with everything that the engine asks for; `None` for any.
     pub(crate) min_kernel: Option<(u32, u32)>,
-    /// Echoes a message through an engine's operations.
-    pub(crate) probe: fn() -> io::Result<()>,
+    /// Echoes a message through an engine's operations; `None` if it works everywhere.
+    pub(crate) probe: Option<fn() -> io::Result<()>>,
     /// The runtime of a worker, on the current thread.
     pub(crate) runtime: fn() -> io::Result<Runtime>,
     /// The engine of a worker, on that runtime.
@@ -39,7 +39,7 @@ pub(crate) struct EngineSpec {
 const EPOLL: EngineSpec = EngineSpec {
     check: "engine epoll",
     min_kernel: None,
-    probe: || Ok(()),
+    probe: None,
     runtime: Runtime::tokio,
     engine: |settings| Ok(Rc::new(EpollEngine::new(settings)?)),
     worker_bytes: 2 << 20,
@@ -51,7 +51,7 @@ const TOKIO_URING: EngineSpec = EngineSpec {
     check: "engine tokio-uring",
     // For IORING_SETUP_SINGLE_ISSUER.
     min_kernel: Some((6, 0)),
-    probe: tokio_uring::probe,
+    probe: Some(tokio_uring::probe),
     runtime: || tokio_uring::runtime().map(Runtime::TokioUring),
     engine: |settings| Ok(Rc::new(TokioUringEngine::new(settings))),
     worker_bytes: 2 << 20,
@@ -63,7 +63,7 @@ const RING: EngineSpec = EngineSpec {
     check: "engine ring",
     // For IORING_SETUP_DEFER_TASKRUN.
     min_kernel: Some((6, 1)),
-    probe: ring::probe,
+    probe: Some(ring::probe),
     runtime: Runtime::tokio,
     engine: |settings| Ok(Rc::new(RingEngine::new(settings)?)),
     worker_bytes: 8 << 20,

@@ -332,13 +332,11 @@ impl Link {
     /// Sends what there is room for, and then does what a timer asks for.
     fn judge_backlog(&self, context: Context) -> Flow {
         self.flush(context)?;
-        let connection = &mut *self.connection.borrow_mut();
-        if !connection.is_blocked() {
+        if !self.connection.borrow().is_blocked() {
             // What it has sent meanwhile is read first.
             return plain::OPEN;
         }
-        let action = connection.timeout(context);
-        plain::perform(self.socket(), connection, action, context)
+        self.time_out(context)
     }
 
     fn time_out(&self, context: Context) -> Flow {

@@ -15,8 +15,8 @@ use crate::proto::utf8::Utf8;
 /// as it grows.
 const MAPPED_MIN: usize = 1024 * 1024;
 
-/// Address space that is reserved at once for a message of unknown length.
-const RESERVED_MAX: usize = 1 << 30;
+/// Address space that is reserved at once, if the longest message has as much.
+const RESERVED_MIN: usize = 1 << 30;
 
 /// One message, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +167,8 @@ enum Memory {
 }
 
 impl Collected {
-    /// Takes the next bytes, behind which the same frame has `announced` more.
+    /// Takes the next bytes, behind which `announced` more follow in the message,
+    /// [`usize::MAX`] if that is not known.
     ///
     /// # Errors
     /// They are to be text and are not UTF-8.
@@ -244,13 +245,11 @@ impl Memory {
         }
     }
 
-    /// Makes room for `end` bytes, of `announced`.
+    /// Makes room for `end` bytes, of as many as are `announced`.
     fn grow(&mut self, end: usize, announced: usize, longest: usize) {
         if end >= MAPPED_MIN {
             // What is reserved and never written takes no memory.
-            let known = if announced < longest { announced } else { 0 };
-            let doubled = (2 * end).min(longest);
-            let reserved = longest.min(RESERVED_MAX).max(doubled).max(known).max(end);
+            let reserved = (2 * end).max(RESERVED_MIN).min(longest).max(end);
             let mut map = MmapOptions::new();
             if let Ok(mut pages) = map.len(reserved).no_reserve_swap().map_anon() {
                 let len = self.len();

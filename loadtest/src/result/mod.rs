@@ -8,7 +8,7 @@ mod document;
 mod file;
 mod histogram;
 mod identity;
-mod numbers;
+pub(crate) mod numbers;
 mod schema;
 mod timestamp;
 
