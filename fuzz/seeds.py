@@ -378,6 +378,7 @@ def proxy_headers():
         "version-1-return": (b"\x01", b"PROXY TCP4 192.0.2.1\r198.51.100.7 1 443\r\n"),
         "version-1-longest": (b"\x01", b"PROXY UNKNOWN " + b"x" * 91 + b"\r\nGET"),
         "version-1-too-long": (b"\x01", b"PROXY UNKNOWN " + b"x" * 92 + b"\r\nGET"),
+        "version-1-too-long-by-half-its-end": (b"\x01", b"PROXY UNKNOWN " + b"x" * 92 + b"\r"),
         "version-1-cut": (b"\x01", b"PROXY"),
         "request": (b"\x01", b"GET / HTTP/1.1\r\n\r\n"),
         "hello": (b"\x01", b"\x16\x03\x01\x02\0\x01"),

@@ -111,8 +111,8 @@ fn check_line(stream: &[u8]) -> Parsed {
         match (byte, stream.get(at + 1)) {
             // It may be the first byte of the line's end.
             (b'\r', Some(b'\n')) if at + 1 < 107 => return check_text(&stream[..at], is_unknown),
+            (b'\r', _) if at == 106 => return Parsed::Wrong("LineTooLong"),
             (b'\r', None) => return Parsed::Cut,
-            (b'\r', Some(_)) if at == 106 => return Parsed::Wrong("LineTooLong"),
             (b'\r' | b'\n', _) => return Parsed::Wrong("Line"),
             (b' '..=b'~', _) => {}
             _ if is_unknown => {}

@@ -1,5 +1,7 @@
 //! How connections end.
 
+use std::thread;
+
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -16,6 +18,7 @@ on_every_engine_and_over_tls![
     valid_close_code_is_echoed,
     invalid_close_code_gets_close_1002,
     frames_after_close_are_ignored,
+    flood_after_close_is_cut_at_close_timeout,
     replies_precede_close,
     half_closed_client_gets_every_reply,
     half_close_inside_frame_ends_connection,
@@ -90,6 +93,24 @@ fn frames_after_close_are_ignored(engine: Engine) {
     raw.send(&later.concat());
     raw.half_close();
     assert!(raw.rest_until_cut().is_empty());
+}
+
+/// However many bytes are there whenever the server looks.
+fn flood_after_close_is_cut_at_close_timeout(engine: Engine) {
+    for way in [&[][..], &["--print-messages"]] {
+        let flags = [&["--close-timeout=100ms", "--threads=1"], way].concat();
+        let server = Server::start(engine, &flags);
+        let address = server.address();
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    let mut raw = Raw::open(address);
+                    raw.send(&close(1000, ""));
+                    raw.send_until_cut(&noise(1, 1 << 20));
+                });
+            }
+        });
+    }
 }
 
 fn replies_precede_close(engine: Engine) {

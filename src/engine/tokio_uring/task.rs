@@ -118,7 +118,8 @@ impl<'a> Task<'a> {
             }
             Ok(len) => {
                 self.connection().count_reads(&self.engine.settings, 1, len);
-                self.receive(len).await
+                self.receive(len).await?;
+                self.cut_if_closing_for_too_long()
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // Nothing had arrived, or the read would have brought it.
@@ -254,6 +255,16 @@ impl<'a> Task<'a> {
         };
         self.connection().count_write(&self.engine.settings, len);
         len
+    }
+
+    /// Ends a closing handshake that is overdue: a read never ends without bytes if its
+    /// client does not stop sending.
+    fn cut_if_closing_for_too_long(&self) -> Flow {
+        if !self.connection().is_closing() {
+            return OPEN;
+        }
+        let action = self.connection().timeout(self.engine.context());
+        self.perform(action)
     }
 
     /// Does what a drain or a timer asks for, once it has interrupted a read.
