@@ -329,13 +329,24 @@ impl Raw {
     /// Reads the head of an HTTP response.
     #[track_caller]
     pub(crate) fn head(&mut self) -> String {
+        self.head_unless_cut().expect("a response")
+    }
+
+    /// As [`head`](Self::head); `None` if the connection is cut before it.
+    #[track_caller]
+    pub(crate) fn head_unless_cut(&mut self) -> Option<String> {
         const END: &[u8] = b"\r\n\r\n";
         loop {
             if let Some(at) = self.inbox.windows(END.len()).position(|bytes| bytes == END) {
                 let head = self.inbox.drain(..at + END.len()).collect();
-                return String::from_utf8(head).expect("ASCII");
+                return Some(String::from_utf8(head).expect("ASCII"));
             }
-            assert!(self.fill() > 0, "the end came inside of {:?}", self.inbox);
+            match self.try_fill() {
+                Ok(0) => panic!("the end came inside of {:?}", self.inbox),
+                Ok(_) => {}
+                Err(error) if is_cut(&error) && self.inbox.is_empty() => return None,
+                Err(error) => panic!("bytes or the end: {error}"),
+            }
         }
     }
 
