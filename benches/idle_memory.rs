@@ -11,7 +11,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use host::Root;
-use ringback::{EngineKind, raise_descriptor_limit};
+use ringback::EngineKind;
+use ringback::binary::raise_descriptor_limit;
 
 use server::{Server, ringback};
 

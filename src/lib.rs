@@ -36,8 +36,9 @@
 //! * `engine/`: the interface of engines, and `epoll`, `ring`, `tokio_uring` and, for TLS,
 //!   `encrypted`, which do not import each other. The rules of a WebSocket connection on
 //!   all of them, **such as an idle timeout**, are in `connection`, over the echo or, for
-//!   handlers, over `messages`; its timers in `table` and `wheel`, the scheduling in
-//!   `schedule`. `spec` is the table of engines: **a new engine is a row there**
+//!   handlers, over `messages`; its timers in `table` and `wheel`. `event_loop` says who is
+//!   served when, for `epoll` and `ring`. `spec` is the table of engines: **a new engine is
+//!   a row there**
 //! * `http/`: routes, the gate, the upgrade, forwarded headers
 //! * `transport/`: listening sockets, the PROXY header, TLS, and the stream over them
 //! * `limits/`: connections and addresses (`admission`), handshakes, memory, descriptors
@@ -67,6 +68,7 @@
 
 mod admin;
 pub mod config;
+#[doc(hidden)]
 pub mod doctor;
 mod engine;
 pub mod handler;
@@ -91,7 +93,17 @@ extern crate self as ringback;
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use admin::{Probe, ask};
+/// What the `ringback` binary needs besides, and this workspace's tests and tools: no part
+/// of the library's interface.
+#[doc(hidden)]
+pub mod binary {
+    pub use crate::admin::{Probe, ask};
+    pub use crate::observe::{COMMIT, output};
+    pub use crate::server::restart::inherited::Inherited;
+    pub use crate::server::restart::reload::reload;
+    pub use host::open_files::raise_limit as raise_descriptor_limit;
+}
+
 pub use config::access_field::AccessField;
 pub use config::engine_kind::{EngineChoice, EngineKind};
 pub use config::error::Error;
@@ -101,15 +113,11 @@ pub use config::proxy_source::ProxySource;
 pub use config::rate::Rate;
 pub use config::{Config, TlsFiles};
 pub use handler::{Handler, MessageError, MessageSocket};
-pub use host::open_files::raise_limit as raise_descriptor_limit;
 pub use message::{Message, Utf8Bytes};
 pub use net::address::Address;
 pub use net::peer::Peer;
 pub use observe::metrics::Snapshot;
-pub use observe::{COMMIT, output};
 pub use proto::CloseCode;
 pub use server::builder::Builder;
-pub use server::restart::inherited::Inherited;
-pub use server::restart::reload::reload;
 pub use server::signals::Signals;
 pub use server::{Server, serve};

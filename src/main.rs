@@ -10,12 +10,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use ringback::binary::{self, Inherited, Probe, output, raise_descriptor_limit};
 use ringback::doctor::{self, System};
-use ringback::handler::Handler;
-use ringback::{
-    Address, Config, Error, Inherited, Probe, Server, Signals, output, raise_descriptor_limit,
-};
-
+use ringback::{Address, Config, Error, Handler, Server, Signals};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Map, Value};
 use tracing::Level;
@@ -95,7 +92,7 @@ fn run_probe(config: &Config, probe: Probe, timeout: Duration) -> Result<String,
     let admin = config
         .admin
         .ok_or("--admin is not set: give the server's address")?;
-    let answer = ringback::ask(admin, probe, timeout)?;
+    let answer = binary::ask(admin, probe, timeout)?;
     Ok(format!("{answer}\n"))
 }
 
@@ -104,7 +101,7 @@ fn reload(pid_file: Option<&Path>) -> Result<String, String> {
         "reload needs --pid-file: set it for the server and here; \
          without one, kill -USR2 PID does the same",
     )?;
-    let reloaded = ringback::reload(pid_file)?;
+    let reloaded = binary::reload(pid_file)?;
     Ok(format!("{reloaded}\n"))
 }
 
@@ -155,7 +152,7 @@ fn log_start(server: &Server, config: &Config) {
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        commit = ringback::COMMIT.unwrap_or("unknown"),
+        commit = binary::COMMIT.unwrap_or("unknown"),
         listen = list(server.addresses()),
         tls_listen = list(server.tls_addresses()),
         admin = server.admin_address().map(tracing::field::display),

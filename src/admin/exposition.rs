@@ -405,7 +405,7 @@ fn traffic(page: &mut Page<'_, '_>) -> fmt::Result {
         (
             "ringback_slow_readers_cut",
             "Connections cut because the client read too little within the write timeout.",
-            |counters| &counters.write_timeouts,
+            |counters| &counters.slow_readers_cut,
         ),
         (
             "ringback_handler_panics",

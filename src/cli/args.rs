@@ -14,8 +14,9 @@ use std::time::Duration;
 use clap::builder::ArgPredicate;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Parser, ValueEnum, value_parser};
+use ringback::binary::Probe;
 use ringback::{
-    AccessField, Address, Config, EngineChoice, Error, ForwardedHeader, Origin, Probe, ProxySource,
+    AccessField, Address, Config, EngineChoice, Error, ForwardedHeader, Origin, ProxySource,
     TlsFiles,
 };
 

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use ringback::output;
+use ringback::binary::output;
 use serde_json::{Map, Value};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;

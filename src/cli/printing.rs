@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use ringback::{Message, MessageSocket, output};
+use ringback::binary::output;
+use ringback::{Message, MessageSocket};
 use serde_json::Value;
 use tracing::Level;
 

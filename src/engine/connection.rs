@@ -643,7 +643,7 @@ impl Connection {
             if backlog.wait.judge(settings, now) == Verdict::Wait {
                 return Action::Wait;
             }
-            settings.counters.write_timeouts.add(1);
+            settings.counters.slow_readers_cut.add(1);
             return self.cut(settings, EndReason::SlowReader);
         }
         if !self.is_due(context) {
@@ -652,7 +652,6 @@ impl Connection {
         if !self.is_closing() && !self.wants_bytes() {
             if self.then == Then::End {
                 // Its handler has not come back for as long as a client may be silent.
-                settings.counters.idle_timeouts.add(1);
                 return self.cut(settings, EndReason::Idle);
             }
             // It is not silent: it waits to be read.
@@ -667,10 +666,7 @@ impl Connection {
                 self.enter(Phase::Pinged, now);
                 Action::Send(Frame::Ping)
             }
-            Phase::Pinged => {
-                settings.counters.idle_timeouts.add(1);
-                self.close(context, EndReason::Idle)
-            }
+            Phase::Pinged => self.close(context, EndReason::Idle),
             Phase::Closing => self.cut(settings, EndReason::Idle),
         }
     }

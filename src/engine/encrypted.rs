@@ -24,7 +24,6 @@ use crate::limits::admission::Permit;
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
 use crate::sys::task_kind::TaskKind;
-use crate::sys::turn::turn;
 use crate::transport::tls::TlsStream;
 use socket::TlsSocket;
 
@@ -110,24 +109,16 @@ impl Encrypted {
     /// See [`Engine::tick`](super::Engine::tick).
     pub(crate) fn tick(&self) -> Buffered {
         let mut shared = self.shared.borrow_mut();
-        let mut connections = self.connections.borrow_mut();
         let settings = Rc::clone(&shared.settings);
         let context = settings.context();
-        connections.advance(context.now);
-        while let Some(key) = connections.next_due(context) {
-            if let Some(connection) = connections.get_mut(key) {
-                let mut connection = connection.borrow_mut();
-                turn(|| connection.timeout(&mut shared, context.now));
-                drop(connection);
-                connections.note(key, context);
-            }
-        }
-        for (key, drain) in connections.drained_in_turn(context) {
-            if let Some(connection) = connections.get_mut(key) {
-                connection.borrow_mut().start_drain(drain);
-            }
-        }
-        connections.buffered()
+        let timeout = |connection: &mut Rc<RefCell<TlsSocket>>| {
+            connection.borrow_mut().timeout(&mut shared, context.now);
+        };
+        let start_drain = |connection: &mut Rc<RefCell<TlsSocket>>, drain| {
+            connection.borrow_mut().start_drain(drain);
+        };
+        let mut connections = self.connections.borrow_mut();
+        connections.tick(context, timeout, start_drain)
     }
 
     /// See [`Engine::eviction_candidates`](super::Engine::eviction_candidates).

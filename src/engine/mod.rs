@@ -2,8 +2,8 @@
 //!
 //! A worker does the handshakes on its runtime and hands each upgraded socket
 //! to its [`Engine`], which owns it from then on. An engine is one object per
-//! worker: it may own its sockets together (`epoll`, `ring`) or run a task for
-//! each (`tokio-uring`). What it is given is [`Upgraded`]
+//! worker: it may serve its sockets in one [event loop](event_loop) (`epoll`, `ring`) or
+//! run a task for each (`tokio-uring`). What it is given is [`Upgraded`]
 //! connections and [`Settings`]; what it owes is
 //!
 //! * one write for all the replies to one read;
@@ -31,6 +31,7 @@ pub(crate) mod connection;
 pub(crate) mod diagnosis;
 pub(crate) mod encrypted;
 pub(crate) mod epoll;
+mod event_loop;
 pub(crate) mod eviction;
 pub(crate) mod messages;
 mod partial;
@@ -42,6 +43,8 @@ pub(crate) mod select;
 pub(crate) mod spec;
 pub(crate) mod spin;
 pub(crate) mod table;
+#[cfg(test)]
+pub(crate) mod tests;
 pub(crate) mod timers;
 pub(crate) mod tokio_uring;
 mod wheel;

@@ -11,10 +11,14 @@ const SPARE: usize = 1024;
 /// work for a byte does not depend on how many came before it.
 const COPIED_MAX: usize = 16 * 1024;
 
-/// Such a part. An idle connection holds no memory for it: an empty vector has none.
-/// Neither does one that once kept much hold it for a little.
+/// Such a part. An idle connection holds no memory for it, and neither does one that once
+/// kept much hold it for a little.
 #[derive(Debug, Default)]
-pub(super) struct Partial(Vec<u8>);
+#[expect(
+    clippy::box_collection,
+    reason = "a word in each idle connection instead of three"
+)]
+pub(super) struct Partial(Option<Box<Vec<u8>>>);
 
 /// A part of a frame with what has come of it since behind it, and [`TAIL_ROOM`] behind
 /// that.
@@ -60,26 +64,27 @@ impl DerefMut for Joined<'_> {
 
 impl Partial {
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes().len()
     }
 
     /// Bytes of memory that this holds.
     pub(super) fn capacity(&self) -> usize {
-        self.0.capacity()
+        self.0.as_ref().map_or(0, |kept| kept.capacity())
     }
 
     /// Puts this before `len` bytes that have come, for which `buf` has left room: they
     /// stand there from its [`len`](Self::len) on.
     #[inline]
     pub(super) fn join<'a>(&mut self, buf: &'a mut [u8], len: usize) -> Joined<'a> {
-        let filled = self.0.len() + len;
-        if self.0.len() > COPIED_MAX && self.0.len() > len {
+        let kept = self.len();
+        let filled = kept + len;
+        if kept > COPIED_MAX && kept > len {
             return Joined {
                 filled,
-                bytes: Bytes::Own(self.take_with(&buf[self.0.len()..filled])),
+                bytes: Bytes::Own(self.take_with(&buf[kept..filled])),
             };
         }
-        buf[..self.0.len()].copy_from_slice(&self.0);
+        buf[..kept].copy_from_slice(self.bytes());
         Joined {
             filled,
             bytes: Bytes::Shared(buf),
@@ -89,7 +94,7 @@ impl Partial {
     /// As [`join`](Self::join), for bytes that stand elsewhere.
     pub(super) fn join_copied(&mut self, bytes: &[u8]) -> Joined<'static> {
         Joined {
-            filled: self.0.len() + bytes.len(),
+            filled: self.len() + bytes.len(),
             bytes: Bytes::Own(self.take_with(bytes)),
         }
     }
@@ -109,14 +114,23 @@ impl Partial {
             self.clear();
             return;
         }
-        self.0.clear();
-        self.0.extend_from_slice(rest);
-        self.trim();
+        let kept = self.0.get_or_insert_default();
+        kept.clear();
+        kept.extend_from_slice(rest);
+        trim(kept);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |kept| kept)
     }
 
     /// Takes it all, with `bytes` behind it and [`TAIL_ROOM`] behind those.
     fn take_with(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut buf = std::mem::take(&mut self.0);
+        let mut buf = self.0.take().map_or_else(Vec::new, |kept| *kept);
         buf.reserve(bytes.len() + TAIL_ROOM);
         buf.extend_from_slice(bytes);
         buf.resize(buf.len() + TAIL_ROOM, 0);
@@ -128,20 +142,14 @@ impl Partial {
         if consumed > 0 {
             buf.drain(..consumed);
         }
-        self.0 = buf;
-        self.trim();
+        trim(&mut buf);
+        self.0 = (!buf.is_empty()).then(|| Box::new(buf));
     }
+}
 
-    pub(super) fn clear(&mut self) {
-        self.0 = Vec::new();
-    }
-
-    fn trim(&mut self) {
-        if self.0.is_empty() {
-            self.clear();
-        } else if self.0.capacity() > 4 * self.0.len() + SPARE {
-            self.0.shrink_to_fit();
-        }
+fn trim(kept: &mut Vec<u8>) {
+    if kept.capacity() > 4 * kept.len() + SPARE {
+        kept.shrink_to_fit();
     }
 }
 
@@ -153,9 +161,9 @@ mod tests {
     fn memory_goes_with_what_is_kept() {
         let mut partial = Partial::default();
         partial.save(&[1; 16_000]);
-        assert_eq!(partial.0, [1; 16_000]);
+        assert_eq!(partial.bytes(), [1; 16_000]);
         partial.save(&[2; 3]);
-        assert_eq!(partial.0, [2; 3]);
+        assert_eq!(partial.bytes(), [2; 3]);
         assert!(partial.capacity() <= 3 * 4 + SPARE, "{partial:?}");
         partial.save(&[]);
         assert_eq!(partial.capacity(), 0);
@@ -173,20 +181,20 @@ mod tests {
         // From the second byte on there is room for many more.
         let mut moves = 0;
         for _ in 0..1000 {
-            let before = partial.0.as_ptr();
+            let before = partial.bytes().as_ptr();
             let end = partial.len();
             buf[end] = 2;
             let joined = partial.join(&mut buf, 1);
             assert!(is_own(&joined));
             assert_eq!((joined.filled, joined[end]), (end + 1, 2));
             partial.keep(joined, 0);
-            moves += usize::from(partial.0.as_ptr() != before);
+            moves += usize::from(partial.bytes().as_ptr() != before);
         }
         assert!(moves <= 1, "{moves}");
         let joined = partial.join_copied(&[3; 5]);
         let consumed = joined.filled - 5;
         partial.keep(joined, consumed);
-        assert_eq!(partial.0, [3; 5]);
+        assert_eq!(partial.bytes(), [3; 5]);
         assert!(partial.capacity() <= 5 * 4 + SPARE, "{partial:?}");
     }
 }

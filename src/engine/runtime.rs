@@ -25,6 +25,3 @@ impl Runtime {
         }
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

@@ -12,6 +12,7 @@ use super::connection::{Context, Timer};
 use super::eviction::EvictionCandidate;
 use super::wheel::{Link, Links, Wheel};
 use super::{Buffered, Drain, Millis, Settings};
+use crate::sys::turn::turn;
 
 /// Connections whose memory is allocated together: it does not double with their
 /// number, and none of them moves.
@@ -57,22 +58,17 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-/// What was found when a connection was last served.
-#[derive(Clone, Copy, Default)]
-struct Noted {
-    buffered: Part,
-    timer: Timer,
-}
-
-/// [`Buffered`] of one connection, in less memory.
+/// What was found when a connection was last served: its timer, and [`Buffered`] in less
+/// memory.
 #[derive(Clone, Copy, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a count of 0 or 1")]
-struct Part {
+struct Noted {
     bytes: usize,
     is_slow_reader: bool,
     is_stalled: bool,
     is_unread: bool,
     is_paused: bool,
+    timer: Timer,
 }
 
 /// How far a drain has come.
@@ -121,7 +117,7 @@ impl<T: Served> Table<T> {
         let slot = self.slots.get(key);
         let value = slot.value.take()?;
         let noted = std::mem::take(&mut slot.noted);
-        noted.buffered.leave(&mut self.held);
+        noted.leave(&mut self.held);
         self.wheel.cancel(&mut self.slots, key);
         self.free.push(key);
         Some(value)
@@ -142,9 +138,7 @@ impl<T: Served> Table<T> {
             return true;
         };
         let timer = value.timer();
-        timer == slot.noted.timer
-            && timer != Timer::Backlog
-            && value.held() == slot.noted.buffered.bytes
+        timer == slot.noted.timer && timer != Timer::Backlog && value.held() == slot.noted.bytes
     }
 
     /// As [`settle`](Self::settle), whatever is noted. Sets the timer anew if it was due,
@@ -152,12 +146,11 @@ impl<T: Served> Table<T> {
     pub(crate) fn note(&mut self, key: u32, context: Context) {
         let slot = self.slots.get(key);
         let Some(value) = &slot.value else { return };
-        let buffered = Part::of(value.buffered(context.now));
-        let timer = value.timer();
+        let noted = Noted::of(value.buffered(context.now), value.timer());
         let deadline = value.deadline(context);
-        slot.noted.buffered.leave(&mut self.held);
-        buffered.join(&mut self.held);
-        slot.noted = Noted { buffered, timer };
+        slot.noted.leave(&mut self.held);
+        noted.join(&mut self.held);
+        slot.noted = noted;
         // One that is still due waits for the next turn.
         let next_turn = context.now.after(NEXT_TURN);
         if let Some(at) = deadline.map(|at| at.max(next_turn))
@@ -176,24 +169,41 @@ impl<T: Served> Table<T> {
     pub(crate) fn eviction_candidates(&self, now: Millis) -> Vec<EvictionCandidate<u32>> {
         let slots = self.slots.0.iter().flatten().zip(0..);
         slots
-            .filter(|(slot, _key)| slot.noted.buffered.bytes > 0)
+            .filter(|(slot, _key)| slot.noted.bytes > 0)
             .filter_map(|(slot, key)| {
                 EvictionCandidate::of(key, slot.value.as_ref()?.buffered(now))
             })
             .collect()
     }
 
-    /// Has time pass for the timers, once those that were due before are served.
-    pub(crate) fn advance(&mut self, now: Millis) {
-        if !self.wheel.has_due() {
-            self.wheel.advance(&mut self.slots, now);
+    /// One turn of the timers and of the drain. Returns what all connections hold.
+    pub(crate) fn tick(
+        &mut self,
+        context: Context,
+        mut timeout: impl FnMut(&mut T),
+        mut start_drain: impl FnMut(&mut T, Drain),
+    ) -> Buffered {
+        while let Some(key) = self.next_due(context) {
+            if let Some(value) = self.get_mut(key) {
+                turn(|| timeout(value));
+                self.note(key, context);
+            }
         }
+        for (key, drain) in self.drained_in_turn(context) {
+            if let Some(value) = self.get_mut(key) {
+                start_drain(value, drain);
+            }
+        }
+        self.held
     }
 
     /// A connection whose timer is due, if this turn may serve one more. It is to be
     /// [noted](Self::note) afterwards, which sets the timer again.
     pub(crate) fn next_due(&mut self, context: Context) -> Option<u32> {
         let budget = &context.settings.timers;
+        if !self.wheel.has_due() {
+            self.wheel.advance(&mut self.slots, context.now);
+        }
         while self.wheel.has_due() && budget.take() {
             let key = self.wheel.next_due(&mut self.slots)?;
             let value = &self.slots.get(key).value;
@@ -265,14 +275,15 @@ impl<T> Links for Slots<T> {
     }
 }
 
-impl Part {
-    fn of(buffered: Buffered) -> Self {
+impl Noted {
+    fn of(buffered: Buffered, timer: Timer) -> Self {
         Self {
             bytes: buffered.bytes,
             is_slow_reader: buffered.slow_readers > 0,
             is_stalled: buffered.stalled > 0,
             is_unread: buffered.unread > 0,
             is_paused: buffered.paused > 0,
+            timer,
         }
     }
 
@@ -310,7 +321,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::runtime::tests::rig;
+    use crate::engine::tests::rig;
     use crate::observe::metrics::Counters;
 
     const IDLE: u64 = 1000;
@@ -358,7 +369,6 @@ mod tests {
 
     fn due(table: &mut Table<Fake>, settings: &Settings, now: u64) -> Vec<u32> {
         settings.timers.refill();
-        table.advance(Millis(now));
         let due = std::iter::from_fn(|| table.next_due(settings.at(Millis(now))));
         let mut due: Vec<_> = due.collect();
         due.sort_unstable();

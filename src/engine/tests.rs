@@ -29,17 +29,17 @@ macro_rules! on_every_engine {
     ($($test:ident,)*) => {
         mod epoll {
             $(#[test] fn $test() {
-                crate::engine::runtime::tests::run(crate::config::engine_kind::EngineKind::Epoll, super::$test);
+                crate::engine::tests::run(crate::config::engine_kind::EngineKind::Epoll, super::$test);
             })*
         }
         mod ring {
             $(#[test] fn $test() {
-                crate::engine::runtime::tests::run(crate::config::engine_kind::EngineKind::Ring, super::$test);
+                crate::engine::tests::run(crate::config::engine_kind::EngineKind::Ring, super::$test);
             })*
         }
         mod tokio_uring {
             $(#[test] fn $test() {
-                crate::engine::runtime::tests::run(crate::config::engine_kind::EngineKind::TokioUring, super::$test);
+                crate::engine::tests::run(crate::config::engine_kind::EngineKind::TokioUring, super::$test);
             })*
         }
     };

@@ -41,7 +41,6 @@ use crate::limits::memory_budget::TICK_WHEN_HIGH;
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
 use crate::sys::task_kind::TaskKind;
-use crate::sys::turn::turn;
 use crate::sys::uring_operation::cancel;
 use buffer::BufferUse;
 use bulk_queue::BulkQueue;
@@ -205,21 +204,12 @@ impl Engine for TokioUringEngine {
 
     fn tick(&self) -> Buffered {
         let context = self.context();
-        let mut links = self.links.borrow_mut();
-        links.advance(context.now);
-        while let Some(key) = links.next_due(context) {
-            if let Some(link) = links.get_mut(key) {
-                turn(|| link.timeout(context));
-                links.note(key, context);
-            }
-        }
-        for (key, drain) in links.drained_in_turn(context) {
-            if let Some(link) = links.get_mut(key) {
-                link.connection.borrow_mut().start_drain(drain);
-                link.wake();
-            }
-        }
-        links.buffered()
+        let timeout = |link: &mut Rc<Link>| link.timeout(context);
+        let start_drain = |link: &mut Rc<Link>, drain| {
+            link.connection.borrow_mut().start_drain(drain);
+            link.wake();
+        };
+        self.links.borrow_mut().tick(context, timeout, start_drain)
     }
 
     fn eviction_candidates(&self) -> Vec<EvictionCandidate<u32>> {

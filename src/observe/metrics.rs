@@ -52,8 +52,7 @@ pub(crate) struct Counters {
     pub(crate) pings_sent: Counter,
     pub(crate) pings_received: Counter,
     pub(crate) pongs_received: Counter,
-    pub(crate) idle_timeouts: Counter,
-    pub(crate) write_timeouts: Counter,
+    pub(crate) slow_readers_cut: Counter,
     pub(crate) handler_panics: Counter,
     /// Connections that were open at the end of the drain timeout.
     pub(crate) cut_off: Counter,
@@ -113,88 +112,86 @@ impl Counters {
         self.closes[reason.index()][code.index()].get()
     }
 
+    /// All that ended for this reason, with whichever code.
+    pub(crate) fn all_ends(&self, reason: EndReason) -> u64 {
+        let codes = self.closes[reason.index()].iter();
+        codes.map(Counter::get).sum()
+    }
+
     /// Adds these counters to `snapshot`.
     pub(crate) fn merge_into(&self, snapshot: &mut Snapshot) {
-        use HandshakeOutcome::{TimedOut, Upgraded};
-        use RefusalReason::{Address, Drop, Full, Handshakes, HeldBytes, Rate, Timeout};
-        let full = [Full, Drop, Handshakes, HeldBytes]
-            .map(|reason| self.refusals.get(reason))
-            .iter()
-            .sum::<u64>();
-        let address = self.refusals.get(Address) + self.refusals.get(Rate);
-        let from_clients = Code::ALL
-            .into_iter()
-            .map(|code| self.ends(EndReason::Client, code));
         for (total, counted) in [
-            (&mut snapshot.accepted, self.accepted.get()),
-            (&mut snapshot.refused_full, full),
-            (&mut snapshot.refused_address, address),
+            (&mut snapshot.connections_open, self.open.get()),
+            (&mut snapshot.connections_accepted, self.accepted.get()),
+            (&mut snapshot.connections_refused, self.refusals.total()),
             (&mut snapshot.accept_pauses, self.accept_pauses.get()),
-            (&mut snapshot.upgraded, self.handshakes.get(Upgraded)),
             (
-                &mut snapshot.refused_request,
-                self.refusals.total() - full - address - self.refusals.get(Timeout),
+                &mut snapshot.handshakes_upgraded,
+                self.handshakes.get(HandshakeOutcome::Upgraded),
             ),
             (
-                &mut snapshot.handshake_timeouts,
-                self.handshakes.get(TimedOut),
+                &mut snapshot.messages_received,
+                self.messages_received.get(),
             ),
-            (&mut snapshot.messages, self.messages_received.get()),
-            (&mut snapshot.bytes_in, self.bytes_received.get()),
-            (&mut snapshot.bytes_out, self.bytes_sent.get()),
+            (&mut snapshot.messages_sent, self.messages_sent.get()),
+            (&mut snapshot.received_bytes, self.bytes_received.get()),
+            (&mut snapshot.sent_bytes, self.bytes_sent.get()),
             (&mut snapshot.reads, self.reads.get()),
             (&mut snapshot.writes, self.writes.get()),
-            (&mut snapshot.closes, from_clients.sum()),
+            (
+                &mut snapshot.closes_by_clients,
+                self.all_ends(EndReason::Client),
+            ),
             (&mut snapshot.violations, self.violations.total()),
-            (&mut snapshot.pings, self.pings_sent.get()),
-            (&mut snapshot.idle_timeouts, self.idle_timeouts.get()),
-            (&mut snapshot.write_timeouts, self.write_timeouts.get()),
+            (&mut snapshot.pings_sent, self.pings_sent.get()),
+            (&mut snapshot.slow_readers_cut, self.slow_readers_cut.get()),
+            (&mut snapshot.handler_panics, self.handler_panics.get()),
+            (&mut snapshot.held_bytes, self.held_bytes.get()),
         ] {
             *total += counted;
         }
     }
 }
 
-/// The totals of all workers at one moment.
+/// The totals of all workers at one moment, in the names of `/metrics`, where more is
+/// counted and by label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
+    /// Open connections, including handshakes.
+    pub connections_open: u64,
     /// Connections accepted.
-    pub accepted: u64,
-    /// Connections refused because of the connection limit, and those over any
-    /// limit that were closed without an answer.
-    pub refused_full: u64,
-    /// Connections refused because their address has too many of them, or
-    /// connects too often.
-    pub refused_address: u64,
+    pub connections_accepted: u64,
+    /// Connections and requests refused, for any reason.
+    pub connections_refused: u64,
     /// Times that accept was paused for lack of file descriptors.
     pub accept_pauses: u64,
     /// Handshakes that ended in an upgrade.
-    pub upgraded: u64,
-    /// Requests refused for any other reason than a limit or a timeout.
-    pub refused_request: u64,
-    /// Handshakes that timed out.
-    pub handshake_timeouts: u64,
+    pub handshakes_upgraded: u64,
     /// Complete messages received.
-    pub messages: u64,
+    pub messages_received: u64,
+    /// Complete messages sent.
+    pub messages_sent: u64,
     /// Bytes of frames read, headers included.
-    pub bytes_in: u64,
+    pub received_bytes: u64,
     /// Bytes of frames written, headers included.
-    pub bytes_out: u64,
+    pub sent_bytes: u64,
     /// Reads that returned bytes.
     pub reads: u64,
     /// Writes.
     pub writes: u64,
     /// Close frames received and answered.
-    pub closes: u64,
+    pub closes_by_clients: u64,
     /// Connections ended because the client broke a rule or a limit.
     pub violations: u64,
     /// Pings sent to idle clients.
-    pub pings: u64,
-    /// Connections closed by the idle timeout.
-    pub idle_timeouts: u64,
+    pub pings_sent: u64,
     /// Connections cut by the write timeout.
-    pub write_timeouts: u64,
+    pub slow_readers_cut: u64,
+    /// Panics of handlers.
+    pub handler_panics: u64,
+    /// Bytes of memory that connections hold.
+    pub held_bytes: u64,
 }
 
 #[cfg(test)]
@@ -215,9 +212,13 @@ mod tests {
         first.merge_into(&mut merged);
         second.merge_into(&mut merged);
         assert_eq!(
-            (merged.messages, merged.bytes_in, merged.closes),
+            (
+                merged.messages_received,
+                merged.received_bytes,
+                merged.closes_by_clients
+            ),
             (5, u64::MAX, 1)
         );
-        assert_eq!((merged.refused_full, merged.refused_request), (1, 1));
+        assert_eq!(merged.connections_refused, 2);
     }
 }

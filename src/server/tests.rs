@@ -4,12 +4,13 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config::engine_kind::EngineChoice;
-use crate::engine::runtime::tests::client::open;
-use crate::sys::calls::PANIC_PATH;
+use crate::engine::tests::client::open;
+use crate::sys::calls::{self, PANIC_PATH};
+use crate::sys::task_kind::TaskKind;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
-use super::{Assignment, Listener};
+use super::{Assignment, Listener, Shared};
 use crate::config::Config;
 use crate::config::engine_kind::EngineKind;
 use crate::config::error::Error;
@@ -49,19 +49,20 @@ impl Worker {
         let (running, shutdown) = shutdown::channel();
         let tls = config.tls.clone().map(Tls::load).transpose()?;
         let assignment = Assignment {
+            shared: Arc::new(Shared {
+                server_limits: ServerLimits::new(&config, REJECTS_MAX),
+                config,
+                cores: vec![None],
+                tls: None,
+                epoch: Instant::now(),
+                shutdown,
+                handler: whole.then(|| Handler::new(echo)),
+            }),
             engine,
             index: 0,
-            workers: 1,
-            core: None,
             listeners: Vec::new(),
             tls_listeners: Vec::new(),
-            tls: None,
-            server_limits: ServerLimits::new(&config, REJECTS_MAX),
             counters: Arc::clone(&counters),
-            epoch: Instant::now(),
-            shutdown,
-            handler: whole.then(|| Handler::new(echo)),
-            config: Arc::new(config),
         };
         let made = block_on(&tasks, &runtime, async {
             let (worker, _) = super::Worker::new(assignment)?;

@@ -5,7 +5,8 @@ use std::pin::pin;
 use hyper::StatusCode;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Listener, Worker, left};
+use super::handshake::left;
+use super::{Listener, Worker};
 use crate::http::{self, PendingRequest};
 use crate::limits::handshakes::HandshakeSlot;
 use crate::net::peer::Peer;
@@ -33,7 +34,8 @@ impl Worker {
     /// Whether the connection must begin with a PROXY header.
     pub(super) fn is_from_a_proxy(&self, record: &ConnectionRecord) -> bool {
         let peer = record.peer();
-        self.proxies.iter().any(|proxy| proxy.contains(peer))
+        let proxies = &self.shared.config.proxy_protocol;
+        proxies.iter().any(|proxy| proxy.contains(peer))
     }
 
     /// Reads the PROXY header; returns whether the connection goes on.
@@ -86,7 +88,7 @@ impl Worker {
     }
 
     fn is_forwarding(&self, peer: Peer) -> bool {
-        let mut proxies = self.forwarding_proxies.iter();
+        let mut proxies = self.shared.config.forwarded_from.iter();
         proxies.any(|proxy| proxy.contains(peer))
     }
 
@@ -94,7 +96,7 @@ impl Worker {
     /// is the proxy.
     pub(super) fn find_client(&self, request: &PendingRequest, record: &ConnectionRecord) {
         let headers = request.head().headers();
-        let header = self.forwarded_header;
+        let header = self.shared.config.forwarded_header;
         let forwarded = header.read(headers, |peer| self.is_forwarding(peer));
         if let Some(client) = forwarded.client {
             record.set_client(client);

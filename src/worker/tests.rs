@@ -18,13 +18,16 @@ use std::thread::{self, JoinHandle};
 
 use rustix::io::Errno;
 
+use super::accept::ACCEPT_PAUSE;
 use super::*;
 use crate::config::TlsFiles;
-use crate::engine::runtime::tests::client::{Client, End, REQUEST, Step, TEXT, frame, open, reply};
-use crate::engine::runtime::tests::on_every_engine;
+use crate::engine::tests::client::{Client, End, REQUEST, Step, TEXT, frame, open, reply};
+use crate::engine::tests::on_every_engine;
+use crate::handler::MessageSocket;
 use crate::limits::descriptors::REJECTS_MAX;
-use crate::sys::calls::{Call, Fault, Plan, Tally, When};
+use crate::sys::calls::{self, Call, Fault, Plan, Tally, When};
 use crate::sys::shutdown::{self, StopReason, Trigger};
+use crate::sys::task::panic_message;
 
 on_every_engine![
     accept_pauses_and_resumes_when_resources_run_out,
@@ -84,19 +87,20 @@ impl Rig {
         let counters = Arc::<Counters>::default();
         let (trigger, shutdown) = shutdown::channel();
         let assignment = Assignment {
-            server_limits: ServerLimits::new(&config, REJECTS_MAX),
-            config: Arc::new(config),
+            shared: Arc::new(Shared {
+                server_limits: ServerLimits::new(&config, REJECTS_MAX),
+                config,
+                cores: vec![None],
+                tls,
+                epoch: StdInstant::now(),
+                shutdown,
+                handler: service.has_handler.then(|| Handler::new(echo)),
+            }),
             engine: kind,
             index: 0,
-            workers: 1,
-            core: None,
             listeners,
             tls_listeners,
-            tls,
             counters: Arc::clone(&counters),
-            epoch: StdInstant::now(),
-            shutdown,
-            handler: service.has_handler.then(|| Handler::new(echo)),
         };
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::spawn(move || {

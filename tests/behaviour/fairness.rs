@@ -45,10 +45,10 @@ fn message_waits_for_one_buffer_of_each_flooder_at_most(engine: Engine) {
     let mut raw = Raw::open(server.addresses()[0].internet().expect("TCP"));
     let least = (0..ROUNDS)
         .map(|_| {
-            let before = server.metrics().bytes_in;
+            let before = server.metrics().received_bytes;
             raw.send(&frame(TEXT, b"ping"));
             raw.expect(&unmasked(TEXT, b"ping"));
-            server.metrics().bytes_in - before
+            server.metrics().received_bytes - before
         })
         .min()
         .expect("some rounds");

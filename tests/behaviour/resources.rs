@@ -48,7 +48,7 @@ fn batch_of_frames_costs_one_read_and_one_write(engine: Engine) {
     // The write is counted when it is done, which its reader may see first.
     wait_until("the write is counted", || server.metrics().writes > 0);
     let metrics = server.metrics();
-    assert_eq!(metrics.messages, BATCH as u64);
+    assert_eq!(metrics.messages_received, BATCH as u64);
     assert_eq!((metrics.reads, metrics.writes), (1, 1));
     drop(raw);
     server.stop().expect("stopped");

@@ -134,7 +134,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn spawn(command: &mut Command, addresses: usize) -> Self {
         // The clients of all connections are in this process.
-        ringback::raise_descriptor_limit().expect("the limit can be raised");
+        ringback::binary::raise_descriptor_limit().expect("the limit can be raised");
         let mut child = command
             // A variable of the tests, and an unknown setting for the server.
             .env_remove(RESTRICTION)

@@ -65,7 +65,7 @@ fn accept_all<F>(address: SocketAddr, connection: impl Fn(TcpStream) -> F) -> io
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    ringback::raise_descriptor_limit()?;
+    ringback::binary::raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;

@@ -93,7 +93,7 @@ impl OutputFile {
             WriteMethod::Replace(target) => replace(&target, bytes),
             WriteMethod::Overwrite(target) => overwrite(&target, bytes),
             WriteMethod::Stream(mut file) => file.write_all(bytes),
-            WriteMethod::Stdout => ringback::output::print(bytes),
+            WriteMethod::Stdout => ringback::binary::output::print(bytes),
         };
         written.map_err(|source| FileError {
             path: self.path,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ringback::output;
+use ringback::binary::output;
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 

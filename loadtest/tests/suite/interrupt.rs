@@ -22,9 +22,9 @@ fn the_first_signal_ends_the_measurement_with_a_report() {
         let program = Program::start(&["run", "-c3", load, "--warmup=0s", "-o", &file, &url]);
         program.wait_for_stderr("measuring");
         // The line may be there before the first message.
-        let begun = server.metrics().messages;
+        let begun = server.metrics().messages_received;
         poll("messages", || {
-            (server.metrics().messages > begun).then_some(())
+            (server.metrics().messages_received > begun).then_some(())
         });
         program.interrupt();
         let run = program.finish();

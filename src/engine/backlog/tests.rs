@@ -4,7 +4,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::runtime::tests::rig;
+use crate::engine::tests::rig;
 use crate::observe::metrics::Counters;
 
 const READ: usize = 1000;

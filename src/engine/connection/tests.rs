@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Config;
-use crate::engine::runtime::tests::rig;
+use crate::engine::tests::rig;
 use crate::limits::admission::{Admission, Decision, ServerLimits};
 use crate::observe::metrics::Counters;
 use crate::proto::{Limits, TAIL_ROOM};

@@ -8,18 +8,18 @@ use super::token::{Key, Op, Token};
 impl RingEngine {
     /// Whether no buffer of the pool is in use, and none is lost.
     pub(crate) fn has_all_buffers(&self) -> bool {
-        self.core.borrow().shared.pool.is_whole()
+        self.schedule(|scheduler| scheduler.driver.pool.is_whole())
     }
 
     /// Has operations of this engine's first connection complete once more.
     pub(crate) fn complete_again_for_the_first(&self) {
-        let mut core = self.core.borrow_mut();
-        for op in [Op::Receive, Op::Reply, Op::Room, Op::Cancel] {
-            let late = opcode::Nop::new().build();
-            let late = late.user_data(Token::new(op, Key::new(0, 0)).pack());
-            // SAFETY: names no memory.
-            unsafe { core.shared.uring.push(late) };
-        }
-        self.news.work.notify_one();
+        self.schedule(|scheduler| {
+            for op in [Op::Receive, Op::Reply, Op::Room, Op::Cancel] {
+                let late = opcode::Nop::new().build();
+                let late = late.user_data(Token::new(op, Key::new(0, 0)).pack());
+                // SAFETY: names no memory.
+                unsafe { scheduler.driver.uring.push(late) };
+            }
+        });
     }
 }

@@ -2,29 +2,36 @@
 //! that it cannot do without.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use io_uring::cqueue;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::operation::{self, Target};
-use super::pool::{BufferId, Line, Received, Size};
+use super::pool::{Line, Received, Size};
 use super::reads::Reads;
 use super::token::Key;
 use super::uring::Uring;
-use super::{Reply, Shared};
-use crate::engine::Millis;
-use crate::engine::connection::{Action, Connection, Context};
+use super::{Reply, RingDriver};
+use crate::engine::connection::{Action, Connection, Context, Timer};
+use crate::engine::event_loop::DrivenSocket;
 use crate::engine::plain::{self, ENDED, Flow, OPEN, last_flags};
+use crate::engine::table::Served;
+use crate::engine::{Buffered, Millis};
 use crate::observe::metrics::label::EndReason;
 use crate::proto::Next;
 
-pub(super) struct RingSocket {
+/// How often the operations of a connection that has ended are cancelled: the kernel
+/// does not find one that is about to start, which would then wait for ever.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+
+pub(crate) struct RingSocket {
     socket: OwnedFd,
     key: Key,
     /// The socket is in the table of registered files, in the same place.
     is_registered: bool,
-    pub(super) connection: Connection,
+    connection: Connection,
     /// Buffers of the pool that are to be served.
     received: Line,
     receive: Receive,
@@ -34,9 +41,11 @@ pub(super) struct RingSocket {
     stage: Stage,
     /// The client's end of the stream stands behind what was received.
     hung_up: bool,
-    /// The engine has this connection on its list.
-    pub(super) listed: bool,
+    listed: bool,
 }
+
+/// An idle connection has this and its slot of the table.
+const _: () = assert!(size_of::<RingSocket>() <= 128);
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +85,8 @@ enum Send {
     /// A reply in a buffer of the pool. The socket takes what it has room for
     /// at once, so this ends with the call that starts it.
     Reply {
-        buffer: BufferId,
-        before: u32,
-        start: u32,
-        len: u32,
+        /// Its index among the replies of the driver.
+        index: u32,
         /// It says so when it has ended, and has not: where the kernel takes a
         /// linked operation without the next one, it leaves it to a thread.
         awaited: bool,
@@ -104,30 +111,9 @@ impl RingSocket {
         }
     }
 
-    /// Echoes the frames that came with the handshake.
-    pub(super) fn begin(&mut self, leftover: &[u8], shared: &mut Shared, now: Millis) -> Flow {
-        if leftover.is_empty() {
-            return OPEN;
-        }
-        self.connection
-            .count_reads(&shared.settings, 0, leftover.len());
-        self.answer_copied(leftover, shared.settings.at(now))
-    }
-
     /// Takes its place among the registered files, if there is one.
     pub(super) fn register(&mut self, uring: &Uring) {
         self.is_registered = uring.register_file(self.key.place, &self.socket);
-    }
-
-    pub(super) fn socket(&self) -> &OwnedFd {
-        &self.socket
-    }
-
-    /// Closes the socket. Nothing may be in flight on it.
-    pub(super) fn close_socket(self, uring: &Uring) {
-        if self.is_registered {
-            uring.unregister_file(self.key.place);
-        }
     }
 
     /// Whose completions are this connection's.
@@ -135,52 +121,18 @@ impl RingSocket {
         self.key
     }
 
-    /// Whether serving this connection may get it any further.
-    pub(super) fn wants_service(&self) -> bool {
-        if self.has_ended() {
-            return false;
-        }
-        if self.awaits_reply() {
-            return false;
-        }
-        if !self.received.is_empty() || self.connection.has_news() {
-            return true;
-        }
-        if !self.connection.is_blocked() {
-            let is_ended = self.hung_up && !self.connection.has_hung_up();
-            return is_ended || (self.receive == Receive::None && self.may_receive());
-        }
-        self.room == Room::Unknown
-            || self.receive == Receive::Multishot
-            || (self.receive == Receive::None && self.may_receive())
-    }
-
     /// Whether more is to be received.
     fn may_receive(&self) -> bool {
         self.connection.wants_bytes() && !self.hung_up
-    }
-
-    /// Whether it is to be received for, but sends so much at once that the
-    /// others are to come first.
-    pub(super) fn is_bulk(&self) -> bool {
-        self.reads.flood()
-            && self.received.is_empty()
-            && (!self.connection.is_blocked() || (self.room == Room::Awaited && self.may_receive()))
     }
 
     pub(super) fn has_ended(&self) -> bool {
         self.stage == Stage::Ended
     }
 
-    /// Whether the connection has ended, and the kernel has let go of it.
-    pub(super) fn is_over(&self) -> bool {
-        let is_idle = matches!(self.send, Send::None) && self.room == Room::Unknown;
-        self.has_ended() && self.receive == Receive::None && is_idle
-    }
-
     /// Takes the completion of a receive.
-    pub(super) fn received(&mut self, completion: &cqueue::Entry, shared: &mut Shared) {
-        let pool = &mut shared.pool;
+    pub(super) fn received(&mut self, completion: &cqueue::Entry, driver: &mut RingDriver) {
+        let pool = &mut driver.pool;
         let size = match self.receive {
             Receive::Single => Size::Large,
             _ => Size::Small,
@@ -212,20 +164,14 @@ impl RingSocket {
 
     /// Takes the completion of a reply's send, which need not come if the
     /// socket took everything.
-    pub(super) fn reply_was_sent(&mut self, result: i32, shared: &mut Shared) {
-        let Send::Reply {
-            buffer,
-            before,
-            start,
-            len,
-            ref mut awaited,
-        } = self.send
-        else {
+    pub(super) fn reply_was_sent(&mut self, result: i32, driver: &mut RingDriver) {
+        let Send::Reply { index, awaited } = &mut self.send else {
             return;
         };
         *awaited = false;
+        let reply = driver.replies[*index as usize];
         let sent = match u32::try_from(result) {
-            Ok(sent) if sent == len => return,
+            Ok(sent) if sent == reply.len => return,
             Ok(sent) => sent,
             Err(_)
                 if matches!(
@@ -238,15 +184,15 @@ impl RingSocket {
             Err(_) => {
                 self.send = Send::None;
                 self.hung_up = true;
-                shared.pool.give_back_all(&mut self.received);
+                driver.pool.give_back_all(&mut self.received);
                 return;
             }
         };
-        let reply = start as usize..(start + len) as usize;
-        let reply = &shared.pool.slot(buffer, before as usize)[reply];
+        let range = reply.start as usize..(reply.start + reply.len) as usize;
+        let bytes = &driver.pool.slot(reply.buffer, reply.before as usize)[range];
         self.send = Send::None;
-        let context = shared.settings.context();
-        self.connection.sent(context, reply, sent as usize);
+        let context = driver.settings.context();
+        self.connection.sent(context, bytes, sent as usize);
         self.reads.note_slow_reader();
     }
 
@@ -255,18 +201,32 @@ impl RingSocket {
         matches!(self.send, Send::Reply { awaited: true, .. })
     }
 
+    /// As [`awaits_reply`](Self::awaits_reply); if so, the reply has this index from now on.
+    pub(super) fn still_awaits(&mut self, new_index: u32) -> bool {
+        match &mut self.send {
+            Send::Reply {
+                index,
+                awaited: true,
+            } => {
+                *index = new_index;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes the end of a reply's send.
-    pub(super) fn reply_is_settled(&mut self, shared: &Shared) -> Flow {
-        if let Send::Reply { len, .. } = self.send {
+    pub(super) fn reply_is_settled(&mut self, len: u32, driver: &RingDriver) -> Flow {
+        if matches!(self.send, Send::Reply { .. }) {
             self.send = Send::None;
-            self.connection.count_write(&shared.settings, len as usize);
+            self.connection.count_write(&driver.settings, len as usize);
         }
         if self.stage != Stage::LastReply {
             return OPEN;
         }
         self.stage = Stage::Open;
         let action = self.connection.finish();
-        self.perform(action, shared.settings.context())
+        self.perform(action, driver.settings.context())
     }
 
     /// Takes the end of the wait for room, whatever has ended it: what is wrong
@@ -275,105 +235,8 @@ impl RingSocket {
         self.room = Room::Unknown;
     }
 
-    /// Does the next thing: sends some of what is unsent, and answers one buffer.
-    pub(super) fn serve(&mut self, shared: &mut Shared, now: Millis) -> Flow {
-        if self.has_ended() || self.awaits_reply() {
-            return OPEN;
-        }
-        if self.room == Room::Unknown && self.connection.is_blocked() {
-            self.flush(shared.settings.at(now))?;
-        }
-        if self.connection.has_news() && matches!(self.send, Send::None) {
-            let context = shared.settings.at(now);
-            plain::serve_handler(&self.socket, &mut self.connection, context)?;
-            self.note_backlog();
-        }
-        if self.connection.draining().is_some() {
-            // One that does not wait comes before what would be answered next.
-            let context = shared.settings.at(now);
-            let action = self.connection.drain(context, false);
-            self.perform(action, context)?;
-        }
-        let kept = self.connection.partial.len();
-        let was_bulk = self.is_bulk();
-        if let Some(received) = shared.pool.take_joined(&mut self.received, kept) {
-            self.answer(&received, shared, now)?;
-        } else if self.hung_up {
-            let action = self.connection.end_of_stream();
-            self.perform(action, shared.settings.at(now))?;
-        }
-        if self.connection.draining().is_some() && matches!(self.send, Send::None) {
-            let is_quiet = !self.has_unread();
-            let context = shared.settings.at(now);
-            let action = self.connection.drain(context, is_quiet);
-            self.perform(action, context)?;
-        }
-        // One in bulk is received for when its turn comes: what it sends is
-        // still in the cache then when it is answered.
-        if was_bulk || !self.is_bulk() {
-            self.listen(shared);
-        }
-        self.await_room(shared);
-        OPEN
-    }
-
-    /// Does what a timer asks for, unless something lies unread.
-    pub(super) fn timeout(&mut self, shared: &mut Shared, now: Millis) -> Flow {
-        if self.has_ended() {
-            return ENDED;
-        }
-        let context = shared.settings.at(now);
-        // Nothing may overtake a reply that is on its way, which takes no time.
-        if self.awaits_reply() {
-            return OPEN;
-        }
-        if self.connection.is_blocked() {
-            self.flush(context)?;
-            if !self.connection.is_blocked() {
-                // What it has sent meanwhile is read first.
-                return OPEN;
-            }
-        } else if !self.connection.is_closing()
-            && !self.connection.has_hung_up()
-            && self.has_unread()
-        {
-            // It is not silent: it waits to be read.
-            return OPEN;
-        }
-        let action = self.connection.timeout(context);
-        self.perform(action, context)
-    }
-
-    /// Ends the connection for this reason, because of what it holds.
-    pub(super) fn evict(&mut self, context: Context, reason: EndReason) -> Flow {
-        if self.awaits_reply() {
-            // Nothing may overtake that. The next tick finds it again.
-            return OPEN;
-        }
-        let action = self.connection.evict(context, reason);
-        self.perform(action, context)
-    }
-
-    /// To be called once for a connection that is not to be served any more.
-    pub(super) fn over(&mut self, shared: &Shared) {
-        self.connection.over(&shared.settings, &self.socket);
-    }
-
-    /// Ends the connection, as soon as the kernel lets go of it.
-    pub(super) fn end(&mut self, shared: &mut Shared) {
-        self.over(shared);
-        self.stage = Stage::Ended;
-        self.connection.free();
-        shared.pool.give_back_all(&mut self.received);
-        if !self.is_over() {
-            let cancel = operation::cancel_all(&self.socket, self.key);
-            // SAFETY: names no memory.
-            unsafe { shared.uring.push(cancel) };
-        }
-    }
-
     /// Sees to it that the kernel receives for this connection as it should.
-    fn listen(&mut self, shared: &mut Shared) {
+    fn listen(&mut self, driver: &mut RingDriver) {
         // What waits for its client takes one buffer at a time.
         let is_bulk =
             self.reads.are_bulk() || self.connection.is_blocked() || !self.connection.wants_bytes();
@@ -385,7 +248,7 @@ impl RingSocket {
             Receive::None if !self.may_receive() || !self.received.is_empty() => return,
             Receive::None if is_bulk => {
                 self.receive = Receive::Single;
-                let len = shared.pool.data_len(Size::Large);
+                let len = driver.pool.data_len(Size::Large);
                 operation::receive_single(&self.socket, self.key, len, self.reads.promise_more())
             }
             Receive::None => {
@@ -395,7 +258,7 @@ impl RingSocket {
             _ => return,
         };
         // SAFETY: names no memory but the pool's, which outlives the ring.
-        unsafe { shared.uring.push(entry) };
+        unsafe { driver.uring.push(entry) };
     }
 
     /// Whether the next operation will be a receive that must not come before
@@ -409,22 +272,22 @@ impl RingSocket {
     }
 
     /// Answers what stands in a buffer of the pool.
-    fn answer(&mut self, received: &Received, shared: &mut Shared, now: Millis) -> Flow {
+    fn answer(&mut self, received: &Received, driver: &mut RingDriver, now: Millis) -> Flow {
         let &Received { buffer, filled, .. } = received;
-        let context = shared.settings.at(now);
+        let context = driver.settings.at(now);
         self.connection
             .count_reads(context.settings, received.reads, filled);
         let before = self.connection.partial.len();
-        if before > shared.pool.headroom(buffer) {
-            let came = &shared.pool.slot(buffer, 0)[..filled];
+        if before > driver.pool.headroom(buffer) {
+            let came = &driver.pool.slot(buffer, 0)[..filled];
             let flow = self.answer_copied(came, context);
-            shared.pool.give_back(buffer);
+            driver.pool.give_back(buffer);
             return flow;
         }
         let mut joined = self
             .connection
             .partial
-            .join(shared.pool.slot(buffer, before), filled);
+            .join(driver.pool.slot(buffer, before), filled);
         let filled = joined.filled;
         let step = self.connection.receive(context, &mut joined, filled);
         let reply = &joined[step.reply.clone()];
@@ -432,7 +295,7 @@ impl RingSocket {
         if !is_in_pool || reply.is_empty() {
             let flow = self.send(reply, step.next, context);
             self.connection.partial.keep(joined, step.consumed);
-            shared.pool.give_back(buffer);
+            driver.pool.give_back(buffer);
             flow?;
         } else {
             let target = if self.is_registered {
@@ -448,18 +311,18 @@ impl RingSocket {
             };
             // SAFETY: the buffer is given back when the reply is settled,
             // after the call that starts this send, and its end.
-            unsafe { shared.uring.push(entry) };
-            shared.replies.push(Reply {
-                place: self.key.place,
-                buffer,
-            });
+            unsafe { driver.uring.push(entry) };
             self.send = Send::Reply {
+                index: length(driver.replies.len()),
+                awaited,
+            };
+            driver.replies.push(Reply {
+                place: self.key.place,
                 buffer,
                 before: length(before),
                 start: length(step.reply.start),
                 len: length(step.reply.len()),
-                awaited,
-            };
+            });
             self.connection.partial.keep(joined, step.consumed);
         }
         let action = self.connection.after_reply(step.next);
@@ -510,12 +373,12 @@ impl RingSocket {
     }
 
     /// Has the kernel tell when there is room for the backlog.
-    fn await_room(&mut self, shared: &mut Shared) {
+    fn await_room(&mut self, driver: &mut RingDriver) {
         if self.connection.is_blocked() && self.room == Room::Unknown {
             self.room = Room::Awaited;
             let wait = operation::await_room(&self.socket, self.key);
             // SAFETY: names no memory.
-            unsafe { shared.uring.push(wait) };
+            unsafe { driver.uring.push(wait) };
         }
     }
 
@@ -528,7 +391,183 @@ impl RingSocket {
     }
 }
 
-/// A length within a buffer.
+impl Served for RingSocket {
+    fn timer(&self) -> Timer {
+        if self.has_ended() {
+            Timer::Close
+        } else {
+            self.connection.timer()
+        }
+    }
+
+    fn is_due(&self, context: Context) -> bool {
+        self.has_ended() || self.connection.is_due(context)
+    }
+
+    fn deadline(&self, context: Context) -> Option<Millis> {
+        if self.has_ended() {
+            return Some(context.now.after(CANCEL_AGAIN));
+        }
+        self.connection.deadline(context)
+    }
+
+    fn held(&self) -> usize {
+        self.connection.held()
+    }
+
+    fn buffered(&self, now: Millis) -> Buffered {
+        self.connection.buffered(0, now)
+    }
+}
+
+impl DrivenSocket<RingDriver> for RingSocket {
+    fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    fn listed(&mut self) -> &mut bool {
+        &mut self.listed
+    }
+
+    fn begin(&mut self, leftover: &[u8], driver: &mut RingDriver, now: Millis) -> Flow {
+        if leftover.is_empty() {
+            return OPEN;
+        }
+        self.connection
+            .count_reads(&driver.settings, 0, leftover.len());
+        self.answer_copied(leftover, driver.settings.at(now))
+    }
+
+    fn wants_service(&self) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        if self.awaits_reply() {
+            return false;
+        }
+        if !self.received.is_empty() || self.connection.has_news() {
+            return true;
+        }
+        if !self.connection.is_blocked() {
+            let is_ended = self.hung_up && !self.connection.has_hung_up();
+            return is_ended || (self.receive == Receive::None && self.may_receive());
+        }
+        self.room == Room::Unknown
+            || self.receive == Receive::Multishot
+            || (self.receive == Receive::None && self.may_receive())
+    }
+
+    fn is_bulk(&self) -> bool {
+        self.reads.flood()
+            && self.received.is_empty()
+            && (!self.connection.is_blocked() || (self.room == Room::Awaited && self.may_receive()))
+    }
+
+    fn serve(&mut self, driver: &mut RingDriver, now: Millis) -> Flow {
+        if self.has_ended() || self.awaits_reply() {
+            return OPEN;
+        }
+        if self.room == Room::Unknown && self.connection.is_blocked() {
+            self.flush(driver.settings.at(now))?;
+        }
+        if self.connection.has_news() && matches!(self.send, Send::None) {
+            let context = driver.settings.at(now);
+            plain::serve_handler(&self.socket, &mut self.connection, context)?;
+            self.note_backlog();
+        }
+        if self.connection.draining().is_some() {
+            // One that does not wait comes before what would be answered next.
+            let context = driver.settings.at(now);
+            let action = self.connection.drain(context, false);
+            self.perform(action, context)?;
+        }
+        let kept = self.connection.partial.len();
+        let was_bulk = self.is_bulk();
+        if let Some(received) = driver.pool.take_joined(&mut self.received, kept) {
+            self.answer(&received, driver, now)?;
+        } else if self.hung_up {
+            let action = self.connection.end_of_stream();
+            self.perform(action, driver.settings.at(now))?;
+        }
+        if self.connection.draining().is_some() && matches!(self.send, Send::None) {
+            let is_quiet = !self.has_unread();
+            let context = driver.settings.at(now);
+            let action = self.connection.drain(context, is_quiet);
+            self.perform(action, context)?;
+        }
+        // One in bulk is received for when its turn comes: what it sends is
+        // still in the cache then when it is answered.
+        if was_bulk || !self.is_bulk() {
+            self.listen(driver);
+        }
+        self.await_room(driver);
+        OPEN
+    }
+
+    fn timeout(&mut self, driver: &mut RingDriver, now: Millis) -> Flow {
+        if self.has_ended() {
+            return ENDED;
+        }
+        let context = driver.settings.at(now);
+        // Nothing may overtake a reply that is on its way, which takes no time.
+        if self.awaits_reply() {
+            return OPEN;
+        }
+        if self.connection.is_blocked() {
+            self.flush(context)?;
+            if !self.connection.is_blocked() {
+                // What it has sent meanwhile is read first.
+                return OPEN;
+            }
+        } else if !self.connection.is_closing()
+            && !self.connection.has_hung_up()
+            && self.has_unread()
+        {
+            // It is not silent: it waits to be read.
+            return OPEN;
+        }
+        let action = self.connection.timeout(context);
+        self.perform(action, context)
+    }
+
+    fn evict(&mut self, context: Context, reason: EndReason) -> Flow {
+        if self.awaits_reply() {
+            // Nothing may overtake that. The next tick finds it again.
+            return OPEN;
+        }
+        let action = self.connection.evict(context, reason);
+        self.perform(action, context)
+    }
+
+    fn end(&mut self, driver: &mut RingDriver) {
+        self.connection.over(&driver.settings, &self.socket);
+        self.stage = Stage::Ended;
+        self.connection.free();
+        driver.pool.give_back_all(&mut self.received);
+        if !self.is_over() {
+            let cancel = operation::cancel_all(&self.socket, self.key);
+            // SAFETY: names no memory.
+            unsafe { driver.uring.push(cancel) };
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let is_idle = matches!(self.send, Send::None) && self.room == Room::Unknown;
+        self.has_ended() && self.receive == Receive::None && is_idle
+    }
+
+    fn close(self, driver: &mut RingDriver) {
+        if self.is_registered {
+            driver.uring.unregister_file(self.key.place);
+        }
+    }
+}
+
+/// A length within a buffer, or of a list of replies.
 fn length(len: usize) -> u32 {
-    u32::try_from(len).expect("a buffer is smaller than 4 GiB")
+    u32::try_from(len).expect("smaller than 4 Gi")
 }

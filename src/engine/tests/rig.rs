@@ -151,11 +151,6 @@ impl Rig {
         self.engine.tick()
     }
 
-    /// As [`tick`](Self::tick), in the same turn of the timers.
-    pub(super) fn tick_again(&self) -> Buffered {
-        self.engine.tick()
-    }
-
     /// Lets the engine run while clients do their work on a thread of their own.
     pub(super) async fn clients<T: Send + 'static>(
         &self,

@@ -40,7 +40,7 @@ fn serve(cli: &Cli) -> io::Result<()> {
     if cli.spin {
         return spin(cli);
     }
-    ringback::raise_descriptor_limit()?;
+    ringback::binary::raise_descriptor_limit()?;
     let echo = RawEcho::start_at(cli.listen.address(), cli.read_len, None)?;
     announce("tcp", echo.address());
     // The echo has a thread of its own; signals end both.
