@@ -20,8 +20,8 @@ use super::event_loop::{DrivenSocket, Driver, EventLoop, Scheduler};
 use crate::sys::calls;
 use socket::{EpollSocket, INTEREST};
 
-/// Events taken at once. Between two batches the runtime gets its turn, so
-/// this bounds how long a handshake or a timer waits.
+/// Events taken at once. With the turns of a stretch, this bounds how long a handshake or
+/// a timer waits.
 const EVENTS_PER_TURN: usize = 256;
 
 pub(crate) type EpollEngine = EventLoop<EpollDriver>;
@@ -42,6 +42,7 @@ impl Driver for EpollDriver {
     const TURNS_PER_STRETCH: usize = 5;
     /// The runtime's own look costs several of these.
     const LOOKS_PER_STRETCH: usize = 16;
+    const POLLS_AT_ONCE: bool = false;
 
     fn new(settings: Rc<Settings>) -> io::Result<Self> {
         Ok(Self {
@@ -65,7 +66,7 @@ impl Driver for EpollDriver {
         Ok(calls::watch(&self.epoll, socket.socket(), data, INTEREST)?)
     }
 
-    fn poll(scheduler: &mut Scheduler<Self>) -> io::Result<bool> {
+    fn poll(scheduler: &mut Scheduler<Self>) -> io::Result<()> {
         let driver = &mut scheduler.driver;
         driver.events.clear();
         rustix::io::retry_on_intr(|| calls::take_events(&driver.epoll, &mut driver.events))?;
@@ -78,7 +79,7 @@ impl Driver for EpollDriver {
                 scheduler.reschedule(key);
             }
         }
-        Ok(!scheduler.driver.events.is_empty())
+        Ok(())
     }
 
     fn has_work(&mut self) -> bool {

@@ -44,9 +44,13 @@ pub(crate) trait Driver: Sized + 'static {
     /// Turns with more to do behind them before the runtime gets its own.
     const TURNS_PER_STRETCH: usize;
 
-    /// Turns with nothing to do behind them, while spinning, before the runtime gets its
-    /// own.
+    /// Turns with nothing more to do behind them, while spinning, before the runtime gets
+    /// its own.
     const LOOKS_PER_STRETCH: usize;
+
+    /// Whether [`poll`](Self::poll) costs next to nothing where there is nothing: then it
+    /// is called again behind each turn that served somebody.
+    const POLLS_AT_ONCE: bool;
 
     /// # Errors
     /// The kernel's.
@@ -61,9 +65,14 @@ pub(crate) trait Driver: Sized + 'static {
     /// Has the kernel report on a connection from now on.
     fn register(&mut self, socket: &mut Self::Socket, key: u32) -> io::Result<()>;
 
-    /// Takes what the kernel reports, and lists the connections that want service for
-    /// it. Returns whether there was anything.
-    fn poll(scheduler: &mut Scheduler<Self>) -> io::Result<bool>;
+    /// Starts what is queued, takes what the kernel reports, and lists the connections
+    /// that want service for it. Serves none.
+    fn poll(scheduler: &mut Scheduler<Self>) -> io::Result<()>;
+
+    /// Starts what is queued, before anybody else does something with a connection.
+    fn flush(_scheduler: &mut Scheduler<Self>) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Whether [`poll`](Self::poll) is to be called again at once.
     fn has_work(&mut self) -> bool;
@@ -196,7 +205,7 @@ impl<D: Driver> EventLoop<D> {
             let readiness = tokio::select! {
                 readiness = self.descriptor.readable() => Some(readiness),
                 () = self.news.work.notified() => None,
-                () = self.settings.activity.arrived() => None,
+                () = self.settings.activity.arrived(), if spin.is_on() => None,
             };
             loop {
                 let pause = self.scheduler.borrow_mut().stretch(&mut spin);
@@ -281,7 +290,11 @@ impl<D: Driver> Scheduler<D> {
             return;
         }
         self.connections.insert(socket, self.settings.at(now));
-        self.reschedule(key);
+        if self.draining.is_some() {
+            self.list(key);
+        } else {
+            self.reschedule(key);
+        }
     }
 
     /// Whether there is something to do at once.
@@ -308,6 +321,7 @@ impl<D: Driver> Scheduler<D> {
                 return Ok(Pause::Sleep);
             }
         }
+        D::flush(self)?;
         Ok(Pause::Yield)
     }
 
@@ -324,7 +338,7 @@ impl<D: Driver> Scheduler<D> {
 
     /// Polls the kernel, and serves each connection that is due once.
     fn turn(&mut self) -> io::Result<Turn> {
-        let had_work = D::poll(self)?;
+        D::poll(self)?;
         while let Some(key) = self.news.pop() {
             self.reschedule(key);
         }
@@ -332,9 +346,9 @@ impl<D: Driver> Scheduler<D> {
         if was_due {
             self.serve_due();
         }
-        Ok(if self.has_work() {
+        Ok(if self.has_work() || (D::POLLS_AT_ONCE && was_due) {
             Turn::Unfinished
-        } else if had_work || was_due {
+        } else if was_due {
             Turn::Done
         } else {
             Turn::Empty

@@ -1,5 +1,6 @@
 //! The part of a frame that a connection has received, until the rest comes.
 
+use std::mem;
 use std::ops::{Deref, DerefMut};
 
 use crate::proto::TAIL_ROOM;
@@ -11,8 +12,8 @@ const SPARE: usize = 1024;
 /// work for a byte does not depend on how many came before it.
 const COPIED_MAX: usize = 16 * 1024;
 
-/// Such a part. An idle connection holds no memory for it, and neither does one that once
-/// kept much hold it for a little.
+/// Such a part. An idle connection holds no memory for it, but an empty vector once there
+/// was one, and neither does one that once kept much hold it for a little.
 #[derive(Debug, Default)]
 #[expect(
     clippy::box_collection,
@@ -120,8 +121,11 @@ impl Partial {
         trim(kept);
     }
 
+    #[inline]
     pub(super) fn clear(&mut self) {
-        self.0 = None;
+        if let Some(kept) = &mut self.0 {
+            **kept = Vec::new();
+        }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -130,7 +134,10 @@ impl Partial {
 
     /// Takes it all, with `bytes` behind it and [`TAIL_ROOM`] behind those.
     fn take_with(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut buf = self.0.take().map_or_else(Vec::new, |kept| *kept);
+        let mut buf = self
+            .0
+            .as_mut()
+            .map_or_else(Vec::new, |kept| mem::take(kept));
         buf.reserve(bytes.len() + TAIL_ROOM);
         buf.extend_from_slice(bytes);
         buf.resize(buf.len() + TAIL_ROOM, 0);
@@ -143,12 +150,14 @@ impl Partial {
             buf.drain(..consumed);
         }
         trim(&mut buf);
-        self.0 = (!buf.is_empty()).then(|| Box::new(buf));
+        **self.0.get_or_insert_default() = buf;
     }
 }
 
 fn trim(kept: &mut Vec<u8>) {
-    if kept.capacity() > 4 * kept.len() + SPARE {
+    if kept.is_empty() {
+        *kept = Vec::new();
+    } else if kept.capacity() > 4 * kept.len() + SPARE {
         kept.shrink_to_fit();
     }
 }

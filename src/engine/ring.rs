@@ -74,6 +74,7 @@ impl Driver for RingDriver {
     /// They read memory that the kernel writes, and cost far less than the runtime's
     /// look.
     const LOOKS_PER_STRETCH: usize = 256;
+    const POLLS_AT_ONCE: bool = true;
 
     /// # Errors
     /// As [`Uring::new`].
@@ -90,6 +91,7 @@ impl Driver for RingDriver {
         })
     }
 
+    /// Its count is never read: each addition is an event.
     fn descriptor(&self) -> io::Result<Rc<OwnedFd>> {
         self.uring.eventfd().map(Rc::new)
     }
@@ -105,9 +107,9 @@ impl Driver for RingDriver {
         Ok(())
     }
 
-    fn poll(scheduler: &mut Scheduler<Self>) -> io::Result<bool> {
+    fn poll(scheduler: &mut Scheduler<Self>) -> io::Result<()> {
         if !scheduler.driver.has_work() {
-            return Ok(false);
+            return Ok(());
         }
         scheduler.driver.pool.replenish();
         while !scheduler.driver.uring.submit()? {
@@ -115,7 +117,13 @@ impl Driver for RingDriver {
         }
         scheduler.take_completions();
         scheduler.settle_replies();
-        Ok(true)
+        Ok(())
+    }
+
+    /// A Close, a Ping or the end of the stream may come next, and stands behind the
+    /// replies.
+    fn flush(scheduler: &mut Scheduler<Self>) -> io::Result<()> {
+        Self::poll(scheduler)
     }
 
     fn has_work(&mut self) -> bool {

@@ -197,7 +197,7 @@ impl<T: Served> Table<T> {
         self.held
     }
 
-    /// A connection whose timer is due, if this turn may serve one more. It is to be
+    /// A connection whose timer is due by now, if this turn may serve one more. It is to be
     /// [noted](Self::note) afterwards, which sets the timer again.
     pub(crate) fn next_due(&mut self, context: Context) -> Option<u32> {
         let budget = &context.settings.timers;

@@ -29,7 +29,7 @@ impl Server {
     /// Starts a server. With `inherited`, even without sockets, it can be replaced.
     ///
     /// # Errors
-    /// As [`start_inheriting`](Self::start_inheriting); nothing of the server is left then.
+    /// As [`start_inheriting`](Self::start_inheriting). Workers that run by then end.
     pub(super) fn launch(
         config: Config,
         inherited: Option<&mut Inherited>,

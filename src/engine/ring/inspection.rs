@@ -11,6 +11,16 @@ impl RingEngine {
         self.schedule(|scheduler| scheduler.driver.pool.is_whole())
     }
 
+    /// Whether a reply is yet to be sent, apart from those that are awaited.
+    pub(crate) fn has_unsent_replies(&self) -> bool {
+        self.schedule(|scheduler| {
+            scheduler.driver.replies.iter().any(|reply| {
+                let socket = scheduler.connections.get_mut(reply.place);
+                socket.is_none_or(|socket| !socket.awaits_reply())
+            })
+        })
+    }
+
     /// Has operations of this engine's first connection complete once more.
     pub(crate) fn complete_again_for_the_first(&self) {
         self.schedule(|scheduler| {

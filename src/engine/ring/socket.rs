@@ -196,6 +196,10 @@ impl RingSocket {
         self.reads.note_slow_reader();
     }
 
+    fn is_sending(&self) -> bool {
+        !matches!(self.send, Send::None)
+    }
+
     /// Whether the send of a reply has not ended with the call that started it.
     pub(super) fn awaits_reply(&self) -> bool {
         matches!(self.send, Send::Reply { awaited: true, .. })
@@ -357,7 +361,7 @@ impl RingSocket {
     }
 
     fn perform(&mut self, action: Action, context: Context) -> Flow {
-        if action == Action::HalfClose && !matches!(self.send, Send::None) {
+        if action == Action::HalfClose && self.is_sending() {
             self.stage = Stage::LastReply;
             return OPEN;
         }
@@ -474,7 +478,7 @@ impl DrivenSocket<RingDriver> for RingSocket {
         if self.room == Room::Unknown && self.connection.is_blocked() {
             self.flush(driver.settings.at(now))?;
         }
-        if self.connection.has_news() && matches!(self.send, Send::None) {
+        if self.connection.has_news() && !self.is_sending() {
             let context = driver.settings.at(now);
             plain::serve_handler(&self.socket, &mut self.connection, context)?;
             self.note_backlog();
@@ -493,7 +497,7 @@ impl DrivenSocket<RingDriver> for RingSocket {
             let action = self.connection.end_of_stream();
             self.perform(action, driver.settings.at(now))?;
         }
-        if self.connection.draining().is_some() && matches!(self.send, Send::None) {
+        if self.connection.draining().is_some() && !self.is_sending() {
             let is_quiet = !self.has_unread();
             let context = driver.settings.at(now);
             let action = self.connection.drain(context, is_quiet);
@@ -514,7 +518,7 @@ impl DrivenSocket<RingDriver> for RingSocket {
         }
         let context = driver.settings.at(now);
         // Nothing may overtake a reply that is on its way, which takes no time.
-        if self.awaits_reply() {
+        if self.is_sending() {
             return OPEN;
         }
         if self.connection.is_blocked() {
@@ -535,7 +539,7 @@ impl DrivenSocket<RingDriver> for RingSocket {
     }
 
     fn evict(&mut self, context: Context, reason: EndReason) -> Flow {
-        if self.awaits_reply() {
+        if self.is_sending() {
             // Nothing may overtake that. The next tick finds it again.
             return OPEN;
         }
@@ -556,7 +560,7 @@ impl DrivenSocket<RingDriver> for RingSocket {
     }
 
     fn is_over(&self) -> bool {
-        let is_idle = matches!(self.send, Send::None) && self.room == Room::Unknown;
+        let is_idle = !self.is_sending() && self.room == Room::Unknown;
         self.has_ended() && self.receive == Receive::None && is_idle
     }
 

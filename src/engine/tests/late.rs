@@ -1,4 +1,10 @@
-//! Operations that complete when another connection has the place of theirs.
+//! Operations of a ring that complete late, or are not started yet.
+
+use std::array;
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
 
 use super::client::{Client, End, Step, TEXT, frame, reply};
 use super::rig::on_engine;
@@ -37,5 +43,46 @@ fn a_late_completion_reaches_no_other_connection() {
             })
             .await;
         });
+    });
+}
+
+/// A timer or an eviction would send a Ping or a Close before it.
+#[test]
+fn no_reply_is_unsent_while_others_run() {
+    super::run(EngineKind::Ring, |kind| {
+        on_engine(kind, async |rig| {
+            let streams: [_; 4] = array::from_fn(|_| rig.connect(b""));
+            let is_done = Cell::new(false);
+            let clients = async {
+                rig.clients(move || flood(&streams)).await;
+                is_done.set(true);
+            };
+            let others = async {
+                while !is_done.get() {
+                    assert!(!rig.ring().has_unsent_replies());
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::join!(clients, others);
+        });
+    });
+}
+
+/// Sends without a pause what is received again.
+fn flood(streams: &[TcpStream]) {
+    const MESSAGES: usize = 20_000;
+    thread::scope(|scope| {
+        for mut stream in streams {
+            scope.spawn(move || {
+                stream
+                    .write_all(&word().send.repeat(MESSAGES))
+                    .expect("sent")
+            });
+            scope.spawn(move || {
+                let mut received = vec![0; word().expect.len() * MESSAGES];
+                stream.read_exact(&mut received).expect("received");
+                assert!(received == word().expect.repeat(MESSAGES));
+            });
+        }
     });
 }
