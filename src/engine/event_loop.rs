@@ -2,8 +2,8 @@
 //! [driver](Driver) moves their bytes: `epoll` or a ring.
 //!
 //! ```text
-//!      ┌──────── turn, until the runtime gets its own ────────┐
-//! poll the kernel ─▶ list who wants service ─▶ serve who is due ─▶ sleep, spin or yield
+//!      ┌──────────── turn, until the runtime gets its own ────────────┐
+//! poll the kernel ─▶ list who wants service ─▶ serve who is due ─▶ flush ─▶ sleep, spin or yield
 //! ```
 //!
 //! A connection is served once per turn, and the runtime runs its other tasks (accept,
@@ -65,11 +65,11 @@ pub(crate) trait Driver: Sized + 'static {
     /// Has the kernel report on a connection from now on.
     fn register(&mut self, socket: &mut Self::Socket, key: u32) -> io::Result<()>;
 
-    /// Starts what is queued, takes what the kernel reports, and lists the connections
-    /// that want service for it. Serves none.
+    /// Takes what the kernel reports, and lists the connections that want service for it.
     fn poll(scheduler: &mut Scheduler<Self>) -> io::Result<()>;
 
-    /// Starts what is queued, before anybody else does something with a connection.
+    /// Starts what was queued for connections that were served, before anybody else does
+    /// something with them.
     fn flush(_scheduler: &mut Scheduler<Self>) -> io::Result<()> {
         Ok(())
     }
@@ -299,7 +299,12 @@ impl<D: Driver> Scheduler<D> {
 
     /// Whether there is something to do at once.
     fn has_work(&mut self) -> bool {
-        !self.schedule.is_empty() || self.driver.has_work()
+        self.is_due() || self.driver.has_work()
+    }
+
+    /// Whether a connection is to be served.
+    pub(super) fn is_due(&self) -> bool {
+        !self.schedule.is_empty()
     }
 
     /// Takes turns, and spins, until the runtime is to have its own. After
@@ -321,7 +326,6 @@ impl<D: Driver> Scheduler<D> {
                 return Ok(Pause::Sleep);
             }
         }
-        D::flush(self)?;
         Ok(Pause::Yield)
     }
 
@@ -342,9 +346,10 @@ impl<D: Driver> Scheduler<D> {
         while let Some(key) = self.news.pop() {
             self.reschedule(key);
         }
-        let was_due = !self.schedule.is_empty();
+        let was_due = self.is_due();
         if was_due {
             self.serve_due();
+            D::flush(self)?;
         }
         Ok(if self.has_work() || (D::POLLS_AT_ONCE && was_due) {
             Turn::Unfinished

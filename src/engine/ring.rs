@@ -3,11 +3,13 @@
 //!
 //! Each connection has a multishot receive, which takes a buffer out of a
 //! [pool] when bytes arrive. The echo core answers in that buffer, and
-//! the reply is sent from it. A turn has one call of `io_uring_enter(2)`, which starts
-//! the replies of the last turn and brings what has arrived:
+//! the reply is sent from it. A turn ends with one call of `io_uring_enter(2)`, which
+//! starts its replies and brings what has arrived meanwhile:
 //!
 //! ```text
-//! enter ─▶ take completions ─▶ give buffers back ─▶ serve ─▶ queue the replies ─▶ enter
+//! serve ─▶ queue the replies ─▶ enter ─▶ take completions ─▶ give buffers back
+//!   ▲                                         │
+//!   └─────── connections that are due ────────┘
 //! ```
 //!
 //! A reply's send never waits. It takes what the socket has room for and ends
@@ -108,6 +110,16 @@ impl Driver for RingDriver {
     }
 
     fn poll(scheduler: &mut Scheduler<Self>) -> io::Result<()> {
+        if scheduler.is_due() {
+            // The last flush has brought it.
+            return Ok(());
+        }
+        Self::flush(scheduler)
+    }
+
+    /// A Close, a Ping or the end of the stream may come next, and stands behind the
+    /// replies. Brings what has arrived besides.
+    fn flush(scheduler: &mut Scheduler<Self>) -> io::Result<()> {
         if !scheduler.driver.has_work() {
             return Ok(());
         }
@@ -118,12 +130,6 @@ impl Driver for RingDriver {
         scheduler.take_completions();
         scheduler.settle_replies();
         Ok(())
-    }
-
-    /// A Close, a Ping or the end of the stream may come next, and stands behind the
-    /// replies.
-    fn flush(scheduler: &mut Scheduler<Self>) -> io::Result<()> {
-        Self::poll(scheduler)
     }
 
     fn has_work(&mut self) -> bool {

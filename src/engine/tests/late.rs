@@ -76,7 +76,7 @@ fn flood(streams: &[TcpStream]) {
             scope.spawn(move || {
                 stream
                     .write_all(&word().send.repeat(MESSAGES))
-                    .expect("sent")
+                    .expect("sent");
             });
             scope.spawn(move || {
                 let mut received = vec![0; word().expect.len() * MESSAGES];
