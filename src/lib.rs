@@ -24,33 +24,45 @@
 //! module and its own parts; `.ci/imports` reads this list and checks it.
 //!
 //! * `fuzzing`: what the fuzz targets reach beyond the public interface
-//! * `cli/`: arguments, settings (flags, environment, file: one table, `settings/schema`),
-//!   the log, `--print-messages`. **A new flag begins here**, in `args`, and ends in `config/`
-//! * `doctor/`: what this machine lacks for a configuration; one check per file
+//! * `cli/`: arguments, settings, the log, `--print-messages`. **A new flag begins here**, as
+//!   a field of `args`, of which variable and key of the file are derived
+//!   (`settings/schema`), and ends as a field of `config/`; `worker` hands the numbers on to
+//!   engines and HTTP, and `deploy/ringback.toml` lists it
+//! * `doctor/`: what this machine lacks for a configuration; one check per file, over
+//!   `system`, which reads the machine
 //! * `server/`: all workers from start to end, signals, the certificate's reload;
-//!   `restart/`: the replacement, the descriptors that it inherits, the PID file, systemd
+//!   `restart/`: the replacement of a running server, the descriptors that it inherits, the
+//!   PID file, systemd
 //! * `admin/`: health and metrics over HTTP, on a thread of its own; and the client that
-//!   probes a running server
-//! * `worker/`: one core: accept, handshake, then an engine, and the task of a handler; the tick
+//!   probes a running server (`ringback health`)
+//! * `worker/`: one core: accept, handshake, then an engine, and the task of a handler; the
+//!   tick, which is the turn of timers and limits
 //! * `handler/`: the interface of a connection for a handler
-//! * `engine/`: the interface of engines, and `epoll`, `ring`, `tokio_uring` and, for TLS,
-//!   `encrypted`, which do not import each other. The rules of a WebSocket connection on
-//!   all of them, **such as an idle timeout**, are in `connection`, over the echo or, for
-//!   handlers, over `messages`; its timers in `table` and `wheel`. `event_loop` says who is
-//!   served when, for `epoll` and `ring`. `spec` is the table of engines: **a new engine is
-//!   a row there**
-//! * `http/`: routes, the gate, the upgrade, forwarded headers
+//! * `engine/`: the interface of engines, and `epoll`, `ring` (of our own), `tokio_uring` (a
+//!   task for each connection) and, for TLS, beside whichever of them, `encrypted`; they do
+//!   not import each other. The rules of a WebSocket connection on all of them, **such as an
+//!   idle timeout**, are in `connection`, whose messages are echoed (`proto`) or given to a
+//!   handler (`messages`); the timers' structure is `table` and `wheel`. `event_loop` says
+//!   who is served when, for `epoll` and `ring`, and when the runtime gets its turn; how many
+//!   that are is for each of them to say. **A new engine** is a variant of
+//!   `config/engine_kind`, a row in `spec`, and a file that implements `event_loop::Driver`,
+//!   or `Engine` where one loop is not its way
+//! * `http/`: paths, the gate (**a new reason to refuse** a handshake), the upgrade,
+//!   forwarded headers
 //! * `transport/`: listening sockets, the PROXY header, TLS, and the stream over them
 //! * `limits/`: connections and addresses (`admission`), handshakes, memory, descriptors
-//! * `observe/`: `metrics` (**a new metric is a counter there**, and a line in
-//!   `admin/exposition`), access lines, limits on log lines, stdout and stderr
+//! * `observe/`: `metrics` (**a new metric is a counter there**, a line in `admin/exposition`
+//!   and a row in `docs/metrics.md`), lines of the access log, limits on log lines, stdout
+//!   and stderr
 //! * `config/`: the validated settings as types; errors of a start
 //! * `net/`: addresses, peers, accepted sockets
 //! * `sys/`: system calls, which fail on demand in tests; tasks; the shutdown channel
-//! * `message/`: a whole message, and one that is being received
-//! * `proto/`: frames, masks, UTF-8, close codes, the echo: no I/O, and no import
+//! * `message/`: a whole message, text or binary, and one that is being received
+//! * `proto/`: frames, masks, UTF-8, close codes, the echo: no I/O, and nothing of the rooms
+//!   above
 //!
-//! The crate `host` below all of them reads the machine, for the load generator as well.
+//! The crate `host` below all of them reads the machine, for the load generator (`loadtest`)
+//! as well.
 //!
 //! # Example
 //!

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 
 use common::admin::Admin;
 use common::client::Client;
+use common::loopback::unused_address;
 use common::run::run_with;
 use common::server::Server;
 
@@ -58,12 +59,13 @@ fn full_server_is_healthy_but_not_ready() {
 
 #[test]
 fn missing_or_silent_server_is_unhealthy() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let flag = format!("--admin={}", listener.local_addr().expect("bound"));
+    let address = unused_address();
+    let listener = TcpListener::bind(address).expect("unused");
+    let flag = format!("--admin={address}");
     let (status, why) = health(&[&flag, "--timeout=50ms"], &[]);
     assert_eq!(status, 1);
     assert!(
-        why.starts_with("ringback: no answer from 127.0.0.1:"),
+        why.starts_with(&format!("ringback: no answer from {address}")),
         "{why}"
     );
     drop(listener);

@@ -4,7 +4,6 @@
 
 mod common;
 
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -15,6 +14,7 @@ use tungstenite::Message;
 
 use common::client::Client;
 use common::engines;
+use common::loopback::unused_address;
 use common::process::pid_in;
 use common::server::{Server, binary, run_to_end};
 use common::wait_for;
@@ -165,10 +165,8 @@ fn replacement_needs_rings_beside_its_predecessor(ring: &str) {
     };
     let directory = tempfile::tempdir().expect("a directory");
     let pid_file = directory.path().join("pid");
-    // A port that is free now: a replacement has the same flags.
-    let free = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let address = free.local_addr().expect("bound");
-    drop(free);
+    // A replacement has the same flags.
+    let address = unused_address();
     let mut command = limited(ENOUGH_FOR_ONE_KIB);
     command.args(FLAGS).arg("--pid-file").arg(&pid_file);
     command.arg(format!("--listen={address}"));

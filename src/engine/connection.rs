@@ -100,8 +100,8 @@ pub(crate) enum Timer {
     Close,
     /// Room for what is unsent.
     Backlog,
-    /// A use for a large buffer.
-    Buffer,
+    /// A look of its engine: a use for a large buffer, or the end of a cancelled read.
+    Look,
 }
 
 /// What a connection's calls need to know of the worker.

@@ -192,6 +192,7 @@ impl<T: Served> Table<T> {
         for (key, drain) in self.drained_in_turn(context) {
             if let Some(value) = self.get_mut(key) {
                 start_drain(value, drain);
+                self.note(key, context);
             }
         }
         self.held

@@ -40,8 +40,8 @@ use super::{Buffered, Drain, Engine, Millis, Settings, Upgraded};
 use crate::limits::memory_budget::TICK_WHEN_HIGH;
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
+use crate::sys::calls;
 use crate::sys::task_kind::TaskKind;
-use crate::sys::uring_operation::cancel;
 use buffer::BufferUse;
 use bulk_queue::BulkQueue;
 use task::Task;
@@ -56,6 +56,10 @@ const FLOOD_MEMORY: Duration = Duration::from_millis(10);
 /// How soon a buffer that is larger than an idle connection needs is looked at again: it
 /// counts as held.
 const BUFFER_LOOK: Duration = TICK_WHEN_HIGH;
+
+/// How often a read is cancelled until it has ended: the kernel does not find one that is
+/// about to start, which would then wait for its client.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A runtime whose ring is used from this thread only and never interrupts it.
 ///
@@ -244,22 +248,18 @@ impl Served for Rc<Link> {
     fn timer(&self) -> Timer {
         match self.connection.borrow().timer() {
             Timer::Backlog => Timer::Backlog,
-            _ if self.buffer.is_large() => Timer::Buffer,
+            _ if self.look().is_some() => Timer::Look,
             timer => timer,
         }
     }
 
     fn is_due(&self, context: Context) -> bool {
-        self.buffer.is_large() || self.connection.borrow().is_due(context)
+        self.look().is_some() || self.connection.borrow().is_due(context)
     }
 
     fn deadline(&self, context: Context) -> Option<Millis> {
-        let connection = self.connection.borrow();
-        let deadline = connection.deadline(context);
-        let look = self
-            .buffer
-            .is_large()
-            .then(|| context.now.after(BUFFER_LOOK));
+        let deadline = self.connection.borrow().deadline(context);
+        let look = self.look().map(|interval| context.now.after(interval));
         match (deadline, look) {
             (Some(deadline), Some(look)) => Some(deadline.min(look)),
             (deadline, look) => deadline.or(look),
@@ -283,9 +283,23 @@ impl Served for Rc<Link> {
 }
 
 impl Link {
+    /// The interval at which this connection needs a look besides its own timer.
+    fn look(&self) -> Option<Duration> {
+        if self.buffer.is_large() {
+            Some(BUFFER_LOOK)
+        } else {
+            self.is_called().then_some(CANCEL_AGAIN)
+        }
+    }
+
+    /// Whether its task is to close the connection, once the read that waits has ended.
+    fn is_called(&self) -> bool {
+        self.evicted_for.get().is_some() || self.connection.borrow().draining().is_some()
+    }
+
     fn timeout(&self, context: Context) {
-        if self.buffer.tick(self.kept.get()) {
-            // The read that waits has it.
+        // The read that waits has the buffer, and may have missed the call.
+        if self.buffer.tick(self.kept.get()) || self.is_called() {
             self.wake();
         }
         let connection = self.connection.borrow();
@@ -293,7 +307,7 @@ impl Link {
         let is_due = connection.is_due(context);
         drop(connection);
         if !is_due {
-            // It was about the buffer.
+            // The look was all.
             context.settings.timers.put_back();
             return;
         }
@@ -383,7 +397,7 @@ impl Link {
     /// Makes the task look around, if it waits for its client.
     fn wake(&self) {
         if self.doing.get() != Doing::Work {
-            cancel(&self.stream);
+            calls::cancel(&self.stream);
         }
         if let Some(news) = &self.news {
             news.notify_one();

@@ -102,6 +102,11 @@ pub(crate) fn read(
     stream.read(space)
 }
 
+/// Cancels what waits on `stream` in the runtime's ring.
+pub(crate) fn cancel(stream: &tokio_uring::net::TcpStream) {
+    uring_operation::cancel(stream);
+}
+
 /// Writes what fits through the runtime's ring.
 pub(crate) fn write(
     stream: &tokio_uring::net::TcpStream,

@@ -1,12 +1,11 @@
 //! The limit on open files, which limits connections.
 
-use std::net::TcpListener;
-
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::admin::Admin;
 use crate::common::client::{Client, Raw};
 use crate::common::engines::{Engine, on_every_engine, on_every_engine_and_over_tls};
+use crate::common::loopback::unused_address;
 use crate::common::process::pid_in;
 use crate::common::prometheus::Page;
 use crate::common::server::{Server, binary_with, run_to_end};
@@ -27,17 +26,14 @@ mod replaced {
         let directory = tempfile::tempdir().expect("a directory");
         let pid_file = directory.path().join("pid");
         let served_by = || pid_in(&pid_file);
-        // Ports that are free now: the replacement has the same flags.
-        let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let (listen, admin) = (free(), free());
-        let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
+        // The replacement has the same flags.
+        let [listen, admin] = [(); 2].map(|()| unused_address().to_string());
         let mut command = binary_with(&format!("ulimit -n {LIMIT}"));
         command
             .args(["--threads=2", "--no-pin", "--engine", engine])
-            .args(["--listen", &address(&listen), "--admin", &address(&admin)])
+            .args(["--listen", &listen, "--admin", &admin])
             .arg("--pid-file")
             .arg(&pid_file);
-        drop((listen, admin));
         let mut server = Server::spawn(&mut command, 1);
         let admin = Admin::from_line(&server.printed().expect("an admin line"));
         wait_until("the pid file is written", || served_by().is_some());

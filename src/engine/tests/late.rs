@@ -1,14 +1,18 @@
-//! Operations of a ring that complete late, or are not started yet.
+//! Operations of a ring that complete late, are not started yet, or are not cancelled.
 
 use std::array;
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::client::{Client, End, Step, TEXT, frame, reply};
-use super::rig::on_engine;
+use super::rig::{Rig, on_engine};
 use crate::config::engine_kind::EngineKind;
+use crate::sys::calls::{self, Call, Fault, Plan, Shift, When};
 
 fn word() -> Step {
     Step {
@@ -82,6 +86,38 @@ fn flood(streams: &[TcpStream]) {
                 let mut received = vec![0; word().expect.len() * MESSAGES];
                 stream.read_exact(&mut received).expect("received");
                 assert!(received == word().expect.repeat(MESSAGES));
+            });
+        }
+    });
+}
+
+/// The kernel does not find a read that is about to start.
+#[test]
+fn a_cancellation_that_is_missed_is_made_again() {
+    super::run(EngineKind::TokioUring, |kind| {
+        let ends: [(fn(&Rig), u16); 2] = [(Rig::drain, 1001), (Rig::evict, 1013)];
+        for (end, code) in ends {
+            on_engine(kind, async |rig| {
+                let mut stream = rig.connect(b"");
+                let mut client = Client::new(stream.try_clone().expect("a descriptor"));
+                rig.clients(move || client.take(&word())).await;
+                calls::plan(Some(Plan {
+                    call: Call::Cancel,
+                    fault: Fault::Fails(Errno::ALREADY),
+                    when: When::At(0),
+                }));
+                end(rig);
+                rig.run_until("a cancellation is missed", || calls::tally().faults == 1)
+                    .await;
+                calls::shift_clock(Shift::Ahead(Duration::from_secs(2)));
+                rig.clients(move || {
+                    // `Client` has made it non-blocking.
+                    stream.set_nonblocking(false).expect("set");
+                    let mut close = [0; 4];
+                    stream.read_exact(&mut close).expect("a Close");
+                    assert_eq!(close, [&[0x88, 2][..], &code.to_be_bytes()].concat()[..]);
+                })
+                .await;
             });
         }
     });

@@ -25,10 +25,11 @@ use crate::engine::backlog::BacklogRoom;
 use crate::engine::ring::RingEngine;
 use crate::engine::select;
 use crate::engine::timers::TimerBudget;
-use crate::engine::{Buffered, Clock, Engine, Settings, Upgraded};
+use crate::engine::{Buffered, Clock, Drain, Engine, Settings, Upgraded};
 use crate::limits::admission::{Admission, Decision, ServerLimits};
 use crate::limits::descriptors::REJECTS_MAX;
 use crate::observe::metrics::Counters;
+use crate::observe::metrics::label::EndReason;
 use crate::proto::Limits;
 use crate::sys::calls;
 use crate::sys::task::Tasks;
@@ -135,6 +136,15 @@ impl Rig {
     /// The engine, where it is a ring's.
     pub(super) fn ring(&self) -> &RingEngine {
         self.ring.as_deref().expect("a ring")
+    }
+
+    pub(super) fn drain(&self) {
+        self.engine.drain(Drain::WhenQuiet, Duration::ZERO);
+    }
+
+    /// Evicts the first connection.
+    pub(super) fn evict(&self) {
+        self.engine.evict(0, EndReason::HeldBytes);
     }
 
     /// Connections that are open.

@@ -19,7 +19,7 @@ use crate::engine::connection::{Action, Connection};
 use crate::engine::plain::{self, ENDED, Flow, OPEN};
 use crate::proto::{Next, TAIL_ROOM};
 use crate::sys::calls;
-use crate::sys::uring_operation::{Room, await_room, cancel};
+use crate::sys::uring_operation::{Room, await_room};
 
 /// Bytes of a reply that does not wait behind what floods, see
 /// [`TokioUringEngine::is_flooded`].
@@ -141,7 +141,7 @@ impl<'a> Task<'a> {
             if let Poll::Ready(done) = poll_once(read.as_mut()).await {
                 return done;
             }
-            cancel(&self.link.stream);
+            calls::cancel(&self.link.stream);
         }
         let link = self.link;
         while self.is_blocked() || link.news.is_some() {
@@ -168,7 +168,7 @@ impl<'a> Task<'a> {
         self.link.serve_handler(context)?;
         if self.connection().draining().is_some() || !self.connection().wants_bytes() {
             // What that is to do is done once nothing is left to read.
-            cancel(&self.link.stream);
+            calls::cancel(&self.link.stream);
         }
         OPEN
     }

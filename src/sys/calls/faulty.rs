@@ -41,6 +41,8 @@ pub(crate) enum Call {
     Events,
     /// Accepting a connection.
     Accept,
+    /// Cancelling what waits in the ring of `tokio-uring`.
+    Cancel,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -404,6 +406,12 @@ pub(crate) async fn read(
         .read(space.into_inner().slice(begin..begin + most))
         .await;
     (result, space.into_inner().slice(begin..end))
+}
+
+pub(crate) fn cancel(stream: &tokio_uring::net::TcpStream) {
+    if fault(Call::Cancel).is_none() {
+        uring_operation::cancel(stream);
+    }
 }
 
 pub(crate) async fn write(
