@@ -113,7 +113,10 @@ impl Server {
             |count: fn(&Snapshot) -> u64| count(&exchange.after) - count(&exchange.before);
         let is_violation = matches!(expected.end, Some(End::Failed(_) | End::Aborted(_)));
         assert_eq!(counted(|s| s.handshakes_upgraded), 1);
-        assert_eq!(counted(|s| s.messages_received), u64::from(expected.messages));
+        assert_eq!(
+            counted(|s| s.messages_received),
+            u64::from(expected.messages)
+        );
         assert_eq!(counted(|s| s.violations), u64::from(is_violation));
         let is_close = matches!(expected.end, Some(End::Closed(_)));
         assert_eq!(counted(|s| s.closes_by_clients), u64::from(is_close));

@@ -141,7 +141,14 @@ fn run_incomplete_frames(attack: Attack, admin: Admin, each: u64) {
             here + evicted(page, "1013") >= connect && held(page) <= CAP
         });
     }
-    let closed = wait_until_stable("no more are evicted", || evicted(&admin.metrics(), "1013"));
+    wait_until_stable("no more are evicted", || evicted(&admin.metrics(), "1013"));
+    let mut closed = 0;
+    // An evicted client gets its Close; the others can still finish.
+    wait_until("the evicted clients have their Close", || {
+        closed = evicted(&admin.metrics(), "1013");
+        let news = raws.iter().filter(|raw| raw.is_readable()).count();
+        news as u64 == closed
+    });
     let stay = CAP / LEN as u64;
     let all = (WAVES * WAVE) as u64;
     // Each worker evicts whole connections, in as many steps as the wave takes to come.
@@ -150,11 +157,6 @@ fn run_incomplete_frames(attack: Attack, admin: Admin, each: u64) {
         "{closed}"
     );
     assert_eq!(evicted(&admin.metrics(), "none"), 0);
-    // An evicted client gets its Close; the others can still finish.
-    wait_until("the evicted clients have their Close", || {
-        let news = raws.iter().filter(|raw| raw.is_readable()).count();
-        news as u64 == closed
-    });
     let rest = &frame(BINARY, &noise(1, LEN + 100))[LEN..];
     let (mut evicted_clients, mut finished) = (0, 0);
     for raw in &mut raws {
