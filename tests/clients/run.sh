@@ -31,7 +31,8 @@ for engine in epoll ring tokio-uring; do
         sleep 0.1
     done
     for url in $(sed -n 's/^listening \([^ ]*\).*/\1/p' "$work/out"); do
-        timeout 120 "$venv/bin/python" "$here/check.py" "$url" "$work/cert.pem"
+        timeout 120 "$venv/bin/python" "$here/check.py" "$url" "$work/cert.pem" \
+            || { cat "$work/log" >&2; exit 1; }
         echo "$engine: ${url%%:*}"
     done
     kill "$server"
