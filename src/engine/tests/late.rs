@@ -95,7 +95,7 @@ fn flood(streams: &[TcpStream]) {
 #[test]
 fn a_cancellation_that_is_missed_is_made_again() {
     super::run(EngineKind::TokioUring, |kind| {
-        let ends: [(fn(&Rig), u16); 2] = [(Rig::drain, 1001), (Rig::evict, 1013)];
+        let ends = [(Rig::drain as fn(&Rig), 1001_u16), (Rig::evict, 1013)];
         for (end, code) in ends {
             on_engine(kind, async |rig| {
                 let mut stream = rig.connect(b"");
