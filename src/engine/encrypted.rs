@@ -33,7 +33,7 @@ pub(crate) struct Encrypted {
     shared: RefCell<Shared>,
 }
 
-/// What the connections have in common.
+/// The state that the connections share.
 struct Shared {
     /// Belongs to the connection that is being served; made with the first.
     read_buf: Vec<u8>,

@@ -26,7 +26,7 @@ const EVENTS_PER_TURN: usize = 256;
 
 pub(crate) type EpollEngine = EventLoop<EpollDriver>;
 
-/// What the connections of a worker have in common.
+/// The state that the connections of a worker share.
 pub(crate) struct EpollDriver {
     epoll: Rc<OwnedFd>,
     events: Vec<Event>,

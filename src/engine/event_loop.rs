@@ -22,21 +22,21 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::connection::{Connection, Context};
+use super::connection::{Connection, Context, Timer};
 use super::eviction::EvictionCandidate;
 use super::messages::channel::News;
 use super::plain::Flow;
 use super::schedule::Schedule;
 use super::spin::Spin;
 use super::table::{Served, Table};
-use super::{Buffered, Drain, Engine, Millis, Settings, Upgraded};
+use super::{Buffered, CANCEL_AGAIN, Drain, Engine, Millis, Settings, Upgraded};
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
 use crate::sys::turn::turn;
 
-/// What differs between the engines of one loop.
+/// How an engine of one loop moves bytes.
 pub(crate) trait Driver: Sized + 'static {
-    type Socket: DrivenSocket<Self>;
+    type Socket: DrivenSocket<Driver = Self>;
 
     /// Connections in bulk that are served in one turn.
     const BULK_PER_TURN: usize;
@@ -91,21 +91,25 @@ pub(crate) trait Driver: Sized + 'static {
 }
 
 /// A connection of a [`Driver`], with its socket.
-pub(crate) trait DrivenSocket<D>: Served {
+pub(crate) trait DrivenSocket {
+    type Driver;
+
     fn socket(&self) -> &OwnedFd;
 
-    fn connection(&mut self) -> &mut Connection;
+    fn connection(&self) -> &Connection;
+
+    fn connection_mut(&mut self) -> &mut Connection;
 
     /// Whether the scheduler has this connection on its list.
     fn listed(&mut self) -> &mut bool;
 
     /// Begins the drain of this connection.
     fn start_drain(&mut self, drain: Drain) {
-        self.connection().start_drain(drain);
+        self.connection_mut().start_drain(drain);
     }
 
     /// Answers the frames that came with the handshake.
-    fn begin(&mut self, leftover: &[u8], driver: &mut D, now: Millis) -> Flow;
+    fn begin(&mut self, leftover: &[u8], driver: &mut Self::Driver, now: Millis) -> Flow;
 
     /// Whether serving this connection may get it any further.
     fn wants_service(&self) -> bool;
@@ -114,22 +118,57 @@ pub(crate) trait DrivenSocket<D>: Served {
     fn is_bulk(&self) -> bool;
 
     /// Does the next thing: sends some of what is unsent, and answers one read.
-    fn serve(&mut self, driver: &mut D, now: Millis) -> Flow;
+    fn serve(&mut self, driver: &mut Self::Driver, now: Millis) -> Flow;
 
     /// Does what a timer asks for, once what there is was read, or sent.
-    fn timeout(&mut self, driver: &mut D, now: Millis) -> Flow;
+    fn timeout(&mut self, driver: &mut Self::Driver, now: Millis) -> Flow;
 
     /// Ends the connection for this reason, because of what it holds.
     fn evict(&mut self, context: Context, reason: EndReason) -> Flow;
 
     /// Ends the connection, as soon as the kernel has no operation of it.
-    fn end(&mut self, driver: &mut D);
+    fn end(&mut self, driver: &mut Self::Driver);
+
+    /// Whether [`end`](Self::end) was called.
+    fn has_ended(&self) -> bool;
 
     /// Whether the connection has ended, and the kernel has no operation of it.
-    fn is_over(&self) -> bool;
+    fn is_over(&self) -> bool {
+        self.has_ended()
+    }
 
-    /// Closes the socket of a connection that is over.
-    fn close(self, driver: &mut D);
+    /// Called before the socket of a connection that is over is closed.
+    fn before_close(&mut self, _driver: &mut Self::Driver) {}
+}
+
+/// A connection that has ended is ended again until it is over.
+impl<S: DrivenSocket> Served for S {
+    fn timer(&self) -> Timer {
+        if self.has_ended() {
+            Timer::Close
+        } else {
+            self.connection().timer()
+        }
+    }
+
+    fn is_due(&self, context: Context) -> bool {
+        self.has_ended() || self.connection().is_due(context)
+    }
+
+    fn deadline(&self, context: Context) -> Option<Millis> {
+        if self.has_ended() {
+            return Some(context.now.after(CANCEL_AGAIN));
+        }
+        self.connection().deadline(context)
+    }
+
+    fn held(&self) -> usize {
+        self.connection().held()
+    }
+
+    fn buffered(&self, now: Millis) -> Buffered {
+        self.connection().buffered(0, now)
+    }
 }
 
 /// The engine as the worker sees it.
@@ -147,13 +186,13 @@ pub(crate) struct Scheduler<D: Driver> {
     pub(super) driver: D,
     pub(super) connections: Table<D::Socket>,
     schedule: Schedule,
-    /// Those whose handlers have done something.
+    /// The connections whose handlers have done something.
     news: Rc<News>,
     draining: Option<Drain>,
     settings: Rc<Settings>,
 }
 
-/// What came of one turn.
+/// The result of one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     /// There was nothing to do.
@@ -164,12 +203,12 @@ enum Turn {
     Unfinished,
 }
 
-/// What the engine lets the runtime do.
+/// The runtime's part after a stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pause {
-    /// Run the other tasks, and return.
+    /// It runs the other tasks, and returns.
     Yield,
-    /// Sleep until there is an event.
+    /// It sleeps until there is an event.
     Sleep,
 }
 
@@ -286,7 +325,7 @@ impl<D: Driver> Scheduler<D> {
             return;
         }
         if let Err(error) = self.driver.register(&mut socket, key) {
-            socket.connection().lost(&self.settings, &error);
+            socket.connection_mut().lost(&self.settings, &error);
             return;
         }
         self.connections.insert(socket, self.settings.at(now));
@@ -351,7 +390,7 @@ impl<D: Driver> Scheduler<D> {
             self.serve_due();
             D::flush(self)?;
         }
-        Ok(if self.has_work() || (D::POLLS_AT_ONCE && was_due) {
+        Ok(if (D::POLLS_AT_ONCE && was_due) || self.has_work() {
             Turn::Unfinished
         } else if was_due {
             Turn::Done
@@ -402,7 +441,7 @@ impl<D: Driver> Scheduler<D> {
                 // served twice in one turn.
                 self.schedule.forget(key);
             }
-            socket.close(&mut self.driver);
+            socket.before_close(&mut self.driver);
         }
     }
 

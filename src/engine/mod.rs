@@ -60,6 +60,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::config::Config;
 use crate::limits::admission::Permit;
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::Counters;
@@ -116,6 +117,31 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// The settings of a worker; its first tick sets [`backlog_room`](Self::backlog_room).
+    pub(crate) fn new(config: &Config, counters: Arc<Counters>) -> Self {
+        Self {
+            limits: Limits {
+                message_bytes: config.max_message.unwrap_or(u64::MAX),
+                fragments: config.max_fragments.get(),
+                window: config.window,
+            },
+            read_size: config.effective_read_size(),
+            max_backlog: config.effective_max_backlog(),
+            idle_timeout: config.idle_timeout,
+            pong_timeout: config.pong_timeout,
+            write_timeout: config.write_timeout,
+            close_timeout: config.close_timeout,
+            busy_poll: config.busy_poll,
+            activity: Activity::new(!config.busy_poll.is_zero()),
+            backlog_begun: Notify::new(),
+            backlog_room: BacklogRoom::new(0),
+            timers: TimerBudget::default(),
+            counters,
+            clock: Clock::start(),
+            tasks: Tasks::default(),
+        }
+    }
+
     /// What a connection's calls need to know, now.
     pub(crate) fn context(&self) -> Context<'_> {
         self.at(self.clock.now())
@@ -204,6 +230,10 @@ impl Buffered {
         self.paused += other.paused;
     }
 }
+
+/// How often an operation of an io_uring is cancelled until it has ended: the kernel does
+/// not find one that is about to start, which would then wait for its client.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How far a drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -45,7 +45,7 @@ pub(crate) use probe::probe;
 
 pub(crate) type RingEngine = EventLoop<RingDriver>;
 
-/// What the connections of a worker have in common.
+/// The state that the connections of a worker share.
 pub(crate) struct RingDriver {
     /// Ends before the pool, into which the kernel receives.
     uring: Uring,

@@ -5,7 +5,7 @@
 //! * [`client`]: what is said to it, and what must come back
 //! * [`faults`]: every call of a conversation fails once, and all of them often
 //! * [`shortage`]: more at once than the buffers of a ring's pool take
-//! * [`late`]: completions of operations whose connection is no more
+//! * [`late`]: operations that complete late, are not started yet, or are not cancelled
 //! * [`clock`]: a clock that jumps, and one that goes back
 
 pub(crate) mod client;

@@ -36,7 +36,7 @@ use super::connection::{Connection, Context, Timer};
 use super::eviction::EvictionCandidate;
 use super::plain::{self, Flow};
 use super::table::{Served, Table};
-use super::{Buffered, Drain, Engine, Millis, Settings, Upgraded};
+use super::{Buffered, CANCEL_AGAIN, Drain, Engine, Millis, Settings, Upgraded};
 use crate::limits::memory_budget::TICK_WHEN_HIGH;
 use crate::net::socket_memory::SocketMemory;
 use crate::observe::metrics::label::EndReason;
@@ -56,10 +56,6 @@ const FLOOD_MEMORY: Duration = Duration::from_millis(10);
 /// How soon a buffer that is larger than an idle connection needs is looked at again: it
 /// counts as held.
 const BUFFER_LOOK: Duration = TICK_WHEN_HIGH;
-
-/// How often a read is cancelled until it has ended: the kernel does not find one that is
-/// about to start, which would then wait for its client.
-const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A runtime whose ring is used from this thread only and never interrupts it.
 ///
@@ -337,7 +333,7 @@ impl Link {
     fn judge_backlog(&self, context: Context) -> Flow {
         self.flush(context)?;
         if !self.connection.borrow().is_blocked() {
-            // What it has sent meanwhile is read first.
+            // Bytes that its client has sent meanwhile are read first.
             return plain::OPEN;
         }
         self.time_out(context)

@@ -18,19 +18,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use socket2::SockRef;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
 use crate::config::engine_kind::EngineKind;
 use crate::config::error::Error;
-use crate::engine::activity::Activity;
-use crate::engine::backlog::BacklogRoom;
 use crate::engine::encrypted::Encrypted;
 use crate::engine::select;
-use crate::engine::timers::TimerBudget;
-use crate::engine::{Clock, Drain, Engine, Settings};
+use crate::engine::{Drain, Engine, Settings};
 use crate::handler::{Handler, WorkerHandler};
 use crate::http::HttpOptions;
 use crate::limits::admission::{Admission, ServerLimits};
@@ -39,7 +35,6 @@ use crate::net::address::Address;
 use crate::observe::access::AccessContext;
 use crate::observe::log_limit;
 use crate::observe::metrics::Counters;
-use crate::proto::Limits;
 use crate::sys::shutdown::Shutdown;
 use crate::sys::task::Tasks;
 use crate::sys::task_kind::TaskKind;
@@ -50,7 +45,7 @@ use accept::accept;
 use handover::guard_accept;
 use tick::tick;
 
-/// What all workers of a server have in common.
+/// The state that all workers of a server share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     /// The core to pin each worker to.
@@ -145,7 +140,7 @@ impl Worker {
     fn new(assignment: Assignment) -> Result<(Self, Listeners), Error> {
         let shared = assignment.shared;
         let counters = assignment.counters;
-        let settings = Rc::new(settings(&shared.config, Arc::clone(&counters)));
+        let settings = Rc::new(Settings::new(&shared.config, Arc::clone(&counters)));
         let acceptor = shared.tls.clone();
         let acceptor = acceptor.map(|tls| Rc::new(Acceptor::new(tls, settings.read_size)));
         let plain = assignment.listeners.into_iter();
@@ -239,32 +234,6 @@ impl Worker {
             }
         }
         true
-    }
-}
-
-/// The settings of engines and handlers.
-fn settings(config: &Config, counters: Arc<Counters>) -> Settings {
-    Settings {
-        limits: Limits {
-            message_bytes: config.max_message.unwrap_or(u64::MAX),
-            fragments: config.max_fragments.get(),
-            window: config.window,
-        },
-        read_size: config.effective_read_size(),
-        max_backlog: config.effective_max_backlog(),
-        idle_timeout: config.idle_timeout,
-        pong_timeout: config.pong_timeout,
-        write_timeout: config.write_timeout,
-        close_timeout: config.close_timeout,
-        busy_poll: config.busy_poll,
-        activity: Activity::new(!config.busy_poll.is_zero()),
-        backlog_begun: Notify::new(),
-        // Set by the first tick.
-        backlog_room: BacklogRoom::new(0),
-        timers: TimerBudget::default(),
-        counters,
-        clock: Clock::start(),
-        tasks: Tasks::default(),
     }
 }
 

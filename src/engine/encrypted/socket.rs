@@ -131,7 +131,7 @@ impl TlsSocket {
         if self.connection.is_blocked() {
             self.flush_with(TlsStream::flush_at_once, shared.settings.at(now))?;
             if !self.connection.is_blocked() {
-                // What it has sent meanwhile is read first.
+                // Bytes that its client has sent meanwhile are read first.
                 return OPEN;
             }
         } else if self.connection.wants_bytes() {

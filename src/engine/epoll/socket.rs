@@ -7,11 +7,10 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use super::EpollDriver;
-use crate::engine::connection::{Action, Connection, Context, Timer};
+use crate::engine::connection::{Action, Connection, Context};
 use crate::engine::event_loop::DrivenSocket;
 use crate::engine::plain::{self, ENDED, Flow, OPEN, last_flags};
-use crate::engine::table::Served;
-use crate::engine::{Buffered, Drain, Millis};
+use crate::engine::{Drain, Millis};
 use crate::observe::metrics::label::EndReason;
 use crate::proto::{Next, TAIL_ROOM};
 use crate::sys::calls;
@@ -168,34 +167,18 @@ impl EpollSocket {
     }
 }
 
-impl Served for EpollSocket {
-    fn timer(&self) -> Timer {
-        self.connection.timer()
-    }
+impl DrivenSocket for EpollSocket {
+    type Driver = EpollDriver;
 
-    fn is_due(&self, context: Context) -> bool {
-        self.connection.is_due(context)
-    }
-
-    fn deadline(&self, context: Context) -> Option<Millis> {
-        self.connection.deadline(context)
-    }
-
-    fn held(&self) -> usize {
-        self.connection.held()
-    }
-
-    fn buffered(&self, now: Millis) -> Buffered {
-        self.connection.buffered(0, now)
-    }
-}
-
-impl DrivenSocket<EpollDriver> for EpollSocket {
     fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
-    fn connection(&mut self) -> &mut Connection {
+    fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
@@ -256,7 +239,7 @@ impl DrivenSocket<EpollDriver> for EpollSocket {
         if self.connection.is_blocked() {
             self.flush(driver, now)?;
             if !self.connection.is_blocked() {
-                // What it has sent meanwhile is read first.
+                // Bytes that its client has sent meanwhile are read first.
                 return OPEN;
             }
         } else if self.connection.wants_bytes() {
@@ -277,9 +260,7 @@ impl DrivenSocket<EpollDriver> for EpollSocket {
         self.has_ended = true;
     }
 
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.has_ended
     }
-
-    fn close(self, _driver: &mut EpollDriver) {}
 }

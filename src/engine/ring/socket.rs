@@ -2,7 +2,6 @@
 //! that it cannot do without.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use io_uring::cqueue;
 use rustix::io::Errno;
@@ -14,17 +13,12 @@ use super::reads::Reads;
 use super::token::Key;
 use super::uring::Uring;
 use super::{Reply, RingDriver};
-use crate::engine::connection::{Action, Connection, Context, Timer};
+use crate::engine::Millis;
+use crate::engine::connection::{Action, Connection, Context};
 use crate::engine::event_loop::DrivenSocket;
 use crate::engine::plain::{self, ENDED, Flow, OPEN, last_flags};
-use crate::engine::table::Served;
-use crate::engine::{Buffered, Millis};
 use crate::observe::metrics::label::EndReason;
 use crate::proto::Next;
-
-/// How often the operations of a connection that has ended are cancelled: the kernel
-/// does not find one that is about to start, which would then wait for ever.
-const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) struct RingSocket {
     socket: OwnedFd,
@@ -124,10 +118,6 @@ impl RingSocket {
     /// Whether more is to be received.
     fn may_receive(&self) -> bool {
         self.connection.wants_bytes() && !self.hung_up
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.stage == Stage::Ended
     }
 
     /// Takes the completion of a receive.
@@ -395,41 +385,18 @@ impl RingSocket {
     }
 }
 
-impl Served for RingSocket {
-    fn timer(&self) -> Timer {
-        if self.has_ended() {
-            Timer::Close
-        } else {
-            self.connection.timer()
-        }
-    }
+impl DrivenSocket for RingSocket {
+    type Driver = RingDriver;
 
-    fn is_due(&self, context: Context) -> bool {
-        self.has_ended() || self.connection.is_due(context)
-    }
-
-    fn deadline(&self, context: Context) -> Option<Millis> {
-        if self.has_ended() {
-            return Some(context.now.after(CANCEL_AGAIN));
-        }
-        self.connection.deadline(context)
-    }
-
-    fn held(&self) -> usize {
-        self.connection.held()
-    }
-
-    fn buffered(&self, now: Millis) -> Buffered {
-        self.connection.buffered(0, now)
-    }
-}
-
-impl DrivenSocket<RingDriver> for RingSocket {
     fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
-    fn connection(&mut self) -> &mut Connection {
+    fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
@@ -524,7 +491,7 @@ impl DrivenSocket<RingDriver> for RingSocket {
         if self.connection.is_blocked() {
             self.flush(context)?;
             if !self.connection.is_blocked() {
-                // What it has sent meanwhile is read first.
+                // Bytes that its client has sent meanwhile are read first.
                 return OPEN;
             }
         } else if !self.connection.is_closing()
@@ -559,12 +526,16 @@ impl DrivenSocket<RingDriver> for RingSocket {
         }
     }
 
+    fn has_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
     fn is_over(&self) -> bool {
         let is_idle = !self.is_sending() && self.room == Room::Unknown;
         self.has_ended() && self.receive == Receive::None && is_idle
     }
 
-    fn close(self, driver: &mut RingDriver) {
+    fn before_close(&mut self, driver: &mut RingDriver) {
         if self.is_registered {
             driver.uring.unregister_file(self.key.place);
         }

@@ -14,25 +14,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use socket2::SockRef;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::config::engine_kind::EngineKind;
-use crate::engine::activity::Activity;
-use crate::engine::backlog::BacklogRoom;
 use crate::engine::ring::RingEngine;
 use crate::engine::select;
-use crate::engine::timers::TimerBudget;
-use crate::engine::{Buffered, Clock, Drain, Engine, Settings, Upgraded};
+use crate::engine::{Buffered, Drain, Engine, Settings, Upgraded};
 use crate::limits::admission::{Admission, Decision, ServerLimits};
 use crate::limits::descriptors::REJECTS_MAX;
 use crate::observe::metrics::Counters;
 use crate::observe::metrics::label::EndReason;
-use crate::proto::Limits;
 use crate::sys::calls;
-use crate::sys::task::Tasks;
 
 /// Longest that anything here may take: who waits for so long is forgotten.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -243,27 +238,10 @@ fn name(descriptor: i32) -> PathBuf {
 }
 
 pub(crate) fn settings(counters: Arc<Counters>) -> Settings {
-    let config = Config::default();
-    Settings {
-        limits: Limits {
-            message_bytes: u64::MAX,
-            fragments: config.max_fragments.get(),
-            window: config.window,
-        },
-        // The smallest, so that one read seldom takes all there is.
-        read_size: 2 * config.window,
-        max_backlog: config.effective_max_backlog(),
-        idle_timeout: config.idle_timeout,
-        pong_timeout: config.pong_timeout,
-        write_timeout: config.write_timeout,
-        close_timeout: config.close_timeout,
-        busy_poll: config.busy_poll,
-        activity: Activity::new(false),
-        backlog_begun: Notify::new(),
-        backlog_room: BacklogRoom::new(usize::MAX),
-        timers: TimerBudget::default(),
-        counters,
-        clock: Clock::start(),
-        tasks: Tasks::default(),
-    }
+    let mut config = Config::default();
+    // The smallest, so that one read seldom takes all there is.
+    config.read_size = Some(2 * config.window);
+    let settings = Settings::new(&config, counters);
+    settings.backlog_room.set(usize::MAX);
+    settings
 }

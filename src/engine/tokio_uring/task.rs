@@ -263,8 +263,7 @@ impl<'a> Task<'a> {
         if !self.connection().is_closing() {
             return OPEN;
         }
-        let action = self.connection().timeout(self.engine.context());
-        self.perform(action)
+        self.link.time_out(self.engine.context())
     }
 
     /// Does what a drain or a timer asks for, once it has interrupted a read.
@@ -275,8 +274,7 @@ impl<'a> Task<'a> {
         if self.link.evicted_for.get().is_some() || self.is_blocked() {
             return OPEN;
         }
-        let action = self.connection().timeout(context);
-        self.perform(action)
+        self.link.time_out(context)
     }
 
     /// Whether a drain wants this connection closed as soon as nothing more has
